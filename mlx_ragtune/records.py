@@ -21,7 +21,14 @@ Kind = Literal["grounded", "synthesis", "refusal"]
 RefusalKind = Literal["near_miss", "off_corpus"]
 Split = Literal["train", "valid", "test"]
 Validity = Literal[
-    "ok", "empty", "too_short", "truncated", "think_leak", "prompt_overflow", "repetition_loop", "transport_error"
+    "ok",
+    "empty",
+    "too_short",
+    "truncated",
+    "think_leak",
+    "prompt_overflow",
+    "repetition_loop",
+    "transport_error",
 ]
 
 
@@ -223,13 +230,15 @@ def parse_row(row_type: type[Row], value: object, *, where: str) -> Row:
     from pydantic import ValidationError
 
     try:
-        row: Row = _adapter(row_type).validate_python(value)
+        row: Row = _adapter(row_type).validate_python(value)  # type: ignore[arg-type]
     except ValidationError as error:
         problems = "; ".join(
             f"{'.'.join(str(part) for part in one['loc']) or 'row'}: {one['msg']} (got {one['input']!r:.60})"
             for one in error.errors()
         )
-        raise InputError(f"not a {row_type.__name__}: {problems}", where=where, fix="correct this line") from None
+        raise InputError(
+            f"not a {row_type.__name__}: {problems}", where=where, fix="correct this line"
+        ) from None
     return row
 
 
@@ -247,7 +256,9 @@ def read_rows(path: Path, row_type: type[Row]) -> Iterator[Row]:
             try:
                 value = json.loads(line)
             except ValueError as error:
-                raise InputError(f"not JSON: {error}", where=where, fix="correct or remove this line") from None
+                raise InputError(
+                    f"not JSON: {error}", where=where, fix="correct or remove this line"
+                ) from None
             yield parse_row(row_type, value, where=where)
 
 
@@ -260,8 +271,9 @@ def write_rows(path: Path, rows: Iterable[object]) -> int:
     """Write rows as JSONL, fsynced; returns how many."""
     count = 0
     with path.open("w", encoding="utf-8") as stream:
-        for count, row in enumerate(rows, start=1):
+        for row in rows:
             stream.write(to_json(row) + "\n")
+            count += 1
         stream.flush()
         os.fsync(stream.fileno())
     return count

@@ -23,7 +23,8 @@ def wheel_library(package: str, prefix: str) -> Path:
         if file.name.startswith(prefix):
             return Path(str(file.locate())).resolve()
     raise ToolError(
-        f"{prefix}… of the package {package} is missing, and MLX on Linux needs it", fix=f"pip install {package}"
+        f"{prefix}… of the package {package} is missing, and MLX on Linux needs it",
+        fix=f"pip install {package}",
     )
 
 

