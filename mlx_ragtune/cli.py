@@ -1,0 +1,317 @@
+"""The command line: parse, call, print. Stage commands are made from ``pipeline.STAGES``.
+
+Only click and the pipeline's table are imported here, so that ``--help`` is quick; a command loads what
+it needs when it runs.
+"""
+
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mlx_ragtune import __version__
+from mlx_ragtune.errors import RagtuneError
+from mlx_ragtune.pipeline import STAGES, Stage
+
+if TYPE_CHECKING:
+    from mlx_ragtune.pipeline import Run
+
+STAGE_NAMES = [stage.name for stage in STAGES]
+
+
+class _Group(click.Group):
+    """Commands in pipeline order; every failure a user can repair becomes one message and an exit code."""
+
+    def list_commands(self, _ctx: click.Context) -> list[str]:
+        rest = sorted(set(self.commands) - set(STAGE_NAMES))
+        return ["run", *STAGE_NAMES, *(name for name in rest if name != "run")]
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        names = self.list_commands(ctx)
+        for title, part in (
+            ("Pipeline (each does the stages before it too)", ["run", *STAGE_NAMES]),
+            ("Besides", [name for name in names if name not in {"run", *STAGE_NAMES}]),
+        ):
+            with formatter.section(title):
+                formatter.write_dl([(name, self.commands[name].get_short_help_str(58)) for name in part])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except RagtuneError as error:
+            click.echo(f"error: {error}", err=True)
+            ctx.exit(error.exit_code)
+        except KeyboardInterrupt:
+            click.echo("\nstopped; nothing is lost, the same command goes on from here", err=True)
+            ctx.exit(130)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            ctx.exit(0)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception:
+            traceback.print_exc()
+            click.echo(
+                "error: this is a bug in ragtune, not in your recipe; the traceback is above", err=True
+            )
+            ctx.exit(70)
+
+
+RECIPE = click.argument("recipe", type=click.Path(path_type=Path, dir_okay=False))
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for a script.")
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="ragtune")
+def main() -> None:
+    """Turn a folder of papers into a small model that answers from them, and test honestly whether it helped.
+
+    \b
+    Examples:
+      ragtune run recipes/demo.yaml          all eight stages; again: nothing to do
+      ragtune train recipes/demo.yaml        as far as the adapter
+      ragtune status recipes/demo.yaml       what would run, and why
+      ragtune ask recipes/demo.yaml "What does FlashAttention speed up?"
+      ragtune init ~/papers                  a recipe for your own papers
+    """
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)
+
+
+def open_run(path: Path, *, fetch: bool = True) -> "Run":
+    """The run of a recipe with its base model at hand (fetched where needed and allowed)."""
+    from mlx_ragtune.backends.hub_hf import base_digest, resolve_base
+    from mlx_ragtune.pages.progress import bar
+    from mlx_ragtune.pipeline import Run
+    from mlx_ragtune.recipe import load_recipe, project_folder
+
+    recipe = load_recipe(path)
+    runs = Path(os.environ.get("RAGTUNE_RUNS") or project_folder(path.resolve()) / "runs")
+    run = Run(recipe, runs / recipe.name, track=bar, say=_say)
+    if fetch:
+        run.base = resolve_base(recipe.base)
+        run.base_digest = base_digest(run.base)
+    return run
+
+
+def _finish(run: "Run", until: str, redo: tuple[str, ...], as_json: bool) -> None:
+    from mlx_ragtune.artifact import read_artifact
+
+    outcomes = run.run(until=until, redo=redo)
+    if as_json:
+        rows = [vars(one) | {"folder": str(one.folder)} for one in outcomes]
+        click.echo(json.dumps({"recipe": run.recipe.name, "stages": rows}, indent=2))
+        return
+    last = outcomes[-1]
+    if last.stage == "report":
+        click.echo((last.folder / "summary.txt").read_text(encoding="utf-8"), nl=False)
+        click.echo(f"\nreport: {last.folder / 'report.html'}")
+    else:
+        artifact = read_artifact(last.folder)
+        for key, value in (artifact.facts if artifact else {}).items():
+            if not isinstance(value, dict | list):
+                click.echo(f"{key}: {value}")
+        click.echo(f"{last.stage}: {last.folder}")
+
+
+REDO = click.option(
+    "--redo", multiple=True, type=click.Choice(STAGE_NAMES), help="Run this stage even if nothing changed."
+)
+
+
+@main.command()
+@RECIPE
+@REDO
+@AS_JSON
+def run(recipe: Path, redo: tuple[str, ...], as_json: bool) -> None:
+    """All eight stages; finished ones are skipped.
+
+    \b
+    Examples:
+      ragtune run recipes/demo.yaml
+      ragtune run recipes/demo.yaml --redo evaluate
+    """
+    _finish(open_run(recipe), STAGE_NAMES[-1], redo, as_json)
+
+
+def _stage_command(stage: Stage) -> click.Command:
+    def command(recipe: Path, redo: bool, as_json: bool) -> None:
+        _finish(open_run(recipe), stage.name, (stage.name,) if redo else (), as_json)
+
+    made: Callable[..., Any] = click.option("--redo", is_flag=True, help="Run it even if nothing changed.")(
+        command
+    )
+    return click.command(
+        stage.name,
+        help=f"{stage.makes.capitalize()}.\n\n\b\nExample:\n  ragtune {stage.name} recipes/demo.yaml",
+        short_help=f"{stage.folder}: {stage.makes}",
+    )(RECIPE(AS_JSON(made)))
+
+
+for _stage in STAGES:
+    main.add_command(_stage_command(_stage))
+
+
+@main.command()
+@RECIPE
+@AS_JSON
+def status(recipe: Path, as_json: bool) -> None:
+    """Which stages would run, and why. Changes nothing.
+
+    \b
+    Example:
+      ragtune status recipes/demo.yaml --json
+    """
+    from mlx_ragtune.pages.tables import render_table
+
+    rows = open_run(recipe).status()
+    if as_json:
+        click.echo(json.dumps([vars(row) for row in rows], indent=2))
+        return
+    click.echo(render_table(["stage", "state", "why"], [[row.stage, row.state, row.why] for row in rows]))
+
+
+@main.command()
+@click.argument("recipes", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False))
+@AS_JSON
+def validate(recipes: tuple[Path, ...], as_json: bool) -> None:
+    """Check recipes without running anything; all errors at once.
+
+    \b
+    Example:
+      ragtune validate recipes/*.yaml
+    """
+    from mlx_ragtune.errors import RecipeError
+    from mlx_ragtune.recipe import load_recipe
+
+    problems = {}
+    for recipe in recipes:
+        try:
+            load_recipe(recipe)
+        except RecipeError as error:
+            problems[str(recipe)] = str(error)
+    if as_json:
+        click.echo(
+            json.dumps([{"recipe": str(one), "error": problems.get(str(one))} for one in recipes], indent=2)
+        )
+    else:
+        for one in recipes:
+            click.echo(problems.get(str(one)) or f"{one}: ok", err=str(one) in problems)
+    if problems:
+        sys.exit(RecipeError.exit_code)
+
+
+@main.command()
+@AS_JSON
+def doctor(as_json: bool) -> None:
+    """Check this machine, and name what to install.
+
+    \b
+    Example:
+      ragtune doctor
+    """
+    from mlx_ragtune.commands.doctor import examine
+    from mlx_ragtune.pages.tables import render_table
+
+    findings = examine()
+    if as_json:
+        click.echo(json.dumps([vars(one) for one in findings], indent=2))
+    else:
+        click.echo(render_table(["", "what", "found"], [[one.mark, one.what, one.found] for one in findings]))
+        for one in findings:
+            if one.fix:
+                click.echo(f"{one.what}: {one.fix}")
+    if any(one.state == "missing" for one in findings):
+        sys.exit(4)
+
+
+@main.command()
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), help="Recipe to write [recipes/NAME.yaml]."
+)
+@click.option("--base", default="Qwen/Qwen3-4B", show_default=True, help="Model to tune.")
+def init(folder: Path, out: Path | None, base: str) -> None:
+    """Write a recipe for a folder of your own papers.
+
+    \b
+    Example:
+      ragtune init ~/papers --out recipes/mine.yaml
+    """
+    from mlx_ragtune.commands.init import write_recipe
+
+    written = write_recipe(folder, out=out, base=base)
+    click.echo(f"wrote {written}\nnext: ragtune validate {written}, then: ragtune run {written}")
+
+
+@main.command()
+@RECIPE
+@click.argument("question")
+@click.option(
+    "--model",
+    type=click.Choice(["tuned", "base", "both"]),
+    default="both",
+    show_default=True,
+    help="Who answers.",
+)
+@AS_JSON
+def ask(recipe: Path, question: str, model: str, as_json: bool) -> None:
+    """Retrieve and answer one question, showing the contexts.
+
+    \b
+    Example:
+      ragtune ask recipes/demo.yaml "What is QLoRA?" --model tuned
+    """
+    from mlx_ragtune.commands.ask import answer, show
+
+    reply = answer(open_run(recipe), question, model=model)
+    click.echo(json.dumps(reply, indent=2, ensure_ascii=False) if as_json else show(reply))
+
+
+@main.group(invoke_without_command=True)
+@click.pass_context
+def models(ctx: click.Context) -> None:
+    """List or remove the served models that ragtune made.
+
+    \b
+    Examples:
+      ragtune models list
+      ragtune models remove demo
+    """
+    if ctx.invoked_subcommand is None:
+        ctx.invoke(list_models, as_json=False)
+
+
+@models.command("list")
+@AS_JSON
+def list_models(as_json: bool) -> None:
+    """Names, servers and sizes of what was registered from here."""
+    from mlx_ragtune.commands.models import registered
+    from mlx_ragtune.pages.tables import render_table
+
+    rows = registered()
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+    elif not rows:
+        click.echo("no model was registered from here; next: ragtune register RECIPE")
+    else:
+        click.echo(render_table(["run", "name", "server", "type"], [
+            [row["run"], row["name"], row["server"], row["type"]] for row in rows
+        ]))  # fmt: skip
+
+
+@models.command("remove")
+@click.argument("run_name")
+def remove_models(run_name: str) -> None:
+    """Remove both served models of a run; its other artifacts stay."""
+    from mlx_ragtune.commands.models import remove
+
+    for name in remove(run_name):
+        click.echo(f"removed {name}")
