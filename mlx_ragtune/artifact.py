@@ -178,8 +178,8 @@ def _sync(path: Path) -> None:
 
 def finish(draft: Draft, target: Path, manifest: dict[str, Any]) -> Artifact:
     """Turn a draft into the finished artifact: fsync everything, manifest last, then rename."""
-    (draft.folder / _FINGERPRINT).unlink(missing_ok=True)
-    files = sorted(file for file in draft.folder.rglob("*") if file.is_file() and file.name != MANIFEST)
+    own = {_FINGERPRINT, MANIFEST, f".{MANIFEST}"}
+    files = sorted(file for file in draft.folder.rglob("*") if file.is_file() and file.name not in own)
     entries = {}
     for file in files:
         _sync(file)
@@ -199,6 +199,7 @@ def finish(draft: Draft, target: Path, manifest: dict[str, Any]) -> Artifact:
 
 def promote(folder: Path, target: Path) -> Artifact:
     """Rename a complete draft to its final place; an older artifact there is removed afterwards."""
+    (folder / _FINGERPRINT).unlink(missing_ok=True)  # from here on the manifest says that it is complete
     _sync(folder)
     old = folder.with_name(f"{folder.name}.old")
     shutil.rmtree(old, ignore_errors=True)

@@ -263,8 +263,8 @@ def read_rows(path: Path, row_type: type[Row]) -> Iterator[Row]:
 
 
 def to_json(row: object) -> str:
-    """One row as a JSON line without its newline; keys in field order, text unescaped."""
-    return json.dumps(asdict(row), ensure_ascii=False, allow_nan=False)  # type: ignore[call-overload]
+    """One row (a record, or a dict that may hold records) as JSON; keys in field order, text unescaped."""
+    return json.dumps(row, ensure_ascii=False, allow_nan=False, default=asdict)
 
 
 def write_rows(path: Path, rows: Iterable[object]) -> int:
