@@ -1,0 +1,50 @@
+"""Every metric that can be compared: its label, its direction, its worst value and what it decides.
+
+Roles: ``decides`` metrics may stand in the family that forms the verdict; ``guard`` metrics may only
+veto it; ``supporting`` and ``secondary`` rows decide nothing, and secondary ones can be fooled.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Role = Literal["decides", "guard", "supporting", "secondary"]
+Unit = Literal["share", "seconds", "tokens", "tokens/s", "words"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric. ``worst`` is what an invalid answer gets; None leaves the measured value."""
+
+    name: str
+    label: str
+    role: Role
+    higher_is_better: bool = True
+    worst: float | None = 0.0
+    unit: Unit = "share"
+
+
+_ALL = (
+    Metric("correctness", "Correctness (nuggets, lexical)", "decides"),
+    Metric("citation_recall", "Cites the right paper by title", "decides"),
+    Metric("prose_style", "Plain prose", "decides"),
+    Metric("refusal_off_corpus", "Refuses off-corpus questions", "decides"),
+    Metric("refusal_near_miss", "Refuses near-miss questions", "decides"),
+    Metric("invalid", "Invalid answers", "guard", False, None),
+    Metric("false_refusal", "False refusals", "guard", False, 1.0),
+    Metric("citation_rate", "Cites any corpus title", "supporting"),
+    Metric("citation_precision", "Citations that are right", "supporting"),
+    Metric("outside_context_citation", "Cites a paper it was not shown", "supporting", False, 1.0),
+    Metric("fabricated_title", "Makes up a title", "supporting", False, 1.0),
+    Metric("number_grounding", "Numbers found in the contexts", "supporting"),
+    Metric("keyword_coverage", "Keyword coverage", "secondary"),
+    Metric("substantive", "Substantive rate", "secondary"),
+    Metric("similarity", "Embedding cosine to the reference", "secondary"),
+    Metric("bertscore_f1", "BERTScore F1 to the reference", "secondary"),
+    Metric("latency_seconds", "Latency", "secondary", False, None, "seconds"),
+    Metric("first_token_seconds", "Time to first token", "secondary", False, None, "seconds"),
+    Metric("tokens_per_second", "Generation speed", "secondary", True, None, "tokens/s"),
+    Metric("answer_tokens", "Answer length", "secondary", False, None, "tokens"),
+)
+METRICS: dict[str, Metric] = {metric.name: metric for metric in _ALL}
+FAMILY = tuple(metric.name for metric in _ALL if metric.role == "decides")
+GUARDS = tuple(metric.name for metric in _ALL if metric.role == "guard")

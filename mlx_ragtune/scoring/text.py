@@ -1,0 +1,73 @@
+"""How answers are read: one folding for all metrics, so that spelling never decides a comparison.
+
+Folding is applied to both sides of every match: case, dashes, thousands separators, ``per cent`` and
+``%``, ``48 GB`` and ``48GB``, ``65 billion`` and ``65B``, ``-ise`` and ``-ize`` are the same.
+"""
+
+import itertools
+import re
+import unicodedata
+from functools import lru_cache
+
+_FOLDS = (
+    (re.compile(r"[‐‑‒–—−]"), "-"),
+    (re.compile(r"[“”„«»]"), '"'),
+    (re.compile(r"[‘’`´]"), "'"),
+    (re.compile(r"(?<=\d),(?=\d{3}(?!\d))"), ""),
+    (re.compile(r"(?<=\w)-(?=\w)"), " "),
+    (re.compile(r"(\d)\s*(?:%|per ?cent\b)"), r"\1%"),
+    (re.compile(r"(\d) ?(gb|mb|kb|tb|gib|mib)\b"), r"\1\2"),
+    (re.compile(r"(\d) ?bits?\b"), r"\1bit"),
+    (re.compile(r"(\d) (?:billion|bn)\b"), r"\1b"),
+    (re.compile(r"(\d) million\b"), r"\1m"),
+    (re.compile(r"(\d) thousand\b"), r"\1k"),
+    (re.compile(r"(?<=\w\w)is(?=(?:e|ed|es|er|ers|ing|ation|ations)\b)"), "iz"),
+    (re.compile(r"[ \t\r\f\v]+"), " "),
+)
+_SENTENCE_END = re.compile(r"(?<!\bal)(?<!\be\.g)(?<!\bi\.e)(?<!\bvs)(?<!\bcf)[.!?][\"')\]”]*\s+|\n+")
+
+
+@lru_cache(maxsize=4096)
+def fold(text: str) -> str:
+    """``text`` in the form in which all comparisons are made; lines are kept."""
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    for pattern, replacement in _FOLDS:
+        folded = pattern.sub(replacement, folded)
+    return folded.strip()
+
+
+def words(text: str) -> list[str]:
+    """The words of ``text``: runs of letters, digits, apostrophes and inner hyphens, points or pluses."""
+    return re.findall(r"\w+(?:['’.+-]\w+)*\+*", text)
+
+
+def sentences(text: str) -> list[str]:
+    """``text`` cut after sentence ends and at line ends; nothing empty."""
+    cuts = [0, *(match.end() for match in _SENTENCE_END.finditer(text)), len(text)]
+    parts = (text[start:end].strip() for start, end in itertools.pairwise(cuts))
+    return [part for part in parts if part]
+
+
+@lru_cache(maxsize=4096)
+def _pattern(phrase: str) -> re.Pattern[str]:
+    folded = fold(phrase)
+    body = r"\s+".join(re.escape(part) for part in folded.split())
+    plural = r"(?:e?s)?" if folded[-1:].isalpha() else ""
+    after = r"(?![\w+])" if folded[-1:].isalpha() else r"(?!\w)"
+    return re.compile(rf"(?<!\w)(?<!\d[.,]){body}{plural}{after}(?!\.\d)")
+
+
+def find_phrase(folded: str, phrase: str) -> list[tuple[int, int]]:
+    """Spans of ``phrase`` in an already folded text, at word boundaries, a plural ending allowed.
+
+    ``4`` is not found in ``45``, ``4.5`` or ``4bit``; ``LoRA`` is not found in ``QLoRA`` or ``LoRA+``.
+    A phrase without any letter, digit or sign is found nowhere.
+    """
+    if not fold(phrase):
+        return []
+    return [match.span() for match in _pattern(phrase).finditer(folded)]
+
+
+def has_any(folded: str, aliases: tuple[str, ...]) -> bool:
+    """Whether one of the aliases occurs in an already folded text."""
+    return any(find_phrase(folded, alias) for alias in aliases)
