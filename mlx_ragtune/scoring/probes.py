@@ -14,7 +14,6 @@ An empty answer passes no probe.
 """
 
 import json
-import math
 import re
 import unicodedata
 from collections.abc import Callable
@@ -130,9 +129,7 @@ def _whole_words(alias: str) -> re.Pattern[str]:
 
 def _number(check: NumberCheck, answer: str) -> bool:
     found = _NUMBER.findall(answer)
-    return bool(found) and math.isclose(
-        float(found[-1].replace(",", "").replace("−", "-")), check.value, rel_tol=1e-9, abs_tol=1e-9
-    )
+    return bool(found) and float(found[-1].replace(",", "").replace("−", "-")) == check.value
 
 
 def _contains_any(check: ContainsCheck, answer: str) -> bool:

@@ -75,7 +75,10 @@ def test_repeating_the_prompt_fails(probe: Probe) -> None:
     assert not passes(probe, probe.prompt)
 
 
-@each_probe
+# A check of length alone accepts any sentence that is short enough.
+@pytest.mark.parametrize(
+    "probe", [one for one in PROBES if one.check.type != "word_count"], ids=lambda probe: probe.id
+)
 @pytest.mark.parametrize(
     "answer",
     [
@@ -85,8 +88,6 @@ def test_repeating_the_prompt_fails(probe: Probe) -> None:
     ],
 )
 def test_an_answer_in_the_tuned_style_to_a_general_question_fails(probe: Probe, answer: str) -> None:
-    if probe.check.type == "word_count":
-        pytest.skip("a probe of length alone accepts any sentence that is short enough")
     assert not passes(probe, answer)
 
 
