@@ -315,3 +315,7 @@ def remove_models(run_name: str) -> None:
 
     for name in remove(run_name):
         click.echo(f"removed {name}")
+
+
+if __name__ == "__main__":
+    main(prog_name="ragtune")

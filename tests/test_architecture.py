@@ -1,0 +1,177 @@
+"""The rules of the house, each with its test."""
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mlx_ragtune.pipeline import STAGES
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "mlx_ragtune"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+LAYERS: tuple[tuple[str, ...], ...] = (
+    ("errors", "artifact"),
+    ("records", "recipe"),
+    ("papers", "retrieval", "scoring", "pages"),
+    ("synthesis", "backends", "tuning", "gguf"),
+    ("pipeline",),
+    ("stages",),
+    ("commands",),
+    ("cli",),
+)
+"""From the ground up: a module imports from its own layer or one below."""
+
+
+def level(room: str) -> int:
+    return next(index for index, rooms in enumerate(LAYERS) if room in rooms)
+
+
+def room(module: Path) -> str:
+    return module.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(module: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+
+
+def test_every_room_is_in_the_layers() -> None:
+    assert len(MODULES) > 40
+    assert {room(module) for module in MODULES} - {"__init__"} == {name for rooms in LAYERS for name in rooms}
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_imports_go_down_or_sideways(module: Path) -> None:
+    if module == PACKAGE / "__init__.py":
+        return
+    for name in imports(module):
+        if name.startswith("mlx_ragtune."):
+            other = name.split(".")[1]
+            assert level(other) <= level(room(module)), f"{name} is above {room(module)}"
+            pure = room(module) in ("papers", "retrieval", "scoring")
+            assert not (pure and other in ("pages", "papers", "retrieval", "scoring") and other != room(module)), (
+                f"pure rooms do not know each other: {name}"
+            )
+
+
+def test_stages_do_not_import_each_other() -> None:
+    for module in (PACKAGE / "stages").glob("*.py"):
+        assert not [name for name in imports(module) if name.startswith("mlx_ragtune.stages")], module
+
+
+def test_mlx_is_reached_through_one_door() -> None:
+    door = PACKAGE / "backends" / "runtime_mlx.py"
+    for module in MODULES:
+        names = list(imports(module))
+        direct = [name for name in names if name == "mlx" or name.startswith("mlx.")]
+        assert not direct or module == door, module
+        if any(name.startswith("mlx_lm") for name in names):
+            text = module.read_text(encoding="utf-8")
+            first = min(text.find(door_name) % 10**9 for door_name in ("backends.runtime_mlx", "# door: "))
+            assert first < text.find("mlx_lm"), f"{module} imports mlx_lm before the door"
+
+
+HEAVY = {"mlx", "mlx_lm", "numpy", "scipy", "transformers", "tokenizers", "pydantic", "yaml", "httpx", "rich", "gguf"}
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["--version"]])
+def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
+    code = (
+        "import sys\nfrom mlx_ragtune.cli import main\n"
+        f"try:\n    main({arguments!r}, prog_name='ragtune')\nexcept SystemExit:\n    pass\n"
+        "print(sorted({name.split('.')[0] for name in sys.modules}), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(ast.literal_eval(done.stderr.strip().splitlines()[-1]))
+    allowed = set(sys.stdlib_module_names) | {"click", "mlx_ragtune"}
+    assert not loaded & HEAVY
+    assert {name for name in loaded - allowed if not name.startswith(("_", "sitecustomize"))} <= {"usercustomize"}
+
+
+def test_stage_words_are_the_same_everywhere() -> None:
+    help_text = subprocess.run(
+        [sys.executable, "-m", "mlx_ragtune.cli", "--help"], capture_output=True, text=True, check=True
+    ).stdout
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    places = [help_text.index(f"\n  {stage.name} ") for stage in STAGES]
+    assert places == sorted(places)
+    for stage in STAGES:
+        assert (PACKAGE / "stages" / f"{stage.name}.py").exists()
+        assert stage.folder in readme
+
+
+def functions(module: Path) -> Iterator[tuple[str, int, int]]:
+    for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            positional = len(node.args.posonlyargs) + len(node.args.args)
+            yield f"{module.name}:{node.name}", (node.end_lineno or 0) - node.lineno + 1, positional
+
+
+def test_nine_functions_in_ten_are_short() -> None:
+    lengths = [length for module in MODULES for _name, length, _count in functions(module)]
+    assert sum(length < 45 for length in lengths) >= 0.9 * len(lengths)
+    assert max(lengths) < 90
+
+
+def test_modules_stay_readable() -> None:
+    long = {
+        module.name: count
+        for module in MODULES
+        if (count := len(module.read_text(encoding="utf-8").splitlines())) > 520
+    }
+    assert not long
+
+
+def test_the_readme_tree_is_true() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    tree = re.search(r"```\nmlx-ragtune/\n(.*?)```", readme, re.DOTALL)
+    assert tree, "README.md has no tree"
+    shown: list[str] = []
+    parents: list[str] = []
+    for line in tree[1].splitlines():
+        match = re.match(r"^((?:│   |    )*)(?:├── |└── )(\S+)", line)
+        assert match, line
+        depth = len(match[1]) // 4
+        parents = [*parents[:depth], match[2].rstrip("/")]
+        shown.append("/".join(parents))
+    for path in shown:
+        assert (ROOT / path).exists() or path == "runs", path
+    listed = {path for path in shown if path.startswith("mlx_ragtune/")}
+    real = {
+        f"mlx_ragtune/{entry.name}"
+        for entry in PACKAGE.iterdir()
+        if entry.name not in ("__pycache__", "__init__.py") and (entry.is_dir() or entry.suffix == ".py")
+    }
+    assert listed == real
+
+
+def tracked() -> list[Path]:
+    listing = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return [ROOT / line for line in listing.splitlines()]
+
+
+def test_nothing_heavy_or_private_is_tracked() -> None:
+    for path in tracked():
+        if not path.is_file():
+            continue
+        assert path.stat().st_size < 2 * 2**20, path
+        assert path.suffix not in {".gguf", ".safetensors", ".bin", ".pkl", ".pt"}, path
+        text = path.read_bytes().decode("utf-8", errors="ignore")
+        assert not re.search(r"(^|[^A-Za-z0-9_.])/(?:work|farm|root)/", text), f"{path} names a machine's path"
+
+
+def test_constraints_are_versions_and_no_addresses() -> None:
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = [line for line in lines if line and not line.startswith("#")]
+    assert len(pins) > 30
+    for line in pins:
+        assert re.fullmatch(r"[A-Za-z0-9_.\-]+==[A-Za-z0-9_.+!]+( *;.*)?", line), line
