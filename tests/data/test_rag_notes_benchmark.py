@@ -9,7 +9,11 @@ import pytest
 import yaml
 from rapidfuzz import fuzz
 
-from mlx_ragtune.records import Nugget, Pair, Question, read_rows
+from mlx_ragtune.records import Pair, Question, read_rows
+from mlx_ragtune.scoring.citation import cited_papers
+from mlx_ragtune.scoring.keywords import keyword_coverage
+from mlx_ragtune.scoring.nuggets import correctness, nugget_state
+from mlx_ragtune.scoring.refusal import is_refusal
 
 FOLDER = Path(__file__).parents[2] / "data" / "rag_notes"
 TOPICS = {
@@ -41,20 +45,10 @@ def title(paper: str) -> str:
     return str(note(paper)[0]["title"])
 
 
-@cache
-def mentions(text: str, aliases: tuple[str, ...]) -> bool:
-    """Whether any alias stands in the text as whole words, in any case."""
-    return any(
-        re.search(rf"(?<![^\W_]){re.escape(alias)}(?![^\W_])", text, flags=re.IGNORECASE) for alias in aliases
-    )
-
-
-def states(text: str, nugget: Nugget) -> bool:
-    return all(mentions(text, aliases) for aliases in nugget.anchors)
-
-
-def states_every_vital(text: str, question: Question) -> bool:
-    return all(states(text, nugget) for nugget in question.nuggets if nugget.vital)
+def score(answer: str, question: Question) -> float:
+    result = correctness(answer, question.nuggets).score
+    assert result is not None
+    return result
 
 
 def content_words(text: str) -> str:
@@ -186,47 +180,127 @@ def test_one_to_three_nuggets_at_least_one_vital_with_short_anchors(question: Qu
 
 
 @each_answerable
-def test_the_gold_notes_state_every_nugget(question: Question) -> None:
-    text = "\n".join(f"{title(paper)}\n{note(paper)[1]}" for paper in question.papers)
-    assert [nugget.text for nugget in question.nuggets if not states(text, nugget)] == []
+def test_the_gold_notes_support_every_nugget(question: Question) -> None:
+    text = "\n".join(note(paper)[1] for paper in question.papers)
+    states = {nugget.text: nugget_state(text, nugget) for nugget in question.nuggets}
+    assert set(states.values()) == {"supported"}, states
 
 
 @each_answerable
-def test_the_reference_states_every_vital_nugget(question: Question) -> None:
-    prose = re.sub("|".join(re.escape(title(paper)) for paper in question.papers), "", question.reference)
-    missing = [nugget.text for nugget in question.nuggets if nugget.vital and not states(prose, nugget)]
-    assert missing == []
+def test_the_reference_scores_full_marks(question: Question) -> None:
+    result = correctness(question.reference, question.nuggets)
+    assert (result.score, result.label) == (1.0, "CORRECT"), result
+    assert keyword_coverage(question.reference, question.keywords) == 1.0
+    titles = {paper: title(paper) for paper in GOLD_PAPERS}
+    assert cited_papers(question.reference, titles) == tuple(sorted(question.papers))
+    assert not is_refusal(question.reference)
 
 
 @each_answerable
 def test_repeating_the_question_or_the_title_is_not_an_answer(question: Question) -> None:
     echo = " ".join((question.question, *(title(paper) for paper in question.papers)))
-    assert not states_every_vital(echo, question)
-
-
-@each_answerable
-def test_a_refusal_is_not_an_answer(question: Question) -> None:
-    assert not states_every_vital("The provided papers do not contain this information.", question)
+    assert score(echo, question) < 1
 
 
 @each_answerable
 def test_the_reference_of_another_paper_is_not_an_answer(question: Question) -> None:
-    passing = [
-        other.id
-        for other in ANSWERABLE
-        if not set(other.papers) & set(question.papers) and states_every_vital(other.reference, question)
-    ]
-    assert passing == []
+    others = (other for other in ANSWERABLE if not set(other.papers) & set(question.papers))
+    assert [other.id for other in others if score(other.reference, question) == 1] == []
 
 
 @each_answerable
-def test_keywords_are_lower_case_alias_groups_that_reference_or_notes_satisfy(question: Question) -> None:
+def test_keywords_are_two_to_five_groups_of_lower_case_aliases(question: Question) -> None:
     assert 2 <= len(question.keywords) <= 5
-    text = "\n".join((question.reference, *(note(paper)[1] for paper in question.papers))).lower()
-    for group in question.keywords:
-        assert group
-        assert all(alias == alias.lower() for alias in group)
-        assert any(alias in text for alias in group), group
+    assert all(group and all(alias == alias.lower() for alias in group) for group in question.keywords)
+
+
+# Answers in other words than the reference's: concise, wordy, with the negations that people use.
+RIGHT = {
+    "qlora-01": "It drops from over 780 GB to under 48 GB, so one 48 GB GPU is enough.",
+    "qlora-02": "The weights are kept in NF4, optimal when they follow a normal distribution.",
+    "qlora-03": "Since one adapter is zero, training starts at weights that differ from the pretrained weights.",
+    "qlora-04": "It quantizes the weight minus the low-rank part and then does an SVD of what is left.",
+    "double_quant-01": "The quantization constants are quantized again, saving 0.37 bits for each parameter.",
+    "double_quant-02": "They are not quantised but computed in fp16; over 99.9 percent remain in int8.",
+    "double_quant-03": "To every row of the activations and every column of the weight matrix.",
+    "double_quant-04": "It goes up by 600–1,000 percent.",
+    "lora-01": "10 000 times fewer trainable parameters and three times less memory.",
+    "lora-02": "There is no additional latency because BA is simply merged into the pretrained weights.",
+    "lora-03": "A is random Gaussian and B is zero, hence the model does not change at the start.",
+    "lora_plus-01": "It sets a higher learning rate for B than for A.",
+    "lora_plus-02": "Accuracy rose by 1–2 % and fine-tuning was up to 2x faster.",
+    "lora_plus-03": "A's learning rate goes like 1/n, B's like O(1), and the suggested ratio is 16.",
+    "peft-02": "So that they begin near the identity function and training does not fail.",
+    "peft-04": "Because optimising it directly is not stable.",
+    "peft-06": "Negatively in full fine-tuning; positively in LoRA.",
+    "rag-01": "RAG-Sequence conditions on one document throughout, RAG-Token on another for every token.",
+    "rag-02": "The query encoder and BART are fine-tuned. The document encoder is not updated.",
+    "rag-03": "Only 12 % and 4 %.",
+    "rag-05": "It is not needed since it annotated the training data and the generator learned that.",
+    "rag-06": "Correct, incorrect and ambiguous.",
+    "rag_eval-01": "ARES applies PPI with at least 150 human labels.",
+    "rag_eval-05": "They rely on the wrong document rather than on their own knowledge.",
+    "ragas-01": "It splits the answer into statements and takes the fraction supported by the context.",
+    "prompt_engineering-02": "From roughly 100 billion parameters; below that it does not help.",
+    "prompt_engineering-04": 'No, examples are not needed: "Let\'s think step by step" is enough.',
+    "vector_db-02": "At the top layer, going down greedily; the complexity is logarithmic.",
+    "rag_security-01": "90 percent with 5 texts for each question.",
+    "rag_security-03": "Paraphrasing, perplexity filters and others were tried, but they are not sufficient.",
+    "rag_security-04": "The attacker needs no access: the prompt sits on a web page that gets retrieved.",
+    "instruction_tuning-01": "Supervised fine-tuning, then a reward model, then PPO.",
+    "instruction_tuning-04": "No dataset of the same cluster was seen during tuning.",
+    "instruction_tuning-06": "It did not help them; results on unseen tasks became worse.",
+    "multihop_rag-02": "8 paragraphs found by TF-IDF.",
+    "multihop_rag-04": "0.56 with retrieved chunks against 0.89 with the gold evidence.",
+    "small_llm-01": "1.1 billion parameters, about 1 trillion tokens over three epochs.",
+    "small_llm-03": "50.6 % and 55.5 %.",
+    "hallucination-01": "Intrinsic ones conflict with the source, extrinsic ones are neither supported nor denied.",
+    "hallucination-03": "817; the best model was truthful on 58 percent, people on 94 percent.",
+    "hallucination-05": "It compares the sentence with other samples and works without a database.",
+}
+
+WRONG = {
+    "qlora-01": "It drops from more than 780GB to less than 24GB.",
+    "qlora-02": "It uses 4-bit floating point (FP4), which is optimal for uniformly distributed weights.",
+    "double_quant-01": "The quantisation constants are quantised, saving 0.73 bits per parameter.",
+    "double_quant-02": "They are clipped to 8-bit, like 100% of the values.",
+    "lora-01": "It cuts the trainable parameters by a factor of 1,000 and the memory by a factor of 10.",
+    "lora-03": "Both matrices are initialised from a random Gaussian.",
+    "lora_plus-01": "It adds a third matrix C between A and B.",
+    "peft-01": "They come within 4% of full fine-tuning and add 36% parameters per task.",
+    "peft-06": "Both correlate negatively.",
+    "rag-03": "It reached 70% and 68%.",
+    "rag-06": "It can retrieve, rewrite or refuse.",
+    "rag_eval-04": "It was 43% in English and 45.33% in Chinese.",
+    "ragas-03": "It agreed best for context relevance, in 95% of cases.",
+    "prompt_engineering-03": "GPT-3 175B, which surpassed PaLM 540B.",
+    "prompt_engineering-05": "It rose from 10.4% to 40.7%.",
+    "vector_db-01": "It is the number of its neighbours.",
+    "vector_db-04": "It took less than 12 hours.",
+    "rag_security-01": "It reaches 50% with ten texts.",
+    "instruction_tuning-02": "Outputs of the 1.3B InstructGPT were not preferred to those of GPT-3.",
+    "instruction_tuning-05": "On 25 of 25 datasets, with 175B parameters.",
+    "multihop_rag-04": "It reached 44% and 57%.",
+    "multihop_rag-05": "Both were built from scientific articles.",
+    "small_llm-01": "It has 1.1M parameters and was trained on 3 billion words.",
+    "small_llm-03": "It reaches 45% and 29%.",
+    "hallucination-03": "It has 718 questions; the best model reached 94%, humans 58%. Many failed.",
+    "hallucination-06": "BERTScore performed best.",
+}
+
+
+def by_id(identifier: str) -> Question:
+    return next(question for question in BENCHMARK if question.id == identifier)
+
+
+@pytest.mark.parametrize(("identifier", "answer"), RIGHT.items(), ids=RIGHT)
+def test_a_right_answer_in_other_words_scores_full_marks(identifier: str, answer: str) -> None:
+    assert score(answer, by_id(identifier)) == 1.0
+
+
+@pytest.mark.parametrize(("identifier", "answer"), WRONG.items(), ids=WRONG)
+def test_a_plausible_wrong_answer_does_not_score_full_marks(identifier: str, answer: str) -> None:
+    assert score(answer, by_id(identifier)) < 1.0
 
 
 # --- unanswerable questions
@@ -236,6 +310,7 @@ def test_keywords_are_lower_case_alias_groups_that_reference_or_notes_satisfy(qu
 def test_an_unanswerable_question_has_a_kind_a_refusal_and_nothing_to_find(question: Question) -> None:
     assert question.refusal_kind is not None
     assert question.reference.startswith("The provided papers do not say ")
+    assert is_refusal(question.reference)
     assert question.nuggets == ()
     assert question.keywords == ()
 
