@@ -218,7 +218,7 @@ def test_keywords_are_two_to_five_groups_of_lower_case_aliases(question: Questio
 RIGHT = {
     "qlora-01": "It drops from over 780 GB to under 48 GB, so one 48 GB GPU is enough.",
     "qlora-02": "The weights are kept in NF4, optimal when they follow a normal distribution.",
-    "qlora-03": "Since one adapter is zero, training starts at weights that differ from the pretrained weights.",
+    "qlora-03": "With a zero adapter, training starts at weights that differ from the pretrained weights.",
     "qlora-04": "It quantizes the weight minus the low-rank part and then does an SVD of what is left.",
     "double_quant-01": "The quantization constants are quantized again, saving 0.37 bits for each parameter.",
     "double_quant-02": "They are not quantised but computed in fp16; over 99.9 percent remain in int8.",
@@ -254,7 +254,7 @@ RIGHT = {
     "multihop_rag-04": "0.56 with retrieved chunks against 0.89 with the gold evidence.",
     "small_llm-01": "1.1 billion parameters, about 1 trillion tokens over three epochs.",
     "small_llm-03": "50.6 % and 55.5 %.",
-    "hallucination-01": "Intrinsic ones conflict with the source, extrinsic ones are neither supported nor denied.",
+    "hallucination-01": "Intrinsic ones conflict with the source, extrinsic are neither supported nor denied.",
     "hallucination-03": "817; the best model was truthful on 58 percent, people on 94 percent.",
     "hallucination-05": "It compares the sentence with other samples and works without a database.",
 }
