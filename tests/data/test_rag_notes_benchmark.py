@@ -254,7 +254,7 @@ RIGHT = {
     "multihop_rag-04": "0.56 with retrieved chunks against 0.89 with the gold evidence.",
     "small_llm-01": "1.1 billion parameters, about 1 trillion tokens over three epochs.",
     "small_llm-03": "50.6 % and 55.5 %.",
-    "hallucination-01": "Intrinsic ones conflict with the source, extrinsic are neither supported nor denied.",
+    "hallucination-01": "Intrinsic ones conflict with it; extrinsic are neither supported nor refuted.",
     "hallucination-03": "817; the best model was truthful on 58 percent, people on 94 percent.",
     "hallucination-05": "It compares the sentence with other samples and works without a database.",
 }
