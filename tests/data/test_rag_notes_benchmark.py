@@ -203,6 +203,14 @@ def test_repeating_the_question_or_the_title_is_not_an_answer(question: Question
 
 
 @each_answerable
+def test_a_right_answer_that_begins_by_repeating_the_question_keeps_its_marks(question: Question) -> None:
+    # A "not" or "without" of the question must not be read as a negation of the answer.
+    for nugget in question.nuggets:
+        answer = f"{question.question[:-1]} is {' and '.join(aliases[0] for aliases in nugget.anchors)}."
+        assert nugget_state(answer, nugget) == "supported", answer
+
+
+@each_answerable
 def test_the_reference_of_another_paper_is_not_an_answer(question: Question) -> None:
     others = (other for other in ANSWERABLE if not set(other.papers) & set(question.papers))
     assert [other.id for other in others if score(other.reference, question) == 1] == []
@@ -323,6 +331,16 @@ def test_only_a_near_miss_names_a_paper_and_a_topic_of_the_field(question: Quest
         assert question.topic in TOPICS
         assert len(question.papers) <= 1
         assert all((FOLDER / "papers" / f"{paper}.md").is_file() for paper in question.papers)
+
+
+def test_a_near_miss_without_a_paper_names_something_that_no_note_mentions() -> None:
+    notes = "\n".join(path.read_text(encoding="utf-8") for path in sorted(FOLDER.glob("papers/*.md"))).lower()
+    paperless = [one for one in UNANSWERABLE if one.refusal_kind == "near_miss" and not one.papers]
+    assert len(paperless) >= 5
+    for question in paperless:
+        names = re.findall(r"\b\w*[a-z]\w*[A-Z]\w*\b|\b[A-Z]{4,}\b", question.question)
+        assert names, question.question
+        assert [name for name in names if name.lower() in notes] == []
 
 
 # --- apart from training
