@@ -1,0 +1,1 @@
+"""Papers in: PDF, Markdown, text and HTML as documents and chunks."""

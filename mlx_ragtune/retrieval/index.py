@@ -1,0 +1,80 @@
+"""A full-text index of chunks in one SQLite file (FTS5), ranked by BM25 with the title weighing more."""
+
+import re
+import sqlite3
+from collections.abc import Iterable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlx_ragtune.errors import ArtifactError
+from mlx_ragtune.records import Chunk
+
+TITLE_WEIGHT = 3.0
+STOP_WORDS = frozenset(
+    "a about an and are as at be been being between by can could did do does for from had has have how i in into is "
+    "it its many more most much not of on or s than that the their them there these they this those to was we were "
+    "what when where which who whom whose why will with would you your".split()
+)
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A chunk that matches; a higher ``score`` (−BM25) is better."""
+
+    chunk_id: str
+    score: float
+
+
+def build_index(path: Path, chunks: Iterable[Chunk]) -> None:
+    """Write a new index file of the chunks; an existing one is replaced."""
+    path.unlink(missing_ok=True)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(
+            "CREATE VIRTUAL TABLE chunk USING fts5(id UNINDEXED, title, section, text, "
+            "tokenize = 'porter unicode61 remove_diacritics 2')"
+        )
+        connection.executemany(
+            "INSERT INTO chunk VALUES (?, ?, ?, ?)",
+            ((one.id, one.title, one.section, one.text) for one in chunks),
+        )
+        connection.execute("INSERT INTO chunk(chunk) VALUES ('optimize')")
+
+
+def match_expression(query: str) -> str:
+    """An FTS5 expression that any of the query's words matches: each quoted, so that no text is syntax.
+
+    Stop words are left out unless nothing else is there. Empty when the query has no word.
+    """
+    words = list(dict.fromkeys(re.findall(r"\w+", query.casefold())))
+    chosen = [word for word in words if word not in STOP_WORDS] or words
+    return " OR ".join(f'"{word}"' for word in chosen)
+
+
+class Index:
+    """A read-only view of an index file. Raises ArtifactError when it cannot be read."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, check_same_thread=False)
+            self._connection.execute("SELECT count(*) FROM chunk").fetchone()
+        except sqlite3.Error as error:
+            raise ArtifactError(
+                f"not a full-text index: {error}", where=str(path), fix="rm -r that folder"
+            ) from None
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
+    def search(self, query: str, k: int) -> list[Hit]:
+        """At most ``k`` chunks that share a word with the query, best first; ties by chunk id."""
+        expression = match_expression(query)
+        if not expression or k < 1:
+            return []
+        rows = self._connection.execute(
+            f"SELECT id, bm25(chunk, 0, {TITLE_WEIGHT}, 1, 1) AS score FROM chunk WHERE chunk MATCH ? "  # noqa: S608
+            "ORDER BY score, id LIMIT ?",
+            (expression, k),
+        )
+        return [Hit(identifier, -score) for identifier, score in rows]

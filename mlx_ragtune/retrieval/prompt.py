@@ -1,0 +1,32 @@
+"""The one prompt, in training and in serving: the papers first, the question last.
+
+Questions on the same papers share everything up to the question, which is what shared-prefix training
+and a server's prompt cache live on.
+"""
+
+import unicodedata
+from collections.abc import Sequence
+
+from mlx_ragtune.records import Message, Passage
+
+SYSTEM = (
+    "You answer questions from the papers you are given, and from nothing else. Cite the title of each paper "
+    "you use, in double quotes. Write plain prose, without lists or headings. If the papers do not contain the "
+    "answer, say so."
+)
+
+
+def _line(text: str) -> str:
+    return " ".join(unicodedata.normalize("NFC", text).split())
+
+
+def build_messages(passages: Sequence[Passage], question: str, /) -> tuple[Message, Message]:
+    """A system and a user message, NFC-normalised; the same arguments give the same bytes."""
+    papers = "\n\n".join(
+        f'[{number}] "{_line(one.title)}"\n{unicodedata.normalize("NFC", one.text).strip()}'
+        for number, one in enumerate(passages, start=1)
+    )
+    return (
+        Message("system", SYSTEM),
+        Message("user", f"Papers:\n\n{papers or '(none)'}\n\nQuestion: {_line(question)}"),
+    )
