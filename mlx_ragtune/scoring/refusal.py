@@ -1,8 +1,8 @@
 """M5: does an answer refuse, and are the right questions refused?
 
 An answer refuses when its first sentence, apologies and descriptions of the contexts aside, says so (the
-contexts do not contain it, it cannot be answered, nothing is known) and it does not answer after all: neither with a hedge ("but
-generally …") nor with ``ANSWER_WORDS`` words of anything but what the contexts are about.
+contexts do not contain it, it cannot be answered, nothing is known) and it does not answer after all:
+neither with a hedge ("but generally …") nor with ``ANSWER_WORDS`` words that are not about the contexts.
 """
 
 import itertools
@@ -38,7 +38,7 @@ _REFUSALS = re.compile(
             r"(?: \w+){0,4}? (?:about|on|of|for|to|in|regarding|that|is|was|are|given|here)\b",
             r"\b(?:cannot|can't|could not|couldn't|unable to|not able to|not possible to|not be)"
             r"(?: \w+)? (?:answer|answered|determined?|say|tell|find|found|provide|help)\b",
-            r"\b(?:not enough|insufficient|too little|not sufficient|no) (?:\w+ )?"
+            r"\b(?:not enough|insufficient|too little|not sufficient) (?:\w+ )?"
             r"(?:information|context|detail|evidence)\b",
             r"\b(?:i|we) (?:do not|don't|did not|didn't) (?:know|have|find|see)\b",
             rf"(?:^|[,;] )not (?:\w+ )?(?:in|among|within|by|found|mentioned|covered|discussed)\b"
