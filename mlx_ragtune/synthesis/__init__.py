@@ -1,0 +1,1 @@
+"""Question-answer pairs: read or generated, checked, split by paper, given contexts. No backend here."""

@@ -1,0 +1,327 @@
+"""Pairs become training rows: contexts as the served retriever would give them, shared in groups.
+
+A **group** is a few rows with the same contexts, byte for byte, so that training computes them once:
+up to four answerable questions on the same few gold chunks, and refusals whose paper is not among them.
+
+    gold chunks (hold the evidence)  ┐
+    hard distractors (retrieved for  ├─► shuffled, at most top_k ─► build_messages ─► Example
+    the group's own questions)       ┘
+"""
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from mlx_ragtune.records import Chunk, Example, Kind, Message, Pair, Passage
+from mlx_ragtune.synthesis.checks import quote_in
+from mlx_ragtune.synthesis.splits import near_duplicate_papers
+
+GROUNDED_PER_GROUP = 3
+ANSWERS_PER_GROUP = 4
+ROWS_PER_GROUP = 5
+RANK_OFFSET = 60
+SEARCH_DEPTH = 20
+
+
+class Retriever(Protocol):
+    """The served retriever: the best ``k`` passages for a question, best first."""
+
+    def search(self, question: str, k: int, *, without_papers: Collection[str] = ()) -> list[Passage]:
+        """At most ``k`` passages, none of a paper in ``without_papers``."""
+        ...
+
+
+class BuildMessages(Protocol):
+    """The served prompt: a system and a user message."""
+
+    def __call__(self, passages: Sequence[Passage], question: str, /) -> tuple[Message, Message]:
+        """The messages that the model answers."""
+        ...
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A pair that became no row, and why."""
+
+    id: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class AssemblyReport:
+    """What became of the pairs. Shares and ``gold_found`` are between 0 and 1.
+
+    ``gold_found``: share of answerable rows whose gold chunks the retriever finds by itself among its
+    top_k (None without such rows). ``group_sizes``: rows in a group → groups. ``gold_positions``:
+    place among the contexts, from 1 → gold chunks there.
+    """
+
+    kinds: dict[str, int]
+    refusals: dict[str, int]
+    shares_wanted: dict[str, float]
+    shares_got: dict[str, float]
+    group_sizes: dict[int, int]
+    gold_positions: dict[int, int]
+    gold_found: float | None
+    dropped: tuple[Dropped, ...]
+
+
+@dataclass
+class _Group:
+    """Rows to be, and the chunks that answer them."""
+
+    gold: tuple[str, ...]
+    pairs: list[Pair]
+    barred: set[str] = field(default_factory=set)  # papers that may not be distractors
+
+
+class _Corpus:
+    """The chunks that contexts may come from, by id, by paper and by what the retriever finds."""
+
+    def __init__(self, chunks: Iterable[Chunk], retriever: Retriever) -> None:
+        self.chunks = {chunk.id: chunk for chunk in chunks}
+        self.by_paper: dict[str, list[Chunk]] = defaultdict(list)
+        for chunk in self.chunks.values():
+            self.by_paper[chunk.document_id].append(chunk)
+        self.retriever = retriever
+        texts = {paper: " ".join(one.text for one in found) for paper, found in self.by_paper.items()}
+        self.same = near_duplicate_papers(texts)
+        self._found: dict[tuple[str, frozenset[str]], list[str]] = {}
+
+    def versions(self, papers: Iterable[str]) -> set[str]:
+        """The papers and all near-duplicates of them."""
+        marks = {self.same.get(paper, paper) for paper in papers}
+        return {paper for paper, mark in self.same.items() if mark in marks} | marks
+
+    def search(self, question: str, *, without: Iterable[str] = ()) -> list[str]:
+        """Ids of our chunks that the retriever finds, best first; searched deeper while too few are ours."""
+        key = (question, frozenset(without))
+        if key not in self._found:
+            depth, ids = SEARCH_DEPTH, list[str]()
+            while True:
+                found = self.retriever.search(question, depth, without_papers=tuple(sorted(key[1])))
+                ids = [one.chunk_id for one in found if one.chunk_id in self.chunks]
+                if len(found) < depth or len(ids) >= SEARCH_DEPTH:
+                    break
+                depth *= 2
+            self._found[key] = ids[:SEARCH_DEPTH]
+        return self._found[key]
+
+    def gold(self, pair: Pair) -> tuple[str, ...] | None:
+        """Ids of the chunks that hold the pair's evidence, sorted; None when a quote is in no chunk."""
+        found: set[str] = set()
+        for one in pair.evidence:
+            holders = [c.id for c in self.by_paper.get(one.paper, ()) if quote_in(one.quote, c.text) is None]
+            if not holders:
+                return None
+            found.add(next((identifier for identifier in holders if identifier in found), holders[0]))
+        return tuple(sorted(found))
+
+    def passages(self, ids: Iterable[str]) -> list[Passage]:
+        chosen = (self.chunks[identifier] for identifier in ids)
+        return [Passage(one.id, one.document_id, one.title, one.text) for one in chosen]
+
+
+def _order(seed: int, *parts: str) -> str:
+    return hashlib.sha256("\0".join((str(seed), *parts)).encode()).hexdigest()
+
+
+def _even(pairs: Sequence[Pair], most: int) -> list[list[Pair]]:
+    """``pairs`` in as few pieces of at most ``most`` as possible, of nearly equal length."""
+    pieces = -(-len(pairs) // most)
+    return [list(pairs[at::pieces]) for at in range(pieces)]
+
+
+def _answerable_groups(
+    golds: Mapping[str, tuple[str, ...]], pairs: Sequence[Pair], seed: int
+) -> list[_Group]:
+    """Groups of one gold set: synthesis pairs with grounded ones on the same chunks, then the rest."""
+    by_gold: dict[tuple[Kind, tuple[str, ...]], list[Pair]] = defaultdict(list)
+    for pair in sorted(pairs, key=lambda pair: _order(seed, "pair", pair.id)):
+        by_gold[pair.kind, golds[pair.id]].append(pair)
+    groups: list[_Group] = []
+    for (kind, gold), members in sorted(by_gold.items(), key=lambda item: item[0]):
+        if kind == "synthesis":
+            groups += [_Group(gold, piece) for piece in _even(members, ANSWERS_PER_GROUP // 2)]
+    for group in groups:
+        for chunk in group.gold * GROUNDED_PER_GROUP:  # in turn, so that each paper gets its question
+            waiting = by_gold.get(("grounded", (chunk,)))
+            if waiting and len(group.pairs) < ANSWERS_PER_GROUP:
+                group.pairs.append(waiting.pop())
+    for (kind, gold), members in sorted(by_gold.items(), key=lambda item: item[0]):
+        if kind == "grounded" and members:
+            groups += [_Group(gold, piece) for piece in _even(members, GROUNDED_PER_GROUP)]
+    return groups
+
+
+def _merged(groups: list[_Group], corpus: _Corpus, top_k: int) -> list[_Group]:
+    """Fewer, fuller groups: two join when the retriever finds the gold of one for a question of the other.
+
+    Each one's gold is then a hard distractor for the other's questions. All gold must fit into ``top_k``.
+    """
+    holders: dict[str, list[int]] = defaultdict(list)
+    for at, group in enumerate(groups):
+        for chunk in group.gold:
+            holders[chunk].append(at)
+    gone: set[int] = set()
+    for at in sorted(range(len(groups)), key=lambda at: (len(groups[at].pairs), at)):
+        group = groups[at]
+        near: dict[int, float] = defaultdict(float)
+        for pair in group.pairs:
+            for rank, chunk in enumerate(corpus.search(pair.question), 1):
+                for other in holders.get(chunk, ()):
+                    near[other] += 1 / (RANK_OFFSET + rank)
+        for other in sorted(near, key=lambda other: (-near[other], other)):
+            host = groups[other]
+            gold = tuple(sorted({*group.gold, *host.gold}))
+            room = len(host.pairs) + len(group.pairs) <= ANSWERS_PER_GROUP and len(gold) <= top_k
+            if room and other != at and not {at, other} & gone:
+                groups[other] = _Group(gold, host.pairs + group.pairs)
+                gone.add(at)
+                for chunk in group.gold:
+                    holders[chunk].append(other)
+                break
+    return [group for at, group in enumerate(groups) if at not in gone]
+
+
+def _add_refusals(groups: list[_Group], refusals: Sequence[Pair], corpus: _Corpus, seed: int) -> list[_Group]:
+    """Each refusal in the group whose gold chunks the retriever finds for its question, else in its own.
+
+    A group never holds a paper that would answer one of its refusals. Off-corpus questions go wherever
+    there is room.
+    """
+    own: list[_Group] = []
+    for pair in sorted(refusals, key=lambda pair: _order(seed, "refusal", pair.id)):
+        answering = corpus.versions(pair.papers)
+        ranks = {one: rank for rank, one in enumerate(corpus.search(pair.question, without=answering), 1)}
+        best: tuple[float, str] | None = None
+        chosen: _Group | None = None
+        for group in groups:
+            held = {corpus.chunks[one].document_id for one in group.gold}
+            if len(group.pairs) >= ROWS_PER_GROUP or held & answering:
+                continue
+            near = sum(1 / (1 + ranks[one]) for one in group.gold if one in ranks)
+            if pair.refusal_kind == "near_miss" and not near:
+                continue
+            load = sum(one.kind == "refusal" for one in group.pairs)
+            merit = (near / (1 + load) - load, _order(seed, pair.id, *group.gold, group.pairs[0].id))
+            if best is None or merit > best:
+                best, chosen = merit, group
+        if chosen is None:
+            chosen = _Group((), [])
+            own.append(chosen)
+        chosen.pairs.append(pair)
+        chosen.barred |= answering
+    return groups + own
+
+
+def _contexts(group: _Group, corpus: _Corpus, top_k: int, seed: int) -> list[str]:
+    """Chunk ids: the gold ones and the best-ranked distractors of the group's questions, shuffled.
+
+    Ranks are fused over the questions (reciprocal rank, k = 60). A distractor is never of a gold paper or
+    its near-duplicate, of a paper that would answer a refusal of the group, nor does it hold a quote.
+    """
+    barred = group.barred | corpus.versions(corpus.chunks[one].document_id for one in group.gold)
+    merit: dict[str, float] = defaultdict(float)
+    for pair in group.pairs:
+        for rank, identifier in enumerate(corpus.search(pair.question, without=barred), 1):
+            merit[identifier] += 1 / (RANK_OFFSET + rank)
+    ranked = sorted(merit, key=lambda one: (-merit[one], one))
+    if not (ranked or group.gold):  # nothing matched at all, yet the model is served some passages
+        ranked = sorted(corpus.chunks, key=lambda one: _order(seed, group.pairs[0].id, one))
+    quotes = [one.quote for pair in group.pairs for one in pair.evidence]
+    chosen = list(group.gold)
+    for identifier in ranked:
+        chunk = corpus.chunks[identifier]
+        if len(chosen) >= top_k:
+            break
+        if chunk.document_id in barred or identifier in chosen:
+            continue
+        if all(quote_in(quote, chunk.text) for quote in quotes):
+            chosen.append(identifier)
+    ids = sorted(pair.id for pair in group.pairs)
+    return sorted(chosen, key=lambda one: _order(seed, "place", *ids, one))
+
+
+def _report(
+    groups: Sequence[tuple[_Group, list[str]]],
+    golds: Mapping[str, tuple[str, ...]],
+    corpus: _Corpus,
+    wanted: Mapping[Kind, float],
+    dropped: Sequence[Dropped],
+) -> AssemblyReport:
+    rows = [(pair, contexts) for group, contexts in groups for pair in group.pairs]
+    kinds = Counter(pair.kind for pair, _ in rows)
+    found = [
+        set(golds[pair.id]) <= set(corpus.search(pair.question)[: len(contexts)])
+        for pair, contexts in rows
+        if pair.kind != "refusal"
+    ]
+    places = Counter(contexts.index(one) + 1 for group, contexts in groups for one in group.gold)
+    sizes = Counter(len(group.pairs) for group, _ in groups)
+    return AssemblyReport(
+        kinds={kind: kinds[kind] for kind in wanted},
+        refusals=dict(sorted(Counter(str(p.refusal_kind) for p, _ in rows if p.kind == "refusal").items())),
+        shares_wanted={str(kind): share for kind, share in wanted.items()},
+        shares_got={kind: kinds[kind] / max(1, len(rows)) for kind in wanted},
+        group_sizes=dict(sorted(sizes.items())),
+        gold_positions=dict(sorted(places.items())),
+        gold_found=sum(found) / len(found) if found else None,
+        dropped=tuple(dropped),
+    )
+
+
+def _golds(
+    pairs: Sequence[Pair], corpus: _Corpus, top_k: int
+) -> tuple[dict[str, tuple[str, ...]], list[Dropped]]:
+    """Gold chunks of each answerable pair, and the pairs that cannot be shown with theirs."""
+    golds: dict[str, tuple[str, ...]] = {}
+    dropped: list[Dropped] = []
+    for pair in pairs:
+        if pair.kind == "refusal":
+            continue
+        gold = corpus.gold(pair)
+        if gold is None:
+            dropped.append(Dropped(pair.id, "an evidence quote is not within one chunk of its paper"))
+        elif not gold:
+            dropped.append(Dropped(pair.id, "no evidence quote"))
+        elif len(gold) > top_k:
+            dropped.append(Dropped(pair.id, f"its evidence lies in {len(gold)} chunks, top_k is {top_k}"))
+        else:
+            golds[pair.id] = gold
+    return golds, dropped
+
+
+def assemble(
+    pairs: Sequence[Pair],
+    retriever: Retriever,
+    chunks: Iterable[Chunk],
+    *,
+    top_k: int,
+    seed: int,
+    shares: Mapping[Kind, float],
+    build_messages: BuildMessages,
+) -> tuple[list[Example], AssemblyReport]:
+    """Training rows in groups of shared contexts, and what became of the pairs.
+
+    ``chunks`` are those that contexts may come from: leave out papers that must not be seen. The result
+    depends on nothing but the arguments; rows of a group are neighbours. ``shares`` are only reported
+    (``balance`` makes them true).
+    """
+    corpus = _Corpus(chunks, retriever)
+    golds, dropped = _golds(pairs, corpus, top_k)
+    groups = _answerable_groups(golds, [pair for pair in pairs if pair.id in golds], seed)
+    groups = _merged(groups, corpus, top_k)
+    groups = _add_refusals(groups, [pair for pair in pairs if pair.kind == "refusal"], corpus, seed)
+    placed = [(group, _contexts(group, corpus, top_k, seed)) for group in groups]
+    placed.sort(key=lambda one: _order(seed, "group", *sorted(pair.id for pair in one[0].pairs)))
+    rows: list[Example] = []
+    for group, contexts in placed:
+        name = hashlib.sha256("\0".join(contexts).encode()).hexdigest()[:12]
+        passages = corpus.passages(contexts)
+        for pair in group.pairs:
+            messages = (*build_messages(passages, pair.question), Message("assistant", pair.answer))
+            rows.append(Example(pair.id, pair.kind, name, messages, pair.papers, tuple(contexts)))
+    return rows, _report(placed, golds, corpus, shares, dropped)

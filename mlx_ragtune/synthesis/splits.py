@@ -1,0 +1,160 @@
+"""Pairs are split by paper: no paper that trains the model is also used to test it."""
+
+import hashlib
+import itertools
+import re
+import zlib
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+
+from mlx_ragtune.records import Document, Pair, Split
+
+NEAR_DUPLICATE = 0.5
+SKETCH = 128
+SHINGLE_WORDS = 4
+
+
+def _hash(seed: int, *parts: str) -> str:
+    return hashlib.sha256("\0".join((str(seed), *parts)).encode()).hexdigest()
+
+
+class _Union:
+    """Disjoint sets of names; the smallest name of a set stands for it."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self.parent = {name: name for name in names}
+
+    def find(self, name: str) -> str:
+        while self.parent[name] != name:
+            name = self.parent[name]
+        return name
+
+    def join(self, left: str, right: str) -> None:
+        first, second = sorted((self.find(left), self.find(right)))
+        self.parent[second] = first
+
+
+def _sketch(text: str) -> frozenset[int]:
+    """The smallest hashes of the text's word 4-grams (bottom-k sketch, Broder 1997)."""
+    tokens = re.findall(r"\w+", text.casefold())
+    grams = {
+        " ".join(tokens[at : at + SHINGLE_WORDS]) for at in range(max(1, len(tokens) - SHINGLE_WORDS + 1))
+    }
+    return frozenset(sorted(zlib.crc32(gram.encode()) for gram in grams)[:SKETCH])
+
+
+def near_duplicate_papers(texts: Mapping[str, str]) -> dict[str, str]:
+    """Each paper id → the smallest id of its near-duplicates (itself if it has none).
+
+    Two papers are near-duplicates when the Jaccard similarity of their sets of word 4-grams,
+    estimated from 128 hashes each, is at least one half: an earlier version, an extended abstract.
+    """
+    sketches = {paper: _sketch(text) for paper, text in sorted(texts.items()) if text.strip()}
+    holders: dict[int, list[str]] = defaultdict(list)
+    for paper, sketch in sketches.items():
+        for value in sketch:
+            holders[value].append(paper)
+    shared = Counter(two for papers in holders.values() for two in itertools.combinations(papers, 2))
+    union = _Union(texts)
+    for left, right in shared:
+        merged = sorted(sketches[left] | sketches[right])[:SKETCH]
+        both = sum(value in sketches[left] and value in sketches[right] for value in merged)
+        if both >= NEAR_DUPLICATE * len(merged):
+            union.join(left, right)
+    return {paper: union.find(paper) for paper in texts}
+
+
+def _components(units: Iterable[str], links: Counter[tuple[str, str]]) -> dict[str, list[str]]:
+    union = _Union(units)
+    for left, right in links:
+        if left in union.parent and right in union.parent:
+            union.join(left, right)
+    members: dict[str, list[str]] = defaultdict(list)
+    for unit in sorted(union.parent):
+        members[union.find(unit)].append(unit)
+    return members
+
+
+def _held_out(sizes: Mapping[str, int], links: Counter[tuple[str, str]], wanted: int, seed: int) -> set[str]:
+    """Units of about ``wanted`` papers in all, that cut few synthesis pairs.
+
+    Whole components of papers that synthesis joins are taken while they fit, then single units.
+    """
+    taken: set[str] = set()
+    room = wanted
+    components = _components(sizes, links)
+    for name in sorted(components, key=lambda name: _hash(seed, "component", name)):
+        size = sum(sizes[unit] for unit in components[name])
+        if size <= room:
+            taken.update(components[name])
+            room -= size
+    left = {unit for unit in sizes if unit not in taken and sizes[unit] <= max(room, 1)}
+    joined: dict[str, Counter[str]] = defaultdict(Counter)
+    for (one, two), count in links.items():
+        joined[one][two] += count
+        joined[two][one] += count
+
+    def cost(unit: str) -> tuple[int, str]:
+        cut = sum(-count if other in taken else count for other, count in joined[unit].items())
+        return cut, _hash(seed, "unit", unit)
+
+    while room > 0 and left:
+        unit = min(left, key=cost)
+        left.remove(unit)
+        if sizes[unit] <= room or not taken:
+            taken.add(unit)
+            room -= sizes[unit]
+    return taken
+
+
+def _number(share: float, total: int) -> int:
+    """``share`` of ``total``; at least one when a share is asked for and two or more are there."""
+    return max(round(share * total), 1) if share > 0 and total > 1 else 0
+
+
+def _split_papers(
+    pairs: Sequence[Pair], documents: Iterable[Document], valid_share: float, test_share: float, seed: int
+) -> dict[str, Split]:
+    texts = {paper: "" for pair in pairs for paper in pair.papers}
+    texts |= {document.id: document.text for document in documents if document.id in texts}
+    unit_of = near_duplicate_papers(texts)
+    sizes: dict[str, int] = Counter(unit_of.values())
+    links: Counter[tuple[str, str]] = Counter()
+    for pair in pairs:
+        units = sorted({unit_of[paper] for paper in pair.papers})
+        links.update(itertools.combinations(units, 2))
+    side: dict[str, Split] = {}
+    shares: tuple[tuple[Split, float], ...] = (("test", test_share), ("valid", valid_share))
+    for split, share in shares:
+        rest = {unit: size for unit, size in sizes.items() if unit not in side}
+        wanted = min(_number(share, len(texts)), sum(rest.values()) - 1)
+        side |= dict.fromkeys(_held_out(rest, links, wanted, seed), split)
+    return {paper: side.get(unit, "train") for paper, unit in unit_of.items()}
+
+
+def split_by_paper(
+    pairs: Sequence[Pair],
+    documents: Iterable[Document] = (),
+    *,
+    valid_share: float,
+    test_share: float,
+    seed: int,
+) -> dict[str, Split]:
+    """Pair id → split, the same for the same pairs and seed, in any order of the pairs.
+
+    All pairs of one paper, and of its near-duplicates among ``documents``, are on one side; shares count
+    papers. A synthesis pair whose papers fall on two sides is **absent** from the result: the caller
+    lists it as dropped. Pairs without a paper (off-corpus refusals) are shared out by hash.
+    """
+    pairs = sorted(pairs, key=lambda pair: pair.id)
+    side = _split_papers(pairs, documents, valid_share, test_share, seed)
+    splits: dict[str, Split] = {}
+    for pair in pairs:
+        sides = {side[paper] for paper in pair.papers}
+        if len(sides) == 1:
+            splits[pair.id] = sides.pop()
+    free = sorted((pair.id for pair in pairs if not pair.papers), key=lambda one: _hash(seed, "pair", one))
+    test, valid = _number(test_share, len(free)), _number(valid_share, len(free))
+    for at, identifier in enumerate(free):
+        splits[identifier] = "test" if at < test else "valid" if at < test + valid else "train"
+    return splits
