@@ -229,8 +229,6 @@ def _contexts(group: _Group, corpus: _Corpus, top_k: int, seed: int) -> list[str
         for rank, identifier in enumerate(corpus.search(pair.question, without=barred), 1):
             merit[identifier] += 1 / (RANK_OFFSET + rank)
     ranked = sorted(merit, key=lambda one: (-merit[one], one))
-    if not (ranked or group.gold):  # nothing matched at all, yet the model is served some passages
-        ranked = sorted(corpus.chunks, key=lambda one: _order(seed, group.pairs[0].id, one))
     quotes = [one.quote for pair in group.pairs for one in pair.evidence]
     chosen = list(group.gold)
     for identifier in ranked:

@@ -154,7 +154,9 @@ def test_a_near_duplicate_of_the_gold_paper_is_no_distractor() -> None:
 def test_contexts_come_only_from_the_chunks_that_are_given() -> None:
     allowed = CHUNKS[:5]
     pairs = [grounded(name) for name in METHODS[:5]]
-    rows, _ = assemble(pairs, WordRetriever(), build_messages, chunks=allowed, top_k=3, seed=0, shares=SHARES)
+    rows, _ = assemble(
+        pairs, WordRetriever(), allowed, top_k=3, seed=0, shares=SHARES, build_messages=build_messages
+    )
     assert {one for row in rows for one in row.context_ids} <= {one.id for one in allowed}
 
 
@@ -205,8 +207,3 @@ def test_the_rows_depend_on_the_seed_and_not_on_the_order_of_the_pairs() -> None
     other, _ = build(pairs, seed=1)
     assert rows == again
     assert [row.context_ids for row in rows] != [row.context_ids for row in other]
-
-
-def test_an_off_corpus_question_for_which_nothing_is_found_still_gets_passages() -> None:
-    rows, _ = build([off_corpus(0)])
-    assert len(rows[0].context_ids) == 3
