@@ -45,7 +45,7 @@ def _in_citing_position(answer: str, alias: str) -> bool:
     return bool(
         re.search(
             rf"(?<!\w){name}(?:'s|’s)? (?:paper|study|article|authors)\b"
-            rf"|\b(?:according to|titled|authors of|paper|cited in|described in) (?:the )?{name}(?![\w+])"
+            rf"|\b(?i:according to|titled|authors of|paper|cited in|described in) (?:the )?{name}(?![\w+])"
             rf"|[\"“«\[]{name}[\"”»\]]",
             answer,
         )

@@ -6,11 +6,10 @@ with both values and the command that mends it; the only way past is to allow it
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from mlx_ragtune.errors import InputError, ToolError
-from mlx_ragtune.records import Sampling
 
 _EXPORT_AGAIN = "ragtune export RECIPE --redo   # writes base and tuned by the same path"
 _REGISTER_AGAIN = "ragtune register RECIPE --redo   # serves both the same way"
@@ -23,7 +22,7 @@ class Conditions:
     """How one model was served and asked.
 
     ``parameters`` are those the server reports for the model; ``renderer`` and ``parser`` are Ollama's
-    names (empty when the template does it). ``prompt_sha256`` maps each question id to the hash of the
+    names (empty when the template does it). ``prompts`` maps each question id to the hash of the
     rendered prompt (of the messages where the server renders). ``retrieval`` describes index and depth.
     """
 
@@ -31,9 +30,9 @@ class Conditions:
     template_sha256: str
     context_tokens: int
     server: str
-    sampling: Sampling
+    sampling: Mapping[str, Any]
     seeds: tuple[int, ...]
-    prompt_sha256: Mapping[str, str] = field(default_factory=dict)
+    prompts: Mapping[str, str] = field(default_factory=dict)
     parameters: Mapping[str, Any] = field(default_factory=dict)
     renderer: str = ""
     parser: str = ""
@@ -63,7 +62,7 @@ _FIXES = {
     "parser": _REGISTER_AGAIN,
     "context_tokens": _REGISTER_AGAIN,
     "server": _ASK_AGAIN,
-    "prompt_sha256": _ASK_AGAIN,
+    "prompts": _ASK_AGAIN,
     "sampling": _ASK_AGAIN,
     "seeds": _ASK_AGAIN,
     "retrieval": _ASK_AGAIN,
@@ -75,7 +74,7 @@ NAMES = tuple(_FIXES)
 def _text(value: object) -> str:
     if isinstance(value, str):
         return value or "(none)"
-    return json.dumps(value, ensure_ascii=False, sort_keys=True, default=asdict)
+    return json.dumps(value, ensure_ascii=False, sort_keys=True)
 
 
 def _unequal_keys(base: Mapping[str, Any], tuned: Mapping[str, Any]) -> tuple[str, str]:
@@ -109,8 +108,6 @@ def differences(base: Conditions, tuned: Conditions, *, allow: Iterable[str] = (
         left, right = getattr(base, name), getattr(tuned, name)
         if left == right:
             continue
-        if isinstance(left, Sampling):
-            left, right = asdict(left), asdict(right)
         texts = _unequal_keys(left, right) if isinstance(left, Mapping) else (_text(left), _text(right))
         found.append(Difference(name, *texts, fix=_FIXES[name], allowed=name in allowed))
     return found

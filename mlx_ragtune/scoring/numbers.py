@@ -20,10 +20,9 @@ _WORDS = {
         )
     )
 }
-_MENTION = re.compile(
-    r"(?<![\w.])(?P<name>[a-z]+\d[a-z0-9]*(?:\.\d+)*)"
-    r"|(?<![\w.])(?P<number>\d+(?:\.\d+)*)(?P<unit>%|[a-z]{1,4}\b)?"
-)
+_NUMBER = re.compile(r"(?<![\w.])(?P<number>\d+(?:\.\d+)*)(?P<unit>%|[a-z]{1,4}\b)?")
+_MENTION = re.compile(rf"(?<![\w.])(?P<name>[a-z]+\d[a-z0-9]*(?:\.\d+)*)|{_NUMBER.pattern}")
+_INSIDE_NAME = re.compile(r"(?<=[A-Za-z])[-‐‑](?=\d)")
 _MARKERS = re.compile(r"\[\d+(?:, ?\d+)*\]|^\s*\d+[.)]\s", re.MULTILINE)
 
 
@@ -32,9 +31,9 @@ def _value(digits: str) -> str:
 
 
 def mentions(text: str) -> tuple[set[tuple[str, str]], set[str]]:
-    """(value, unit) pairs and identifiers of a text; ``rank 4`` is a number, ``gpt3`` and ``nf4`` are not."""
+    """(value, unit) pairs and identifiers of a text: ``rank 4`` is a number; ``GPT-3`` and ``NF4`` are names."""
     numbers, identifiers = set(), set()
-    for match in _MENTION.finditer(fold(_MARKERS.sub(" ", text))):
+    for match in _MENTION.finditer(fold(_INSIDE_NAME.sub("", _MARKERS.sub(" ", text)))):
         if match["name"]:
             identifiers.add(match["name"])
         else:
@@ -48,9 +47,9 @@ def number_grounding(text: str, shown: Iterable[str]) -> float | None:
     if not numbers and not identifiers:
         return None
     source = fold("\n".join(shown))
-    known, _ = mentions(source)
+    known = {(_value(match["number"]), match["unit"] or "") for match in _NUMBER.finditer(source)}
     known |= {(_WORDS[word], "") for word in re.findall(r"[a-z]+", source) if word in _WORDS}
-    joined = re.sub(r"[^a-z0-9.%]", "", source)
+    joined = re.sub(r"[^a-z0-9.|]", "", re.sub(r"\.(?!\d)", "|", source))
     found = sum(
         any(value == other and (unit == has or not unit or not has) for other, has in known)
         for value, unit in numbers
