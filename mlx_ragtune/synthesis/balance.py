@@ -21,8 +21,8 @@ def balance(
 ) -> tuple[list[Pair], list[Pair]]:
     """(kept, left out): the most pairs whose kinds are within 5 points of ``shares``, in their order.
 
-    Pairs are left out by hash. Raises InputError when a kind that is asked for has no pair, or a kind with
-    share 0 has some: neither can be mended by leaving pairs out silently.
+    Pairs are left out by hash, and all of a kind whose share is 0. Raises InputError when a kind that is
+    asked for has no pair.
     """
     counts: dict[Kind, int] = {kind: sum(pair.kind == kind for pair in pairs) for kind in shares}
     absent = [kind for kind, share in shares.items() if share > 0 and not counts[kind]]
@@ -30,7 +30,7 @@ def balance(
         raise InputError(
             f"no {' and no '.join(absent)} pair, but dataset.shares asks for them", fix=_advice(counts)
         )
-    keep = dict(counts)
+    keep = {kind: count if shares[kind] else 0 for kind, count in counts.items()}
     while total := sum(keep.values()):
         slack = max(TOLERANCE, 1 / total)
         over = [kind for kind, share in shares.items() if keep[kind] / total > share + slack]

@@ -66,8 +66,11 @@ def numbers_shown(answer: str, shown: Iterable[str]) -> str | None:
 def titles_quoted(answer: str, titles: Iterable[str]) -> str | None:
     """Whether every full title stands in double quotes in the answer."""
     text = plain(answer).translate(_CURLY).casefold()
-    quoted = (f'"{plain(title).translate(_CURLY).casefold()}' for title in titles)
-    return None if all(one in text for one in quoted) else "title not cited in double quotes"
+    for title in titles:
+        name = re.escape(plain(title).translate(_CURLY).casefold())
+        if not re.search(f'"{name}[.,]?"', text):
+            return "title not cited in double quotes"
+    return None
 
 
 def names_its_source(text: str) -> str | None:

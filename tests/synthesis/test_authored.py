@@ -1,0 +1,142 @@
+"""A file of pairs is read whole, or refused with every problem and its line."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+
+from mlx_ragtune.errors import InputError
+from mlx_ragtune.records import Document, Evidence, Pair, write_rows
+from mlx_ragtune.synthesis.authored import read_pairs
+from tests.synthesis.corpus import DOCUMENTS, METHODS, grounded, near_miss, off_corpus, sentence_of, synthesis
+
+
+def problems(folder: Path, *rows: Pair | str, documents: Sequence[Document] = DOCUMENTS) -> str:
+    path = folder / "pairs.jsonl"
+    lines = [row if isinstance(row, str) else json.dumps(asdict(row)) for row in rows]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    with pytest.raises(InputError) as caught:
+        read_pairs(path, documents)
+    assert caught.value.exit_code == 3
+    assert caught.value.fix
+    return str(caught.value).replace(str(path), "pairs.jsonl")
+
+
+def test_sound_pairs_are_read_in_order(tmp_path: Path) -> None:
+    pairs = [grounded("LoRA"), synthesis("LoRA", "DoRA"), near_miss("PPO"), off_corpus(1)]
+    write_rows(tmp_path / "pairs.jsonl", pairs)
+    assert read_pairs(tmp_path / "pairs.jsonl", DOCUMENTS) == pairs
+
+
+def test_windows_line_ends_and_blank_lines_are_read(tmp_path: Path) -> None:
+    rows = [json.dumps(asdict(grounded(name))) for name in METHODS[:2]]
+    (tmp_path / "pairs.jsonl").write_bytes("\r\n\r\n".join(rows).encode())
+    assert len(read_pairs(tmp_path / "pairs.jsonl", DOCUMENTS)) == 2
+
+
+def test_a_line_that_is_not_json_is_named(tmp_path: Path) -> None:
+    assert "pairs.jsonl:2: not JSON: Unterminated string" in problems(tmp_path, grounded("LoRA"), '{"id": "x')
+
+
+def test_a_row_with_wrong_fields_is_named_with_each_field(tmp_path: Path) -> None:
+    row = {**asdict(grounded("LoRA")), "kind": "groundless", "colour": "red"}
+    text = problems(tmp_path, json.dumps(row))
+    assert "pairs.jsonl:1: not a Pair" in text
+    assert "kind: Input should be 'grounded', 'synthesis' or 'refusal'" in text
+    assert "colour" in text
+
+
+def test_a_duplicate_id_names_both_lines(tmp_path: Path) -> None:
+    text = problems(tmp_path, grounded("LoRA"), grounded("DoRA"), replace(grounded("PPO"), id="g-lora-0"))
+    assert "pairs.jsonl:3: duplicate id 'g-lora-0' (first on line 1)" in text
+    assert text.startswith("1 problem in the pairs")
+
+
+def test_an_unknown_paper_gets_a_suggestion(tmp_path: Path) -> None:
+    row = replace(grounded("LoRA"), papers=("qlroa",), evidence=(Evidence("qlroa", sentence_of("QLoRA")),))
+    text = problems(
+        tmp_path, row, replace(off_corpus(1), kind="refusal", refusal_kind="near_miss", papers=("zzz",))
+    )
+    assert "pairs.jsonl:1: unknown paper 'qlroa', did you mean 'qlora'?" in text
+    assert "pairs.jsonl:2: unknown paper 'zzz' (12 papers in the corpus)" in text
+
+
+def test_a_title_in_place_of_an_id_gets_the_id(tmp_path: Path) -> None:
+    row = replace(near_miss("LoRA"), papers=("LoRA: a Study of LoRA systems",))
+    assert "did you mean 'lora'?" in problems(tmp_path, row)
+
+
+def test_evidence_that_is_not_in_its_paper_is_shown(tmp_path: Path) -> None:
+    row = replace(grounded("LoRA"), evidence=(Evidence("lora", "DoRA saves the world, one word at a time"),))
+    text = problems(tmp_path, row)
+    assert "pairs.jsonl:1: evidence quote not in the text of 'lora': 'DoRA saves the world" in text
+
+
+def test_evidence_with_another_number_is_shown(tmp_path: Path) -> None:
+    row = replace(grounded("LoRA"), evidence=(Evidence("lora", sentence_of("LoRA").replace("10", "19")),))
+    assert "evidence quote has other numbers of 'lora'" in problems(tmp_path, row)
+
+
+def test_evidence_from_a_paper_that_the_pair_does_not_name(tmp_path: Path) -> None:
+    pair = grounded("LoRA")
+    row = replace(pair, evidence=(*pair.evidence, Evidence("dora", sentence_of("DoRA"))))
+    assert "evidence from 'dora', which is not among the pair's papers" in problems(tmp_path, row)
+
+
+def test_the_number_of_papers_fits_the_kind(tmp_path: Path) -> None:
+    text = problems(
+        tmp_path,
+        replace(synthesis("LoRA", "DoRA"), kind="grounded"),
+        replace(grounded("LoRA"), id="s", kind="synthesis"),
+        replace(grounded("LoRA"), id="none", papers=(), evidence=()),
+        replace(synthesis("LoRA", "DoRA"), id="half", evidence=(Evidence("lora", sentence_of("LoRA")),)),
+    )
+    assert "pairs.jsonl:1: grounded needs 1 paper, not 2" in text
+    assert "pairs.jsonl:2: synthesis needs 2 or more papers, not 1" in text
+    assert "pairs.jsonl:3: grounded needs 1 paper, not 0" in text
+    assert "pairs.jsonl:4: no evidence quote from dora" in text
+
+
+def test_a_refusal_has_a_refusal_kind_and_no_evidence(tmp_path: Path) -> None:
+    text = problems(
+        tmp_path,
+        replace(near_miss("LoRA"), evidence=grounded("LoRA").evidence),
+        replace(off_corpus(1), refusal_kind=None),
+        replace(off_corpus(2), papers=("lora",)),
+        replace(grounded("DoRA"), refusal_kind="near_miss"),
+    )
+    assert "pairs.jsonl:1: a refusal has no evidence, this one has 1 quotes" in text
+    assert "pairs.jsonl:2: a refusal needs refusal_kind: near_miss or off_corpus" in text
+    assert "pairs.jsonl:3: an off_corpus refusal has no papers" in text
+    assert "pairs.jsonl:4: refusal_kind on a grounded pair" in text
+
+
+def test_answers_with_markup_are_named_with_the_kind_of_markup(tmp_path: Path) -> None:
+    text = problems(
+        tmp_path,
+        replace(grounded("LoRA"), answer="# Answer\n- it saves 10 percent"),
+        replace(grounded("DoRA"), answer="\n\n".join(["It saves."] * 5)),
+        replace(grounded("PPO"), answer="  "),
+    )
+    assert "pairs.jsonl:1: the answer is not plain prose: header, list" in text
+    assert "pairs.jsonl:2: the answer is not plain prose: more than four paragraphs" in text
+    assert "pairs.jsonl:3: answer is empty" in text
+
+
+def test_twenty_problems_are_listed_and_all_are_counted(tmp_path: Path) -> None:
+    rows = [replace(grounded("LoRA"), id=f"p{number}", papers=("nope",)) for number in range(15)]
+    text = problems(tmp_path, *rows)
+    assert text.startswith("45 problems in the pairs:")
+    assert text.count("pairs.jsonl:") == 20
+    assert "… and 25 more" in text
+
+
+def test_a_file_without_pairs_or_without_text_is_refused(tmp_path: Path) -> None:
+    assert "no pairs in it" in problems(tmp_path, "")
+    with pytest.raises(InputError, match="cannot be read"):
+        read_pairs(tmp_path / "absent.jsonl", DOCUMENTS)
+    (tmp_path / "latin.jsonl").write_bytes("é".encode("latin-1"))
+    with pytest.raises(InputError, match="cannot be read"):
+        read_pairs(tmp_path / "latin.jsonl", DOCUMENTS)

@@ -1,0 +1,198 @@
+"""Each check rejects what it should, with a fixed reason, and nothing else."""
+
+from dataclasses import replace
+
+import pytest
+
+from mlx_ragtune.records import Evidence
+from mlx_ragtune.synthesis.checks import (
+    check_pair,
+    names_its_source,
+    not_a_copy,
+    numbers_shown,
+    plain,
+    plain_prose,
+    quote_in,
+    stands_alone,
+    titles_quoted,
+)
+from tests.synthesis.corpus import METHODS, grounded, near_miss, off_corpus, synthesis, text_of, title_of
+
+TEXT = "QLoRA reduces the memory of a 65B model from more than 780GB to less than 48GB, on one\n GPU."
+SOURCES = {name.lower(): text_of(name) for name in METHODS}
+TITLES = {name.lower(): title_of(name) for name in METHODS}
+
+
+@pytest.mark.parametrize(
+    "quote",
+    [
+        "from more than 780GB to less than 48GB",
+        "less than 48GB, on one GPU",
+        "  QLoRA   reduces the memory\tof a 65B model ",
+        "QLoRA reduces the memory of a 65B model from more then 780GB",
+        "65B",
+    ],
+)
+def test_a_quote_is_found_whatever_its_white_space_and_with_a_small_slip(quote: str) -> None:
+    assert quote_in(quote, TEXT) is None
+
+
+@pytest.mark.parametrize(
+    ("quote", "reason"),
+    [
+        ("QLoRA increases the speed of small models by a lot", "evidence quote not in the text"),
+        ("33B", "evidence quote not in the text"),
+        ("", "evidence quote not in the text"),
+        ("...", "evidence quote not in the text"),
+        ("QLoRA reduces the memory of a 33B model from more than 780GB", "evidence quote has other numbers"),
+        (TEXT + " And then a great deal more that the paper never said.", "evidence quote not in the text"),
+    ],
+)
+def test_a_quote_that_the_text_does_not_hold_is_rejected(quote: str, reason: str) -> None:
+    assert quote_in(quote, TEXT) == reason
+
+
+def test_nothing_is_quoted_from_an_empty_text() -> None:
+    assert quote_in("some words that are quoted", "") == "evidence quote not in the text"
+
+
+def test_composed_and_decomposed_letters_are_the_same() -> None:
+    assert plain("Pe\u0301rez\n  et al.") == "Pérez et al."
+    assert quote_in("Pe\u0301rez et al. measured it", "As Pérez et al. measured it, …") is None
+
+
+def test_every_number_must_be_shown() -> None:
+    assert numbers_shown("It needs 48 GB for 65 billion parameters.", [TEXT.replace("\n", " ")]) is None
+    assert numbers_shown("It needs 24GB.", [TEXT]) == "number that is not in the source"
+    assert numbers_shown("It needs less memory.", [TEXT]) is None
+
+
+def test_the_full_title_stands_in_double_quotes() -> None:
+    title = "QLoRA: Efficient Finetuning of Quantized LLMs"
+    assert titles_quoted(f"As “{title}” shows, it fits.", [title]) is None
+    assert titles_quoted(f'As shown in "{title.lower()}," it fits.', [title]) is None
+    assert titles_quoted(f'As "{title} shows, it fits.', [title]) == "title not cited in double quotes"
+    assert titles_quoted("As QLoRA shows, it fits.", [title]) == "title not cited in double quotes"
+    assert titles_quoted(f"As {title} shows, it fits.", [title]) == "title not cited in double quotes"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "This paper shows it.",
+        "It was found by the authors of this study.",
+        "The provided context says so.",
+        "According to the passage, it is 5.",
+        "These papers agree.",
+        "As stated in the text, it is 5.",
+    ],
+)
+def test_an_answer_does_not_speak_of_this_paper_or_the_passage(text: str) -> None:
+    assert names_its_source(text) is not None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'The authors of "LoRA" report it.',
+        "The RAGAS paper measures it.",
+        "The model reads the passages that were retrieved.",
+        "It ranks the text of each document.",
+    ],
+)
+def test_an_answer_may_speak_of_papers_by_name_and_of_passages_as_a_subject(text: str) -> None:
+    assert names_its_source(text) is None
+
+
+def test_lists_headings_and_thinking_are_not_prose() -> None:
+    assert plain_prose("It is plain.") is None
+    for text in ("# Answer\nIt is.", "- one\n- two", "<think>\n\n</think>It is.", ""):
+        assert plain_prose(text) == "not plain prose"
+
+
+def test_an_answer_that_only_repeats_the_question_is_rejected() -> None:
+    question = "How much memory does QLoRA save?"
+    assert not_a_copy("How much memory does QLoRA save.", question) == "answer repeats the question"
+    assert not_a_copy("QLoRA does save memory.", question) == "answer repeats the question"
+    assert not_a_copy("QLoRA does save 17 percent memory.", question) is None
+    copied = '"A Study of QLoRA" QLoRA does save memory.'
+    assert not_a_copy(copied, question, ["A Study of QLoRA"]) == "answer repeats the question"
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "What does the paper propose?",
+        "What do the authors report about memory?",
+        "What is shown in this study?",
+        "Which gains does the proposed method bring?",
+        "According to the text, what is LoRA?",
+        "Tell me about LoRA and its memory.",
+        "What is LoRA?",
+    ],
+)
+def test_a_question_that_needs_the_passage_to_be_understood_is_rejected(question: str) -> None:
+    assert stands_alone(question) is not None
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        'What does the paper "LoRA: Low-Rank Adaptation" propose?',
+        "What do the authors of LoRA report about memory?",
+        "What do the LoftQ authors report about memory?",
+        "How does LoRA encode the update of a weight matrix?",
+    ],
+)
+def test_a_question_that_names_its_subject_stands_alone(question: str) -> None:
+    assert stands_alone(question) is None
+
+
+@pytest.mark.parametrize(
+    "pair", [grounded("LoRA"), synthesis("LoRA", "CRAG"), near_miss("LoRA"), off_corpus(1)]
+)
+def test_a_sound_pair_passes(pair: object) -> None:
+    assert check_pair(pair, SOURCES, TITLES) is None  # type: ignore[arg-type]
+
+
+def test_each_fault_of_a_pair_has_its_reason() -> None:
+    good = grounded("LoRA")
+    quoted = f'"{title_of("LoRA")}"'
+    faults = {
+        "question does not end in a question mark": replace(good, question="Tell me how LoRA saves."),
+        "no evidence quote": replace(good, evidence=()),
+        "evidence quote not in the text": replace(
+            good, evidence=(Evidence("lora", "something that it never says at all"),)
+        ),
+        "title not cited in double quotes": replace(good, answer="LoRA saves 10 percent of the memory."),
+        "number that is not in the source": replace(
+            good, answer=f"{quoted} reports that LoRA saves 99 percent."
+        ),
+        "speaks of 'this paper' or the passage": replace(
+            good, answer=f"{quoted}: this paper saves 10 percent."
+        ),
+        "not plain prose": replace(good, answer=f"- {quoted} reports\n- that it saves 10 percent"),
+        "answer too short or too long": replace(good, answer=f"{quoted} reports it. " + "So it is. " * 40),
+        "answer repeats the question": replace(
+            good, answer=f"{quoted} how much memory does LoRA save in case 0"
+        ),
+        "refusal where an answer is due": replace(good, answer=f"{quoted} does not mention the memory."),
+    }
+    for reason, pair in faults.items():
+        assert check_pair(pair, SOURCES, TITLES) == reason
+
+
+def test_a_synthesis_pair_needs_evidence_and_a_title_from_each_paper() -> None:
+    good = synthesis("LoRA", "CRAG")
+    assert (
+        check_pair(replace(good, evidence=good.evidence[:1]), SOURCES, TITLES) == "a paper without evidence"
+    )
+    one = replace(good, answer=f'"{title_of("LoRA")}" saves less memory than CRAG does.')
+    assert check_pair(one, SOURCES, TITLES) == "title not cited in double quotes"
+
+
+def test_a_refusal_must_refuse() -> None:
+    pair = replace(near_miss("LoRA"), answer="LoRA is trained with Adam for a few epochs on text.")
+    assert check_pair(pair, SOURCES, TITLES) == "refusal that does not refuse"
+    rambling = replace(pair, answer="The papers do not say. " * 5)
+    assert check_pair(rambling, SOURCES, TITLES) == "answer too short or too long"
