@@ -176,7 +176,9 @@ def test_each_fault_of_a_pair_has_its_reason() -> None:
         "answer repeats the question": replace(
             good, answer=f"{quoted} how much memory does LoRA save in case 0"
         ),
-        "refusal where an answer is due": replace(good, answer=f"{quoted} does not mention the memory."),
+        "refusal where an answer is due": replace(
+            good, answer=f"The papers do not mention the memory, {quoted} included."
+        ),
     }
     for reason, pair in faults.items():
         assert check_pair(pair, SOURCES, TITLES) == reason
