@@ -18,6 +18,8 @@ from mlx_ragtune.scoring.text import find_phrase, fold
 THRESHOLD = 90.0
 SHORT_TITLE_CHARACTERS = 15
 
+_GONE = "\0"  # stands where a title was found: no title and no folding contains it
+
 _SMALL = frozenset(
     re.findall(
         r"\w+", "a an and are as at be by can for from in into is it of on or the to via vs with without"
@@ -52,39 +54,55 @@ def _in_citing_position(answer: str, alias: str) -> bool:
     )
 
 
-def _title_matches(answer: str, titles: Mapping[str, str]) -> Iterable[tuple[float, int, int, str]]:
-    """(score, start, end, id) of each title in the folded answer."""
-    folded = fold(answer)
+def _title_matches(folded: str, titles: Mapping[str, str]) -> Iterable[tuple[float, int, int, str]]:
+    """(score, start, end, id) of the best match of each title in the folded answer."""
     for identifier, title in titles.items():
         needle = fold(title)
         if len(needle) < SHORT_TITLE_CHARACTERS:
             yield from ((100.0, *span, identifier) for span in find_phrase(folded, title))
-        elif len(folded) >= THRESHOLD / 100 * len(needle):
+        elif len(folded) >= len(needle):
             found = fuzz.partial_ratio_alignment(needle, folded, score_cutoff=THRESHOLD)
-            longer = len(needle) if len(folded) >= len(needle) else len(folded)
-            if found and found.score >= THRESHOLD and longer >= THRESHOLD / 100 * len(needle):
-                start, end = (
-                    (found.dest_start, found.dest_end) if len(folded) >= len(needle) else (0, len(folded))
-                )
-                yield found.score, start, end, identifier
+            if found and found.score >= THRESHOLD:
+                yield found.score, found.dest_start, found.dest_end, identifier
+        elif fuzz.ratio(needle, folded) >= THRESHOLD:
+            yield fuzz.ratio(needle, folded), 0, len(folded), identifier
+
+
+def _title_spans(folded: str, titles: Mapping[str, str]) -> list[tuple[int, int, str]]:
+    """(start, end, id) of every title in the folded answer, repeats too; of overlapping ones the best."""
+    spans: list[tuple[int, int, str]] = []
+    rest = folded
+    while True:
+        found: list[tuple[int, int, str]] = []
+        ranked = sorted(_title_matches(rest, titles), key=lambda one: (-one[0], one[1] - one[2], one[3]))
+        for _score, start, end, identifier in ranked:
+            if all(end <= left or start >= right for left, right, _ in found):
+                found.append((start, end, identifier))
+        if not found:
+            return spans
+        for start, end, _ in found:
+            rest = rest[:start] + _GONE * (end - start) + rest[end:]
+        spans += found
+
+
+def without_titles(answer: str, titles: Mapping[str, str]) -> str:
+    """The folded answer with every corpus title cut out: a title names a source, it states nothing."""
+    folded = fold(answer)
+    for start, end, _ in sorted(_title_spans(folded, titles), reverse=True):
+        folded = f"{folded[:start]} … {folded[end:]}"
+    return folded
 
 
 def cited_papers(answer: str, titles: Mapping[str, str]) -> tuple[str, ...]:
     """Sorted ids of the papers in ``titles`` (id → title) that the answer cites by title or alias."""
-    cited: set[str] = set()
-    taken: list[tuple[int, int]] = []
-    for _score, start, end, identifier in sorted(
-        _title_matches(answer, titles), key=lambda match: (-match[0], -(match[2] - match[1]), match[3])
-    ):
-        if all(end <= left or start >= right for left, right in taken):
-            cited.add(identifier)
-            taken.append((start, end))
     folded = fold(answer)
+    spans = _title_spans(folded, titles)
+    cited = {identifier for _, _, identifier in spans}
     for identifier, title in titles.items():
         alias = _alias(title)
         if len(alias.split()) >= 3:
-            spans = find_phrase(folded, alias)
-            if any(all(end <= left or start >= right for left, right in taken) for start, end in spans):
+            places = find_phrase(folded, alias)
+            if any(all(end <= left or start >= right for left, right, _ in spans) for start, end in places):
                 cited.add(identifier)
         elif alias and _in_citing_position(answer, alias):
             cited.add(identifier)

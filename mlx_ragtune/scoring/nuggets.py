@@ -2,8 +2,9 @@
 
 A nugget is supported when each of its anchor groups has an alias in the answer and is negated there
 exactly when the nugget negates it; with all anchors there and one of them wrongly negated (or wrongly
-not) it is contradicted. There is no length term: a concise answer loses nothing. This reading sees
-words, not meaning, so its column says "lexical"; a judge reads meaning.
+not) it is contradicted. There is no length term: a concise answer loses nothing. Cited titles are to be
+cut out before (``citation.without_titles``): the anchors in "LoRA: Low-Rank …" are not the answer's. This
+reading sees words, not meaning, so its column says "lexical"; a judge reads meaning.
 """
 
 import re

@@ -31,7 +31,7 @@ def _value(digits: str) -> str:
 
 
 def mentions(text: str) -> tuple[set[tuple[str, str]], set[str]]:
-    """(value, unit) pairs and identifiers of a text: ``rank 4`` is a number; ``GPT-3`` and ``NF4`` are names."""
+    """(value, unit) pairs and identifiers of a text: ``rank 4`` is a number, ``NF4`` a name."""
     numbers, identifiers = set(), set()
     for match in _MENTION.finditer(fold(_INSIDE_NAME.sub("", _MARKERS.sub(" ", text)))):
         if match["name"]:

@@ -20,6 +20,8 @@ from mlx_ragtune.scoring.statistics import (
     widened_estimate,
 )
 
+MIN_CHANGED = 10
+
 
 @dataclass(frozen=True)
 class Rules:
@@ -44,14 +46,17 @@ def estimate(pairs: Pairs, metric: Metric) -> Estimate:
 def decide_row(pairs: Pairs, metric: Metric, p: float, rules: Rules) -> Verdict:
     """The verdict of one metric, ``p`` being adjusted already.
 
-    Equivalence is claimed on the widened estimate: a handful of unchanged questions proves nothing. A
-    metric that is no share has no margin and is never equivalent.
+    Where fewer than ``MIN_CHANGED`` clusters differ, their spread is not known, and equivalence is claimed
+    on the widened estimate only: a handful of unchanged questions proves nothing. A metric that is no
+    share has no margin and is never equivalent.
     """
-    if metric.unit == "share" and is_equivalent(
-        widened_estimate(pairs.differences, pairs.clusters), margin=rules.margin, alpha=rules.alpha
-    ):
+    found = estimate(pairs, metric)
+    sums = np.bincount(pairs.clusters, weights=pairs.differences)
+    few = int((np.abs(sums) > 1e-12).sum()) < MIN_CHANGED
+    spread = widened_estimate(pairs.differences, pairs.clusters) if few else found
+    if metric.unit == "share" and is_equivalent(spread, margin=rules.margin, alpha=rules.alpha):
         return "EQUIVALENT"
-    low, high = estimate(pairs, metric).interval(1 - rules.alpha)
+    low, high = found.interval(1 - rules.alpha)
     if p > rules.alpha or low <= 0 <= high:
         return "INCONCLUSIVE"
     return "IMPROVED" if (low > 0) == metric.higher_is_better else "REGRESSED"

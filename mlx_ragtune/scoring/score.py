@@ -7,7 +7,7 @@ view leaves such items out for both models. Generates nothing: scoring again nee
 from collections.abc import Mapping, Sequence
 
 from mlx_ragtune.records import Answer, Passage, Question, Sampling, Score
-from mlx_ragtune.scoring.citation import citation_metrics, find_citations
+from mlx_ragtune.scoring.citation import citation_metrics, find_citations, without_titles
 from mlx_ragtune.scoring.cost import cost_metrics
 from mlx_ragtune.scoring.keywords import keyword_coverage
 from mlx_ragtune.scoring.metrics import METRICS
@@ -32,8 +32,9 @@ def _text_metrics(
     question: Question, text: str, passages: Sequence[Passage], titles: Mapping[str, str]
 ) -> dict[str, float | None]:
     shown = [question.question, *(f"{passage.title}\n{passage.text}" for passage in passages)]
+    stated = correctness(without_titles(text, titles), question.nuggets)
     return {
-        "correctness": correctness(text, question.nuggets).score if question.answerable else None,
+        "correctness": stated.score if question.answerable else None,
         "keyword_coverage": keyword_coverage(text, question.keywords),
         "number_grounding": number_grounding(text, shown),
         "prose_style": float(is_prose(text)),

@@ -1,7 +1,7 @@
 """Small real records for the scoring tests."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from mlx_ragtune.records import Answer, Nugget, Passage, Question, Sampling, Score
 
@@ -58,5 +58,7 @@ def passage(paper: str, text: str = "Some text.") -> Passage:
     return Passage(f"{paper}-0", paper, TITLES[paper], text)
 
 
-def score(question_id: str, model: str, metrics: dict[str, float], **changes: Any) -> Score:
+def score(
+    question_id: str, model: Literal["base", "tuned"], metrics: dict[str, float], **changes: Any
+) -> Score:
     return replace(Score(question_id, "base", 0, "ok", metrics), model=model, **changes)

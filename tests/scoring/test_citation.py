@@ -1,6 +1,12 @@
 import pytest
 
-from mlx_ragtune.scoring.citation import Citations, citation_metrics, cited_papers, find_citations
+from mlx_ragtune.scoring.citation import (
+    Citations,
+    citation_metrics,
+    cited_papers,
+    find_citations,
+    without_titles,
+)
 from tests.scoring.made import TITLES
 
 
@@ -106,3 +112,21 @@ def test_questions_without_gold_papers_have_no_recall() -> None:
         "fabricated_title",
         "citation_rate",
     }
+
+
+def test_titles_are_cut_out_wherever_they_stand() -> None:
+    text = f'"{TITLES["lora"]}" says A; {TITLES["qlora"]} says B; {TITLES["lora"]} says C.'
+    assert without_titles(text, TITLES).split() == [
+        '"',
+        "…",
+        '"',
+        "says",
+        "a;",
+        "…",
+        "says",
+        "b;",
+        "…",
+        "says",
+        "c.",
+    ]
+    assert without_titles("LoRA says A.", TITLES) == "lora says a."
