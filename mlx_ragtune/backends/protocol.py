@@ -1,29 +1,38 @@
-"""What the stages need of a served model, whoever serves it."""
+"""What a stage needs of a chat server, whichever it is."""
 
 from collections.abc import Sequence
-from types import TracebackType
 from typing import Protocol, Self
 
+from mlx_ragtune.errors import ToolError
 from mlx_ragtune.records import ChatReply, ChatRequest, Message
 
 
+class PromptOverflowError(ToolError):
+    """A prompt that does not fit the context: refused before anything is cut. ``what`` says so first."""
+
+    def __init__(self, prompt_tokens: int | None, context_tokens: int | None, *, where: str) -> None:
+        super().__init__(
+            f"prompt_overflow: a prompt of {prompt_tokens or 'too many'} tokens in a context of "
+            f"{context_tokens or 'fewer'}",
+            where=where,
+            fix="raise 'context_tokens', or lower 'retrieval.top_k' or 'corpus.chunk_words'",
+        )
+
+
 class ChatBackend(Protocol):
-    """A served chat model. Failures that outlast the backend's own retries are ToolError."""
+    """One served model. ``chat`` and ``render`` raise ToolError for what the server did not do."""
+
+    def __enter__(self) -> Self:
+        """The backend, ready to answer."""
+
+    def __exit__(self, *_exception: object) -> None:
+        """Let go of the model."""
 
     def chat(self, request: ChatRequest) -> ChatReply:
-        """The model's reply. Every option is sent; a prompt that does not fit is refused, never cut."""
-        ...
+        """The reply to one request, every option of which is sent. Raises PromptOverflowError, never cuts."""
 
     def render(self, messages: Sequence[Message], *, think: bool) -> str | None:
-        """The prompt as the server renders it, or None where the server cannot tell."""
-        ...
+        """The prompt exactly as the model is given it, or None where the server cannot tell."""
 
     def identity(self) -> dict[str, str]:
-        """``server`` and ``version`` of what serves, and ``device`` it computes on."""
-        ...
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+        """``server``, ``version`` and the model's ``digest``: what must be equal to compare answers."""

@@ -1,134 +1,242 @@
-"""The embedded server: llama.cpp in this process over one GGUF file, by ``xllamacpp``."""
+"""The embedded server: llama.cpp in this process, on a free loopback port, behind a key of its own.
 
-import importlib.metadata
+The prompt cache is off. With it, 8 of 12 greedy answers of SmolLM2 differed from those of a fresh server,
+and 4 of 12 changed with the order of the questions; without it none did, in any order.
+"""
+
+import json
 import os
+import secrets
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import httpx
 import xllamacpp
 
+from mlx_ragtune.backends.protocol import PromptOverflowError
 from mlx_ragtune.errors import InputError, ToolError
 from mlx_ragtune.records import ChatReply, ChatRequest, Message
 
-TIMEOUT_SECONDS = 600.0
+_NO_LIMIT = httpx.Timeout(None, connect=10.0)  # a long answer is bounded by max_tokens, not by a clock
+
+
+def _usable_cores() -> int:
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return -1  # llama.cpp counts the performance cores of a Mac
+
+
+def _parameters(gguf: Path, context_tokens: int, threads: int | None, key: str) -> Any:
+    parameters = xllamacpp.CommonParams()
+    parameters.model.path = str(gguf)
+    parameters.n_ctx = context_tokens
+    parameters.n_parallel = 1
+    for pool in (parameters.cpuparams, parameters.cpuparams_batch):
+        pool.n_threads = threads or _usable_cores()
+    parameters.fit_params = False  # else it may choose a smaller context by itself
+    parameters.ctx_shift = False
+    parameters.cache_prompt = False
+    parameters.cache_ram_mib = 0
+    parameters.warmup = False
+    parameters.verbosity = -1
+    parameters.port = 0
+    parameters.ui = False
+    parameters.endpoint_slots = False
+    parameters.api_keys = [key]  # it allows requests from any web page's scripts
+    return parameters
+
+
+@dataclass
+class _Stream:
+    """What a streamed answer adds up to."""
+
+    text: list[str] = field(default_factory=list)
+    thinking: list[str] = field(default_factory=list)
+    finish_reason: str = ""
+    usage: dict[str, Any] = field(default_factory=dict)
+    first_token_at: float | None = None
+
+    def add(self, event: dict[str, Any]) -> None:
+        self.usage = event.get("usage") or self.usage
+        for choice in event.get("choices", ()):
+            delta = choice.get("delta", {})
+            for name, pieces in (("content", self.text), ("reasoning_content", self.thinking)):
+                if delta.get(name):
+                    pieces.append(delta[name])
+                    self.first_token_at = self.first_token_at or time.perf_counter()
+            self.finish_reason = choice.get("finish_reason") or self.finish_reason
 
 
 class LlamaCppServer:
-    """A loaded model, usable as a context manager. Greedy answers repeat: no cache is kept between requests.
+    """A GGUF file served by llama.cpp; the same request gives the same greedy text, whatever came before.
 
-    With a cache a prompt's tail is computed in other batches than the whole, and float sums differ.
+    ``context_tokens`` is the window; ``threads`` the CPU threads (default: the usable cores). Raises
+    InputError on entering when the file is not there or cannot be loaded.
     """
 
-    def __init__(self, gguf: Path, *, context_tokens: int, adapter: Path | None = None) -> None:
-        if not gguf.is_file():
-            raise InputError("no such GGUF file", where=str(gguf), fix="ragtune export RECIPE --redo")
-        self._gguf, self._context, self._adapter = gguf, context_tokens, adapter
+    def __init__(self, gguf: Path, *, context_tokens: int, threads: int | None = None) -> None:
+        self._gguf, self._context_tokens, self._threads = gguf, context_tokens, threads
         self._server: Any = None
-        self._http: httpx.Client | None = None
-
-    def _parameters(self) -> Any:
-        parameters = xllamacpp.CommonParams()
-        parameters.model.path = str(self._gguf)
-        parameters.n_ctx = self._context
-        parameters.n_parallel = 1
-        parameters.cache_prompt = False
-        parameters.ctx_shift = False
-        parameters.warmup = False
-        parameters.use_jinja = True
-        parameters.verbosity = -1
-        parameters.port = 0
-        parameters.ui = False
-        threads = os.cpu_count() or 2
-        for cpu in (parameters.cpuparams, parameters.cpuparams_batch):
-            cpu.n_threads = threads
-            cpu.poll = 0  # spinning threads crawl when another process wants the same cores
-        return parameters
+        self._client: httpx.Client | None = None
 
     def __enter__(self) -> Self:
+        """Load the model (a second for a small one)."""
+        if not self._gguf.is_file():
+            raise InputError("no such GGUF file", where=str(self._gguf), fix="ragtune export RECIPE")
+        key = secrets.token_hex(16)
         try:
-            self._server = xllamacpp.Server(self._parameters())
-        except (RuntimeError, ValueError) as error:
-            raise ToolError(f"llama.cpp cannot load it: {error}", where=str(self._gguf)) from None
-        self._http = httpx.Client(base_url=self._server.listening_address, timeout=TIMEOUT_SECONDS, trust_env=False)
+            self._server = xllamacpp.Server(_parameters(self._gguf, self._context_tokens, self._threads, key))
+        except RuntimeError:
+            raise InputError(
+                "llama.cpp cannot load this file: damaged, of an unsupported architecture, or too large "
+                f"for the memory at {self._context_tokens} context tokens",
+                where=str(self._gguf),
+                fix="export it again, or lower 'context_tokens'",
+            ) from None
+        self._client = httpx.Client(
+            base_url=self._server.listening_address,
+            headers={"Authorization": f"Bearer {key}"},
+            trust_env=False,
+            timeout=_NO_LIMIT,
+            # the engine closes connections without a word after a stream: never use one twice
+            limits=httpx.Limits(max_keepalive_connections=0),
+        )
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._http:
-            self._http.close()
-        self._server = self._http = None
+    def __exit__(self, *_exception: object) -> None:
+        """Stop the server and free the model's memory."""
+        if self._client is not None:
+            self._client.close()
+        self._client = self._server = None
 
-    def identity(self) -> dict[str, str]:
-        """llama.cpp by the version of the package that carries it."""
-        return {"server": "llamacpp", "version": importlib.metadata.version("xllamacpp")}
+    def _where(self) -> str:
+        return f"llama.cpp on {self._gguf}"
 
-    def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        if self._http is None:
-            raise RuntimeError("use it as a context manager")
+    def _open(self) -> httpx.Client:
+        if self._client is None:
+            raise RuntimeError("LlamaCppServer is used as a context manager")
+        return self._client
+
+    def _error(self, status: int, body: str) -> ToolError:
         try:
-            reply = self._http.post(path, json=body)
+            error = json.loads(body)["error"]
+            if error.get("type") == "exceed_context_size_error":
+                return PromptOverflowError(error["n_prompt_tokens"], error["n_ctx"], where=self._where())
+            message = error["message"]
+        except (ValueError, KeyError, TypeError):
+            message = body
+        return ToolError(f"the engine answered {status}: {message[:300]}", where=self._where())
+
+    def post(self, path: str, body: dict[str, Any]) -> Any:
+        """The engine's JSON answer to one of its own endpoints (``/completion``, ``/tokenize``, …)."""
+        try:
+            response = self._open().post(path, json=body)
         except httpx.HTTPError as error:
-            raise ToolError(f"the embedded server does not answer: {error}", where=self._gguf.name) from None
-        if reply.status_code != httpx.codes.OK:
-            raise ToolError(f"{path}: {reply.text[:300]}", where=self._gguf.name)
-        answer: dict[str, Any] = reply.json()
-        return answer
+            raise ToolError(f"the engine does not answer: {error}", where=self._where()) from error
+        if response.status_code != 200:
+            raise self._error(response.status_code, response.text)
+        return response.json()
 
-    def render(self, messages: Sequence[Message], *, think: bool) -> str:
-        """The prompt by the GGUF's own chat template."""
-        body = {"messages": [vars(one) for one in messages], "chat_template_kwargs": {"enable_thinking": think}}
-        return str(self._post("/apply-template", body)["prompt"])
-
-    def tokenize(self, text: str) -> list[int]:
-        """Token ids; special tokens in the text are recognised, none is added."""
-        return list(self._post("/tokenize", {"content": text, "add_special": False, "parse_special": True})["tokens"])
-
-    def next_logprobs(self, prompt: Sequence[int], count: int) -> dict[int, float]:
-        """The ``count`` most probable next tokens after a prompt of ids → natural log probability."""
-        body = {"prompt": list(prompt), "n_predict": 1, "n_probs": count, "temperature": 0, "cache_prompt": False}
-        probabilities = self._post("/completion", body)["completion_probabilities"][0]["top_logprobs"]
-        return {int(one["id"]): float(one["logprob"]) for one in probabilities}
+    def events(self, path: str, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """The events of a streamed answer, as the engine sends them. Raises ToolError for an error event."""
+        try:
+            with self._open().stream("POST", path, json={**body, "stream": True}) as response:
+                if response.status_code != 200:
+                    raise self._error(response.status_code, response.read().decode(errors="replace"))
+                for line in response.iter_lines():
+                    kind, _, payload = line.partition(": ")
+                    if kind == "error":
+                        raise self._error(500, json.dumps({"error": json.loads(payload)}))
+                    if kind == "data" and payload != "[DONE]":
+                        event = json.loads(payload)
+                        if "error" in event:
+                            raise self._error(500, payload)
+                        yield event
+        except httpx.HTTPError as error:
+            raise ToolError(f"the engine broke off: {error}", where=self._where()) from error
 
     def chat(self, request: ChatRequest) -> ChatReply:
-        """The reply, greedy at temperature 0. Raises ToolError when prompt and answer do not fit the context."""
-        if self._server is None:
-            raise RuntimeError("use it as a context manager")
-        started = time.perf_counter()
-        reply = self._server.handle_chat_completions(self._body(request))
-        seconds = time.perf_counter() - started
-        if "error" in reply or "choices" not in reply:
-            raise ToolError(f"the embedded server refused: {reply.get('error', reply)}", where=self._gguf.name)
-        choice, usage = reply["choices"][0], reply["usage"]
-        message = choice["message"]
+        """The reply to one request. Raises PromptOverflowError, or ToolError for an error of the engine."""
+        prompt = self.render(request.messages, think=request.think)
+        needed = len(self.tokenize(prompt))
+        if needed >= self._context_tokens:  # the engine rounds its window up
+            raise PromptOverflowError(needed, self._context_tokens, where=self._where())
+        stream, started = _Stream(), time.perf_counter()
+        for event in self.events("/v1/chat/completions", chat_body(request)):
+            stream.add(event)
+        if not stream.finish_reason or "completion_tokens" not in stream.usage:
+            raise ToolError("the engine's answer ended without a last event", where=self._where())
+        first = stream.first_token_at
         return ChatReply(
-            text=message.get("content") or "",
-            done_reason=choice["finish_reason"],
-            prompt_tokens=usage["prompt_tokens"],
-            answer_tokens=usage["completion_tokens"],
-            latency_seconds=seconds,
-            first_token_seconds=reply["timings"]["prompt_ms"] / 1000,
-            thinking=message.get("reasoning_content") or "",
+            text="".join(stream.text),
+            thinking="".join(stream.thinking),
+            done_reason=stream.finish_reason,
+            prompt_tokens=stream.usage["prompt_tokens"],
+            answer_tokens=stream.usage["completion_tokens"],
+            latency_seconds=time.perf_counter() - started,
+            first_token_seconds=None if first is None else first - started,
         )
 
-    def _body(self, request: ChatRequest) -> dict[str, Any]:
-        sampling = request.sampling
-        body: dict[str, Any] = {
-            "messages": [vars(one) for one in request.messages],
-            "temperature": sampling.temperature,
-            "top_k": sampling.top_k,
-            "top_p": sampling.top_p,
-            "min_p": sampling.min_p,
-            "repeat_penalty": sampling.repeat_penalty,
-            "seed": sampling.seed,
-            "max_tokens": sampling.max_tokens,
+    def render(self, messages: Sequence[Message], *, think: bool = False) -> str:
+        """The prompt that the model's own template makes of the messages."""
+        body = {"messages": _plain(messages), "chat_template_kwargs": {"enable_thinking": think}}
+        return str(self.post("/apply-template", body)["prompt"])
+
+    def tokenize(self, text: str) -> list[int]:
+        """Token ids of a rendered prompt: special tokens by their text, nothing put in front."""
+        body = {"content": text, "add_special": False, "parse_special": True}
+        return [int(token) for token in self.post("/tokenize", body)["tokens"]]
+
+    def next_tokens(self, prompt_ids: Sequence[int], n: int) -> list[tuple[int, float]]:
+        """The ``n`` likeliest next tokens, best first, each with its natural-log probability."""
+        body = {
+            "prompt": list(prompt_ids),
+            "n_predict": 1,
+            "n_probs": n,
+            "temperature": 0,
             "cache_prompt": False,
-            "chat_template_kwargs": {"enable_thinking": request.think},
         }
-        if request.schema is not None:
-            body["response_format"] = {"type": "json_schema", "json_schema": {"schema": request.schema}}
-        return body
+        ranked = self.post("/completion", body)["completion_probabilities"][0]["top_logprobs"]
+        return [(int(one["id"]), float(one["logprob"])) for one in ranked]
+
+    def identity(self) -> dict[str, str]:
+        """Server, version, and the GGUF file's sha256."""
+        from mlx_ragtune.backends.hub_hf import file_digest
+
+        return {
+            "server": "llama.cpp",
+            "version": f"xllamacpp {xllamacpp.__version__}",
+            "digest": file_digest(self._gguf),
+        }
+
+
+def _plain(messages: Sequence[Message]) -> list[dict[str, str]]:
+    return [{"role": one.role, "content": one.content} for one in messages]
+
+
+def chat_body(request: ChatRequest) -> dict[str, Any]:
+    """The request as llama.cpp's chat endpoint takes it, no option left to a default."""
+    options = request.sampling
+    body: dict[str, Any] = {
+        "messages": _plain(request.messages),
+        "temperature": options.temperature,
+        "top_k": options.top_k,
+        "top_p": options.top_p,
+        "min_p": options.min_p,
+        "repeat_penalty": options.repeat_penalty,
+        "seed": options.seed,
+        "max_tokens": options.max_tokens,
+        "cache_prompt": False,
+        "chat_template_kwargs": {"enable_thinking": request.think},
+        # thinking that was not asked for stays in the text, where the validity check finds it
+        "reasoning_format": "deepseek" if request.think else "none",
+        "stream_options": {"include_usage": True},
+    }
+    if request.schema is not None:
+        schema = {"name": "answer", "schema": request.schema, "strict": True}
+        body["response_format"] = {"type": "json_schema", "json_schema": schema}
+    return body
