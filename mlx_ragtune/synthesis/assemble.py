@@ -23,6 +23,7 @@ ANSWERS_PER_GROUP = 4
 ROWS_PER_GROUP = 5
 RANK_OFFSET = 60
 SEARCH_DEPTH = 20
+NEAR_MISS_LOAD = 0.1
 
 
 class Retriever(Protocol):
@@ -134,9 +135,7 @@ def _even(pairs: Sequence[Pair], most: int) -> list[list[Pair]]:
     return [list(pairs[at::pieces]) for at in range(pieces)]
 
 
-def _answerable_groups(
-    golds: Mapping[str, tuple[str, ...]], pairs: Sequence[Pair], seed: int
-) -> list[_Group]:
+def _answerable_groups(golds: Mapping[str, tuple[str, ...]], pairs: Sequence[Pair], seed: int) -> list[_Group]:
     """Groups of one gold set: synthesis pairs with grounded ones on the same chunks, then the rest."""
     by_gold: dict[tuple[Kind, tuple[str, ...]], list[Pair]] = defaultdict(list)
     for pair in sorted(pairs, key=lambda pair: _order(seed, "pair", pair.id)):
@@ -186,35 +185,50 @@ def _merged(groups: list[_Group], corpus: _Corpus, top_k: int) -> list[_Group]:
     return [group for at, group in enumerate(groups) if at not in gone]
 
 
-def _add_refusals(groups: list[_Group], refusals: Sequence[Pair], corpus: _Corpus, seed: int) -> list[_Group]:
-    """Each refusal in the group whose gold chunks the retriever finds for its question, else in its own.
+def _host(groups: Sequence[_Group], pair: Pair, corpus: _Corpus, top_k: int, seed: int) -> _Group | None:
+    """The group whose contexts suit a refusal best, or None.
 
-    A group never holds a paper that would answer one of its refusals. Off-corpus questions go wherever
-    there is room.
+    A near miss goes where the retriever finds a gold chunk for its question (within 2 × top_k), nearest
+    first; an off-corpus question where the fewest refusals are. What would answer it is never there.
     """
-    own: list[_Group] = []
-    for pair in sorted(refusals, key=lambda pair: _order(seed, "refusal", pair.id)):
-        answering = corpus.versions(pair.papers)
-        ranks = {one: rank for rank, one in enumerate(corpus.search(pair.question, without=answering), 1)}
-        best: tuple[float, str] | None = None
-        chosen: _Group | None = None
-        for group in groups:
-            held = {corpus.chunks[one].document_id for one in group.gold}
-            if len(group.pairs) >= ROWS_PER_GROUP or held & answering:
-                continue
-            near = sum(1 / (1 + ranks[one]) for one in group.gold if one in ranks)
-            if pair.refusal_kind == "near_miss" and not near:
-                continue
-            load = sum(one.kind == "refusal" for one in group.pairs)
-            merit = (near / (1 + load) - load, _order(seed, pair.id, *group.gold, group.pairs[0].id))
-            if best is None or merit > best:
-                best, chosen = merit, group
-        if chosen is None:
-            chosen = _Group((), [])
-            own.append(chosen)
-        chosen.pairs.append(pair)
-        chosen.barred |= answering
-    return groups + own
+    answering = _answering(pair, corpus)
+    ranks = {one: rank for rank, one in enumerate(corpus.search(pair.question, without=answering), 1)}
+    near_miss = pair.refusal_kind == "near_miss"
+    best: tuple[float, str] | None = None
+    chosen: _Group | None = None
+    for group in groups:
+        gold = [corpus.chunks[one] for one in group.gold]
+        if len(group.pairs) >= ROWS_PER_GROUP or any(one.document_id in answering for one in gold):
+            continue
+        if any(quote_in(quote.quote, one.text) is None for quote in pair.evidence for one in gold):
+            continue
+        near = max((1 / ranks[one] for one in group.gold if one in ranks), default=0.0)
+        if near_miss and near < 1 / (2 * top_k):
+            continue
+        load = sum(one.kind == "refusal" for one in group.pairs)
+        merit = near - load * (NEAR_MISS_LOAD if near_miss else 1)
+        ranked = (merit, _order(seed, pair.id, *group.gold, group.pairs[0].id))
+        if best is None or ranked > best:
+            best, chosen = ranked, group
+    return chosen
+
+
+def _answering(pair: Pair, corpus: _Corpus) -> set[str]:
+    """Papers that a refusal must not be shown. One with evidence is of a wrong section: only its chunk is out."""
+    return set() if pair.evidence else corpus.versions(pair.papers)
+
+
+def _add_refusals(groups: list[_Group], refusals: Sequence[Pair], corpus: _Corpus, top_k: int, seed: int) -> None:
+    """Put each refusal into the group that suits it, near misses first; those that suit none stand alone."""
+    order = sorted(refusals, key=lambda pair: (pair.refusal_kind != "near_miss", _order(seed, pair.id)))
+    answerable = list(groups)
+    for pair in order:
+        group = _host(answerable, pair, corpus, top_k, seed)
+        if group is None:
+            group = _Group((), [])
+            groups.append(group)
+        group.pairs.append(pair)
+        group.barred |= _answering(pair, corpus)
 
 
 def _contexts(group: _Group, corpus: _Corpus, top_k: int, seed: int) -> list[str]:
@@ -271,9 +285,7 @@ def _report(
     )
 
 
-def _golds(
-    pairs: Sequence[Pair], corpus: _Corpus, top_k: int
-) -> tuple[dict[str, tuple[str, ...]], list[Dropped]]:
+def _golds(pairs: Sequence[Pair], corpus: _Corpus, top_k: int) -> tuple[dict[str, tuple[str, ...]], list[Dropped]]:
     """Gold chunks of each answerable pair, and the pairs that cannot be shown with theirs."""
     golds: dict[str, tuple[str, ...]] = {}
     dropped: list[Dropped] = []
@@ -312,7 +324,7 @@ def assemble(
     golds, dropped = _golds(pairs, corpus, top_k)
     groups = _answerable_groups(golds, [pair for pair in pairs if pair.id in golds], seed)
     groups = _merged(groups, corpus, top_k)
-    groups = _add_refusals(groups, [pair for pair in pairs if pair.kind == "refusal"], corpus, seed)
+    _add_refusals(groups, [pair for pair in pairs if pair.kind == "refusal"], corpus, top_k, seed)
     placed = [(group, _contexts(group, corpus, top_k, seed)) for group in groups]
     placed.sort(key=lambda one: _order(seed, "group", *sorted(pair.id for pair in one[0].pairs)))
     rows: list[Example] = []

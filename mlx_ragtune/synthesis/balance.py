@@ -16,9 +16,7 @@ def _advice(counts: Mapping[Kind, int]) -> str:
     return f"add such pairs, or set dataset.shares to what the pairs are: {{{listing}}}"
 
 
-def balance(
-    pairs: Sequence[Pair], shares: Mapping[Kind, float], *, seed: int
-) -> tuple[list[Pair], list[Pair]]:
+def balance(pairs: Sequence[Pair], shares: Mapping[Kind, float], *, seed: int) -> tuple[list[Pair], list[Pair]]:
     """(kept, left out): the most pairs whose kinds are within 5 points of ``shares``, in their order.
 
     Pairs are left out by hash, and all of a kind whose share is 0. Raises InputError when a kind that is
@@ -27,9 +25,7 @@ def balance(
     counts: dict[Kind, int] = {kind: sum(pair.kind == kind for pair in pairs) for kind in shares}
     absent = [kind for kind, share in shares.items() if share > 0 and not counts[kind]]
     if absent and pairs:
-        raise InputError(
-            f"no {' and no '.join(absent)} pair, but dataset.shares asks for them", fix=_advice(counts)
-        )
+        raise InputError(f"no {' and no '.join(absent)} pair, but dataset.shares asks for them", fix=_advice(counts))
     keep = {kind: count if shares[kind] else 0 for kind, count in counts.items()}
     while total := sum(keep.values()):
         slack = max(TOLERANCE, 1 / total)

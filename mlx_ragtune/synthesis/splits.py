@@ -37,9 +37,7 @@ class _Union:
 def _sketch(text: str) -> frozenset[int]:
     """The smallest hashes of the text's word 4-grams (bottom-k sketch, Broder 1997)."""
     tokens = re.findall(r"\w+", text.casefold())
-    grams = {
-        " ".join(tokens[at : at + SHINGLE_WORDS]) for at in range(max(1, len(tokens) - SHINGLE_WORDS + 1))
-    }
+    grams = {" ".join(tokens[at : at + SHINGLE_WORDS]) for at in range(max(1, len(tokens) - SHINGLE_WORDS + 1))}
     return frozenset(sorted(zlib.crc32(gram.encode()) for gram in grams)[:SKETCH])
 
 

@@ -1,0 +1,159 @@
+"""What the generator asks for: evenly over papers, sections and kinds; the same for the same corpus and seed.
+
+The plan is longer than the quota, by as much as the lowest accepted yield allows; the generator stops each
+kind at its quota.
+"""
+
+import hashlib
+import itertools
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+
+from mlx_ragtune.errors import InputError
+from mlx_ragtune.recipe import GeneratorSettings
+from mlx_ragtune.records import Chunk, Kind
+from mlx_ragtune.synthesis.dedupe import Vectoriser
+
+Task = Literal["grounded", "partial", "synthesis", "off_corpus", "false_premise", "without_paper", "wrong_section"]
+"""What a generated pair is; the last two are made from accepted grounded pairs, not written anew."""
+
+WRITTEN: tuple[Task, ...] = get_args(Task)[:5]
+PARTS: Mapping[Kind, Mapping[Task, float]] = {
+    "grounded": {"grounded": 0.9, "partial": 0.1},
+    "synthesis": {"synthesis": 1.0},
+    "refusal": {"off_corpus": 0.35, "without_paper": 0.35, "false_premise": 0.2, "wrong_section": 0.1},
+}
+ANGLES = (
+    "what was measured and what the numbers are",
+    "how the method works, step by step",
+    "why the authors chose what they did",
+    "how it compares with what came before",
+    "where it fails, and what it does not cover",
+    "which data, models or settings were used",
+)
+SUBJECTS = """
+cooking, football, medieval history, gardening, car repair, opera, tax law, astronomy, chess, weather,
+dog training, painting, geography, wine, first aid, airline travel, knitting, dinosaurs, poetry, banking,
+film, marine biology, architecture, fashion, mountaineering, nutrition, railways, mythology, photography,
+beekeeping, volcanoes, the Olympic games, grammar, insurance, jazz, house plants
+"""
+LEAST_YIELD = 0.1
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request for ``pairs`` pairs of a task on the same chunks, about ``angle``; anew in each ``turn``."""
+
+    task: Task
+    chunk_ids: tuple[str, ...]
+    pairs: int
+    angle: str
+    turn: int = 0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Calls in the order in which they are made, and how many pairs of each task are wanted."""
+
+    calls: tuple[Call, ...]
+    quotas: dict[Task, int]
+    seed: int
+
+
+def _hash(seed: int, *parts: str) -> str:
+    return hashlib.sha256("\0".join((str(seed), *parts)).encode()).hexdigest()
+
+
+def _interleaved(rows: Sequence[Sequence[Chunk]]) -> list[Chunk]:
+    """The first of each row, then the second of each, and so on."""
+    return [one for layer in itertools.zip_longest(*rows) for one in layer if one is not None]
+
+
+def even_order(chunks: Sequence[Chunk], seed: int) -> list[Chunk]:
+    """All chunks so that any beginning covers papers evenly, and the sections of each paper evenly."""
+    papers: dict[str, dict[str, list[Chunk]]] = defaultdict(lambda: defaultdict(list))
+    for chunk in sorted(chunks, key=lambda one: _hash(seed, "chunk", one.id)):
+        papers[chunk.document_id][chunk.section].append(chunk)
+    order = sorted(papers, key=lambda paper: _hash(seed, "paper", paper))
+    return _interleaved([_interleaved(list(papers[paper].values())) for paper in order])
+
+
+def quotas(pairs: int, shares: Mapping[Kind, float], *, sections: bool) -> dict[Task, int]:
+    """How many pairs of each task; they sum to ``pairs``. Without ``sections`` there is no wrong one."""
+    wanted: dict[Task, float] = {}
+    for kind, share in shares.items():
+        for task, part in PARTS[kind].items():
+            wanted[task] = pairs * share * part
+    if not sections and "wrong_section" in wanted:
+        wanted["without_paper"] += wanted.pop("wrong_section")
+    counts = {task: math.floor(count) for task, count in wanted.items()}
+    by_rest = sorted(wanted, key=lambda task: (counts[task] - wanted[task], task))
+    for task in by_rest[: pairs - sum(counts.values())]:
+        counts[task] += 1
+    return {task: count for task, count in counts.items() if count}
+
+
+def _partners(order: Sequence[Chunk]) -> Iterator[tuple[str, ...]]:
+    """Pairs of chunks of two papers, each chunk with the most similar one; then with the next similar."""
+    vectoriser = Vectoriser(chunk.text for chunk in order)
+    vectors = vectoriser.vectors([f"{chunk.title} {chunk.text}" for chunk in order])
+    owners = np.array([chunk.document_id for chunk in order])
+    seen: set[frozenset[str]] = set()
+    for turn in range(len(order)):
+        for at, chunk in enumerate(order):
+            likeness = np.where(owners == chunk.document_id, -2.0, vectors @ vectors[at])
+            other = int(np.argsort(-likeness, kind="stable")[turn])
+            both = frozenset((chunk.id, order[other].id))
+            if likeness[other] > -2 and both not in seen:
+                seen.add(both)
+                yield (chunk.id, order[other].id)
+
+
+def _calls(task: Task, order: Sequence[Chunk], size: int, seed: int) -> Iterator[Call]:
+    """Calls of one task without end, or until the corpus has no other pair of papers."""
+    if task == "synthesis":
+        for at, chunk_ids in enumerate(_partners(order)):
+            yield Call(task, chunk_ids, min(size, 2), ANGLES[at % len(ANGLES)])
+        return
+    for turn in itertools.count():
+        if task == "off_corpus":
+            subjects = sorted((one.strip() for one in SUBJECTS.split(",")), key=lambda subject: _hash(seed, subject))
+            yield from (Call(task, (), size, subject, turn) for subject in subjects)
+            continue
+        for at, chunk in enumerate(order):
+            yield Call(task, (chunk.id,), size, ANGLES[(at + turn) % len(ANGLES)], turn)
+
+
+def make_plan(chunks: Sequence[Chunk], settings: GeneratorSettings, shares: Mapping[Kind, float], *, seed: int) -> Plan:
+    """The plan for ``settings.pairs`` pairs on these chunks (leave out papers that must not be seen).
+
+    Raises InputError when there is no chunk, or synthesis is asked for and there is one paper only.
+    """
+    papers: dict[str, set[str]] = defaultdict(set)
+    for chunk in chunks:
+        papers[chunk.document_id].add(chunk.id)
+    if not papers:
+        raise InputError("there is no chunk to write questions on", fix="ragtune corpus RECIPE")
+    wanted = quotas(settings.pairs, shares, sections=any(len(found) > 1 for found in papers.values()))
+    if "synthesis" in wanted and len(papers) < 2:
+        raise InputError(
+            f"synthesis pairs need two papers, the corpus has one: '{chunks[0].document_id}'",
+            fix="add papers, or set dataset.shares: {grounded: 0.75, synthesis: 0, refusal: 0.25}",
+        )
+    order = even_order(chunks, seed)
+    placed: list[tuple[float, int, Call]] = []
+    for rank, task in enumerate(WRITTEN):
+        quota, asked = wanted.get(task, 0), 0
+        most = math.ceil(quota / max(settings.min_yield, LEAST_YIELD))
+        for call in _calls(task, order, settings.pairs_per_call, seed):
+            if asked >= most:
+                break
+            placed.append((asked / most, rank, call))
+            asked += call.pairs
+    placed.sort(key=lambda one: one[:2])
+    return Plan(tuple(call for *_, call in placed), wanted, seed)
