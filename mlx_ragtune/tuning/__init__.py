@@ -1,0 +1,1 @@
+"""LoRA on MLX: rows and groups, the loss, the loop, checkpoints, fusing."""
