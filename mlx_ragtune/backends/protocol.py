@@ -11,9 +11,12 @@ class PromptOverflowError(ToolError):
     """A prompt that does not fit the context: refused before anything is cut. ``what`` says so first."""
 
     def __init__(self, prompt_tokens: int | None, context_tokens: int | None, *, where: str) -> None:
+        if prompt_tokens is None:
+            what = "the prompt is longer than the context"
+        else:
+            what = f"a prompt of {prompt_tokens} tokens in a context of {context_tokens}"
         super().__init__(
-            f"prompt_overflow: a prompt of {prompt_tokens or 'too many'} tokens in a context of "
-            f"{context_tokens or 'fewer'}",
+            f"prompt_overflow: {what}",
             where=where,
             fix="raise 'context_tokens', or lower 'retrieval.top_k' or 'corpus.chunk_words'",
         )

@@ -1,0 +1,29 @@
+"""A registered model, opened by its receipt, whichever server it was registered with."""
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from mlx_ragtune.backends.chat_ollama import OllamaChat
+from mlx_ragtune.backends.hub_hf import file_digest
+from mlx_ragtune.backends.protocol import ChatBackend
+from mlx_ragtune.errors import ArtifactError
+
+
+def open_served(receipt: Mapping[str, Any], gguf: Path, *, context_tokens: int) -> AbstractContextManager[ChatBackend]:
+    """The backend that serves the model of a receipt, to be entered. ``gguf`` is the exported file.
+
+    Raises ArtifactError when the file is not the one that was registered.
+    """
+    if receipt["gguf_sha256"] != file_digest(gguf):
+        raise ArtifactError(
+            f"not the file that was registered as '{receipt['name']}'",
+            where=str(gguf),
+            fix="ragtune register RECIPE --redo",
+        )
+    if receipt["server"] == "ollama":
+        return OllamaChat(receipt["host"], receipt["name"], context_tokens=context_tokens, digest=receipt["digest"])
+    from mlx_ragtune.backends.serve_llamacpp import LlamaCppServer
+
+    return LlamaCppServer(gguf, context_tokens=context_tokens)
