@@ -147,9 +147,7 @@ def test_near_duplicates_would_be_noticed() -> None:
 def test_a_question_is_one_question_that_can_be_understood_alone(question: Question) -> None:
     assert question.question.endswith("?")
     assert 5 <= len(question.question.split()) <= 40
-    assert not re.search(
-        r"\b(this|the provided|the above) (paper|study|note|passage|text)", question.question.lower()
-    )
+    assert not re.search(r"\b(this|the provided|the above) (paper|study|note|passage|text)", question.question.lower())
 
 
 # --- answerable questions
@@ -286,7 +284,7 @@ WRONG = {
     "vector_db-01": "It is the number of its neighbours.",
     "vector_db-04": "It took less than 12 hours.",
     "rag_security-01": "It reaches 50% with ten texts.",
-    "instruction_tuning-02": "Outputs of the 1.3B InstructGPT were not preferred to those of GPT-3.",
+    "instruction_tuning-02": "In 58% of cases; the 1.3B version did worse.",
     "instruction_tuning-05": "On 25 of 25 datasets, with 175B parameters.",
     "multihop_rag-04": "It reached 44% and 57%.",
     "multihop_rag-05": "Both were built from scientific articles.",
