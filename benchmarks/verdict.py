@@ -151,9 +151,7 @@ def run_once(task: tuple[Scenario, int]) -> dict[str, Any]:
         "correctness": row.verdict,
         "unadjusted": sign_flip_p(pairs.differences, pairs.clusters) <= RULES.alpha,
         "naive": naive <= RULES.alpha,
-        "covered": row.all.low is not None
-        and row.all.high is not None
-        and row.all.low <= truth <= row.all.high,
+        "covered": row.all.low is not None and row.all.high is not None and row.all.low <= truth <= row.all.high,
         "difference": row.all.difference,
         "spread": float(pairs.differences.std()),
         "correlation": _correlation(pairs.differences, scenario.questions_per_paper),
@@ -237,9 +235,7 @@ def show(results: dict[str, Any]) -> None:
 
 def main() -> int:
     """Run all scenarios; exit status 1 when a bound is missed."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=1000)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--processes", type=int, default=2)

@@ -21,9 +21,7 @@ SHORT_TITLE_CHARACTERS = 15
 _GONE = "\0"  # stands where a title was found: no title and no folding contains it
 
 _SMALL = frozenset(
-    re.findall(
-        r"\w+", "a an and are as at be by can for from in into is it of on or the to via vs with without"
-    )
+    re.findall(r"\w+", "a an and are as at be by can for from in into is it of on or the to via vs with without")
 )
 _QUOTED = re.compile(r"[\"“”«]([^\"“”«»\n]{8,200})[\"“”»]|(?<!\w)[*_]{1,2}([^*_\n]{8,200})[*_]{1,2}(?!\w)")
 _CUE = re.compile(r"\b(?:(?:en)?titled|(?:the|this) (?:paper|study|article)|[Aa]ccording to)[,:]? (?=[A-Z])")

@@ -80,9 +80,7 @@ def _text(value: object) -> str:
 def _unequal_keys(base: Mapping[str, Any], tuned: Mapping[str, Any]) -> tuple[str, str]:
     """Both values of every key that differs, as text; the first few when there are many."""
     missing = object()
-    names = sorted(
-        name for name in base.keys() | tuned.keys() if base.get(name, missing) != tuned.get(name, missing)
-    )
+    names = sorted(name for name in base.keys() | tuned.keys() if base.get(name, missing) != tuned.get(name, missing))
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
 
     def side(values: Mapping[str, Any]) -> str:
@@ -100,9 +98,7 @@ def differences(base: Conditions, tuned: Conditions, *, allow: Iterable[str] = (
     allowed = set(allow)
     unknown = sorted(allowed - set(NAMES))
     if unknown:
-        raise InputError(
-            f"no such condition to allow: {', '.join(unknown)}", fix=f"choose from: {', '.join(NAMES)}"
-        )
+        raise InputError(f"no such condition to allow: {', '.join(unknown)}", fix=f"choose from: {', '.join(NAMES)}")
     found = []
     for name in NAMES:
         left, right = getattr(base, name), getattr(tuned, name)
@@ -119,8 +115,7 @@ def require_equal(base: Conditions, tuned: Conditions, *, allow: Iterable[str] =
     refused = [one for one in found if not one.allowed]
     if refused:
         raise ToolError(
-            "base and tuned were not run under the same conditions:\n"
-            + "\n".join(f"  {one}" for one in refused),
+            "base and tuned were not run under the same conditions:\n" + "\n".join(f"  {one}" for one in refused),
             fix="\n       ".join(dict.fromkeys(one.fix for one in refused))
             + f"\n       or accept it by name: {' '.join(f'--allow {one.name}' for one in refused)}",
         )

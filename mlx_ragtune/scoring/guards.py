@@ -22,14 +22,11 @@ def guard_of_row(row: MetricRow, *, margin: float) -> Guard:
         state=_state(-row.gain, surely_worse=row.verdict == "REGRESSED", margin=margin),
         base=row.all.base_mean,
         tuned=row.all.tuned_mean,
-        detail=f"{100 * row.all.base_mean:.1f} % → {100 * row.all.tuned_mean:.1f} %, "
-        f"{row.all.n_questions} questions",
+        detail=f"{100 * row.all.base_mean:.1f} % → {100 * row.all.tuned_mean:.1f} %, {row.all.n_questions} questions",
     )
 
 
-def forgetting_guard(
-    base: Mapping[str, bool], tuned: Mapping[str, bool], *, margin: float, alpha: float
-) -> Guard:
+def forgetting_guard(base: Mapping[str, bool], tuned: Mapping[str, bool], *, margin: float, alpha: float) -> Guard:
     """The guard on general probes (M8): ``base`` and ``tuned`` map each probe's id to whether it passed.
 
     Surely worse by the exact McNemar test at ``alpha``. Raises InputError unless both answered the same

@@ -24,9 +24,7 @@ def _share(differences: Floats, left_out: Mask) -> float | None:
     return float(differences[left_out].sum()) / total if abs(total) > 1e-12 else None
 
 
-def influences(
-    pairs: Pairs, row: MetricRow, p_values: dict[str, float], rules: Rules
-) -> tuple[Influence, ...]:
+def influences(pairs: Pairs, row: MetricRow, p_values: dict[str, float], rules: Rules) -> tuple[Influence, ...]:
     """The question that moves the row most, and every question or cluster whose absence flips its verdict.
 
     Clusters of one question are listed as that question. Sorted: largest change of the difference first.

@@ -1,7 +1,9 @@
 """Every metric that can be compared: its label, its direction, its worst value and what it decides.
 
-Roles: ``decides`` metrics may stand in the family that forms the verdict; ``guard`` metrics may only
-veto it; ``supporting`` and ``secondary`` rows decide nothing, and secondary ones can be fooled.
+Roles: ``decides`` metrics may stand in the family that forms the verdict (``FAMILY`` unless declared
+otherwise, the primary first; with a trusted judge its correctness takes the place of the lexical one);
+``guard`` metrics may only veto it; ``supporting`` and ``secondary`` rows decide nothing, and secondary
+ones can be fooled.
 """
 
 from dataclasses import dataclass
@@ -25,6 +27,7 @@ class Metric:
 
 _ALL = (
     Metric("correctness", "Correctness (nuggets, lexical)", "decides"),
+    Metric("judged_correctness", "Correctness (nuggets, judged)", "decides"),
     Metric("citation_recall", "Cites the right paper by title", "decides"),
     Metric("prose_style", "Plain prose", "decides"),
     Metric("refusal_off_corpus", "Refuses off-corpus questions", "decides"),
@@ -35,6 +38,7 @@ _ALL = (
     Metric("citation_precision", "Citations that are right", "supporting"),
     Metric("outside_context_citation", "Cites a paper it was not shown", "supporting", False, 1.0),
     Metric("fabricated_title", "Makes up a title", "supporting", False, 1.0),
+    Metric("grounding", "Sentences the contexts support (judged)", "supporting"),
     Metric("number_grounding", "Numbers found in the contexts", "supporting"),
     Metric("keyword_coverage", "Keyword coverage", "secondary"),
     Metric("substantive", "Substantive rate", "secondary"),
@@ -46,5 +50,5 @@ _ALL = (
     Metric("answer_tokens", "Answer length", "secondary", False, None, "tokens"),
 )
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _ALL}
-FAMILY = tuple(metric.name for metric in _ALL if metric.role == "decides")
+FAMILY = ("correctness", "citation_recall", "prose_style", "refusal_off_corpus", "refusal_near_miss")
 GUARDS = tuple(metric.name for metric in _ALL if metric.role == "guard")

@@ -51,8 +51,7 @@ def number_grounding(text: str, shown: Iterable[str]) -> float | None:
     known |= {(_WORDS[word], "") for word in re.findall(r"[a-z]+", source) if word in _WORDS}
     joined = re.sub(r"[^a-z0-9.|]", "", re.sub(r"\.(?!\d)", "|", source))
     found = sum(
-        any(value == other and (unit == has or not unit or not has) for other, has in known)
-        for value, unit in numbers
+        any(value == other and (unit == has or not unit or not has) for other, has in known) for value, unit in numbers
     )
     found += sum(bool(re.search(re.escape(name) + r"(?!\d|\.\d)", joined)) for name in identifiers)
     return found / (len(numbers) + len(identifiers))

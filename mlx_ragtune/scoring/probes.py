@@ -157,9 +157,7 @@ def _json_keys(check: JsonCheck, answer: str) -> bool:
 
 
 def _count(check: CountCheck, answer: str) -> bool:
-    parts = (
-        answer.split() if check.type == "word_count" else [one for one in answer.splitlines() if one.strip()]
-    )
+    parts = answer.split() if check.type == "word_count" else [one for one in answer.splitlines() if one.strip()]
     return check.least <= len(parts) <= check.most
 
 

@@ -59,9 +59,7 @@ _ABOUT_CONTEXTS = re.compile(
     r"|^[^,;.]{0,60}?\b(?:is|are|talks?) (?:only )?about\b"
     rf"|^(?:they|these|those|both|instead)\b|^(?:the|all) (?:\w+ )?{_SHOWN}\b"
 )
-_OFFERS = re.compile(
-    r"\b(?:please|if you|would you|let me know|feel free|happy to|sorry|apolog\w+|consult|refer to)\b"
-)
+_OFFERS = re.compile(r"\b(?:please|if you|would you|let me know|feel free|happy to|sorry|apolog\w+|consult|refer to)\b")
 
 
 def _is_preamble(part: str) -> bool:

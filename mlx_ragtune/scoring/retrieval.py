@@ -38,9 +38,7 @@ def ndcg(ranked: Sequence[str], gold: Collection[str]) -> float | None:
         return None
     ranked = ranked_documents(ranked)
     gain = sum(
-        1 / math.log2(rank + 1)
-        for rank, document in enumerate(ranked[:NDCG_DEPTH], start=1)
-        if document in gold
+        1 / math.log2(rank + 1) for rank, document in enumerate(ranked[:NDCG_DEPTH], start=1) if document in gold
     )
     ideal = sum(1 / math.log2(rank + 1) for rank in range(1, min(len(set(gold)), NDCG_DEPTH) + 1))
     return gain / ideal

@@ -66,9 +66,7 @@ def not_worse(pairs: Pairs, metric: Metric, rules: Rules) -> bool:
     """Whether the metric is surely not worse by more than the margin."""
     found = estimate(pairs, metric)
     gain = found.mean if metric.higher_is_better else -found.mean
-    return is_noninferior(
-        Estimate(gain, found.standard_error, found.df), margin=rules.margin, alpha=rules.alpha
-    )
+    return is_noninferior(Estimate(gain, found.standard_error, found.df), margin=rules.margin, alpha=rules.alpha)
 
 
 def view(pairs: Pairs, metric: Metric, rules: Rules) -> View:
@@ -97,9 +95,7 @@ def _needed(pairs: Pairs, metric: Metric, rules: Rules) -> int | None:
     return math.ceil(clusters * pairs.differences.size / (int(pairs.clusters.max()) + 1))
 
 
-def make_row(
-    metric: Metric, pairs: Pairs, valid: Pairs | None, rules: Rules, *, holm_p: float | None
-) -> MetricRow:
+def make_row(metric: Metric, pairs: Pairs, valid: Pairs | None, rules: Rules, *, holm_p: float | None) -> MetricRow:
     """The row of one metric; ``holm_p`` is None for rows that decide nothing."""
     whole = view(pairs, metric, rules)
     both_valid = view(valid, metric, rules) if valid else None

@@ -76,9 +76,7 @@ def _all_signs(groups: int) -> Floats:
 def _random_signs(capacity: int) -> Floats:
     """Random rows of ±1, always the same ones: [flips, capacity]."""
     generator = np.random.default_rng(20_211)
-    return np.asarray(
-        1.0 - 2.0 * generator.integers(0, 2, (FLIPS, capacity), dtype=np.int8), dtype=np.float64
-    )
+    return np.asarray(1.0 - 2.0 * generator.integers(0, 2, (FLIPS, capacity), dtype=np.int8), dtype=np.float64)
 
 
 def sign_flip_p(differences: Floats, clusters: Codes) -> float:

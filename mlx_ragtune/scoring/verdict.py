@@ -72,9 +72,7 @@ def decide(scored: Scored, rules: Rules, guards: Sequence[Guard] = ()) -> Decisi
     )
 
 
-def _overall(
-    rows: Sequence[MetricRow], guards: Sequence[Guard], primary: str, *, primary_not_worse: bool
-) -> Verdict:
+def _overall(rows: Sequence[MetricRow], guards: Sequence[Guard], primary: str, *, primary_not_worse: bool) -> Verdict:
     verdicts = {row.name: row.verdict for row in rows if row.in_family}
     if "REGRESSED" in verdicts.values() or any(guard.state == "BROKEN" for guard in guards):
         return "REGRESSED"

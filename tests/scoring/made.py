@@ -58,7 +58,5 @@ def passage(paper: str, text: str = "Some text.") -> Passage:
     return Passage(f"{paper}-0", paper, TITLES[paper], text)
 
 
-def score(
-    question_id: str, model: Literal["base", "tuned"], metrics: dict[str, float], **changes: Any
-) -> Score:
+def score(question_id: str, model: Literal["base", "tuned"], metrics: dict[str, float], **changes: Any) -> Score:
     return replace(Score(question_id, "base", 0, "ok", metrics), model=model, **changes)

@@ -159,7 +159,6 @@ def test_a_changed_number_costs_correctness_where_it_is_the_answer(name: str) ->
 def test_a_spoilt_refusal_costs_its_metric(asked: Question, text: str) -> None:
     metric = f"refusal_{asked.refusal_kind}"
     good, bad = (
-        score_answer(asked, answer(one), [passage("lora")], TITLES, sampling=SAMPLING)
-        for one in (REFUSAL, text)
+        score_answer(asked, answer(one), [passage("lora")], TITLES, sampling=SAMPLING) for one in (REFUSAL, text)
     )
     assert (good.metrics[metric], bad.metrics[metric]) == (1.0, 0.0)

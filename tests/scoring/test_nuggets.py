@@ -45,10 +45,7 @@ def test_an_anchor_with_both_polarities_agrees() -> None:
 
 
 def test_an_anchor_that_the_nugget_does_not_spell_has_no_polarity() -> None:
-    assert (
-        nugget_state("It is not four times slower.", Nugget("It is quick.", (("four times",),)))
-        == "supported"
-    )
+    assert nugget_state("It is not four times slower.", Nugget("It is quick.", (("four times",),))) == "supported"
 
 
 def test_a_nugget_without_anchors_is_never_supported() -> None:

@@ -66,9 +66,7 @@ def test_after_a_transport_error_nothing_is_scored() -> None:
     assert (score.validity, score.metrics) == ("transport_error", {})
 
 
-@pytest.mark.parametrize(
-    ("kind", "metric"), [("off_corpus", "refusal_off_corpus"), ("near_miss", "refusal_near_miss")]
-)
+@pytest.mark.parametrize(("kind", "metric"), [("off_corpus", "refusal_off_corpus"), ("near_miss", "refusal_near_miss")])
 def test_unanswerable_questions_are_scored_by_refusal_only(kind: str, metric: str) -> None:
     no = "The provided papers do not say this."
     for text, expected in ((no, 1.0), (GOOD, 0.0)):

@@ -56,9 +56,7 @@ def test_the_table_is_the_published_one(verdict: Comparison) -> None:
 def test_it_is_inconclusive(verdict: Comparison) -> None:
     assert verdict.verdict == "INCONCLUSIVE"
     assert {row.verdict for row in verdict.rows if row.in_family} == {"INCONCLUSIVE"}
-    assert verdict.headline.startswith(
-        "INCONCLUSIVE: keyword coverage −9.1 points (95 % interval −21.4 to +3.1)"
-    )
+    assert verdict.headline.startswith("INCONCLUSIVE: keyword coverage −9.1 points (95 % interval −21.4 to +3.1)")
 
 
 def test_the_smallest_detectable_effect_is_about_22_points(verdict: Comparison) -> None:

@@ -92,9 +92,7 @@ def test_sign_flip_is_exact_for_few_clusters() -> None:
     clusters = np.array([0, 0, 1, 2, 3])
     sums = [0.75, -0.25, 1.0]
     observed = abs(sum(sums))
-    flips = [
-        abs(sum(s * x for s, x in zip(signs, sums, strict=True))) for signs in product((1, -1), repeat=3)
-    ]
+    flips = [abs(sum(s * x for s, x in zip(signs, sums, strict=True))) for signs in product((1, -1), repeat=3)]
     assert sign_flip_p(values, clusters) == sum(flip >= observed - 1e-9 for flip in flips) / 8
 
 

@@ -27,9 +27,7 @@ def _compare(table: Table, **changes: Any) -> Comparison:
 
     def side(model: Literal["base", "tuned"]) -> list[Score]:
         return [
-            score(
-                questions[i].id, model, {name: values[model == "tuned"][i] for name, values in table.items()}
-            )
+            score(questions[i].id, model, {name: values[model == "tuned"][i] for name, values in table.items()})
             for i in range(n)
         ]
 
@@ -134,8 +132,7 @@ def test_near_miss_and_off_corpus_refusals_are_rows_of_their_own() -> None:
 
     def side(model: Literal["base", "tuned"], off: float) -> list[Score]:
         return [
-            score(one.id, model, {f"refusal_{one.refusal_kind}": off if one.id[0] == "o" else 0.0})
-            for one in questions
+            score(one.id, model, {f"refusal_{one.refusal_kind}": off if one.id[0] == "o" else 0.0}) for one in questions
         ]
 
     comparison = compare(side("base", 0.0), side("tuned", 1.0), questions)
@@ -259,9 +256,7 @@ def test_comparing_twice_gives_the_same_bytes_whatever_the_order_of_the_scores()
 
     def side(model: Literal["base", "tuned"]) -> list[Score]:
         values = [rng.choice([0.0, 0.5, 1.0]) for _ in questions]
-        return [
-            score(one.id, model, {"correctness": value}) for one, value in zip(questions, values, strict=True)
-        ]
+        return [score(one.id, model, {"correctness": value}) for one, value in zip(questions, values, strict=True)]
 
     base, tuned = side("base"), side("tuned")
     first = compare(base, tuned, questions).to_json()
