@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from mlx_ragtune.backends.runtime_mlx import mx, tree_flatten, tree_map, tree_unflatten
 from mlx_ragtune.errors import ArtifactError
 from mlx_ragtune.records import Example
 from mlx_ragtune.tuning.base import check_base
-from mlx_ragtune.tuning.loss import head, hidden_states
+from mlx_ragtune.tuning.logits import logits_after
 from mlx_ragtune.tuning.rows import load_tokenizer, prompt_tokens
 
 AGREEMENT = {"float32": 2e-3, "bfloat16": 1.0, "float16": 0.25}
@@ -39,12 +38,6 @@ class FuseReport:
     max_logit_difference: float
     top1_agreement: float
     adapter_effect: float
-
-
-def _logits(model: Any, prompts: Sequence[Sequence[int]]) -> npt.NDArray[np.float32]:
-    """Next-token logits after each prompt: shape [prompts, V]."""
-    rows = [head(model, hidden_states(model, mx.array(prompt)[None])[:, -1]).astype(mx.float32) for prompt in prompts]
-    return np.array(mx.concatenate(rows))
 
 
 def _load(folder: Path) -> Any:
@@ -109,14 +102,14 @@ def fuse(base: Path, adapter: Path, target: Path, *, rows: Sequence[Example], th
     prompts = [prompt_tokens(row.messages[:-1], tokenizer, thinking=thinking) for row in rows]
     plain = _load(base)
     dtypes = {name: value.dtype for name, value in tree_flatten(plain.parameters())}
-    before = _logits(plain, prompts)
+    before = logits_after(plain, prompts)
     del plain
     model = _adapted(base, adapter)
-    adapted = _logits(model, prompts)
+    adapted = logits_after(model, prompts)
     count = _merge(model)
     _save(model, base, target, dtypes, config)
     del model
-    after = _logits(_load(target), prompts)
+    after = logits_after(_load(target), prompts)
     load_tokenizer(target)
     dtype = str(next(iter(dtypes.values()))).removeprefix("mlx.core.")
     report = FuseReport(
