@@ -33,6 +33,7 @@ FAILURES_IN_A_ROW = 3
 JUDGED_EARLY = 40
 SHOWN_REASONS = 4
 DERIVED: tuple[Task, ...] = ("wrong_section", "without_paper")
+MAIN: tuple[Task, ...] = ("grounded", "synthesis", "without_paper")
 
 
 class Progress(Protocol):
@@ -147,9 +148,10 @@ class _Run:
         self.spent: Counter[str] = Counter()
         self.seconds = 0.0
         self._failures = 0
+        self._begun = 0
 
     def written(self) -> Iterator[_Work]:
-        """The plan's calls, without those of a task that has its quota."""
+        """The plan's calls that are not taken up yet, without those of a task that has its quota."""
         for call in self.plan.calls:
             if self.selection.full(call.task):
                 continue
@@ -157,7 +159,8 @@ class _Run:
             digest = hashlib.sha256(f"{self.plan.seed}\0{call.turn}".encode()).digest()
             seed = int.from_bytes(digest[:4], "big") >> 1
             key = job_key(writing_request(call, chunks, seed=seed), prompt_version(), self.model)
-            yield _Work(call.task, key, partial(_write, call=call, chunks=chunks, key=key, seed=seed))
+            if key not in self.selection.taken:
+                yield _Work(call.task, key, partial(_write, call=call, chunks=chunks, key=key, seed=seed))
 
     def derived(self, task: Task) -> Iterator[_Work]:
         """Refusals of grounded questions that were kept, each question once: without their paper, or with
@@ -198,34 +201,32 @@ class _Run:
 
     def execute(self, works: Iterator[_Work], crew: Crew[Backend, Outcome], progress: Progress) -> None:
         """Do the works that no earlier run has finished; keep each outcome before the next is begun."""
-        numbers: Counter[Task] = Counter()
-        flying: dict[int, tuple[_Work, int]] = {}
-        for ticket, work in enumerate(works):
-            number = numbers[work.task]
-            numbers[work.task] += 1
+        flying: dict[int, _Work] = {}
+        for work in works:
+            number, self._begun = self._begun, self._begun + 1
             if (known := self.jobs.finished(work.key)) is not None:
-                self._deliver(work, number, known, progress)
+                self._deliver(number, work, known, progress)
                 continue
             while len(flying) >= crew.size:
                 self._receive(crew, flying, progress)
             self.jobs.begin([(work.key, work.task)])
-            flying[ticket] = (work, number)
-            crew.submit(ticket, work.do)
+            flying[number] = work
+            crew.submit(number, work.do)
         while flying:
             self._receive(crew, flying, progress)
 
-    def _receive(self, crew: Crew[Backend, Outcome], flying: dict[int, tuple[_Work, int]], progress: Progress) -> None:
-        ticket, result = crew.next()
-        work, number = flying.pop(ticket)
+    def _receive(self, crew: Crew[Backend, Outcome], flying: dict[int, _Work], progress: Progress) -> None:
+        number, result = crew.next()
+        work = flying.pop(number)
         if isinstance(result, Exception):
             self._fail(work, result)
-            self._deliver(work, number, None, progress)
+            self._deliver(number, work, None, progress)
             return
         self._failures = 0
         self.jobs.finish(work.key, work.task, result)
         self.spent.update(requests=result.requests, tokens=result.answer_tokens)
         self.seconds += result.seconds
-        self._deliver(work, number, result, progress)
+        self._deliver(number, work, result, progress)
 
     def _fail(self, work: _Work, error: Exception) -> None:
         """Note a server's failure; the third in a row ends the run. Any other exception is a bug."""
@@ -240,8 +241,8 @@ class _Run:
                 fix=(f"{error.fix}; then " if error.fix else "") + "the same command goes on where it stopped",
             ) from error
 
-    def _deliver(self, work: _Work, number: int, outcome: Outcome | None, progress: Progress) -> None:
-        self.selection.deliver(work.task, number, outcome)
+    def _deliver(self, number: int, work: _Work, outcome: Outcome | None, progress: Progress) -> None:
+        self.selection.deliver(number, work.task, work.key, outcome)
         funnels = self.selection.funnels.values()
         kept, wanted = sum(one.kept for one in funnels), sum(one.wanted for one in funnels)
         progress.reach(kept, wanted, work.task)
@@ -271,10 +272,18 @@ class _Run:
                 fix="a larger dataset.generator.model, or a lower min_yield; what passed is kept",
             )
 
+    def make_up(self, main: Task, *others: Task) -> None:
+        """Let ``main`` make up for what the other tasks of its kind lack, so that the kinds' shares hold."""
+        funnels = self.selection.funnels
+        lacking = sum(funnels[one].wanted - funnels[one].kept for one in others if one in funnels)
+        if lacking and main in funnels:
+            funnels[main].wanted += lacking
+
     def check_quotas(self) -> None:
-        """Raise ToolError when the plan is used up and a task has not got its pairs."""
-        short = {task: one for task, one in self.selection.funnels.items() if one.kept < one.wanted}
-        if short:
+        """Raise ToolError when the plan is used up and a kind has not got its pairs."""
+        funnels = self.selection.funnels
+        if any(funnels[one].kept < funnels[one].wanted for one in MAIN if one in funnels):
+            short = {task: one for task, one in funnels.items() if one.kept < one.wanted}
             listing = "; ".join(f"{task}: {one.kept} of {one.wanted}" for task, one in short.items())
             raise ToolError(
                 f"the plan is used up and pairs are missing ({listing}):\n{self._reasons(short.values())}",
@@ -306,14 +315,17 @@ def generate(
 
     The result does not depend on the number of slots or on interruptions. Raises ToolError when a server
     fails three times in a row, when the yield is below ``settings.min_yield`` (looked at from 40 pairs
-    on), or when the plan ends before a task has its pairs; what was answered stays in ``jobs``.
+    on), or when the plan ends before a kind has its pairs; what was answered stays in ``jobs``.
     """
     run = _Run(plan, sources, jobs, model_digest, settings.min_yield)
     crew: Crew[Backend, Outcome] = Crew(backends, settings.slots)
     try:
         run.execute(run.written(), crew, progress)
-        for task in DERIVED:
-            run.execute(run.derived(task), crew, progress)
+        run.make_up("grounded", "partial")
+        run.execute(run.written(), crew, progress)
+        run.execute(run.derived("wrong_section"), crew, progress)
+        run.make_up("without_paper", "off_corpus", "false_premise", "wrong_section")
+        run.execute(run.derived("without_paper"), crew, progress)
     finally:
         crew.close()
     run.check_yield()

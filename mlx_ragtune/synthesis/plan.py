@@ -43,6 +43,7 @@ film, marine biology, architecture, fashion, mountaineering, nutrition, railways
 beekeeping, volcanoes, the Olympic games, grammar, insurance, jazz, house plants
 """
 LEAST_YIELD = 0.1
+SPARE_CALLS = 8
 
 
 @dataclass(frozen=True)
@@ -147,10 +148,11 @@ def make_plan(chunks: Sequence[Chunk], settings: GeneratorSettings, shares: Mapp
         )
     order = even_order(chunks, seed)
     placed: list[tuple[float, int, Call]] = []
+    size = settings.pairs_per_call
     for rank, task in enumerate(WRITTEN):
         quota, asked = wanted.get(task, 0), 0
-        most = math.ceil(quota / max(settings.min_yield, LEAST_YIELD))
-        for call in _calls(task, order, settings.pairs_per_call, seed):
+        most = quota and math.ceil(quota / max(settings.min_yield, LEAST_YIELD)) + SPARE_CALLS * size
+        for call in _calls(task, order, size, seed):
             if asked >= most:
                 break
             placed.append((asked / most, rank, call))

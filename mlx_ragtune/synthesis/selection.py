@@ -42,21 +42,24 @@ class Selection:
         self.funnels = {task: Funnel(count) for task, count in quotas.items()}
         self.kept: dict[Task, list[Judged]] = {task: [] for task in quotas}
         self._seen = {refuses: Seen(vectoriser) for refuses in (False, True)}
-        self._waiting: dict[tuple[Task, int], Outcome | None] = {}
-        self._next: Counter[Task] = Counter()
+        self.taken: set[str] = set()
+        """keys of the calls that were taken up: those that came before their task had its quota"""
+        self._waiting: dict[int, tuple[Task, str, Outcome | None]] = {}
+        self._next = 0
         self._remembered: Counter[Task] = Counter()
 
     def full(self, task: Task) -> bool:
         """Whether the quota is met."""
         return self.funnels[task].kept >= self.funnels[task].wanted
 
-    def deliver(self, task: Task, number: int, outcome: Outcome | None) -> None:
-        """The outcome of the task's call ``number`` (from 0); None when the server failed."""
-        self._waiting[task, number] = outcome
-        while (task, self._next[task]) in self._waiting:
-            ready = self._waiting.pop((task, self._next[task]))
-            self._next[task] += 1
+    def deliver(self, number: int, task: Task, key: str, outcome: Outcome | None) -> None:
+        """The outcome of call ``number`` (from 0, over all tasks); None when the server failed."""
+        self._waiting[number] = (task, key, outcome)
+        while self._next in self._waiting:
+            task, key, ready = self._waiting.pop(self._next)
+            self._next += 1
             if not self.full(task):
+                self.taken.add(key)
                 self._take(task, ready)
 
     def _take(self, task: Task, outcome: Outcome | None) -> None:

@@ -144,9 +144,7 @@ def test_another_chunk_of_the_gold_paper_is_no_distractor() -> None:
 
 
 def test_a_near_duplicate_of_the_gold_paper_is_no_distractor() -> None:
-    twin = replace(
-        CHUNKS[0], id="twin-0", document_id="twin", text=text_of("LoRA").replace("10 percent", "some")
-    )
+    twin = replace(CHUNKS[0], id="twin-0", document_id="twin", text=text_of("LoRA").replace("10 percent", "some"))
     rows, _ = build([grounded("LoRA")], chunks=[*CHUNKS, twin], top_k=5)
     assert "twin" not in papers_of(rows[0])
 
@@ -154,9 +152,7 @@ def test_a_near_duplicate_of_the_gold_paper_is_no_distractor() -> None:
 def test_contexts_come_only_from_the_chunks_that_are_given() -> None:
     allowed = CHUNKS[:5]
     pairs = [grounded(name) for name in METHODS[:5]]
-    rows, _ = assemble(
-        pairs, WordRetriever(), allowed, top_k=3, seed=0, shares=SHARES, build_messages=build_messages
-    )
+    rows, _ = assemble(pairs, WordRetriever(), allowed, top_k=3, seed=0, shares=SHARES, build_messages=build_messages)
     assert {one for row in rows for one in row.context_ids} <= {one.id for one in allowed}
 
 
@@ -187,9 +183,7 @@ def test_the_report_counts_kinds_shares_and_how_often_the_retriever_finds_the_go
 
 
 def test_pairs_that_cannot_be_shown_with_their_evidence_are_dropped_with_the_reason() -> None:
-    split = replace(
-        grounded("LoRA"), evidence=(Evidence("lora", "a sentence that stands in no chunk at all"),)
-    )
+    split = replace(grounded("LoRA"), evidence=(Evidence("lora", "a sentence that stands in no chunk at all"),))
     wide = synthesis("LoRA", "HNSW")
     bare = replace(grounded("DoRA"), evidence=())
     rows, report = build([split, wide, bare], top_k=1)

@@ -56,9 +56,7 @@ def test_a_duplicate_id_names_both_lines(tmp_path: Path) -> None:
 
 def test_an_unknown_paper_gets_a_suggestion(tmp_path: Path) -> None:
     row = replace(grounded("LoRA"), papers=("qlroa",), evidence=(Evidence("qlroa", sentence_of("QLoRA")),))
-    text = problems(
-        tmp_path, row, replace(off_corpus(1), kind="refusal", refusal_kind="near_miss", papers=("zzz",))
-    )
+    text = problems(tmp_path, row, replace(off_corpus(1), kind="refusal", refusal_kind="near_miss", papers=("zzz",)))
     assert "pairs.jsonl:1: unknown paper 'qlroa', did you mean 'qlora'?" in text
     assert "pairs.jsonl:2: unknown paper 'zzz' (12 papers in the corpus)" in text
 

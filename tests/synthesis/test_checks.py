@@ -148,9 +148,7 @@ def test_a_question_that_names_its_subject_stands_alone(question: str) -> None:
     assert stands_alone(question) is None
 
 
-@pytest.mark.parametrize(
-    "pair", [grounded("LoRA"), synthesis("LoRA", "CRAG"), near_miss("LoRA"), off_corpus(1)]
-)
+@pytest.mark.parametrize("pair", [grounded("LoRA"), synthesis("LoRA", "CRAG"), near_miss("LoRA"), off_corpus(1)])
 def test_a_sound_pair_passes(pair: object) -> None:
     assert check_pair(pair, SOURCES, TITLES) is None  # type: ignore[arg-type]
 
@@ -165,17 +163,11 @@ def test_each_fault_of_a_pair_has_its_reason() -> None:
             good, evidence=(Evidence("lora", "something that it never says at all"),)
         ),
         "title not cited in double quotes": replace(good, answer="LoRA saves 10 percent of the memory."),
-        "number that is not in the source": replace(
-            good, answer=f"{quoted} reports that LoRA saves 99 percent."
-        ),
-        "speaks of 'this paper' or the passage": replace(
-            good, answer=f"{quoted}: this paper saves 10 percent."
-        ),
+        "number that is not in the source": replace(good, answer=f"{quoted} reports that LoRA saves 99 percent."),
+        "speaks of 'this paper' or the passage": replace(good, answer=f"{quoted}: this paper saves 10 percent."),
         "not plain prose": replace(good, answer=f"- {quoted} reports\n- that it saves 10 percent"),
         "answer too short or too long": replace(good, answer=f"{quoted} reports it. " + "So it is. " * 40),
-        "answer repeats the question": replace(
-            good, answer=f"{quoted} how much memory does LoRA save in case 0"
-        ),
+        "answer repeats the question": replace(good, answer=f"{quoted} how much memory does LoRA save in case 0"),
         "refusal where an answer is due": replace(
             good, answer=f"The papers do not mention the memory, {quoted} included."
         ),
@@ -186,9 +178,7 @@ def test_each_fault_of_a_pair_has_its_reason() -> None:
 
 def test_a_synthesis_pair_needs_evidence_and_a_title_from_each_paper() -> None:
     good = synthesis("LoRA", "CRAG")
-    assert (
-        check_pair(replace(good, evidence=good.evidence[:1]), SOURCES, TITLES) == "a paper without evidence"
-    )
+    assert check_pair(replace(good, evidence=good.evidence[:1]), SOURCES, TITLES) == "a paper without evidence"
     one = replace(good, answer=f'"{title_of("LoRA")}" saves less memory than CRAG does.')
     assert check_pair(one, SOURCES, TITLES) == "title not cited in double quotes"
 

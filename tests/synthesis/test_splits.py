@@ -92,9 +92,7 @@ def test_the_split_depends_on_the_seed_and_not_on_the_order() -> None:
     st.floats(0, 0.25),
     st.integers(0, 5),
 )
-def test_no_paper_is_ever_on_two_sides(
-    rows: list[list[str]], valid_share: float, test_share: float, seed: int
-) -> None:
+def test_no_paper_is_ever_on_two_sides(rows: list[list[str]], valid_share: float, test_share: float, seed: int) -> None:
     pairs = [pair(f"p{at}", *papers) for at, papers in enumerate(rows)]
     splits = split_by_paper(pairs, valid_share=valid_share, test_share=test_share, seed=seed)
     sides: dict[str, set[str]] = {}

@@ -1,0 +1,416 @@
+"""A whole generation with a rule-made writer: what is kept, what is lost, what survives a kill."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mlx_ragtune.errors import ToolError
+from mlx_ragtune.recipe import GeneratorSettings
+from mlx_ragtune.records import ChatReply, Chunk, Kind, write_rows
+from mlx_ragtune.scoring.refusal import is_refusal
+from mlx_ragtune.synthesis.authored import read_pairs
+from mlx_ragtune.synthesis.generate import GenerationReport, Sources, generate
+from mlx_ragtune.synthesis.jobs import Jobs
+from mlx_ragtune.synthesis.plan import make_plan
+from mlx_ragtune.synthesis.replies import Backend
+from tests.synthesis.corpus import WordRetriever
+from tests.synthesis.writer import Broken, Failing, Slow, Writer, note_chunks
+
+SHARES: Mapping[Kind, float] = {"grounded": 0.6, "synthesis": 0.2, "refusal": 0.2}
+CHUNKS = note_chunks()
+
+
+class Silent:
+    def __init__(self) -> None:
+        self.seen: list[tuple[int, int]] = []
+
+    def reach(self, done: int, total: int, note: str = "") -> None:
+        self.seen.append((done, total))
+
+
+def run(
+    folder: Path,
+    *backends: Backend,
+    pairs: int = 50,
+    slots: int = 1,
+    min_yield: float = 0.3,
+    chunks: Sequence[Chunk] = CHUNKS,
+) -> GenerationReport:
+    settings = GeneratorSettings(model="writer", pairs=pairs, slots=slots, min_yield=min_yield)
+    plan = make_plan(chunks, settings, SHARES, seed=0)
+    sources = Sources({chunk.id: chunk for chunk in chunks}, WordRetriever(chunks), 3)
+    with Jobs(folder / "jobs.sqlite") as jobs:
+        return generate(
+            plan,
+            sources,
+            backends=backends or (Writer(),),
+            jobs=jobs,
+            settings=settings,
+            model_digest="sha256:writer",
+            progress=Silent(),
+        )
+
+
+def test_the_wanted_number_of_pairs_in_the_wanted_kinds(tmp_path: Path) -> None:
+    report = run(tmp_path)
+    assert len(report.pairs) == 50
+    assert Counter(pair.kind for pair in report.pairs) == {"grounded": 30, "synthesis": 10, "refusal": 10}
+    assert {row.task for row in report.rows} == {
+        "grounded", "partial", "synthesis", "off_corpus", "false_premise", "without_paper", "wrong_section",
+    }  # fmt: skip
+    assert len({pair.id for pair in report.pairs}) == 50
+
+
+def test_what_is_kept_passes_the_checks_of_authored_pairs(tmp_path: Path) -> None:
+    from mlx_ragtune.papers.reading import read_paper
+    from tests.synthesis.writer import NAMES, NOTES
+
+    report = run(tmp_path)
+    documents = [read_paper(NOTES / f"{name}.md", id=name) for name in NAMES]
+    plain = [row.pair for row in report.rows if row.task != "wrong_section"]
+    write_rows(tmp_path / "pairs.jsonl", plain)
+    assert read_pairs(tmp_path / "pairs.jsonl", documents) == plain
+
+
+def test_every_refusal_refuses_and_names_what_is_missing(tmp_path: Path) -> None:
+    report = run(tmp_path)
+    refusals = [pair for pair in report.pairs if pair.kind == "refusal"]
+    assert all(is_refusal(pair.answer) for pair in refusals)
+    assert len({pair.answer.split()[0] for pair in refusals}) > 1, "the wording varies"
+
+
+def test_a_contrast_refusal_repeats_a_kept_question_and_names_its_paper(tmp_path: Path) -> None:
+    report = run(tmp_path)
+    grounded = {row.pair.question: row.pair for row in report.rows if row.task == "grounded"}
+    contrasts = [row.pair for row in report.rows if row.task == "without_paper"]
+    wrong = [row.pair for row in report.rows if row.task == "wrong_section"]
+    assert contrasts
+    assert wrong
+    for pair in contrasts + wrong:
+        assert pair.papers == grounded[pair.question].papers
+    assert all(pair.evidence == grounded[pair.question].evidence for pair in wrong)
+    assert not {pair.question for pair in contrasts} & {pair.question for pair in wrong}
+
+
+def test_papers_are_covered_evenly(tmp_path: Path) -> None:
+    report = run(tmp_path, pairs=80)
+    counts = Counter(row.pair.papers[0] for row in report.rows if row.task == "grounded")
+    assert set(counts) == {chunk.document_id for chunk in CHUNKS}
+    assert max(counts.values()) - min(counts.values()) <= 6
+
+
+def test_rows_carry_their_origin(tmp_path: Path) -> None:
+    report = run(tmp_path)
+    row = next(row for row in report.rows if row.task == "synthesis")
+    assert row.model == "sha256:writer"
+    assert len(row.chunk_sha256) >= 2
+    assert all(len(digest) == 64 for digest in row.chunk_sha256.values())
+    assert set(row.scores) == {"round_trip", "closed_book"}
+    assert len(row.prompt_version) == 12
+
+
+def test_the_funnel_narrows_and_adds_up(tmp_path: Path) -> None:
+    report = run(tmp_path, pairs=80)
+    for funnel in report.funnels.values():
+        assert funnel.asked >= funnel.written >= funnel.sound >= funnel.passed >= funnel.kept
+        assert funnel.kept <= funnel.wanted
+    assert sum(funnel.kept for funnel in report.funnels.values()) == 80
+    table = report.table()
+    assert table[0] == ("task", "wanted", "asked", "written", "sound", "passed", "kept")
+    assert len(table) == 1 + len(report.funnels)
+    assert 0.3 <= report.yield_share <= 1
+    assert report.jobs["pending"] == report.jobs["error"] == 0
+
+
+def test_a_kind_makes_up_for_a_task_that_lacks_pairs(tmp_path: Path) -> None:
+    report = run(tmp_path, pairs=80)
+    partial, grounded = report.funnels["partial"], report.funnels["grounded"]
+    assert partial.kept < partial.wanted, "the writer's partial questions repeat grounded ones"
+    assert partial.kept + grounded.kept == 48
+
+
+def test_the_result_does_not_depend_on_the_number_of_servers_or_slots(tmp_path: Path) -> None:
+    for name in ("one", "many"):
+        (tmp_path / name).mkdir()
+    one = run(tmp_path / "one")
+    many = run(tmp_path / "many", Slow(0.004), Slow(0.001), slots=3)
+    assert one.rows == many.rows
+    assert one.funnels == many.funnels
+
+
+def test_a_second_run_asks_nothing_and_gives_the_same(tmp_path: Path) -> None:
+    first = run(tmp_path)
+    writer = Writer()
+    again = run(tmp_path, writer)
+    assert writer.requests == []
+    assert again.rows == first.rows
+    assert (again.requests, again.answer_tokens) == (0, 0)
+
+
+def test_more_pairs_asked_for_later_reuse_what_is_there(tmp_path: Path) -> None:
+    run(tmp_path, pairs=40)
+    writer, fresh = Writer(), Writer()
+    run(tmp_path, writer, pairs=60)
+    (tmp_path / "fresh").mkdir()
+    run(tmp_path / "fresh", fresh, pairs=60)
+    assert 0 < len(writer.requests) < 0.6 * len(fresh.requests)
+
+
+def test_another_model_is_asked_anew(tmp_path: Path) -> None:
+    run(tmp_path, pairs=10)
+    settings = GeneratorSettings(model="writer", pairs=10)
+    writer = Writer()
+    with Jobs(tmp_path / "jobs.sqlite") as jobs:
+        generate(
+            make_plan(CHUNKS, settings, SHARES, seed=0),
+            Sources({chunk.id: chunk for chunk in CHUNKS}, WordRetriever(CHUNKS), 3),
+            backends=[writer],
+            jobs=jobs,
+            settings=settings,
+            model_digest="sha256:another",
+            progress=Silent(),
+        )
+    assert writer.requests
+
+
+# --- bad replies
+
+
+def text(value: str, done: str = "stop", thinking: str = "") -> Callable[[ChatReply], ChatReply]:
+    return lambda reply: replace(reply, text=value, done_reason=done, thinking=thinking)
+
+
+def test_one_bad_reply_in_three_is_repaired_by_asking_again(tmp_path: Path) -> None:
+    backend = Broken(text("I would rather talk about it."), lambda number, _: number % 3 == 0)
+    report = run(tmp_path, backend)
+    assert len(report.pairs) == 50
+    repairs = [one for one in backend.writer.requests if len(one.messages) == 4]
+    assert repairs
+    assert "That cannot be used: no JSON object with a list" in repairs[0].messages[-1].content
+    assert repairs[0].messages[2].content == "I would rather talk about it."
+
+
+def test_json_that_arrives_in_the_thinking_counts(tmp_path: Path) -> None:
+    backend = Broken(lambda reply: replace(reply, text="", thinking=f"Let me see. {reply.text}"))
+    assert run(tmp_path, backend).rows == run_elsewhere(tmp_path).rows
+
+
+def test_json_in_a_fence_with_chatter_counts(tmp_path: Path) -> None:
+    backend = Broken(lambda reply: replace(reply, text=f"Sure!\n```json\n{reply.text}\n```\nDone {{x}}"))
+    assert run(tmp_path, backend).rows == run_elsewhere(tmp_path).rows
+
+
+def run_elsewhere(folder: Path) -> GenerationReport:
+    (folder / "elsewhere").mkdir()
+    return run(folder / "elsewhere")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (text(""), "reply: empty reply"),
+        (text("No."), "reply: no JSON object with a list 'pairs'"),
+        (text('{"pairs": [{"evidence": "cut of', "length"), "reply: max_tokens used up by the answer"),
+        (text("", "length", "I think and think"), "reply: max_tokens used up by thinking"),
+        (text('{"pairs": []}'), "reply: no item with all the keys"),
+        (text('{"pairs": [{"question": "Why?"}, 5, null]}'), "reply: no item with all the keys"),
+    ],
+)
+def test_a_model_that_never_writes_pairs_is_stopped_with_the_reason(
+    spoil: Callable[[ChatReply], ChatReply], reason: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ToolError) as caught:
+        run(tmp_path, Broken(spoil))
+    assert "only 0 of " in caught.value.what
+    assert "(0%) passed the checks, dataset.generator.min_yield is 30%" in caught.value.what
+    assert f"× {reason}" in caught.value.what
+    assert caught.value.exit_code == 4
+    assert "larger dataset.generator.model" in caught.value.fix
+
+
+def spoil_items(change: Callable[[dict[str, str]], dict[str, str]]) -> Callable[[ChatReply], ChatReply]:
+    def spoil(reply: ChatReply) -> ChatReply:
+        value = json.loads(reply.text)
+        if "pairs" in value:
+            value["pairs"] = [change(item) for item in value["pairs"]]
+        return replace(reply, text=json.dumps(value))
+
+    return spoil
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "reason"),
+    [
+        ("evidence", "A sentence that stands nowhere in the passage, made up.", "evidence quote not in the text"),
+        ("question", "What does the paper report?", "question does not say which paper or method"),
+        ("reply", "It is so, and 1234 more.", "title not cited in double quotes"),
+    ],
+)
+def test_a_model_with_one_bad_habit_is_stopped_and_the_habit_is_named(
+    field: str, value: str, reason: str, tmp_path: Path
+) -> None:
+    habit = spoil_items(lambda item: {**item, field: value} if field in item else item)
+    with pytest.raises(ToolError) as caught:
+        run(tmp_path, Broken(habit), min_yield=0.9)
+    assert reason in caught.value.what.splitlines()[1]
+
+
+def test_a_low_yield_stops_early_and_keeps_what_passed(tmp_path: Path) -> None:
+    spoiler = Broken(text("No."))
+    with pytest.raises(ToolError):
+        run(tmp_path, spoiler, pairs=2000)
+    assert spoiler.count < 60
+    with Jobs(tmp_path / "jobs.sqlite") as jobs:
+        assert jobs.counts()["rejected"] > 0
+
+
+def test_when_a_judge_gives_no_verdict_the_pairs_are_rejected_not_trusted(tmp_path: Path) -> None:
+    def mute(reply: ChatReply) -> ChatReply:
+        return replace(reply, text='{"verdicts": []}') if "verdicts" in reply.text else reply
+
+    with pytest.raises(ToolError, match=r"model: no verdict \(not one verdict for each question\)"):
+        run(tmp_path, Broken(mute), min_yield=0.9)
+
+
+def test_answers_that_the_judge_does_not_find_in_the_source_are_rejected(tmp_path: Path) -> None:
+    def never(reply: ChatReply) -> ChatReply:
+        return replace(reply, text=reply.text.replace('"yes"', '"no"'))
+
+    with pytest.raises(ToolError, match="model: the source does not state the answer"):
+        run(tmp_path, Broken(never), min_yield=0.9)
+
+
+def test_refusals_that_the_passages_do_answer_are_rejected(tmp_path: Path) -> None:
+    def always(reply: ChatReply) -> ChatReply:
+        return replace(reply, text=reply.text.replace('"absent"', '"answered"'))
+
+    with pytest.raises(ToolError) as caught:
+        run(tmp_path, Broken(always))
+    assert "the plan is used up and pairs are missing" in caught.value.what
+    assert "without_paper: 0 of" in caught.value.what
+    assert "× model: the passages do answer it" in caught.value.what
+
+
+def test_what_the_model_knows_without_the_paper_is_capped_at_a_quarter(tmp_path: Path) -> None:
+    class Knowing(Writer):
+        """Answers from memory as well as from the passage."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.last = ""
+
+        def chat(self, request: object) -> ChatReply:
+            reply = super().chat(request)  # type: ignore[arg-type]
+            if "answers" in reply.text[:12]:
+                if "from what you know" in request.messages[1].content:  # type: ignore[attr-defined]
+                    return replace(reply, text=self.last)
+                self.last = reply.text
+            return reply
+
+    with pytest.raises(ToolError, match="answerable without the paper"):
+        run(tmp_path, Knowing())
+    with Jobs(tmp_path / "jobs.sqlite") as jobs:
+        assert jobs.counts()["ok"] > 0
+
+
+# --- servers that fail, programs that die
+
+
+def test_a_server_that_is_away_stops_the_run_with_its_own_advice(tmp_path: Path) -> None:
+    with pytest.raises(ToolError) as caught:
+        run(tmp_path, Failing(lambda _number: True))
+    assert caught.value.what == "3 calls failed in a row, the last one so: connection refused"
+    assert caught.value.where == "http://127.0.0.1:11434"
+    assert caught.value.fix == "ollama serve; then the same command goes on where it stopped"
+    with Jobs(tmp_path / "jobs.sqlite") as jobs:
+        assert jobs.counts()["error"] == 3
+
+
+def test_a_failed_call_is_made_again_by_the_next_run(tmp_path: Path) -> None:
+    with pytest.raises(ToolError):
+        run(tmp_path, Failing(lambda number: number >= 20))
+    writer = Writer()
+    again = run(tmp_path, writer)
+    assert again.jobs["error"] == 0
+    assert again.rows == run_elsewhere(tmp_path).rows
+
+
+def test_a_failure_now_and_then_is_counted_and_does_not_stop_the_run(tmp_path: Path) -> None:
+    report = run(tmp_path, Failing(lambda number: number in (5, 30)))
+    assert len(report.pairs) == 50
+    assert sum(funnel.failed_calls for funnel in report.funnels.values()) == 2
+    assert report.jobs["error"] == 2
+
+
+def test_a_bug_in_a_backend_keeps_its_traceback(tmp_path: Path) -> None:
+    class Buggy:
+        def chat(self, _request: object) -> ChatReply:
+            raise ZeroDivisionError("a bug")
+
+    with pytest.raises(ZeroDivisionError, match="a bug"):
+        run(tmp_path, Buggy())
+
+
+def test_an_interrupt_loses_nothing_that_was_finished(tmp_path: Path) -> None:
+    class Interrupting(Silent):
+        def reach(self, done: int, total: int, note: str = "") -> None:
+            if done >= 20:
+                raise KeyboardInterrupt
+
+    settings = GeneratorSettings(model="writer", pairs=50)
+    plan = make_plan(CHUNKS, settings, SHARES, seed=0)
+    sources = Sources({chunk.id: chunk for chunk in CHUNKS}, WordRetriever(CHUNKS), 3)
+    with Jobs(tmp_path / "jobs.sqlite") as jobs, pytest.raises(KeyboardInterrupt):
+        generate(
+            plan,
+            sources,
+            backends=[Writer()],
+            jobs=jobs,
+            settings=settings,
+            model_digest="sha256:writer",
+            progress=Interrupting(),
+        )
+    writer, fresh = Writer(), Writer()
+    assert len(run(tmp_path, writer).pairs) == 50
+    (tmp_path / "fresh").mkdir()
+    run(tmp_path / "fresh", fresh)
+    assert len(writer.requests) < 0.75 * len(fresh.requests)
+
+
+CHILD = """
+import sys
+from pathlib import Path
+from tests.synthesis.test_generate import run
+from tests.synthesis.writer import Slow
+folder = Path(sys.argv[1])
+run(folder, Slow(0.03, folder / "log"), slots=2)
+"""
+
+
+def test_a_killed_run_goes_on_and_asks_only_what_was_in_flight_again(tmp_path: Path) -> None:
+    root = Path(__file__).parents[2]
+    log = tmp_path / "log"
+    child = subprocess.Popen([sys.executable, "-c", CHILD, str(tmp_path)], cwd=root)
+    deadline = time.monotonic() + 60
+    while not log.exists() or len(log.read_text().splitlines()) < 40:
+        assert child.poll() is None, "it ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.kill(child.pid, signal.SIGKILL)
+    assert child.wait() == -signal.SIGKILL
+    with Jobs(tmp_path / "jobs.sqlite") as jobs:
+        assert jobs.counts()["ok"] > 3
+        assert jobs.counts()["pending"] in (1, 2), "one for each slot at the most"
+    resumed = run(tmp_path, Slow(0, log), slots=2)
+    repeated = [count for count in Counter(log.read_text().splitlines()).values() if count > 1]
+    assert resumed.rows == run_elsewhere(tmp_path).rows
+    assert len(repeated) <= 2 * 4, "at most the requests of the two calls in flight"
