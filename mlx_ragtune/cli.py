@@ -56,9 +56,7 @@ class _Group(click.Group):
             raise
         except Exception:
             traceback.print_exc()
-            click.echo(
-                "error: this is a bug in ragtune, not in your recipe; the traceback is above", err=True
-            )
+            click.echo("error: this is a bug in ragtune, not in your recipe; the traceback is above", err=True)
             ctx.exit(70)
 
 
@@ -145,9 +143,7 @@ def _stage_command(stage: Stage) -> click.Command:
     def command(recipe: Path, redo: bool, as_json: bool) -> None:
         _finish(open_run(recipe), stage.name, (stage.name,) if redo else (), as_json)
 
-    made: Callable[..., Any] = click.option("--redo", is_flag=True, help="Run it even if nothing changed.")(
-        command
-    )
+    made: Callable[..., Any] = click.option("--redo", is_flag=True, help="Run it even if nothing changed.")(command)
     return click.command(
         stage.name,
         help=f"{stage.makes.capitalize()}.\n\n\b\nExample:\n  ragtune {stage.name} recipes/demo.yaml",
@@ -198,9 +194,7 @@ def validate(recipes: tuple[Path, ...], as_json: bool) -> None:
         except RecipeError as error:
             problems[str(recipe)] = str(error)
     if as_json:
-        click.echo(
-            json.dumps([{"recipe": str(one), "error": problems.get(str(one))} for one in recipes], indent=2)
-        )
+        click.echo(json.dumps([{"recipe": str(one), "error": problems.get(str(one))} for one in recipes], indent=2))
     else:
         for one in recipes:
             click.echo(problems.get(str(one)) or f"{one}: ok", err=str(one) in problems)
@@ -234,9 +228,7 @@ def doctor(as_json: bool) -> None:
 
 @main.command()
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
-@click.option(
-    "--out", type=click.Path(path_type=Path, dir_okay=False), help="Recipe to write [recipes/NAME.yaml]."
-)
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Recipe to write [recipes/NAME.yaml].")
 @click.option("--base", default="Qwen/Qwen3-4B", show_default=True, help="Model to tune.")
 def init(folder: Path, out: Path | None, base: str) -> None:
     """Write a recipe for a folder of your own papers.

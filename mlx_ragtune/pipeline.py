@@ -73,20 +73,20 @@ STAGES: tuple[Stage, ...] = (
     Stage("corpus", "papers read and cut into an indexed set of chunks", (), ("corpus",),
           outside=lambda recipe: [recipe.corpus.folder]),
     Stage("dataset", "training rows with contexts, split by paper", ("corpus", "base"),
-          ("dataset", "retrieval", "seed"), carries=("jobs.sqlite",),
-          outside=lambda recipe: [recipe.dataset.pairs] if recipe.dataset.pairs else []),
+          ("benchmark", "dataset", "retrieval", "seed"), carries=("jobs.sqlite",),
+          outside=lambda recipe: [path for path in (recipe.benchmark, recipe.dataset.pairs) if path]),
     Stage("train", "LoRA adapter, the best by validation", ("dataset", "base"),
           ("base", "dataset", "train", "seed")),
     Stage("fuse", "adapter merged into full-precision weights", ("train", "dataset", "base"),
           ("base", "dataset")),
-    Stage("export", "base and tuned as GGUF of one type", ("fuse", "base"), ("name", "export")),
+    Stage("export", "base and tuned as GGUF of one type", ("dataset", "fuse", "base"), ("name", "dataset", "export")),
     Stage("register", "both models known to a server", ("export",), ("name", "register")),
     Stage("evaluate", "answers of both models, scores, verdict", ("corpus", "base", "export", "register"),
-          ("dataset", "retrieval", "register", "evaluate", "scoring"), carries=("answers.jsonl",),
-          outside=lambda recipe: [recipe.evaluate.benchmark]),
+          ("benchmark", "dataset", "retrieval", "evaluate", "scoring"), carries=("answers.jsonl",),
+          outside=lambda recipe: [recipe.benchmark]),
     Stage("report", "Markdown, JSON and one HTML page",
           ("corpus", "dataset", "train", "fuse", "export", "register", "evaluate"),
-          ("name", "seed", "base", "corpus", "retrieval", "dataset", "train", "export", "register",
+          ("name", "seed", "base", "corpus", "benchmark", "retrieval", "dataset", "train", "export", "register",
            "evaluate", "scoring")),
 )  # fmt: skip
 
@@ -108,9 +108,7 @@ class _View:
             return self.__dict__["_sections"][name]
         except KeyError:
             stage = self.__dict__["_stage"]
-            raise AttributeError(
-                f"stage '{stage}' reads '{name}' but does not declare it in STAGES"
-            ) from None
+            raise AttributeError(f"stage '{stage}' reads '{name}' but does not declare it in STAGES") from None
 
 
 def view(recipe: "Recipe", stage: Stage) -> "Recipe":
@@ -143,6 +141,8 @@ class Outcome:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return value.name
     return value.model_dump(mode="json") if hasattr(value, "model_dump") else value
 
 
@@ -161,8 +161,8 @@ class Run:
     def sections(self, stage: Stage) -> dict[str, Any]:
         """The declared sections as plain JSON, paths by their names only: a moved project stays done."""
         plain = {name: _plain(getattr(self.recipe, name)) for name in stage.reads}
-        for section, key in (("corpus", "folder"), ("dataset", "pairs"), ("evaluate", "benchmark")):
-            if plain.get(section, {}) and plain[section].get(key):
+        for section, key in (("corpus", "folder"), ("dataset", "pairs")):
+            if plain.get(section, {}).get(key):
                 plain[section] = {**plain[section], key: Path(plain[section][key]).name}
         return plain
 

@@ -77,6 +77,8 @@ class GeneratorSettings(Settings):
     """Servers that share the work."""
     slots: Count = 1
     """Requests in flight for each host."""
+    context_tokens: Annotated[int, Field(ge=1024)] = 8192
+    """Context window of the generating model."""
     pairs: Count = 2000
     """How many pairs to make."""
     pairs_per_call: Annotated[int, Field(ge=1, le=8)] = 4
@@ -244,8 +246,6 @@ class SamplingSettings(Settings):
 class EvaluateSettings(Settings):
     """The questions and how they are asked."""
 
-    benchmark: File
-    """JSONL of questions."""
     seeds: tuple[int, ...] = (0,)
     """One answer for each seed; with temperature 0 one is enough."""
     sampling: SamplingSettings = SamplingSettings()
@@ -277,12 +277,14 @@ class Recipe(Settings):
     """The one seed: splits, shuffles, LoRA initialisation, dropout."""
     base: BaseModelSettings
     corpus: CorpusSettings
+    benchmark: File
+    """JSONL of the questions that compare base and tuned; their papers are kept out of training."""
     retrieval: RetrievalSettings = RetrievalSettings()
     dataset: DatasetSettings
     train: TrainSettings
     export: ExportSettings = ExportSettings()
     register: RegisterSettings = RegisterSettings()
-    evaluate: EvaluateSettings
+    evaluate: EvaluateSettings = EvaluateSettings()
     scoring: ScoringSettings = ScoringSettings()
 
     @field_validator("name")
@@ -315,9 +317,7 @@ for _tag, _pattern, _first in (
     ("int", r"[-+]?[0-9]+", "-+0123456789"),
     ("float", r"[-+]?(\.[0-9]+|[0-9]+\.[0-9]*|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?", "-+.0123456789"),
 ):
-    _RecipeLoader.add_implicit_resolver(
-        f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_first)
-    )
+    _RecipeLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_first))
 _RecipeLoader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile("^$"), [""])
 
 Lines = dict[tuple[str | int, ...], int]
@@ -343,13 +343,7 @@ def _plain(node: yaml.Node, at: tuple[str | int, ...], lines: Lines, problems: l
         return float(node.value)
     if kind == "int":
         return int(node.value)
-    return (
-        {"true": True, "false": False}.get(node.value)
-        if kind == "bool"
-        else None
-        if kind == "null"
-        else node.value
-    )
+    return {"true": True, "false": False}.get(node.value) if kind == "bool" else None if kind == "null" else node.value
 
 
 def _known_keys(at: tuple[str | int, ...]) -> list[str]:
@@ -415,7 +409,7 @@ def _paths(recipe: Recipe) -> Iterator[tuple[str, Path]]:
     yield "corpus.folder", recipe.corpus.folder
     if recipe.dataset.pairs is not None:
         yield "dataset.pairs", recipe.dataset.pairs
-    yield "evaluate.benchmark", recipe.evaluate.benchmark
+    yield "benchmark", recipe.benchmark
     if recipe.base.model.startswith((".", "/", "~")):
         yield "base.model", Path(recipe.base.model)
     generator = recipe.dataset.generator
@@ -445,7 +439,9 @@ def _absolute(recipe: Recipe, source: Path) -> Recipe:
     for key, path in _paths(recipe):
         section, *rest = key.split(".")
         target = _resolved(path, source.parent)
-        if len(rest) == 1:
+        if not rest:
+            recipe = recipe.model_copy(update={section: target})
+        elif len(rest) == 1:
             update.setdefault(section, {})[rest[0]] = str(target) if section == "base" else target
         else:
             generator = recipe.dataset.generator

@@ -188,7 +188,10 @@ class ChatReply:
 
 @dataclass(frozen=True)
 class Answer:
-    """One model's reply to one question with one seed. ``key`` identifies model, prompt and options."""
+    """One model's reply to one question with one seed. ``key`` identifies model, prompt and options.
+
+    ``prompt_sha256`` is over the prompt as the server rendered it; empty where the server cannot tell.
+    """
 
     key: str
     question_id: str
@@ -202,6 +205,7 @@ class Answer:
     first_token_seconds: float | None = None
     thinking: str = ""
     error: str = ""
+    prompt_sha256: str = ""
 
 
 @dataclass(frozen=True)
@@ -236,9 +240,7 @@ def parse_row(row_type: type[Row], value: object, *, where: str) -> Row:
             f"{'.'.join(str(part) for part in one['loc']) or 'row'}: {one['msg']} (got {one['input']!r:.60})"
             for one in error.errors()
         )
-        raise InputError(
-            f"not a {row_type.__name__}: {problems}", where=where, fix="correct this line"
-        ) from None
+        raise InputError(f"not a {row_type.__name__}: {problems}", where=where, fix="correct this line") from None
     return row
 
 
@@ -256,9 +258,7 @@ def read_rows(path: Path, row_type: type[Row]) -> Iterator[Row]:
             try:
                 value = json.loads(line)
             except ValueError as error:
-                raise InputError(
-                    f"not JSON: {error}", where=where, fix="correct or remove this line"
-                ) from None
+                raise InputError(f"not JSON: {error}", where=where, fix="correct or remove this line") from None
             yield parse_row(row_type, value, where=where)
 
 

@@ -15,7 +15,7 @@ base: {model: "toy:qwen3", precision: fp32}
 corpus: {folder: papers}
 dataset: {pairs: pairs.jsonl}
 train: {rank: 4, alpha: 8}
-evaluate: {benchmark: benchmark.jsonl}
+benchmark: benchmark.jsonl
 """
 
 

@@ -199,6 +199,8 @@ class LlamaCppServer:
             "n_probs": n,
             "temperature": 0,
             "cache_prompt": False,
+            # Probabilities are taken before sampling; but when the end is sampled, none are reported.
+            "ignore_eos": True,
         }
         ranked = self.post("/completion", body)["completion_probabilities"][0]["top_logprobs"]
         return [(int(one["id"]), float(one["logprob"])) for one in ranked]

@@ -9,6 +9,7 @@ from mlx_ragtune.backends.chat_ollama import OllamaChat
 from mlx_ragtune.backends.hub_hf import file_digest
 from mlx_ragtune.backends.protocol import ChatBackend
 from mlx_ragtune.errors import ArtifactError
+from mlx_ragtune.recipe import GeneratorSettings
 
 
 def open_served(receipt: Mapping[str, Any], gguf: Path, *, context_tokens: int) -> AbstractContextManager[ChatBackend]:
@@ -27,3 +28,12 @@ def open_served(receipt: Mapping[str, Any], gguf: Path, *, context_tokens: int) 
     from mlx_ragtune.backends.serve_llamacpp import LlamaCppServer
 
     return LlamaCppServer(gguf, context_tokens=context_tokens)
+
+
+def open_generators(settings: GeneratorSettings) -> list[AbstractContextManager[ChatBackend]]:
+    """A backend for each server that writes pairs, to be entered."""
+    if settings.backend == "llamacpp":
+        from mlx_ragtune.backends.serve_llamacpp import LlamaCppServer
+
+        return [LlamaCppServer(Path(settings.model), context_tokens=settings.context_tokens)]
+    return [OllamaChat(host, settings.model, context_tokens=settings.context_tokens) for host in settings.hosts]

@@ -16,6 +16,8 @@ TEMPLATE = """\
 base:
   model: {base}
 
+benchmark: {benchmark}
+
 corpus:
   folder: {folder}
   on_unreadable: skip
@@ -39,9 +41,6 @@ export:
 
 register:
   serve: ollama
-
-evaluate:
-  benchmark: {benchmark}
 """
 
 AUTHORED = "  pairs: {pairs}"

@@ -68,7 +68,10 @@ def _config(fields: _Fields, tied: bool, dtype: str) -> dict[str, Any]:
             f"architecture '{kind}' is not supported (supported: {', '.join(sorted(SUPPORTED))})",
             fix="choose another base",
         )
-    hidden, heads = int(fields.need(f"{kind}.embedding_length")), int(fields.need(f"{kind}.attention.head_count"))
+    hidden, heads = (
+        int(fields.need(f"{kind}.embedding_length")),
+        int(fields.need(f"{kind}.attention.head_count")),
+    )
     return {
         "architectures": [_CLASSES[kind]],
         "model_type": kind,
@@ -121,7 +124,9 @@ def _tokenizer(fields: _Fields, path: Path) -> Tokenizer:
     tokens, types = fields.need("tokenizer.ggml.tokens"), fields.need("tokenizer.ggml.token_type")
     merges = [tuple(one.split(" ", 1)) for one in fields.need("tokenizer.ggml.merges")]
     normal = {t: n for n, (t, kind) in enumerate(zip(tokens, types, strict=True)) if kind == TokenType.NORMAL}
-    special = [n for n, kind in enumerate(types) if kind in (TokenType.CONTROL, TokenType.USER_DEFINED, TokenType.UNKNOWN)]
+    special = [
+        n for n, kind in enumerate(types) if kind in (TokenType.CONTROL, TokenType.USER_DEFINED, TokenType.UNKNOWN)
+    ]
     vocabulary = normal | {tokens[n]: n for n in special}
     name = fields.need("tokenizer.ggml.pre")
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges, ignore_merges=name == "llama-bpe"))

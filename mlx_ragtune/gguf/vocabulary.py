@@ -53,7 +53,12 @@ def _special_ids(folder: Path, ids: dict[str, int]) -> dict[str, int]:
     """bos, eos, pad and unk ids, as the tokenizer's settings name them, else as the model's."""
     settings, config = _json(folder / "tokenizer_config.json"), _json(folder / "config.json")
     found = {}
-    for short, name in (("bos", "bos_token"), ("eos", "eos_token"), ("pad", "pad_token"), ("unk", "unk_token")):
+    for short, name in (
+        ("bos", "bos_token"),
+        ("eos", "eos_token"),
+        ("pad", "pad_token"),
+        ("unk", "unk_token"),
+    ):
         token = settings.get(name)
         token = token.get("content") if isinstance(token, dict) else token
         number = ids.get(token) if token else config.get(f"{name}_id")
@@ -81,7 +86,9 @@ def read_vocabulary(folder: Path) -> Vocabulary:
     size = int(config["vocab_size"])
     if max(kinds) >= size:
         raise InputError(
-            f"token id {max(kinds)} is past the model's vocabulary of {size}", where=str(folder), fix="fetch it again"
+            f"token id {max(kinds)} is past the model's vocabulary of {size}",
+            where=str(folder),
+            fix="fetch it again",
         )
     names = {number: token for token, number in ids.items()}
     merges = [one if isinstance(one, str) else " ".join(one) for one in model["merges"]]

@@ -73,7 +73,9 @@ class Weights:
         file, start, entry = self._entries[name]
         kind = _TYPES.get(entry["dtype"])
         if kind is None:
-            raise InputError(f"'{name}' is {entry['dtype']}, not a float type", where=str(file), fix="fetch the full model")
+            raise InputError(
+                f"'{name}' is {entry['dtype']}, not a float type", where=str(file), fix="fetch the full model"
+            )
         begin, end = entry["data_offsets"]
         raw = np.memmap(file, mode="r", offset=start + begin, shape=((end - begin) // kind.itemsize,), dtype=kind)
         if entry["dtype"] == "BF16":

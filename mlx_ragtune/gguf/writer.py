@@ -77,7 +77,8 @@ def _tensors(weights: Weights, config: dict[str, Any], kind: QuantType) -> list[
     layers = int(config["num_hidden_layers"])
     if not tied and "lm_head.weight" not in weights:
         raise InputError(
-            "no lm_head.weight, and config.json does not say that embeddings are tied", fix="fetch the model again"
+            "no lm_head.weight, and config.json does not say that embeddings are tied",
+            fix="fetch the model again",
         )
     found = []
     for source in weights:
@@ -109,7 +110,9 @@ def _values(tensor: _Tensor, weights: Weights, config: dict[str, Any]) -> Floats
     return values
 
 
-def _add_metadata(writer: GGUFWriter, model: Path, config: dict[str, Any], kind: QuantType, name: str) -> tuple[str, str]:
+def _add_metadata(
+    writer: GGUFWriter, model: Path, config: dict[str, Any], kind: QuantType, name: str
+) -> tuple[str, str]:
     architecture = config["model_type"]
     heads, hidden = int(config["num_attention_heads"]), int(config["hidden_size"])
     head = int(config.get("head_dim") or hidden // heads)

@@ -1,0 +1,39 @@
+"""train: LoRA on the frozen base; the best checkpoint by validation loss is the artifact."""
+
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+from mlx_ragtune.artifact import Draft
+from mlx_ragtune.pipeline import Inputs
+from mlx_ragtune.recipe import Recipe
+from mlx_ragtune.records import Example, read_rows
+from mlx_ragtune.tuning.base import check_base
+from mlx_ragtune.tuning.run import train as tune
+
+
+def check(_recipe: Recipe, base: Path) -> None:
+    """Raise InputError for a base without a chat template or of an unsupported architecture."""
+    check_base(base)
+
+
+def train(recipe: Recipe, inputs: Inputs, draft: Draft) -> None:
+    """Write ``adapters.safetensors``, ``adapter_config.json`` (mlx-lm reads both) and ``losses.jsonl``."""
+    rows = {
+        split: list(read_rows(inputs["dataset"] / f"examples-{split}.jsonl", Example)) for split in ("train", "valid")
+    }
+    with draft.track("training", 0) as track:
+        result = tune(
+            recipe.train,
+            recipe.base,
+            recipe.dataset,
+            base=inputs["base"],
+            rows=rows,
+            folder=draft.folder,
+            seed=recipe.seed,
+            progress=track.reach,
+        )
+    shutil.rmtree(draft / "checkpoints", ignore_errors=True)
+    (draft / "result.json").write_text(json.dumps(asdict(result), indent=2) + "\n", encoding="utf-8")
+    draft.record(**asdict(result))
