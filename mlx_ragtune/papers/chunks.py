@@ -2,56 +2,73 @@
 
 from bisect import bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import semchunk
 
+from mlx_ragtune.papers.dropped import Dropped
 from mlx_ragtune.records import Chunk, Document, Section
 
-
-@dataclass(frozen=True)
-class Dropped:
-    """A span of a document that is in no chunk, and why."""
-
-    document_id: str
-    start: int
-    end: int
-    reason: str
+CHARACTERS_PER_WORD = 12
+"""No text counts as fewer words than this: scripts without spaces and unbroken strings have a size too."""
 
 
-def _word_count(text: str) -> int:
-    return len(text.split())
+def size_in_words(text: str) -> int:
+    """Words between spaces, or one for every ``CHARACTERS_PER_WORD`` characters if that is more."""
+    return max(len(text.split()), -(-len(text) // CHARACTERS_PER_WORD))
 
 
-def _spans(document: Document, section: Section, words: int) -> Iterator[tuple[int, int]]:
-    """Spans of at most ``words`` words that together hold every word of the section."""
-    text = document.text[section.start : section.end]
-    if not text.strip():
-        return
-    _, offsets = semchunk.chunk(text, words, _word_count, memoize=False, offsets=True)
+def _spans(text: str, words: int) -> Iterator[tuple[int, int]]:
+    """Spans of at most ``words`` words, of nearly equal size, that together hold every word; none ends in blanks.
+
+    A target as small as the number of pieces allows avoids a tail of a few words, which retrieval finds
+    by chance and which answers nothing.
+    """
+    pieces = -(-size_in_words(text) // words)
+    even = -(-size_in_words(text) // max(1, pieces))
+    target = min(words, even + even // 8)
+    _, offsets = semchunk.chunk(text, target, size_in_words, memoize=False, offsets=True)
     for start, end in offsets:
-        yield section.start + start, section.start + end
+        piece = text[start:end]
+        yield start + len(piece) - len(piece.lstrip()), end - len(piece) + len(piece.rstrip())
+
+
+def _page(document: Document, place: int) -> int:
+    return max(1, bisect_right(document.page_starts, place))
 
 
 def split(document: Document, *, words: int = 350) -> tuple[list[Chunk], list[Dropped]]:
-    """The document's chunks in order, with section, page and offsets, and what was left out.
+    """The document's chunks in order, with section, page and offsets, and what is in none of them.
 
-    ``chunk.text == document.text[chunk.start:chunk.end]``. A section that is only its heading is dropped.
+    ``chunk.text == document.text[chunk.start:chunk.end]``. A heading with nothing below it is dropped, so
+    that no chunk is a heading alone.
     """
     chunks: list[Chunk] = []
     dropped: list[Dropped] = []
     for section in document.sections or (Section("", 0, len(document.text)),):
-        body = document.text[section.start : section.end].strip()
+        text = document.text[section.start : section.end]
+        body = text.strip()
         if not body:
             continue
-        if body.lstrip("# ").strip() == section.title:
-            dropped.append(Dropped(document.id, section.start, section.end, "heading without text"))
+        if section.title and _is_heading_alone(body, section.title):
+            dropped.append(Dropped(document.id, _page(document, section.start), "heading without text", body))
             continue
-        for start, end in _spans(document, section, words):
-            page = bisect_right(document.page_starts, start)
-            identifier = f"{document.id}:{len(chunks)}"
-            text = document.text[start:end]
+        for start, end in _spans(text, words):
+            first, last = section.start + start, section.start + end
             chunks.append(
-                Chunk(identifier, document.id, document.title, section.title, page, start, end, text)
+                Chunk(
+                    f"{document.id}:{len(chunks)}",
+                    document.id,
+                    document.title,
+                    section.title,
+                    _page(document, first),
+                    first,
+                    last,
+                    document.text[first:last],
+                )
             )
     return chunks, dropped
+
+
+def _is_heading_alone(body: str, title: str) -> bool:
+    """Whether nothing but the heading is there, Markdown's marks aside."""
+    return body == title or body.strip("#=- \t\n") == title.strip("#=- \t\n")

@@ -1,0 +1,162 @@
+"""PDF in: what print added is undone, what is left out is listed, what cannot be read says why."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from mlx_ragtune.errors import InputError
+from mlx_ragtune.papers.chunks import split
+from mlx_ragtune.papers.dropped import Reading
+from mlx_ragtune.papers.pdf import read_pdf
+from tests.papers.made import PdfPage, page, write_pdf
+
+LONG = "Low-rank adapters leave the weights of the base model as they are and learn a small update"
+
+
+def paper(folder: Path) -> Path:
+    """Four pages with heads, feet, a broken word over a page, sections and references."""
+    first = PdfPage().add("Adapters of Low Rank for", "Large Models", size=18).add("Jane Doe, John Roe")
+    first.add(
+        "Abstract", "We measure adap-", "tation at rank 16.", "1 Introduction", "Adaptation is cheap with hyphen-"
+    )
+    second = page("ation left as it is.", "2 Method", "2.1 Training", "3 epochs were enough.", "16 layers were used.")
+    third = page("3 Results", "The score rose from 61.2 to 64.8 on average.", "12 25 37")
+    fourth = page("References", "[1] A paper that is cited. 2021.", "A Appendix", "More numbers.")
+    for number, one in enumerate((first, second, third, fourth), 1):
+        one.head("Adapters of Low Rank" if number % 2 else "Doe and Roe").foot(str(number))
+    return write_pdf(folder / "paper.pdf", [first, second, third, fourth])
+
+
+@pytest.fixture
+def reading(tmp_path: Path) -> Reading:
+    return read_pdf(paper(tmp_path), "paper")
+
+
+def test_running_heads_of_left_and_right_pages_and_page_numbers_are_taken_out_and_listed(reading: Reading) -> None:
+    assert "Doe and Roe" not in reading.document.text
+    taken = [(one.page, one.text) for one in reading.dropped if one.reason == "running head or foot"]
+    assert taken == [
+        (1, "1"), (1, "Adapters of Low Rank"), (2, "2"), (2, "Doe and Roe"), (3, "3"), (3, "Adapters of Low Rank"),
+        (4, "4"), (4, "Doe and Roe"),
+    ]  # fmt: skip
+
+
+def test_a_word_broken_at_a_line_end_is_whole_when_it_occurs_elsewhere(reading: Reading) -> None:
+    assert "We measure adaptation at rank 16." in reading.document.text
+
+
+def test_a_word_broken_over_a_page_keeps_its_hyphen_when_it_does_not_occur_elsewhere(reading: Reading) -> None:
+    assert "cheap with hyphen-ation\n\nleft as it is." in reading.document.text
+
+
+def test_a_word_broken_over_a_page_is_joined_when_it_occurs_elsewhere(tmp_path: Path) -> None:
+    path = write_pdf(tmp_path / "p.pdf", [page("Hyphenation again, hyphen-").foot("1"), page("ation ends.").foot("2")])
+    document = read_pdf(path, "p").document
+    assert document.text == "Hyphenation again, hyphenation\n\nends.\n\n"
+    assert document.page_starts == (0, document.text.index("ends."))
+
+
+def test_numbered_headings_make_sections_and_numbered_lines_do_not(reading: Reading) -> None:
+    document = reading.document
+    assert [one.title for one in document.sections] == [
+        "", "Abstract", "1 Introduction", "2 Method", "2.1 Training", "3 Results",
+    ]  # fmt: skip
+    method = next(one for one in document.sections if one.title == "2.1 Training")
+    assert "16 layers were used." in document.text[method.start : method.end]
+
+
+def test_the_text_stops_at_the_references_and_the_rest_is_listed_by_page(reading: Reading) -> None:
+    assert "is cited" not in reading.document.text
+    (rest,) = [one for one in reading.dropped if one.reason.startswith("references")]
+    assert rest.page == 4
+    assert rest.text.startswith("References")
+    assert "More numbers." in rest.text
+
+
+def test_each_page_starts_where_its_first_word_stands(reading: Reading) -> None:
+    document = reading.document
+    assert [document.text[start:].split()[0] for start in document.page_starts[:3]] == ["Adapters", "left", "3"]
+    chunks, _ = split(document)
+    assert {chunk.section: chunk.page for chunk in chunks}["3 Results"] == 3
+
+
+def test_the_title_is_the_largest_print_over_its_lines(reading: Reading) -> None:
+    assert reading.document.title == "Adapters of Low Rank for Large Models"
+
+
+def test_the_title_in_the_metadata_wins_unless_a_program_put_it_there(tmp_path: Path) -> None:
+    pages = [PdfPage().add("Printed Title", size=20).add("text below it")]
+    assert read_pdf(write_pdf(tmp_path / "a.pdf", pages, title="Kept Title"), "a").document.title == "Kept Title"
+    for junk in ("Microsoft Word - draft.docx", "untitled", "main.tex", "..."):
+        assert read_pdf(write_pdf(tmp_path / "b.pdf", pages, title=junk), "b").document.title == "Printed Title"
+
+
+def test_the_arxiv_stamp_is_no_title_but_gives_the_id_and_the_year(tmp_path: Path) -> None:
+    first = PdfPage().add("A Title in Print", size=16).add("Text of the paper.")
+    first.stamp("arXiv:2305.14314v1 [cs.LG] 23 May 2023")
+    reading = read_pdf(write_pdf(tmp_path / "q.pdf", [first]), "q")
+    assert (reading.document.title, reading.document.arxiv_id, reading.document.year) == (
+        "A Title in Print", "2305.14314", 2023,
+    )  # fmt: skip
+    assert "arXiv" not in reading.document.text
+    assert [one.reason for one in reading.dropped] == ["arXiv stamp"]
+
+
+def test_a_file_named_by_its_arxiv_id_has_it(tmp_path: Path) -> None:
+    document = read_pdf(write_pdf(tmp_path / "2106.09685v2.pdf", [page("Some words here.")]), "x").document
+    assert (document.arxiv_id, document.year) == ("2106.09685", 2021)
+
+
+def test_full_lines_run_on_as_a_paragraph_and_short_ones_end_it(tmp_path: Path) -> None:
+    path = write_pdf(tmp_path / "p.pdf", [page(LONG, LONG, "to them.", "A new paragraph.", LONG)])
+    assert read_pdf(path, "p").document.text.splitlines()[:2] == [f"{LONG} {LONG} to them.", "A new paragraph."]
+
+
+def test_no_word_is_lost_between_chunks_and_what_was_dropped(tmp_path: Path) -> None:
+    reading = read_pdf(paper(tmp_path), "paper")
+    chunks, dropped = split(reading.document, words=20)
+    words = " ".join([*(one.text for one in chunks), *(one.text for one in (*reading.dropped, *dropped))]).split()
+    printed = re.findall(r"\((.*)\) Tj", (tmp_path / "paper.pdf").read_bytes().decode("cp1252"))
+    letters = re.sub(r"[\s-]", "", "".join(printed))
+    assert sorted(re.sub("-", "", "".join(words))) == sorted(letters)
+
+
+def test_a_page_without_text_among_others_is_listed(tmp_path: Path) -> None:
+    reading = read_pdf(write_pdf(tmp_path / "p.pdf", [page("Words."), PdfPage(), page("More.")]), "p")
+    assert [(one.page, one.reason) for one in reading.dropped] == [(2, "no text on this page")]
+    assert reading.document.text[reading.document.page_starts[2] :].startswith("More.")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "it is empty"),
+        (b"<html>not found</html>", "it is not a PDF, or a damaged one"),
+        (b"%PDF-1.7\n" + b"\0" * 300, "it is not a PDF, or a damaged one"),
+    ],
+)
+def test_what_is_not_a_pdf_says_so(tmp_path: Path, content: bytes, reason: str) -> None:
+    path = tmp_path / "bad.pdf"
+    path.write_bytes(content)
+    with pytest.raises(InputError) as caught:
+        read_pdf(path, "bad")
+    assert (caught.value.what, caught.value.where) == (reason, str(path))
+    assert caught.value.fix
+
+
+def test_an_encrypted_pdf_says_so_and_its_text_is_really_sealed(tmp_path: Path) -> None:
+    path = write_pdf(tmp_path / "sealed.pdf", [page("Nobody reads this.")], password="secret")
+    assert b"Nobody" not in path.read_bytes()
+    with pytest.raises(InputError, match="encrypted"):
+        read_pdf(path, "sealed")
+
+
+def test_a_scan_without_a_text_layer_says_so(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no text on its 2 pages, it is scanned"):
+        read_pdf(write_pdf(tmp_path / "scan.pdf", [PdfPage(), PdfPage()]), "scan")
+
+
+def test_a_folder_in_place_of_a_pdf_says_so(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot be read"):
+        read_pdf(tmp_path, "folder")
