@@ -19,7 +19,7 @@ from mlx_ragtune.synthesis.refusals import refusal, topic_of
 from mlx_ragtune.synthesis.replies import Backend, UnusableReplyError, ask, json_list
 
 AGREES = 0.5
-STEM = 6
+STEM = 5
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def agreement(reply: str, pair: Pair, titles: Sequence[str]) -> float:
     """Between 0 and 1: how much of what the pair's answer adds to its question the reply says too.
 
     The share of its numbers and identifiers where it has any, else of its words of four letters and more,
-    compared by their first six; 0 when the answer adds neither.
+    compared by their first five; 0 when the answer adds neither.
     """
     known = fold(" ".join((pair.question, *titles)))
     answer = fold(pair.answer)
@@ -91,8 +91,8 @@ def agreement(reply: str, pair: Pair, titles: Sequence[str]) -> float:
     figures = " ".join(word for word in new if any(one.isdigit() for one in word))
     if (share := number_grounding(figures, [reply])) is not None:
         return share
-    said = {word[:STEM] for word in words(fold(reply))}
-    stems = {word[:STEM] for word in new if re.fullmatch(r"[^\W\d_]{4,}", word)}
+    said, asked = ({word[:STEM] for word in words(text)} for text in (fold(reply), known))
+    stems = {word[:STEM] for word in new if re.fullmatch(r"[^\W\d_]{4,}", word)} - asked
     return len(stems & said) / len(stems) if stems else 0.0
 
 

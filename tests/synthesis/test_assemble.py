@@ -201,3 +201,31 @@ def test_the_rows_depend_on_the_seed_and_not_on_the_order_of_the_pairs() -> None
     other, _ = build(pairs, seed=1)
     assert rows == again
     assert [row.context_ids for row in rows] != [row.context_ids for row in other]
+
+
+def wrong_section(name: str) -> Pair:
+    return replace(near_miss(name), id=f"w-{name.lower()}", evidence=grounded(name).evidence)
+
+
+def test_a_wrong_section_refusal_may_see_its_paper_but_never_the_evidence() -> None:
+    second = replace(CHUNKS[0], id="lora-1", section="Training", text="LoRA is trained for adapters in case 0.")
+    chunks = [*CHUNKS, second]
+    rows, _ = build([wrong_section("LoRA")], chunks=chunks)
+    assert "lora-1" in rows[0].context_ids
+    assert "lora-0" not in rows[0].context_ids
+
+
+def test_a_wrong_section_refusal_never_joins_the_group_of_its_evidence() -> None:
+    rows, _ = build([grounded("LoRA"), grounded("DoRA"), wrong_section("LoRA")])
+    row = next(row for row in rows if row.id == "w-lora")
+    assert "lora-0" not in row.context_ids
+
+
+def test_near_misses_go_to_the_contexts_that_their_question_finds() -> None:
+    pairs = [grounded(name, number) for name in METHODS for number in range(3)]
+    misses = [near_miss(name) for name in METHODS]
+    rows, _ = build([*pairs, *misses, *(off_corpus(number) for number in range(6))])
+    for miss in misses:
+        row = next(row for row in rows if row.id == miss.id)
+        found = WordRetriever().search(miss.question, 6, without_papers=miss.papers)
+        assert {one.chunk_id for one in found} & set(row.context_ids)

@@ -1,0 +1,100 @@
+"""The job table keeps what was finished, in a real SQLite file."""
+
+import sqlite3
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mlx_ragtune.errors import ArtifactError
+from mlx_ragtune.synthesis.jobs import Jobs, Judged, Outcome, job_key
+from tests.synthesis.corpus import CHUNKS, grounded, synthesis
+
+GOOD = Judged(grounded("LoRA"), scores={"round_trip": 0.5})
+BAD = Judged(synthesis("LoRA", "DoRA"), "not plain prose", "the memory")
+OUTCOME = Outcome(4, (GOOD, BAD), {"pair not written": 2}, 3, 200, 1.5)
+
+
+def test_an_outcome_comes_back_as_it_was(tmp_path: Path) -> None:
+    with Jobs(tmp_path / "jobs.sqlite") as jobs:
+        jobs.finish("key", "grounded", OUTCOME)
+        assert jobs.finished("key") == OUTCOME
+    with Jobs(tmp_path / "jobs.sqlite") as jobs:
+        assert jobs.finished("key") == OUTCOME
+        assert jobs.finished("other") is None
+
+
+def test_each_job_is_in_one_of_four_states(tmp_path: Path) -> None:
+    with Jobs(tmp_path / "jobs.sqlite") as jobs:
+        jobs.begin([(name, "grounded") for name in "abcd"])
+        assert jobs.counts() == {"pending": 4, "ok": 0, "rejected": 0, "error": 0}
+        jobs.finish("a", "grounded", OUTCOME)
+        jobs.finish("b", "grounded", replace(OUTCOME, judged=(BAD,)))
+        jobs.fail("c", "grounded", "connection refused")
+        assert jobs.counts() == {"pending": 1, "ok": 1, "rejected": 1, "error": 1}
+
+
+def test_failed_and_pending_jobs_are_not_finished(tmp_path: Path) -> None:
+    with Jobs(tmp_path / "jobs.sqlite") as jobs:
+        jobs.begin([("a", "grounded")])
+        jobs.fail("b", "grounded", "connection refused")
+        assert jobs.finished("a") is jobs.finished("b") is None
+        jobs.finish("b", "grounded", OUTCOME)
+        assert jobs.finished("b") == OUTCOME
+
+
+def test_beginning_again_forgets_nothing(tmp_path: Path) -> None:
+    with Jobs(tmp_path / "jobs.sqlite") as jobs:
+        jobs.finish("a", "grounded", OUTCOME)
+        jobs.begin([("a", "grounded")])
+        assert jobs.finished("a") == OUTCOME
+
+
+def test_the_commonest_reason_of_a_rejected_job_can_be_read_with_any_sqlite(tmp_path: Path) -> None:
+    with Jobs(tmp_path / "jobs.sqlite") as jobs:
+        jobs.finish("a", "grounded", Outcome(4, (BAD,), {"pair not written": 3}))
+    connection = sqlite3.connect(tmp_path / "jobs.sqlite")
+    assert connection.execute("SELECT state, reason FROM job").fetchall() == [("rejected", "pair not written")]
+    assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    connection.close()
+
+
+def test_rejections_are_counted_commonest_first() -> None:
+    assert list(OUTCOME.rejections().items()) == [("pair not written", 2), ("not plain prose", 1)]
+    assert (OUTCOME.state, Outcome(4, ()).state) == ("ok", "rejected")
+
+
+def test_a_reader_sees_finished_jobs_while_the_run_goes_on(tmp_path: Path) -> None:
+    with Jobs(tmp_path / "jobs.sqlite") as jobs:
+        jobs.finish("a", "grounded", OUTCOME)
+        with Jobs(tmp_path / "jobs.sqlite") as other:
+            assert other.counts()["ok"] == 1
+            jobs.finish("b", "grounded", OUTCOME)
+            assert other.counts()["ok"] == 2
+
+
+def test_a_closed_table_is_one_file(tmp_path: Path) -> None:
+    with Jobs(tmp_path / "jobs.sqlite") as jobs:
+        jobs.finish("a", "grounded", OUTCOME)
+    assert [path.name for path in tmp_path.iterdir()] == ["jobs.sqlite"]
+
+
+def test_another_file_in_its_place_is_refused_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "jobs.sqlite"
+    path.write_text("these are my notes, not a database" * 50)
+    with pytest.raises(ArtifactError, match="not a usable job table") as caught:
+        Jobs(path)
+    assert caught.value.fix == f"rm {path}"
+    assert path.read_text().startswith("these are my notes")
+
+
+def test_a_key_depends_on_every_part() -> None:
+    base = job_key(CHUNKS[0], "v1", "sha256:model")
+    assert base == job_key(replace(CHUNKS[0]), "v1", "sha256:model")
+    assert len({
+        base,
+        job_key(replace(CHUNKS[0], text="other"), "v1", "sha256:model"),
+        job_key(CHUNKS[0], "v2", "sha256:model"),
+        job_key(CHUNKS[0], "v1", "sha256:other"),
+    }) == 4  # fmt: skip
+    assert len(base) == 64
