@@ -199,8 +199,9 @@ class LlamaCppServer:
             "n_probs": n,
             "temperature": 0,
             "cache_prompt": False,
-            # Probabilities are taken before sampling; but when the end is sampled, none are reported.
-            "ignore_eos": True,
+            # Probabilities are taken before sampling, but are not reported when what is sampled is the end
+            # or half a character: so a whole one is forced.
+            "logit_bias": [[self.tokenize("a")[0], 1000.0]],
         }
         ranked = self.post("/completion", body)["completion_probabilities"][0]["top_logprobs"]
         return [(int(one["id"]), float(one["logprob"])) for one in ranked]
