@@ -18,7 +18,7 @@ GuardState = Literal["HOLDS", "STRAINED", "BROKEN"]
 class View:
     """One metric over one set of questions: means, difference, 1 − α interval, cluster sign-flip p.
 
-    With a single cluster there is no interval: ``low`` and ``high`` are None and ``p`` is 1 or more than .05.
+    With a single cluster there is no interval: ``low`` and ``high`` are None, and ``p`` is 1.
     """
 
     base_mean: float

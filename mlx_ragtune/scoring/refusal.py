@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from mlx_ragtune.records import Question
+from mlx_ragtune.records import Question, Score
 from mlx_ragtune.scoring.text import fold, sentences, words
 
 ANSWER_WORDS = 20
@@ -94,6 +94,24 @@ class RefusalTable:
     false_refusal_rate: float | None
     near_miss_recall: float | None
     off_corpus_recall: float | None
+
+
+def outcomes(
+    questions: Iterable[Question], scores: Iterable[Score], *, valid_only: bool = False
+) -> list[tuple[Question, bool]]:
+    """(question, refused) of one model's scores, for ``refusal_table``; transport errors left out.
+
+    An invalid answer counts against the model: as a refusal where it should answer, as an answer where it
+    should refuse. With ``valid_only`` only valid answers are taken.
+    """
+    by_id = {question.id: question for question in questions}
+    rows = []
+    for score in scores:
+        question = by_id[score.question_id]
+        name = "false_refusal" if question.answerable else f"refusal_{question.refusal_kind or 'off_corpus'}"
+        if name in score.metrics and (score.validity == "ok" or not valid_only):
+            rows.append((question, score.metrics[name] == 1.0))
+    return rows
 
 
 def _ratio(part: int, whole: int) -> float | None:

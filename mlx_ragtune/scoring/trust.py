@@ -104,6 +104,7 @@ def self_test(judge: Judge, goods: Sequence[GoodAnswer]) -> Trust:
     planted: Counter[Kind] = Counter()
     caught: Counter[Kind] = Counter()
     passed = kept = 0
+    asked, mute = judge.n_verdicts, judge.n_missing
     for number, good in enumerate(goods):
         for by_claims in (False, True):
             accepted = _accepts(judge, good, good.text, by_claims=by_claims)
@@ -115,13 +116,14 @@ def self_test(judge: Judge, goods: Sequence[GoodAnswer]) -> Trust:
             caught[kind] += accepted is False
     tpr = caught.total() / planted.total() if planted.total() else None
     tnr = passed / kept if kept else None
-    enough = judge.n_missing <= MOST_MISSING * judge.n_verdicts
+    n_verdicts, n_missing = judge.n_verdicts - asked, judge.n_missing - mute
+    enough = n_missing <= MOST_MISSING * n_verdicts
     return Trust(
         trusted=enough and tpr is not None and tnr is not None and tpr >= LEAST_TPR and tnr >= LEAST_TNR,
         tpr=tpr,
         tnr=tnr,
         n_good=len(goods),
         caught={kind: (caught[kind], planted[kind]) for kind in sorted(planted)},
-        n_verdicts=judge.n_verdicts,
-        n_missing=judge.n_missing,
+        n_verdicts=n_verdicts,
+        n_missing=n_missing,
     )

@@ -130,3 +130,12 @@ def test_titles_are_cut_out_wherever_they_stand() -> None:
         "c.",
     ]
     assert without_titles("LoRA says A.", TITLES) == "lora says a."
+
+
+def test_of_two_titles_that_match_in_one_place_the_better_counts() -> None:
+    titles = {
+        "a": "Retrieval-Augmented Generation for Knowledge-Intensive NLP Tasks",
+        "b": "Retrieval-Augmented Generation for Knowledge-Intensive NLP Task Suites",
+    }
+    assert cited_papers(f'As "{titles["b"]}" shows.', titles) == ("b",)
+    assert cited_papers(f'As "{titles["a"]}" shows.', titles) == ("a",)

@@ -1,7 +1,7 @@
 import pytest
 
-from mlx_ragtune.scoring.refusal import is_refusal, refusal_table
-from tests.scoring.made import question, unanswerable
+from mlx_ragtune.scoring.refusal import is_refusal, outcomes, refusal_table
+from tests.scoring.made import question, score, unanswerable
 
 REFUSALS = [
     "The provided papers do not contain information about diffusion models.",
@@ -80,3 +80,18 @@ def test_nothing_over_nothing_is_undefined() -> None:
     assert table.answer_f1 == 1.0
     assert table.false_refusal_rate == 0.0
     assert refusal_table([]).false_refusal_rate is None
+
+
+def test_the_table_of_scores_counts_an_invalid_answer_against_the_model() -> None:
+    questions = [question(id="a"), question(id="b"), unanswerable("near_miss", id="n"), unanswerable(id="o")]
+    scores = [
+        score("a", "tuned", {"false_refusal": 0.0}),
+        score("b", "tuned", {"false_refusal": 1.0}, validity="empty"),
+        score("n", "tuned", {"refusal_near_miss": 0.0}, validity="empty"),
+        score("o", "tuned", {"refusal_off_corpus": 1.0}),
+        score("o", "tuned", {}, seed=1, validity="transport_error"),
+    ]
+    table = refusal_table(outcomes(questions, scores))
+    assert (table.false_refusal_rate, table.near_miss_recall, table.off_corpus_recall) == (0.5, 0.0, 1.0)
+    valid = refusal_table(outcomes(questions, scores, valid_only=True))
+    assert (valid.false_refusal_rate, valid.near_miss_recall, valid.off_corpus_recall) == (0.0, None, 1.0)

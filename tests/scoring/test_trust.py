@@ -105,3 +105,12 @@ def test_relatives_of_contestants_and_of_the_generator_do_not_judge() -> None:
 def test_thinking_models_do_not_judge(name: str) -> None:
     with pytest.raises(ToolError, match="thinking model"):
         check_judge(name, contestants=["smollm2"])
+
+
+def test_a_judge_that_is_right_when_it_speaks_but_often_mute_is_not_trusted(tmp_path: Path) -> None:
+    def mute(kind: str, prompt: str) -> str:
+        return "" if kind == "grounded" else _literal(kind, prompt)
+
+    trust = _test(tmp_path, mute, _goods())
+    assert (trust.trusted, trust.tpr, trust.tnr) == (False, 1.0, 1.0)
+    assert trust.n_missing > 0.2 * trust.n_verdicts

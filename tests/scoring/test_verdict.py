@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import pytest
+from scipy import stats
 
 from mlx_ragtune.errors import InputError
 from mlx_ragtune.records import Score
@@ -262,3 +263,26 @@ def test_comparing_twice_gives_the_same_bytes_whatever_the_order_of_the_scores()
     first = compare(base, tuned, questions).to_json()
     assert first == compare(base[::-1], tuned[::-1], questions).to_json()
     assert json.loads(first)["verdict"]
+
+
+@pytest.mark.parametrize("n", [8, 30])
+def test_one_small_change_among_few_questions_is_not_equivalent_either(n: int) -> None:
+    comparison = _compare({"correctness": ([0.5] * n, [0.55] + [0.5] * (n - 1))})
+    row = comparison.row("correctness")
+    assert row is not None
+    assert row.all.high is not None
+    assert row.all.high < 0.05  # the plain interval alone would have said so
+    assert row.verdict == "INCONCLUSIVE"
+
+
+def test_the_interval_of_yes_and_no_is_the_widened_one() -> None:
+    n, gains, losses = 20, 6, 1
+    tuned = [1.0] * gains + [0.0] * (n - gains)
+    base = [0.0] * (n - losses) + [1.0] * losses
+    row = _compare({"prose_style": (base, tuned)}).row("prose_style")
+    assert row is not None
+    up, down = (gains + 1) / (n + 2), (losses + 1) / (n + 2)
+    error = ((up + down - (up - down) ** 2) / (n + 1)) ** 0.5
+    half = float(stats.t.ppf(0.975, n + 1)) * error
+    assert row.all.low == pytest.approx(up - down - half)
+    assert row.all.high == pytest.approx(up - down + half)
