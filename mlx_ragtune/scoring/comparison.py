@@ -36,7 +36,8 @@ class MetricRow:
     """One metric, all answers counted and, beside it, only the questions where both were valid.
 
     ``due_to_invalid`` is the difference of the one minus that of the other. ``holm_p`` and a place in
-    ``in_family`` only for rows that decide. ``n_undefined`` questions had no value for one model or both.
+    ``in_family`` only for rows that decide. ``verdict`` is None for answer
+    length, which is reported and never judged. ``n_undefined`` questions had a value for one model only.
     ``mcnemar_p`` where every answer is right or wrong. ``detectable`` and ``needed_questions``: the
     smallest difference that this many questions find in 19 of 20 runs, and how many would find the margin.
     """
@@ -47,7 +48,7 @@ class MetricRow:
     unit: Unit
     higher_is_better: bool
     in_family: bool
-    verdict: Verdict
+    verdict: Verdict | None
     all: View
     both_valid: View | None
     due_to_invalid: float | None
@@ -88,8 +89,8 @@ class Influence:
     id: str
     share: float | None
     difference_without: float
-    verdict: Verdict
-    verdict_without: Verdict
+    verdict: Verdict | None
+    verdict_without: Verdict | None
 
     @property
     def flips(self) -> bool:

@@ -9,7 +9,7 @@ from mlx_ragtune.scoring.rows import Rules, decide_row, estimate
 from mlx_ragtune.scoring.statistics import Floats, Mask, holm, sign_flip_p
 
 
-def _verdict_without(pairs: Pairs, metric: Metric, p_values: dict[str, float], rules: Rules) -> Verdict:
+def _verdict_without(pairs: Pairs, metric: Metric, p_values: dict[str, float], rules: Rules) -> Verdict | None:
     """The row's verdict on fewer questions, the other rows' p values as they were."""
     low, high = estimate(pairs, metric).interval(1 - rules.alpha)
     p = 1.0

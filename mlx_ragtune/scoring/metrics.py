@@ -15,7 +15,10 @@ Unit = Literal["share", "seconds", "tokens", "tokens/s", "words"]
 
 @dataclass(frozen=True)
 class Metric:
-    """One metric. ``worst`` is what an invalid answer gets; None leaves the measured value."""
+    """One metric. ``worst`` is what an invalid answer gets; None leaves the measured value.
+
+    Of a metric that is not ``judged`` neither direction is better: it is reported without a verdict.
+    """
 
     name: str
     label: str
@@ -23,21 +26,22 @@ class Metric:
     higher_is_better: bool = True
     worst: float | None = 0.0
     unit: Unit = "share"
+    judged: bool = True
 
 
 _ALL = (
     Metric("correctness", "Correctness (nuggets, lexical)", "decides"),
     Metric("judged_correctness", "Correctness (nuggets, judged)", "decides"),
-    Metric("citation_recall", "Cites the right paper by title", "decides"),
+    Metric("citation_recall", "Citing the right paper by title", "decides"),
     Metric("prose_style", "Plain prose", "decides"),
-    Metric("refusal_off_corpus", "Refuses off-corpus questions", "decides"),
-    Metric("refusal_near_miss", "Refuses near-miss questions", "decides"),
+    Metric("refusal_off_corpus", "Refusing off-corpus questions", "decides"),
+    Metric("refusal_near_miss", "Refusing near-miss questions", "decides"),
     Metric("invalid", "Invalid answers", "guard", False, None),
     Metric("false_refusal", "False refusals", "guard", False, 1.0),
-    Metric("citation_rate", "Cites any corpus title", "supporting"),
-    Metric("citation_precision", "Citations that are right", "supporting"),
-    Metric("outside_context_citation", "Cites a paper it was not shown", "supporting", False, 1.0),
-    Metric("fabricated_title", "Makes up a title", "supporting", False, 1.0),
+    Metric("citation_rate", "Citing any corpus title", "supporting"),
+    Metric("citation_precision", "Precision of citations", "supporting"),
+    Metric("outside_context_citation", "Citing a paper it was not shown", "supporting", False, 1.0),
+    Metric("fabricated_title", "Making up a title", "supporting", False, 1.0),
     Metric("grounding", "Sentences the contexts support (judged)", "supporting"),
     Metric("number_grounding", "Numbers found in the contexts", "supporting"),
     Metric("keyword_coverage", "Keyword coverage", "secondary"),
@@ -47,7 +51,7 @@ _ALL = (
     Metric("latency_seconds", "Latency", "secondary", False, None, "seconds"),
     Metric("first_token_seconds", "Time to first token", "secondary", False, None, "seconds"),
     Metric("tokens_per_second", "Generation speed", "secondary", True, None, "tokens/s"),
-    Metric("answer_tokens", "Answer length", "secondary", False, None, "tokens"),
+    Metric("answer_tokens", "Answer length", "secondary", False, None, "tokens", judged=False),
 )
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _ALL}
 FAMILY = ("correctness", "citation_recall", "prose_style", "refusal_off_corpus", "refusal_near_miss")

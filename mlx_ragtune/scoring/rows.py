@@ -43,13 +43,15 @@ def estimate(pairs: Pairs, metric: Metric) -> Estimate:
     return plain
 
 
-def decide_row(pairs: Pairs, metric: Metric, p: float, rules: Rules) -> Verdict:
+def decide_row(pairs: Pairs, metric: Metric, p: float, rules: Rules) -> Verdict | None:
     """The verdict of one metric, ``p`` being adjusted already.
 
     Where fewer than ``MIN_CHANGED`` clusters differ, their spread is not known, and equivalence is claimed
     on the widened estimate only: a handful of unchanged questions proves nothing. A metric that is no
     share has no margin and is never equivalent.
     """
+    if not metric.judged:
+        return None
     found = estimate(pairs, metric)
     sums = np.bincount(pairs.clusters, weights=pairs.differences)
     few = int((np.abs(sums) > 1e-12).sum()) < MIN_CHANGED

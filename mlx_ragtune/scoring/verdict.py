@@ -13,8 +13,9 @@ The whole, from the family (its first metric is the primary one) and the guards,
 4. INCONCLUSIVE: anything else.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from mlx_ragtune.errors import InputError
 from mlx_ragtune.records import Question, Score
@@ -41,11 +42,18 @@ class Decision:
     primary_not_worse: bool
 
 
-def decide(scored: Scored, rules: Rules, guards: Sequence[Guard] = ()) -> Decision:
-    """The verdict on matched scores, by the rules at the head of this module."""
+def decide(
+    scored: Scored,
+    rules: Rules,
+    guards: Sequence[Guard] = (),
+    others: Mapping[str, float] = MappingProxyType({}),
+) -> Decision:
+    """The verdict on matched scores, by the rules at the head of this module.
+
+    ``others`` are p values that Holm has to count too, those of further models against the same base.
+    """
     table = {name: pairs for name in METRICS if (pairs := pair_metric(scored, name)) is not None}
-    tested = [name for name in dict.fromkeys((*rules.family, *GUARDS)) if name in table]
-    p_values = {name: sign_flip_p(table[name].differences, table[name].clusters) for name in tested}
+    p_values = {**others, **_tested(table, rules)}
     adjusted = holm(p_values)
     rows = tuple(
         make_row(
@@ -70,6 +78,12 @@ def decide(scored: Scored, rules: Rules, guards: Sequence[Guard] = ()) -> Decisi
         p_values=p_values,
         primary_not_worse=safe,
     )
+
+
+def _tested(table: Mapping[str, Pairs], rules: Rules) -> dict[str, float]:
+    """Cluster sign-flip p of the family and the guards, where defined."""
+    names = [name for name in dict.fromkeys((*rules.family, *GUARDS)) if name in table]
+    return {name: sign_flip_p(table[name].differences, table[name].clusters) for name in names}
 
 
 def _overall(rows: Sequence[MetricRow], guards: Sequence[Guard], primary: str, *, primary_not_worse: bool) -> Verdict:
@@ -103,11 +117,11 @@ def _worst(deltas: Sequence[QuestionDelta], rules: Rules) -> tuple[str, ...]:
 
 
 def _check(rules: Rules) -> None:
-    unknown = [name for name in rules.family if name not in METRICS]
+    unknown = [name for name in rules.family if name not in METRICS or not METRICS[name].judged]
     if unknown or not rules.family:
         raise InputError(
-            f"no such metric: {', '.join(unknown) or '(none given)'}",
-            fix=f"choose the family from: {', '.join(METRICS)}",
+            f"no such metric to judge by: {', '.join(unknown) or '(none given)'}",
+            fix=f"choose the family from: {', '.join(name for name, metric in METRICS.items() if metric.judged)}",
         )
 
 
@@ -129,8 +143,42 @@ def compare(
     """
     rules = Rules(margin, alpha, tuple(dict.fromkeys(family)))
     _check(rules)
-    scored = match(base, tuned, questions)
-    decision = decide(scored, rules, guards)
+    return _report(match(base, tuned, questions), rules, guards, {})
+
+
+def compare_all(
+    base: Sequence[Score],
+    tuned: Mapping[str, Sequence[Score]],
+    questions: Sequence[Question],
+    *,
+    margin: float = 0.05,
+    alpha: float = 0.05,
+    family: Sequence[str] = FAMILY,
+) -> dict[str, Comparison]:
+    """Several tuned models against one base: each as ``compare`` has it, Holm over all of them together.
+
+    The more models are tried, the surer each has to be: with ten, one looks better by luck.
+    """
+    rules = Rules(margin, alpha, tuple(dict.fromkeys(family)))
+    _check(rules)
+    matched = {name: match(base, scores, questions) for name, scores in tuned.items()}
+    tested = {}
+    for model, scored in matched.items():
+        table = {name: pairs for name in METRICS if (pairs := pair_metric(scored, name)) is not None}
+        tested[model] = {f"{model}/{name}": p for name, p in _tested(table, rules).items()}
+    return {
+        model: _report(
+            scored,
+            rules,
+            (),
+            {name: p for other, found in tested.items() if other != model for name, p in found.items()},
+        )
+        for model, scored in matched.items()
+    }
+
+
+def _report(scored: Scored, rules: Rules, guards: Sequence[Guard], others: Mapping[str, float]) -> Comparison:
+    decision = decide(scored, rules, guards, others)
     known = {row.name for row in decision.rows}
     found = tuple(
         one
@@ -146,8 +194,8 @@ def compare(
         primary=rules.family[0],
         family=rules.family,
         untested=tuple(name for name in rules.family if name not in known),
-        margin=margin,
-        alpha=alpha,
+        margin=rules.margin,
+        alpha=rules.alpha,
         n_questions=len(scored.questions),
         n_clusters=len({delta.cluster for delta in deltas}),
         rows=decision.rows,

@@ -9,8 +9,8 @@ from scipy import stats
 
 from mlx_ragtune.errors import InputError
 from mlx_ragtune.records import Score
-from mlx_ragtune.scoring.comparison import Comparison, Guard
-from mlx_ragtune.scoring.verdict import compare
+from mlx_ragtune.scoring.comparison import Comparison, Guard, Verdict
+from mlx_ragtune.scoring.verdict import compare, compare_all
 from tests.scoring.made import question, score, unanswerable
 
 Table = Mapping[str, tuple[list[float], list[float]]]
@@ -35,7 +35,7 @@ def _compare(table: Table, **changes: Any) -> Comparison:
     return compare(side("base"), side("tuned"), questions, **changes)
 
 
-def _verdicts(comparison: Comparison) -> dict[str, str]:
+def _verdicts(comparison: Comparison) -> dict[str, Verdict | None]:
     return {row.name: row.verdict for row in comparison.rows}
 
 
@@ -229,7 +229,7 @@ def test_dropped_answers_are_listed() -> None:
 
 
 def test_an_unknown_metric_in_the_family_is_refused() -> None:
-    with pytest.raises(InputError, match="no such metric: accuracy"):
+    with pytest.raises(InputError, match="no such metric to judge by: accuracy"):
         _compare({"correctness": (SAME, SAME)}, family=("accuracy",))
     with pytest.raises(InputError, match="none given"):
         _compare({"correctness": (SAME, SAME)}, family=())
@@ -243,7 +243,7 @@ def test_exchanging_the_models_mirrors_the_verdict() -> None:
     ):
         there = _compare(table)
         back = _compare({name: (after, before) for name, (before, after) in table.items()})
-        mirror = {"IMPROVED": "REGRESSED", "REGRESSED": "IMPROVED"}
+        mirror: dict[Verdict | None, Verdict] = {"IMPROVED": "REGRESSED", "REGRESSED": "IMPROVED"}
         for row in there.rows:
             other = back.row(row.name)
             assert other is not None
@@ -286,3 +286,35 @@ def test_the_interval_of_yes_and_no_is_the_widened_one() -> None:
     half = float(stats.t.ppf(0.975, n + 1)) * error
     assert row.all.low == pytest.approx(up - down - half)
     assert row.all.high == pytest.approx(up - down + half)
+
+
+def test_length_is_reported_and_never_judged() -> None:
+    comparison = _compare({"correctness": (SAME, SAME), "answer_tokens": ([90.0] * N, [30.0] * N)})
+    row = comparison.row("answer_tokens")
+    assert row is not None
+    assert row.verdict is None
+    assert row.all.difference == -60.0
+    with pytest.raises(InputError, match="answer_tokens"):
+        _compare({"answer_tokens": (SAME, SAME)}, family=("answer_tokens",))
+
+
+def test_the_more_models_are_tried_the_surer_each_has_to_be() -> None:
+    questions = [question(id=f"q{i:02}", papers=(f"p{i:02}",)) for i in range(N)]
+    base = [score(one.id, "base", {"correctness": 0.0}) for one in questions]
+
+    def better_in(count: int) -> list[Score]:
+        return [score(one.id, "tuned", {"correctness": float(i < count)}) for i, one in enumerate(questions)]
+
+    alone = compare(base, better_in(8), questions, family=("correctness",))
+    assert alone.verdict == "IMPROVED"
+    (same,) = compare_all(base, {"a": better_in(8)}, questions, family=("correctness",)).values()
+    assert same == alone
+    both = compare_all(base, {"a": better_in(8), "b": better_in(0)}, questions, family=("correctness",))
+    row = both["a"].row("correctness")
+    assert row is not None
+    assert row.holm_p == pytest.approx(4 * 2 / 2**8)
+    assert both["a"].verdict == "IMPROVED"
+    many = {f"m{i}": better_in(0) for i in range(4)}
+    assert compare_all(base, {"a": better_in(8), **many}, questions, family=("correctness",))["a"].verdict == (
+        "INCONCLUSIVE"
+    )
