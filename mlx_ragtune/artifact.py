@@ -69,9 +69,7 @@ def digest_paths(paths: Iterable[Path]) -> dict[str, str]:
     for path in paths:
         files = sorted(path.rglob("*")) if path.is_dir() else [path]
         for file in files:
-            if file.is_file() and not any(
-                part.startswith(".") for part in file.relative_to(path.parent).parts
-            ):
+            if file.is_file() and not any(part.startswith(".") for part in file.relative_to(path.parent).parts):
                 found[file.relative_to(path.parent).as_posix()] = digest_file(file)
     return found
 
@@ -189,9 +187,7 @@ def finish(draft: Draft, target: Path, manifest: dict[str, Any]) -> Artifact:
         }
     whole = {**manifest, "facts": draft.facts, "files": entries}
     temporary = draft.folder / f".{MANIFEST}"
-    temporary.write_text(
-        json.dumps(whole, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
-    )
+    temporary.write_text(json.dumps(whole, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
     _sync(temporary)
     temporary.rename(draft.folder / MANIFEST)
     return promote(draft.folder, target)
@@ -210,9 +206,7 @@ def promote(folder: Path, target: Path) -> Artifact:
     shutil.rmtree(old, ignore_errors=True)
     artifact = read_artifact(target)
     if artifact is None:
-        raise ArtifactError(
-            "no manifest after it was written", where=str(target), fix="run the same command again"
-        )
+        raise ArtifactError("no manifest after it was written", where=str(target), fix="run the same command again")
     return artifact
 
 
