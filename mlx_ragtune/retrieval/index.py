@@ -4,26 +4,19 @@ import re
 import sqlite3
 from collections.abc import Iterable
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 
 from mlx_ragtune.errors import ArtifactError
 from mlx_ragtune.records import Chunk
+from mlx_ragtune.retrieval.fusion import Hit
 
 TITLE_WEIGHT = 3.0
-STOP_WORDS = frozenset(
+_STOP = (
     "a about an and are as at be been being between by can could did do does for from had has have how i in into is "
     "it its many more most much not of on or s than that the their them there these they this those to was we were "
-    "what when where which who whom whose why will with would you your".split()
+    "what when where which who whom whose why will with would you your"
 )
-
-
-@dataclass(frozen=True)
-class Hit:
-    """A chunk that matches; a higher ``score`` (−BM25) is better."""
-
-    chunk_id: str
-    score: float
+STOP_WORDS = frozenset(_STOP.split())
 
 
 def build_index(path: Path, chunks: Iterable[Chunk]) -> None:
@@ -46,7 +39,7 @@ def match_expression(query: str) -> str:
 
     Stop words are left out unless nothing else is there. Empty when the query has no word.
     """
-    words = list(dict.fromkeys(re.findall(r"\w+", query.casefold())))
+    words = list(dict.fromkeys(re.findall(r"[^\W_]+", query.lower())))
     chosen = [word for word in words if word not in STOP_WORDS] or words
     return " OR ".join(f'"{word}"' for word in chosen)
 
@@ -55,26 +48,29 @@ class Index:
     """A read-only view of an index file. Raises ArtifactError when it cannot be read."""
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         try:
-            self._connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, check_same_thread=False)
-            self._connection.execute("SELECT count(*) FROM chunk").fetchone()
+            self._connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, check_same_thread=False)
+            self._connection.execute("SELECT rowid FROM chunk LIMIT 1").fetchone()
         except sqlite3.Error as error:
-            raise ArtifactError(
-                f"not a full-text index: {error}", where=str(path), fix="rm -r that folder"
-            ) from None
+            raise self._damaged(error) from None
 
-    def close(self) -> None:
-        """Close the file."""
-        self._connection.close()
+    def _damaged(self, error: sqlite3.Error) -> ArtifactError:
+        return ArtifactError(
+            f"not a full-text index: {error}", where=str(self._path), fix="ragtune corpus RECIPE --redo"
+        )
 
     def search(self, query: str, k: int) -> list[Hit]:
-        """At most ``k`` chunks that share a word with the query, best first; ties by chunk id."""
+        """At most ``k`` chunks that share a word with the query, best first (score: −BM25); ties by id."""
         expression = match_expression(query)
         if not expression or k < 1:
             return []
-        rows = self._connection.execute(
-            f"SELECT id, bm25(chunk, 0, {TITLE_WEIGHT}, 1, 1) AS score FROM chunk WHERE chunk MATCH ? "  # noqa: S608
-            "ORDER BY score, id LIMIT ?",
-            (expression, k),
-        )
+        try:
+            rows = self._connection.execute(
+                f"SELECT id, bm25(chunk, 0, {TITLE_WEIGHT}, 1, 1) AS score FROM chunk WHERE chunk MATCH ? "  # noqa: S608
+                "ORDER BY score, id LIMIT ?",
+                (expression, k),
+            ).fetchall()
+        except sqlite3.DatabaseError as error:
+            raise self._damaged(error) from None
         return [Hit(identifier, -score) for identifier, score in rows]

@@ -2,44 +2,63 @@
 
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
+from typing import Protocol
 
 from mlx_ragtune.records import Chunk, Passage, read_rows
+from mlx_ragtune.retrieval.fusion import Hit, fuse
 from mlx_ragtune.retrieval.index import Index
+
+DEPTH = 50
+"""How deep each ranking is read before two are fused."""
+
+
+class Searcher(Protocol):
+    """A ranking of chunks: the full-text index, or the vectors."""
+
+    def search(self, query: str, k: int) -> list[Hit]:
+        """At most ``k`` chunks, best first."""
+        ...
 
 
 class Retriever:
-    """The best passages for a question, by full-text search."""
+    """The best passages for a question: by full text, or by full text and vectors fused."""
 
-    def __init__(self, index: Index, chunks: Iterable[Chunk]) -> None:
-        self._index = index
+    def __init__(self, index: Searcher, chunks: Iterable[Chunk], vectors: Searcher | None = None) -> None:
+        self._index, self._vectors = index, vectors
         self._chunks: Mapping[str, Chunk] = {chunk.id: chunk for chunk in chunks}
 
     def search(self, question: str, k: int, *, without_papers: Collection[str] = ()) -> list[Passage]:
         """At most ``k`` passages, best first, none of a paper in ``without_papers``.
 
-        A question that shares no word with the corpus gets the first chunks: a served model is always
-        shown something.
+        When fewer share a word with the question, the first chunks of the corpus follow: a served model is
+        always shown something.
         """
-        found: list[Passage] = []
-        for hit in self._index.search(question, len(self._chunks) if without_papers else k):
-            chunk = self._chunks[hit.chunk_id]
-            if chunk.document_id not in without_papers:
-                found.append(_passage(chunk))
-            if len(found) == k:
-                break
-        taken = {one.chunk_id for one in found}
+        barred = frozenset(without_papers)
+        chosen = self._best(question, k, barred)
+        taken = {chunk.id for chunk in chosen}
         for chunk in self._chunks.values():
-            if len(found) >= k:
+            if len(chosen) >= k:
                 break
-            if chunk.id not in taken and chunk.document_id not in without_papers:
-                found.append(_passage(chunk))
-        return found
+            if chunk.id not in taken and chunk.document_id not in barred:
+                chosen.append(chunk)
+        return [Passage(one.id, one.document_id, one.title, one.text) for one in chosen]
+
+    def _best(self, question: str, k: int, barred: frozenset[str]) -> list[Chunk]:
+        """The ``k`` best that are not barred; the search goes deeper while too many are."""
+        depth = max(k, DEPTH) if barred or self._vectors else k
+        while True:
+            hits = self._ranking(question, depth)
+            found = [self._chunks[hit.chunk_id] for hit in hits]
+            allowed = [chunk for chunk in found if chunk.document_id not in barred][: max(k, 0)]
+            if len(allowed) >= k or len(hits) < depth or depth >= len(self._chunks):
+                return allowed
+            depth *= 2
+
+    def _ranking(self, question: str, depth: int) -> list[Hit]:
+        lexical = self._index.search(question, depth)
+        return lexical if self._vectors is None else fuse([lexical, self._vectors.search(question, depth)])
 
 
-def _passage(chunk: Chunk) -> Passage:
-    return Passage(chunk.id, chunk.document_id, chunk.title, chunk.text)
-
-
-def open_retriever(index: Path, chunks: Path) -> Retriever:
-    """The retriever over a finished corpus: its index file and its chunk rows."""
-    return Retriever(Index(index), read_rows(chunks, Chunk))
+def open_retriever(index: Path, chunks: Path, *, vectors: Searcher | None = None) -> Retriever:
+    """The retriever over a finished corpus: its index file, its chunk rows and, where there are any, vectors."""
+    return Retriever(Index(index), read_rows(chunks, Chunk), vectors)

@@ -1,0 +1,95 @@
+"""Passages for a question: best first, without barred papers, and always some."""
+
+from pathlib import Path
+
+import pytest
+
+from mlx_ragtune.records import Question, read_rows, write_rows
+from mlx_ragtune.retrieval.fusion import Hit
+from mlx_ragtune.retrieval.index import Index, build_index
+from mlx_ragtune.retrieval.retriever import DEPTH, Retriever, open_retriever
+from mlx_ragtune.retrieval.vectors import VectorIndex, build_vectors
+from tests.retrieval.made import CHUNKS, WordEmbedder, chunk
+
+NOTES = Path(__file__).parents[2] / "data" / "rag_notes"
+
+
+@pytest.fixture(scope="module")
+def retriever(tmp_path_factory: pytest.TempPathFactory) -> Retriever:
+    folder = tmp_path_factory.mktemp("corpus")
+    build_index(folder / "index.sqlite", CHUNKS)
+    write_rows(folder / "chunks.jsonl", CHUNKS)
+    return open_retriever(folder / "index.sqlite", folder / "chunks.jsonl")
+
+
+def ids(retriever: Retriever, question: str, k: int = 2, **options: tuple[str, ...]) -> list[str]:
+    return [one.chunk_id for one in retriever.search(question, k, **options)]
+
+
+def test_a_passage_is_the_chunks_text_under_its_papers_title(retriever: Retriever) -> None:
+    (passage,) = retriever.search("What does a graph find?", 1)
+    assert (passage.chunk_id, passage.document_id, passage.title) == ("hnsw", "hnsw", "Navigable Small World Graphs")
+    assert passage.text == CHUNKS[2].text
+
+
+def test_barred_papers_are_left_out_with_all_their_chunks(retriever: Retriever) -> None:
+    assert set(ids(retriever, "passages of a retriever", 2)) == {"rag:0", "rag:1"}
+    assert not set(ids(retriever, "passages of a retriever", 4, without_papers=("rag",))) & {"rag:0", "rag:1"}
+
+
+def test_k_passages_come_even_for_a_question_that_shares_no_word(retriever: Retriever) -> None:
+    assert ids(retriever, "capital France", 3) == ["lora", "qlora", "hnsw"]
+    assert ids(retriever, "graph", 3, without_papers=("lora",)) == ["hnsw", "qlora", "rag:0"]
+    assert ids(retriever, "???", 9, without_papers=("rag",)) == ["lora", "qlora", "hnsw"]
+    assert ids(retriever, "graph", 0) == []
+
+
+def test_the_search_goes_deeper_when_barred_papers_fill_its_top(tmp_path: Path) -> None:
+    many = [chunk(f"many:{at}", "words words words", paper="many") for at in range(3 * DEPTH)]
+    chunks = [*many, chunk("z", "words and a lot of other things that make this one the worst match")]
+    build_index(tmp_path / "i.sqlite", chunks)
+    one = Retriever(Index(tmp_path / "i.sqlite"), chunks)
+    assert ids(one, "words", 1, without_papers=("many",)) == ["z"]
+
+
+class Fixed:
+    def __init__(self, *names: str) -> None:
+        self.names = names
+
+    def search(self, query: str, k: int) -> list[Hit]:
+        return [Hit(name, 1.0) for name in self.names][:k]
+
+
+def test_vectors_and_full_text_are_fused() -> None:
+    one = Retriever(Fixed("lora", "hnsw"), CHUNKS, Fixed("qlora", "hnsw"))
+    assert ids(one, "any", 3) == ["hnsw", "lora", "qlora"]
+
+
+def test_vectors_find_what_shares_no_word_with_the_question(tmp_path: Path) -> None:
+    build_index(tmp_path / "i.sqlite", CHUNKS)
+    build_vectors(tmp_path / "v.npy", CHUNKS, WordEmbedder())
+    fused = Retriever(Index(tmp_path / "i.sqlite"), CHUNKS, VectorIndex(tmp_path / "v.npy", WordEmbedder()))
+    assert ids(fused, "a graph", 1) == ["hnsw"]
+
+
+def test_the_same_question_gets_the_same_passages(retriever: Retriever) -> None:
+    assert retriever.search("frozen weights", 3) == retriever.search("frozen weights", 3)
+
+
+def test_the_notes_are_found_by_their_questions(tmp_path: Path) -> None:
+    from mlx_ragtune.papers.chunks import split
+    from mlx_ragtune.papers.folder import document_ids, list_papers
+    from mlx_ragtune.papers.reading import read_paper
+
+    names = document_ids(list_papers(NOTES / "papers"), NOTES / "papers")
+    chunks = [one for path, name in names.items() for one in split(read_paper(path, id=name))[0]]
+    build_index(tmp_path / "i.sqlite", chunks)
+    one = Retriever(Index(tmp_path / "i.sqlite"), chunks)
+    asked = [question for question in read_rows(NOTES / "benchmark.jsonl", Question) if question.papers]
+    asked = [question for question in asked if question.answerable]
+    found = [
+        bool(set(question.papers) & {passage.document_id for passage in one.search(question.question, 3)})
+        for question in asked
+    ]
+    assert len(asked) > 50
+    assert sum(found) / len(found) >= 0.97
