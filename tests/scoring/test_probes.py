@@ -76,9 +76,7 @@ def test_repeating_the_prompt_fails(probe: Probe) -> None:
 
 
 # A check of length alone accepts any sentence that is short enough.
-@pytest.mark.parametrize(
-    "probe", [one for one in PROBES if one.check.type != "word_count"], ids=lambda probe: probe.id
-)
+@pytest.mark.parametrize("probe", [one for one in PROBES if one.check.type != "word_count"], ids=lambda probe: probe.id)
 @pytest.mark.parametrize(
     "answer",
     [
@@ -276,9 +274,7 @@ def test_a_probe_that_contradicts_itself_is_refused(tmp_path: Path, changes: Any
         {"expected": "2"},
     ],
 )
-def test_an_unknown_kind_key_or_empty_list_is_refused_with_file_and_line(
-    tmp_path: Path, changes: Any
-) -> None:
+def test_an_unknown_kind_key_or_empty_list_is_refused_with_file_and_line(tmp_path: Path, changes: Any) -> None:
     with pytest.raises(InputError, match="not a Probe") as caught:
         read_probes(written(tmp_path, row(), row(id="two", **changes)))
     assert caught.value.where.endswith("probes.jsonl:2")
