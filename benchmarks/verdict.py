@@ -20,12 +20,15 @@ of about .22 and, within a paper, a correlation of about .3; both are measured a
 import argparse
 import json
 import multiprocessing
+import os
 import platform
 import time
 from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy: the processes are the parallelism
 
 import numpy as np
 from numpy.typing import NDArray

@@ -43,6 +43,7 @@ _REFUSALS = re.compile(
             r"\b(?:i|we) (?:do not|don't|did not|didn't) (?:know|have|find|see)\b",
             rf"(?:^|[,;] )not (?:\w+ )?(?:in|among|within|by|found|mentioned|covered|discussed)\b"
             rf"[^.;]{{0,30}}\b{_SHOWN}\b",
+            rf"\b(?:not clear|unclear|not known|unknown)\b[^.;]{{0,10}}\b(?:from|in)\b[^.;]{{0,30}}\b{_SHOWN}\b",
             rf"\b(?:outside|beyond)\b[^.;]{{0,20}}\b(?:scope|{_SHOWN})\b",
         )
     )
@@ -51,6 +52,7 @@ _ANSWERS_AFTER_ALL = re.compile(
     r"\b(?:but|however|still|yet|although|that said|nevertheless|nonetheless)\b[^.;]{0,40}"
     r"\b(?:general(?:ly)?|typically|usually|commonly|known|i (?:can|know|believe|think)|it is|likely"
     r"|probably)\b"
+    r"|\b(?:but|however),? [^.;]{0,30}\b(?:say|state|report|show|suggest|note|impl|find)\w* that\b"
     r"|\b(?:in general|generally speaking|generally|typically|from (?:my |general )?knowledge"
     r"|based on (?:my |general )?knowledge|it is (?:widely |well )?known)\b"
 )

@@ -19,6 +19,10 @@ REFUSALS = [
     "There is not enough information in the context to answer.",
     "The question isn't addressed in the given context.",
     "Neither of the papers mentions that.",
+    "It is not clear from the passages how many rows were used.",
+    "As an AI language model, I don't have access to that.",
+    "The text doesn't specify the optimiser used.",
+    "The papers do not state the cost, but they describe how memory is lowered.",
     "The notes shown do not cover this. They are about LoRA, which adds two thin matrices to each weight "
     "and keeps the rest frozen, and about QLoRA, which quantises the base model to four bits.",
     'The contexts do not mention FlashAttention. "LoRA: Low-Rank Adaptation of Large Language Models" '
@@ -33,6 +37,7 @@ ANSWERS = [
     "LoRA does not add inference latency.",
     "According to RAGAS, no human references are needed.",
     "The paper does not need human annotations, since it asks a model.",
+    "The paper does not give the exact figure, but it says that memory falls to 48GB.",
     "QLoRA reduces memory. The paper does not report the training time.",
     "LoRA keeps each weight frozen and there is no additional inference latency.",
     "The authors found no evidence of a drop in accuracy when the rank is one.",

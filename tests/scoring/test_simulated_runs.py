@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 
 def test_the_simulation_finds_what_is_planted_and_little_else() -> None:
     found = subprocess.run(
-        [sys.executable, "benchmarks/verdict.py", "--runs", "10", "--json"],
+        [sys.executable, "benchmarks/verdict.py", "--runs", "6", "--json"],
         cwd=ROOT,
         capture_output=True,
         text=True,
