@@ -12,8 +12,8 @@ import pytest
 
 from mlx_ragtune.artifact import (
     digest_paths,
-    finish,
     fingerprint,
+    finish,
     locked,
     open_draft,
     read_artifact,

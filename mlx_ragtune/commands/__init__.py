@@ -1,0 +1,1 @@
+"""Commands that are not stages: ask, doctor, init, models."""

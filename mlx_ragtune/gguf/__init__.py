@@ -1,0 +1,1 @@
+"""GGUF: model folders to files and back, quantisation, parity with a real engine."""

@@ -115,6 +115,6 @@ def check_effect(effect: float, noise: float) -> None:
     """Raise ArtifactError when the tuned file differs from the base by no more than quantisation moves it."""
     if not effect > 2 * noise:
         raise ArtifactError(
-            f"the adapter's effect was lost: tuned and base differ by {effect:.3g} nats, quantisation alone by {noise:.3g}",
+            f"the adapter's effect was lost: tuned and base differ by {effect:.3g} nats, quantising moves {noise:.3g}",
             fix="choose a larger export.type, or train longer",
         )

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from mlx_ragtune.errors import InputError
 
-_TYPES = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
+_TYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
 _MAX_HEADER = 100 * 2**20
 
 Floats = npt.NDArray[np.float32]
@@ -78,8 +78,6 @@ class Weights:
             )
         begin, end = entry["data_offsets"]
         raw = np.memmap(file, mode="r", offset=start + begin, shape=((end - begin) // kind.itemsize,), dtype=kind)
-        if entry["dtype"] == "BF16":
-            values = (raw.astype(np.uint32) << 16).view(np.float32)
-        else:
-            values = raw.astype(np.float32)
+        bf16 = entry["dtype"] == "BF16"
+        values: Floats = (raw.astype(np.uint32) << 16).view(np.float32) if bf16 else raw.astype(np.float32)
         return values.reshape(entry["shape"])
