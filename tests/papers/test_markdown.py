@@ -86,6 +86,11 @@ def test_front_matter_that_is_not_yaml_names_its_line(tmp_path: Path) -> None:
     assert "quotes" in caught.value.fix
 
 
+def test_front_matter_may_end_the_file(tmp_path: Path) -> None:
+    document = read(tmp_path, "---\ntitle: Alone\n---")
+    assert (document.title, document.text) == ("Alone", "")
+
+
 def test_a_year_that_is_none_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="'about 2020' is not a year"):
         read(tmp_path, "---\nyear: about 2020\n---\ntext")

@@ -46,7 +46,11 @@ def test_k_passages_come_even_for_a_question_that_shares_no_word(retriever: Retr
 
 def test_the_search_goes_deeper_when_barred_papers_fill_its_top(tmp_path: Path) -> None:
     many = [chunk(f"many:{at}", "words words words", paper="many") for at in range(3 * DEPTH)]
-    chunks = [*many, chunk("z", "words and a lot of other things that make this one the worst match")]
+    chunks = [
+        *many,
+        chunk("other", "nothing of that kind"),
+        chunk("z", "words and a lot of other things that make this one the worst match"),
+    ]
     build_index(tmp_path / "i.sqlite", chunks)
     one = Retriever(Index(tmp_path / "i.sqlite"), chunks)
     assert ids(one, "words", 1, without_papers=("many",)) == ["z"]
