@@ -93,7 +93,7 @@ def test_the_title_in_the_metadata_wins_unless_a_program_put_it_there(tmp_path: 
 
 
 def test_the_arxiv_stamp_is_no_title_but_gives_the_id_and_the_year(tmp_path: Path) -> None:
-    first = PdfPage().add("A Title in Print", size=12).add("Text of the paper.")
+    first = PdfPage().add("A Title in Print", size=11).add("Text of the paper.")
     first.stamp("arXiv:2305.14314v1 [cs.LG] 23 May 2023")
     reading = read_pdf(write_pdf(tmp_path / "q.pdf", [first]), "q")
     assert (reading.document.title, reading.document.arxiv_id, reading.document.year) == (
