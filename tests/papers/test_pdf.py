@@ -103,6 +103,11 @@ def test_the_arxiv_stamp_is_no_title_but_gives_the_id_and_the_year(tmp_path: Pat
     assert [one.reason for one in reading.dropped] == ["arXiv stamp"]
 
 
+def test_print_that_runs_up_the_margin_is_no_title(tmp_path: Path) -> None:
+    first = PdfPage().add("A Title in Print", size=12).add("Text of the paper.").stamp("AUTHOR MANUSCRIPT")
+    assert read_pdf(write_pdf(tmp_path / "m.pdf", [first]), "m").document.title == "A Title in Print"
+
+
 def test_a_file_named_by_its_arxiv_id_has_it(tmp_path: Path) -> None:
     document = read_pdf(write_pdf(tmp_path / "2106.09685v2.pdf", [page("Some words here.")]), "x").document
     assert (document.arxiv_id, document.year) == ("2106.09685", 2021)
