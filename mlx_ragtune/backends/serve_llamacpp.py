@@ -24,10 +24,14 @@ from mlx_ragtune.records import ChatReply, ChatRequest, Message
 _NO_LIMIT = httpx.Timeout(None, connect=10.0)  # a long answer is bounded by max_tokens, not by a clock
 
 
-def _usable_cores() -> int:
-    if sys.platform == "linux":
-        return len(os.sched_getaffinity(0))
-    return -1  # llama.cpp counts the performance cores of a Mac
+_SMALL_BYTES = 32 * 2**20
+
+
+def _threads(gguf: Path) -> int:
+    """How many CPU threads serve a model best; -1 leaves a Mac's performance cores to llama.cpp."""
+    if gguf.stat().st_size < _SMALL_BYTES:
+        return 1  # its threads wait for each other by spinning, which costs more than a toy's arithmetic
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else -1
 
 
 def _parameters(gguf: Path, context_tokens: int, threads: int | None, key: str) -> Any:
@@ -36,7 +40,7 @@ def _parameters(gguf: Path, context_tokens: int, threads: int | None, key: str) 
     parameters.n_ctx = context_tokens
     parameters.n_parallel = 1
     for pool in (parameters.cpuparams, parameters.cpuparams_batch):
-        pool.n_threads = threads or _usable_cores()
+        pool.n_threads = threads or _threads(gguf)
     parameters.fit_params = False  # else it may choose a smaller context by itself
     parameters.ctx_shift = False
     parameters.cache_prompt = False
@@ -74,7 +78,7 @@ class _Stream:
 class LlamaCppServer:
     """A GGUF file served by llama.cpp; the same request gives the same greedy text, whatever came before.
 
-    ``context_tokens`` is the window; ``threads`` the CPU threads (default: the usable cores). Raises
+    ``context_tokens`` is the window; ``threads`` the CPU threads (default: the usable cores, for a toy one). Raises
     InputError on entering when the file is not there or cannot be loaded.
     """
 

@@ -66,9 +66,8 @@ def test_the_answer_is_that_of_the_registered_file(chat: OllamaChat, models: Pat
 def test_every_option_is_sent_and_nothing_may_be_cut(chat: OllamaChat, served: OllamaStandIn) -> None:
     chat.chat(replace(request(), sampling=Sampling(0.5, 3, 0.9, 0.1, 1.2, 42, 7, 512)))
     body = next(body for _, path, body in served.requests if path == "/api/chat")
-    assert body["options"] == dict(
-        temperature=0.5, top_k=3, top_p=0.9, min_p=0.1, repeat_penalty=1.2, seed=42, num_predict=7, num_ctx=512
-    )
+    sampled = {"temperature": 0.5, "top_k": 3, "top_p": 0.9, "min_p": 0.1, "repeat_penalty": 1.2, "seed": 42}
+    assert body["options"] == {**sampled, "num_predict": 7, "num_ctx": 512}
     assert (body["truncate"], body["shift"], body["think"], body["stream"]) == (False, False, False, True)
 
 
@@ -100,9 +99,11 @@ def test_a_prompt_longer_than_the_context_is_refused_by_name(chat: OllamaChat) -
 
 
 def test_a_cut_prompt_is_found_by_its_token_count(served: OllamaStandIn) -> None:
-    with OllamaChat(served.host, "tinyq", context_tokens=512, count_tokens=lambda _turns, _think: 999) as backend:
-        with pytest.raises(ToolError, match=r"read \d+ prompt tokens where there are 999"):
-            backend.chat(request())
+    with (
+        OllamaChat(served.host, "tinyq", context_tokens=512, count_tokens=lambda _turns, _think: 999) as backend,
+        pytest.raises(ToolError, match=r"read \d+ prompt tokens where there are 999"),
+    ):
+        backend.chat(request())
 
 
 def test_a_smaller_context_than_asked_for_is_found(chat: OllamaChat, served: OllamaStandIn) -> None:

@@ -58,7 +58,15 @@ def test_thinking_that_was_not_asked_for_stays_visible(server: LlamaCppServer) -
 def test_every_option_is_sent() -> None:
     sampling = Sampling(0.5, 3, 0.9, 0.1, 1.2, 42, 7, 512)
     body = chat_body(replace(request(), sampling=sampling))
-    wanted = dict(temperature=0.5, top_k=3, top_p=0.9, min_p=0.1, repeat_penalty=1.2, seed=42, max_tokens=7)
+    wanted = {
+        "temperature": 0.5,
+        "top_k": 3,
+        "top_p": 0.9,
+        "min_p": 0.1,
+        "repeat_penalty": 1.2,
+        "seed": 42,
+        "max_tokens": 7,
+    }
     assert {name: body[name] for name in wanted} == wanted
     assert body["chat_template_kwargs"] == {"enable_thinking": False}
 
