@@ -90,11 +90,15 @@ def test_numbers_in_quotes_are_not_numbers(home: Path) -> None:
 
 @pytest.mark.parametrize("value", [".nan", ".inf", "-1", "0"])
 def test_a_learning_rate_that_is_no_rate_is_refused(home: Path, value: str) -> None:
-    assert "train.learning_rate" in problems(write(home, SMALL.replace("alpha: 8", f"alpha: 8, learning_rate: {value}")))
+    assert "train.learning_rate" in problems(
+        write(home, SMALL.replace("alpha: 8", f"alpha: 8, learning_rate: {value}"))
+    )
 
 
 def test_alpha_and_scale_exclude_each_other(home: Path) -> None:
-    assert "exactly one of 'alpha' and 'scale'" in problems(write(home, SMALL.replace("alpha: 8", "alpha: 8, scale: 2")))
+    assert "exactly one of 'alpha' and 'scale'" in problems(
+        write(home, SMALL.replace("alpha: 8", "alpha: 8, scale: 2"))
+    )
     assert "exactly one of 'alpha' and 'scale'" in problems(write(home, SMALL.replace(", alpha: 8", "")))
 
 
@@ -119,9 +123,7 @@ def test_a_missing_file_is_named_with_its_key(home: Path) -> None:
     assert "small.yaml:3: dataset.pairs: 'pairs.jsonl' does not exist" in problems(write(home, SMALL))
 
 
-def test_a_path_outside_the_project_and_the_home_folder_is_refused(
-    home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_path_outside_the_project_and_the_home_folder_is_refused(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(home / "nobody"))
     said = problems(write(home, SMALL.replace("folder: papers", "folder: /etc")))
     assert "'/etc' is outside the project" in said

@@ -66,7 +66,7 @@ def check(recipe: Recipe, _base: Path) -> None:
 
 
 def evaluate(recipe: Recipe, inputs: Inputs, draft: Draft) -> None:
-    """Write ``contexts.jsonl``, ``answers.jsonl``, ``scores.jsonl``, ``conditions.json`` and ``verdict.json``."""
+    """Write the frozen contexts, ``answers.jsonl`` (all known), ``used.jsonl``, ``scores.jsonl`` and ``verdict.json``."""
     items = list(_frozen(recipe, inputs["corpus"]))
     write_rows(
         draft / "contexts.jsonl",
@@ -80,6 +80,7 @@ def evaluate(recipe: Recipe, inputs: Inputs, draft: Draft) -> None:
     answers = {model: asker.answers(model, items) for model in MODELS}
     titles = {one.id: one.title for one in read_rows(inputs["corpus"] / "documents.jsonl", Document)}
     scores = {model: list(_scores(items, answers[model], titles, recipe)) for model in MODELS}
+    write_rows(draft / "used.jsonl", answers["base"] + answers["tuned"])
     write_rows(draft / "scores.jsonl", scores["base"] + scores["tuned"])
     verdict = compare(
         scores["base"],

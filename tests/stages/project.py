@@ -1,0 +1,69 @@
+"""A small project for whole runs: a few of the shipped notes, the toy model, eight questions."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parents[2]
+DATA = ROOT / "data" / "rag_notes"
+TRAIN_PAPERS = 8
+
+RECIPE = """\
+base: {model: "toy:qwen3", precision: fp32}
+benchmark: benchmark.jsonl
+corpus: {folder: papers, chunk_words: 60}
+retrieval: {top_k: 2}
+dataset: {pairs: pairs.jsonl, valid_share: 0.25, shares: {grounded: 0.6, synthesis: 0.1, refusal: 0.3}, max_tokens: 4096}
+train: {rank: 4, alpha: 8, epochs: 1, batch_size: 4, accumulation: 1, learning_rate: 5e-3}
+evaluate: {sampling: {max_tokens: 8}}
+"""
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a JSONL file as plain dicts."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def write_rows(path: Path, values: list[dict[str, Any]]) -> None:
+    """Plain dicts as JSONL."""
+    path.write_text("".join(json.dumps(one) + "\n" for one in values), encoding="utf-8")
+
+
+def make_project(folder: Path) -> Path:
+    """Write papers, pairs, benchmark and a recipe; returns the recipe's path."""
+    (folder / "papers").mkdir(parents=True)
+    (folder / "recipes").mkdir()
+    pairs = rows(DATA / "pairs.jsonl")
+    grounded = [one for one in pairs if one["kind"] == "grounded"]
+    papers = list(dict.fromkeys(one["papers"][0] for one in grounded))[:TRAIN_PAPERS]
+    chosen = [one for one in grounded if one["papers"][0] in papers]
+    synthesis = [one for one in pairs if one["kind"] == "synthesis" and set(one["papers"]) <= set(papers)]
+    refusals = [one for one in pairs if one["refusal_kind"] == "off_corpus"][:8]
+    near = [one for one in pairs if one["refusal_kind"] == "near_miss" and one["papers"] and one["papers"][0] in papers]
+    write_rows(folder / "pairs.jsonl", [*chosen, *synthesis, *refusals, *near])
+    questions = rows(DATA / "benchmark.jsonl")
+    answerable = [one for one in questions if one["answerable"] and len(one["papers"]) == 1][:6]
+    other = [one for one in questions if not one["answerable"] and not one["papers"]][:2]
+    write_rows(folder / "benchmark.jsonl", [*answerable, *other])
+    for name in {*papers, *(one["papers"][0] for one in answerable)}:
+        shutil.copyfile(DATA / "papers" / f"{name}.md", folder / "papers" / f"{name}.md")
+    recipe = folder / "recipes" / "small.yaml"
+    recipe.write_text(
+        RECIPE.replace("benchmark.jsonl", "../benchmark.jsonl")
+        .replace("papers,", "../papers,")
+        .replace("pairs: pairs.jsonl", "pairs: ../pairs.jsonl")
+    )
+    if not synthesis:
+        edit(recipe, dataset={"shares": {"grounded": 0.7, "refusal": 0.3, "synthesis": 0.0}})
+    return recipe
+
+
+def edit(recipe: Path, **sections: dict[str, Any]) -> None:
+    """Change keys of a recipe's sections."""
+    value = yaml.safe_load(recipe.read_text())
+    for name, keys in sections.items():
+        value[name] = {**value.get(name, {}), **keys}
+    recipe.write_text(yaml.safe_dump(value, sort_keys=False))
