@@ -1,6 +1,9 @@
-"""Rows that begin alike become one prefix with K branches, so that what they share is computed once."""
+"""Rows that begin alike become one prefix with K branches, so that what they share is computed once.
 
-from collections import defaultdict
+Which rows begin alike is read off their tokens, not their origin: plain chat rows that share only a
+system prompt are grouped too where that saves work.
+"""
+
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -8,8 +11,9 @@ import numpy as np
 
 from mlx_ragtune.tuning.rows import TokenRow
 
-CUT = 32
-"""Prefixes end at a multiple of this, so that they need no padding; the rest is repeated in the branches."""
+CUT = 8
+"""Prefixes end at a multiple of this and branches are padded to one; what is left over is repeated."""
+MOST_BRANCHES = 8
 
 
 @dataclass(frozen=True)
@@ -20,15 +24,24 @@ class Group:
     prefix_length: int
 
     @property
+    def branch_length(self) -> int:
+        """Length L of the padded branches: all of a row behind the prefix but its last token, a mere target."""
+        return padded(max(len(row.tokens) for row in self.rows) - self.prefix_length - 1)
+
+    @property
     def tokens(self) -> int:
-        """Tokens that go through the layers: the prefix once, the branches padded."""
-        longest = max(len(row.tokens) for row in self.rows) - self.prefix_length - 1
-        return self.prefix_length + len(self.rows) * padded(longest)
+        """Tokens that go through the layers: the prefix once, K branches with their padding."""
+        return self.prefix_length + len(self.rows) * self.branch_length
 
     @property
     def answer_tokens(self) -> int:
         """Tokens that the loss is taken over."""
-        return sum(len(row.tokens) - row.prompt_length for row in self.rows)
+        return answer_tokens(self.rows)
+
+
+def answer_tokens(rows: Iterable[TokenRow]) -> int:
+    """Trained tokens of the rows: answers and the tokens that end them."""
+    return sum(len(row.tokens) - row.prompt_length for row in rows)
 
 
 def padded(length: int) -> int:
@@ -36,25 +49,39 @@ def padded(length: int) -> int:
     return -(-length // CUT) * CUT
 
 
+def _common(first: TokenRow, second: TokenRow, limit: int) -> int:
+    """How many of the first ``limit`` tokens are the same in both."""
+    limit = min(limit, len(first.tokens), len(second.tokens))
+    same = first.tokens[:limit] == second.tokens[:limit]
+    return limit if same.all() else int(np.argmin(same))
+
+
 def shared_length(rows: Sequence[TokenRow]) -> int:
     """The longest common prefix, cut to a multiple of CUT and short of every answer by at least one token."""
     limit = min(row.prompt_length for row in rows) - 1
-    first = rows[0].tokens[:limit]
     for row in rows[1:]:
-        same = first[:limit] == row.tokens[:limit]
-        limit = int(np.argmin(same)) if not same.all() else limit
-        first = first[:limit]
+        limit = _common(rows[0], row, limit)
     return max(0, limit // CUT * CUT)
 
 
-def make_groups(rows: Iterable[TokenRow], *, most: int = 8) -> list[Group]:
-    """Groups by the rows' ``group``, at most ``most`` branches each, rows and groups in their first order."""
-    by_name: dict[str, list[TokenRow]] = defaultdict(list)
-    for row in rows:
-        by_name[row.group].append(row)
-    groups = []
-    for members in by_name.values():
-        for start in range(0, len(members), most):
-            part = members[start : start + most]
-            groups.append(Group(tuple(part), shared_length(part)))
+def _with(group: Group, row: TokenRow) -> Group:
+    rows = (*group.rows, row)
+    shared = min(row.prompt_length - 1, _common(group.rows[0], row, group.prefix_length))
+    return Group(rows, max(0, shared // CUT * CUT))
+
+
+def make_groups(rows: Iterable[TokenRow], *, most: int = MOST_BRANCHES) -> list[Group]:
+    """All rows, each once, in groups of at most ``most`` branches; a row joins where that saves tokens.
+
+    Rows are visited in the order of their tokens, in which those that begin alike are neighbours.
+    """
+    groups: list[Group] = []
+    for row in sorted(rows, key=lambda one: (one.tokens.astype(">i4").tobytes(), one.id)):
+        alone = Group((row,), shared_length([row]))
+        if groups and len(groups[-1].rows) < most:
+            joined = _with(groups[-1], row)
+            if joined.prefix_length and joined.tokens < groups[-1].tokens + alone.tokens:
+                groups[-1] = joined
+                continue
+        groups.append(alone)
     return groups

@@ -1,97 +1,91 @@
 """The loss: cross-entropy of the answer tokens, summed. Two ways to the same number.
 
-``plain_loss`` runs whole rows; ``group_loss`` runs a shared prefix once and its K branches on top of it,
-through mlx-lm's cache protocol, so that no model is patched. Logits exist for answer positions only.
+``plain_loss`` runs whole rows, as the reference does. ``batch_loss`` runs shared prefixes once and their
+branches on top of them; logits exist for answer positions only.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from mlx_ragtune.backends.runtime_mlx import mx, nn
-from mlx_ragtune.tuning.groups import Group, padded
+from mlx_ragtune.tuning.groups import Group
+from mlx_ragtune.tuning.head import answer_loss, hidden_states
+from mlx_ragtune.tuning.prefix import Branches, Prefix
+from mlx_ragtune.tuning.rows import Tokens
 
 
-class _Recorder:
-    """A cache that keeps one layer's keys and values of the prefix: shape [1, heads, P, head]."""
+@dataclass(frozen=True)
+class Batch:
+    """A micro-batch of G groups with B branches in all and N answer tokens, ready for the model.
 
-    offset = 0
+    ``prefix`` [G, P] is left-padded by ``pads`` [G] (None where all are as long), or None where P is 0;
+    ``branches`` [B, L] are right-padded; ``parents`` [B] name each branch's group; ``positions`` [N] index
+    the flattened branches where an answer token is predicted, ``targets`` [N] are those tokens.
+    """
 
-    def __init__(self) -> None:
-        self.keys: Any = None
-        self.values: Any = None
-
-    def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
-        self.keys, self.values = keys, values
-        return keys, values
-
-    def make_mask(self, *_args: Any, **_options: Any) -> str:
-        return "causal"
-
-
-class _Branch:
-    """A cache that puts the recorded prefix before each of K branches."""
-
-    def __init__(self, prefix: _Recorder, length: int) -> None:
-        self._prefix, self.offset = prefix, length
-
-    def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
-        branches = keys.shape[0]
-
-        def joined(before: mx.array, own: mx.array) -> mx.array:
-            return mx.concatenate([mx.broadcast_to(before, (branches, *before.shape[1:])), own], axis=2)
-
-        return joined(self._prefix.keys, keys), joined(self._prefix.values, values)
-
-    def make_mask(self, count: int, *_args: Any, **_options: Any) -> mx.array:
-        columns = mx.arange(self.offset + count)
-        return columns[self.offset :][:, None] >= columns[None]
+    prefix: Tokens | None
+    pads: Tokens | None
+    branches: Tokens
+    parents: Tokens
+    positions: Tokens
+    targets: Tokens
 
 
-def hidden_states(model: Any, tokens: mx.array, cache: list[Any] | None = None) -> mx.array:
-    """Last hidden states, shape [B, T, D]; the head is left out."""
-    states: mx.array = model.model(tokens, cache=cache)
-    return states
+def _prefixes(groups: Sequence[Group]) -> tuple[Tokens | None, Tokens | None]:
+    longest = max(group.prefix_length for group in groups)
+    if longest == 0:
+        return None, None
+    tokens = np.zeros((len(groups), longest), np.int32)
+    for index, group in enumerate(groups):
+        tokens[index, longest - group.prefix_length :] = group.rows[0].tokens[: group.prefix_length]
+    pads = np.array([longest - group.prefix_length for group in groups], np.int32)
+    return tokens, pads if pads.any() else None
 
 
-def head(model: Any, states: mx.array) -> mx.array:
-    """Logits of hidden states: [..., D] → [..., V], by the tied embedding or the model's own head."""
-    if hasattr(model, "lm_head"):
-        logits: mx.array = model.lm_head(states)
-    else:
-        logits = model.model.embed_tokens.as_linear(states)
-    return logits
-
-
-def _branches(group: Group) -> tuple[mx.array, mx.array, mx.array]:
-    """Right-padded branch tokens [K, L], flat positions that predict an answer token [N], and targets [N]."""
-    start = group.prefix_length
-    length = padded(max(len(row.tokens) for row in group.rows) - start - 1)
-    tokens = np.zeros((len(group.rows), length), np.int32)
-    positions: list[int] = []
-    targets: list[int] = []
-    for k, row in enumerate(group.rows):
+def make_batch(groups: Sequence[Group]) -> Batch:
+    """The groups as arrays."""
+    length = max(group.branch_length for group in groups)
+    members = [(index, group.prefix_length, row) for index, group in enumerate(groups) for row in group.rows]
+    tokens = np.zeros((len(members), length), np.int32)
+    positions, targets = [], []
+    for place, (_, start, row) in enumerate(members):
         rest = row.tokens[start:-1]
-        tokens[k, : len(rest)] = rest
-        first = row.prompt_length - 1 - start
-        positions += [k * length + at for at in range(first, len(rest))]
-        targets += row.tokens[row.prompt_length :].tolist()
-    return mx.array(tokens), mx.array(positions), mx.array(targets)
+        tokens[place, : len(rest)] = rest
+        positions.append(np.arange(row.prompt_length - 1 - start, len(rest)) + place * length)
+        targets.append(row.tokens[row.prompt_length :])
+    prefix, pads = _prefixes(groups)
+    return Batch(
+        prefix=prefix,
+        pads=pads,
+        branches=tokens,
+        parents=np.array([index for index, _, _ in members], np.int32),
+        positions=np.concatenate(positions).astype(np.int32),
+        targets=np.concatenate(targets),
+    )
 
 
-def group_loss(model: Any, group: Group) -> mx.array:
-    """Summed cross-entropy of the group's answer tokens, in nats, float32. Differentiable."""
-    tokens, positions, targets = _branches(group)
-    cache: list[Any] | None = None
-    if group.prefix_length:
-        recorders = [_Recorder() for _ in model.layers]
-        prefix = mx.array(group.rows[0].tokens[: group.prefix_length])[None]
-        hidden_states(model, prefix, recorders)
-        cache = [_Branch(recorder, group.prefix_length) for recorder in recorders]
-    states = hidden_states(model, tokens, cache)
-    chosen = states.reshape(-1, states.shape[-1])[positions]
-    logits = head(model, chosen).astype(mx.float32)
-    return nn.losses.cross_entropy(logits, targets, reduction="sum")
+def branch_caches(model: Any, batch: Batch, **options: Any) -> list[Branches] | None:
+    """Run the prefixes; a cache for each layer that continues them. None where there is no prefix."""
+    if batch.prefix is None:
+        return None
+    pads = None if batch.pads is None else mx.array(batch.pads)
+    parents = None if len(batch.prefix) == 1 else mx.array(batch.parents)
+    recorders = [Prefix(pads) for _ in model.layers]
+    hidden_states(model, mx.array(batch.prefix), recorders, **options)
+    return [Branches(one, batch.prefix.shape[1], parents) for one in recorders]
+
+
+def batch_loss(model: Any, batch: Batch) -> mx.array:
+    """Summed cross-entropy of the batch's answer tokens, in nats, float32. Differentiable.
+
+    What no answer depends on (the prefix's last MLP, its head) is never computed: MLX is lazy.
+    """
+    states = hidden_states(model, mx.array(batch.branches), branch_caches(model, batch))
+    chosen = states.reshape(-1, states.shape[-1])[mx.array(batch.positions)]
+    return answer_loss(model, chosen, mx.array(batch.targets))
 
 
 def plain_loss(model: Any, tokens: mx.array, spans: mx.array) -> tuple[mx.array, mx.array]:
@@ -106,3 +100,8 @@ def plain_loss(model: Any, tokens: mx.array, spans: mx.array) -> tuple[mx.array,
     mask = mx.logical_and(steps >= spans[:, 0:1], steps < spans[:, 1:])
     losses = nn.losses.cross_entropy(logits.astype(mx.float32), targets) * mask
     return losses.sum(), mask.sum()
+
+
+def group_loss(model: Any, group: Group) -> mx.array:
+    """``batch_loss`` of one group."""
+    return batch_loss(model, make_batch([group]))

@@ -1,0 +1,65 @@
+"""The vocabulary head: cross-entropy of chosen positions with one pass of exponentials and bounded memory.
+
+The head is frozen, so that the loss's gradient reaches only the hidden states; it is computed along with
+the loss (as in Liger-Kernel, arXiv 2410.10989) and a chunk of logits is gone before the next is made.
+"""
+
+from typing import Any
+
+from mlx_ragtune.backends.runtime_mlx import mx
+
+CHUNK_LOGITS = 2**24
+"""Logits that exist at a time: 64 MiB in float32."""
+
+
+def hidden_states(model: Any, tokens: mx.array, cache: list[Any] | None = None, **options: Any) -> mx.array:
+    """Last hidden states, shape [B, T, D]; the head is left out."""
+    states: mx.array = model.model(tokens, cache=cache, **options)
+    return states
+
+
+def logits_of(model: Any, states: mx.array) -> mx.array:
+    """Logits of hidden states: [..., D] → [..., V], by the model's own head or its tied embedding."""
+    if hasattr(model, "lm_head"):
+        logits: mx.array = model.lm_head(states)
+    else:
+        logits = model.model.embed_tokens.as_linear(states)
+    return logits
+
+
+def _chunk(model: Any, states: mx.array, targets: mx.array) -> tuple[mx.array, mx.array]:
+    """(summed loss, its gradient) of one chunk: [n, D], [n] → [], [n, D]."""
+    logits = logits_of(model, states)
+    scores = logits.astype(mx.float32)
+    shares = mx.softmax(scores, axis=-1, precise=True)
+    # log Σexp from the likeliest token, whose share cannot underflow: no second pass of exponentials
+    normaliser = scores.max(axis=-1) - mx.log(shares.max(axis=-1))
+    rows = mx.arange(targets.shape[0])
+    loss = (normaliser - scores[rows, targets]).sum()
+    cotangent = shares.at[rows, targets].add(-1.0).astype(logits.dtype)
+    _, (gradient,) = mx.vjp(lambda one: logits_of(model, one), [states], [cotangent])
+    return loss, gradient
+
+
+def answer_loss(model: Any, states: mx.array, targets: mx.array) -> mx.array:
+    """Summed cross-entropy in nats, float32, of states [N, D] that predict targets [N]. Differentiable in states."""
+    vocabulary = model.args.vocab_size if hasattr(model, "args") else 2**17
+    rows = max(32, CHUNK_LOGITS // vocabulary)
+    cuts = list(range(rows, targets.shape[0], rows))
+
+    @mx.custom_function
+    def loss_and_gradient(states: mx.array) -> tuple[mx.array, mx.array]:
+        parts = [
+            _chunk(model, some, wanted)
+            for some, wanted in zip(mx.split(states, cuts), mx.split(targets, cuts), strict=True)
+        ]
+        gradient = mx.concatenate([part[1] for part in parts])
+        return mx.stack([part[0] for part in parts]).sum(), gradient
+
+    @loss_and_gradient.vjp
+    def _backward(_primal: Any, cotangents: Any, outputs: Any) -> mx.array:
+        gradient: mx.array = cotangents[0].astype(outputs[1].dtype) * outputs[1]
+        return gradient
+
+    loss: mx.array = loss_and_gradient(states)[0]
+    return loss

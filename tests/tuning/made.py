@@ -1,0 +1,128 @@
+"""Toy models with trained-looking adapters, and rows in groups, for the tests of this room."""
+
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mlx_ragtune.backends.runtime_mlx import mx, nn, tree_flatten, tree_map
+from mlx_ragtune.gguf.toy import write_toy_model
+from mlx_ragtune.recipe import BaseModelSettings, DatasetSettings, TrainSettings
+from mlx_ragtune.records import Example, Kind, Message
+from mlx_ragtune.tuning.adapters import apply_adapter
+from mlx_ragtune.tuning.rows import TokenRow
+
+VOCABULARY = 97
+CONFIG: dict[str, Any] = {
+    "hidden_size": 64,
+    "num_hidden_layers": 3,
+    "intermediate_size": 128,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "rms_norm_eps": 1e-6,
+    "vocab_size": VOCABULARY,
+    "rope_theta": 10000.0,
+    "max_position_embeddings": 512,
+    "tie_word_embeddings": True,
+}
+GEMMA = {"sliding_window": 24, "sliding_window_pattern": 2, "query_pre_attn_scalar": 16, "tie_word_embeddings": False}
+
+
+def made_model(architecture: str, *, bits: int | None = None, seed: int = 0, **changes: Any) -> Any:
+    """A random model of an mlx-lm architecture: ``llama``, ``qwen2``, ``qwen3`` or ``gemma3_text``."""
+    module = importlib.import_module(f"mlx_lm.models.{architecture}")
+    config = CONFIG | (GEMMA if architecture == "gemma3_text" else {}) | changes | {"model_type": architecture}
+    mx.random.seed(seed)
+    model = module.Model(module.ModelArgs.from_dict(config))
+    model.update(tree_map(lambda one: one + 0.05 * mx.random.normal(one.shape), model.parameters()))
+    if bits is not None:
+        nn.quantize(model, group_size=64, bits=bits, class_predicate=lambda _path, one: isinstance(one, nn.Linear))
+    model.freeze()
+    mx.eval(model.parameters())
+    return model
+
+
+def train_settings(**changes: Any) -> TrainSettings:
+    """Small and quick, unless told otherwise."""
+    return TrainSettings(**({"rank": 4, "alpha": 8.0, "learning_rate": 1e-2, "epochs": 2.0} | changes))
+
+
+def adapted(model: Any, settings: TrainSettings, *, seed: int = 1) -> Any:
+    """The model with adapters whose B is not zero, so that every gradient is alive."""
+    apply_adapter(model, settings, seed=seed)
+    alive = [
+        (name, 0.1 * mx.random.normal(value.shape))
+        for name, value in tree_flatten(model.trainable_parameters())
+        if name.endswith("lora_b")
+    ]
+    model.load_weights(alive, strict=False)
+    model.train()
+    return model
+
+
+def made_rows(
+    draw: np.random.Generator, branches: list[int], *, prefix: tuple[int, int] = (3, 60), tail: tuple[int, int] = (2, 30)
+) -> list[TokenRow]:
+    """Token rows: for each number in ``branches`` a context and so many questions and answers on it."""
+    rows = []
+    for number, count in enumerate(branches):
+        context = draw.integers(0, VOCABULARY, draw.integers(*prefix))
+        for index in range(count):
+            question, answer = (draw.integers(0, VOCABULARY, draw.integers(*tail)) for _ in range(2))
+            tokens = np.concatenate([context, question, answer]).astype(np.int32)
+            rows.append(TokenRow(f"{number}-{index}", f"g{number}", "grounded", tokens, len(context) + len(question)))
+    return rows
+
+
+def example(group: int, index: int, *, kind: Kind = "grounded", words: int = 12) -> Example:
+    """A chat row of a context shared by its group."""
+    context = " ".join(f"paper {group} says {group * 7 + n}" for n in range(words))
+    return Example(
+        id=f"{group}-{index}",
+        kind=kind,
+        group=f"g{group}",
+        messages=(
+            Message("system", "Answer from the papers."),
+            Message("user", f"{context}\nWhat of {index}?"),
+            Message("assistant", f'The paper "Title {group}" says {group * 7 + index}.'),
+        ),
+    )
+
+
+def examples(groups: int, each: int) -> list[Example]:
+    """``groups`` contexts with ``each`` questions."""
+    return [example(group, index) for group in range(groups) for index in range(each)]
+
+
+def toy_base(folder: Path, architecture: Any = "qwen3") -> Path:
+    """A toy model folder."""
+    write_toy_model(folder, architecture=architecture)
+    return folder
+
+
+def base_settings(**changes: Any) -> BaseModelSettings:
+    """The toy in float32."""
+    return BaseModelSettings(**({"model": "toy:qwen3", "precision": "fp32"} | changes))
+
+
+def dataset_settings(**changes: Any) -> DatasetSettings:
+    """Some file of pairs."""
+    return DatasetSettings(**({"pairs": Path("pairs.jsonl")} | changes))
+
+
+def flat(gradient: Any) -> np.ndarray[Any, Any]:
+    """A tree of arrays as one float64 vector, in the order of the names."""
+    return np.concatenate([np.array(value, dtype=np.float64).ravel() for _, value in sorted(tree_flatten(gradient))])
+
+
+def relative(left: Any, right: Any) -> float:
+    """‖left − right‖ / ‖right‖."""
+    return float(np.linalg.norm(flat(left) - flat(right)) / np.linalg.norm(flat(right)))
+
+
+def all_files(folder: Path) -> Iterator[str]:
+    """Names of all files below a folder, sorted."""
+    yield from sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())

@@ -1,0 +1,163 @@
+"""The shared-prefix loss is the reference loss: the same number, the same gradient."""
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mlx_ragtune.backends.runtime_mlx import mx, nn
+from mlx_ragtune.tuning import head
+from mlx_ragtune.tuning.engine_mlx_lm import make_batch as whole_rows
+from mlx_ragtune.tuning.groups import Group, make_groups
+from mlx_ragtune.tuning.loss import batch_loss, make_batch, plain_loss
+from mlx_ragtune.tuning.rows import TokenRow
+from tests.tuning.made import VOCABULARY, adapted, flat, made_model, made_rows, relative, train_settings
+
+EXACT = 1e-5
+ARCHITECTURES = ("llama", "qwen2", "qwen3", "gemma3_text")
+ADAPTERS: dict[str, tuple[dict[str, Any], int | None]] = {
+    "lora": ({}, None),
+    "dora": ({"method": "dora"}, None),
+    "rslora": ({"rank_stabilised": True, "rank": 16}, None),
+    "lora on 4-bit": ({}, 4),
+    "dora on 4-bit": ({"method": "dora"}, 4),
+    "last layer only": ({"layers": 1}, None),
+}
+
+
+@cache
+def model_of(architecture: str, adapter: str) -> Any:
+    changes, bits = ADAPTERS[adapter]
+    return adapted(made_model(architecture, bits=bits), train_settings(**changes))
+
+
+def reference(model: Any, rows: list[TokenRow]) -> tuple[float, Any]:
+    tokens, spans, _ = whole_rows(rows, 1.0)
+    loss, gradient = nn.value_and_grad(model, lambda *batch: plain_loss(model, *batch)[0])(tokens, spans)
+    return loss.item(), gradient
+
+
+def shared(model: Any, groups: list[Group]) -> tuple[float, Any]:
+    loss, gradient = nn.value_and_grad(model, batch_loss)(model, make_batch(groups))
+    return loss.item(), gradient
+
+
+def assert_same(model: Any, rows: list[TokenRow], groups: list[Group]) -> None:
+    (expected, wanted), (loss, gradient) = reference(model, rows), shared(model, groups)
+    assert loss == pytest.approx(expected, rel=EXACT)
+    assert relative(gradient, wanted) < EXACT
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_loss_and_gradient_are_the_references(architecture: str, adapter: str) -> None:
+    rows = made_rows(np.random.default_rng(3), [4, 1, 3])
+    assert_same(model_of(architecture, adapter), rows, make_groups(rows))
+
+
+@given(branches=st.lists(st.integers(1, 8), min_size=1, max_size=3), seed=st.integers(0, 2**32 - 1), data=st.data())
+@settings(max_examples=40, deadline=None)
+def test_any_groups_give_the_references_loss(branches: list[int], seed: int, data: st.DataObject) -> None:
+    architecture = data.draw(st.sampled_from(ARCHITECTURES))
+    adapter = data.draw(st.sampled_from(sorted(ADAPTERS)))
+    rows = made_rows(np.random.default_rng(seed), branches)
+    assert_same(model_of(architecture, adapter), rows, make_groups(rows))
+
+
+def test_a_window_shorter_than_the_prefix_is_kept_in_the_branches() -> None:
+    rows = made_rows(np.random.default_rng(5), [3], prefix=(90, 91))
+    groups = make_groups(rows)
+    assert groups[0].prefix_length > 3 * 24
+    assert_same(model_of("gemma3_text", "lora"), rows, groups)
+
+
+def test_prefixes_of_unlike_length_share_a_batch() -> None:
+    rows = made_rows(np.random.default_rng(6), [2, 3], prefix=(20, 90))
+    groups = make_groups(rows)
+    assert make_batch(groups).pads is not None
+    for architecture in ARCHITECTURES:
+        assert_same(model_of(architecture, "lora"), rows, groups)
+
+
+def test_a_group_without_prefix_is_a_plain_batch() -> None:
+    rows = made_rows(np.random.default_rng(7), [1, 1], prefix=(1, 2), tail=(2, 5))
+    groups = [Group((row,), 0) for row in rows]
+    assert make_batch(groups).prefix is None
+    assert_same(model_of("llama", "lora"), rows, groups)
+
+
+def test_the_head_in_chunks_is_the_head_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = made_rows(np.random.default_rng(8), [6], tail=(20, 30))
+    model, groups = model_of("qwen3", "lora"), make_groups(rows)
+    whole = shared(model, groups)
+    monkeypatch.setattr(head, "CHUNK_LOGITS", 32 * VOCABULARY)
+    parts = shared(model, groups)
+    assert len(make_batch(groups).targets) > 3 * 32
+    assert parts[0] == pytest.approx(whole[0], rel=1e-6)
+    assert relative(parts[1], whole[1]) < 1e-6
+
+
+def test_a_target_of_vanishing_probability_keeps_its_loss_finite() -> None:
+    model = model_of("llama", "lora")
+    states = 300 * mx.ones((2, 64))
+    targets = mx.array([0, 1])
+    logits = head.logits_of(model, states)
+    expected = nn.losses.cross_entropy(logits, targets, reduction="sum").item()
+    assert expected > 100
+    assert head.answer_loss(model, states, targets).item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_head_of_a_quantised_model_has_the_built_in_gradient() -> None:
+    model = made_model("llama", tie_word_embeddings=False)
+    nn.quantize(model, group_size=64, bits=8, class_predicate=lambda path, _one: path == "lm_head")
+    states, targets = mx.random.normal((5, 64)), mx.array([1, 2, 3, 4, 5])
+
+    def built_in(states: mx.array) -> mx.array:
+        return nn.losses.cross_entropy(head.logits_of(model, states), targets, reduction="sum")
+
+    ours = mx.grad(lambda one: head.answer_loss(model, one, targets))(states)
+    assert relative({"d": ours}, {"d": mx.grad(built_in)(states)}) < EXACT
+
+
+def test_no_padding_token_is_trained() -> None:
+    """The stock mask trains one padding token a row (mlx-lm#1697): changing the padding changes its loss."""
+    model = model_of("llama", "lora")
+    rows = made_rows(np.random.default_rng(9), [1, 1], prefix=(4, 5), tail=(2, 9))
+    tokens, spans, _ = whole_rows(rows, 1.0)
+    losses = set()
+    for filler in (0, 5, 9):
+        changed = np.array(tokens)
+        for index, row in enumerate(rows):
+            changed[index, len(row.tokens) :] = filler
+        losses.add(round(plain_loss(model, mx.array(changed), spans)[0].item(), 4))
+    assert len(losses) == 1
+    assert np.array(plain_loss(model, tokens, spans)[1]) == sum(len(row.tokens) - row.prompt_length for row in rows)
+
+
+def test_branches_do_not_see_each_other() -> None:
+    rows = made_rows(np.random.default_rng(10), [3])
+    model = model_of("qwen3", "lora")
+    together = shared(model, make_groups(rows))[0]
+    apart = sum(shared(model, [group])[0] for row in rows for group in make_groups([row]))
+    assert together == pytest.approx(apart, rel=EXACT)
+
+
+def test_the_gradient_is_that_of_the_function() -> None:
+    """Not only equal to the reference's: a finite difference along the gradient agrees."""
+    model = model_of("llama", "lora")
+    groups = make_groups(made_rows(np.random.default_rng(11), [3]))
+    loss, gradient = shared(model, groups)
+    before = dict(nn.utils.tree_flatten(model.trainable_parameters()))
+    length = float(np.linalg.norm(flat(gradient)))
+    slopes = []
+    for sign in (1, -1):
+        step = sign * 1e-2 / length
+        moved = {name: before[name] + step * value for name, value in nn.utils.tree_flatten(gradient)}
+        model.load_weights(list(moved.items()), strict=False)
+        slopes.append(batch_loss(model, make_batch(groups)).item())
+    model.load_weights(list(before.items()), strict=False)
+    assert (slopes[0] - slopes[1]) / 2e-2 == pytest.approx(length, rel=0.02)
+    assert loss == pytest.approx(sum(slopes) / 2, rel=1e-3)
