@@ -66,7 +66,7 @@ def check(recipe: Recipe, _base: Path) -> None:
 
 
 def evaluate(recipe: Recipe, inputs: Inputs, draft: Draft) -> None:
-    """Write the frozen contexts, ``answers.jsonl`` (all known), ``used.jsonl``, ``scores.jsonl`` and ``verdict.json``."""
+    """Write the contexts, ``answers.jsonl`` (all known), ``used.jsonl``, ``scores.jsonl`` and ``verdict.json``."""
     items = list(_frozen(recipe, inputs["corpus"]))
     write_rows(
         draft / "contexts.jsonl",
