@@ -249,8 +249,6 @@ def _contexts(group: _Group, corpus: _Corpus, top_k: int, seed: int) -> list[str
         chunk = corpus.chunks[identifier]
         if len(chosen) >= top_k:
             break
-        if chunk.document_id in barred or identifier in chosen:
-            continue
         if all(quote_in(quote, chunk.text) for quote in quotes):
             chosen.append(identifier)
     ids = sorted(pair.id for pair in group.pairs)

@@ -82,7 +82,7 @@ class Seen:
         self._vectoriser = vectoriser
         self._exact: dict[str, str] = {}
         self._ids: list[str] = []
-        self._rows: Vectors = np.zeros((BLOCK, DIMENSIONS), dtype=np.float32)
+        self._columns: Vectors = np.zeros((DIMENSIONS, BLOCK), dtype=np.float32)
 
     def add(self, identifier: str, question: str) -> Duplicate | None:
         """The earlier question that this one repeats; None (and from now on it is one of them) if none."""
@@ -90,15 +90,16 @@ class Seen:
         if form in self._exact:
             return Duplicate(identifier, self._exact[form], 1.0)
         vector = self._vectoriser.vectors([question])[0]
+        used = np.flatnonzero(vector)  # some sixty of the dimensions
         count = len(self._ids)
         if count:
-            cosines = self._rows[:count] @ vector
+            cosines = np.einsum("dn,d->n", self._columns[used, :count], vector[used])
             best = int(np.argmax(cosines))
             if cosines[best] >= NEAR:
                 return Duplicate(identifier, self._ids[best], float(cosines[best]))
-        if count == len(self._rows):
-            self._rows = np.concatenate([self._rows, np.zeros_like(self._rows)])
-        self._rows[count] = vector
+        if count == self._columns.shape[1]:
+            self._columns = np.concatenate([self._columns, np.zeros_like(self._columns)], axis=1)
+        self._columns[used, count] = vector[used]
         self._ids.append(identifier)
         self._exact[form] = identifier
         return None

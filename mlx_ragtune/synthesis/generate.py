@@ -26,7 +26,7 @@ from mlx_ragtune.synthesis.judging import Judge, read_pairs_of, without_verdict
 from mlx_ragtune.synthesis.plan import Call, Plan, Task
 from mlx_ragtune.synthesis.prompts import prompt_version, writing_request
 from mlx_ragtune.synthesis.refusals import refusal
-from mlx_ragtune.synthesis.replies import Backend, UnusableReplyError, ask
+from mlx_ragtune.synthesis.replies import Backend, UnusableReplyError, Windowed, ask
 from mlx_ragtune.synthesis.selection import Funnel, Selection
 
 FAILURES_IN_A_ROW = 3
@@ -142,8 +142,8 @@ def _refuse(backend: Backend, one: Judged, passages: Sequence[Chunk | Passage]) 
 class _Run:
     """One generation under way."""
 
-    def __init__(self, plan: Plan, sources: Sources, jobs: Jobs, model: str, min_yield: float) -> None:
-        self.plan, self.sources, self.jobs, self.model, self.min_yield = plan, sources, jobs, model, min_yield
+    def __init__(self, plan: Plan, sources: Sources, jobs: Jobs, settings: GeneratorSettings, model: str) -> None:
+        self.plan, self.sources, self.jobs, self.settings, self.model = plan, sources, jobs, settings, model
         self.selection = Selection(plan.quotas, Vectoriser(chunk.text for chunk in sources.chunks.values()))
         self.spent: Counter[str] = Counter()
         self.seconds = 0.0
@@ -158,7 +158,7 @@ class _Run:
             chunks = [self.sources.chunks[one] for one in call.chunk_ids]
             digest = hashlib.sha256(f"{self.plan.seed}\0{call.turn}".encode()).digest()
             seed = int.from_bytes(digest[:4], "big") >> 1
-            key = job_key(writing_request(call, chunks, seed=seed), prompt_version(), self.model)
+            key = self._key(writing_request(call, chunks, seed=seed))
             if key not in self.selection.taken:
                 yield _Work(call.task, key, partial(_write, call=call, chunks=chunks, key=key, seed=seed))
 
@@ -186,8 +186,11 @@ class _Run:
                 "near_miss",
             )
             draft = Judged(pair, "", one.topic)
-            key = job_key(draft, passages, prompt_version(), self.model)
+            key = self._key(draft, passages)
             yield _Work(task, key, partial(_refuse, one=draft, passages=passages))
+
+    def _key(self, *parts: object) -> str:
+        return job_key(*parts, prompt_version(), self.model, self.settings.context_tokens)
 
     def _elsewhere(self, pair: Pair) -> Sequence[Passage]:
         search = self.sources.retriever.search
@@ -263,11 +266,11 @@ class _Run:
     def check_yield(self) -> None:
         """Raise ToolError when too small a share of the pairs passes the checks."""
         funnels = list(self.selection.funnels.values())
-        if self.yield_share() < self.min_yield:
+        if self.yield_share() < self.settings.min_yield:
             raise ToolError(
                 f"only {sum(one.passed for one in funnels)} of {sum(one.asked for one in funnels)} pairs "
                 f"({self.yield_share():.0%}) passed the checks, dataset.generator.min_yield is "
-                f"{self.min_yield:.0%}:\n{self._reasons(funnels)}",
+                f"{self.settings.min_yield:.0%}:\n{self._reasons(funnels)}",
                 where=f"generator {self.model}",
                 fix="a larger dataset.generator.model, or a lower min_yield; what passed is kept",
             )
@@ -317,8 +320,9 @@ def generate(
     fails three times in a row, when the yield is below ``settings.min_yield`` (looked at from 40 pairs
     on), or when the plan ends before a kind has its pairs; what was answered stays in ``jobs``.
     """
-    run = _Run(plan, sources, jobs, model_digest, settings.min_yield)
-    crew: Crew[Backend, Outcome] = Crew(backends, settings.slots)
+    run = _Run(plan, sources, jobs, settings, model_digest)
+    windowed = [Windowed(backend, settings.context_tokens) for backend in backends]
+    crew: Crew[Backend, Outcome] = Crew(windowed, settings.slots)
     try:
         run.execute(run.written(), crew, progress)
         run.make_up("grounded", "partial")

@@ -44,6 +44,9 @@ beekeeping, volcanoes, the Olympic games, grammar, insurance, jazz, house plants
 """
 LEAST_YIELD = 0.1
 SPARE_CALLS = 8
+PARTNERS = 64
+BLOCK = 256
+OWN = -2.0
 
 
 @dataclass(frozen=True)
@@ -100,19 +103,24 @@ def quotas(pairs: int, shares: Mapping[Kind, float], *, sections: bool) -> dict[
 
 
 def _partners(order: Sequence[Chunk]) -> Iterator[tuple[str, ...]]:
-    """Pairs of chunks of two papers, each chunk with the most similar one; then with the next similar."""
+    """Pairs of chunks of two papers, each chunk with the most similar one, then the next."""
     vectoriser = Vectoriser(chunk.text for chunk in order)
     vectors = vectoriser.vectors([f"{chunk.title} {chunk.text}" for chunk in order])
     owners = np.array([chunk.document_id for chunk in order])
-    seen: set[frozenset[str]] = set()
-    for turn in range(len(order)):
-        for at, chunk in enumerate(order):
-            likeness = np.where(owners == chunk.document_id, -2.0, vectors @ vectors[at])
-            other = int(np.argsort(-likeness, kind="stable")[turn])
-            both = frozenset((chunk.id, order[other].id))
-            if likeness[other] > -2 and both not in seen:
-                seen.add(both)
-                yield (chunk.id, order[other].id)
+    nearest: list[list[int]] = []
+    for start in range(0, len(order), BLOCK):
+        likeness = vectors[start : start + BLOCK] @ vectors.T
+        likeness[owners[start : start + BLOCK, None] == owners] = OWN
+        ranked = np.argsort(-likeness, axis=1, kind="stable")[:, :PARTNERS]
+        nearest += [
+            [int(other) for other in row if values[other] > OWN] for row, values in zip(ranked, likeness, strict=True)
+        ]
+    seen: set[frozenset[int]] = set()
+    for layer in itertools.zip_longest(*nearest):
+        for at, other in enumerate(layer):
+            if other is not None and frozenset((at, other)) not in seen:
+                seen.add(frozenset((at, other)))
+                yield (order[at].id, order[other].id)
 
 
 def _calls(task: Task, order: Sequence[Chunk], size: int, seed: int) -> Iterator[Call]:

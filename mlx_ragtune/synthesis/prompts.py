@@ -66,8 +66,8 @@ RULES: Mapping[Task, tuple[str, ...]] = {
         _TOPIC.replace("LoRA saves on GPT-3", "an elephant has"),
     ),
 }
-WRITING = Sampling(temperature=0.7, top_p=0.9, max_tokens=4096, context_tokens=8192)
-JUDGING = Sampling(temperature=0.0, max_tokens=2048, context_tokens=8192)
+WRITING = Sampling(temperature=0.7, top_p=0.9, max_tokens=4096)
+JUDGING = Sampling(temperature=0.0, max_tokens=2048)
 
 
 def _strings(names: Sequence[str]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
 from mlx_ragtune.records import ChatReply, ChatRequest
@@ -17,6 +18,20 @@ class Backend(Protocol):
     def chat(self, request: ChatRequest) -> ChatReply:
         """The reply to one request."""
         ...
+
+
+@dataclass(frozen=True)
+class Windowed:
+    """A backend whose every request is given this context window, half of it at most for the answer."""
+
+    backend: Backend
+    context_tokens: int
+
+    def chat(self, request: ChatRequest) -> ChatReply:
+        """The reply to the request, fitted to the window."""
+        most = min(request.sampling.max_tokens, self.context_tokens // 2)
+        sampling = replace(request.sampling, max_tokens=most, context_tokens=self.context_tokens)
+        return self.backend.chat(replace(request, sampling=sampling))
 
 
 class UnusableReplyError(Exception):

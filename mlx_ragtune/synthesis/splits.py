@@ -144,7 +144,6 @@ def split_by_paper(
     papers. A synthesis pair whose papers fall on two sides is **absent** from the result: the caller
     lists it as dropped. Pairs without a paper (off-corpus refusals) are shared out by hash.
     """
-    pairs = sorted(pairs, key=lambda pair: pair.id)
     side = _split_papers(pairs, documents, valid_share, test_share, seed)
     splits: dict[str, Split] = {}
     for pair in pairs:

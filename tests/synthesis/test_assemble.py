@@ -122,6 +122,13 @@ def test_a_near_miss_is_shown_what_the_retriever_finds_for_it() -> None:
     assert {one.document_id for one in found} & papers_of(row)
 
 
+def test_a_near_miss_that_finds_no_group_stands_alone_with_what_it_finds() -> None:
+    rows, _ = build([grounded("LoRA"), near_miss("PPO")], top_k=1)
+    row = next(row for row in rows if row.kind == "refusal")
+    found = WordRetriever().search(near_miss("PPO").question, 1, without_papers=("ppo",))
+    assert row.context_ids == tuple(one.chunk_id for one in found) != ("lora-0",)
+
+
 def test_the_gold_passage_stands_at_every_place() -> None:
     rows, report = build([grounded(name, number) for name in METHODS for number in range(3)])
     assert set(report.gold_positions) == {1, 2, 3}

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlx_ragtune.errors import InputError
@@ -63,6 +63,7 @@ def test_no_pairs_stay_no_pairs() -> None:
     assert balance([], SHARES, seed=0) == ([], [])
 
 
+@settings(deadline=None)
 @given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 60))
 def test_the_kept_pairs_are_always_near_the_shares(grounded: int, synthesis: int, refusal: int) -> None:
     kept, _ = balance(pairs(grounded, synthesis, refusal), SHARES, seed=0)

@@ -114,6 +114,7 @@ def test_an_answer_that_only_repeats_the_question_is_rejected() -> None:
     question = "How much memory does QLoRA save?"
     assert not_a_copy("How much memory does QLoRA save.", question) == "answer repeats the question"
     assert not_a_copy("QLoRA does save memory.", question) == "answer repeats the question"
+    assert not_a_copy("How much memory does QLoRA really save.", question) == "answer repeats the question"
     assert not_a_copy("QLoRA does save 17 percent memory.", question) is None
     copied = '"A Study of QLoRA" QLoRA does save memory.'
     assert not_a_copy(copied, question, ["A Study of QLoRA"]) == "answer repeats the question"

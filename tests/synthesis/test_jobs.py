@@ -79,6 +79,15 @@ def test_a_closed_table_is_one_file(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["jobs.sqlite"]
 
 
+def test_a_copy_of_the_one_file_has_everything_while_the_run_goes_on(tmp_path: Path) -> None:
+    with Jobs(tmp_path / "jobs.sqlite") as jobs:
+        for number in range(5):
+            jobs.finish(f"{number}", "grounded", OUTCOME)
+        (tmp_path / "copy.sqlite").write_bytes((tmp_path / "jobs.sqlite").read_bytes())
+        with Jobs(tmp_path / "copy.sqlite") as copy:
+            assert copy.counts()["ok"] == 5
+
+
 def test_another_file_in_its_place_is_refused_and_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "jobs.sqlite"
     path.write_text("these are my notes, not a database" * 50)

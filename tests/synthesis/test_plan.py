@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlx_ragtune.errors import InputError
@@ -42,6 +42,7 @@ def test_quotas_sum_to_the_pairs_and_keep_the_shares() -> None:
     }  # fmt: skip
 
 
+@settings(deadline=None)
 @given(st.integers(1, 500), st.floats(0, 1), st.booleans())
 def test_quotas_always_sum_to_the_pairs(pairs: int, grounded: float, sections: bool) -> None:
     shares: Mapping[Kind, float] = {"grounded": grounded, "synthesis": 0.0, "refusal": 1 - grounded}

@@ -6,7 +6,7 @@ import pytest
 
 from mlx_ragtune.errors import ToolError
 from mlx_ragtune.records import ChatReply, ChatRequest, Message
-from mlx_ragtune.synthesis.replies import UnusableReplyError, ask, json_list
+from mlx_ragtune.synthesis.replies import UnusableReplyError, Windowed, ask, json_list
 
 GOOD = '{"pairs": [{"question": "a {b} \\"c\\"?"}]}'
 ROWS = [{"question": 'a {b} "c"?'}]
@@ -91,6 +91,17 @@ def test_two_bad_replies_are_a_failure() -> None:
     with pytest.raises(UnusableReplyError):
         ask(backend, REQUEST, lambda one: json_list(one, "pairs"))
     assert len(backend.requests) == 2
+
+
+def test_a_request_is_fitted_to_the_window() -> None:
+    backend = Replies("a", "b")
+    Windowed(backend, 1024).chat(REQUEST)
+    Windowed(backend, 100).chat(REQUEST)
+    assert [(one.sampling.max_tokens, one.sampling.context_tokens) for one in backend.requests] == [
+        (256, 1024),
+        (50, 100),
+    ]
+    assert backend.requests[0].messages == REQUEST.messages
 
 
 def test_a_server_failure_is_not_repaired() -> None:

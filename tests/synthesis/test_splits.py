@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlx_ragtune.records import Document, Pair
@@ -86,6 +86,7 @@ def test_the_split_depends_on_the_seed_and_not_on_the_order() -> None:
     assert one != split_by_paper(pairs, valid_share=0.2, test_share=0.1, seed=1)
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.lists(st.sampled_from("abcdefghij"), max_size=3, unique=True), max_size=25),
     st.floats(0, 0.25),
