@@ -1,0 +1,82 @@
+"""report: what was found, for a person: a summary, Markdown, JSON and one self-contained HTML page."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from mlx_ragtune.artifact import Draft, read_artifact
+from mlx_ragtune.pages.report import render_html
+from mlx_ragtune.pages.report_data import Report, RowPart, fairness_of, from_comparison
+from mlx_ragtune.pages.summary import render_markdown, render_text
+from mlx_ragtune.pages.wording import flat
+from mlx_ragtune.pipeline import Inputs
+from mlx_ragtune.recipe import Recipe
+from mlx_ragtune.records import Answer, Question, read_rows
+
+SECTIONS = (
+    "base", "corpus", "retrieval", "dataset", "train", "export", "register", "evaluate", "scoring",
+)  # fmt: skip
+
+
+def report(recipe: Recipe, inputs: Inputs, draft: Draft) -> None:
+    """Write ``report.html``, ``report.md``, ``report.json`` and ``summary.txt``."""
+    whole = _gather(recipe, inputs)
+    for name, text in (
+        ("report.html", render_html(whole)),
+        ("report.md", render_markdown(whole)),
+        ("report.json", json.dumps(whole, indent=2, ensure_ascii=False, allow_nan=False) + "\n"),
+        ("summary.txt", render_text(whole)),
+    ):
+        (draft / name).write_text(text, encoding="utf-8")
+    draft.record(verdict=whole["verdict"]["label"], headline=whole["verdict"]["headline"])
+
+
+def _json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _gather(recipe: Recipe, inputs: Inputs) -> Report:
+    """Everything the pages show, as plain data."""
+    evaluate = inputs["evaluate"]
+    whole = from_comparison(
+        _json(evaluate / "verdict.json"),
+        list(read_rows(recipe.benchmark, Question)),
+        list(read_rows(evaluate / "used.jsonl", Answer)),
+    )
+    training = _json(inputs["train"] / "result.json")
+    return {
+        **whole,
+        "title": f"{recipe.name}: base against tuned",
+        "recipe_name": recipe.name,
+        "fairness": fairness_of(_json(evaluate / "conditions.json")),
+        "retrieval": _facts(_json(evaluate / "retrieval.json")),
+        "losses": [json.loads(line) for line in (inputs["train"] / "losses.jsonl").read_text().splitlines()],
+        "best_update": training["best_update"],
+        "training": _facts(training),
+        "dataset": _dataset(_json(inputs["dataset"] / "statistics.json")),
+        "settings": {name: getattr(recipe, name).model_dump(mode="json", exclude_none=True) for name in SECTIONS}
+        | {"seed": recipe.seed},
+        "versions": _versions(inputs),
+    }
+
+
+def _facts(facts: dict[str, Any]) -> list[RowPart]:
+    """Facts as labelled text, numbers at a readable length."""
+    return [{"label": name.replace("_", " "), "value": value} for name, value in flat(facts)]
+
+
+def _dataset(statistics: dict[str, Any]) -> list[RowPart]:
+    """Rows, tokens and kinds of the training split, as in a table of the data."""
+    train = statistics["train"]
+    kinds = {
+        one["kind"]: f"{one['rows']} rows ({one['share']:.0%}), {one['tokens_min']}–{one['tokens_max']} tokens"
+        for one in train["kinds"]
+    }
+    rows = {f"{split} rows": statistics[split]["rows"] for split in ("train", "valid", "test")}
+    return _facts({**rows, "groups": train["groups"], "tokens": train["tokens"], **kinds})
+
+
+def _versions(inputs: Inputs) -> dict[str, str]:
+    artifact = read_artifact(inputs["evaluate"])
+    assert artifact is not None  # noqa: S101 (it is an input)
+    return dict(flat({name: artifact.manifest[name] for name in ("finished_at", "platform", "python", "packages")}))
