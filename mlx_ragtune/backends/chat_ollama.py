@@ -194,6 +194,21 @@ class OllamaChat:
         rendered = answer.get("_debug_info", {}).get("rendered_template")
         return None if rendered is None else str(rendered)
 
+    def same_length(self, messages: Sequence[Message], rendered: str, *, think: bool) -> bool:
+        """Whether the served prompt has as many tokens as ``rendered`` sent raw: no proof, but a refutation.
+
+        False also where the server does not count.
+        """
+        sampling = Sampling(max_tokens=1, context_tokens=self._context_tokens)
+        served = {**self._body(messages, sampling, think), "stream": False}
+        kept = {key: served[key] for key in ("model", "options", "keep_alive", "truncate", "shift", "stream")}
+        raw = {**kept, "prompt": rendered, "raw": True}
+        counts = [
+            self._server.request("POST", path, body).get("prompt_eval_count", 0)
+            for path, body in (("/api/chat", served), ("/api/generate", raw))
+        ]
+        return counts[0] == counts[1] > 0
+
     def identity(self) -> dict[str, str]:
         """``ollama``, its version, and its digest of the model."""
         return {"server": "ollama", "version": self._server.version, "digest": self._digest or ""}

@@ -7,6 +7,7 @@ httpx and not the ``ollama`` client: that one has no ``truncate``, ``shift``, ``
 import json
 import random
 import re
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -81,7 +82,8 @@ def address(host: str) -> str:
 class Ollama:
     """One server. Requests that may heal are tried ``attempts`` times, with growing, jittered pauses.
 
-    ``timeout_seconds`` is the longest silence: while a model loads, or a long prompt is read.
+    ``timeout_seconds`` is the longest silence: while a model loads, or a long prompt is read. Each failure
+    that healed is said on stderr and kept in ``healed``.
     """
 
     def __init__(
@@ -101,6 +103,7 @@ class Ollama:
             trust_env=False,
         )
         self._version: str | None = None
+        self.healed: list[str] = []
 
     def __enter__(self) -> Self:
         return self
@@ -138,16 +141,21 @@ class Ollama:
 
     def healing(self, call: Callable[[], Result]) -> Result:
         """The result of ``call``, tried again while it raises PassingError. The last failure is raised."""
-        for attempt in range(1, self._attempts + 1):
+        failures: list[str] = []
+        while True:
             try:
-                return call()
+                result = call()
             except PassingError as error:
-                if attempt == self._attempts:
-                    raise ToolError(
-                        f"{error.what} (tried {attempt} times)", where=error.where, fix=error.fix
-                    ) from error
-                time.sleep(self._pause * 2 ** (attempt - 1) * self._jitter.uniform(0.5, 1.5))
-        raise AssertionError("unreachable")
+                failures.append(error.what)
+                if len(failures) == self._attempts:
+                    what = f"{error.what} (tried {len(failures)} times)"
+                    raise ToolError(what, where=error.where, fix=error.fix) from error
+                time.sleep(self._pause * 2 ** (len(failures) - 1) * self._jitter.uniform(0.5, 1.5))
+            else:
+                for failure in failures:
+                    print(f"{self.host}: {failure}; tried again and it went well", file=sys.stderr, flush=True)
+                self.healed += failures
+                return result
 
     def request(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         """The JSON answer, or None for an empty one. Raises ToolError with Ollama's own message."""

@@ -94,7 +94,7 @@ def test_thinking_is_refused_before_it_is_asked_of_a_model_that_cannot(served: O
 
 
 def test_a_prompt_longer_than_the_context_is_refused_by_name(chat: OllamaChat) -> None:
-    with pytest.raises(PromptOverflowError, match=r"^prompt_overflow: a prompt of \d+ tokens in a context of 512"):
+    with pytest.raises(PromptOverflowError, match=r"prompt_overflow: a prompt of \d+ tokens in a context of 512"):
         chat.chat(ChatRequest((Message("user", "word " * 400),), Sampling(context_tokens=512)))
 
 
