@@ -76,6 +76,12 @@ def signed(value: float, digits: int = 0) -> str:
     return (text[1:] if float(text) == 0 else text).replace("-", "−")
 
 
+def _between(row: Whisker) -> str:
+    if row.low is None or row.high is None:
+        return ""
+    return f" ({signed(row.low, 1)} to {signed(row.high, 1)})"
+
+
 def dot_whisker(rows: Sequence[Whisker], *, unit: str = "points") -> Markup:
     """Differences (tuned − base) as dots with their intervals on one scale, 0 in the middle."""
     ends = [end for row in rows for end in (row.value, row.low, row.high) if end is not None]
@@ -92,11 +98,11 @@ def dot_whisker(rows: Sequence[Whisker], *, unit: str = "points") -> Markup:
         parts += [_text(0, top + 15, row.label), _text(100, top + 15, row.note, anchor="end", kind="dim")]
         if row.low is not None and row.high is not None:
             parts.append(_line(place(row.low), top + 29, place(row.high), top + 29, f"whisker {row.tone}"))
-        parts.append(_dot(place(row.value), top + 29, row.tone, f"{row.label}: {row.note}"))
+        parts.append(_dot(place(row.value), top + 29, row.tone, f"{row.label}: {row.note}{_between(row)}"))
     for at, anchor in ((-limit, "start"), (0.0, "middle"), (limit, "end")):
         text = "0" if at == 0 else f"{signed(at, 0 if limit >= 1 else 2)} {unit}"
         parts.append(_text(place(at), height - 5, text, anchor=anchor, kind="dim"))
-    listed = "; ".join(f"{row.label} {row.note}" for row in rows)
+    listed = "; ".join(f"{row.label} {row.note}{_between(row)}" for row in rows)
     return _svg(height, f"Differences, tuned minus base: {listed}", parts)
 
 

@@ -64,7 +64,7 @@ class ValidityPart(TypedDict):
 class QuestionPart(TypedDict):
     """One question with both answers (the first seed's), and the primary metric's means over seeds.
 
-    Scores are None where the primary metric is not defined, as for unanswerable questions.
+    ``delta`` is tuned − base, its sign turned where lower is better: above 0 is a gain. Scores are None where the primary metric is not defined, as for unanswerable questions.
     """
 
     id: str
@@ -182,9 +182,13 @@ def _first_texts(answers: Sequence[Answer]) -> dict[tuple[str, Model], str]:
 
 
 def _question(
-    delta: Mapping[str, Any], question: Question, texts: Mapping[tuple[str, Model], str], primary: str
+    delta: Mapping[str, Any],
+    question: Question,
+    texts: Mapping[tuple[str, Model], str],
+    primary: Mapping[str, Any] | None,
 ) -> QuestionPart:
-    scores = delta["metrics"].get(primary)
+    scores = delta["metrics"].get(primary["name"]) if primary else None
+    sign = 1 if primary and primary["higher_is_better"] else -1
     return {
         "id": question.id,
         "topic": question.topic,
@@ -196,7 +200,7 @@ def _question(
         "tuned_state": _worst_state(delta["tuned_validity"]),
         "base_score": scores[0] if scores else None,
         "tuned_score": scores[1] if scores else None,
-        "delta": scores[1] - scores[0] if scores else None,
+        "delta": sign * (scores[1] - scores[0]) if scores else None,
     }
 
 
@@ -210,7 +214,8 @@ def from_comparison(comparison: Mapping[str, Any], questions: Sequence[Question]
     Title and recipe name are empty, to be filled in.
     """
     known = {question.id: question for question in questions}
-    texts, primary = _first_texts(answers), comparison["primary"]
+    texts = _first_texts(answers)
+    primary = next((row for row in comparison["rows"] if row["name"] == comparison["primary"]), None)
     return {
         "title": "",
         "recipe_name": "",
@@ -222,7 +227,7 @@ def from_comparison(comparison: Mapping[str, Any], questions: Sequence[Question]
         "guards": [{key: guard[key] for key in ("label", "state", "detail")} for guard in comparison["guards"]],  # type: ignore[misc]
         "validity": _validity(comparison["questions"]),
         "metrics": [_metric(row) for row in comparison["rows"]],
-        "primary": primary,
+        "primary": comparison["primary"],
         "margin": comparison["margin"],
         "alpha": comparison["alpha"],
         "n_questions": comparison["n_questions"],
