@@ -4,6 +4,7 @@ import itertools
 import json
 import re
 from collections import Counter
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,7 @@ BODIES = {name: body for name, (_, body) in NOTES.items()}
 TRAINING = sorted({paper for pair in PAIRS for paper in pair.papers})
 
 
+@cache
 def _benchmark() -> list[Question]:
     path = FOLDER / "benchmark.jsonl"
     return list(read_rows(path, Question)) if path.exists() else []
@@ -62,51 +64,43 @@ def _without_titles(pair: Pair) -> str:
     return answer
 
 
-def by_id(pairs: list[Pair]) -> pytest.MarkDecorator:
-    """One test per pair, named after it."""
-    return pytest.mark.parametrize("pair", pairs, ids=[pair.id for pair in pairs])
-
-
-each_training_note = pytest.mark.parametrize("paper", TRAINING)
-
-
 # --- the notes
 
 
-@each_training_note
-def test_a_training_note_has_title_authors_and_year_and_its_id_is_a_plain_name(paper: str) -> None:
-    head, _ = NOTES[paper]
-    assert re.fullmatch(r"[a-z0-9_]+", paper)
-    assert list(head) in (["title", "authors", "year", "arxiv"], ["title", "authors", "year"])
-    assert isinstance(head["title"], str)
-    assert head["title"].strip() == head["title"] != ""
-    assert isinstance(head["authors"], list)
-    assert head["authors"]
-    assert all(isinstance(author, str) and " " in author for author in head["authors"])
-    assert len(set(head["authors"])) == len(head["authors"])
+def test_a_training_note_has_title_authors_and_year_and_its_id_is_a_plain_name() -> None:
+    for paper in TRAINING:
+        head, _ = NOTES[paper]
+        assert re.fullmatch(r"[a-z0-9_]+", paper), paper
+        assert list(head) in (["title", "authors", "year", "arxiv"], ["title", "authors", "year"]), paper
+        assert isinstance(head["title"], str), paper
+        assert head["title"].strip() == head["title"] != "", paper
+        assert isinstance(head["authors"], list), paper
+        assert head["authors"], paper
+        assert all(isinstance(author, str) and " " in author for author in head["authors"]), paper
+        assert len(set(head["authors"])) == len(head["authors"]), paper
 
 
-@each_training_note
-def test_a_note_carries_the_year_in_which_its_arxiv_id_begins(paper: str) -> None:
-    head, _ = NOTES[paper]
-    assert isinstance(head["year"], int)
-    if "arxiv" in head:
-        assert isinstance(head["arxiv"], str), "quoted, or YAML reads a number and drops its last zero"
-        assert re.fullmatch(r"\d{4}\.\d{5}", head["arxiv"])
-        assert head["year"] == 2000 + int(head["arxiv"][:2])
+def test_a_note_carries_the_year_in_which_its_arxiv_id_begins() -> None:
+    for paper in TRAINING:
+        head, _ = NOTES[paper]
+        assert isinstance(head["year"], int), paper
+        if "arxiv" in head:
+            assert isinstance(head["arxiv"], str), "quoted, or YAML reads a number and drops its last zero"
+            assert re.fullmatch(r"\d{4}\.\d{5}", head["arxiv"]), paper
+            assert head["year"] == 2000 + int(head["arxiv"][:2]), paper
 
 
-@each_training_note
-def test_a_note_is_two_or_three_plain_paragraphs_of_120_to_250_words(paper: str) -> None:
-    body = BODIES[paper]
-    assert len(body.split()) in NOTE_WORDS
-    paragraphs = body.split("\n\n")
-    assert len(paragraphs) in (2, 3)
-    assert is_prose(body)
-    for paragraph in paragraphs:
-        assert "\n" not in paragraph, "one paragraph, one line: quotes must be found in it"
-        assert paragraph.endswith(".")
-    assert paragraphs[0].strip("# ") != TITLES[paper]
+def test_a_note_is_two_or_three_plain_paragraphs_of_120_to_250_words() -> None:
+    for paper in TRAINING:
+        body = BODIES[paper]
+        assert len(body.split()) in NOTE_WORDS, paper
+        paragraphs = body.split("\n\n")
+        assert len(paragraphs) in (2, 3), paper
+        assert is_prose(body), paper
+        for paragraph in paragraphs:
+            assert "\n" not in paragraph, "one paragraph, one line: quotes must be found in it"
+            assert paragraph.endswith("."), paper
+        assert paragraphs[0].strip("# ") != TITLES[paper], paper
 
 
 def test_titles_and_arxiv_ids_are_unique_over_the_whole_corpus() -> None:
@@ -179,87 +173,88 @@ def test_questions_and_answers_are_not_all_cut_from_one_pattern() -> None:
 # --- grounded and synthesis pairs
 
 
-@by_id(PAIRS)
-def test_a_pair_passes_the_checks_that_generated_pairs_must_pass(pair: Pair) -> None:
-    shown = {paper: BODIES[paper] for paper in pair.papers}
-    assert check_pair(pair, shown, {paper: TITLES[paper] for paper in pair.papers}) is None
+def test_a_pair_passes_the_checks_that_generated_pairs_must_pass() -> None:
+    for pair in PAIRS:
+        shown = {paper: BODIES[paper] for paper in pair.papers}
+        assert check_pair(pair, shown, {paper: TITLES[paper] for paper in pair.papers}) is None, pair.id
 
 
-@by_id(ANSWERED)
-def test_every_quote_stands_verbatim_in_its_note_and_each_paper_has_one(pair: Pair) -> None:
-    assert len(pair.papers) == {"grounded": 1, "synthesis": 2}[pair.kind]
-    assert tuple(evidence.paper for evidence in pair.evidence) == pair.papers
-    for evidence in pair.evidence:
-        assert len(evidence.quote.split()) >= 4
-        assert _plain(evidence.quote) in _plain(BODIES[evidence.paper])
-    assert pair.refusal_kind is None
+def test_every_quote_stands_verbatim_in_its_note_and_each_paper_has_one() -> None:
+    for pair in ANSWERED:
+        assert len(pair.papers) == {"grounded": 1, "synthesis": 2}[pair.kind], pair.id
+        assert tuple(evidence.paper for evidence in pair.evidence) == pair.papers, pair.id
+        for evidence in pair.evidence:
+            assert len(evidence.quote.split()) >= 4, pair.id
+            assert _plain(evidence.quote) in _plain(BODIES[evidence.paper]), pair.id
+        assert pair.refusal_kind is None, pair.id
 
 
-@by_id(ANSWERED)
-def test_the_answer_cites_the_full_title_of_each_of_its_papers_once_and_no_other(pair: Pair) -> None:
-    quoted = re.findall(r'"([^"]+)"', pair.answer)
-    assert sorted(quoted) == sorted(TITLES[paper] for paper in pair.papers)
-    assert cited_papers(pair.answer, TITLES) == tuple(sorted(pair.papers))
+def test_the_answer_cites_the_full_title_of_each_of_its_papers_once_and_no_other() -> None:
+    for pair in ANSWERED:
+        quoted = re.findall(r'"([^"]+)"', pair.answer)
+        assert sorted(quoted) == sorted(TITLES[paper] for paper in pair.papers), pair.id
+        assert cited_papers(pair.answer, TITLES) == tuple(sorted(pair.papers)), pair.id
 
 
-@by_id(ANSWERED)
-def test_every_number_of_an_answer_stands_in_its_quotes_or_in_the_question(pair: Pair) -> None:
-    answer = _without_titles(pair)
-    shown = " ".join((pair.question, *(evidence.quote for evidence in pair.evidence)))
-    assert number_grounding(answer, [shown]) in (None, 1.0)
-    written = set(NUMBER_WORDS.findall(answer.lower()))
-    assert written - set(NUMBER_WORDS.findall(shown.lower())) == set()
+def test_every_number_of_an_answer_stands_in_its_quotes_or_in_the_question() -> None:
+    for pair in ANSWERED:
+        answer = _without_titles(pair)
+        shown = " ".join((pair.question, *(evidence.quote for evidence in pair.evidence)))
+        assert number_grounding(answer, [shown]) in (None, 1.0), pair.id
+        written = set(NUMBER_WORDS.findall(answer.lower()))
+        assert written - set(NUMBER_WORDS.findall(shown.lower())) == set(), pair.id
 
 
-@by_id(ANSWERED)
-def test_an_answer_is_one_or_two_sentences_of_20_to_55_words(pair: Pair) -> None:
-    answer = _without_titles(pair)
-    assert len(pair.answer.split()) in ANSWER_WORDS
-    assert 1 <= len(re.findall(r"[.!?](?= [A-Z]|$)", answer)) <= 2
-    assert pair.answer.endswith(".")
-    assert "\n" not in pair.answer
-    assert re.search(r"[*#`_]|this paper", answer) is None
-    assert not is_refusal(pair.answer)
+def test_an_answer_is_one_or_two_sentences_of_20_to_55_words() -> None:
+    for pair in ANSWERED:
+        answer = _without_titles(pair)
+        assert len(pair.answer.split()) in ANSWER_WORDS, pair.id
+        assert 1 <= len(re.findall(r"[.!?](?= [A-Z]|$)", answer)) <= 2, pair.id
+        assert pair.answer.endswith("."), pair.id
+        assert "\n" not in pair.answer, pair.id
+        assert re.search(r"[*#`_]|this paper", answer) is None, pair.id
+        assert not is_refusal(pair.answer), pair.id
 
 
 # --- refusals
 
 
-@by_id(REFUSED)
-def test_a_refusal_refuses_in_the_agreed_words_and_cites_nothing(pair: Pair) -> None:
-    assert is_refusal(pair.answer)
-    assert "provided papers" in pair.answer
-    assert '"' not in pair.answer
-    assert cited_papers(pair.answer, TITLES) == ()
-    assert len(pair.answer.split()) in REFUSAL_WORDS
-    assert pair.answer.endswith(".")
+def test_a_refusal_refuses_in_the_agreed_words_and_cites_nothing() -> None:
+    for pair in REFUSED:
+        assert is_refusal(pair.answer), pair.id
+        assert "provided papers" in pair.answer, pair.id
+        assert '"' not in pair.answer, pair.id
+        assert cited_papers(pair.answer, TITLES) == (), pair.id
+        assert len(pair.answer.split()) in REFUSAL_WORDS, pair.id
+        assert pair.answer.endswith("."), pair.id
 
 
-@by_id(REFUSED)
-def test_a_refusal_names_what_was_asked_for_and_guesses_no_number(pair: Pair) -> None:
-    asked, said = (set(re.findall(r"[a-z]{4,}", text.lower())) for text in (pair.question, pair.answer))
-    filler = {"that", "this", "from", "them", "does", "which", "what", "with", "have", "papers", "provided"}
-    assert len((asked & said) - filler) >= 1
-    assert number_grounding(pair.answer, [pair.question]) in (None, 1.0)
+def test_a_refusal_names_what_was_asked_for_and_guesses_no_number() -> None:
+    for pair in REFUSED:
+        asked, said = (set(re.findall(r"[a-z]{4,}", text.lower())) for text in (pair.question, pair.answer))
+        filler = {"that", "this", "from", "them", "does", "which", "what", "with", "have", "papers", "provided"}
+        assert len((asked & said) - filler) >= 1, pair.id
+        assert number_grounding(pair.answer, [pair.question]) in (None, 1.0), pair.id
 
 
-@by_id(REFUSED)
-def test_a_refusal_has_no_evidence_and_at_most_the_one_paper_to_keep_away(pair: Pair) -> None:
-    assert pair.evidence == ()
-    assert pair.refusal_kind is not None
-    assert len(pair.papers) <= (1 if pair.refusal_kind == "near_miss" else 0)
+def test_a_refusal_has_no_evidence_and_at_most_the_one_paper_to_keep_away() -> None:
+    for pair in REFUSED:
+        assert pair.evidence == (), pair.id
+        assert pair.refusal_kind is not None, pair.id
+        assert len(pair.papers) <= (1 if pair.refusal_kind == "near_miss" else 0), pair.id
 
 
 def test_more_near_misses_have_their_paper_kept_away_than_not() -> None:
     assert 2 * sum(bool(pair.papers) for pair in NEAR_MISSES) > len(NEAR_MISSES)
 
 
-@by_id([pair for pair in REFUSED if pair.refusal_kind == "off_corpus"])
-def test_an_off_corpus_question_names_nothing_that_a_note_is_about(pair: Pair) -> None:
-    names = re.findall(r"(?<!^)\b[A-Z]\w{3,}", pair.question)
-    text = "\n".join(BODIES.values())
-    # "English" is a language of corpora in the notes and a legal system in a question.
-    assert [name for name in names if name in text and name != "English"] == []
+def test_an_off_corpus_question_names_nothing_that_a_note_is_about() -> None:
+    off_corpus = [pair for pair in REFUSED if pair.refusal_kind == "off_corpus"]
+    for pair in off_corpus:
+        names = re.findall(r"(?<!^)\b[A-Z]\w{3,}", pair.question)
+        text = "\n".join(BODIES.values())
+        # "English" is a language of corpora in the notes and a legal system in a question.
+        assert [name for name in names if name in text and name != "English"] == [], pair.id
 
 
 def test_source_md_states_the_true_counts() -> None:
