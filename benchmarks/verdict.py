@@ -9,8 +9,9 @@ models. Each answer's correctness (0, ½ or 1: many ties) comes from a latent no
 paper and question, shared by both models; how well each model suits the paper and the question, its
 own; and the seed. So differences of one paper are correlated under the null too. Citing, style and
 refusing are yes/no, with the same structure. Four answers in a hundred are invalid and score the worst
-value everywhere. The variances are set so that differences of question means have a standard deviation
-of about .22 and, within a paper, a correlation of about .3; both are measured and printed.
+value everywhere but in the guard on refusals. The variances are set so that differences of question
+means have a standard deviation of about .22 and, within a paper, a correlation of about .3; both are
+measured and printed.
 
     A/A            two models of equal quality: IMPROVED or REGRESSED are false
     +10, +5        correctness of the tuned model truly that many points higher
@@ -121,7 +122,7 @@ def simulate(scenario: Scenario, seed: int) -> tuple[list[Question], list[Score]
         return values | {
             "correctness": float(ok * correct[model, i, s]),
             "citation_recall": float(ok and yes["citation_recall"][model, i, s]),
-            "false_refusal": float(not ok or false_refusal[model, i, s]),
+            "false_refusal": float(ok and false_refusal[model, i, s]),
         }
 
     sides: list[list[Score]] = [

@@ -37,7 +37,8 @@ _ALL = (
     Metric("refusal_off_corpus", "Refusing off-corpus questions", "decides"),
     Metric("refusal_near_miss", "Refusing near-miss questions", "decides"),
     Metric("invalid", "Invalid answers", "guard", False, None),
-    Metric("false_refusal", "False refusals", "guard", False, 1.0),
+    # As measured: were broken answers of the base counted as refusals, a tuned model could refuse as often.
+    Metric("false_refusal", "False refusals", "guard", False, None),
     Metric("citation_rate", "Citing any corpus title", "supporting"),
     Metric("citation_precision", "Precision of citations", "supporting"),
     Metric("outside_context_citation", "Citing a paper it was not shown", "supporting", False, 1.0),

@@ -112,7 +112,8 @@ def outcomes(
         question = by_id[score.question_id]
         name = "false_refusal" if question.answerable else f"refusal_{question.refusal_kind or 'off_corpus'}"
         if name in score.metrics and (score.validity == "ok" or not valid_only):
-            rows.append((question, score.metrics[name] == 1.0))
+            refused = score.metrics[name] == 1.0 if score.validity == "ok" else question.answerable
+            rows.append((question, refused))
     return rows
 
 

@@ -91,7 +91,7 @@ def test_the_table_of_scores_counts_an_invalid_answer_against_the_model() -> Non
     questions = [question(id="a"), question(id="b"), unanswerable("near_miss", id="n"), unanswerable(id="o")]
     scores = [
         score("a", "tuned", {"false_refusal": 0.0}),
-        score("b", "tuned", {"false_refusal": 1.0}, validity="empty"),
+        score("b", "tuned", {"false_refusal": 0.0}, validity="empty"),
         score("n", "tuned", {"refusal_near_miss": 0.0}, validity="empty"),
         score("o", "tuned", {"refusal_off_corpus": 1.0}),
         score("o", "tuned", {}, seed=1, validity="transport_error"),

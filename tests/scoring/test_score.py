@@ -50,14 +50,19 @@ def test_an_invalid_answer_gets_the_worst_value_of_everything_but_its_costs() ->
     for name, value in score.metrics.items():
         if METRICS[name].worst is not None:
             assert value == METRICS[name].worst, name
-    assert score.metrics["false_refusal"] == 1.0
     assert score.metrics["latency_seconds"] == 2.0
+
+
+def test_a_broken_answer_is_not_counted_as_a_refusal() -> None:
+    """The guard compares real refusals; broken answers have a guard of their own."""
+    assert _metrics("", answer_tokens=0)["false_refusal"] == 0.0
+    assert _metrics("The papers do not say.", done_reason="length", answer_tokens=160)["false_refusal"] == 1.0
 
 
 def test_an_empty_answer_is_never_perfect() -> None:
     metrics = _metrics("", answer_tokens=0)
     assert metrics["correctness"] == metrics["citation_recall"] == metrics["prose_style"] == 0.0
-    assert metrics["fabricated_title"] == metrics["false_refusal"] == 1.0
+    assert metrics["fabricated_title"] == 1.0
     assert "number_grounding" not in metrics
 
 

@@ -318,3 +318,18 @@ def test_the_more_models_are_tried_the_surer_each_has_to_be() -> None:
     assert compare_all(base, {"a": better_in(8), **many}, questions, family=("correctness",))["a"].verdict == (
         "INCONCLUSIVE"
     )
+
+
+def test_broken_answers_of_the_base_do_not_hide_refusals_of_the_tuned_model() -> None:
+    questions = [question(id=f"q{i:02}", papers=(f"p{i:02}",)) for i in range(N)]
+    base = [
+        score(one.id, "base", {"correctness": 0.0, "false_refusal": 0.0}, validity="truncated") for one in questions
+    ]
+    tuned = [
+        score(one.id, "tuned", {"correctness": float(i < 40), "false_refusal": float(i >= 40)})
+        for i, one in enumerate(questions)
+    ]
+    comparison = compare(base, tuned, questions)
+    assert comparison.verdict == "REGRESSED"
+    assert "false refusals 0.0 % → 33.3 %" in comparison.headline
+    assert "although better in correctness" in comparison.headline
