@@ -7,7 +7,7 @@ from typing import Any
 from mlx_ragtune.artifact import Draft, read_artifact
 from mlx_ragtune.pages.report import render_html
 from mlx_ragtune.pages.report_data import Report, RowPart, fairness_of, from_comparison
-from mlx_ragtune.pages.summary import render_markdown, render_text
+from mlx_ragtune.pages.report_text import render_markdown, render_text
 from mlx_ragtune.pages.wording import flat
 from mlx_ragtune.pipeline import Inputs
 from mlx_ragtune.recipe import Recipe
