@@ -1,191 +1,263 @@
 """A GGUF file becomes a model folder that mlx-lm and transformers read: weights, config, tokenizer, template."""
 
 import json
+import os
 import shutil
-import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-from gguf import GGUFReader, TokenType
+import numpy.typing as npt
 from gguf.quants import dequantize
-from safetensors.numpy import save_file
-from tokenizers import AddedToken, Tokenizer, decoders, models, processors
 
-from mlx_ragtune.errors import InputError
-from mlx_ragtune.gguf.architectures import SUPPORTED, model_name
-from mlx_ragtune.gguf.pretokenizer import pretokenizer
-from mlx_ragtune.gguf.weights import Floats
+from mlx_ragtune.artifact import require_disk
+from mlx_ragtune.errors import InputError, ToolError
+from mlx_ragtune.gguf.architectures import ARCHITECTURES, GGUF_TO_MODEL_TYPE, Architecture
+from mlx_ragtune.gguf.container import GgufFile, StoredTensor
+from mlx_ragtune.gguf.convert import PIECE_VALUES, deinterleave
+from mlx_ragtune.gguf.metadata import rope_factors
+from mlx_ragtune.gguf.quantise import encode_bf16
+from mlx_ragtune.gguf.restore import restored_tokenizer, tokenizer_settings
+from mlx_ragtune.gguf.weights import Floats, write_safetensors
 
-_CLASSES = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM"}
-
-
-def _damaged(path: Path, what: str) -> InputError:
-    return InputError(f"not a GGUF file that can be read: {what}", where=str(path), fix="fetch it again")
-
-
-def _open(path: Path) -> GGUFReader:
-    try:
-        with path.open("rb") as stream:
-            head = stream.read(24)
-    except OSError as error:
-        raise _damaged(path, error.strerror or "cannot be opened") from None
-    if len(head) < 24 or head[:4] != b"GGUF":
-        raise _damaged(path, f"it begins with {head[:4]!r}")
-    version, tensors, keys = struct.unpack("<IQQ", head[4:24])
-    if version not in (2, 3) or tensors > 100_000 or keys > 100_000:
-        raise _damaged(path, f"version {version}, {tensors} tensors, {keys} keys")
-    try:
-        return GGUFReader(path)
-    except (ValueError, KeyError, IndexError, OverflowError, MemoryError, TypeError, AssertionError) as error:
-        raise _damaged(path, f"cut short or damaged ({error})") from None
+Dtype = Literal["float32", "float16", "bfloat16"]
+_STORED: dict[Dtype, str] = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+_LLAMA3_FACTORS = (8.0, 32.0)
+"""Stretch of the rotary frequencies in Llama 3.1 and 3.2; the file holds only what follows from it."""
+_MAX_VALUE = 2**31
 
 
-class _Fields:
-    """The file's metadata, with errors that name the key."""
+@dataclass(frozen=True)
+class _Source:
+    file: GgufFile
+    model_type: str
+    config: dict[str, Any]
 
-    def __init__(self, reader: GGUFReader, path: Path) -> None:
-        self._reader, self._path = reader, path
-
-    def get(self, key: str, default: Any = None) -> Any:
-        field = self._reader.get_field(key)
-        try:
-            return default if field is None else field.contents()
-        except (ValueError, IndexError, UnicodeDecodeError) as error:
-            raise _damaged(self._path, f"key {key}: {error}") from None
-
-    def need(self, key: str) -> Any:
-        value = self.get(key)
-        if value is None:
-            raise _damaged(self._path, f"key {key} is missing")
-        return value
+    @property
+    def architecture(self) -> Architecture:
+        return ARCHITECTURES[self.model_type]
 
 
-def _config(fields: _Fields, tied: bool, dtype: str) -> dict[str, Any]:
-    kind = fields.need("general.architecture")
-    if kind not in SUPPORTED:
+def _plain(value: float) -> float:
+    """The shortest decimal of a float32: 1e-05, not 9.999999747378752e-06."""
+    return float(str(np.float32(value)))
+
+
+class _Keys:
+    """The numbers of one architecture, by the end of their keys."""
+
+    def __init__(self, file: GgufFile, architecture: str) -> None:
+        self._file, self._architecture = file, architecture
+
+    def count(self, name: str, default: int | None = None) -> int:
+        key = f"{self._architecture}.{name}"
+        if default is not None and key not in self._file.fields:
+            return default
+        value = self._file.need(key, int)
+        if not 1 <= value < _MAX_VALUE:
+            raise self._file.damaged(f"key {key} is {value}")
+        return int(value)
+
+    def number(self, name: str, default: float | None = None) -> float:
+        key = f"{self._architecture}.{name}"
+        if default is not None and key not in self._file.fields:
+            return default
+        value = float(self._file.need(key, (int, float)))
+        if not 0 < value < 1e12:
+            raise self._file.damaged(f"key {key} is {value}")
+        return _plain(value)
+
+
+def _open(path: Path, dtype: Dtype) -> _Source:
+    file = GgufFile(path)
+    name = file.need("general.architecture", str)
+    if name not in GGUF_TO_MODEL_TYPE:
         raise InputError(
-            f"architecture '{kind}' is not supported (supported: {', '.join(sorted(SUPPORTED))})",
+            f"architecture '{name[:40]}' is not supported (supported: {', '.join(sorted(GGUF_TO_MODEL_TYPE))})",
+            where=str(path),
             fix="choose another base",
         )
-    hidden, heads = (
-        int(fields.need(f"{kind}.embedding_length")),
-        int(fields.need(f"{kind}.attention.head_count")),
-    )
-    return {
-        "architectures": [_CLASSES[kind]],
-        "model_type": kind,
+    if file.fields.get("split.count", 1) not in (0, 1):
+        raise InputError("one part of a split GGUF", where=str(path), fix="llama-gguf-split --merge FIRST-PART WHOLE")
+    if not file.fields.get("tokenizer.chat_template"):
+        raise InputError("no chat template in it", where=str(path), fix="choose an instruction-tuned model")
+    model_type = GGUF_TO_MODEL_TYPE[name]
+    return _Source(file, model_type, _config(file, model_type, dtype))
+
+
+def _config(file: GgufFile, model_type: str, dtype: Dtype) -> dict[str, Any]:
+    architecture = ARCHITECTURES[model_type]
+    keys = _Keys(file, architecture.gguf)
+    hidden, heads = keys.count("embedding_length"), keys.count("attention.head_count")
+    default_head = 256 if model_type == "gemma3_text" else max(1, hidden // heads)
+    config: dict[str, Any] = {
+        "architectures": [architecture.transformers_class],
+        "model_type": model_type,
         "hidden_size": hidden,
-        "num_hidden_layers": int(fields.need(f"{kind}.block_count")),
-        "intermediate_size": int(fields.need(f"{kind}.feed_forward_length")),
+        "num_hidden_layers": keys.count("block_count"),
+        "intermediate_size": keys.count("feed_forward_length"),
         "num_attention_heads": heads,
-        "num_key_value_heads": int(fields.get(f"{kind}.attention.head_count_kv", heads)),
-        "head_dim": int(fields.get(f"{kind}.attention.key_length", hidden // heads)),
-        "hidden_act": "silu",
-        "rms_norm_eps": round(float(fields.need(f"{kind}.attention.layer_norm_rms_epsilon")), 12),
-        "rope_theta": float(fields.get(f"{kind}.rope.freq_base", 10000.0)),
-        "max_position_embeddings": int(fields.need(f"{kind}.context_length")),
-        "vocab_size": len(fields.need("tokenizer.ggml.tokens")),
-        "tie_word_embeddings": tied,
-        "attention_bias": False,
-        "bos_token_id": fields.get("tokenizer.ggml.bos_token_id"),
-        "eos_token_id": fields.need("tokenizer.ggml.eos_token_id"),
+        "num_key_value_heads": keys.count("attention.head_count_kv", heads),
+        "head_dim": keys.count("attention.key_length", default_head),
+        "hidden_act": "gelu_pytorch_tanh" if model_type == "gemma3_text" else "silu",
+        "rms_norm_eps": keys.number("attention.layer_norm_rms_epsilon"),
+        "rope_theta": keys.number("rope.freq_base", 10000.0),
+        "max_position_embeddings": keys.count("context_length"),
+        "vocab_size": len(file.need("tokenizer.ggml.tokens", list)),
+        "tie_word_embeddings": all(tensor.name != "output.weight" for tensor in file.tensors),
+        "attention_bias": any(tensor.name.endswith("attn_q.bias") for tensor in file.tensors),
+        "bos_token_id": file.fields.get("tokenizer.ggml.bos_token_id"),
+        "eos_token_id": file.need("tokenizer.ggml.eos_token_id", int),
         "torch_dtype": dtype,
     }
+    if model_type == "gemma3_text":
+        config |= {
+            "sliding_window": keys.count("attention.sliding_window"),
+            "sliding_window_pattern": 6,
+            "query_pre_attn_scalar": config["head_dim"],
+            "rope_local_base_freq": 10000.0,
+            "hidden_activation": "gelu_pytorch_tanh",
+        }
+    return config | _rope_scaling(file, config)
 
 
-def _unpermute(values: Floats, heads: int) -> Floats:
-    """Undo ``writer.permute``."""
-    rest = values.shape[1:]
-    return values.reshape(heads, values.shape[0] // heads // 2, 2, *rest).swapaxes(1, 2).reshape(values.shape)
+def _rope_scaling(file: GgufFile, config: dict[str, Any]) -> dict[str, Any]:
+    """Llama 3's rotary scaling, recognised by the divisors in the file. Raises InputError for any other."""
+    kind = file.fields.get(f"{ARCHITECTURES[config['model_type']].gguf}.rope.scaling.type", "none")
+    if kind != "none":
+        raise InputError(
+            f"rope scaling '{str(kind)[:40]}' is not supported", where=str(file.path), fix="choose another base"
+        )
+    tensor = next((one for one in file.tensors if one.name == "rope_freqs.weight"), None)
+    if tensor is None:
+        return {}
+    stored = _values(file, tensor, 0, 1)[0]
+    for factor in _LLAMA3_FACTORS:
+        scaling = {
+            "rope_type": "llama3",
+            "factor": factor,
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 8192,
+        }
+        expected = rope_factors({**config, "rope_scaling": scaling})
+        if len(expected) == stored.size and np.allclose(stored, expected, rtol=1e-5):
+            return {"rope_scaling": scaling}
+    raise InputError("its rope_freqs are not those of Llama 3", where=str(file.path), fix="choose another base")
 
 
-def _weights(reader: GGUFReader, config: dict[str, Any], path: Path) -> dict[str, Floats]:
-    found = {}
-    for tensor in reader.tensors:
+def _values(file: GgufFile, tensor: StoredTensor, first: int, count: int) -> Floats:
+    """``count`` rows as float32, shape [count, row length]; a vector is one row."""
+    try:
+        return dequantize(file.rows(tensor, first, count), tensor.type).astype(np.float32, copy=False)
+    except (NotImplementedError, KeyError):
+        raise InputError(
+            f"tensor type {tensor.type.name} is not supported", where=str(file.path), fix="choose a Q8_0 or F16 file"
+        ) from None
+
+
+def _expected_shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+    hidden, inner, head = config["hidden_size"], config["intermediate_size"], config["head_dim"]
+    queries, keys = config["num_attention_heads"] * head, config["num_key_value_heads"] * head
+    layer = {
+        "self_attn.q_proj": (queries, hidden), "self_attn.k_proj": (keys, hidden), "self_attn.v_proj": (keys, hidden),
+        "self_attn.o_proj": (hidden, queries), "mlp.gate_proj": (inner, hidden), "mlp.up_proj": (inner, hidden),
+        "mlp.down_proj": (hidden, inner), "self_attn.q_norm": (head,), "self_attn.k_norm": (head,),
+    }  # fmt: skip
+    whole = (config["vocab_size"], hidden)
+    shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": whole, "lm_head.weight": whole}
+    for name in ARCHITECTURES[config["model_type"]].layer:
+        shapes[name] = layer.get(name, (hidden,))
+    return {**shapes, "model.norm.weight": (hidden,)}
+
+
+def _named(source: _Source) -> list[tuple[str, StoredTensor]]:
+    """Model names and tensors, checked to be all there and of the shapes that the config says."""
+    expected, config = _expected_shapes(source.config), source.config
+    named = {}
+    for tensor in source.file.tensors:
         if tensor.name == "rope_freqs.weight":
             continue
-        name = model_name(tensor.name)
-        try:
-            values = dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
-        except NotImplementedError:
-            raise InputError(f"tensor type {tensor.tensor_type.name} is not supported", where=str(path)) from None
-        values = values.reshape([int(size) for size in reversed(tensor.shape)])
-        if config["model_type"] == "llama" and name.endswith(("q_proj.weight", "k_proj.weight")):
-            key = "num_attention_heads" if ".q_proj" in name else "num_key_value_heads"
-            values = _unpermute(values, config[key])
-        found[name] = np.ascontiguousarray(values)
-    return found
+        name = source.architecture.model_name(tensor.name)
+        layer, _, tail = name.removeprefix("model.layers.").partition(".")
+        stem, _, ending = tail.rpartition(".")
+        shape = expected.get(name) or (expected[stem] if ending == "weight" else expected[stem][:1])
+        if tensor.shape != shape or (name not in expected and int(layer) >= config["num_hidden_layers"]):
+            raise source.file.damaged(f"tensor {tensor.name!r} is {list(tensor.shape)}, not {list(shape)}")
+        named[name] = tensor
+    wanted = {"model.embed_tokens.weight", "model.norm.weight"}
+    for number in range(config["num_hidden_layers"]):
+        wanted |= {f"model.layers.{number}.{stem}.weight" for stem in source.architecture.layer}
+        if missing := wanted - set(named):
+            raise source.file.damaged(f"tensor {sorted(missing)[0]!r} is missing")
+    return sorted(named.items())
 
 
-def _tokenizer(fields: _Fields, path: Path) -> Tokenizer:
-    if fields.need("tokenizer.ggml.model") != "gpt2":
-        raise InputError("only byte-level BPE tokenizers are read", where=str(path), fix="choose another base")
-    tokens, types = fields.need("tokenizer.ggml.tokens"), fields.need("tokenizer.ggml.token_type")
-    merges = [tuple(one.split(" ", 1)) for one in fields.need("tokenizer.ggml.merges")]
-    normal = {t: n for n, (t, kind) in enumerate(zip(tokens, types, strict=True)) if kind == TokenType.NORMAL}
-    special = [
-        n for n, kind in enumerate(types) if kind in (TokenType.CONTROL, TokenType.USER_DEFINED, TokenType.UNKNOWN)
-    ]
-    vocabulary = normal | {tokens[n]: n for n in special}
-    name = fields.need("tokenizer.ggml.pre")
-    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges, ignore_merges=name == "llama-bpe"))
-    tokenizer.pre_tokenizer, normalizer = pretokenizer(name)
-    if normalizer is not None:
-        tokenizer.normalizer = normalizer
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
-    for number in special:
-        control = types[number] != TokenType.USER_DEFINED
-        added = [AddedToken(tokens[number], special=control, normalized=False)]
-        (tokenizer.add_special_tokens if control else tokenizer.add_tokens)(added)
-    return tokenizer
+def _pieces(source: _Source, named: list[tuple[str, StoredTensor]], dtype: Dtype) -> Iterator[npt.NDArray[Any]]:
+    """The values of all tensors in order, a few whole heads at a time."""
+    for name, tensor in named:
+        values = _stored_values(source, name, tensor)
+        for piece in values:
+            yield encode_bf16(piece) if dtype == "bfloat16" else piece.astype(dtype, copy=False)
 
 
-def _tokenizer_config(fields: _Fields, template: str, context: int) -> dict[str, Any]:
-    tokens = fields.need("tokenizer.ggml.tokens")
-    named: dict[str, Any] = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "model_max_length": context,
-        "clean_up_tokenization_spaces": False,
-        "add_bos_token": bool(fields.get("tokenizer.ggml.add_bos_token", False)),
-        "chat_template": template,
-    }
-    for name, key in (("bos", "bos"), ("eos", "eos"), ("pad", "padding"), ("unk", "unknown")):
-        number = fields.get(f"tokenizer.ggml.{key}_token_id")
-        if number is not None and 0 <= int(number) < len(tokens):
-            named[f"{name}_token"] = tokens[int(number)]
-    return named
+def _stored_values(source: _Source, name: str, tensor: StoredTensor) -> Iterator[Floats]:
+    shift = np.float32(source.architecture.norm_shift if name.endswith("norm.weight") else 0.0)
+    turned = source.architecture.interleaved and (".q_proj." in name or ".k_proj." in name)
+    head = source.config["head_dim"]
+    if len(tensor.shape) == 1:
+        values = _values(source.file, tensor, 0, 1)[0]
+        yield deinterleave(values, values.size // head) if turned else values - shift
+        return
+    step = head if turned else 1
+    size = max(1, PIECE_VALUES // (tensor.shape[1] * step)) * step
+    for first in range(0, tensor.shape[0], size):
+        rows = _values(source.file, tensor, first, min(size, tensor.shape[0] - first))
+        yield deinterleave(rows, len(rows) // head) if turned else rows
 
 
-def import_gguf(gguf: Path, folder: Path, *, dtype: str = "float32") -> None:
-    """Write a model folder from a GGUF file, dequantised to ``float32`` or ``float16``; whole or not there.
-
-    Raises InputError for a file that is damaged, or of an architecture, tokenizer or type not supported.
-    """
-    reader = _open(gguf)
-    fields = _Fields(reader, gguf)
-    template = fields.get("tokenizer.chat_template")
-    if not template:
-        raise InputError("no chat template in it", where=str(gguf), fix="choose an instruction-tuned model")
-    tied = all(tensor.name != "output.weight" for tensor in reader.tensors)
-    config = _config(fields, tied, dtype)
+@contextmanager
+def _built_aside(folder: Path) -> Iterator[Path]:
+    """An empty folder that takes the place of ``folder`` when the block ends well."""
     draft = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir(parents=True)
     try:
-        weights = {name: values.astype(dtype) for name, values in _weights(reader, config, gguf).items()}
-        save_file(weights, draft / "model.safetensors", metadata={"format": "mlx"})
-        _tokenizer(fields, gguf).save(str(draft / "tokenizer.json"))
-        generation = {"eos_token_id": config["eos_token_id"], "bos_token_id": config["bos_token_id"]}
-        settings = _tokenizer_config(fields, template, config["max_position_embeddings"])
-        for name, value in (
-            ("config.json", config),
-            ("tokenizer_config.json", settings),
-            ("generation_config.json", generation),
-        ):
-            (draft / name).write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        draft.mkdir(parents=True)
+        yield draft
         shutil.rmtree(folder, ignore_errors=True)
         draft.rename(folder)
+    except OSError as error:
+        raise ToolError(f"cannot write: {error.strerror}", where=str(folder), fix="free some disk") from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def import_gguf(gguf: Path, folder: Path, *, dtype: Dtype = "float32") -> None:
+    """Write a model folder from a GGUF file, dequantised to ``dtype``; whole or not there.
+
+    Memory does not grow with the model. Raises InputError for a file that is damaged, or of an architecture,
+    tokenizer or type not supported, ToolError when the disk does not hold the folder.
+    """
+    source = _open(gguf, dtype)
+    named = _named(source)
+    tokenizer = restored_tokenizer(source.file)
+    shapes = [(name, tensor.shape) for name, tensor in named]
+    size = sum(prod(shape) for _, shape in shapes) * (4 if dtype == "float32" else 2)
+    require_disk(folder.parent, size + 2**26, what=f"importing {gguf.name}")
+    ids = {"bos_token_id": source.config["bos_token_id"], "eos_token_id": source.config["eos_token_id"]}
+    with _built_aside(folder) as draft:
+        write_safetensors(draft / "model.safetensors", shapes, _STORED[dtype], _pieces(source, named, dtype))
+        (draft / "tokenizer.json").write_text(tokenizer, encoding="utf-8")
+        for name, value in (
+            ("config.json", source.config),
+            ("tokenizer_config.json", tokenizer_settings(source.file)),
+            ("generation_config.json", ids),
+        ):
+            (draft / name).write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        for path in sorted(draft.iterdir()):
+            with path.open("rb") as stream:
+                os.fsync(stream.fileno())

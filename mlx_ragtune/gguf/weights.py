@@ -1,7 +1,10 @@
-"""Tensors of a model folder one at a time, straight from the file, as float32 or as they are stored."""
+"""Tensors of a model folder, a few rows at a time and straight from the file; nothing is held in memory."""
 
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -10,49 +13,60 @@ import numpy.typing as npt
 
 from mlx_ragtune.errors import InputError
 
-_TYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
+_TYPES: dict[str, "np.dtype[Any]"] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
 _MAX_HEADER = 100 * 2**20
+_ALIGNMENT = 8
 
 Floats = npt.NDArray[np.float32]
 
 
+@dataclass(frozen=True)
+class StoredWeight:
+    """A tensor in a safetensors file: ``dtype`` is F32, F16 or BF16, its bytes begin at ``start``."""
+
+    name: str
+    file: Path
+    start: int
+    shape: tuple[int, ...]
+    dtype: str
+
+    def raw(self, first: int, count: int) -> npt.NDArray[Any]:
+        """``count`` rows along the first axis as stored; bfloat16 as uint16. Raises InputError if cut short."""
+        kind, width = _TYPES[self.dtype], prod(self.shape[1:])
+        values = np.fromfile(self.file, kind, count * width, offset=self.start + first * width * kind.itemsize)
+        if values.size != count * width:
+            raise InputError(f"cut short: '{self.name}'", where=str(self.file), fix="fetch the model again")
+        return values.reshape(count, *self.shape[1:])
+
+
+def to_float32(raw: npt.NDArray[Any]) -> Floats:
+    """Exact float32 values of stored ones (uint16 is bfloat16)."""
+    if raw.dtype == np.uint16:
+        wide = raw.astype(np.uint32)
+        wide <<= 16
+        return wide.view(np.float32)
+    return raw.astype(np.float32, copy=False)
+
+
 class Weights:
-    """The tensors of a folder's safetensors files, by name, sorted. Nothing is read until it is asked for."""
+    """The tensors of a folder by name, sorted; only headers are read.
+
+    Raises InputError for a missing or shortened shard, a damaged header, a tensor that is not float.
+    """
 
     def __init__(self, folder: Path) -> None:
-        self._entries: dict[str, tuple[Path, int, dict[str, Any]]] = {}
-        files = sorted(folder.glob("*.safetensors"))
-        if not files:
-            raise InputError("no .safetensors file", where=str(folder), fix="name a complete model folder")
-        for file in files:
-            self._read_header(file)
+        self._entries: dict[str, StoredWeight] = {}
+        for file in _files(folder):
+            for name, entry in _header(file).items():
+                if name in self._entries:
+                    raise InputError(f"'{name}' is in two shards", where=str(file), fix="fetch the model again")
+                self._entries[name] = entry
         self._check_index(folder)
 
-    def _read_header(self, file: Path) -> None:
-        size = file.stat().st_size
-        with file.open("rb") as stream:
-            length = int.from_bytes(stream.read(8), "little")
-            if not 2 <= length <= min(size - 8, _MAX_HEADER):
-                raise InputError("not a safetensors file", where=str(file), fix="fetch the model again")
-            try:
-                header = json.loads(stream.read(length))
-            except ValueError:
-                raise InputError("its header is damaged", where=str(file), fix="fetch the model again") from None
-        for name, entry in header.items():
-            if name == "__metadata__":
-                continue
-            if 8 + length + entry["data_offsets"][1] > size:
-                raise InputError(f"cut short: '{name}' is not whole", where=str(file), fix="fetch the model again")
-            self._entries[name] = (file, 8 + length, entry)
-
     def _check_index(self, folder: Path) -> None:
-        index = folder / "model.safetensors.index.json"
-        if not index.exists():
-            return
-        expected = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        absent = sorted({file for name, file in expected.items() if name not in self._entries})
+        absent = sorted(set(_index(folder)) - set(self._entries))
         if absent:
-            raise InputError(f"missing shard {absent[0]}", where=str(folder), fix="fetch the model again")
+            raise InputError(f"'{absent[0]}' is in the index but in no shard", where=str(folder), fix="fetch it again")
 
     def __contains__(self, name: str) -> bool:
         return name in self._entries
@@ -60,24 +74,79 @@ class Weights:
     def __iter__(self) -> Iterator[str]:
         return iter(sorted(self._entries))
 
-    def shape(self, name: str) -> tuple[int, ...]:
-        """Shape of a tensor, without reading it."""
-        return tuple(self._entries[name][2]["shape"])
-
-    def is_bf16(self, name: str) -> bool:
-        """Whether it is stored as bfloat16."""
-        return bool(self._entries[name][2]["dtype"] == "BF16")
+    def __getitem__(self, name: str) -> StoredWeight:
+        return self._entries[name]
 
     def float32(self, name: str) -> Floats:
-        """The tensor as float32 (exact for float16 and bfloat16). Raises InputError for other types."""
-        file, start, entry = self._entries[name]
-        kind = _TYPES.get(entry["dtype"])
-        if kind is None:
-            raise InputError(
-                f"'{name}' is {entry['dtype']}, not a float type", where=str(file), fix="fetch the full model"
-            )
-        begin, end = entry["data_offsets"]
-        raw = np.memmap(file, mode="r", offset=start + begin, shape=((end - begin) // kind.itemsize,), dtype=kind)
-        bf16 = entry["dtype"] == "BF16"
-        values: Floats = (raw.astype(np.uint32) << 16).view(np.float32) if bf16 else raw.astype(np.float32)
-        return values.reshape(entry["shape"])
+        """A whole tensor as float32 (exact for float16 and bfloat16)."""
+        stored = self._entries[name]
+        return to_float32(stored.raw(0, stored.shape[0]))
+
+
+def _index(folder: Path) -> dict[str, str]:
+    file = folder / "model.safetensors.index.json"
+    if not file.exists():
+        return {}
+    try:
+        return dict(json.loads(file.read_text(encoding="utf-8"))["weight_map"])
+    except (ValueError, KeyError, TypeError):
+        raise InputError("not a shard index", where=str(file), fix="fetch the model again") from None
+
+
+def _files(folder: Path) -> list[Path]:
+    """Shards of the index; without one, what mlx-lm would load (not ``consolidated`` or ``adapters``)."""
+    files = sorted({folder / name for name in _index(folder).values()}) or sorted(folder.glob("model*.safetensors"))
+    if not files:
+        raise InputError("no model*.safetensors file", where=str(folder), fix="name a complete model folder")
+    for file in files:
+        if not file.is_file():
+            raise InputError(f"missing shard {file.name}", where=str(folder), fix="fetch the model again")
+    return files
+
+
+def _header(file: Path) -> dict[str, StoredWeight]:
+    size = file.stat().st_size
+    with file.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        if not 2 <= length <= min(size - 8, _MAX_HEADER):
+            raise InputError("not a safetensors file", where=str(file), fix="fetch the model again")
+        try:
+            header = json.loads(stream.read(length))
+            return {
+                name: _entry(name, entry, file, 8 + length) for name, entry in header.items() if name != "__metadata__"
+            }
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise InputError("its header is damaged", where=str(file), fix="fetch the model again") from None
+
+
+def _entry(name: str, entry: dict[str, Any], file: Path, data: int) -> StoredWeight:
+    dtype, shape, (begin, end) = entry["dtype"], tuple(int(one) for one in entry["shape"]), entry["data_offsets"]
+    if dtype not in _TYPES:
+        raise InputError(f"'{name}' is {dtype}, not F32, F16 or BF16", where=str(file), fix="fetch the full model")
+    if not shape or min(shape) < 1 or begin < 0 or end - begin != prod(shape) * _TYPES[dtype].itemsize:
+        raise ValueError("shape and offsets do not agree")
+    if data + end > file.stat().st_size:
+        raise InputError(f"cut short: '{name}' is not whole", where=str(file), fix="fetch the model again")
+    return StoredWeight(name, file, data + begin, shape, dtype)
+
+
+def write_safetensors(
+    file: Path, shapes: Sequence[tuple[str, tuple[int, ...]]], dtype: str, pieces: Iterable[npt.NDArray[Any]]
+) -> None:
+    """Write tensors of one type (F32, F16, BF16) whose values come as ``pieces``, in the order of ``shapes``."""
+    header: dict[str, Any] = {"__metadata__": {"format": "mlx"}}
+    at = 0
+    for name, shape in shapes:
+        end = at + prod(shape) * _TYPES[dtype].itemsize
+        header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [at, end]}
+        at = end
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % _ALIGNMENT)
+    with file.open("wb") as stream:
+        stream.write(len(text).to_bytes(8, "little") + text)
+        for piece in pieces:
+            stream.write(np.ascontiguousarray(piece).data)
+        if stream.tell() != 8 + len(text) + at:
+            raise ValueError("the pieces are not what the shapes say")
+        stream.flush()
+        os.fsync(stream.fileno())

@@ -1,10 +1,10 @@
-"""A model folder becomes one GGUF file: tensor by tensor, the same bytes every time, whole or not there."""
+"""A model folder becomes one GGUF file: the same bytes every time, whole or not there."""
 
 import hashlib
-import json
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,16 @@ from gguf import GGUFWriter
 from gguf.quants import quant_shape_to_byte_shape
 
 from mlx_ragtune.artifact import digest_file, require_disk
-from mlx_ragtune.errors import InputError
-from mlx_ragtune.gguf.architectures import check_architecture, gguf_name
-from mlx_ragtune.gguf.quantise import FILE_TYPES, QuantType, encode, tensor_type
-from mlx_ragtune.gguf.vocabulary import read_vocabulary
-from mlx_ragtune.gguf.weights import Floats, Weights
+from mlx_ragtune.errors import InputError, ToolError
+from mlx_ragtune.gguf.architectures import Architecture, check_architecture
+from mlx_ragtune.gguf.convert import PIECE_VALUES, Tensor, convert
+from mlx_ragtune.gguf.metadata import add_model, add_particulars, add_tokenizer, key_value_heads, rope_factors
+from mlx_ragtune.gguf.quantise import QuantType, tensor_type
+from mlx_ragtune.gguf.vocabulary import read_json, read_vocabulary
+from mlx_ragtune.gguf.weights import StoredWeight, Weights
+
+_ALIGNMENT = 32
+_METADATA_BYTES = 16 * 2**20
 
 
 @dataclass(frozen=True)
@@ -33,148 +38,137 @@ class GgufReport:
     template_sha256: str
 
 
-@dataclass(frozen=True)
-class _Tensor:
-    source: str
-    name: str
-    shape: tuple[int, ...]
-    type: Type
-
-    @property
-    def stored_shape(self) -> tuple[int, ...]:
-        """Shape of the array that is written: bytes in the last place for block types."""
-        if self.type in (Type.F32, Type.F16):
-            return self.shape
-        return quant_shape_to_byte_shape(self.shape, self.type)
-
-    @property
-    def dtype(self) -> "np.dtype[Any]":
-        return np.dtype({Type.F32: np.float32, Type.F16: np.float16}.get(self.type, np.uint8))
-
-    @property
-    def bytes(self) -> int:
-        return int(np.prod(self.stored_shape)) * self.dtype.itemsize
-
-
-def _config(model: Path) -> dict[str, Any]:
+def _config(model: Path) -> tuple[dict[str, Any], Architecture]:
+    config = read_json(model / "config.json")
+    architecture = check_architecture(config)
     try:
-        config = json.loads((model / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise InputError("no readable config.json", where=str(model), fix="name a complete model folder") from None
-    check_architecture(config)
-    return dict(config)
+        for key in ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"):
+            if int(config[key]) < 1:
+                raise ValueError(key)
+        float(config["rms_norm_eps"]), int(config["max_position_embeddings"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{error} is missing or wrong", where=str(model / "config.json"), fix="fetch the model again"
+        ) from None
+    return config, architecture
 
 
-def _order(name: str) -> tuple[int, int, str]:
-    """Embedding, layers in order, then the rest: as llama.cpp reads them."""
+def _order(tensor: Tensor) -> tuple[int, int, str]:
+    """Embedding, layers in order, then the rest."""
+    name = tensor.name
     if name.startswith("blk."):
         return 1, int(name.split(".")[1]), name
     return (0 if name.startswith("token_embd") else 2), 0, name
 
 
-def _tensors(weights: Weights, config: dict[str, Any], kind: QuantType) -> list[_Tensor]:
-    tied = bool(config.get("tie_word_embeddings", False))
-    layers = int(config["num_hidden_layers"])
-    if not tied and "lm_head.weight" not in weights:
+def _is_tied(config: dict[str, Any], weights: Weights) -> bool:
+    """Whether output and embedding share their weights. Raises InputError when config and weights disagree."""
+    there = "lm_head.weight" in weights
+    said = config.get("tie_word_embeddings")
+    tied = bool(said) if said is not None else not there
+    if not tied and not there:
+        raise InputError("no lm_head.weight, and config.json says embeddings are not tied", fix="fetch the model again")
+    if tied and there and not _same(weights["lm_head.weight"], weights["model.embed_tokens.weight"]):
         raise InputError(
-            "no lm_head.weight, and config.json does not say that embeddings are tied",
-            fix="fetch the model again",
+            "config.json says embeddings are tied, but lm_head.weight is another matrix",
+            fix='set "tie_word_embeddings": false in the model\'s config.json',
         )
+    return tied
+
+
+def _same(one: StoredWeight, other: StoredWeight) -> bool:
+    if (one.shape, one.dtype) != (other.shape, other.dtype):
+        return False
+    step = max(1, PIECE_VALUES // prod(one.shape[1:]))
+    return all(
+        np.array_equal(one.raw(first, count), other.raw(first, count))
+        for first in range(0, one.shape[0], step)
+        for count in (min(step, one.shape[0] - first),)
+    )
+
+
+def _tensors(model: Path, kind: QuantType) -> list[Tensor]:
+    """All tensors in file order; offsets count from the first tensor's byte."""
+    config, architecture = _config(model)
+    weights = Weights(model)
+    tied, layers = _is_tied(config, weights), int(config["num_hidden_layers"])
     found = []
     for source in weights:
         if source == "lm_head.weight" and tied:
             continue
-        name, shape = gguf_name(source), weights.shape(source)
-        found.append(_Tensor(source, name, shape, tensor_type(name, shape, kind, layers=layers, tied=tied)))
-    return sorted(found, key=lambda tensor: _order(tensor.name))
+        stored, name = weights[source], architecture.gguf_name(source)
+        chosen = tensor_type(name, stored.shape, kind, layers=layers, tied=tied)
+        shift = architecture.norm_shift if name.endswith("_norm.weight") else 0.0
+        heads = _interleaved_heads(name, config) if architecture.interleaved else 0
+        found.append(Tensor(name, chosen, stored.shape, 0, stored, heads=heads, shift=shift))
+    if factors := rope_factors(config):
+        found.append(Tensor("rope_freqs.weight", Type.F32, (len(factors),), 0, values=factors))
+    _check_complete(found, config, architecture, model)
+    return _placed(sorted(found, key=_order))
+
+
+def _interleaved_heads(name: str, config: dict[str, Any]) -> int:
+    if ".attn_q." in name:
+        return int(config["num_attention_heads"])
+    return key_value_heads(config) if ".attn_k." in name else 0
+
+
+def _check_complete(tensors: list[Tensor], config: dict[str, Any], architecture: Architecture, model: Path) -> None:
+    expected = {
+        f"blk.{n}.{tail}.weight" for n in range(config["num_hidden_layers"]) for tail in architecture.layer.values()
+    }
+    expected |= {"token_embd.weight", "output_norm.weight"}
+    names = {tensor.name for tensor in tensors}
+    missing = sorted(expected - names)
+    extra = sorted(
+        name for name in names if name.startswith("blk.") and int(name.split(".")[1]) >= config["num_hidden_layers"]
+    )
+    if missing or extra:
+        what = f"{architecture.model_name(missing[0])} is missing" if missing else f"{extra[0]} is one layer too many"
+        raise InputError(what, where=str(model), fix="fetch the model again")
+    shape = next(tensor.shape for tensor in tensors if tensor.name == "token_embd.weight")
+    if shape != (config["vocab_size"], config["hidden_size"]):
+        raise InputError(
+            f"the embedding is {list(shape)}, config.json says {[config['vocab_size'], config['hidden_size']]}",
+            where=str(model),
+            fix="fetch the model again",
+        )
+
+
+def _placed(tensors: list[Tensor]) -> list[Tensor]:
+    placed, at = [], 0
+    for tensor in tensors:
+        placed.append(replace(tensor, offset=at))
+        at += -(-tensor.bytes // _ALIGNMENT) * _ALIGNMENT
+    return placed
+
+
+def _data_bytes(tensors: list[Tensor]) -> int:
+    return tensors[-1].offset + -(-tensors[-1].bytes // _ALIGNMENT) * _ALIGNMENT
 
 
 def estimate_bytes(model: Path, kind: QuantType) -> int:
     """Size of the GGUF file, in bytes, metadata aside (a few MB). Reads only headers."""
-    return sum(tensor.bytes for tensor in _tensors(Weights(model), _config(model), kind))
+    return _data_bytes(_tensors(model, kind))
 
 
-def permute(values: Floats, heads: int) -> Floats:
-    """Rows of a llama q or k projection from half-split to interleaved rotary order (llama.cpp's layout)."""
-    rest = values.shape[1:]
-    return values.reshape(heads, 2, values.shape[0] // heads // 2, *rest).swapaxes(1, 2).reshape(values.shape)
-
-
-def _values(tensor: _Tensor, weights: Weights, config: dict[str, Any]) -> Floats:
-    values = weights.float32(tensor.source)
-    if config["model_type"] == "llama" and tensor.name.endswith((".attn_q.weight", ".attn_k.weight")):
-        heads = int(config["num_attention_heads"])
-        if ".attn_k." in tensor.name:
-            heads = int(config.get("num_key_value_heads") or heads)
-        return permute(values, heads)
-    return values
-
-
-def _add_metadata(
-    writer: GGUFWriter, model: Path, config: dict[str, Any], kind: QuantType, name: str
-) -> tuple[str, str]:
-    architecture = config["model_type"]
-    heads, hidden = int(config["num_attention_heads"]), int(config["hidden_size"])
-    head = int(config.get("head_dim") or hidden // heads)
-    writer.add_type("model")
-    writer.add_name(name)
-    writer.add_file_type(FILE_TYPES[kind])
-    writer.add_quantization_version(2)
-    writer.add_block_count(int(config["num_hidden_layers"]))
-    writer.add_context_length(int(config["max_position_embeddings"]))
-    writer.add_embedding_length(hidden)
-    writer.add_feed_forward_length(int(config["intermediate_size"]))
-    writer.add_head_count(heads)
-    writer.add_head_count_kv(int(config.get("num_key_value_heads") or heads))
-    writer.add_rope_freq_base(float(_rope_theta(config)))
-    writer.add_layer_norm_rms_eps(float(config["rms_norm_eps"]))
-    if architecture == "qwen3" or head * heads != hidden:
-        writer.add_key_length(head)
-        writer.add_value_length(head)
-    if architecture == "llama":
-        writer.add_vocab_size(int(config["vocab_size"]))
-        writer.add_rope_dimension_count(head)
-    return _add_tokenizer(writer, model, llama=architecture == "llama")
-
-
-def _rope_theta(config: dict[str, Any]) -> float:
-    parameters = config.get("rope_parameters") or {}
-    return float(config.get("rope_theta") or parameters.get("rope_theta") or 10000.0)
-
-
-def _add_tokenizer(writer: GGUFWriter, model: Path, *, llama: bool) -> tuple[str, str]:
-    vocabulary = read_vocabulary(model)
-    if llama:
-        writer.add_add_space_prefix(False)
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre(vocabulary.pre)
-    writer.add_token_list(vocabulary.tokens)
-    writer.add_token_types(vocabulary.types)
-    writer.add_token_merges(vocabulary.merges)
-    for short, add in (
-        ("bos", writer.add_bos_token_id),
-        ("eos", writer.add_eos_token_id),
-        ("unk", writer.add_unk_token_id),
-        ("pad", writer.add_pad_token_id),
-    ):
-        if short in vocabulary.specials:
-            add(vocabulary.specials[short])
-    # Left out, older Ollama takes both for true and puts <|endoftext|> before every prompt.
-    writer.add_add_bos_token(False)
-    writer.add_add_eos_token(False)
-    writer.add_chat_template(vocabulary.template)
-    return vocabulary.pre, vocabulary.template
-
-
-def _write(writer: GGUFWriter, tensors: list[_Tensor], encoded: Iterator[np.ndarray[Any, Any]]) -> None:
+def _describe(writer: GGUFWriter, tensors: list[Tensor]) -> None:
     for tensor in tensors:
-        raw = None if tensor.type in (Type.F32, Type.F16) else tensor.type
-        writer.add_tensor_info(tensor.name, tensor.stored_shape, tensor.dtype, tensor.bytes, raw_dtype=raw)
+        if tensor.type in (Type.F32, Type.F16):
+            dtype = np.dtype(np.float32 if tensor.type == Type.F32 else np.float16)
+            writer.add_tensor_info(tensor.name, tensor.shape, dtype, tensor.bytes)
+        else:
+            shape = quant_shape_to_byte_shape(tensor.shape, tensor.type)
+            writer.add_tensor_info(tensor.name, shape, np.dtype(np.uint8), tensor.bytes, raw_dtype=tensor.type)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
-    for data in encoded:
-        writer.write_tensor_data(data)
+
+
+def check_name(name: str) -> None:
+    """Raise InputError for a model name that could not be a file's or a served model's."""
+    if not name or name != name.strip() or any(sign in "/\\\0" or not sign.isprintable() for sign in name):
+        raise InputError(f"not a model name: {name!r}", fix="use letters, digits, '.', '_' and '-'")
 
 
 def write_gguf(
@@ -187,30 +181,46 @@ def write_gguf(
 ) -> GgufReport:
     """Write ``target`` from a full-precision model folder; nothing is left behind when it fails.
 
-    Tensors are read, converted and written one at a time. Raises InputError for a model that cannot be
-    exported and ToolError for a disk that is too small. ``progress`` gets (tensors done, all).
+    A few rows at a time, so that memory does not grow with the model. Raises InputError for a model that
+    cannot be exported and ToolError for a disk that is too small or not writable. ``progress`` gets
+    (pieces done, all).
     """
-    config, weights = _config(model), Weights(model)
-    tensors = _tensors(weights, config, type)
-    require_disk(target.parent, sum(tensor.bytes for tensor in tensors) + 16 * 2**20, what=f"writing {target.name}")
+    check_name(name)
+    config, architecture = _config(model)
+    tensors, vocabulary = _tensors(model, type), read_vocabulary(model)
+    require_disk(target.parent, _data_bytes(tensors) + _METADATA_BYTES, what=f"writing {target.name}")
     temporary = target.with_name(f".{target.name}.part")
-    writer = GGUFWriter(temporary, config["model_type"])
+    writer = GGUFWriter(temporary, architecture.gguf)
+    parameters = sum(prod(tensor.shape) for tensor in tensors)
+    add_model(writer, config, name=name, kind=type, parameters=parameters)
+    add_particulars(writer, config, architecture)
+    add_tokenizer(writer, vocabulary)
     try:
-        pre, template = _add_metadata(writer, model, config, type, name)
-
-        def encoded() -> Iterator[np.ndarray[Any, Any]]:
-            for done, tensor in enumerate(tensors, start=1):
-                yield encode(_values(tensor, weights, config), tensor.type)
-                if progress:
-                    progress(done, len(tensors))
-
-        _write(writer, tensors, encoded())
-        writer.close()
-        with temporary.open("rb") as stream:
-            os.fsync(stream.fileno())
-        temporary.replace(target)
+        try:
+            _describe(writer, tensors)
+        except OSError as error:
+            raise ToolError(
+                f"cannot write: {error.strerror}", where=str(target), fix="choose a writable folder"
+            ) from None
+        finally:
+            writer.close()
+        start = -(-temporary.stat().st_size // _ALIGNMENT) * _ALIGNMENT
+        os.truncate(temporary, start + _data_bytes(tensors))
+        convert([replace(tensor, offset=start + tensor.offset) for tensor in tensors], temporary, progress=progress)
+        _settle(temporary, target)
     finally:
-        writer.close()
         temporary.unlink(missing_ok=True)
-    digest = hashlib.sha256(template.encode()).hexdigest()
-    return GgufReport(type, len(tensors), target.stat().st_size, digest_file(target), pre, digest)
+    digest = hashlib.sha256(vocabulary.template.encode()).hexdigest()
+    return GgufReport(type, len(tensors), target.stat().st_size, digest_file(target), vocabulary.pre, digest)
+
+
+def _settle(temporary: Path, target: Path) -> None:
+    """Everything on the disk, then the name."""
+    with temporary.open("rb") as stream:
+        os.fsync(stream.fileno())
+    temporary.replace(target)
+    folder = os.open(target.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

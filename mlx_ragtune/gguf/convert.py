@@ -1,0 +1,175 @@
+"""Weights into their places in a GGUF file: a few rows a time, by several workers, the same bytes in any order.
+
+Each piece knows its rows in the source and its offset in the target, so nothing is passed between workers
+and no whole tensor is ever held. Quantising holds Python's lock (libgguf), so it is done by processes; float
+conversions are done by threads.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from functools import partial
+from math import prod
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from gguf import GGML_QUANT_SIZES
+from gguf import GGMLQuantizationType as Type
+
+from mlx_ragtune.errors import InputError, ToolError
+from mlx_ragtune.gguf.quantise import encode
+from mlx_ragtune.gguf.weights import Floats, StoredWeight, to_float32
+
+PIECE_VALUES = 4 * 2**20
+"""Values that one piece holds: 16 MiB as float32, and a worker needs about four times that."""
+_WORTH_PROCESSES = 32 * 2**20
+"""Values below which starting processes takes longer than quantising."""
+_FLOATS = (Type.F32, Type.F16, Type.BF16)
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A tensor of the target: where its values come from, its type, and where its bytes begin.
+
+    ``values`` stands in for a stored source. ``heads`` > 0: rows go into interleaved rotary order, head by
+    head. ``shift`` is added to every value.
+    """
+
+    name: str
+    type: Type
+    shape: tuple[int, ...]
+    offset: int
+    source: StoredWeight | None = None
+    values: tuple[float, ...] = ()
+    heads: int = 0
+    shift: float = 0.0
+
+    @property
+    def bytes(self) -> int:
+        """Size in the file, without padding."""
+        block, block_bytes = GGML_QUANT_SIZES[self.type]
+        return prod(self.shape) // block * block_bytes
+
+
+@dataclass(frozen=True)
+class _Piece:
+    tensor: Tensor
+    first: int
+    count: int
+
+
+def interleave(rows: npt.NDArray[np.generic], heads: int) -> npt.NDArray[np.generic]:
+    """Rows of whole q or k heads from half-split to interleaved rotary order (llama.cpp's layout).
+
+    With half h = rows a head // 2: row j of a head's first half goes to 2j, of its second half to 2j + 1.
+    """
+    rest = rows.shape[1:]
+    return rows.reshape(heads, 2, rows.shape[0] // heads // 2, *rest).swapaxes(1, 2).reshape(rows.shape)
+
+
+def deinterleave(rows: Floats, heads: int) -> Floats:
+    """The inverse of ``interleave``."""
+    rest = rows.shape[1:]
+    return rows.reshape(heads, rows.shape[0] // heads // 2, 2, *rest).swapaxes(1, 2).reshape(rows.shape)
+
+
+def _pieces(tensor: Tensor) -> Iterator[_Piece]:
+    if len(tensor.shape) == 1:
+        yield _Piece(tensor, 0, tensor.shape[0])
+        return
+    rows = tensor.shape[0]
+    step = rows // tensor.heads if tensor.heads else 1
+    size = max(1, PIECE_VALUES // (prod(tensor.shape[1:]) * step)) * step
+    for first in range(0, rows, size):
+        yield _Piece(tensor, first, min(size, rows - first))
+
+
+def _convert(file: Path, piece: _Piece) -> None:
+    tensor = piece.tensor
+    data = np.ascontiguousarray(_encoded(piece)).view(np.uint8).reshape(-1)
+    at = tensor.offset + tensor.bytes // tensor.shape[0] * piece.first
+    handle = os.open(file, os.O_WRONLY)
+    try:
+        done = 0
+        while done < data.size:
+            done += os.pwrite(handle, data[done:].data, at + done)
+    finally:
+        os.close(handle)
+
+
+def _encoded(piece: _Piece) -> npt.NDArray[np.generic]:
+    tensor = piece.tensor
+    if tensor.source is None:
+        return np.array(tensor.values, dtype=np.float32)
+    raw = tensor.source.raw(piece.first, piece.count)
+    if tensor.heads:
+        raw = interleave(raw, tensor.heads * piece.count // tensor.shape[0])
+    if raw.dtype == np.uint16 and tensor.type == Type.BF16:
+        _require_finite(to_float32(raw), tensor)
+        return raw
+    values = to_float32(raw)
+    if tensor.shift:
+        values = values + np.float32(tensor.shift)
+    _require_finite(values, tensor)
+    coded = encode(values, tensor.type)
+    if tensor.type == Type.F16 and not np.isfinite(coded).all():
+        raise InputError(
+            f"'{tensor.name}' has values up to {np.abs(values).max():.3g}, and F16 ends at 65504",
+            where=str(tensor.source.file),
+            fix="set export.type: BF16, or Q8_0",
+        )
+    return coded
+
+
+def _require_finite(values: Floats, tensor: Tensor) -> None:
+    if tensor.source is not None and not np.isfinite(values).all():
+        raise InputError(
+            f"'{tensor.source.name}' has values that are not numbers (NaN or infinite)",
+            where=str(tensor.source.file),
+            fix="train again with a lower train.learning_rate, or fetch the base again",
+        )
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _executor(tensors: list[Tensor], workers: int) -> Executor:
+    quantised = sum(prod(tensor.shape) for tensor in tensors if tensor.type not in _FLOATS)
+    if quantised < _WORTH_PROCESSES or workers == 1:
+        return ThreadPoolExecutor(workers)
+    return ProcessPoolExecutor(workers, get_context("spawn"))  # a fork of a process with MLX's threads can hang
+
+
+def convert(
+    tensors: list[Tensor],
+    file: Path,
+    *,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Write all tensors' bytes into ``file``, which has its full size. ``progress`` gets (pieces done, all).
+
+    Raises InputError for values that the type cannot hold, ToolError when the disk or a worker fails.
+    """
+    pieces = [piece for tensor in tensors for piece in _pieces(tensor)]
+    executor = _executor(tensors, workers or usable_cores())
+    try:
+        waiting = [executor.submit(partial(_convert, file), piece) for piece in pieces]
+        for done, one in enumerate(as_completed(waiting), start=1):
+            one.result()
+            if progress:
+                progress(done, len(pieces))
+    except OSError as error:
+        raise ToolError(f"cannot write: {error.strerror}", where=str(file), fix="free some disk") from error
+    except BrokenProcessPool as error:
+        raise ToolError(
+            "a worker process was killed while quantising", where=str(file), fix="close other programs: memory ran out"
+        ) from error
+    finally:
+        executor.shutdown(cancel_futures=True)

@@ -1,0 +1,107 @@
+"""The key-value pairs of a GGUF file: what llama.cpp needs to know of a model besides its tensors."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from gguf import GGUFWriter, size_label
+
+from mlx_ragtune.gguf.architectures import Architecture, rope_parameters
+from mlx_ragtune.gguf.quantise import FILE_TYPES, QuantType
+from mlx_ragtune.gguf.vocabulary import Vocabulary
+
+_QUANTISATION_VERSION = 2
+
+
+def head_dimension(config: Mapping[str, Any]) -> int:
+    """Length of one attention head."""
+    return int(config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"])
+
+
+def key_value_heads(config: Mapping[str, Any]) -> int:
+    """Key-value heads, fewer than heads in grouped-query attention."""
+    return int(config.get("num_key_value_heads") or config["num_attention_heads"])
+
+
+def rope_factors(config: Mapping[str, Any]) -> tuple[float, ...]:
+    """Llama 3's divisors of the rotary frequencies, one for each pair of dimensions; empty without them.
+
+    Long wavelengths are stretched by ``factor``, short ones kept, those between blended (llama.cpp,
+    conversion/llama.py; transformers, modeling_rope_utils.py).
+    """
+    rope = rope_parameters(config)
+    if rope["rope_type"] != "llama3":
+        return ()
+    dimension = head_dimension(config)
+    factor, low, high = (
+        float(rope.get(k, d)) for k, d in (("factor", 8), ("low_freq_factor", 1), ("high_freq_factor", 4))
+    )
+    context = float(rope.get("original_max_position_embeddings", 8192))
+    powers = np.arange(0, dimension, 2, dtype=np.float32) / np.float32(dimension)
+    frequencies = np.float32(1) / np.float32(rope["rope_theta"]) ** powers
+    factors = []
+    for wavelength in 2 * math.pi / frequencies.astype(np.float64):
+        if wavelength < context / high:
+            factors.append(1.0)
+        elif wavelength > context / low:
+            factors.append(factor)
+        else:
+            smooth = (context / wavelength - low) / (high - low)
+            factors.append(1 / ((1 - smooth) / factor + smooth))
+    return tuple(float(np.float32(one)) for one in factors)
+
+
+def add_model(writer: GGUFWriter, config: Mapping[str, Any], *, name: str, kind: QuantType, parameters: int) -> None:
+    """``general.*`` and the dimensions of the architecture."""
+    writer.add_type("model")
+    writer.add_name(name)
+    writer.add_size_label(size_label(parameters, parameters, 0, 0))
+    writer.add_file_type(FILE_TYPES[kind])
+    writer.add_quantization_version(_QUANTISATION_VERSION)
+    writer.add_block_count(int(config["num_hidden_layers"]))
+    writer.add_context_length(int(config["max_position_embeddings"]))
+    writer.add_embedding_length(int(config["hidden_size"]))
+    writer.add_feed_forward_length(int(config["intermediate_size"]))
+    writer.add_head_count(int(config["num_attention_heads"]))
+    writer.add_head_count_kv(key_value_heads(config))
+    writer.add_rope_freq_base(rope_parameters(config)["rope_theta"])
+    writer.add_layer_norm_rms_eps(float(config["rms_norm_eps"]))
+
+
+def add_particulars(writer: GGUFWriter, config: Mapping[str, Any], architecture: Architecture) -> None:
+    """What only some architectures have."""
+    head = head_dimension(config)
+    if config.get("head_dim"):
+        writer.add_key_length(head)
+        writer.add_value_length(head)
+    if architecture.gguf == "llama":
+        writer.add_vocab_size(int(config["vocab_size"]))
+        writer.add_rope_dimension_count(head)
+    if architecture.gguf == "gemma3":
+        writer.add_sliding_window(int(config["sliding_window"]))
+
+
+def add_tokenizer(writer: GGUFWriter, vocabulary: Vocabulary) -> None:
+    """``tokenizer.ggml.*`` and the chat template."""
+    writer.add_tokenizer_model(vocabulary.model)
+    writer.add_tokenizer_pre(vocabulary.pre)
+    writer.add_add_space_prefix(vocabulary.add_space_prefix)
+    writer.add_token_list(vocabulary.tokens)
+    if vocabulary.scores:
+        writer.add_token_scores(vocabulary.scores)
+    writer.add_token_types(vocabulary.types)
+    if vocabulary.merges:
+        writer.add_token_merges(vocabulary.merges)
+    for short, add in (
+        ("bos", writer.add_bos_token_id),
+        ("eos", writer.add_eos_token_id),
+        ("unk", writer.add_unk_token_id),
+        ("pad", writer.add_pad_token_id),
+    ):
+        if short in vocabulary.specials:
+            add(vocabulary.specials[short])
+    # Left out, older Ollama takes both for true and puts <|endoftext|> before every prompt of Qwen3.
+    writer.add_add_bos_token(vocabulary.add_bos)
+    writer.add_add_eos_token(vocabulary.add_eos)
+    writer.add_chat_template(vocabulary.template)
