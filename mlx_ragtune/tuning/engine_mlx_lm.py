@@ -1,13 +1,13 @@
 """``engine: mlx-lm``: mlx-lm's own trainer, with our batches and loss. The reference, and the stock side.
 
 What its defaults get wrong is mended from outside: rows sorted by their true length, no padding token
-trained, no row cut or left out, tokens weighted alike across an update, the best validation kept. It does
-not resume: a killed run starts again.
+trained, no row cut or left out, tokens weighted alike across an update, gradients clipped, the best
+validation kept. It cannot resume: a killed run starts again.
 """
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -15,28 +15,44 @@ from typing import Any
 
 import numpy as np
 
-from mlx_ragtune.backends.runtime_mlx import mx
+from mlx_ragtune.backends.runtime_mlx import mx, optimizers
 from mlx_ragtune.errors import ToolError
 from mlx_ragtune.recipe import TrainSettings
 from mlx_ragtune.tuning import checkpoints
 from mlx_ragtune.tuning.checkpoints import Progress
-from mlx_ragtune.tuning.groups import Group, padded
-from mlx_ragtune.tuning.loop import Report, mean_loss
+from mlx_ragtune.tuning.groups import answer_tokens
+from mlx_ragtune.tuning.loop import Report
 from mlx_ragtune.tuning.loss import plain_loss
+from mlx_ragtune.tuning.memory import apply_caps, caps_here, shortage
 from mlx_ragtune.tuning.optimiser import make_optimizer
 from mlx_ragtune.tuning.rows import TokenRow
-from mlx_ragtune.tuning.schedule import Plan, updates_of_epoch
+from mlx_ragtune.tuning.schedule import Plan, Rows, rows_per_update, updates_of_epoch
 
 Batch = tuple[mx.array, mx.array, mx.array]
+PADDED_TO = 32
 
 
 class _StopError(Exception):
     """Patience has run out."""
 
 
-def make_batch(rows: list[TokenRow], weight: float) -> Batch:
-    """Tokens [B, 1 + L] padded to a multiple of 32, spans [B, 2], and the batch's weight in its update."""
-    length = 1 + padded(max(len(row.tokens) for row in rows))
+class _Clipping:
+    """An optimiser that clips the global gradient norm first; mlx-lm's trainer has no such option."""
+
+    def __init__(self, optimizer: Any, norm: float) -> None:
+        self._optimizer, self._norm = optimizer, norm
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._optimizer, name)
+
+    def update(self, model: Any, gradients: Any) -> None:
+        """Clip, then update."""
+        self._optimizer.update(model, optimizers.clip_grad_norm(gradients, self._norm)[0])
+
+
+def make_batch(rows: Rows, weight: float) -> Batch:
+    """Tokens [B, 1 + L] with L a multiple of 32, spans [B, 2], and the batch's weight in its update."""
+    length = 1 + -(-max(len(row.tokens) for row in rows) // PADDED_TO) * PADDED_TO
     tokens = np.zeros((len(rows), length), np.int32)
     for index, row in enumerate(rows):
         tokens[index, : len(row.tokens)] = row.tokens
@@ -44,24 +60,19 @@ def make_batch(rows: list[TokenRow], weight: float) -> Batch:
     return mx.array(tokens), mx.array(spans), mx.array(weight)
 
 
-def _answer_tokens(rows: list[TokenRow]) -> int:
-    return sum(len(row.tokens) - row.prompt_length for row in rows)
-
-
-def update_batches(groups: list[Group], settings: TrainSettings) -> list[Batch]:
+def update_batches(rows: Rows, accumulation: int) -> list[Batch]:
     """The micro-batches of one update: always ``accumulation`` of them, rows of like length together.
 
     The trainer divides the summed gradients by ``accumulation``; the weights turn that into a mean over
     the tokens of the update.
     """
-    rows = sorted((row for group in groups for row in group.rows), key=lambda row: (len(row.tokens), row.id))
-    parts = [part.tolist() for part in np.array_split(np.arange(len(rows)), settings.accumulation)]
-    total = _answer_tokens(rows)
+    ordered = sorted(rows, key=lambda row: (len(row.tokens), row.id))
+    total = answer_tokens(rows)
     batches = []
-    for part in parts:
-        members = [rows[index] for index in part] or rows[:1]
-        weight = settings.accumulation * _answer_tokens(members) / total if part else 0.0
-        batches.append(make_batch(members, weight))
+    for part in np.array_split(np.arange(len(ordered)), accumulation):
+        members = [ordered[int(index)] for index in part]
+        weight = accumulation * answer_tokens(members) / total
+        batches.append(make_batch(members or ordered[:1], weight))
     return batches
 
 
@@ -72,96 +83,104 @@ def weighted_loss(model: Any, tokens: mx.array, spans: mx.array, weight: mx.arra
 
 
 class _Callback:
-    """Keeps the losses and the best adapter, and stops the trainer when patience runs out."""
+    """After each update: the losses, the validation where one is due, the best adapter, patience."""
 
-    def __init__(
-        self, model: Any, settings: TrainSettings, plan: Plan, folder: Path, work: str, report: Report
-    ) -> None:
-        self.model, self.settings, self.plan, self.folder, self.report = model, settings, plan, folder, report
-        self.progress = Progress(work)
+    def __init__(self, model: Any, settings: TrainSettings, plan: Plan, *, folder: Path, progress: Progress) -> None:
+        self.model, self.settings, self.plan = model, settings, plan
+        self.folder, self.progress = folder, progress
+        self.valid: Rows = []
+        self.report: Report = lambda _done, _total, _note: None
         self._started = time.perf_counter()
 
-    def on_train_loss_report(self, info: dict[str, Any]) -> None:
+    def on_train_loss_report(self, info: Mapping[str, Any]) -> None:
+        """One update is done."""
         progress, loss = self.progress, float(info["train_loss"])
+        if progress.update == self.plan.updates:
+            return
         progress.update = int(info["iteration"]) // self.settings.accumulation
         progress.seconds = time.perf_counter() - self._started
         progress.tokens = int(info["trained_tokens"])
         rate = self.plan.learning_rate(progress.update)
         epoch = progress.update / self.plan.updates_per_epoch
         row = {"update": progress.update, "epoch": round(epoch, 4), "train_loss": loss, "learning_rate": rate}
-        progress.losses.append(row)
+        progress.losses.append({**row, "seconds": round(progress.seconds, 3)})
+        self._finite(loss)
+        self.report(progress.update, self.plan.updates, f"loss {loss:.3f}")
+        if progress.update in self.plan.evals:
+            self._validate()
+
+    def _finite(self, loss: float) -> None:
         if not math.isfinite(loss):
             raise ToolError(
-                f"the loss is {loss} at update {progress.update} (best so far: {progress.best_loss}, kept)",
-                fix=f"lower train.learning_rate (now {self.settings.learning_rate:g})",
+                f"the loss is {loss} at update {self.progress.update} ({self.progress.kept})",
+                where=str(self.folder),
+                fix=f"lower train.learning_rate (now {self.settings.learning_rate:g}), or set train.clip_norm",
             )
-        self.report(progress.update, self.plan.updates, f"loss {loss:.3f}")
 
-    def on_val_loss_report(self, info: dict[str, Any]) -> None:
-        progress, loss = self.progress, float(info["val_loss"])
-        if not progress.losses:
-            return  # the trainer also validates before its first step
-        progress.losses[-1]["valid_loss"] = loss
-        if math.isfinite(loss) and (progress.best_loss is None or loss < progress.best_loss):
-            progress.best_loss, progress.best_update, progress.worse_evals = loss, progress.update, 0
-            checkpoints.save_best(self.folder, self.model, progress)
-        else:
-            progress.worse_evals += 1
-            if self.settings.patience is not None and progress.worse_evals >= self.settings.patience:
-                raise _StopError
+    def _validate(self) -> None:
+        from mlx_lm.tuner.trainer import evaluate
+
+        def batches(dataset: Rows, **_options: Any) -> Iterator[Batch]:
+            yield from (make_batch([row], 1.0) for row in sorted(dataset, key=lambda row: (len(row.tokens), row.id)))
+
+        loss = evaluate(self.model, self.valid, 1, -1, loss=weighted_loss, iterate_batches=batches)
+        self.model.train()
+        self.progress.losses[-1]["valid_loss"] = loss
+        self._finite(loss)
+        most = self.settings.select_best if self.settings.select == "task" else 1
+        checkpoints.keep_if_best(self.folder, self.model, self.progress, loss, most=most)
+        if self.settings.patience is not None and self.progress.worse_evals >= self.settings.patience:
+            raise _StopError
 
 
 def train_with_mlx_lm(
     model: Any,
     settings: TrainSettings,
     plan: Plan,
-    split: Mapping[str, list[Group]],
     *,
+    split: Mapping[str, Sequence[TokenRow]],
     folder: Path,
     seed: int,
-    work: str,
+    progress: Progress,
     report: Report,
 ) -> Progress:
-    """Run ``mlx_lm.tuner.trainer.train`` for the planned updates; the best adapter is left in ``folder``."""
+    """Run ``mlx_lm.tuner.trainer.train`` for the planned updates; the best adapter is left in ``folder``.
+
+    Raises ToolError when the loss is not a number or the memory is full.
+    """
     from mlx_lm.tuner.trainer import TrainingArgs
     from mlx_lm.tuner.trainer import train as run_trainer
 
     folder.mkdir(parents=True, exist_ok=True)
     optimizer = make_optimizer(settings, lambda step: _scheduled(plan, step))
-    callback = _Callback(model, settings, plan, folder, work, report)
-    valid = sorted((row for group in split["valid"] for row in group.rows), key=lambda row: len(row.tokens))
+    callback = _Callback(model, settings, plan, folder=folder, progress=progress)
+    callback.valid, callback.report = list(split["valid"]), report
 
-    def batches(dataset: str, batch_size: int, loop: bool = False, **_options: Any) -> Iterator[Batch]:
-        if dataset == "valid":
-            yield from (make_batch([row], 1.0) for row in valid)
-            return
+    def batches(dataset: Sequence[TokenRow], **_options: Any) -> Iterator[Batch]:
+        apply_caps(caps_here())  # the trainer has just wired the whole recommended set (mlx-lm#828)
         epoch = 0
         while True:
-            per_update = settings.batch_size * settings.accumulation
-            for update in updates_of_epoch(split["train"], per_update, seed=seed, epoch=epoch):
-                yield from update_batches(update, settings)
+            for rows in updates_of_epoch(dataset, rows_per_update(settings), seed=seed, epoch=epoch):
+                yield from update_batches(rows, settings.accumulation)
             epoch += 1
-            if not loop:
-                return
 
+    iterations = plan.updates * settings.accumulation
     arguments = TrainingArgs(
         batch_size=1,
-        iters=plan.updates * settings.accumulation,
-        val_batches=-1,
+        iters=iterations,
         steps_per_report=settings.accumulation,
-        steps_per_eval=plan.evals[0] * settings.accumulation,
-        steps_per_save=plan.updates * settings.accumulation + 1,
+        steps_per_save=iterations + 1,
         adapter_file=str(folder / "last.safetensors"),
-        grad_checkpoint=settings.grad_checkpoint,
         grad_accumulation_steps=settings.accumulation,
     )
+    clipping = optimizer if settings.clip_norm is None else _Clipping(optimizer, settings.clip_norm)
     try:
         with redirect_stdout(StringIO()):  # its own panels and bars; ours are shown instead
-            run_trainer(model, optimizer, "train", "valid", arguments, weighted_loss, batches, callback)
-        # It validates before a step, so never after the last one.
-        callback.on_val_loss_report({"val_loss": mean_loss(model, split["valid"])})
+            run_trainer(model, clipping, split["train"], None, arguments, weighted_loss, batches, callback)
     except _StopError:
         pass
+    except RuntimeError as error:
+        raise shortage(error, settings) from error
     return callback.progress
 
 

@@ -77,7 +77,7 @@ def _save(model: Any, base: Path, target: Path, dtypes: dict[str, mx.Dtype], con
             size = 0
         shards[-1][name] = arrays[name]
         size += arrays[name].nbytes
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for number, shard in enumerate(shards, start=1):
         file = "model.safetensors" if len(shards) == 1 else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
         mx.save_safetensors(str(target / file), shard, metadata={"format": "mlx"})
@@ -128,7 +128,7 @@ def _check(report: FuseReport, adapter: Path) -> None:
     limit = AGREEMENT[report.dtype]
     if not report.max_logit_difference <= limit:
         raise ArtifactError(
-            f"the fused model is not the adapted one: logits differ by {report.max_logit_difference:.3g}, more than {limit}",
+            f"the fused model is not the adapted one: logits {report.max_logit_difference:.3g} apart (limit {limit})",
             where=str(adapter),
             fix="train again with --redo; if it stays, report it as a bug",
         )

@@ -7,6 +7,7 @@ the loss (as in Liger-Kernel, arXiv 2410.10989) and a chunk of logits is gone be
 from typing import Any
 
 from mlx_ragtune.backends.runtime_mlx import mx
+from mlx_ragtune.errors import InputError
 
 CHUNK_LOGITS = 2**24
 """Logits that exist at a time: 64 MiB in float32."""
@@ -61,5 +62,19 @@ def answer_loss(model: Any, states: mx.array, targets: mx.array) -> mx.array:
         gradient: mx.array = cotangents[0].astype(outputs[1].dtype) * outputs[1]
         return gradient
 
-    loss: mx.array = loss_and_gradient(states)[0]
+    outputs: Any = loss_and_gradient(states)
+    loss: mx.array = outputs[0]
     return loss
+
+
+def check_head(model: Any) -> None:
+    """Raise InputError where our head is not the model's (some architectures cap or scale their logits)."""
+    tokens = mx.array([[1, 2, 3, 4]])
+    theirs = model(tokens).astype(mx.float32)
+    ours = logits_of(model, hidden_states(model, tokens)).astype(mx.float32)
+    if not mx.allclose(ours, theirs, rtol=1e-3, atol=1e-3).item():
+        raise InputError(
+            f"the head of architecture '{getattr(model, 'model_type', '?')}' does more than multiply",
+            where="train.engine",
+            fix="use train.engine: mlx-lm",
+        )

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlx_ragtune.backends.runtime_mlx import mx, tree_map
-from mlx_ragtune.tuning.loss import head, hidden_states
+from mlx_ragtune.tuning.head import hidden_states, logits_of
 
 
 def load_float32(folder: Path) -> Any:
@@ -25,8 +25,8 @@ def logits_after(model: Any, prompts: Sequence[Sequence[int]]) -> npt.NDArray[np
     """Logits of the token after each prompt: shape [prompts, V], float32."""
     rows = []
     for prompt in prompts:
-        last = hidden_states(model, mx.array(prompt)[None])[:, -1]
-        rows.append(np.array(head(model, last).astype(mx.float32)))
+        last = hidden_states(model, mx.array(list(prompt))[None])[:, -1]
+        rows.append(np.array(logits_of(model, last).astype(mx.float32)))
     return np.concatenate(rows)
 
 

@@ -1,12 +1,12 @@
 """``engine: shared-prefix``: our loop. Each shared context is computed once, answers alone get logits.
 
-Gradients are summed over the groups of an update and divided by its answer tokens, so that every token
-weighs the same whatever the batch it came in.
+Gradients are summed over the micro-batches of an update (and over machines) and divided by its answer
+tokens, so that every token weighs the same whatever the batch it came in.
 """
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,118 +15,177 @@ from mlx_ragtune.errors import ToolError
 from mlx_ragtune.recipe import TrainSettings
 from mlx_ragtune.tuning import checkpoints
 from mlx_ragtune.tuning.checkpoints import Progress
-from mlx_ragtune.tuning.groups import Group
-from mlx_ragtune.tuning.loss import group_loss
+from mlx_ragtune.tuning.groups import Group, answer_tokens
+from mlx_ragtune.tuning.loss import batch_loss, make_batch
+from mlx_ragtune.tuning.memory import shortage
 from mlx_ragtune.tuning.optimiser import make_optimizer, set_learning_rate
-from mlx_ragtune.tuning.schedule import Plan, updates_of_epoch
+from mlx_ragtune.tuning.ranks import Ranks, find_ranks
+from mlx_ragtune.tuning.rows import TokenRow
+from mlx_ragtune.tuning.schedule import Plan, Rows, micro_batches, rows_per_update, updates_of_epoch
 
 SAVE_SECONDS = 60.0
 Report = Callable[[int, int, str], None]
+Objective = Callable[[Any, Sequence[Group]], mx.array]
+"""Summed loss of the groups' answer tokens."""
 
 
-def mean_loss(model: Any, groups: list[Group]) -> float:
-    """Cross-entropy per answer token over the groups, in nats."""
+def group_objective(model: Any, groups: Sequence[Group]) -> mx.array:
+    """The whole model on the groups."""
+    return batch_loss(model, make_batch(groups))
+
+
+def mean_loss(
+    model: Any,
+    rows: Sequence[TokenRow],
+    *,
+    tokens_per_step: int,
+    objective: Objective = group_objective,
+    ranks: Ranks | None = None,
+) -> float:
+    """Cross-entropy per answer token over the rows, in nats, without dropout."""
+    ranks = ranks or find_ranks()
     model.eval()
-    total = 0.0
-    for group in groups:
-        total += float(group_loss(model, group).item())
-        mx.clear_cache()
+    total = mx.array(0.0)
+    for groups in ranks.share(micro_batches(rows, tokens_per_step)):
+        total = total + objective(model, groups)
+        mx.eval(total)
     model.train()
-    return total / sum(group.answer_tokens for group in groups)
+    return float(ranks.total(total).item()) / answer_tokens(rows)
 
 
 class Loop:
     """One training run. ``run`` goes on from the last checkpoint in ``folder`` and leaves the best there."""
 
-    def __init__(self, model: Any, settings: TrainSettings, plan: Plan, *, folder: Path, seed: int, work: str) -> None:
+    def __init__(
+        self, model: Any, settings: TrainSettings, plan: Plan, *, folder: Path, seed: int, work: dict[str, str]
+    ) -> None:
         self.model, self.settings, self.plan = model, settings, plan
         self.folder, self.seed = folder, seed
+        self.objective: Objective = group_objective
+        self.save_seconds = SAVE_SECONDS
+        self.tracker: Any = None
+        self.ranks = find_ranks()
         self.optimizer = make_optimizer(settings)
         self.optimizer.init(model.trainable_parameters())
         self.progress = Progress(work)
-        self._gradient = nn.value_and_grad(model, group_loss)
 
-    def run(self, train: list[Group], valid: list[Group], report: Report) -> Progress:
-        """Train to the end or until patience runs out. Raises ToolError when the loss is not a number."""
-        restored = checkpoints.load_last(self.folder, self.model, self.optimizer, self.progress.work)
-        self.progress = restored or self.progress
+    def run(self, train: Sequence[TokenRow], valid: Sequence[TokenRow], report: Report) -> Progress:
+        """Train to the end or until patience runs out.
+
+        Raises ToolError when the loss is not a number, the memory or the disk is full; ArtifactError for
+        checkpoints of other work.
+        """
+        self._restore()
         self.model.train()
         saved = time.monotonic()
-        per_update = self.settings.batch_size * self.settings.accumulation
-        update = 0
-        epoch = 0
-        while update < self.plan.updates:
-            batches = updates_of_epoch(train, per_update, seed=self.seed, epoch=epoch)
-            for batch in batches[: self.plan.updates - update]:
-                update += 1
-                if update <= self.progress.update:
-                    continue
-                self._one_update(batch, epoch + batches.index(batch) / len(batches))
-                report(update, self.plan.updates, self._note())
-                if update in self.plan.evals:
-                    self._validate(valid)
-                    if self._out_of_patience():
-                        return self.progress
-                if update in self.plan.evals or time.monotonic() - saved > SAVE_SECONDS:
-                    checkpoints.save(self.folder, self.model, self.optimizer, self.progress)
-                    saved = time.monotonic()
-            epoch += 1
+        for update, epoch, rows in self._updates(train):
+            self._one_update(rows, epoch)
+            report(update, self.plan.updates, self._note())
+            due = update in self.plan.evals
+            if due:
+                self._validate(valid)
+            if due or time.monotonic() - saved >= self.save_seconds:
+                self._save()
+                saved = time.monotonic()
+            if self._out_of_patience():
+                break
         return self.progress
 
-    def _one_update(self, batch: list[Group], epoch: float) -> None:
+    def _restore(self) -> None:
+        if self.ranks.first:
+            found = checkpoints.load_last(self.folder, self.model, self.optimizer, self.progress.work)
+            self.progress = found or self.progress
+        if self.ranks.size > 1:
+            counts = mx.array([self.progress.update, self.progress.worse_evals])
+            self.progress.update, self.progress.worse_evals = self.ranks.from_first(counts).tolist()
+            self.model.update(self.ranks.from_first(self.model.trainable_parameters()))
+            self.optimizer.state = self.ranks.from_first(self.optimizer.state)
+
+    def _updates(self, train: Sequence[TokenRow]) -> Iterator[tuple[int, float, Rows]]:
+        """(number from 1, epochs done with it, rows) of the updates still to do."""
+        update = epoch = 0
+        while update < self.plan.updates:
+            batches = updates_of_epoch(train, rows_per_update(self.settings), seed=self.seed, epoch=epoch)
+            for place, rows in enumerate(batches[: self.plan.updates - update], start=1):
+                update += 1
+                if update > self.progress.update and not self._out_of_patience():
+                    yield update, epoch + place / len(batches), rows
+            epoch += 1
+
+    def _gradient(self, rows: Rows) -> tuple[float, Any]:
+        """(mean loss, mean gradient) over the update's answer tokens."""
+        value_and_grad = nn.value_and_grad(self.model, self.objective)
+        total, gradient = mx.array(0.0), tree_map(mx.zeros_like, self.model.trainable_parameters())
+        try:
+            for groups in self.ranks.share(micro_batches(rows, self.settings.tokens_per_step)):
+                loss, one = value_and_grad(self.model, groups)
+                total, gradient = total + loss, tree_map(mx.add, gradient, one)
+                mx.eval(total, gradient)
+        except RuntimeError as error:
+            raise shortage(error, self.settings) from error
+        tokens = answer_tokens(rows)
+        total, gradient = self.ranks.total((total, gradient))
+        return float(total.item()) / tokens, tree_map(lambda value: value / tokens, gradient)
+
+    def _one_update(self, rows: Rows, epoch: float) -> None:
         started = time.perf_counter()
-        total, gradient = mx.array(0.0), None
-        for group in batch:
-            loss, one = self._gradient(self.model, group)
-            gradient = one if gradient is None else tree_map(mx.add, gradient, one)
-            total = total + loss
-            mx.eval(total, gradient)
-        tokens = sum(group.answer_tokens for group in batch)
-        gradient = tree_map(lambda value: value / tokens, gradient)
-        if self.settings.clip_norm is not None:
-            gradient, _ = optimizers.clip_grad_norm(gradient, self.settings.clip_norm)
+        # Dropout is drawn from the update's own number: a resumed run needs no random state.
+        mx.random.seed(self.seed * 1_000_003 + self.progress.update)
+        loss, gradient = self._gradient(rows)
+        gradient, norm = optimizers.clip_grad_norm(gradient, self.settings.clip_norm or math.inf)
         rate = self.plan.learning_rate(self.progress.update + 1)
-        set_learning_rate(self.optimizer, rate, self.settings)
-        loss = float(total.item()) / tokens
-        if not math.isfinite(loss):
+        if not math.isfinite(loss) or not math.isfinite(norm.item()):
             self._diverged(loss, rate)
+        set_learning_rate(self.optimizer, rate, self.settings)
         self.optimizer.update(self.model, gradient)
         mx.eval(self.model.trainable_parameters(), self.optimizer.state)
-        mx.clear_cache()
-        seconds = time.perf_counter() - started
         self.progress.update += 1
-        self.progress.tokens += sum(len(row.tokens) for group in batch for row in group.rows)
+        self.progress.tokens += sum(len(row.tokens) for row in rows)
+        seconds = time.perf_counter() - started
         self.progress.seconds += seconds
-        self.progress.losses.append(
-            {
-                "update": self.progress.update,
-                "epoch": round(epoch, 4),
-                "train_loss": loss,
-                "learning_rate": rate,
-                "answer_tokens": tokens,
-                "seconds": round(seconds, 3),
-            }
-        )
+        losses = {
+            "update": self.progress.update,
+            "epoch": round(epoch, 4),
+            "train_loss": loss,
+            "learning_rate": rate,
+            "tokens": sum(len(row.tokens) for row in rows),
+            "answer_tokens": answer_tokens(rows),
+            "seconds": round(seconds, 3),
+        }
+        self.progress.losses.append(losses)
+        if self.tracker is not None and self.ranks.first:
+            self.tracker.on_train_loss_report({"iteration": self.progress.update, **losses})
 
     def _diverged(self, loss: float, rate: float) -> None:
-        checkpoints.save(self.folder, self.model, self.optimizer, self.progress)
-        best = self.progress.best_loss
-        kept = f"best so far: {best:.4f} at update {self.progress.best_update}" if best else "nothing validated yet"
         raise ToolError(
-            f"the loss is {loss} at update {self.progress.update + 1}, learning rate {rate:.2e} ({kept}, kept)",
+            f"the loss is {loss} at update {self.progress.update + 1}, learning rate {rate:.2e} ({self.progress.kept})",
             where=str(self.folder),
             fix=f"lower train.learning_rate (now {self.settings.learning_rate:g}), or set train.clip_norm",
         )
 
-    def _validate(self, valid: list[Group]) -> None:
-        loss = mean_loss(self.model, valid)
+    def _validate(self, valid: Sequence[TokenRow]) -> None:
+        loss = mean_loss(
+            self.model,
+            valid,
+            tokens_per_step=self.settings.tokens_per_step,
+            objective=self.objective,
+            ranks=self.ranks,
+        )
         self.progress.losses[-1]["valid_loss"] = loss
-        if math.isfinite(loss) and (self.progress.best_loss is None or loss < self.progress.best_loss):
-            self.progress.best_loss, self.progress.best_update = loss, self.progress.update
-            self.progress.worse_evals = 0
-            checkpoints.save_best(self.folder, self.model, self.progress)
-        else:
-            self.progress.worse_evals += 1
+        if self.tracker is not None and self.ranks.first:
+            self.tracker.on_val_loss_report({"iteration": self.progress.update, "val_loss": loss})
+        if not math.isfinite(loss):
+            self.progress.update -= 1
+            self._diverged(loss, self.plan.learning_rate(self.progress.update + 1))
+        if self.ranks.first:
+            most = self.settings.select_best if self.settings.select == "task" else 1
+            checkpoints.keep_if_best(self.folder, self.model, self.progress, loss, most=most)
+        if self.ranks.size > 1:
+            self.progress.worse_evals = self.ranks.from_first(mx.array(self.progress.worse_evals)).item()
+
+    def _save(self) -> None:
+        if self.ranks.first:
+            checkpoints.save(self.folder, self.model, self.optimizer, self.progress)
 
     def _out_of_patience(self) -> bool:
         return self.settings.patience is not None and self.progress.worse_evals >= self.settings.patience

@@ -100,8 +100,3 @@ def plain_loss(model: Any, tokens: mx.array, spans: mx.array) -> tuple[mx.array,
     mask = mx.logical_and(steps >= spans[:, 0:1], steps < spans[:, 1:])
     losses = nn.losses.cross_entropy(logits.astype(mx.float32), targets) * mask
     return losses.sum(), mask.sum()
-
-
-def group_loss(model: Any, group: Group) -> mx.array:
-    """``batch_loss`` of one group."""
-    return batch_loss(model, make_batch([group]))

@@ -9,9 +9,7 @@ from typing import Any
 from mlx_ragtune.backends.runtime_mlx import mx
 
 
-def causal_mask(
-    count: int, before: int, pads: mx.array | None, window: int | None
-) -> mx.array:
+def causal_mask(count: int, before: int, pads: mx.array | None, window: int | None) -> mx.array:
     """Which of ``before + count`` columns each of ``count`` queries sees: [count, columns], or [B, 1, …].
 
     ``pads`` [B] is left padding: hidden from all but itself, since a query that sees nothing makes NaN.
@@ -53,9 +51,15 @@ class Branches:
     """Puts the prefix of each branch before its own keys. ``parents`` [B] says which; None: all the only one."""
 
     def __init__(self, prefix: Prefix, length: int, parents: mx.array | None) -> None:
-        self._prefix, self._length, self._parents = prefix, length, parents
+        self.prefix, self._length, self._parents = prefix, length, parents
         self._pads = None if prefix.pads is None else prefix.pads[parents]
         self.offset: Any = length if self._pads is None else length - self._pads
+
+    def on(self, keys: mx.array, values: mx.array) -> "Branches":
+        """The same branches on other keys and values of the prefix."""
+        prefix = Prefix(self.prefix.pads)
+        prefix.keys, prefix.values = keys, values
+        return Branches(prefix, self._length, self._parents)
 
     def _joined(self, before: mx.array, own: mx.array) -> mx.array:
         if self._parents is None:
@@ -66,9 +70,9 @@ class Branches:
 
     def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
         """Keys and values of prefix and branch: [B, H, P + L, D]; gradients of branches add up in the prefix."""
-        return self._joined(self._prefix.keys, keys), self._joined(self._prefix.values, values)
+        return self._joined(self.prefix.keys, keys), self._joined(self.prefix.values, values)
 
-    def make_mask(self, count: int, return_array: bool = False, window_size: int | None = None) -> mx.array:
+    def make_mask(self, count: int, window_size: int | None = None, **_options: Any) -> mx.array:
         """All of the own prefix, and causal in the branch, within the window if the layer has one."""
         window = window_size if window_size is not None and window_size < self._length + count else None
         return causal_mask(count, self._length, self._pads, window)

@@ -1,12 +1,23 @@
-"""Epochs and ratios of the recipe, resolved into updates before the first one."""
+"""Epochs and ratios of the recipe, resolved into updates before the first one.
+
+rows ─► contexts ─► updates (which rows share an optimiser step: the seed decides)
+                        └─► micro-batches (which rows are computed together: the tokens decide)
+"""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from mlx_ragtune.errors import RecipeError
 from mlx_ragtune.recipe import TrainSettings
-from mlx_ragtune.tuning.groups import Group
+from mlx_ragtune.tuning.groups import Group, make_groups
+from mlx_ragtune.tuning.rows import TokenRow
+
+Rows = list[TokenRow]
+MOST_PADDING = 0.1
+"""Share of a micro-batch that may be padding before another one is begun."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +33,7 @@ class Plan:
     schedule: str
 
     def learning_rate(self, update: int) -> float:
-        """Of the update numbered from 1: linear warm-up, then cosine or linear to 0, or constant."""
+        """Of the update numbered from 1: linear warm-up, then cosine or linear towards 0, or constant."""
         if update <= self.warmup_updates:
             return self.peak_learning_rate * update / self.warmup_updates
         if self.schedule == "constant":
@@ -31,30 +42,53 @@ class Plan:
         factor = 0.5 * (1 + math.cos(math.pi * done)) if self.schedule == "cosine" else 1 - done
         return self.peak_learning_rate * factor
 
+    def describe(self) -> str:
+        """One line for people, printed before the start."""
+        return (
+            f"{self.updates} updates ({self.updates_per_epoch} an epoch of {self.rows} rows), "
+            f"warm-up {self.warmup_updates}, learning rate {self.peak_learning_rate:g} {self.schedule}, "
+            f"validation after {', '.join(map(str, self.evals))}"
+        )
 
-def updates_of_epoch(groups: list[Group], rows_per_update: int, *, seed: int, epoch: int) -> list[list[Group]]:
-    """The epoch's updates: every group once, in an order that the seed and the epoch decide.
 
-    An update takes whole groups until it has ``rows_per_update`` rows.
+def rows_per_update(settings: TrainSettings) -> int:
+    """The effective batch: rows that share an optimiser step."""
+    return settings.batch_size * settings.accumulation
+
+
+def contexts(rows: Sequence[TokenRow], most: int) -> list[Rows]:
+    """Rows by their ``group``, in first order; more than ``most`` are dealt out evenly."""
+    named: dict[str, Rows] = {}
+    for row in rows:
+        named.setdefault(row.group, []).append(row)
+    return [
+        [members[int(index)] for index in part]
+        for members in named.values()
+        for part in np.array_split(np.arange(len(members)), -(-len(members) // most))
+    ]
+
+
+def updates_of_epoch(rows: Sequence[TokenRow], per_update: int, *, seed: int, epoch: int) -> list[Rows]:
+    """The epoch's updates: every row once, in an order that the seed and the epoch decide.
+
+    Rows of one context stay together, so an update has ``per_update`` rows as nearly as whole contexts allow.
     """
-    order = np.random.default_rng([seed, epoch]).permutation(len(groups))
-    updates: list[list[Group]] = []
-    count = rows_per_update
-    for index in order:
-        if count >= rows_per_update:
+    units = contexts(rows, per_update)
+    updates: list[Rows] = [[]]
+    for index in np.random.default_rng([seed, epoch]).permutation(len(units)):
+        unit = units[int(index)]
+        if updates[-1] and len(updates[-1]) + len(unit) / 2 > per_update:
             updates.append([])
-            count = 0
-        updates[-1].append(groups[int(index)])
-        count += len(groups[int(index)].rows)
+        updates[-1] += unit
     return updates
 
 
-def make_plan(groups: list[Group], settings: TrainSettings, *, seed: int) -> Plan:
+def make_plan(rows: Sequence[TokenRow], settings: TrainSettings, *, seed: int) -> Plan:
     """Updates, warm-up and validations of the run; part of an epoch counts as part of its updates."""
-    per_update = settings.batch_size * settings.accumulation
+    per_update = rows_per_update(settings)
     whole, part = divmod(settings.epochs, 1)
     sizes = [
-        len(updates_of_epoch(groups, per_update, seed=seed, epoch=epoch)) for epoch in range(int(whole) + (part > 0))
+        len(updates_of_epoch(rows, per_update, seed=seed, epoch=epoch)) for epoch in range(int(whole) + (part > 0))
     ]
     total = sum(sizes[: int(whole)]) + (max(1, round(part * sizes[-1])) if part else 0)
     every = max(1, round(sizes[0] / settings.evals_per_epoch))
@@ -62,7 +96,7 @@ def make_plan(groups: list[Group], settings: TrainSettings, *, seed: int) -> Pla
     if len(evals) > 1 and evals[-1] - evals[-2] < every / 2:
         evals.pop(-2)
     return Plan(
-        rows=sum(len(group.rows) for group in groups),
+        rows=len(rows),
         updates=total,
         updates_per_epoch=sizes[0],
         warmup_updates=math.ceil(settings.warmup_ratio * total),
@@ -70,3 +104,43 @@ def make_plan(groups: list[Group], settings: TrainSettings, *, seed: int) -> Pla
         peak_learning_rate=settings.learning_rate,
         schedule=settings.schedule,
     )
+
+
+def batch_tokens(groups: Sequence[Group]) -> int:
+    """Tokens of a micro-batch with all its padding: G prefixes and B branches, each as long as the longest."""
+    branches = sum(len(group.rows) for group in groups)
+    return len(groups) * max(group.prefix_length for group in groups) + branches * max(
+        group.branch_length for group in groups
+    )
+
+
+def _fitting(group: Group, tokens_per_step: int) -> list[Group]:
+    """The group in as few pieces as fit. Raises RecipeError when one row alone does not."""
+    for pieces in range(1, len(group.rows) + 1):
+        parts = [
+            Group(tuple(group.rows[int(index)] for index in part), group.prefix_length)
+            for part in np.array_split(np.arange(len(group.rows)), pieces)
+        ]
+        if all(part.tokens <= tokens_per_step for part in parts):
+            return parts
+    longest = max(group.rows, key=lambda row: len(row.tokens))
+    raise RecipeError(
+        f"row '{longest.id}' needs {Group((longest,), group.prefix_length).tokens} tokens in a step, "
+        f"more than tokens_per_step {tokens_per_step}",
+        where="train.tokens_per_step",
+        fix="raise train.tokens_per_step, or lower dataset.max_tokens",
+    )
+
+
+def micro_batches(rows: Sequence[TokenRow], tokens_per_step: int) -> list[list[Group]]:
+    """The rows in shared-prefix groups, like lengths together, each micro-batch within ``tokens_per_step``."""
+    groups = [part for group in make_groups(rows) for part in _fitting(group, tokens_per_step)]
+    batches: list[list[Group]] = []
+    for group in sorted(groups, key=lambda one: (one.prefix_length, one.branch_length, one.rows[0].id)):
+        together = [*batches[-1], group] if batches else [group]
+        size = batch_tokens(together)
+        if batches and size <= tokens_per_step and size * (1 - MOST_PADDING) <= sum(one.tokens for one in together):
+            batches[-1] = together
+        else:
+            batches.append([group])
+    return batches

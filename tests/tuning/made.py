@@ -64,7 +64,11 @@ def adapted(model: Any, settings: TrainSettings, *, seed: int = 1) -> Any:
 
 
 def made_rows(
-    draw: np.random.Generator, branches: list[int], *, prefix: tuple[int, int] = (3, 60), tail: tuple[int, int] = (2, 30)
+    draw: np.random.Generator,
+    branches: list[int],
+    *,
+    prefix: tuple[int, int] = (3, 60),
+    tail: tuple[int, int] = (2, 30),
 ) -> list[TokenRow]:
     """Token rows: for each number in ``branches`` a context and so many questions and answers on it."""
     rows = []

@@ -1,0 +1,159 @@
+"""The frozen lower layers, computed once: their outputs on disk, read in every epoch and every trial.
+
+With adapters on the last N of L layers the first L − N are a constant function of the tokens. The layers
+above are fed their outputs through ``input_embeddings``; the others are passed over.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mlx_ragtune.backends.runtime_mlx import mx, nn
+from mlx_ragtune.errors import RecipeError
+from mlx_ragtune.tuning.groups import Group
+from mlx_ragtune.tuning.head import answer_loss, hidden_states
+from mlx_ragtune.tuning.loss import Batch, batch_loss, branch_caches, make_batch
+from mlx_ragtune.tuning.rows import TokenRow
+from mlx_ragtune.tuning.schedule import micro_batches
+
+AGREEMENT = {"float32": 1e-5, "bfloat16": 1e-2, "float16": 1e-2}
+"""Largest relative difference of a loss with and without the store, by the type of the activations."""
+
+
+class _Passed(nn.Module):
+    """A layer that does nothing."""
+
+    def __call__(self, x: mx.array, *_args: Any, **_options: Any) -> mx.array:
+        return x
+
+
+@contextmanager
+def only_layers(model: Any, start: int, stop: int, *, normed: bool) -> Iterator[None]:
+    """While this lasts only layers ``start`` to ``stop`` compute, then the final norm if ``normed``."""
+    inner = model.model
+    layers, norm = list(inner.layers), inner.norm
+    passed = _Passed()
+    inner.layers = [layer if start <= place < stop else passed for place, layer in enumerate(layers)]
+    inner.norm = norm if normed else passed
+    try:
+        yield
+    finally:
+        inner.layers, inner.norm = layers, norm
+
+
+def _key(row: TokenRow) -> str:
+    return hashlib.sha256(row.tokens.tobytes()).hexdigest()
+
+
+def _lower(model: Any, groups: Sequence[Group]) -> tuple[Batch, mx.array | None, mx.array]:
+    """Batch, and the outputs of the layers that compute now: prefixes [G, P, D] and branches [B, L, D]."""
+    batch = make_batch(groups)
+    prefix, caches = None, branch_caches(model, batch)
+    if batch.prefix is not None:
+        prefix = hidden_states(model, mx.array(batch.prefix))
+    return batch, prefix, hidden_states(model, mx.array(batch.branches), caches)
+
+
+class FrozenStore:
+    """Outputs of the first ``first`` layers for every row: one file, memory-mapped, [tokens, D]."""
+
+    def __init__(self, folder: Path, first: int) -> None:
+        self.folder, self.first = folder, first
+        self._places: dict[str, int] = {}
+        self._dtype = "float32"
+        self._states: Any = None
+
+    def build(self, model: Any, rows: Sequence[TokenRow], *, tokens_per_step: int, work: str) -> None:
+        """Compute what is not there yet. ``work`` names base and layers: another's file is written anew.
+
+        Raises RecipeError where the layers above do not give the same loss from the stored outputs.
+        """
+        if not self._open(rows, work):
+            self._fill(model, rows, tokens_per_step, work)
+            self._open(rows, work)
+        model.eval()
+        groups = micro_batches(rows[:8], tokens_per_step)[0]
+        whole = batch_loss(model, make_batch(groups)).item()
+        try:
+            with only_layers(model, self.first, len(model.layers), normed=True):
+                stored = self.objective(model, groups).item()
+        except TypeError:
+            stored = float("nan")
+        model.train()
+        if not abs(stored - whole) <= AGREEMENT[self._dtype] * abs(whole):
+            raise RecipeError(
+                f"the loss from stored outputs is {stored:.6g}, not {whole:.6g}: this architecture does something "
+                "between its embedding and its layers",
+                where="train.frozen_store",
+                fix="set train.frozen_store: false",
+            )
+
+    def _open(self, rows: Sequence[TokenRow], work: str) -> bool:
+        try:
+            index = json.loads((self.folder / "index.json").read_text(encoding="utf-8"))
+            if index["work"] != work or any(_key(row) not in index["places"] for row in rows):
+                return False
+            kind = np.float32 if index["dtype"] == "float32" else np.uint16
+            self._states = np.memmap(self.folder / "states.bin", kind, "r", shape=tuple(index["shape"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+        self._places, self._dtype = index["places"], index["dtype"]
+        return True
+
+    def _fill(self, model: Any, rows: Sequence[TokenRow], tokens_per_step: int, work: str) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / "index.json").unlink(missing_ok=True)
+        places: dict[str, int] = {}
+        done = 0
+        with (self.folder / "states.bin").open("wb") as stream, only_layers(model, 0, self.first, normed=False):
+            for groups in micro_batches(rows, tokens_per_step):
+                batch, prefix, branches = _lower(model, groups)
+                dtype = str(branches.dtype).removeprefix("mlx.core.")
+                for place, (row, parent, length) in enumerate(_members(groups)):
+                    parts = [branches[place, : len(row.tokens) - 1 - length]]
+                    if prefix is not None and length:
+                        parts.insert(0, prefix[parent, prefix.shape[1] - length :])
+                    states = mx.concatenate(parts)
+                    raw = np.array(states if dtype == "float32" else states.view(mx.uint16))
+                    stream.write(raw.tobytes())
+                    places[_key(row)] = done
+                    done += len(raw)
+                del batch
+        shape = [done, int(branches.shape[-1])]
+        index = {"work": work, "dtype": dtype, "shape": shape, "places": places}
+        (self.folder / "index.json").write_text(json.dumps(index), encoding="utf-8")
+
+    def _read(self, row: TokenRow, start: int, stop: int) -> mx.array:
+        place = self._places[_key(row)]
+        states = mx.array(self._states[place + start : place + stop])
+        return states if self._dtype == "float32" else states.view(getattr(mx, self._dtype))
+
+    def objective(self, model: Any, groups: Sequence[Group]) -> mx.array:
+        """``batch_loss`` from stored outputs; the caller holds ``only_layers`` of the layers above."""
+        batch = make_batch(groups)
+        caches = None
+        if batch.prefix is not None:
+            length = batch.prefix.shape[1]
+            prefixes = [
+                mx.pad(self._read(one.rows[0], 0, one.prefix_length), [(length - one.prefix_length, 0), (0, 0)])
+                for one in groups
+            ]
+            caches = branch_caches(model, batch, input_embeddings=mx.stack(prefixes))
+        length = batch.branches.shape[1]
+        branches = []
+        for row, _, start in _members(groups):
+            stop = len(row.tokens) - 1
+            branches.append(mx.pad(self._read(row, start, stop), [(0, length - stop + start), (0, 0)]))
+        states = hidden_states(model, mx.array(batch.branches), caches, input_embeddings=mx.stack(branches))
+        chosen = states.reshape(-1, states.shape[-1])[mx.array(batch.positions)]
+        return answer_loss(model, chosen, mx.array(batch.targets))
+
+
+def _members(groups: Sequence[Group]) -> list[tuple[TokenRow, int, int]]:
+    """(row, its group, its prefix length) of every branch, in the order of ``make_batch``."""
+    return [(row, parent, group.prefix_length) for parent, group in enumerate(groups) for row in group.rows]

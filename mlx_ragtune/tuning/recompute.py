@@ -1,0 +1,74 @@
+"""Gradient checkpointing: a layer's inner activations are thrown away and computed again in the backward pass.
+
+Unlike the stock trainer's, which patches the layer class for good (a second run in one process is wrapped
+twice), it ends with the ``with`` block; and it works through the prefix caches, whose keys and values it
+hands over as arguments and results, so that gradients flow through them.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from mlx_ragtune.backends.runtime_mlx import mx
+from mlx_ragtune.tuning.prefix import Branches, Prefix
+
+
+def _prefix_layer(plain: Callable[..., Any], layer: Any, x: mx.array, mask: Any, cache: Prefix) -> mx.array:
+    def inner(parameters: Any, x: mx.array) -> tuple[mx.array, mx.array, mx.array]:
+        layer.update(parameters)
+        own = Prefix(cache.pads)
+        return plain(layer, x, mask, own), own.keys, own.values
+
+    out, cache.keys, cache.values = mx.checkpoint(inner)(layer.trainable_parameters(), x)
+    return out
+
+
+def _branch_layer(plain: Callable[..., Any], layer: Any, x: mx.array, mask: Any, cache: Branches) -> mx.array:
+    def inner(parameters: Any, x: mx.array, keys: mx.array, values: mx.array) -> mx.array:
+        layer.update(parameters)
+        return plain(layer, x, mask, cache.on(keys, values))
+
+    keys, values = cache.prefix.keys, cache.prefix.values
+    out: mx.array = mx.checkpoint(inner)(layer.trainable_parameters(), x, keys, values)
+    return out
+
+
+def _plain_layer(plain: Callable[..., Any], layer: Any, x: mx.array, mask: Any) -> mx.array:
+    def inner(parameters: Any, x: mx.array) -> mx.array:
+        layer.update(parameters)
+        return plain(layer, x, mask, None)
+
+    out: mx.array = mx.checkpoint(inner)(layer.trainable_parameters(), x)
+    return out
+
+
+def _recomputed(plain: Callable[..., Any]) -> Callable[..., Any]:
+    def call(layer: Any, x: mx.array, mask: Any = None, cache: Any = None) -> mx.array:
+        if not layer.training:
+            result: mx.array = plain(layer, x, mask, cache)
+            return result
+        before = layer.trainable_parameters()
+        try:
+            if isinstance(cache, Prefix):
+                return _prefix_layer(plain, layer, x, mask, cache)
+            if isinstance(cache, Branches):
+                return _branch_layer(plain, layer, x, mask, cache)
+            return _plain_layer(plain, layer, x, mask)
+        finally:
+            layer.update(before)  # the inner call left its own tracers in the layer
+
+    return call
+
+
+@contextmanager
+def recomputing(model: Any, on: bool = True) -> Iterator[None]:
+    """While this lasts, training passes of the model's layers keep no inner activations."""
+    kinds = {type(layer) for layer in model.layers} if on else set()
+    plain = {kind: kind.__call__ for kind in kinds}
+    try:
+        for kind in kinds:
+            kind.__call__ = _recomputed(plain[kind])
+        yield
+    finally:
+        for kind in kinds:
+            kind.__call__ = plain[kind]

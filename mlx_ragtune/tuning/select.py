@@ -1,0 +1,92 @@
+"""``select: task``: of the checkpoints with the lowest loss, the one whose answers do the task best.
+
+A low loss is not yet a good answer: the score is that of greedy answers to held-out questions. An
+answerable question earns nothing when refused, else the mean of citing the right titles and of word overlap
+with the reference; an unanswerable one is right when refused.
+"""
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mlx_ragtune.backends.runtime_mlx import mx
+from mlx_ragtune.records import Example
+from mlx_ragtune.scoring.citation import cited_papers, title_candidates
+from mlx_ragtune.scoring.refusal import is_refusal
+from mlx_ragtune.tuning.decode import greedy_answers
+from mlx_ragtune.tuning.rows import prompt_tokens
+
+ROWS = 24
+MAX_TOKENS = 192
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A kept checkpoint: validation loss in nats per answer token, task score in [0, 1]."""
+
+    update: int
+    valid_loss: float
+    task_score: float
+
+
+def development_slice(rows: Sequence[Example], *, seed: int, most: int = ROWS) -> list[Example]:
+    """At most ``most`` rows, taken in turn from the kinds, so that each is there."""
+    draw = np.random.default_rng([seed, 0x7A5C])
+    by_kind: dict[str, list[Example]] = {}
+    for index in draw.permutation(len(rows)):
+        by_kind.setdefault(rows[int(index)].kind, []).append(rows[int(index)])
+    queues = [by_kind[kind] for kind in sorted(by_kind)]
+    turns = [queue[turn] for turn in range(max(map(len, queues), default=0)) for queue in queues if turn < len(queue)]
+    return turns[:most]
+
+
+def _words(text: str) -> Counter[str]:
+    return Counter(re.findall(r"\w+", unicodedata.normalize("NFKC", text).casefold()))
+
+
+def word_overlap(answer: str, reference: str) -> float:
+    """F1 of the words of both, in [0, 1]."""
+    left, right = _words(answer), _words(reference)
+    both = sum((left & right).values())
+    return 2 * both / (sum(left.values()) + sum(right.values())) if both else 0.0
+
+
+def score_answer(row: Example, answer: str) -> float:
+    """What the answer earns, in [0, 1]."""
+    reference = row.messages[-1].content
+    if row.kind == "refusal":
+        return float(is_refusal(answer))
+    if is_refusal(answer):
+        return 0.0
+    titles = {title: title for title in title_candidates(reference)}
+    parts = [word_overlap(answer, reference)]
+    if titles:
+        parts.append(len(set(cited_papers(answer, titles))) / len(titles))
+    return sum(parts) / len(parts)
+
+
+def choose_by_task(
+    model: Any,
+    tokenizer: Any,
+    kept: Mapping[tuple[int, float], Mapping[str, mx.array]],
+    rows: Sequence[Example],
+    *,
+    thinking: bool,
+) -> list[Candidate]:
+    """The kept adapters, (update, loss) → arrays, scored on ``rows``: best first, loss breaks ties.
+
+    The model ends with the last adapter tried in it.
+    """
+    prompts = [prompt_tokens(row.messages[:-1], tokenizer, thinking=thinking) for row in rows]
+    candidates = []
+    for (update, loss), arrays in kept.items():
+        model.load_weights(list(arrays.items()), strict=False)
+        answers = greedy_answers(model, tokenizer, prompts, max_tokens=MAX_TOKENS)
+        scores = [score_answer(row, answer) for row, answer in zip(rows, answers, strict=True)]
+        candidates.append(Candidate(update, loss, sum(scores) / len(scores)))
+    return sorted(candidates, key=lambda one: (-one.task_score, one.valid_loss))
