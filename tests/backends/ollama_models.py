@@ -2,10 +2,12 @@
 
 import hashlib
 import json
+import math
 import re
 import threading
 import time
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -186,9 +188,9 @@ class Store:
 
     def details(self, model: Model, **more: Any) -> dict[str, Any]:
         """The ``details`` object of several answers."""
-        reader = GGUFReader(self.blob(f"sha256:{model.gguf}"))
-        family = reader.fields["general.architecture"].contents()
-        count = sum(int(tensor.n_elements) for tensor in reader.tensors)
+        fields, tensors = _contents(self.blob(f"sha256:{model.gguf}"))
+        family = fields["general.architecture"]
+        count = sum(math.prod(tensor["shape"]) for tensor in tensors)
         return {
             "parent_model": model.parent,
             "format": "gguf",
@@ -196,13 +198,12 @@ class Store:
             "families": [family],
             "parameter_size": f"{count / 1e6:.2f}M",
             "quantization_level": model.quantization,
-            **{key: reader.fields[f"{family}.{key}"].contents() for key in more},
+            **{key: fields[f"{family}.{key}"] for key in more},
         }
 
     def show(self, model: Model) -> dict[str, Any]:
         """The answer of ``/api/show``."""
-        reader = GGUFReader(self.blob(f"sha256:{model.gguf}"))
-        info = {name: one.contents() for name, one in reader.fields.items() if not name.startswith("GGUF.")}
+        fields, tensors = _contents(self.blob(f"sha256:{model.gguf}"))
         lines = [
             f"{key} {json.dumps(value)}"
             for key, values in sorted(model.parameters.items())
@@ -213,23 +214,29 @@ class Store:
             "parameters": "\n".join(lines),
             "template": model.jinja if model.template is None else model.template,
             "details": self.details(model),
-            "model_info": {
-                name: None if isinstance(value, list) else value
-                for name, value in info.items()
-                if name != "tokenizer.chat_template"
-            },
-            "tensors": [
-                {
-                    "name": tensor.name,
-                    "type": GGMLQuantizationType(tensor.tensor_type).name,
-                    "shape": [int(size) for size in tensor.shape],
-                }
-                for tensor in reader.tensors
-            ],
+            "model_info": fields,
+            "tensors": tensors,
             "capabilities": model.capabilities,
             "modified_at": model.modified_at,
         }
         return answer if lines else {key: value for key, value in answer.items() if key != "parameters"}
+
+
+@cache
+def _contents(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """A GGUF's fields (lists as None, without the template) and tensors; blobs never change."""
+    reader = GGUFReader(path)
+    fields = {name: one.contents() for name, one in reader.fields.items() if not name.startswith("GGUF.")}
+    fields.pop("tokenizer.chat_template", None)
+    tensors = [
+        {
+            "name": tensor.name,
+            "type": GGMLQuantizationType(tensor.tensor_type).name,
+            "shape": [int(size) for size in tensor.shape],
+        }
+        for tensor in reader.tensors
+    ]
+    return {name: None if isinstance(value, list) else value for name, value in fields.items()}, tensors
 
 
 @dataclass

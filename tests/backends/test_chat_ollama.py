@@ -16,20 +16,27 @@ from mlx_ragtune.backends.serve_llamacpp import LlamaCppServer
 from mlx_ragtune.errors import ToolError
 from mlx_ragtune.records import ChatRequest, Message, Sampling
 from tests.backends.conftest import TURNS, request
-from tests.ollama_server import Fault, OllamaStandIn
+from tests.ollama_server import NO_FAULT, Fault, OllamaStandIn
 
 
 def client(host: str, attempts: int = 3) -> Ollama:
     return Ollama(host, attempts=attempts, pause_seconds=0.01, timeout_seconds=20)
 
 
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, models: Path) -> Iterator[OllamaStandIn]:
+    with OllamaStandIn(tmp_path_factory.mktemp("ollama")) as standin:
+        register_model(standin.host, "tinyq", models / "qwen3.gguf")
+        register_model(standin.host, "smol", models / "smol.gguf")
+        yield standin
+
+
 @pytest.fixture
-def served(standin: OllamaStandIn, models: Path) -> OllamaStandIn:
-    """The stand-in with ``tinyq`` (can think) and ``smol``."""
-    register_model(standin.host, "tinyq", models / "qwen3.gguf")
-    register_model(standin.host, "smol", models / "smol.gguf")
-    standin.requests.clear()
-    return standin
+def served(server: OllamaStandIn) -> OllamaStandIn:
+    """The stand-in with ``tinyq`` (can think) and ``smol``; nothing goes wrong yet."""
+    server.fault = NO_FAULT
+    server.requests.clear()
+    return server
 
 
 @pytest.fixture
@@ -106,19 +113,22 @@ def test_a_cut_prompt_is_found_by_its_token_count(served: OllamaStandIn) -> None
         backend.chat(request())
 
 
-def test_a_smaller_context_than_asked_for_is_found(chat: OllamaChat, served: OllamaStandIn) -> None:
+def test_a_smaller_context_than_asked_for_is_found(
+    chat: OllamaChat, served: OllamaStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real = served.ps
-    served.ps = lambda: {"models": [{**one, "context_length": 256} for one in real()["models"]]}  # type: ignore[method-assign]
+    smaller = lambda: {"models": [{**one, "context_length": 256} for one in real()["models"]]}  # noqa: E731
+    monkeypatch.setattr(served, "ps", smaller)
     with pytest.raises(ToolError, match="256 context tokens, not 512"):
         chat.chat(request())
 
 
 def test_another_model_under_the_name_is_refused(served: OllamaStandIn, models: Path) -> None:
-    receipt = register_model(served.host, "tinyq", models / "qwen3.gguf")
-    register_model(served.host, "tinyq", models / "other.gguf")
+    receipt = register_model(served.host, "replaced", models / "qwen3.gguf")
+    register_model(served.host, "replaced", models / "other.gguf")
     with (
-        pytest.raises(ToolError, match="holds another model as 'tinyq'"),
-        OllamaChat(served.host, "tinyq", context_tokens=512, digest=receipt.digest),
+        pytest.raises(ToolError, match="holds another model as 'replaced'"),
+        OllamaChat(served.host, "replaced", context_tokens=512, digest=receipt.digest),
     ):
         pass
 
@@ -182,13 +192,12 @@ def test_what_cannot_heal_is_not_tried_again(
     assert fix in error.value.fix
 
 
-def test_silence_longer_than_the_timeout_is_an_error(served: OllamaStandIn) -> None:
-    impatient = Ollama(served.host, attempts=1, timeout_seconds=0.3)
-    with OllamaChat(served.host, "tinyq", context_tokens=512, server=impatient) as backend:
-        served.fault = failing(1, Fault("stall", seconds=1.0))
-        with pytest.raises(ToolError, match="fell silent"):
-            backend.chat(request())
-        time.sleep(1.0)  # the stand-in is still stalling, and its answer must not meet a closed server
+def test_silence_longer_than_the_timeout_is_an_error(chat: OllamaChat, served: OllamaStandIn) -> None:
+    chat._server = Ollama(served.host, attempts=1, timeout_seconds=0.5)
+    served.fault = failing(1, Fault("stall", seconds=1.5))
+    with pytest.raises(ToolError, match="fell silent"):
+        chat.chat(request())
+    time.sleep(1.5)  # the stand-in is still stalling, and its answer must not meet a closed server
 
 
 def test_a_server_that_is_not_there_names_the_command_that_starts_it() -> None:
@@ -213,12 +222,14 @@ def test_a_server_that_comes_back_is_gone_on_with(tmp_path: Path, models: Path) 
     revived[0].__exit__(None, None, None)
 
 
-def test_the_guard_against_loops_is_a_reply_and_not_a_broken_stream(chat: OllamaChat, served: OllamaStandIn) -> None:
-    looping = replace(request(), sampling=Sampling(max_tokens=400, context_tokens=512))
-    reply = chat.chat(looping)  # greedy on random weights: it ends in one token over and over
-    assert reply.done_reason == "loop"
-    assert reply.answer_tokens >= LOOP_TOKENS
-    assert reply.text
+def test_the_guard_against_loops_is_a_reply_and_not_a_broken_stream(
+    chat: OllamaChat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = [{"content": "Ha:"}, *[{"content": " ha"}] * 400]
+    monkeypatch.setattr(LlamaCppServer, "events", lambda *_: iter(said))
+    reply = chat.chat(request())  # the stand-in stops as the recorded server did: no line has ``done``
+    assert (reply.done_reason, reply.text) == ("loop", "Ha:" + " ha" * 31)
+    assert reply.answer_tokens == 32
 
 
 def test_a_stream_without_done_is_a_loop_only_if_one_token_repeats() -> None:

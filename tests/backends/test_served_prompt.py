@@ -12,7 +12,7 @@ from mlx_ragtune.backends.served_prompt import check_prompts
 from mlx_ragtune.errors import ToolError
 from mlx_ragtune.gguf.toy import write_toy_model
 from mlx_ragtune.records import ChatRequest, Message
-from mlx_ragtune.tuning.rows import load_tokenizer, render_prompt
+from mlx_ragtune.tuning.rows import load_tokenizer
 from tests.backends.conftest import TURNS, request
 from tests.ollama_server import OllamaStandIn
 
@@ -22,7 +22,11 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[tuple[M
     """The training render of one question, by the base's own tokenizer."""
     folder = tmp_path_factory.mktemp("base")
     write_toy_model(folder, architecture="qwen3")
-    return {"q1": (TURNS, render_prompt(TURNS, load_tokenizer(folder), thinking=False))}
+    turns = [{"role": one.role, "content": one.content} for one in TURNS]
+    rendered = load_tokenizer(folder).apply_chat_template(
+        turns, add_generation_prompt=True, tokenize=False, enable_thinking=False
+    )
+    return {"q1": (TURNS, rendered)}
 
 
 Trained = dict[str, tuple[tuple[Message, ...], str]]
