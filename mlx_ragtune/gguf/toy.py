@@ -10,12 +10,16 @@ from typing import Any, Literal
 
 import numpy as np
 from safetensors.numpy import save_file
-from tokenizers import AddedToken, Tokenizer, decoders, models
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers
 from tokenizers.pre_tokenizers import ByteLevel
 
+from mlx_ragtune.gguf.architectures import ARCHITECTURES
 from mlx_ragtune.gguf.pretokenizer import pretokenizer
+from mlx_ragtune.gguf.sentencepiece import SPACE
 
-Architecture = Literal["llama", "qwen2", "qwen3"]
+Architecture = Literal["llama", "mistral", "qwen2", "qwen3", "gemma3_text"]
+HEAD = 16
+"""Length of an attention head."""
 SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 THINK = ("<think>", "</think>")
 WORDS = (
@@ -38,9 +42,8 @@ TEMPLATE = """\
 {%- endif -%}"""
 
 
-def _merges() -> tuple[list[str], list[tuple[str, str]]]:
+def _merges(space: str) -> tuple[list[str], list[tuple[str, str]]]:
     """Tokens and merge rules that build each of WORDS from its left."""
-    space = "Ġ"
     tokens: list[str] = []
     rules: list[tuple[str, str]] = []
     for word in WORDS:
@@ -53,30 +56,47 @@ def _merges() -> tuple[list[str], list[tuple[str, str]]]:
     return tokens, rules
 
 
-def toy_tokenizer() -> Tokenizer:
-    """Byte-level BPE: 256 bytes, a few merges, ChatML and think tokens; any text survives a round trip."""
-    tokens, rules = _merges()
-    vocabulary = {token: index for index, token in enumerate([*sorted(ByteLevel.alphabet()), *tokens])}
-    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=rules))
-    tokenizer.pre_tokenizer, tokenizer.normalizer = pretokenizer("qwen2")
-    tokenizer.decoder = decoders.ByteLevel()
+def _add_specials(tokenizer: Tokenizer) -> Tokenizer:
     tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIALS])
     tokenizer.add_tokens([AddedToken(token, special=False, normalized=False) for token in THINK])
     return tokenizer
 
 
+def toy_tokenizer() -> Tokenizer:
+    """Byte-level BPE: 256 bytes, a few merges, ChatML and think tokens; any text survives a round trip."""
+    tokens, rules = _merges("Ġ")
+    vocabulary = {token: index for index, token in enumerate([*sorted(ByteLevel.alphabet()), *tokens])}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=rules))
+    tokenizer.pre_tokenizer, tokenizer.normalizer = pretokenizer("qwen2")
+    tokenizer.decoder = decoders.ByteLevel()
+    return _add_specials(tokenizer)
+
+
+def toy_byte_fallback_tokenizer() -> Tokenizer:
+    """The same words over ASCII characters, everything else as bytes ``<0x00>`` … (as Gemma and Mistral do)."""
+    tokens, rules = _merges(SPACE)
+    characters = [SPACE, *(chr(code) for code in range(33, 127)), "\n"]
+    pieces = ["<unk>", *(f"<0x{byte:02X}>" for byte in range(256)), *characters, *tokens]
+    vocabulary = {piece: index for index, piece in enumerate(pieces)}
+    tokenizer = Tokenizer(
+        models.BPE(vocab=vocabulary, merges=rules, unk_token="<unk>", fuse_unk=True, byte_fallback=True)
+    )  # noqa: S106
+    tokenizer.normalizer = normalizers.Replace(" ", SPACE)
+    tokenizer.decoder = decoders.Sequence([decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()])
+    return _add_specials(tokenizer)
+
+
 def _config(architecture: Architecture, vocabulary: int, hidden: int, layers: int) -> dict[str, Any]:
-    heads, eos = hidden // 16, 0
-    names = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM"}
-    return {
-        "architectures": [names[architecture]],
+    heads = hidden // HEAD
+    config: dict[str, Any] = {
+        "architectures": [ARCHITECTURES[architecture].transformers_class],
         "model_type": architecture,
         "hidden_size": hidden,
         "num_hidden_layers": layers,
         "intermediate_size": 2 * hidden,
         "num_attention_heads": heads,
         "num_key_value_heads": heads // 2,
-        "head_dim": 16,
+        "head_dim": HEAD,
         "hidden_act": "silu",
         "rms_norm_eps": 1e-6,
         "rope_theta": 10000.0,
@@ -84,37 +104,51 @@ def _config(architecture: Architecture, vocabulary: int, hidden: int, layers: in
         "vocab_size": vocabulary,
         "tie_word_embeddings": True,
         "attention_bias": False,
-        "bos_token_id": eos,
-        "eos_token_id": eos,
         "torch_dtype": "float32",
     }
+    if architecture == "gemma3_text":
+        config |= {
+            "hidden_act": "gelu_pytorch_tanh",
+            "hidden_activation": "gelu_pytorch_tanh",
+            "rope_theta": 1_000_000.0,
+            "rope_local_base_freq": 10000.0,
+            "query_pre_attn_scalar": HEAD,
+            "sliding_window": 512,
+            "sliding_window_pattern": 6,
+        }
+    return config
+
+
+def _shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+    hidden, inner, layers = config["hidden_size"], config["intermediate_size"], config["num_hidden_layers"]
+    queries, keys = config["num_attention_heads"] * HEAD, config["num_key_value_heads"] * HEAD
+    matrices = {
+        "self_attn.q_proj": (queries, hidden),
+        "self_attn.k_proj": (keys, hidden),
+        "self_attn.v_proj": (keys, hidden),
+        "self_attn.o_proj": (hidden, queries),
+        "mlp.gate_proj": (inner, hidden),
+        "mlp.up_proj": (inner, hidden),
+        "mlp.down_proj": (hidden, inner),
+        "self_attn.q_norm": (HEAD,),
+        "self_attn.k_norm": (HEAD,),
+    }
+    names = ARCHITECTURES[config["model_type"]].layer
+    layer: dict[str, tuple[int, ...]] = {f"{name}.weight": matrices.get(name, (hidden,)) for name in names}
+    if config["model_type"] == "qwen2":
+        layer |= {f"self_attn.{one}_proj.bias": matrices[f"self_attn.{one}_proj"][:1] for one in "qkv"}
+    shapes = {f"model.layers.{n}.{name}": shape for n in range(layers) for name, shape in layer.items()}
+    return shapes | {"model.embed_tokens.weight": (config["vocab_size"], hidden), "model.norm.weight": (hidden,)}
 
 
 def _weights(config: dict[str, Any], seed: int) -> dict[str, np.ndarray]:
     draw = np.random.default_rng(seed)
-    hidden, inner, architecture = config["hidden_size"], config["intermediate_size"], config["model_type"]
-    shapes = {
-        "self_attn.q_proj.weight": (config["num_attention_heads"] * 16, hidden),
-        "self_attn.k_proj.weight": (config["num_key_value_heads"] * 16, hidden),
-        "self_attn.v_proj.weight": (config["num_key_value_heads"] * 16, hidden),
-        "self_attn.o_proj.weight": (hidden, config["num_attention_heads"] * 16),
-        "mlp.gate_proj.weight": (inner, hidden),
-        "mlp.up_proj.weight": (inner, hidden),
-        "mlp.down_proj.weight": (hidden, inner),
-        "input_layernorm.weight": (hidden,),
-        "post_attention_layernorm.weight": (hidden,),
-    }
-    if architecture == "qwen3":
-        shapes |= {"self_attn.q_norm.weight": (16,), "self_attn.k_norm.weight": (16,)}
-    if architecture == "qwen2":
-        shapes |= {name.replace("weight", "bias"): shape[:1] for name, shape in shapes.items() if name[10] in "qkv"}
-    named = {f"model.layers.{n}.{name}": s for n in range(config["num_hidden_layers"]) for name, s in shapes.items()}
-    named |= {"model.embed_tokens.weight": (config["vocab_size"], hidden), "model.norm.weight": (hidden,)}
+    shift = ARCHITECTURES[config["model_type"]].norm_shift
     return {
-        name: draw.normal(1.0 if name.endswith("norm.weight") else 0.0, 0.1 if len(shape) == 1 else 0.15, shape).astype(
-            np.float32
-        )
-        for name, shape in sorted(named.items())
+        name: draw.normal(
+            1.0 - shift if name.endswith("norm.weight") else 0.0, 0.1 if len(shape) == 1 else 0.15, shape
+        ).astype(np.float32)
+        for name, shape in sorted(_shapes(config).items())
     }
 
 
@@ -123,7 +157,8 @@ def write_toy_model(
 ) -> None:
     """Write a complete model folder; the same arguments give the same bytes."""
     folder.mkdir(parents=True, exist_ok=True)
-    tokenizer = toy_tokenizer()
+    by_score = architecture in ("mistral", "gemma3_text")
+    tokenizer = toy_byte_fallback_tokenizer() if by_score else toy_tokenizer()
     config = _config(architecture, tokenizer.get_vocab_size(), hidden, layers)
     end = tokenizer.token_to_id("<|im_end|>")
     config["bos_token_id"] = tokenizer.token_to_id("<|endoftext|>")
