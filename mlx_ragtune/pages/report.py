@@ -12,10 +12,7 @@ from markupsafe import Markup
 from mlx_ragtune.pages import wording
 from mlx_ragtune.pages.plots import Bar, LossPoint, Whisker, delta_bars, dot_whisker, loss_curve, signed
 from mlx_ragtune.pages.report_data import QuestionPart, Report, RowPart
-from mlx_ragtune.pages.report_text import render_markdown, render_text
 from mlx_ragtune.pages.selection import cost, counted, groups, primary_label, sentence, worst
-
-__all__ = ["render_html", "render_markdown", "render_text"]
 
 _HERE = Path(__file__).parent
 _VERDICT_TONES = {"IMPROVED": "better", "REGRESSED": "worse", "EQUIVALENT": "plain", "INCONCLUSIVE": "warn"}

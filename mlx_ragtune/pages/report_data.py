@@ -64,7 +64,8 @@ class ValidityPart(TypedDict):
 class QuestionPart(TypedDict):
     """One question with both answers (the first seed's), and the primary metric's means over seeds.
 
-    ``delta`` is tuned − base, its sign turned where lower is better: above 0 is a gain. Scores are None where the primary metric is not defined, as for unanswerable questions.
+    ``delta`` is tuned − base, its sign turned where lower is better: above 0 is a gain. Scores are None
+    where the primary metric is not defined, as for unanswerable questions.
     """
 
     id: str

@@ -132,15 +132,18 @@ def render_text(report: Report) -> str:
             wording.amount(metric, metric["base"]),
             wording.amount(metric, metric["tuned"]),
             wording.change(metric),
+            wording.interval(metric),
             (metric["verdict"] or "not judged").lower(),
         ]
         for role, metrics in groups(report)
         if role != "secondary"
         for metric in metrics
     ]
+    level = f"{100 * (1 - report.get('alpha', 0.05)):g} % interval"
+    headers = ["metric", "base", "tuned", "change", level, "verdict"]
     parts = [report["title"], *report.get("stamps", [])]
     if rows:
-        parts += ["", render_table(["metric", "base", "tuned", "change", "verdict"], rows, width=WIDTH)]
+        parts += ["", render_table(headers, rows, width=WIDTH)]
     if "verdict" in report:
         parts += ["", textwrap.fill(report["verdict"]["headline"], WIDTH)]
         parts += [
