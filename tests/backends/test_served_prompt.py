@@ -49,7 +49,7 @@ def test_a_wrong_template_is_caught(standin: OllamaStandIn, models: Path, traine
     register_model(standin.host, "tinyq", models / "qwen3.gguf", template=template)
     with OllamaChat(standin.host, "tinyq", context_tokens=512) as ollama, pytest.raises(ToolError) as error:
         check_prompts(ollama, trained, think=False)
-    assert "at character 0, trained on '<|im_start|>system" in error.value.what
+    assert "at character 1, trained on '<|im_start|>system" in error.value.what
     assert error.value.where == "question 'q1'"
 
 
