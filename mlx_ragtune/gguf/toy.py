@@ -21,6 +21,7 @@ Architecture = Literal["llama", "mistral", "qwen2", "qwen3", "gemma3_text"]
 HEAD = 16
 """Length of an attention head."""
 SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+UNKNOWN = "<unk>"
 THINK = ("<think>", "</think>")
 WORDS = (
     " the", " of", " and", " to", " in", " is", " a", " that", " for", " it", " with", " as", " on", " by", " paper",
@@ -76,11 +77,11 @@ def toy_byte_fallback_tokenizer() -> Tokenizer:
     """The same words over ASCII characters, everything else as bytes ``<0x00>`` … (as Gemma and Mistral do)."""
     tokens, rules = _merges(SPACE)
     characters = [SPACE, *(chr(code) for code in range(33, 127)), "\n"]
-    pieces = ["<unk>", *(f"<0x{byte:02X}>" for byte in range(256)), *characters, *tokens]
+    pieces = [UNKNOWN, *(f"<0x{byte:02X}>" for byte in range(256)), *characters, *tokens]
     vocabulary = {piece: index for index, piece in enumerate(pieces)}
     tokenizer = Tokenizer(
-        models.BPE(vocab=vocabulary, merges=rules, unk_token="<unk>", fuse_unk=True, byte_fallback=True)
-    )  # noqa: S106
+        models.BPE(vocab=vocabulary, merges=rules, unk_token=UNKNOWN, fuse_unk=True, byte_fallback=True)
+    )
     tokenizer.normalizer = normalizers.Replace(" ", SPACE)
     tokenizer.decoder = decoders.Sequence([decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()])
     return _add_specials(tokenizer)

@@ -132,7 +132,8 @@ def test_a_missing_or_damaged_file_is_named(tmp_path: Path, models: Path) -> Non
 
 def test_the_port_answers_only_to_its_key(server: LlamaCppServer) -> None:
     address = server._open().base_url
-    assert httpx.post(f"{str(address).rstrip('/')}/completion", json={"prompt": "a"}, trust_env=False).status_code == 401
+    url = f"{str(address).rstrip('/')}/completion"
+    assert httpx.post(url, json={"prompt": "a"}, trust_env=False).status_code == 401
 
 
 def test_the_engine_says_nothing_on_the_terminal(models: Path, capfd: pytest.CaptureFixture[str]) -> None:
