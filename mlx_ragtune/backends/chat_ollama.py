@@ -78,6 +78,14 @@ class OllamaChat:
 
     def __enter__(self) -> Self:
         """Check server, model and digest; nothing is loaded yet."""
+        try:
+            self._check_model()
+        except BaseException:
+            self._server.close()
+            raise
+        return self
+
+    def _check_model(self) -> None:
         server = self._server
         _ = server.era
         held = served_digest(server, self._model)
@@ -87,7 +95,6 @@ class OllamaChat:
         self._digest = held
         shown = server.request("POST", "/api/show", {"model": self._model})
         self._thinks = "thinking" in shown.get("capabilities", ())
-        return self
 
     def __exit__(self, *_exception: object) -> None:
         """Unload the model and close the connections."""

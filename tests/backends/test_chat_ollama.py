@@ -193,6 +193,7 @@ def test_what_cannot_heal_is_not_tried_again(
 
 
 def test_silence_longer_than_the_timeout_is_an_error(chat: OllamaChat, served: OllamaStandIn) -> None:
+    chat._server.close()
     chat._server = Ollama(served.host, attempts=1, timeout_seconds=0.5)
     served.fault = failing(1, Fault("stall", seconds=1.5))
     with pytest.raises(ToolError, match="fell silent"):
@@ -201,8 +202,8 @@ def test_silence_longer_than_the_timeout_is_an_error(chat: OllamaChat, served: O
 
 
 def test_a_server_that_is_not_there_names_the_command_that_starts_it() -> None:
-    with pytest.raises(ToolError, match="does not answer") as error:
-        _ = client("127.0.0.1:9").version
+    with client("127.0.0.1:9") as server, pytest.raises(ToolError, match="does not answer") as error:
+        _ = server.version
     assert error.value.fix == "ollama serve"
 
 
