@@ -153,11 +153,26 @@ def _rope_scaling(file: GgufFile, config: dict[str, Any]) -> dict[str, Any]:
 def _values(file: GgufFile, tensor: StoredTensor, first: int, count: int) -> Floats:
     """``count`` rows as float32, shape [count, row length]; a vector is one row."""
     try:
-        return dequantize(file.rows(tensor, first, count), tensor.type).astype(np.float32, copy=False)
+        with np.errstate(all="ignore"):  # damaged scales are found below
+            values = dequantize(file.rows(tensor, first, count), tensor.type).astype(np.float32, copy=False)
     except (NotImplementedError, KeyError):
         raise InputError(
             f"tensor type {tensor.type.name} is not supported", where=str(file.path), fix="choose a Q8_0 or F16 file"
         ) from None
+    if not np.isfinite(values).all():
+        raise file.damaged(f"tensor {tensor.name!r} has values that are not numbers")
+    return values
+
+
+def _narrowed(values: Floats, dtype: Dtype, name: str) -> npt.NDArray[Any]:
+    """The values in the type asked for; bfloat16 as uint16. Raises InputError for what float16 cannot hold."""
+    if dtype == "bfloat16":
+        return encode_bf16(values)
+    with np.errstate(over="ignore"):
+        narrow = values.astype(dtype, copy=False)
+    if not np.isfinite(narrow).all():
+        raise InputError(f"'{name}' has values past float16's 65504", fix="import it as float32 or bfloat16")
+    return narrow
 
 
 def _expected_shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
@@ -200,9 +215,8 @@ def _named(source: _Source) -> list[tuple[str, StoredTensor]]:
 def _pieces(source: _Source, named: list[tuple[str, StoredTensor]], dtype: Dtype) -> Iterator[npt.NDArray[Any]]:
     """The values of all tensors in order, a few whole heads at a time."""
     for name, tensor in named:
-        values = _stored_values(source, name, tensor)
-        for piece in values:
-            yield encode_bf16(piece) if dtype == "bfloat16" else piece.astype(dtype, copy=False)
+        for piece in _stored_values(source, name, tensor):
+            yield _narrowed(piece, dtype, name)
 
 
 def _stored_values(source: _Source, name: str, tensor: StoredTensor) -> Iterator[Floats]:
