@@ -18,6 +18,7 @@ from mlx_ragtune.retrieval.retriever import Retriever, open_retriever
 from mlx_ragtune.synthesis.assemble import assemble
 from mlx_ragtune.synthesis.authored import read_pairs
 from mlx_ragtune.synthesis.balance import balance
+from mlx_ragtune.synthesis.dedupe import contamination, without_duplicates
 from mlx_ragtune.synthesis.generate import Sources, generate
 from mlx_ragtune.synthesis.jobs import Jobs
 from mlx_ragtune.synthesis.plan import make_plan
@@ -39,12 +40,14 @@ def dataset(recipe: Recipe, inputs: Inputs, draft: Draft) -> None:
     documents = list(read_rows(inputs["corpus"] / "documents.jsonl", Document))
     chunks = list(read_rows(inputs["corpus"] / "chunks.jsonl", Chunk))
     settings, seed = recipe.dataset, recipe.seed
-    held = {paper for one in read_rows(recipe.benchmark, Question) for paper in one.papers}
+    questions = list(read_rows(recipe.benchmark, Question))
     retriever = open_retriever(inputs["corpus"] / "index.sqlite", inputs["corpus"] / "chunks.jsonl")
     if settings.pairs:
-        pairs = _authored(settings.pairs, documents, held)
+        pairs = _authored(settings.pairs, documents, questions)
     else:
+        held = {paper for one in questions for paper in one.papers}
         pairs = _generated(recipe, [one for one in chunks if one.document_id not in held], retriever, draft)
+    pairs, duplicates = without_duplicates(pairs)
     pairs, left_out = balance(pairs, settings.shares, seed=seed)
     splits = split_by_paper(
         pairs, documents, valid_share=settings.valid_share, test_share=settings.test_share, seed=seed
@@ -63,7 +66,11 @@ def dataset(recipe: Recipe, inputs: Inputs, draft: Draft) -> None:
             build_messages=build_messages,
         )
         report[split] = {**_write(draft, split, rows, recipe, inputs["base"]), "assembly": asdict(assembly)}
-    report |= {"left_out_for_shares": [pair.id for pair in left_out], "left_out_across_splits": across}
+    report |= {
+        "duplicates": [asdict(one) for one in duplicates],
+        "left_out_for_shares": [pair.id for pair in left_out],
+        "left_out_across_splits": across,
+    }
     (draft / "statistics.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     if not report["train"]["rows"] or not report["valid"]["rows"]:
         raise InputError(
@@ -77,14 +84,16 @@ def dataset(recipe: Recipe, inputs: Inputs, draft: Draft) -> None:
     )
 
 
-def _authored(path: Path, documents: Sequence[Document], held: set[str]) -> list[Pair]:
-    """The user's own pairs. Raises InputError when one rests on a paper of the benchmark."""
+def _authored(path: Path, documents: Sequence[Document], questions: Sequence[Question]) -> list[Pair]:
+    """The user's own pairs. Raises InputError for what the benchmark asks, or rests on, as well."""
     pairs = read_pairs(path, documents)
-    shared = sorted({paper for pair in pairs for paper in pair.papers} & held)
-    if shared:
-        ids = [pair.id for pair in pairs if set(pair.papers) & held]
+    found = contamination(pairs, questions)
+    bad = sorted({*found.papers, *(one.id for one in found.questions)})
+    if bad:
+        papers = sorted({paper for shared in found.papers.values() for paper in shared})
         raise InputError(
-            f"{len(ids)} pairs rest on papers of the benchmark ({', '.join(shared[:5])}): {', '.join(ids[:5])}",
+            f"{len(bad)} pairs rest on papers of the benchmark ({', '.join(papers[:5])}) or repeat its questions: "
+            f"{', '.join(bad[:5])}",
             where=str(path),
             fix="remove these pairs, or these papers' questions: what is trained cannot be tested",
         )
