@@ -8,7 +8,7 @@ validation kept. It cannot resume: a killed run starts again.
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import redirect_stdout
+from contextlib import contextmanager, redirect_stdout
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -175,13 +175,26 @@ def train_with_mlx_lm(
     )
     clipping = optimizer if settings.clip_norm is None else _Clipping(optimizer, settings.clip_norm)
     try:
-        with redirect_stdout(StringIO()):  # its own panels and bars; ours are shown instead
+        with uncompiled_on_cpu(), redirect_stdout(StringIO()):  # its own panels and bars; ours are shown instead
             run_trainer(model, clipping, split["train"], None, arguments, weighted_loss, batches, callback)
     except _StopError:
         pass
     except RuntimeError as error:
         raise shortage(error, settings) from error
     return callback.progress
+
+
+@contextmanager
+def uncompiled_on_cpu() -> Iterator[None]:
+    """On a CPU ``mx.compile`` calls the host's C++ compiler for each new fusion: minutes on a busy machine, no gain."""
+    if mx.default_device() != mx.Device(mx.cpu):
+        yield
+        return
+    mx.disable_compile()
+    try:
+        yield
+    finally:
+        mx.enable_compile()
 
 
 def _scheduled(plan: Plan, step: mx.array) -> mx.array:

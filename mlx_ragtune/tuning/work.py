@@ -1,0 +1,68 @@
+"""The work of a step, counted: what no noise of the machine can move.
+
+FLOPs are multiply-adds × 2 of the matrix products, forward and backward. The backward pass of a frozen
+weight costs as much as its forward pass (only the gradient of the activations is formed).
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mlx_ragtune.tuning.groups import Group
+from mlx_ragtune.tuning.rows import TokenRow
+from mlx_ragtune.tuning.schedule import batch_tokens
+
+
+@dataclass(frozen=True)
+class Work:
+    """Tokens through the layers, pairs of tokens in attention (all that are computed), rows of logits."""
+
+    layer_tokens: int
+    attention_pairs: int
+    logit_rows: int
+
+    def __add__(self, other: "Work") -> "Work":
+        return Work(
+            self.layer_tokens + other.layer_tokens,
+            self.attention_pairs + other.attention_pairs,
+            self.logit_rows + other.logit_rows,
+        )
+
+    def flops(self, config: Mapping[str, Any]) -> float:
+        """Forward and backward FLOPs on a model of this ``config.json`` (llama, qwen2, qwen3)."""
+        hidden, inner = config["hidden_size"], config["intermediate_size"]
+        heads = config["num_attention_heads"]
+        width = config.get("head_dim") or hidden // heads
+        keys = (config.get("num_key_value_heads") or heads) * width
+        linear = hidden * (2 * heads * width + 2 * keys) + 3 * hidden * inner
+        layers = config["num_hidden_layers"]
+        forward = 2 * layers * (self.layer_tokens * linear + self.attention_pairs * 2 * heads * width)
+        backward = 2 * layers * (self.layer_tokens * linear + self.attention_pairs * 4 * heads * width)
+        return float(forward + backward + 4 * self.logit_rows * hidden * config["vocab_size"])
+
+
+NOTHING = Work(0, 0, 0)
+
+
+def work_of_batch(groups: Sequence[Group]) -> Work:
+    """A shared-prefix micro-batch, its padding included."""
+    prefix = max(group.prefix_length for group in groups)
+    length = max(group.branch_length for group in groups)
+    branches = sum(len(group.rows) for group in groups)
+    return Work(
+        layer_tokens=batch_tokens(groups),
+        attention_pairs=len(groups) * prefix**2 + branches * length * (prefix + length),
+        logit_rows=sum(group.answer_tokens for group in groups),
+    )
+
+
+def work_of_whole_rows(rows: Sequence[TokenRow], padded_to: int) -> Work:
+    """A micro-batch as the stock trainer computes it: every row whole and padded, logits everywhere."""
+    longest = max(len(row.tokens) for row in rows)
+    length = -(-longest // padded_to) * padded_to
+    return Work(len(rows) * length, len(rows) * length**2, len(rows) * length)
+
+
+def total(parts: Iterable[Work]) -> Work:
+    """The sum."""
+    return sum(parts, NOTHING)
