@@ -89,7 +89,7 @@ class Calibration:
 
 def describe_lengths(rows: Sequence[TokenRow]) -> dict[str, Lengths]:
     """Lengths by kind of row, kinds sorted."""
-    found = {}
+    found: dict[str, Lengths] = {}
     for kind in sorted({row.kind for row in rows}):
         sizes = [len(row.tokens) for row in rows if row.kind == kind]
         answers = [len(row.tokens) - row.prompt_length for row in rows if row.kind == kind]
