@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from mlx_ragtune.errors import InputError
 from mlx_ragtune.gguf.quantise import encode_bf16
 from mlx_ragtune.gguf.weights import Weights, to_float32, write_safetensors
 
-VALUES = np.arange(24, dtype=np.float32).reshape(6, 4) / 3
+VALUES: "np.ndarray[tuple[Any, ...], np.dtype[np.float32]]" = (np.arange(24).reshape(6, 4) / 3).astype(np.float32)
 
 
 def folder(tmp_path: Path, **tensors: np.ndarray) -> Path:
