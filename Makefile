@@ -45,7 +45,7 @@ bench: setup ## the side-by-side measurements (minutes)
 	@for f in benchmarks/*.py; do $(BIN)/python $$f || exit; done
 
 docs: setup ## write docs/recipe.md and docs/commands.md from the code
-	@$(BIN)/python -m mlx_ragtune.pages.reference
+	@$(BIN)/ragtune reference docs
 
 clean: ## remove runs/ and caches; .venv stays
 	@rm -rf runs .mypy_cache .ruff_cache .pytest_cache .hypothesis build

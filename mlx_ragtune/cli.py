@@ -28,7 +28,7 @@ class _Group(click.Group):
     """Commands in pipeline order; every failure a user can repair becomes one message and an exit code."""
 
     def list_commands(self, _ctx: click.Context) -> list[str]:
-        rest = sorted(set(self.commands) - set(STAGE_NAMES))
+        rest = sorted(name for name in set(self.commands) - set(STAGE_NAMES) if not self.commands[name].hidden)
         return ["run", *STAGE_NAMES, *(name for name in rest if name != "run")]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -307,6 +307,17 @@ def remove_models(run_name: str) -> None:
 
     for name in remove(run_name):
         click.echo(f"removed {name}")
+
+
+@main.command(hidden=True)
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+def reference(folder: Path) -> None:
+    """Write recipe.md and commands.md: ``make docs``."""
+    from mlx_ragtune.commands.reference import pages
+
+    folder.mkdir(exist_ok=True)
+    for name, text in pages(main).items():
+        (folder / name).write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
