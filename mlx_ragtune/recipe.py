@@ -100,6 +100,8 @@ class DatasetSettings(Settings):
         "refusal": 0.2,
     }
     """Proportions of the three kinds; they sum to 1."""
+    refusal_kinds: tuple[Literal["near_miss", "off_corpus"], ...] = ("near_miss", "off_corpus")
+    """Authored refusals to use. A very small model that is shown near misses refuses what it could answer."""
     max_tokens: Annotated[int, Field(ge=64)] = 2048
     """Longest training row, in tokens of the base's tokenizer."""
     on_too_long: Literal["fail", "drop"] = "fail"

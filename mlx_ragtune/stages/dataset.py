@@ -43,7 +43,8 @@ def dataset(recipe: Recipe, inputs: Inputs, draft: Draft) -> None:
     questions = list(read_rows(recipe.benchmark, Question))
     retriever = open_retriever(inputs["corpus"] / "index.sqlite", inputs["corpus"] / "chunks.jsonl")
     if settings.pairs:
-        pairs = _authored(settings.pairs, documents, questions)
+        authored = _authored(settings.pairs, documents, questions)
+        pairs = [one for one in authored if one.kind != "refusal" or one.refusal_kind in settings.refusal_kinds]
     else:
         held = {paper for one in questions for paper in one.papers}
         pairs = _generated(recipe, [one for one in chunks if one.document_id not in held], retriever, draft)
