@@ -10,6 +10,7 @@ import secrets
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -24,6 +25,7 @@ from mlx_ragtune.records import ChatReply, ChatRequest, Message
 _NO_LIMIT = httpx.Timeout(None, connect=10.0)  # a long answer is bounded by max_tokens, not by a clock
 
 
+_ATTEMPTS = 3
 _SMALL_BYTES = 32 * 2**20
 
 
@@ -135,33 +137,44 @@ class LlamaCppServer:
             message = body
         return ToolError(f"the engine answered {status}: {message[:300]}", where=self._where())
 
+    @contextmanager
+    def _response(self, path: str, body: dict[str, Any]) -> Iterator[httpx.Response]:
+        """The engine's answer, its body not yet read. Raises ToolError for an error."""
+        client = self._open()
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                response = client.send(client.build_request("POST", path, json=body), stream=True)
+                break
+            except httpx.HTTPError as error:
+                # on a busy machine the engine now and then drops a connection before it has read the request
+                if attempt == _ATTEMPTS or not isinstance(error, httpx.RemoteProtocolError):
+                    raise ToolError(f"the engine does not answer: {error}", where=self._where()) from error
+        try:
+            if response.status_code != 200:
+                raise self._error(response.status_code, response.read().decode(errors="replace"))
+            yield response
+        except httpx.HTTPError as error:
+            raise ToolError(f"the engine broke off: {error}", where=self._where()) from error
+        finally:
+            response.close()
+
     def post(self, path: str, body: dict[str, Any]) -> Any:
         """The engine's JSON answer to one of its own endpoints (``/completion``, ``/tokenize``, …)."""
-        try:
-            response = self._open().post(path, json=body)
-        except httpx.HTTPError as error:
-            raise ToolError(f"the engine does not answer: {error}", where=self._where()) from error
-        if response.status_code != 200:
-            raise self._error(response.status_code, response.text)
-        return response.json()
+        with self._response(path, body) as response:
+            return json.loads(response.read())
 
     def events(self, path: str, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """The events of a streamed answer, as the engine sends them. Raises ToolError for an error event."""
-        try:
-            with self._open().stream("POST", path, json={**body, "stream": True}) as response:
-                if response.status_code != 200:
-                    raise self._error(response.status_code, response.read().decode(errors="replace"))
-                for line in response.iter_lines():
-                    kind, _, payload = line.partition(": ")
-                    if kind == "error":
-                        raise self._error(500, json.dumps({"error": json.loads(payload)}))
-                    if kind == "data" and payload != "[DONE]":
-                        event = json.loads(payload)
-                        if "error" in event:
-                            raise self._error(500, payload)
-                        yield event
-        except httpx.HTTPError as error:
-            raise ToolError(f"the engine broke off: {error}", where=self._where()) from error
+        with self._response(path, {**body, "stream": True}) as response:
+            for line in response.iter_lines():
+                kind, _, payload = line.partition(": ")
+                if kind == "error":
+                    raise self._error(500, json.dumps({"error": json.loads(payload)}))
+                if kind == "data" and payload != "[DONE]":
+                    event = json.loads(payload)
+                    if "error" in event:
+                        raise self._error(500, payload)
+                    yield event
 
     def chat(self, request: ChatRequest) -> ChatReply:
         """The reply to one request. Raises PromptOverflowError, or ToolError for an error of the engine."""

@@ -16,7 +16,7 @@ from mlx_ragtune.tuning.groups import Group, make_groups
 from mlx_ragtune.tuning.rows import TokenRow
 
 Rows = list[TokenRow]
-MOST_PADDING = 0.1
+MOST_PADDING = 0.03
 """Share of a micro-batch that may be padding before another one is begun."""
 
 

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -118,6 +119,26 @@ def test_an_error_of_the_engine_is_a_tool_error_in_its_words(server: LlamaCppSer
         server.post("/completion", {"prompt": "a", "temperature": "hot"})
     with pytest.raises(ToolError, match="temperature"):
         list(server.events("/completion", {"prompt": "a", "temperature": "hot"}))
+
+
+def test_a_connection_dropped_before_the_answer_is_opened_again(
+    server: LlamaCppServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, dropped = server._open(), [2]
+    send = client.send
+
+    def unreliable(*sent: Any, **more: Any) -> httpx.Response:
+        if dropped[0]:
+            dropped[0] -= 1
+            raise httpx.RemoteProtocolError("Server disconnected without sending a response.")
+        return send(*sent, **more)
+
+    expected = server.chat(request()).text
+    monkeypatch.setattr(client, "send", unreliable)
+    assert server.chat(request()).text == expected
+    dropped[0] = 3
+    with pytest.raises(ToolError, match="does not answer"):
+        server.tokenize("a")
 
 
 def test_a_missing_or_damaged_file_is_named(tmp_path: Path, models: Path) -> None:
