@@ -175,6 +175,25 @@ def status(recipe: Path, as_json: bool) -> None:
 
 
 @main.command()
+@RECIPE
+@AS_JSON
+def plan(recipe: Path, as_json: bool) -> None:
+    """Rows, updates, memory and time of training, from two real steps.
+
+    \b
+    Example:
+      ragtune plan recipes/qwen3_4b_r16.yaml
+    """
+    from mlx_ragtune.commands import plan as preflight
+    from mlx_ragtune.tuning.preflight import describe, require_fit
+
+    run = open_run(recipe)
+    found = preflight.plan(run)
+    click.echo(json.dumps(preflight.as_json(found), indent=2) if as_json else describe(found))
+    require_fit(found, run.recipe.train)
+
+
+@main.command()
 @click.argument("recipes", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False))
 @AS_JSON
 def validate(recipes: tuple[Path, ...], as_json: bool) -> None:

@@ -22,7 +22,7 @@ from types import TracebackType
 from typing import Any, Self
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # in place of tests/, whose gguf/ hides the package
 
 from mlx_ragtune.backends.ollama_http import era_of, parse_version
 from mlx_ragtune.backends.protocol import PromptOverflowError

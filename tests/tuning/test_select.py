@@ -1,0 +1,102 @@
+"""Batched greedy answers, and the choice among checkpoints by what they answer."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mlx_ragtune.backends.runtime_mlx import mx, tree_flatten
+from mlx_ragtune.records import Example, Message
+from mlx_ragtune.tuning.adapters import apply_adapter
+from mlx_ragtune.tuning.base import load_base
+from mlx_ragtune.tuning.decode import greedy_answers
+from mlx_ragtune.tuning.rows import prompt_tokens
+from mlx_ragtune.tuning.select import choose_by_task, development_slice, score_answer, word_overlap
+from tests.tuning.made import example, examples, toy_base, train_settings
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return load_base(toy_base(tmp_path_factory.mktemp("base")), "fp32")
+
+
+def test_batched_answers_are_those_of_one_prompt_at_a_time(loaded: Any) -> None:
+    prompts = [prompt_tokens(row.messages[:-1], loaded.tokenizer, thinking=False) for row in examples(3, 2)]
+    together = greedy_answers(loaded.model, loaded.tokenizer, prompts, max_tokens=12, at_once=4)
+    for prompt, text in zip(prompts, together, strict=True):
+        tokens = list(prompt)
+        for _ in range(12):
+            best = int(np.argmax(np.array(loaded.model(mx.array([tokens]))[0, -1])))
+            if best in loaded.tokenizer.eos_token_ids:
+                break
+            tokens.append(best)
+        assert text == loaded.tokenizer.decode(tokens[len(prompt) :]).strip()
+
+
+def test_decoding_leaves_the_model_as_it_was(loaded: Any) -> None:
+    loaded.model.train()
+    greedy_answers(loaded.model, loaded.tokenizer, [[5, 6, 7]], max_tokens=2)
+    assert loaded.model.training
+    loaded.model.eval()
+
+
+def row(kind: Any, answer: str) -> Example:
+    return Example("r", kind, "g", (Message("user", "?"), Message("assistant", answer)))
+
+
+REFERENCE = 'According to "A Study of Widgets in Practice", widgets weigh 12 grams.'
+
+
+@pytest.mark.parametrize(
+    ("kind", "answer", "low", "high"),
+    [
+        ("grounded", REFERENCE, 1.0, 1.0),
+        ("grounded", "Widgets weigh 12 grams.", 0.2, 0.5),
+        ("grounded", "The provided context does not contain information to answer this.", 0.0, 0.0),
+        ("grounded", "", 0.0, 0.0),
+        ("refusal", "The provided context does not contain information to answer this.", 1.0, 1.0),
+        ("refusal", "Widgets weigh 12 grams.", 0.0, 0.0),
+    ],
+)
+def test_an_answer_earns_what_it_should(kind: str, answer: str, low: float, high: float) -> None:
+    assert low <= score_answer(row(kind, REFERENCE), answer) <= high
+
+
+def test_word_overlap_is_the_f1_of_the_words() -> None:
+    assert word_overlap("a b c", "a b c") == 1.0
+    assert word_overlap("A b!", "a b c d") == pytest.approx(2 * 2 / 6)
+    assert word_overlap("", "a") == word_overlap("x", "a") == 0.0
+
+
+def test_the_slice_has_every_kind_and_is_the_same_for_a_seed() -> None:
+    rows = [*examples(20, 1), example(50, 1, kind="refusal"), example(51, 1, kind="synthesis")]
+    some = development_slice(rows, seed=1, most=5)
+    assert {one.kind for one in some} == {"grounded", "refusal", "synthesis"}
+    assert len(some) == 5
+    assert [one.id for one in some] == [one.id for one in development_slice(rows, seed=1, most=5)]
+    assert development_slice([], seed=1) == []
+
+
+def test_the_checkpoint_with_the_better_answers_wins_over_a_lower_loss(tmp_path: Path) -> None:
+    """Two adapters; the rows' references are what the second says, so that it must win."""
+    base = load_base(toy_base(tmp_path / "base"), "fp32")
+    apply_adapter(base.model, train_settings(), seed=1)
+    kept = {}
+    for update, loss in ((1, 0.5), (2, 0.7)):
+        mx.random.seed(update)
+        arrays = {
+            name: mx.random.normal(value.shape) * 0.3 for name, value in tree_flatten(base.model.trainable_parameters())
+        }
+        kept[(update, loss)] = arrays
+    prompts = [prompt_tokens(one.messages[:-1], base.tokenizer, thinking=False) for one in examples(3, 1)]
+    base.model.load_weights(list(kept[(2, 0.7)].items()), strict=False)
+    said = greedy_answers(base.model, base.tokenizer, prompts, max_tokens=192)
+    rows = [
+        Example(one.id, "grounded", one.group, (*one.messages[:-1], Message("assistant", text)))
+        for one, text in zip(examples(3, 1), said, strict=True)
+    ]
+    ranked = choose_by_task(base.model, base.tokenizer, kept, rows, thinking=False)
+    assert [one.update for one in ranked] == [2, 1]
+    assert ranked[0].task_score > ranked[1].task_score
+    assert np.isfinite([one.valid_loss for one in ranked]).all()
