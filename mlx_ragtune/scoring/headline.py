@@ -55,9 +55,10 @@ def headline(comparison: Comparison) -> str:
     if comparison.verdict == "EQUIVALENT":
         return f"EQUIVALENT: the tuned model differs by less than {margin} in {known}."
     if better:
+        strained = [f"{guard.label.lower()} {guard.detail}" for guard in comparison.guards if guard.state != "HOLDS"]
         return (
             f"INCONCLUSIVE: the tuned model is better in {_join(map(_change, better))}, but a loss elsewhere "
-            f"is not ruled out: {known}."
+            f"is not ruled out: {_join(strained) if strained else known}."
         )
     return f"INCONCLUSIVE: {known}; {comparison.n_questions} questions cannot tell."
 

@@ -78,6 +78,7 @@ def test_a_strained_guard_withholds_the_improvement() -> None:
     comparison = _compare({"correctness": BETTER}, guards=[strained])
     assert comparison.verdict == "INCONCLUSIVE"
     assert "guard strained: general probes, 60 probes: 4 lost, 0 gained" in comparison.reasons
+    assert comparison.headline.endswith("not ruled out: general probes 60 probes: 4 lost, 0 gained.")
     broken = replace(strained, state="BROKEN")
     assert _compare({"correctness": BETTER}, guards=[broken]).verdict == "REGRESSED"
 
