@@ -43,7 +43,7 @@ class ABResult:
 
 def needed_votes(share: float, *, alpha: float = 0.05, power: float = 0.8) -> int:
     """Votes with a preference that find ``share`` against one half (normal approximation of the sign test)."""
-    spread = stats.norm.ppf(1 - alpha / 2) * 0.5 + stats.norm.ppf(power) * math.sqrt(share * (1 - share))
+    spread = float(stats.norm.ppf(1 - alpha / 2)) * 0.5 + float(stats.norm.ppf(power)) * math.sqrt(share * (1 - share))
     return math.ceil((spread / abs(share - 0.5)) ** 2)
 
 
