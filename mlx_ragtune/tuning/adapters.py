@@ -40,11 +40,11 @@ def apply_adapter(model: Any, settings: TrainSettings, *, seed: int) -> None:
 
 
 def count_parameters(model: Any) -> tuple[int, int]:
-    """(trainable, all) parameters; a quantised layer counts its weights, not its packed words."""
+    """(trainable, all) parameters, the adapter included; a quantised layer counts its weights, not its packed words."""
     from mlx_lm.utils import get_total_parameters
 
     trainable = sum(value.size for _, value in tree_flatten(model.trainable_parameters()))
-    return trainable, int(get_total_parameters(model))
+    return trainable, trainable + int(get_total_parameters(model))  # mlx-lm counts leaves alone, no adapter is one
 
 
 def trainable(model: Any) -> dict[str, mx.array]:

@@ -26,7 +26,14 @@ AGREEMENT = {"float32": 1e-5, "bfloat16": 1e-2, "float16": 1e-2}
 
 
 class _Passed(nn.Module):
-    """A layer that does nothing."""
+    """A layer that does nothing. What a model asks about it (``use_sliding``) is answered by the real one."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        object.__setattr__(self, "layer", layer)  # not a child: its parameters do not belong to the model now
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(object.__getattribute__(self, "layer"), name)
 
     def __call__(self, x: mx.array, *_args: Any, **_options: Any) -> mx.array:
         return x
@@ -37,9 +44,8 @@ def only_layers(model: Any, start: int, stop: int, *, normed: bool) -> Iterator[
     """While this lasts only layers ``start`` to ``stop`` compute, then the final norm if ``normed``."""
     inner = model.model
     layers, norm = list(inner.layers), inner.norm
-    passed = _Passed()
-    inner.layers = [layer if start <= place < stop else passed for place, layer in enumerate(layers)]
-    inner.norm = norm if normed else passed
+    inner.layers = [layer if start <= place < stop else _Passed(layer) for place, layer in enumerate(layers)]
+    inner.norm = norm if normed else _Passed(norm)
     try:
         yield
     finally:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -166,18 +167,12 @@ class _Run:
             return loop.run(split["train"], split["valid"], self.report)
 
     def finish(self, done: Progress, split: Split, valid: Sequence[Example], *, thinking: bool) -> TrainResult:
-        """Write the winner's adapter and the losses."""
+        """Write the winner's adapter and the losses. On other ranks than the first nothing: it alone kept any."""
         peak = int(mx.get_peak_memory())
-        kept = {(update, loss): load_kept(self.checkpoints, update) for update, loss in done.best}
+        best: tuple[int, float] = (0, math.nan)
         candidates: tuple[Candidate, ...] = ()
-        if self.settings.select == "task":
-            some = development_slice(valid, seed=self.seed)
-            candidates = tuple(choose_by_task(self.base.model, self.base.tokenizer, kept, some, thinking=thinking))
-        best = done.best[0]
-        if candidates:
-            best = (candidates[0].update, candidates[0].valid_loss)
-        save_adapter(self.folder, kept[best], self.settings, len(self.base.model.layers))
-        write_rows(self.folder / "losses.jsonl", done.losses)
+        if find_ranks().first:
+            best, candidates = self._write(done, valid, thinking=thinking)
         trainable, total = count_parameters(self.base.model)
         return TrainResult(
             engine=self.settings.engine,
@@ -195,6 +190,22 @@ class _Run:
             seconds=round(done.seconds, 1),
             candidates=candidates,
         )
+
+    def _write(
+        self, done: Progress, valid: Sequence[Example], *, thinking: bool
+    ) -> tuple[tuple[int, float], tuple[Candidate, ...]]:
+        """((update, loss) of the winner, what was tried); its adapter and all losses are files now."""
+        kept = {(update, loss): load_kept(self.checkpoints, update) for update, loss in done.best}
+        candidates: tuple[Candidate, ...] = ()
+        if self.settings.select == "task":
+            some = development_slice(valid, seed=self.seed)
+            candidates = tuple(choose_by_task(self.base.model, self.base.tokenizer, kept, some, thinking=thinking))
+        best = done.best[0]
+        if candidates:
+            best = (candidates[0].update, candidates[0].valid_loss)
+        save_adapter(self.folder, kept[best], self.settings, len(self.base.model.layers))
+        write_rows(self.folder / "losses.jsonl", done.losses)
+        return best, candidates
 
 
 def describe_work(

@@ -106,7 +106,7 @@ def test_the_adapter_folder_is_mlx_lms(base: Path, tmp_path: Path) -> None:
 
 def test_a_run_leaves_exactly_these_files(base: Path, tmp_path: Path) -> None:
     run_training(base, tmp_path, train_settings(epochs=1.0, batch_size=3, accumulation=1))
-    parts = ("optimizer.safetensors", "random.safetensors", "state.json", "weights.safetensors")
+    parts = ("optimizer.safetensors", "state.json", "weights.safetensors")
     assert list(all_files(tmp_path)) == sorted(
         [
             "adapter_config.json",
