@@ -1,0 +1,7 @@
+"""What every test may rely on."""
+
+import signal
+
+# A shell that starts this in the background leaves SIGINT ignored, and children would inherit that: no test of Ctrl-C
+# would stop anything. With a handler here, a child begins with the default.
+signal.signal(signal.SIGINT, signal.default_int_handler)
