@@ -69,7 +69,7 @@ def test_greedy_text_at_float32_is_that_of_mlx(toys: Path, written: Written, arc
             if said != meant:
                 differing.append((question, reply.text, expected))
     assert not differing
-    assert compared > 60
+    assert compared > 20
 
 
 @pytest.mark.parametrize("architecture", ["llama", "mistral", "qwen2", "qwen3"])
