@@ -19,6 +19,7 @@ from mlx_ragtune.errors import RagtuneError
 from mlx_ragtune.pipeline import STAGES, Stage
 
 if TYPE_CHECKING:
+    from mlx_ragtune.pages.ab import Session
     from mlx_ragtune.pipeline import Run
 
 STAGE_NAMES = [stage.name for stage in STAGES]
@@ -83,14 +84,20 @@ def _say(text: str) -> None:
     click.echo(text, err=True)
 
 
-def open_run(path: Path, *, fetch: bool = True) -> "Run":
-    """The run of a recipe with its base model at hand (fetched where needed and allowed)."""
+def open_run(path: Path, *, fetch: bool = True, allow: tuple[str, ...] = ()) -> "Run":
+    """The run of a recipe with its base model at hand (fetched where needed and allowed).
+
+    ``allow`` adds to the recipe's ``evaluate.allow``.
+    """
     from mlx_ragtune.backends.hub_hf import base_digest, resolve_base
     from mlx_ragtune.pages.progress import bar
     from mlx_ragtune.pipeline import Run
     from mlx_ragtune.recipe import load_recipe, project_folder
 
     recipe = load_recipe(path)
+    if allow:
+        named = tuple(dict.fromkeys((*recipe.evaluate.allow, *allow)))
+        recipe = recipe.model_copy(update={"evaluate": recipe.evaluate.model_copy(update={"allow": named})})
     runs = Path(os.environ.get("RAGTUNE_RUNS") or project_folder(path.resolve()) / "runs")
     run = Run(recipe, runs / recipe.name, track=bar, say=_say)
     if fetch:
@@ -119,6 +126,9 @@ def _finish(run: "Run", until: str, redo: tuple[str, ...], as_json: bool) -> Non
         click.echo(f"{last.stage}: {last.folder}")
 
 
+ALLOW = click.option(
+    "--allow", multiple=True, metavar="NAME", help="Compare although this condition differs; stamped on every page."
+)
 REDO = click.option(
     "--redo", multiple=True, type=click.Choice(STAGE_NAMES), help="Run this stage even if nothing changed."
 )
@@ -127,8 +137,9 @@ REDO = click.option(
 @main.command()
 @RECIPE
 @REDO
+@ALLOW
 @AS_JSON
-def run(recipe: Path, redo: tuple[str, ...], as_json: bool) -> None:
+def run(recipe: Path, redo: tuple[str, ...], allow: tuple[str, ...], as_json: bool) -> None:
     """All eight stages; finished ones are skipped.
 
     \b
@@ -136,14 +147,16 @@ def run(recipe: Path, redo: tuple[str, ...], as_json: bool) -> None:
       ragtune run recipes/demo.yaml
       ragtune run recipes/demo.yaml --redo evaluate
     """
-    _finish(open_run(recipe), STAGE_NAMES[-1], redo, as_json)
+    _finish(open_run(recipe, allow=allow), STAGE_NAMES[-1], redo, as_json)
 
 
 def _stage_command(stage: Stage) -> click.Command:
-    def command(recipe: Path, redo: bool, as_json: bool) -> None:
-        _finish(open_run(recipe), stage.name, (stage.name,) if redo else (), as_json)
+    def command(recipe: Path, redo: bool, as_json: bool, allow: tuple[str, ...] = ()) -> None:
+        _finish(open_run(recipe, allow=allow), stage.name, (stage.name,) if redo else (), as_json)
 
     made: Callable[..., Any] = click.option("--redo", is_flag=True, help="Run it even if nothing changed.")(command)
+    if "evaluate" in (stage.name, *stage.needs):
+        made = ALLOW(made)
     return click.command(
         stage.name,
         help=f"{stage.makes.capitalize()}.\n\n\b\nExample:\n  ragtune {stage.name} recipes/demo.yaml",
@@ -284,6 +297,106 @@ def ask(recipe: Path, question: str, model: str, as_json: bool) -> None:
 
     reply = answer(open_run(recipe), question, model=model)
     click.echo(json.dumps(reply, indent=2, ensure_ascii=False) if as_json else show(reply))
+
+
+@main.command()
+@click.argument("contestants", nargs=-1, required=True, metavar="FIRST OTHER...")
+@click.option("--benchmark", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Questions, for files.")
+@click.option(
+    "--margin",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.05,
+    show_default=True,
+    help="Differences smaller than this are equivalent.",
+)
+@click.option(
+    "--alpha",
+    type=click.FloatRange(0, 0.5, min_open=True, max_open=True),
+    default=0.05,
+    show_default=True,
+    help="Error rate of the whole family of tests.",
+)
+@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write the report of two as a page.")
+@ALLOW
+@AS_JSON
+def compare(
+    contestants: tuple[str, ...],
+    benchmark: Path | None,
+    margin: float,
+    alpha: float,
+    html: Path | None,
+    allow: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Judge any finished runs, or files of answers, against the first.
+
+    A run is a recipe or the name of its folder, with :base or :tuned behind it (tuned if not said); a file
+    has rows of {"question_id": ..., "text": ...}.
+
+    \b
+    Examples:
+      ragtune compare demo:base demo:tuned
+      ragtune compare r8 r16 r32                        every one against r8, Holm over all
+      ragtune compare a.jsonl b.jsonl --benchmark data/rag_notes/benchmark.jsonl
+    """
+    from mlx_ragtune.commands.compare import compare_contestants, read_all
+    from mlx_ragtune.pages.report import render_html
+    from mlx_ragtune.pages.report_text import render_text
+
+    if len(contestants) < 2 or (html and len(contestants) > 2):
+        raise click.UsageError("name two runs or files" + (" for a page" if html else " at least"))
+    found = list(compare_contestants(read_all(contestants, benchmark), allow=allow, margin=margin, alpha=alpha))
+    if html:
+        html.write_text(render_html(found[0][1]), encoding="utf-8")
+    if as_json:
+        rows = [
+            {"title": report["title"], "stamps": report["stamps"], **json.loads(one.to_json())} for one, report in found
+        ]
+        click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+    else:
+        click.echo("\n".join(render_text(report) for _, report in found), nl=False)
+
+
+@main.command()
+@RECIPE
+@click.option("-n", "count", type=click.IntRange(4), help="Comparisons [up to 50, or as begun].")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port on this machine [a free one].")
+@click.option("--no-browser", is_flag=True, help="Print the address only.")
+def ab(recipe: Path, count: int | None, port: int, no_browser: bool) -> None:
+    """Compare both models' answers blind, on a page of this machine.
+
+    Every vote is kept at once: stop with Ctrl-C and go on with the same command. At the end the page says
+    whose answers were preferred, and the next report shows it.
+
+    \b
+    Example:
+      ragtune ab recipes/demo.yaml -n 40
+    """
+    from mlx_ragtune.commands.ab import open_comparison
+    from mlx_ragtune.pages.ab import serve
+
+    run = open_run(recipe, fetch=False)
+    session = open_comparison(run, count)
+    _say(f"{session.done} of {len(session.trials)} comparisons done; Ctrl-C stops, the same command goes on")
+    with serve(session, port=port) as address:
+        click.echo(address)
+        if sys.stdout.isatty() and not no_browser:
+            click.launch(address)
+        _wait_for_unblinding(session)
+    _say(f"next: ragtune report {recipe}   # with what people said")
+
+
+def _wait_for_unblinding(session: "Session") -> None:
+    """Until the result was looked at, or Ctrl-C."""
+    import time
+
+    was_done = session.unblinded
+    while was_done or not session.unblinded:
+        time.sleep(0.3)
+    time.sleep(2)  # the page with the result is on its way
+    part = session.result()
+    if part is not None:
+        click.echo(part["headline"])
 
 
 @main.group(invoke_without_command=True)

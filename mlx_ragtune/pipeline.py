@@ -40,8 +40,9 @@ Inputs = Mapping[str, Path]
 class Stage:
     """One stage: ``needs`` names earlier stages (or ``base``, the model), ``reads`` recipe sections.
 
-    ``outside`` lists the user's files that it reads; ``carries`` names files of its artifact that
-    stay right when settings change. ``version`` is raised when the stage would write something else.
+    ``outside`` lists the user's files that it reads; ``joins`` is a pattern of files in the run's folder
+    that no stage made (a person's votes); ``carries`` names files of its artifact that stay right when
+    settings change. ``version`` is raised when the stage would write something else.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Stage:
     reads: tuple[str, ...]
     version: int = 1
     outside: Callable[["Recipe"], Iterable[Path]] = lambda _recipe: ()
+    joins: str = ""
     carries: tuple[str, ...] = ()
 
     @property
@@ -69,6 +71,10 @@ class Stage:
             module.check(view(recipe, self), base)
 
 
+def _labels(recipe: "Recipe") -> Path | None:
+    return recipe.scoring.judge.labels if recipe.scoring.judge else None
+
+
 STAGES: tuple[Stage, ...] = (
     Stage("corpus", "papers read and cut into an indexed set of chunks", (), ("corpus",),
           outside=lambda recipe: [recipe.corpus.folder]),
@@ -82,12 +88,13 @@ STAGES: tuple[Stage, ...] = (
     Stage("export", "base and tuned as GGUF of one type", ("dataset", "fuse", "base"), ("name", "dataset", "export")),
     Stage("register", "both models known to a server", ("export",), ("name", "register")),
     Stage("evaluate", "answers of both models, scores, verdict", ("corpus", "base", "export", "register"),
-          ("benchmark", "dataset", "retrieval", "evaluate", "scoring"), carries=("answers.jsonl",),
-          outside=lambda recipe: [recipe.benchmark]),
+          ("base", "benchmark", "dataset", "retrieval", "evaluate", "scoring"), version=2,
+          carries=("answers.jsonl", "judge.sqlite"),
+          outside=lambda recipe: [one for one in (recipe.benchmark, recipe.evaluate.probes, _labels(recipe)) if one]),
     Stage("report", "Markdown, JSON and one HTML page",
           ("corpus", "dataset", "train", "fuse", "export", "register", "evaluate"),
           ("name", "seed", "base", "corpus", "benchmark", "retrieval", "dataset", "train", "export", "register",
-           "evaluate", "scoring")),
+           "evaluate", "scoring"), version=2, joins="ab/*/unblinded.json"),
 )  # fmt: skip
 
 
@@ -141,9 +148,14 @@ class Outcome:
 
 
 def _plain(value: Any) -> Any:
+    """A section as plain JSON, paths by their names only: a moved project stays done."""
     if isinstance(value, Path):
         return value.name
-    return value.model_dump(mode="json") if hasattr(value, "model_dump") else value
+    if isinstance(value, dict):
+        return {name: _plain(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return _plain(value.model_dump()) if hasattr(value, "model_dump") else value
 
 
 @dataclass
@@ -159,17 +171,14 @@ class Run:
     _digests: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def sections(self, stage: Stage) -> dict[str, Any]:
-        """The declared sections as plain JSON, paths by their names only: a moved project stays done."""
-        plain = {name: _plain(getattr(self.recipe, name)) for name in stage.reads}
-        for section, key in (("corpus", "folder"), ("dataset", "pairs")):
-            if plain.get(section, {}).get(key):
-                plain[section] = {**plain[section], key: Path(plain[section][key]).name}
-        return plain
+        """The declared sections as plain JSON."""
+        return {name: _plain(getattr(self.recipe, name)) for name in stage.reads}
 
     def described(self, stage: Stage) -> dict[str, Any]:
         """All that the stage's result depends on. Inputs that are not there yet are None."""
         if stage.name not in self._digests:
-            self._digests[stage.name] = digest_paths(stage.outside(self.recipe))
+            joined = sorted(self.home.glob(stage.joins)) if stage.joins else []
+            self._digests[stage.name] = digest_paths([*stage.outside(self.recipe), *joined])
         inputs: dict[str, str | None] = {}
         for name in stage.needs:
             if name == "base":
@@ -261,6 +270,8 @@ class Run:
             {name: cast(Path, self.base) if name == "base" else self.home / stage_named(name).folder
              for name in stage.needs}
         )  # fmt: skip
+        if stage.joins:
+            inputs["joins"] = self.home
         stage.function()(view(self.recipe, stage), inputs, draft)
         seconds = time.monotonic() - started
         finish(draft, target, {"fingerprint": work, "described": described, **_circumstances(seconds)})

@@ -252,6 +252,10 @@ class EvaluateSettings(Settings):
     """One answer for each seed; with temperature 0 one is enough."""
     sampling: SamplingSettings = SamplingSettings()
     """Generation options."""
+    probes: File | None = None
+    """JSONL of general questions that a program checks: did the tuning cost what the model knew before?"""
+    allow: tuple[str, ...] = ()
+    """Conditions that may differ between base and tuned; each is stamped on every page."""
 
     @field_validator("seeds")
     @classmethod
@@ -261,6 +265,36 @@ class EvaluateSettings(Settings):
         return value
 
 
+class JudgeSettings(Settings):
+    """A chat model that checks facts and sentences one by one, of no contestant's family, and no thinking one."""
+
+    backend: Literal["ollama", "llamacpp"] = "ollama"
+    """Where it runs."""
+    model: str
+    """Name at the backend; for llamacpp the path of a GGUF file."""
+    host: str = "http://127.0.0.1:11434"
+    """Address of Ollama."""
+    labels: File | None = None
+    """JSONL of what people say (`question_id`, `base`, `tuned`, each 0 to 1): 50 or more correct the judge."""
+
+
+class SimilaritySettings(Settings):
+    """An embedding model for similarity to the references: reported, never deciding."""
+
+    backend: Literal["ollama", "llamacpp"] = "llamacpp"
+    """`llamacpp` gives token vectors too, and with them BERTScore."""
+    model: str | None = None
+    """Name at the backend; for llamacpp the path of a GGUF file, by default the exported base."""
+    host: str = "http://127.0.0.1:11434"
+    """Address of Ollama."""
+
+    @model_validator(mode="after")
+    def _named_at_ollama(self) -> "SimilaritySettings":
+        if self.backend == "ollama" and self.model is None:
+            raise ValueError("'backend: ollama' needs 'model', for example nomic-embed-text")
+        return self
+
+
 class ScoringSettings(Settings):
     """What counts as a difference. Changing it scores the same answers again."""
 
@@ -268,6 +302,15 @@ class ScoringSettings(Settings):
     """Differences smaller than this are equivalent."""
     alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
     """Error rate of the whole family of tests."""
+    judge: JudgeSettings | None = None
+    """A trusted judge's correctness takes the place of the lexical one; `none` is as good a choice."""
+    similarity: SimilaritySettings | None = None
+    """Embedding cosine and BERTScore beside the answers, and beside planted answers that fool them."""
+
+    @field_validator("judge", mode="before")
+    @classmethod
+    def _no_judge(cls, value: Any) -> Any:
+        return None if value == "none" else value
 
 
 class Recipe(Settings):
@@ -414,9 +457,17 @@ def _paths(recipe: Recipe) -> Iterator[tuple[str, Path]]:
     yield "benchmark", recipe.benchmark
     if recipe.base.model.startswith((".", "/", "~")):
         yield "base.model", Path(recipe.base.model)
-    generator = recipe.dataset.generator
-    if generator is not None and generator.backend == "llamacpp":
-        yield "dataset.generator.model", Path(generator.model)
+    for key, settings in (
+        ("dataset.generator", recipe.dataset.generator),
+        ("scoring.judge", recipe.scoring.judge),
+        ("scoring.similarity", recipe.scoring.similarity),
+    ):
+        if settings is not None and settings.backend == "llamacpp" and settings.model:
+            yield f"{key}.model", Path(settings.model)
+    if recipe.evaluate.probes is not None:
+        yield "evaluate.probes", recipe.evaluate.probes
+    if recipe.scoring.judge is not None and recipe.scoring.judge.labels is not None:
+        yield "scoring.judge.labels", recipe.scoring.judge.labels
 
 
 def _resolved(path: Path, folder: Path) -> Path:
@@ -437,20 +488,17 @@ def _path_errors(recipe: Recipe, source: Path, lines: Lines) -> list[tuple[int, 
 
 def _absolute(recipe: Recipe, source: Path) -> Recipe:
     """The same recipe with every path absolute."""
-    update: dict[str, dict[str, Any]] = {}
     for key, path in _paths(recipe):
-        section, *rest = key.split(".")
         target = _resolved(path, source.parent)
-        if not rest:
-            recipe = recipe.model_copy(update={section: target})
-        elif len(rest) == 1:
-            update.setdefault(section, {})[rest[0]] = str(target) if section == "base" else target
-        else:
-            generator = recipe.dataset.generator
-            assert generator is not None  # noqa: S101 (its path was listed)
-            update.setdefault(section, {})["generator"] = generator.model_copy(update={"model": str(target)})
-    sections = {name: getattr(recipe, name).model_copy(update=keys) for name, keys in update.items()}
-    return recipe.model_copy(update=sections)
+        plain = key in ("base.model", "dataset.generator.model", "scoring.judge.model", "scoring.similarity.model")
+        recipe = _replaced(recipe, key.split("."), str(target) if plain else target)
+    return recipe
+
+
+def _replaced(settings: Any, keys: list[str], value: object) -> Any:
+    """A copy with the value at a place below it."""
+    first, *rest = keys
+    return settings.model_copy(update={first: _replaced(getattr(settings, first), rest, value) if rest else value})
 
 
 def load_recipe(path: Path) -> Recipe:

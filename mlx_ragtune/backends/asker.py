@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from mlx_ragtune.artifact import Track, Tracker, digest_bytes
 from mlx_ragtune.backends.protocol import ChatBackend
+from mlx_ragtune.backends.served_prompt import PromptGate, ServedPromptError, check_count, check_prompt
 from mlx_ragtune.backends.serving import open_served
 from mlx_ragtune.errors import ToolError
 from mlx_ragtune.recipe import Recipe
@@ -33,12 +34,14 @@ MODELS: tuple[Model, ...] = ("base", "tuned")
 
 @dataclass(frozen=True)
 class Item:
-    """One question as both models are asked it."""
+    """One question as both models are asked it; ``trained`` is the prompt as training renders it."""
 
     question: Question
     passages: tuple[Passage, ...]
     messages: tuple[Message, ...]
     ranked_papers: tuple[str, ...]
+    trained: str
+    prompt_tokens: int
 
 
 class Asker:
@@ -95,7 +98,10 @@ class Asker:
                 track.advance(note=f"{model}: {item.question.id}")
 
     def _ask(self, backend: ChatBackend, model: Model, item: Item, seed: int) -> Answer:
-        """The reply as a record; what outlasts the backend's retries is an error of transport, not of the model."""
+        """The reply as a record; what outlasts the backend's retries is an error of transport, not of the model.
+
+        Raises ServedPromptError when the model is not asked as it was trained: then no answer means anything.
+        """
         request = ChatRequest(item.messages, self._sampling(seed), think=self._think)
         known: dict[str, Any] = {
             "key": self._key(model, item, seed),
@@ -104,18 +110,28 @@ class Asker:
             "seed": seed,
         }
         try:
-            rendered = backend.render(item.messages, think=self._think)
+            name = item.question.id
+            proven = check_prompt(backend, name, item.messages, item.trained, think=self._think)
             reply = backend.chat(request)
+            check_count(reply, item.prompt_tokens, name)
+        except ServedPromptError:
+            raise
         except ToolError as error:
             empty = ChatReply("", "error", 0, 0, 0.0)
             return Answer(**known, **asdict(empty), error=error.what)
-        digest = "" if rendered is None else digest_bytes(rendered.encode())
-        return Answer(**known, **asdict(reply), prompt_sha256=digest)
+        return Answer(**known, **asdict(reply), prompt_sha256=digest_bytes(item.trained.encode()) if proven else "")
 
     def answers(self, model: Model, items: Sequence[Item]) -> list[Answer]:
         """The model's answers in the order of questions and seeds."""
         seeds = self._recipe.evaluate.seeds
         return [self._known[self._key(model, item, seed)] for item in items for seed in seeds]
+
+    def gate(self, items: Sequence[Item]) -> PromptGate:
+        """How many answers were given to a prompt that was seen to be the training render."""
+        given = [one for model in MODELS for one in self.answers(model, items) if not one.error]
+        return PromptGate(
+            equal=sum(bool(one.prompt_sha256) for one in given), unproven=sum(not one.prompt_sha256 for one in given)
+        )
 
     def conditions(self, model: Model, items: Sequence[Item]) -> Conditions:
         """All that must be the same for both models, as the server reports it."""

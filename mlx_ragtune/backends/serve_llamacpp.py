@@ -94,8 +94,10 @@ class LlamaCppServer:
         if not self._gguf.is_file():
             raise InputError("no such GGUF file", where=str(self._gguf), fix="ragtune export RECIPE")
         key = secrets.token_hex(16)
+        parameters = _parameters(self._gguf, self._context_tokens, self._threads, key)
+        self._adjust(parameters)
         try:
-            self._server = xllamacpp.Server(_parameters(self._gguf, self._context_tokens, self._threads, key))
+            self._server = xllamacpp.Server(parameters)
         except RuntimeError:
             raise InputError(
                 "llama.cpp cannot load this file: damaged, of an unsupported architecture, or too large "
@@ -112,6 +114,9 @@ class LlamaCppServer:
             limits=httpx.Limits(max_keepalive_connections=0),
         )
         return self
+
+    def _adjust(self, parameters: Any) -> None:
+        """Settings of a kind of server that is not this one; none here."""
 
     def __exit__(self, *_exception: object) -> None:
         """Stop the server and free the model's memory."""

@@ -1,7 +1,7 @@
 """A registered model, opened by its receipt, whichever server it was registered with."""
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,8 @@ from mlx_ragtune.backends.chat_ollama import OllamaChat
 from mlx_ragtune.backends.hub_hf import file_digest
 from mlx_ragtune.backends.protocol import ChatBackend
 from mlx_ragtune.errors import ArtifactError
-from mlx_ragtune.recipe import GeneratorSettings
+from mlx_ragtune.recipe import GeneratorSettings, JudgeSettings, SimilaritySettings
+from mlx_ragtune.scoring.similarity import Embed, TokenVectors
 
 
 def open_served(receipt: Mapping[str, Any], gguf: Path, *, context_tokens: int) -> AbstractContextManager[ChatBackend]:
@@ -37,3 +38,30 @@ def open_generators(settings: GeneratorSettings) -> list[AbstractContextManager[
 
         return [LlamaCppServer(Path(settings.model), context_tokens=settings.context_tokens)]
     return [OllamaChat(host, settings.model, context_tokens=settings.context_tokens) for host in settings.hosts]
+
+
+def open_judge(settings: JudgeSettings, *, context_tokens: int) -> AbstractContextManager[ChatBackend]:
+    """The backend of a judge, to be entered."""
+    if settings.backend == "llamacpp":
+        from mlx_ragtune.backends.serve_llamacpp import LlamaCppServer
+
+        return LlamaCppServer(Path(settings.model), context_tokens=context_tokens)
+    return OllamaChat(settings.host, settings.model, context_tokens=context_tokens)
+
+
+@contextmanager
+def open_embedder(
+    settings: SimilaritySettings, base: Path, *, context_tokens: int
+) -> Iterator[tuple[Embed, TokenVectors | None]]:
+    """What embeds texts, and what gives token vectors where the backend can. ``base`` is the exported base."""
+    if settings.backend == "llamacpp":
+        from mlx_ragtune.backends.embed_llamacpp import LlamaCppEmbed
+
+        with LlamaCppEmbed(Path(settings.model or base), context_tokens=context_tokens) as engine:
+            yield engine.embed, engine.token_vectors
+    else:
+        from mlx_ragtune.backends.embed_ollama import OllamaEmbed
+
+        assert settings.model is not None  # noqa: S101 (validated in the recipe)
+        with OllamaEmbed(settings.host, settings.model) as embedder:
+            yield lambda texts: embedder.embed(texts, kind="document"), None

@@ -117,6 +117,7 @@ class Report(TypedDict, total=False):
     """Everything on the page. ``regressions`` are ids among ``questions``, the worst first.
 
     ``stamps`` are printed under the title on every page: conditions that differ and were allowed by name.
+    ``fooled``: what the similarity metrics say of planted answers known to be right or wrong.
     """
 
     title: Required[str]
@@ -140,6 +141,9 @@ class Report(TypedDict, total=False):
     training: list[RowPart]
     dataset: list[RowPart]
     human: ABPart
+    forgetting: list[RowPart]
+    judge: list[RowPart]
+    fooled: list[RowPart]
     settings: dict[str, Any]
     versions: dict[str, str]
     notes: list[str]
@@ -264,3 +268,47 @@ def _shown(value: object) -> str:
         return ", ".join(_shown(one) for one in value)
     text = str(value)
     return text[:12] + "…" if len(text) == 64 and all(char in "0123456789abcdef" for char in text) else text
+
+
+def stamps_of(allowed: Sequence[Mapping[str, Any]]) -> list[str]:
+    """One stamp for each condition that differs and was allowed by name."""
+    return [f"Not the same {one['name']}, allowed by name: base {one['base']}, tuned {one['tuned']}" for one in allowed]
+
+
+def forgetting_of(probes: Sequence[Mapping[str, Any]]) -> list[RowPart]:
+    """General probes passed by base and tuned, for each category and together."""
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for probe in probes:
+        for name in (probe["category"], "together"):
+            counts[name].update(["n"] + ["base"] * probe["base"] + ["tuned"] * probe["tuned"])
+    return [
+        {"label": name, "value": f"base {one['base']} of {one['n']}, tuned {one['tuned']}"}
+        for name, one in sorted(counts.items(), key=lambda pair: (pair[0] == "together", pair[0]))
+    ]
+
+
+def judge_of(judge: Mapping[str, Any]) -> list[RowPart]:
+    """Whether the judge is trusted, and which planted errors it caught."""
+    rows: list[RowPart] = [{"label": judge["model"], "value": judge["summary"]}]
+    for kind, (caught, planted) in judge["caught"].items():
+        rows.append({"label": kind.replace("_", " "), "value": f"{caught} of {planted} planted errors caught"})
+    if "corrected" in judge:
+        one = judge["corrected"]
+        low, high = 100 * one["low"], 100 * one["high"]
+        text = f"{100 * one['difference']:+.1f} points ({low:+.1f} to {high:+.1f}), {one['labels']} labels"
+        rows.append({"label": "correctness, corrected by people's labels", "value": text})
+    return rows
+
+
+def fooled_of(planted: Sequence[Mapping[str, Any]]) -> list[RowPart]:
+    """Cosine and BERTScore of each planted answer, right ones first."""
+
+    def shown(value: float | None) -> str:
+        return "undefined" if value is None else f"{value:.2f}"
+
+    rows: list[RowPart] = []
+    for one in sorted(planted, key=lambda one: not one["right"]):
+        bert = f", BERTScore F1 {shown(one['bertscore_f1'])}" if one["bertscore_f1"] is not None else ""
+        label = f"{one['name']} ({'right' if one['right'] else 'wrong'})"
+        rows.append({"label": label, "value": f"cosine {shown(one['similarity'])}{bert}"})
+    return rows

@@ -110,6 +110,12 @@ def render_markdown(report: Report) -> str:
     if worst(report):
         lines += ["## Worst regressions", "", *(line for one in worst(report) for line in _regression(one, label))]
     lines += [*_facts("Retrieval, shared by both", report.get("retrieval", [])), *_fairness(report)]
+    for title, rows in (
+        ("Forgetting", report.get("forgetting", [])),
+        ("The judge", report.get("judge", [])),
+        ("What similarity cannot see", report.get("fooled", [])),
+    ):
+        lines += _facts(title, rows)
     lines += [*_facts("Training", report.get("training", [])), *_facts("Training data", report.get("dataset", []))]
     if cost(report):
         cells = [_metric_row(metric)[:5] for metric in cost(report)]

@@ -90,15 +90,20 @@ def _unequal_keys(base: Mapping[str, Any], tuned: Mapping[str, Any]) -> tuple[st
     return side(base), side(tuned)
 
 
+def check_allowed(names: Iterable[str]) -> None:
+    """Raise InputError for a name that is no condition."""
+    unknown = sorted(set(names) - set(NAMES))
+    if unknown:
+        raise InputError(f"no such condition to allow: {', '.join(unknown)}", fix=f"choose from: {', '.join(NAMES)}")
+
+
 def differences(base: Conditions, tuned: Conditions, *, allow: Iterable[str] = ()) -> list[Difference]:
     """Every condition that is not equal, in the order of ``NAMES``; allowed ones are marked, not hidden.
 
     Raises InputError for a name in ``allow`` that is no condition.
     """
     allowed = set(allow)
-    unknown = sorted(allowed - set(NAMES))
-    if unknown:
-        raise InputError(f"no such condition to allow: {', '.join(unknown)}", fix=f"choose from: {', '.join(NAMES)}")
+    check_allowed(allowed)
     found = []
     for name in NAMES:
         left, right = getattr(base, name), getattr(tuned, name)

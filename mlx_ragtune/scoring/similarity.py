@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 Vectors = NDArray[np.floating]
 Embed = Callable[[Sequence[str]], Vectors]
+TokenVectors = Callable[[str], Vectors]
 
 
 def _unit(vectors: Vectors) -> NDArray[np.float64]:
@@ -53,6 +54,15 @@ def bertscore(candidate: Vectors, reference: Vectors) -> BertScore | None:
     return BertScore(precision, recall, f1)
 
 
+def similarity_metrics(text: str, reference: str, embed: Embed, token_vectors: TokenVectors | None) -> dict[str, float]:
+    """``similarity`` and, with token vectors, ``bertscore_f1`` of a valid answer; undefined ones absent."""
+    found = {"similarity": cosine(*embed([text, reference]))}
+    if token_vectors is not None:
+        score = bertscore(token_vectors(text), token_vectors(reference))
+        found["bertscore_f1"] = None if score is None else score.f1
+    return {name: value for name, value in found.items() if value is not None}
+
+
 @dataclass(frozen=True)
 class Planted:
     """An answer known to be right or wrong, for the reader to see what similarity makes of it."""
@@ -79,7 +89,20 @@ PLANTED = (
 )
 
 
-def planted_rows(embed: Embed) -> list[tuple[Planted, float | None]]:
-    """Each planted answer with its cosine to the reference. ``embed`` maps n texts to vectors [n, D]."""
-    vectors = embed([REFERENCE, *(one.text for one in PLANTED)])
-    return [(one, cosine(vector, vectors[0])) for one, vector in zip(PLANTED, vectors[1:], strict=True)]
+@dataclass(frozen=True)
+class PlantedRow:
+    """What similarity says of a planted answer."""
+
+    name: str
+    right: bool
+    similarity: float | None
+    bertscore_f1: float | None
+
+
+def planted_rows(embed: Embed, token_vectors: TokenVectors | None = None) -> list[PlantedRow]:
+    """Each planted answer with its similarity to the reference."""
+    found = []
+    for one in PLANTED:
+        metrics = similarity_metrics(one.text, REFERENCE, embed, token_vectors)
+        found.append(PlantedRow(one.name, one.right, metrics.get("similarity"), metrics.get("bertscore_f1")))
+    return found

@@ -154,6 +154,7 @@ def compare_all(
     margin: float = 0.05,
     alpha: float = 0.05,
     family: Sequence[str] = FAMILY,
+    guards: Mapping[str, Sequence[Guard]] = MappingProxyType({}),
 ) -> dict[str, Comparison]:
     """Several tuned models against one base: each as ``compare`` has it, Holm over all of them together.
 
@@ -170,7 +171,7 @@ def compare_all(
         model: _report(
             scored,
             rules,
-            (),
+            guards.get(model, ()),
             {name: p for other, found in tested.items() if other != model for name, p in found.items()},
         )
         for model, scored in matched.items()

@@ -11,32 +11,46 @@ from pathlib import Path
 from typing import Any
 
 from mlx_ragtune.artifact import Draft
-from mlx_ragtune.backends.asker import MODELS, Asker, Item
+from mlx_ragtune.backends.asker import MODELS, Asker, Item, Model
+from mlx_ragtune.backends.ollama_registry import require_server
+from mlx_ragtune.backends.served_prompt import PromptGate
+from mlx_ragtune.backends.serving import open_embedder, open_judge
 from mlx_ragtune.errors import InputError
 from mlx_ragtune.pipeline import Inputs
-from mlx_ragtune.recipe import Recipe
-from mlx_ragtune.records import (
-    Answer,
-    Document,
-    Question,
-    Sampling,
-    Score,
-    read_rows,
-    write_rows,
-)
+from mlx_ragtune.recipe import JudgeSettings, Recipe
+from mlx_ragtune.records import Answer, Document, Message, Question, Sampling, Score, read_rows, write_rows
 from mlx_ragtune.retrieval.prompt import build_messages
 from mlx_ragtune.retrieval.retriever import open_retriever
-from mlx_ragtune.scoring.fairness import require_equal
+from mlx_ragtune.scoring.comparison import Guard
+from mlx_ragtune.scoring.fairness import check_allowed, require_equal
+from mlx_ragtune.scoring.guards import forgetting_guard
+from mlx_ragtune.scoring.judge import SAMPLING, Cache, Judge
+from mlx_ragtune.scoring.opinions import (
+    Label,
+    Opinion,
+    add_opinion,
+    by_judge,
+    by_similarity,
+    calibrated,
+    family,
+    good_answers,
+)
+from mlx_ragtune.scoring.probes import passes, read_probes
 from mlx_ragtune.scoring.retrieval import retrieval_metrics
 from mlx_ragtune.scoring.score import score_answer
+from mlx_ragtune.scoring.similarity import planted_rows
+from mlx_ragtune.scoring.trust import check_judge, self_test
 from mlx_ragtune.scoring.verdict import compare
+from mlx_ragtune.tuning.rows import load_tokenizer, prompt_text
 
 RANKED = 10
 """Depth of the ranking that the retrieval metrics are computed on."""
+PROBE_SYSTEM = "You are a helpful assistant."
+"""Sent with every general probe: a server may lose the default that a template would put there."""
 
 
 def check(recipe: Recipe, _base: Path) -> None:
-    """Raise InputError for a benchmark with a broken row, without questions, or with an id twice."""
+    """Raise InputError for a broken benchmark, probe, label or name to allow; ToolError for a judge that may not."""
     path = recipe.benchmark
     seen: set[str] = set()
     for question in read_rows(path, Question):
@@ -45,31 +59,52 @@ def check(recipe: Recipe, _base: Path) -> None:
         seen.add(question.id)
     if not seen:
         raise InputError("no question in the benchmark", where=str(path), fix="see data/rag_notes/benchmark.jsonl")
+    check_allowed(recipe.evaluate.allow)
+    if recipe.evaluate.probes is not None:
+        read_probes(recipe.evaluate.probes)
+    if recipe.scoring.judge is not None:
+        _check_judge(recipe, recipe.scoring.judge)
+
+
+def _check_judge(recipe: Recipe, judge: JudgeSettings) -> None:
+    generator = recipe.dataset.generator
+    check_judge(
+        Path(judge.model).name if judge.backend == "llamacpp" else judge.model,
+        contestants=[recipe.base.model],
+        generator=Path(generator.model).name if generator else None,
+    )
+    if judge.backend == "ollama":
+        require_server(judge.host)
+    if judge.labels is not None:
+        list(read_rows(judge.labels, Label))
 
 
 def evaluate(recipe: Recipe, inputs: Inputs, draft: Draft) -> None:
-    """Write the contexts, ``answers.jsonl`` (all known), ``used.jsonl``, ``scores.jsonl`` and ``verdict.json``."""
-    items = list(_frozen(recipe, inputs["corpus"]))
+    """Write the questions, contexts, ``answers.jsonl`` (all known), ``used.jsonl``, scores and ``verdict.json``."""
+    items, probes = list(_frozen(recipe, inputs)), _probe_items(recipe, inputs["base"])
+    questions = [item.question for item in items]
+    write_rows(draft / "questions.jsonl", questions)
     write_rows(
         draft / "contexts.jsonl",
         ({"question_id": one.question.id, "passages": one.passages} for one in items),
     )
     asker = Asker(recipe, inputs, draft / "answers.jsonl")
-    asker.ask_all(items, draft.track)
-    conditions = {model: asker.conditions(model, items) for model in MODELS}
-    (draft / "conditions.json").write_text(_pretty({model: asdict(conditions[model]) for model in MODELS}))
-    require_equal(conditions["base"], conditions["tuned"])
+    asker.ask_all([*items, *probes], draft.track)
+    gate = _fair(recipe, asker, items, draft)
     answers = {model: asker.answers(model, items) for model in MODELS}
     titles = {one.id: one.title for one in read_rows(inputs["corpus"] / "documents.jsonl", Document)}
     scores = {model: list(_scores(items, answers[model], titles, recipe)) for model in MODELS}
+    trusted = _opinions(recipe, inputs, items, answers, scores, draft)
     write_rows(draft / "used.jsonl", answers["base"] + answers["tuned"])
     write_rows(draft / "scores.jsonl", scores["base"] + scores["tuned"])
     verdict = compare(
         scores["base"],
         scores["tuned"],
-        [item.question for item in items],
+        questions,
         margin=recipe.scoring.margin,
         alpha=recipe.scoring.alpha,
+        family=family(judge_trusted=trusted),
+        guards=_forgetting(recipe, asker, probes, draft),
     )
     (draft / "verdict.json").write_text(verdict.to_json(), encoding="utf-8")
     (draft / "retrieval.json").write_text(_pretty(_retrieval(items)), encoding="utf-8")
@@ -78,9 +113,105 @@ def evaluate(recipe: Recipe, inputs: Inputs, draft: Draft) -> None:
         questions=len(items),
         answers=2 * len(answers["base"]),
         failed_requests=len(failed),
+        served_prompts=str(gate),
         verdict=verdict.verdict,
         headline=verdict.headline,
     )
+
+
+def _fair(recipe: Recipe, asker: Asker, items: Sequence[Item], draft: Draft) -> PromptGate:
+    """Refuse unequal conditions; write what was equal, what was allowed, and whether prompts were proven."""
+    conditions = {model: asker.conditions(model, items) for model in MODELS}
+    (draft / "conditions.json").write_text(_pretty({model: asdict(conditions[model]) for model in MODELS}))
+    allowed = require_equal(conditions["base"], conditions["tuned"], allow=recipe.evaluate.allow)
+    gate = asker.gate(items)
+    gates = {"allowed": [asdict(one) for one in allowed], "served_prompts": str(gate)}
+    (draft / "gates.json").write_text(_pretty(gates), encoding="utf-8")
+    return gate
+
+
+def _probe_items(recipe: Recipe, base: Path) -> list[Item]:
+    """The general probes as questions without contexts; ids cannot meet a benchmark's."""
+    if recipe.evaluate.probes is None:
+        return []
+    tokenizer, thinking = load_tokenizer(base), recipe.dataset.thinking == "on"
+    found = []
+    for probe in read_probes(recipe.evaluate.probes):
+        messages = (Message("system", PROBE_SYSTEM), Message("user", probe.prompt))
+        trained = prompt_text(messages, tokenizer, thinking=thinking)
+        question = Question(f"probe:{probe.id}", probe.category, probe.prompt, answerable=True)
+        found.append(Item(question, (), messages, (), trained, _count(tokenizer, trained)))
+    return found
+
+
+def _forgetting(recipe: Recipe, asker: Asker, items: Sequence[Item], draft: Draft) -> list[Guard]:
+    """What tuning cost on general probes; one whose request failed is left out for both models."""
+    if recipe.evaluate.probes is None:
+        return []
+    probes = {f"probe:{probe.id}": probe for probe in read_probes(recipe.evaluate.probes)}
+    given = {model: asker.answers(model, items) for model in MODELS}
+    failed = {one.question_id for model in MODELS for one in given[model] if one.error}
+    passed = {
+        model: {
+            one.question_id: passes(probes[one.question_id], one.text)
+            for one in given[model]
+            if one.question_id not in failed and one.seed == recipe.evaluate.seeds[0]
+        }
+        for model in MODELS
+    }
+    rows = (
+        {"id": probes[name].id, "category": probes[name].category, **{model: passed[model][name] for model in MODELS}}
+        for name in passed["base"]
+    )
+    write_rows(draft / "probes.jsonl", rows)
+    return [forgetting_guard(passed["base"], passed["tuned"], margin=recipe.scoring.margin, alpha=recipe.scoring.alpha)]
+
+
+def _opinions(
+    recipe: Recipe,
+    inputs: Inputs,
+    items: Sequence[Item],
+    answers: Mapping[Model, Sequence[Answer]],
+    scores: dict[Model, list[Score]],
+    draft: Draft,
+) -> bool:
+    """Add similarity and judged metrics to the scores; whether a judge is trusted to decide."""
+    questions = [item.question for item in items]
+    context = recipe.evaluate.sampling.context_tokens
+
+    def add(opinion: Opinion, what: str) -> None:
+        with draft.track(what, sum(len(scores[model]) for model in MODELS)) as track:
+            for model in MODELS:
+                added = []
+                for score in add_opinion(opinion, scores[model], answers[model], questions):
+                    added.append(score)
+                    track.advance()
+                scores[model] = added
+
+    if recipe.scoring.similarity is not None:
+        base = inputs["export"] / "base.gguf"
+        with open_embedder(recipe.scoring.similarity, base, context_tokens=context) as (embed, token_vectors):
+            add(by_similarity(embed, token_vectors), "embedding answers")
+            planted = [asdict(row) for row in planted_rows(embed, token_vectors)]
+        (draft / "similarity.json").write_text(_pretty(planted), encoding="utf-8")
+    if recipe.scoring.judge is None:
+        return False
+    contexts = {item.question.id: item.passages for item in items}
+    with (
+        open_judge(recipe.scoring.judge, context_tokens=SAMPLING.context_tokens) as backend,
+        Cache(draft / "judge.sqlite") as cache,
+    ):
+        judge = Judge(backend, backend.identity()["digest"], cache)
+        trust = self_test(judge, good_answers(contexts, questions))
+        add(by_judge(judge, contexts), "judging answers")
+    found = {"model": recipe.scoring.judge.model, "summary": str(trust), **asdict(trust)}
+    if recipe.scoring.judge.labels is not None:
+        labels = list(read_rows(recipe.scoring.judge.labels, Label))
+        estimate = calibrated(scores["base"], scores["tuned"], questions, labels)
+        low, high = estimate.interval(1 - recipe.scoring.alpha)
+        found["corrected"] = {"difference": estimate.mean, "low": low, "high": high, "labels": len(labels)}
+    (draft / "judge.json").write_text(_pretty(found), encoding="utf-8")
+    return trust.trusted
 
 
 def _retrieval(items: Sequence[Item]) -> dict[str, Any]:
@@ -98,14 +229,22 @@ def _pretty(value: object) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _frozen(recipe: Recipe, corpus: Path) -> Iterator[Item]:
+def _count(tokenizer: Any, prompt: str) -> int:
+    return len(tokenizer.encode(prompt, add_special_tokens=False))
+
+
+def _frozen(recipe: Recipe, inputs: Inputs) -> Iterator[Item]:
     """Every question with the contexts and the prompt that both models get, byte for byte."""
+    corpus = inputs["corpus"]
     retriever = open_retriever(corpus / "index.sqlite", corpus / "chunks.jsonl")
+    tokenizer, thinking = load_tokenizer(inputs["base"]), recipe.dataset.thinking == "on"
     for question in read_rows(recipe.benchmark, Question):
         ranked = retriever.search(question.question, max(RANKED, recipe.retrieval.top_k))
         passages = tuple(ranked[: recipe.retrieval.top_k])
         papers = tuple(one.document_id for one in ranked)
-        yield Item(question, passages, build_messages(passages, question.question), papers)
+        messages = build_messages(passages, question.question)
+        trained = prompt_text(messages, tokenizer, thinking=thinking)
+        yield Item(question, passages, messages, papers, trained, _count(tokenizer, trained))
 
 
 def _scores(

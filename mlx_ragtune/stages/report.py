@@ -4,9 +4,19 @@ import json
 from pathlib import Path
 from typing import Any
 
-from mlx_ragtune.artifact import Draft, read_artifact
+from mlx_ragtune.artifact import Draft, digest_file, read_artifact
 from mlx_ragtune.pages.report import render_html
-from mlx_ragtune.pages.report_data import Report, RowPart, fairness_of, from_comparison
+from mlx_ragtune.pages.report_data import (
+    FairnessPart,
+    Report,
+    RowPart,
+    fairness_of,
+    fooled_of,
+    forgetting_of,
+    from_comparison,
+    judge_of,
+    stamps_of,
+)
 from mlx_ragtune.pages.report_text import render_markdown, render_text
 from mlx_ragtune.pages.wording import flat
 from mlx_ragtune.pipeline import Inputs
@@ -44,11 +54,18 @@ def _gather(recipe: Recipe, inputs: Inputs) -> Report:
         list(read_rows(evaluate / "used.jsonl", Answer)),
     )
     training = _json(inputs["train"] / "result.json")
+    gates = _json(evaluate / "gates.json")
+    proven: FairnessPart = {
+        "name": "served prompts", "base": gates["served_prompts"], "tuned": gates["served_prompts"], "equal": True,
+    }  # fmt: skip
     return {
         **whole,
+        **_asides(evaluate),
+        **_human(inputs["joins"], evaluate),
+        "stamps": stamps_of(gates["allowed"]),
         "title": f"{recipe.name}: base against tuned",
         "recipe_name": recipe.name,
-        "fairness": fairness_of(_json(evaluate / "conditions.json")),
+        "fairness": [proven, *fairness_of(_json(evaluate / "conditions.json"))],
         "retrieval": _facts(_json(evaluate / "retrieval.json")),
         "losses": [json.loads(line) for line in (inputs["train"] / "losses.jsonl").read_text().splitlines()],
         "best_update": training["best_update"],
@@ -58,6 +75,25 @@ def _gather(recipe: Recipe, inputs: Inputs) -> Report:
         | {"seed": recipe.seed},
         "versions": _versions(inputs),
     }
+
+
+def _asides(evaluate: Path) -> Report:
+    """What was asked for besides: general probes, a judge, similarity. What was not is not on the page."""
+    parts: Report = {}  # type: ignore[typeddict-item]
+    if (evaluate / "probes.jsonl").exists():
+        rows = [json.loads(line) for line in (evaluate / "probes.jsonl").read_text().splitlines()]
+        parts["forgetting"] = forgetting_of(rows)
+    if (evaluate / "judge.json").exists():
+        parts["judge"] = judge_of(_json(evaluate / "judge.json"))
+    if (evaluate / "similarity.json").exists():
+        parts["fooled"] = fooled_of(_json(evaluate / "similarity.json"))
+    return parts
+
+
+def _human(home: Path, evaluate: Path) -> Report:
+    """The result of a blind comparison of exactly these answers, where there is one."""
+    path = home / "ab" / digest_file(evaluate / "used.jsonl")[:12] / "unblinded.json"
+    return {"human": _json(path)} if path.exists() else {}  # type: ignore[typeddict-item]
 
 
 def _facts(facts: dict[str, Any]) -> list[RowPart]:

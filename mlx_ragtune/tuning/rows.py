@@ -42,11 +42,17 @@ def load_tokenizer(folder: Path) -> Any:
     return AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
 
 
-def prompt_tokens(messages: Sequence[Message], tokenizer: Any, *, thinking: bool) -> list[int]:
-    """The prompt as the model is served it: the template's generation prompt, an empty think block included."""
+def prompt_text(messages: Sequence[Message], tokenizer: Any, *, thinking: bool) -> str:
+    """The prompt as training renders it and the server must: with an empty think block where thinking is off."""
     turns = [{"role": one.role, "content": unicodedata.normalize("NFC", one.content)} for one in messages]
-    text = tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False, enable_thinking=thinking)
-    return list(tokenizer.encode(text, add_special_tokens=False))
+    return str(
+        tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False, enable_thinking=thinking)
+    )
+
+
+def prompt_tokens(messages: Sequence[Message], tokenizer: Any, *, thinking: bool) -> list[int]:
+    """The tokens of ``prompt_text``; special tokens by their text, nothing put in front."""
+    return list(tokenizer.encode(prompt_text(messages, tokenizer, thinking=thinking), add_special_tokens=False))
 
 
 def end_of_turn(tokenizer: Any) -> list[int]:

@@ -56,7 +56,7 @@ def _bag_of_words(texts: Sequence[str]) -> Vectors:
 
 
 def test_planted_wrong_answers_fool_similarity() -> None:
-    rows = {planted.name: value for planted, value in planted_rows(_bag_of_words)}
+    rows = {row.name: row.similarity for row in planted_rows(_bag_of_words)}
     right, negated, wrong = rows["concise and correct"], rows["negated"], rows["wrong numbers"]
     assert right is not None
     assert negated is not None
