@@ -207,6 +207,30 @@ def plan(recipe: Path, as_json: bool) -> None:
 
 
 @main.command()
+@RECIPE
+@click.option("--type", "types", multiple=True, help="GGUF type to measure [the recipe's; 'all' for every one].")
+@AS_JSON
+def parity(recipe: Path, types: tuple[str, ...], as_json: bool) -> None:
+    """Adapter, fused model and GGUF on the same prompts: what each hand-off changed.
+
+    \b
+    Examples:
+      ragtune parity recipes/demo.yaml
+      ragtune parity recipes/demo.yaml --type all    which type keeps the effect
+    """
+    from mlx_ragtune.commands.parity import HEADERS, cells, measure
+    from mlx_ragtune.pages.tables import render_table
+
+    rows, failed = measure(open_run(recipe), types)
+    if as_json:
+        click.echo(json.dumps([vars(row) for row in rows], indent=2))
+    else:
+        click.echo(render_table(HEADERS, [cells(row) for row in rows]))
+    if failed:
+        raise failed
+
+
+@main.command()
 @click.argument("recipes", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False))
 @AS_JSON
 def validate(recipes: tuple[Path, ...], as_json: bool) -> None:
@@ -285,17 +309,19 @@ def init(folder: Path, out: Path | None, base: str) -> None:
     show_default=True,
     help="Who answers.",
 )
+@click.option("--preview", is_flag=True, help="The adapter on the base, right after training, nothing fused.")
 @AS_JSON
-def ask(recipe: Path, question: str, model: str, as_json: bool) -> None:
+def ask(recipe: Path, question: str, model: str, preview: bool, as_json: bool) -> None:
     """Retrieve and answer one question, showing the contexts.
 
     \b
-    Example:
+    Examples:
       ragtune ask recipes/demo.yaml "What is QLoRA?" --model tuned
+      ragtune ask recipes/demo.yaml "What is QLoRA?" --preview
     """
     from mlx_ragtune.commands.ask import answer, show
 
-    reply = answer(open_run(recipe), question, model=model)
+    reply = answer(open_run(recipe), question, model=model, preview=preview)
     click.echo(json.dumps(reply, indent=2, ensure_ascii=False) if as_json else show(reply))
 
 

@@ -213,10 +213,18 @@ class RegisterSettings(Settings):
 
     serve: Literal["llamacpp", "ollama"] = "llamacpp"
     """`llamacpp`: the embedded server on the same GGUF; `ollama`: registered by its HTTP API."""
+    route: Literal["gguf", "mlx"] = "gguf"
+    """What Ollama is given: our GGUF, or the model folder for its MLX engine (on a Mac, Ollama 0.34.1 or later)."""
     name: str | None = None
     """Name at the server, without the `-base` / `-tuned` ending; default: the recipe's name."""
     host: str = "http://127.0.0.1:11434"
     """Address of Ollama."""
+
+    @model_validator(mode="after")
+    def _route_of_ollama(self) -> "RegisterSettings":
+        if self.route == "mlx" and self.serve != "ollama":
+            raise ValueError("'route: mlx' needs 'serve: ollama'")
+        return self
 
     @field_validator("name")
     @classmethod

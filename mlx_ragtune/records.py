@@ -175,7 +175,11 @@ class ChatRequest:
 
 @dataclass(frozen=True)
 class ChatReply:
-    """What came back: text apart from thinking; ``done_reason`` is ``stop``, ``length`` or ``loop``."""
+    """What came back: text apart from thinking; ``done_reason`` is ``stop``, ``length`` or ``loop``.
+
+    Latency and time to the first token are the client's, loading of the model included; ``generate_seconds``
+    and ``load_seconds`` are what the server says it took to generate, and to load (None where it does not say).
+    """
 
     text: str
     done_reason: str
@@ -184,6 +188,8 @@ class ChatReply:
     latency_seconds: float
     first_token_seconds: float | None = None
     thinking: str = ""
+    generate_seconds: float | None = None
+    load_seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -191,6 +197,7 @@ class Answer:
     """One model's reply to one question with one seed. ``key`` identifies model, prompt and options.
 
     ``prompt_sha256`` is over the prompt as the server rendered it; empty where the server cannot tell.
+    ``cold``: the first answer after the model was loaded, which ``load_seconds`` took.
     """
 
     key: str
@@ -204,8 +211,11 @@ class Answer:
     latency_seconds: float
     first_token_seconds: float | None = None
     thinking: str = ""
+    generate_seconds: float | None = None
+    load_seconds: float | None = None
     error: str = ""
     prompt_sha256: str = ""
+    cold: bool = False
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,14 @@ class _Answer:
 
 
 class OllamaStandIn:
-    """The server on a free loopback port; ``fault`` is asked for each request's path."""
+    """The server on a free loopback port; ``fault`` is asked for each request's path.
+
+    ``thinks_anyway``: capable models think whatever is asked; ``cuts_to``: prompts lose all but so many tokens,
+    without a word. Both are what servers have done.
+    """
+
+    thinks_anyway = False
+    cuts_to: int | None = None
 
     def __init__(self, home: Path, *, version: str = VERSIONS["0.33"], port: int = 0) -> None:
         self.version, self.era = version, era_of(parse_version(version, where="stand-in"))
@@ -92,6 +99,10 @@ class OllamaStandIn:
         self._http.shutdown()
         self._http.server_close()
         self.engines.unload_all()
+
+    def stop_listening(self) -> None:
+        """As when the server is stopped: no new connection is taken."""
+        self._http.socket.close()
 
     def ps(self) -> dict[str, Any]:
         """The answer of ``/api/ps``."""
@@ -130,6 +141,8 @@ class OllamaStandIn:
     def prompt_tokens(self, engine: LlamaCppServer, prompt: str, body: dict[str, Any], window: int) -> list[int]:
         """Token ids of the prompt: cut to the window without a word, unless the request forbids it."""
         tokens = engine.tokenize(prompt)
+        if self.cuts_to is not None:
+            return tokens[-self.cuts_to :]
         if len(tokens) < window:
             return tokens
         if body.get("truncate") is False:
@@ -410,7 +423,8 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if body.get("think") and "thinking" not in model.capabilities:
             raise ApiError(400, f'"{body["model"]}" does not support thinking')
-        prompt = model.render(body["messages"], body.get("think"))
+        think = True if self.standin.thinks_anyway and "thinking" in model.capabilities else body.get("think")
+        prompt = model.render(body["messages"], think)
         if body.get("_debug_render_only") and parse_version(self.standin.version, where="") >= (0, 11, 5):
             empty = {"message": {"role": "", "content": ""}, "done": False}
             self._json({**self._stem(body), **empty, "_debug_info": {"rendered_template": prompt}})

@@ -41,7 +41,7 @@ def test_a_mistyped_command_is_a_usage_error() -> None:
 def test_each_failure_has_its_exit_code_and_one_message(
     monkeypatch: pytest.MonkeyPatch, error: RagtuneError, code: int
 ) -> None:
-    def fail(_path: Path) -> None:
+    def fail(_path: Path, **_how: object) -> None:
         raise error
 
     monkeypatch.setattr(cli, "open_run", fail)
@@ -57,7 +57,7 @@ def test_a_failure_says_where_and_what_to_try() -> None:
 
 
 def test_ctrl_c_says_that_nothing_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    def stop(_path: Path) -> None:
+    def stop(_path: Path, **_how: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(cli, "open_run", stop)
@@ -67,7 +67,7 @@ def test_ctrl_c_says_that_nothing_is_lost(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
-    def bug(_path: Path) -> None:
+    def bug(_path: Path, **_how: object) -> None:
         raise ZeroDivisionError("oops")
 
     monkeypatch.setattr(cli, "open_run", bug)

@@ -4,12 +4,14 @@ Answers are keyed by model, prompt and options: going on after a stop asks nothi
 """
 
 import json
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from mlx_ragtune.artifact import Track, Tracker, digest_bytes
+from mlx_ragtune.backends.ollama_http import ServerGoneError
 from mlx_ragtune.backends.protocol import ChatBackend
 from mlx_ragtune.backends.served_prompt import PromptGate, ServedPromptError, check_count, check_prompt
 from mlx_ragtune.backends.serving import open_served
@@ -85,12 +87,16 @@ class Asker:
             return
         context = self._recipe.evaluate.sampling.context_tokens
         gguf = self._export / f"{model}.gguf"
+        started = time.perf_counter()
         with (
             open_served(self._receipts[model], gguf, context_tokens=context) as backend,
             self._path.open("a", encoding="utf-8") as stream,
         ):
+            opening: float | None = time.perf_counter() - started
             for item, seed in missing:
                 answer = self._ask(backend, model, item, seed)
+                if opening is not None:
+                    answer, opening = _cold(answer, opening), None
                 self._known[answer.key] = answer
                 if answer.error == "":  # a failed request is asked again by the next run
                     stream.write(to_json(answer) + "\n")
@@ -100,7 +106,8 @@ class Asker:
     def _ask(self, backend: ChatBackend, model: Model, item: Item, seed: int) -> Answer:
         """The reply as a record; what outlasts the backend's retries is an error of transport, not of the model.
 
-        Raises ServedPromptError when the model is not asked as it was trained: then no answer means anything.
+        Raises ServedPromptError when the model is not asked as it was trained: then no answer means anything;
+        ServerGoneError when nobody answers any more: what was answered is kept.
         """
         request = ChatRequest(item.messages, self._sampling(seed), think=self._think)
         known: dict[str, Any] = {
@@ -114,7 +121,7 @@ class Asker:
             proven = check_prompt(backend, name, item.messages, item.trained, think=self._think)
             reply = backend.chat(request)
             check_count(reply, item.prompt_tokens, name)
-        except ServedPromptError:
+        except (ServedPromptError, ServerGoneError):
             raise
         except ToolError as error:
             empty = ChatReply("", "error", 0, 0, 0.0)
@@ -150,3 +157,17 @@ class Asker:
             retrieval={"top_k": self._recipe.retrieval.top_k},
             thinking=self._recipe.dataset.thinking,
         )
+
+
+def _cold(answer: Answer, opening: float) -> Answer:
+    """The first answer after a load. Ollama loads in its first request, the embedded server in ``opening`` seconds."""
+    if answer.load_seconds is not None or answer.error:
+        return replace(answer, cold=True)
+    first = None if answer.first_token_seconds is None else answer.first_token_seconds + opening
+    return replace(
+        answer,
+        cold=True,
+        load_seconds=opening,
+        latency_seconds=answer.latency_seconds + opening,
+        first_token_seconds=first,
+    )

@@ -152,6 +152,8 @@ class OllamaChat:
         if not last and not stream.looped():
             raise PassingError("the answer ended before it was done", where=self._server.host)
         first = stream.first_token_at
+        names = ("load_duration", "prompt_eval_duration", "eval_duration", "total_duration")
+        timings = Timings(*(last.get(name, 0) * _NANO for name in names))
         reply = ChatReply(
             text="".join(stream.text),
             thinking="".join(stream.thinking),
@@ -160,9 +162,10 @@ class OllamaChat:
             answer_tokens=int(last.get("eval_count", len(stream.text) + len(stream.thinking))),
             latency_seconds=seconds,
             first_token_seconds=None if first is None else first - started,
+            generate_seconds=timings.answer_seconds or None,
+            load_seconds=timings.load_seconds if last else None,
         )
-        names = ("load_duration", "prompt_eval_duration", "eval_duration", "total_duration")
-        return reply, Timings(*(last.get(name, 0) * _NANO for name in names))
+        return reply, timings
 
     def _check_prompt(self, request: ChatRequest, reply: ChatReply) -> None:
         """Raise ToolError when the server read another number of tokens than we count: cut, or another template."""

@@ -31,6 +31,10 @@ class PassingError(ToolError):
     """A failure that may heal by itself: a refused or cut connection, a busy server, an engine that died."""
 
 
+class ServerGoneError(ToolError):
+    """Nobody answers at the address, however often it is tried: going on would only fail again."""
+
+
 @dataclass(frozen=True)
 class Era:
     """What servers from version ``since`` on do with a GGUF that we send them."""
@@ -149,7 +153,9 @@ class Ollama:
                 failures.append(error.what)
                 if len(failures) == self._attempts:
                     what = f"{error.what} (tried {len(failures)} times)"
-                    raise ToolError(what, where=error.where, fix=error.fix) from error
+                    gone = isinstance(error.__cause__, httpx.ConnectError | httpx.ConnectTimeout)
+                    kind = ServerGoneError if gone else ToolError
+                    raise kind(what, where=error.where, fix=error.fix) from error
                 time.sleep(self._pause * 2 ** (len(failures) - 1) * self._jitter.uniform(0.5, 1.5))
             else:
                 for failure in failures:

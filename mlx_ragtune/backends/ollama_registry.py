@@ -1,7 +1,9 @@
 """Registering a GGUF with Ollama, checking what became of it there, and removing it again."""
 
+import platform
 import re
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,11 @@ from mlx_ragtune.backends.receipts import GgufFacts, Receipt, gguf_facts, text_d
 from mlx_ragtune.errors import ToolError
 
 Progress = Callable[[int, int], None]
+
+MLX_TYPES = {"BF16": "", "Q8_0": "int8", "Q4_K_M": "int4"}
+"""What Ollama's MLX engine calls the types nearest to ours; BF16 stays as it is."""
+FOLDER_FILES = ("*.safetensors", "*.json", "*.jinja")
+IGNORE_THINK = frozenset({"qwen3-coder"})
 
 CHATML = """\
 {{- range .Messages }}<|im_start|>{{ .Role }}
@@ -62,6 +69,56 @@ def register_model(
             fix="ragtune register RECIPE --redo",
         )
     return receipt
+
+
+def require_mlx_engine(host: str, kind: str, *, system: str = platform.system()) -> None:
+    """Raise ToolError, with the reason, where Ollama's MLX engine cannot take a model folder at this type."""
+    fix = "set 'register.route: gguf'"
+    if system != "Darwin":
+        raise ToolError(f"Ollama's MLX engine runs on a Mac only, and this is {system}", where=host, fix=fix)
+    if kind not in MLX_TYPES:
+        known = ", ".join(MLX_TYPES)
+        raise ToolError(
+            f"Ollama's MLX engine has no type like {kind}", where="export.type", fix=f"one of {known}; or {fix}"
+        )
+    with Ollama(host, attempts=2) as server:
+        if not server.era.imports_folders:
+            raise ToolError(f"Ollama {server.version} takes no model folders: 0.34.1 is the first", where=host, fix=fix)
+
+
+def register_folder(
+    host: str, name: str, folder: Path, *, kind: str, progress: Progress = lambda _done, _total: None
+) -> Receipt:
+    """Upload a model folder for Ollama's MLX engine and return what the server made of it.
+
+    Raises ToolError when the server refuses, or gives the model a renderer that ignores ``think``.
+    """
+    files = [file for pattern in FOLDER_FILES for file in sorted(folder.glob(pattern))]
+    digests = {file.name: f"sha256:{file_digest(file)}" for file in files}
+    total, before = sum(file.stat().st_size for file in files), 0
+    with Ollama(host) as server:
+        for file in files:
+            _upload(server, file, digests[file.name], _further(progress, before, total))
+            before += file.stat().st_size
+        body: dict[str, Any] = {"model": name, "files": digests, "stream": True}
+        if MLX_TYPES[kind]:
+            body["quantize"] = MLX_TYPES[kind]
+        server.healing(lambda: _create(server, body))
+        sent = text_digest("".join(f"{file} {digest}\n" for file, digest in digests.items()))
+        receipt = replace(describe(server, name, gguf_sha256=sent), route="mlx")
+        if receipt.renderer in IGNORE_THINK:
+            server.request("DELETE", "/api/delete", {"model": name})
+            raise ToolError(
+                f"Ollama would render '{name}' by its '{receipt.renderer}', which ignores 'think'",
+                where=server.host,
+                fix="set 'register.route: gguf'",
+            )
+    return receipt
+
+
+def _further(progress: Progress, before: int, total: int) -> Progress:
+    """Progress of one file among several, as progress of the whole."""
+    return lambda done, _size: progress(before + done, total)
 
 
 def _upload(server: Ollama, gguf: Path, digest: str, progress: Progress) -> None:
@@ -179,4 +236,14 @@ def remove_model(host: str, name: str, *, digest: str) -> bool:
     return True
 
 
-__all__ = ["Era", "Receipt", "describe", "go_template", "register_model", "remove_model", "require_server"]
+__all__ = [
+    "Era",
+    "Receipt",
+    "describe",
+    "go_template",
+    "register_folder",
+    "register_model",
+    "remove_model",
+    "require_mlx_engine",
+    "require_server",
+]

@@ -21,6 +21,8 @@ class GgufFacts:
 class Receipt:
     """A registered model. ``digest`` is the server's own for it; ``gguf_sha256`` that of the file we sent.
 
+    By the route ``mlx`` a folder was sent, and ``gguf_sha256`` covers its files.
+
     ``template_sha256``, ``parameters``, ``renderer``, ``parser`` and ``type`` are what the server reports,
     not what it was asked for. ``host`` is empty for the embedded server.
     """
@@ -33,6 +35,7 @@ class Receipt:
     type: str
     template_sha256: str
     host: str = ""
+    route: str = "gguf"
     parameters: dict[str, list[str]] = field(default_factory=dict)
     renderer: str = ""
     parser: str = ""

@@ -64,10 +64,12 @@ class _Stream:
     thinking: list[str] = field(default_factory=list)
     finish_reason: str = ""
     usage: dict[str, Any] = field(default_factory=dict)
+    timings: dict[str, Any] = field(default_factory=dict)
     first_token_at: float | None = None
 
     def add(self, event: dict[str, Any]) -> None:
         self.usage = event.get("usage") or self.usage
+        self.timings = event.get("timings") or self.timings
         for choice in event.get("choices", ()):
             delta = choice.get("delta", {})
             for name, pieces in (("content", self.text), ("reasoning_content", self.thinking)):
@@ -80,12 +82,15 @@ class _Stream:
 class LlamaCppServer:
     """A GGUF file served by llama.cpp; the same request gives the same greedy text, whatever came before.
 
-    ``context_tokens`` is the window; ``threads`` the CPU threads (default: the usable cores, for a toy one). Raises
-    InputError on entering when the file is not there or cannot be loaded.
+    ``context_tokens`` is the window; ``threads`` the CPU threads (default: the usable cores, for a toy one);
+    ``adapter`` a LoRA adapter as GGUF, applied to the model. Raises InputError on entering when a file is not
+    there or cannot be loaded.
     """
 
-    def __init__(self, gguf: Path, *, context_tokens: int, threads: int | None = None) -> None:
-        self._gguf, self._context_tokens, self._threads = gguf, context_tokens, threads
+    def __init__(
+        self, gguf: Path, *, context_tokens: int, threads: int | None = None, adapter: Path | None = None
+    ) -> None:
+        self._gguf, self._context_tokens, self._threads, self._adapter = gguf, context_tokens, threads, adapter
         self._server: Any = None
         self._client: httpx.Client | None = None
 
@@ -116,7 +121,11 @@ class LlamaCppServer:
         return self
 
     def _adjust(self, parameters: Any) -> None:
-        """Settings of a kind of server that is not this one; none here."""
+        """Settings beyond those that every kind of server here has."""
+        if self._adapter is not None:
+            lora = xllamacpp.CommonAdapterLoraInfo()
+            lora.path, lora.scale = str(self._adapter), 1.0
+            parameters.lora_adapters = [lora]
 
     def __exit__(self, *_exception: object) -> None:
         """Stop the server and free the model's memory."""
@@ -201,6 +210,7 @@ class LlamaCppServer:
             answer_tokens=stream.usage["completion_tokens"],
             latency_seconds=time.perf_counter() - started,
             first_token_seconds=None if first is None else first - started,
+            generate_seconds=stream.timings.get("predicted_ms", 0.0) / 1000 or None,
         )
 
     def render(self, messages: Sequence[Message], *, think: bool = False) -> str:

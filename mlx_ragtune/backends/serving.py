@@ -18,7 +18,7 @@ def open_served(receipt: Mapping[str, Any], gguf: Path, *, context_tokens: int) 
 
     Raises ArtifactError when the file is not the one that was registered.
     """
-    if receipt["gguf_sha256"] != file_digest(gguf):
+    if receipt["route"] == "gguf" and receipt["gguf_sha256"] != file_digest(gguf):
         raise ArtifactError(
             f"not the file that was registered as '{receipt['name']}'",
             where=str(gguf),

@@ -2,14 +2,23 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from mlx_ragtune.backends.serve_llamacpp import LlamaCppServer
 from mlx_ragtune.errors import ArtifactError
 from mlx_ragtune.gguf.quantise import QuantType
+from mlx_ragtune.records import Message
+from mlx_ragtune.tuning.logits import next_token_logits
+from mlx_ragtune.tuning.rows import load_tokenizer, prompt_tokens
 
 Floats = npt.NDArray[np.float64]
+Listed = Sequence[Sequence[tuple[int, float]]]
+"""For each prompt the engine's most probable next tokens with their log probabilities."""
+TOP = 64
+"""Next tokens that are compared for each prompt."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +48,8 @@ CLOSE = 0.05
 class Parity:
     """How far the engine's next-token distributions are from MLX's, over the prompts.
 
-    ``mean_kl`` is KL(MLX ‖ engine) over the engine's listed tokens, in nats.
+    ``mean_kl`` is KL(MLX ‖ engine) over the engine's listed tokens and all others as one, in nats: a lower
+    bound of the whole divergence, never negative.
     """
 
     type: QuantType
@@ -58,6 +68,12 @@ def log_softmax(logits: npt.ArrayLike) -> Floats:
     return result
 
 
+def _divergence(ours: Floats, theirs: Floats) -> float:
+    """KL of two distributions given by log probabilities of the same listed tokens, the others as one token."""
+    rest = [max(1e-12, 1.0 - float(np.exp(one).sum())) for one in (ours, theirs)]
+    return float(np.sum(np.exp(ours) * (ours - theirs))) + rest[0] * float(np.log(rest[0] / rest[1]))
+
+
 def compare_next_tokens(
     kind: QuantType,
     logits: npt.ArrayLike,
@@ -72,7 +88,7 @@ def compare_next_tokens(
         ids = np.array([one for one, _ in listed])
         theirs = np.array([logprob for _, logprob in listed])
         differences.append(float(np.abs(row[ids] - theirs).max()))
-        kls.append(float(np.sum(np.exp(row[ids]) * (row[ids] - theirs))))
+        kls.append(_divergence(row[ids], theirs))
         best = int(ids[theirs.argmax()])
         agree += bool(row.max() - row[best] <= CLOSE)
     return Parity(
@@ -118,3 +134,36 @@ def check_effect(effect: float, noise: float) -> None:
             f"the adapter's effect was lost: tuned and base differ by {effect:.3g} nats, quantising moves {noise:.3g}",
             fix="choose a larger export.type, or train longer",
         )
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt as training rendered it."""
+
+    messages: tuple[Message, ...]
+    tokens: tuple[int, ...]
+
+
+def rendered(messages: Sequence[Sequence[Message]], base: Path, *, thinking: bool) -> list[Prompt]:
+    """The prompts with the tokens that training makes of them."""
+    tokenizer = load_tokenizer(base)
+    return [Prompt(tuple(one), tuple(prompt_tokens(one, tokenizer, thinking=thinking))) for one in messages]
+
+
+def in_engine(
+    gguf: Path, prompts: Sequence[Prompt], *, thinking: bool, adapter: Path | None = None
+) -> tuple[bool, Listed]:
+    """Whether llama.cpp renders and splits every prompt as training did, and its most probable next tokens."""
+    context = max(len(one.tokens) for one in prompts) + 16
+    with LlamaCppServer(gguf, context_tokens=context, adapter=adapter) as server:
+        equal = all(server.tokenize(server.render(one.messages, think=thinking)) == list(one.tokens) for one in prompts)
+        return equal, [server.next_tokens(one.tokens, TOP) for one in prompts]
+
+
+def compare_with_model(
+    kind: QuantType, folder: Path, gguf: Path, prompts: Sequence[Prompt], *, thinking: bool
+) -> tuple[Parity, Listed]:
+    """A GGUF file against the model folder it was written from, and what the engine listed."""
+    logits = next_token_logits(folder, [one.tokens for one in prompts])
+    equal, listed = in_engine(gguf, prompts, thinking=thinking)
+    return compare_next_tokens(kind, logits, listed, tokens_equal=equal), listed

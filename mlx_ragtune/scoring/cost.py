@@ -1,18 +1,30 @@
-"""M9: what an answer cost: time without loading, tokens, tokens per second, time to the first token."""
+"""M9: what an answer cost: time without loading, tokens, tokens per second, time to the first token.
+
+The first answer after a load is cold: caches are empty, pages are read. It is reported apart from the warm ones.
+"""
 
 from mlx_ragtune.records import Answer
 
 
 def cost_metrics(answer: Answer) -> dict[str, float]:
-    """Measured costs of one answer; what the server did not report is absent."""
-    values: dict[str, float] = {"answer_tokens": float(answer.answer_tokens)}
-    if answer.latency_seconds > 0:
-        values["latency_seconds"] = answer.latency_seconds
-    generating = answer.latency_seconds
-    if answer.first_token_seconds is not None:
-        values["first_token_seconds"] = answer.first_token_seconds
-        generating -= answer.first_token_seconds
-    if generating > 0 and answer.answer_tokens > 1:
-        after_first = answer.first_token_seconds is not None
-        values["tokens_per_second"] = (answer.answer_tokens - after_first) / generating
-    return values
+    """Measured costs of one answer; what was not reported is absent. Times of warm and cold answers never mix."""
+    load = answer.load_seconds or 0.0
+    seconds = answer.latency_seconds - load
+    first = None if answer.first_token_seconds is None else answer.first_token_seconds - load
+    values: dict[str, float | None] = {"answer_tokens": float(answer.answer_tokens)}
+    if answer.cold:
+        values |= {"load_seconds": answer.load_seconds, "cold_first_token_seconds": first}
+    elif seconds > 0:
+        speed = _tokens_per_second(answer)
+        values |= {"latency_seconds": seconds, "first_token_seconds": first, "tokens_per_second": speed}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _tokens_per_second(answer: Answer) -> float | None:
+    """By the server's own time for generating; else by the client's, after the first token."""
+    if answer.generate_seconds:
+        return answer.answer_tokens / answer.generate_seconds if answer.answer_tokens else None
+    generating = answer.latency_seconds - (answer.first_token_seconds or 0.0)
+    if generating <= 0 or answer.answer_tokens <= 1:
+        return None
+    return (answer.answer_tokens - (answer.first_token_seconds is not None)) / generating

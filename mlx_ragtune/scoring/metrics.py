@@ -49,8 +49,10 @@ _ALL = (
     Metric("substantive", "Substantive rate", "secondary"),
     Metric("similarity", "Embedding cosine to the reference", "secondary"),
     Metric("bertscore_f1", "BERTScore F1 to the reference", "secondary"),
-    Metric("latency_seconds", "Latency", "secondary", False, None, "seconds"),
-    Metric("first_token_seconds", "Time to first token", "secondary", False, None, "seconds"),
+    Metric("latency_seconds", "Latency, warm", "secondary", False, None, "seconds"),
+    Metric("first_token_seconds", "Time to first token, warm", "secondary", False, None, "seconds"),
+    Metric("cold_first_token_seconds", "Time to first token, cold", "secondary", False, None, "seconds"),
+    Metric("load_seconds", "Loading the model", "secondary", False, None, "seconds"),
     Metric("tokens_per_second", "Generation speed", "secondary", True, None, "tokens/s"),
     Metric("answer_tokens", "Answer length", "secondary", False, None, "tokens", judged=False),
 )

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from mlx_ragtune.artifact import Draft
+from mlx_ragtune.backends.protocol import ChatBackend
 from mlx_ragtune.backends.serving import open_generators
-from mlx_ragtune.errors import InputError
+from mlx_ragtune.errors import InputError, ToolError
 from mlx_ragtune.pipeline import Inputs
-from mlx_ragtune.recipe import Recipe
+from mlx_ragtune.recipe import GeneratorSettings, Recipe
 from mlx_ragtune.records import Chunk, Document, Example, Pair, Question, Split, read_rows, write_rows
 from mlx_ragtune.retrieval.prompt import build_messages
 from mlx_ragtune.retrieval.retriever import Retriever, open_retriever
@@ -109,6 +110,7 @@ def _generated(recipe: Recipe, chunks: Sequence[Chunk], retriever: Retriever, dr
     sources = Sources({one.id: one for one in chunks}, retriever, recipe.retrieval.top_k)
     with ExitStack() as stack:
         backends = [stack.enter_context(one) for one in open_generators(settings)]
+        digest = _one_digest(settings, backends)
         track = stack.enter_context(draft.track("writing pairs", settings.pairs))
         jobs = stack.enter_context(Jobs(draft / "jobs.sqlite"))
         report = generate(
@@ -117,12 +119,25 @@ def _generated(recipe: Recipe, chunks: Sequence[Chunk], retriever: Retriever, dr
             backends=backends,
             jobs=jobs,
             settings=settings,
-            model_digest=backends[0].identity()["digest"],
+            model_digest=digest,
             progress=track,
         )
     write_rows(draft / "generated.jsonl", report.rows)
     draft.record(yield_share=round(report.yield_share, 3), rejections=report.rejections)
     return report.pairs
+
+
+def _one_digest(settings: GeneratorSettings, backends: Sequence[ChatBackend]) -> str:
+    """The digest of the generating model. Raises ToolError when the hosts hold different ones under its name."""
+    digests = [one.identity()["digest"] for one in backends]
+    if len(set(digests)) > 1:
+        listing = "\n".join(f"  {host}: {digest}" for host, digest in zip(settings.hosts, digests, strict=True))
+        raise ToolError(
+            f"the hosts hold different models as '{settings.model}':\n{listing}",
+            where="dataset.generator.hosts",
+            fix=f"ollama pull {settings.model} on each of them",
+        )
+    return digests[0]
 
 
 def _visible(chunks: Sequence[Chunk], pairs: Sequence[Pair], splits: Mapping[str, Split], split: Split) -> list[Chunk]:

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from mlx_ragtune.backends.runtime_mlx import mx, tree_flatten, tree_map, tree_unflatten
 from mlx_ragtune.errors import ArtifactError
-from mlx_ragtune.records import Example
+from mlx_ragtune.records import Message
 from mlx_ragtune.tuning.base import check_base
 from mlx_ragtune.tuning.logits import logits_after
 from mlx_ragtune.tuning.rows import load_tokenizer, prompt_tokens
@@ -58,6 +59,11 @@ def _adapted(base: Path, adapter: Path) -> Any:
     return model
 
 
+def adapted_logits(base: Path, adapter: Path, tokens: Sequence[Sequence[int]]) -> npt.NDArray[np.float32]:
+    """Next-token logits [prompts, V] of the base with the adapter on it, nothing fused."""
+    return logits_after(_adapted(base, adapter), tokens)
+
+
 def _merge(model: Any) -> int:
     """Replace every adapted layer by its fused one; returns how many there were."""
     fused = [(name, module.fuse()) for name, module in model.named_modules() if hasattr(module, "fuse")]
@@ -91,25 +97,27 @@ def _save(model: Any, base: Path, target: Path, dtypes: dict[str, mx.Dtype], con
             shutil.copyfile((base / name).resolve(), target / name)
 
 
-def fuse(base: Path, adapter: Path, target: Path, *, rows: Sequence[Example], thinking: bool) -> FuseReport:
-    """Write the fused model to ``target`` and compare it with base plus adapter on the rows' prompts.
+def fuse(
+    base: Path, adapter: Path, target: Path, *, prompts: Sequence[Sequence[Message]], thinking: bool
+) -> FuseReport:
+    """Write the fused model to ``target`` and compare it with base plus adapter on the prompts.
 
     Works in float32 on the full-precision base, also when training quantised it. Raises ArtifactError when
     the saved model's logits are not the adapted model's, or the adapter changes nothing.
     """
     config = check_base(base)
     tokenizer = load_tokenizer(base)
-    prompts = [prompt_tokens(row.messages[:-1], tokenizer, thinking=thinking) for row in rows]
+    tokens = [prompt_tokens(one, tokenizer, thinking=thinking) for one in prompts]
     plain = _load(base)
     dtypes = {name: value.dtype for name, value in tree_flatten(plain.parameters())}
-    before = logits_after(plain, prompts)
+    before = logits_after(plain, tokens)
     del plain
     model = _adapted(base, adapter)
-    adapted = logits_after(model, prompts)
+    adapted = logits_after(model, tokens)
     count = _merge(model)
     _save(model, base, target, dtypes, config)
     del model
-    after = logits_after(_load(target), prompts)
+    after = logits_after(_load(target), tokens)
     load_tokenizer(target)
     dtype = str(next(iter(dtypes.values()))).removeprefix("mlx.core.")
     report = FuseReport(

@@ -1,7 +1,10 @@
 """A small project for whole runs: a few of the shipped notes, the toy model, eight questions."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,8 @@ retrieval: {top_k: 2}
 dataset: {pairs: pairs.jsonl, valid_share: 0.25,
   shares: {grounded: 0.6, synthesis: 0.1, refusal: 0.3}, max_tokens: 4096}
 train: {rank: 4, alpha: 8, epochs: 1, batch_size: 4, accumulation: 1, learning_rate: 5e-3}
-evaluate: {sampling: {max_tokens: 8}}
+evaluate: {sampling: {max_tokens: 8}, probes: probes.jsonl}
+scoring: {similarity: {backend: llamacpp}}
 """
 
 
@@ -49,6 +53,7 @@ def make_project(folder: Path) -> Path:
     answerable = [one for one in questions if one["answerable"] and len(one["papers"]) == 1][:6]
     other = [one for one in questions if not one["answerable"] and not one["papers"]][:2]
     write_rows(folder / "benchmark.jsonl", [*answerable, *other])
+    write_rows(folder / "probes.jsonl", rows(ROOT / "data" / "probes" / "general.jsonl")[::16])
     for name in {*papers, *(one["papers"][0] for one in answerable)}:
         shutil.copyfile(DATA / "papers" / f"{name}.md", folder / "papers" / f"{name}.md")
     recipe = folder / "recipes" / "small.yaml"
@@ -56,6 +61,7 @@ def make_project(folder: Path) -> Path:
         RECIPE.replace("benchmark.jsonl", "../benchmark.jsonl")
         .replace("papers,", "../papers,")
         .replace("pairs: pairs.jsonl", "pairs: ../pairs.jsonl")
+        .replace("probes.jsonl", "../probes.jsonl")
     )
     if not synthesis:
         edit(recipe, dataset={"shares": {"grounded": 0.7, "refusal": 0.3, "synthesis": 0.0}})
@@ -68,3 +74,20 @@ def edit(recipe: Path, **sections: dict[str, Any]) -> None:
     for name, keys in sections.items():
         value[name] = {**value.get(name, {}), **keys}
     recipe.write_text(yaml.safe_dump(value, sort_keys=False))
+
+
+def ragtune(*arguments: str | Path, cwd: Path) -> "subprocess.CompletedProcess[str]":
+    """The command as a user runs it, offline."""
+    command = [sys.executable, "-m", "mlx_ragtune.cli", *map(str, arguments)]
+    environment = {**os.environ, "RAGTUNE_OFFLINE": "1", "NO_COLOR": "1"}
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=240, env=environment)
+
+
+def recipe_of(home: Path) -> Path:
+    """The project's recipe."""
+    return home / "recipes" / "small.yaml"
+
+
+def run_folder(home: Path) -> Path:
+    """The folder of its run."""
+    return home / "runs" / "small"

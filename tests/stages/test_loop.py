@@ -1,7 +1,6 @@
 """The whole loop on a small project: every stage with its real component, and the ways it can be stopped."""
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -13,44 +12,11 @@ from pathlib import Path
 import pytest
 
 from mlx_ragtune.backends.runtime_mlx import mx
-from tests.stages.project import edit, make_project, rows, write_rows
+from tests.stages.project import edit, ragtune, recipe_of, rows, run_folder, write_rows
 
 FOLDERS = [
     "1-corpus", "2-dataset", "3-train", "4-fuse", "5-export", "6-register", "7-evaluate", "8-report",
 ]  # fmt: skip
-
-
-def ragtune(*arguments: str | Path, cwd: Path) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "mlx_ragtune.cli", *map(str, arguments)]
-    environment = {**os.environ, "RAGTUNE_OFFLINE": "1", "NO_COLOR": "1"}
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=240, env=environment)
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project whose recipe has run through all eight stages."""
-    home = tmp_path_factory.mktemp("finished")
-    recipe = make_project(home)
-    done = ragtune("run", recipe, cwd=home)
-    assert done.returncode == 0, done.stderr
-    assert "report.html" in done.stdout
-    return home
-
-
-@pytest.fixture
-def project(finished: Path, tmp_path: Path) -> Path:
-    """A copy of the finished project that a test may change."""
-    home = tmp_path / "copy"
-    shutil.copytree(finished, home)
-    return home
-
-
-def recipe_of(home: Path) -> Path:
-    return home / "recipes" / "small.yaml"
-
-
-def run_folder(home: Path) -> Path:
-    return home / "runs" / "small"
 
 
 def test_a_run_leaves_exactly_eight_artifacts_each_with_its_manifest(finished: Path) -> None:
@@ -187,7 +153,7 @@ def test_the_served_prompt_is_the_training_prompt(finished: Path) -> None:
 
 def test_scoring_again_asks_nothing(project: Path) -> None:
     before = (run_folder(project) / "7-evaluate" / "answers.jsonl").read_bytes()
-    edit(recipe_of(project), scoring={"margin": 0.1})
+    edit(recipe_of(project), scoring={"margin": 0.1, "similarity": None})
     for model in ("base", "tuned"):  # no file, no answer: asking anything would fail
         (run_folder(project) / "5-export" / f"{model}.gguf").write_bytes(
             b"x" * (run_folder(project) / "5-export" / f"{model}.gguf").stat().st_size

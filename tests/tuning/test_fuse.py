@@ -15,7 +15,7 @@ from mlx_ragtune.tuning.base import load_base
 from mlx_ragtune.tuning.fuse import fuse
 from tests.tuning.made import all_files, examples, load_arrays, toy_base, train_settings
 
-ROWS = examples(2, 2)
+PROMPTS = [one.messages[:-1] for one in examples(2, 2)]
 
 
 def made_adapter(base: Path, folder: Path, *, precision: Any = "fp32", size: float = 0.1, **changes: Any) -> Path:
@@ -37,7 +37,7 @@ def made_adapter(base: Path, folder: Path, *, precision: Any = "fp32", size: flo
 def test_fused_is_base_plus_adapter(tmp_path: Path, architecture: str, changes: dict[str, Any]) -> None:
     base = toy_base(tmp_path / "base", architecture)
     adapter = made_adapter(base, tmp_path / "adapter", **changes)
-    report = fuse(base, adapter, tmp_path / "fused", rows=ROWS, thinking=False)
+    report = fuse(base, adapter, tmp_path / "fused", prompts=PROMPTS, thinking=False)
     assert report.max_logit_difference < 1e-4
     assert report.top1_agreement == 1.0
     assert report.adapter_effect > 0.01
@@ -49,7 +49,7 @@ def test_the_folder_is_complete_and_read_by_mlx_lm_and_transformers(tmp_path: Pa
     from transformers import AutoTokenizer
 
     base = toy_base(tmp_path / "base")
-    fuse(base, made_adapter(base, tmp_path / "adapter"), tmp_path / "fused", rows=ROWS, thinking=False)
+    fuse(base, made_adapter(base, tmp_path / "adapter"), tmp_path / "fused", prompts=PROMPTS, thinking=False)
     assert set(all_files(tmp_path / "fused")) == set(all_files(base))
     loaded = load(str(tmp_path / "fused"))
     names = {name for name, _ in tree_flatten(loaded[0].parameters())}
@@ -62,7 +62,7 @@ def test_the_folder_is_complete_and_read_by_mlx_lm_and_transformers(tmp_path: Pa
 def test_an_adapter_trained_on_a_4bit_base_goes_onto_full_precision_weights(tmp_path: Path) -> None:
     base = toy_base(tmp_path / "base", "llama")
     adapter = made_adapter(base, tmp_path / "adapter", precision="4bit")
-    fuse(base, adapter, tmp_path / "fused", rows=ROWS, thinking=False)
+    fuse(base, adapter, tmp_path / "fused", prompts=PROMPTS, thinking=False)
     plain, fused, delta = (load_arrays(path) for path in (
         base / "model.safetensors", tmp_path / "fused" / "model.safetensors", adapter / "adapters.safetensors",
     ))  # fmt: skip
@@ -77,7 +77,7 @@ def test_a_bfloat16_base_stays_bfloat16_and_keeps_a_small_delta(tmp_path: Path) 
     base = toy_base(tmp_path / "base", "llama")
     arrays = {name: value.astype(mx.bfloat16) for name, value in load_arrays(base / "model.safetensors").items()}
     mx.save_safetensors(str(base / "model.safetensors"), arrays, metadata={"format": "mlx"})
-    report = fuse(base, made_adapter(base, tmp_path / "adapter"), tmp_path / "fused", rows=ROWS, thinking=False)
+    report = fuse(base, made_adapter(base, tmp_path / "adapter"), tmp_path / "fused", prompts=PROMPTS, thinking=False)
     fused = load_arrays(tmp_path / "fused" / "model.safetensors")
     assert report.dtype == "bfloat16"
     assert {value.dtype for value in fused.values()} == {mx.bfloat16}
@@ -89,7 +89,7 @@ def test_large_models_are_written_in_shards_with_an_index(tmp_path: Path, monkey
 
     monkeypatch.setattr(module, "SHARD_BYTES", 100_000)
     base = toy_base(tmp_path / "base")
-    fuse(base, made_adapter(base, tmp_path / "adapter"), tmp_path / "fused", rows=ROWS, thinking=False)
+    fuse(base, made_adapter(base, tmp_path / "adapter"), tmp_path / "fused", prompts=PROMPTS, thinking=False)
     index = json.loads((tmp_path / "fused" / "model.safetensors.index.json").read_text())
     shards = sorted((tmp_path / "fused").glob("model-*.safetensors"))
     assert len(shards) > 1
@@ -101,7 +101,7 @@ def test_an_adapter_that_does_nothing_is_refused(tmp_path: Path) -> None:
     base = toy_base(tmp_path / "base")
     adapter = made_adapter(base, tmp_path / "adapter", size=0.0)
     with pytest.raises(ArtifactError, match="changes nothing") as caught:
-        fuse(base, adapter, tmp_path / "fused", rows=ROWS, thinking=False)
+        fuse(base, adapter, tmp_path / "fused", prompts=PROMPTS, thinking=False)
     assert "learning_rate" in caught.value.fix
 
 
@@ -117,7 +117,7 @@ def test_a_fused_model_that_is_not_the_adapted_one_is_refused(tmp_path: Path, mo
 
     monkeypatch.setattr(module, "_merge", wrong)
     with pytest.raises(ArtifactError, match="apart"):
-        fuse(base, adapter, tmp_path / "fused", rows=ROWS, thinking=False)
+        fuse(base, adapter, tmp_path / "fused", prompts=PROMPTS, thinking=False)
 
 
 def test_rslora_scales_by_the_root_of_the_rank() -> None:
