@@ -362,7 +362,7 @@ def compare(
     \b
     Examples:
       ragtune compare demo:base demo:tuned
-      ragtune compare r8 r16 r32                        every one against r8, Holm over all
+      ragtune compare r8 r16 r32                  each against r8, Holm over all
       ragtune compare a.jsonl b.jsonl --benchmark data/rag_notes/benchmark.jsonl
     """
     from mlx_ragtune.commands.compare import compare_contestants, read_all

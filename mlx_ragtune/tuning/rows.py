@@ -1,5 +1,6 @@
 """Examples as token rows: what is trained is the answer and the token that ends it, nothing else."""
 
+import os
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -36,7 +37,8 @@ class Refused:
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """transformers' tokenizer of a model folder, without remote code."""
+    """transformers' tokenizer of a model folder, without remote code, and without a word about torch."""
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
