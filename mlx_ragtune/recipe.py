@@ -39,7 +39,7 @@ class BaseModelSettings(Settings):
     """The model that is tuned."""
 
     model: str
-    """A hub id (`Qwen/Qwen3-4B`), a folder (`./models/x`), or `toy:qwen3` / `toy:llama` (random)."""
+    """A hub id (`Qwen/Qwen3-4B`), a folder or GGUF file (`./models/x`), `ollama:NAME`, or `toy:qwen3` (random)."""
     revision: str = "main"
     """Branch, tag or commit on the hub."""
     package: str | None = None

