@@ -262,6 +262,8 @@ class EvaluateSettings(Settings):
     """Generation options."""
     probes: File | None = None
     """JSONL of general questions that a program checks: did the tuning cost what the model knew before?"""
+    distractors: bool = False
+    """Ask each answerable question three times more: gold passages only, among distractors, distractors only."""
     allow: tuple[str, ...] = ()
     """Conditions that may differ between base and tuned; each is stamped on every page."""
 

@@ -141,6 +141,8 @@ class Report(TypedDict, total=False):
     training: list[RowPart]
     dataset: list[RowPart]
     human: ABPart
+    refusals: list[RowPart]
+    distractors: list[RowPart]
     forgetting: list[RowPart]
     judge: list[RowPart]
     fooled: list[RowPart]
@@ -312,3 +314,38 @@ def fooled_of(planted: Sequence[Mapping[str, Any]]) -> list[RowPart]:
         label = f"{one['name']} ({'right' if one['right'] else 'wrong'})"
         rows.append({"label": label, "value": f"cosine {shown(one['similarity'])}{bert}"})
     return rows
+
+
+_REFUSALS = {
+    "refusal_precision": "refusals that were right",
+    "refusal_recall": "unanswerable questions refused",
+    "refusal_f1": "F1 of refusing",
+    "answer_f1": "F1 of answering",
+    "macro_f1": "macro-F1",
+}
+
+
+def refusals_of(tables: Mapping[str, Mapping[str, float | None]]) -> list[RowPart]:
+    """Precision, recall and F1 of refusing and answering; 0/0 is undefined, not 0."""
+
+    def shown(value: float | None) -> str:
+        return "undefined" if value is None else f"{100 * value:.1f} %"
+
+    return [
+        {"label": label, "value": f"base {shown(tables['base'][name])}, tuned {shown(tables['tuned'][name])}"}
+        for name, label in _REFUSALS.items()
+    ]
+
+
+def distractors_of(rows: Sequence[Mapping[str, Any]], labels: Mapping[str, str]) -> list[RowPart]:
+    """What was measured under each condition; ``labels`` names metrics and conditions."""
+    found: list[RowPart] = []
+    for one in rows:
+        between = "" if one["low"] is None else f" ({100 * one['low']:+.1f} to {100 * one['high']:+.1f})"
+        value = (
+            f"base {100 * one['base']:.1f} %, tuned {100 * one['tuned']:.1f} %, "
+            f"{100 * one['difference']:+.1f} points{between}, {one['n_questions']} questions"
+        )
+        label = f"{labels[one['condition']]}: {labels[one['metric']].lower()}"
+        found.append({"label": label, "value": value.replace("-", "−")})
+    return found

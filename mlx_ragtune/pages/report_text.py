@@ -111,6 +111,8 @@ def render_markdown(report: Report) -> str:
         lines += ["## Worst regressions", "", *(line for one in worst(report) for line in _regression(one, label))]
     lines += [*_facts("Retrieval, shared by both", report.get("retrieval", [])), *_fairness(report)]
     for title, rows in (
+        ("Refusing and answering", report.get("refusals", [])),
+        ("Distractors", report.get("distractors", [])),
         ("Forgetting", report.get("forgetting", [])),
         ("The judge", report.get("judge", [])),
         ("What similarity cannot see", report.get("fooled", [])),

@@ -12,16 +12,17 @@ from typing import Any
 
 from mlx_ragtune.artifact import Draft
 from mlx_ragtune.backends.asker import MODELS, Asker, Item, Model
+from mlx_ragtune.backends.items import ItemMaker
 from mlx_ragtune.backends.ollama_registry import require_server
 from mlx_ragtune.backends.served_prompt import PromptGate
 from mlx_ragtune.backends.serving import open_embedder, open_judge
 from mlx_ragtune.errors import InputError
 from mlx_ragtune.pipeline import Inputs
 from mlx_ragtune.recipe import JudgeSettings, Recipe
-from mlx_ragtune.records import Answer, Document, Message, Question, Sampling, Score, read_rows, write_rows
-from mlx_ragtune.retrieval.prompt import build_messages
+from mlx_ragtune.records import Answer, Document, Question, Sampling, Score, read_rows, write_rows
 from mlx_ragtune.retrieval.retriever import open_retriever
 from mlx_ragtune.scoring.comparison import Guard
+from mlx_ragtune.scoring.distractors import condition_rows
 from mlx_ragtune.scoring.fairness import check_allowed, require_equal
 from mlx_ragtune.scoring.guards import forgetting_guard
 from mlx_ragtune.scoring.judge import SAMPLING, Cache, Judge
@@ -36,17 +37,13 @@ from mlx_ragtune.scoring.opinions import (
     good_answers,
 )
 from mlx_ragtune.scoring.probes import passes, read_probes
+from mlx_ragtune.scoring.refusal import outcomes, refusal_table
 from mlx_ragtune.scoring.retrieval import retrieval_metrics
 from mlx_ragtune.scoring.score import score_answer
 from mlx_ragtune.scoring.similarity import planted_rows
 from mlx_ragtune.scoring.trust import check_judge, self_test
 from mlx_ragtune.scoring.verdict import compare
-from mlx_ragtune.tuning.rows import load_tokenizer, prompt_text
-
-RANKED = 10
-"""Depth of the ranking that the retrieval metrics are computed on."""
-PROBE_SYSTEM = "You are a helpful assistant."
-"""Sent with every general probe: a server may lose the default that a template would put there."""
+from mlx_ragtune.tuning.rows import load_tokenizer
 
 
 def check(recipe: Recipe, _base: Path) -> None:
@@ -81,7 +78,15 @@ def _check_judge(recipe: Recipe, judge: JudgeSettings) -> None:
 
 def evaluate(recipe: Recipe, inputs: Inputs, draft: Draft) -> None:
     """Write the questions, contexts, ``answers.jsonl`` (all known), ``used.jsonl``, scores and ``verdict.json``."""
-    items, probes = list(_frozen(recipe, inputs)), _probe_items(recipe, inputs["base"])
+    maker = ItemMaker(
+        open_retriever(inputs["corpus"] / "index.sqlite", inputs["corpus"] / "chunks.jsonl"),
+        load_tokenizer(inputs["base"]),
+        top_k=recipe.retrieval.top_k,
+        thinking=recipe.dataset.thinking == "on",
+    )
+    items = list(maker.questions(recipe.benchmark))
+    probes = list(maker.probes(read_probes(recipe.evaluate.probes))) if recipe.evaluate.probes else []
+    variants = list(maker.variants(items)) if recipe.evaluate.distractors else []
     questions = [item.question for item in items]
     write_rows(draft / "questions.jsonl", questions)
     write_rows(
@@ -89,11 +94,12 @@ def evaluate(recipe: Recipe, inputs: Inputs, draft: Draft) -> None:
         ({"question_id": one.question.id, "passages": one.passages} for one in items),
     )
     asker = Asker(recipe, inputs, draft / "answers.jsonl")
-    asker.ask_all([*items, *probes], draft.track)
+    asker.ask_all([*items, *variants, *probes], draft.track)
     gate = _fair(recipe, asker, items, draft)
     answers = {model: asker.answers(model, items) for model in MODELS}
     titles = {one.id: one.title for one in read_rows(inputs["corpus"] / "documents.jsonl", Document)}
     scores = {model: list(_scores(items, answers[model], titles, recipe)) for model in MODELS}
+    _write_asides(recipe, asker, items, variants, scores, titles, draft)
     trusted = _opinions(recipe, inputs, items, answers, scores, draft)
     write_rows(draft / "used.jsonl", answers["base"] + answers["tuned"])
     write_rows(draft / "scores.jsonl", scores["base"] + scores["tuned"])
@@ -107,7 +113,6 @@ def evaluate(recipe: Recipe, inputs: Inputs, draft: Draft) -> None:
         guards=_forgetting(recipe, asker, probes, draft),
     )
     (draft / "verdict.json").write_text(verdict.to_json(), encoding="utf-8")
-    (draft / "retrieval.json").write_text(_pretty(_retrieval(items)), encoding="utf-8")
     failed = [one.question_id for model in MODELS for one in answers[model] if one.error]
     draft.record(
         questions=len(items),
@@ -119,6 +124,27 @@ def evaluate(recipe: Recipe, inputs: Inputs, draft: Draft) -> None:
     )
 
 
+def _write_asides(
+    recipe: Recipe,
+    asker: Asker,
+    items: Sequence[Item],
+    variants: Sequence[Item],
+    scores: Mapping[Model, Sequence[Score]],
+    titles: Mapping[str, str],
+    draft: Draft,
+) -> None:
+    """What decides nothing: retrieval, refusals as a table, what distractors do."""
+    questions = [item.question for item in items]
+    refusals = {model: asdict(refusal_table(outcomes(questions, scores[model]))) for model in MODELS}
+    for name, value in (("retrieval.json", _retrieval(items)), ("refusals.json", refusals)):
+        (draft / name).write_text(_pretty(value), encoding="utf-8")
+    if variants:
+        found = {model: list(_scores(variants, asker.answers(model, variants), titles, recipe)) for model in MODELS}
+        asked = [item.question for item in variants]
+        rows = condition_rows(found["base"], found["tuned"], asked, alpha=recipe.scoring.alpha)
+        write_rows(draft / "distractors.jsonl", rows)
+
+
 def _fair(recipe: Recipe, asker: Asker, items: Sequence[Item], draft: Draft) -> PromptGate:
     """Refuse unequal conditions; write what was equal, what was allowed, and whether prompts were proven."""
     conditions = {model: asker.conditions(model, items) for model in MODELS}
@@ -128,20 +154,6 @@ def _fair(recipe: Recipe, asker: Asker, items: Sequence[Item], draft: Draft) -> 
     gates = {"allowed": [asdict(one) for one in allowed], "served_prompts": str(gate)}
     (draft / "gates.json").write_text(_pretty(gates), encoding="utf-8")
     return gate
-
-
-def _probe_items(recipe: Recipe, base: Path) -> list[Item]:
-    """The general probes as questions without contexts; ids cannot meet a benchmark's."""
-    if recipe.evaluate.probes is None:
-        return []
-    tokenizer, thinking = load_tokenizer(base), recipe.dataset.thinking == "on"
-    found = []
-    for probe in read_probes(recipe.evaluate.probes):
-        messages = (Message("system", PROBE_SYSTEM), Message("user", probe.prompt))
-        trained = prompt_text(messages, tokenizer, thinking=thinking)
-        question = Question(f"probe:{probe.id}", probe.category, probe.prompt, answerable=True)
-        found.append(Item(question, (), messages, (), trained, _count(tokenizer, trained)))
-    return found
 
 
 def _forgetting(recipe: Recipe, asker: Asker, items: Sequence[Item], draft: Draft) -> list[Guard]:
@@ -227,24 +239,6 @@ def _retrieval(items: Sequence[Item]) -> dict[str, Any]:
 
 def _pretty(value: object) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def _count(tokenizer: Any, prompt: str) -> int:
-    return len(tokenizer.encode(prompt, add_special_tokens=False))
-
-
-def _frozen(recipe: Recipe, inputs: Inputs) -> Iterator[Item]:
-    """Every question with the contexts and the prompt that both models get, byte for byte."""
-    corpus = inputs["corpus"]
-    retriever = open_retriever(corpus / "index.sqlite", corpus / "chunks.jsonl")
-    tokenizer, thinking = load_tokenizer(inputs["base"]), recipe.dataset.thinking == "on"
-    for question in read_rows(recipe.benchmark, Question):
-        ranked = retriever.search(question.question, max(RANKED, recipe.retrieval.top_k))
-        passages = tuple(ranked[: recipe.retrieval.top_k])
-        papers = tuple(one.document_id for one in ranked)
-        messages = build_messages(passages, question.question)
-        trained = prompt_text(messages, tokenizer, thinking=thinking)
-        yield Item(question, passages, messages, papers, trained, _count(tokenizer, trained))
 
 
 def _scores(

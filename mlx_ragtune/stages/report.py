@@ -10,11 +10,13 @@ from mlx_ragtune.pages.report_data import (
     FairnessPart,
     Report,
     RowPart,
+    distractors_of,
     fairness_of,
     fooled_of,
     forgetting_of,
     from_comparison,
     judge_of,
+    refusals_of,
     stamps_of,
 )
 from mlx_ragtune.pages.report_text import render_markdown, render_text
@@ -22,6 +24,8 @@ from mlx_ragtune.pages.wording import flat
 from mlx_ragtune.pipeline import Inputs
 from mlx_ragtune.recipe import Recipe
 from mlx_ragtune.records import Answer, Question, read_rows
+from mlx_ragtune.scoring.distractors import LABELS
+from mlx_ragtune.scoring.metrics import METRICS
 
 SECTIONS = (
     "base", "corpus", "retrieval", "dataset", "train", "export", "register", "evaluate", "scoring",
@@ -43,6 +47,10 @@ def report(recipe: Recipe, inputs: Inputs, draft: Draft) -> None:
 
 def _json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _json_rows(path: Path) -> list[Any]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def _gather(recipe: Recipe, inputs: Inputs) -> Report:
@@ -67,7 +75,7 @@ def _gather(recipe: Recipe, inputs: Inputs) -> Report:
         "recipe_name": recipe.name,
         "fairness": [proven, *fairness_of(_json(evaluate / "conditions.json"))],
         "retrieval": _facts(_json(evaluate / "retrieval.json")),
-        "losses": [json.loads(line) for line in (inputs["train"] / "losses.jsonl").read_text().splitlines()],
+        "losses": _json_rows(inputs["train"] / "losses.jsonl"),
         "best_update": training["best_update"],
         "training": _facts(training),
         "dataset": _dataset(_json(inputs["dataset"] / "statistics.json")),
@@ -79,10 +87,13 @@ def _gather(recipe: Recipe, inputs: Inputs) -> Report:
 
 def _asides(evaluate: Path) -> Report:
     """What was asked for besides: general probes, a judge, similarity. What was not is not on the page."""
-    parts: Report = {}  # type: ignore[typeddict-item]
+    parts: Report = {"refusals": refusals_of(_json(evaluate / "refusals.json"))}  # type: ignore[typeddict-item]
+    if (evaluate / "distractors.jsonl").exists():
+        labels: dict[str, str] = {condition: label for condition, label in LABELS.items()}  # noqa: C416
+        labels |= {name: metric.label for name, metric in METRICS.items()}
+        parts["distractors"] = distractors_of(_json_rows(evaluate / "distractors.jsonl"), labels)
     if (evaluate / "probes.jsonl").exists():
-        rows = [json.loads(line) for line in (evaluate / "probes.jsonl").read_text().splitlines()]
-        parts["forgetting"] = forgetting_of(rows)
+        parts["forgetting"] = forgetting_of(_json_rows(evaluate / "probes.jsonl"))
     if (evaluate / "judge.json").exists():
         parts["judge"] = judge_of(_json(evaluate / "judge.json"))
     if (evaluate / "similarity.json").exists():

@@ -1,7 +1,9 @@
 """Registration: one upload, the right template for the version, a receipt of what the server made of it."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,16 +13,19 @@ from mlx_ragtune.backends.ollama_registry import (
     CHATML,
     CHATML_THINKING,
     go_template,
+    register_folder,
     register_model,
     remove_model,
+    require_mlx_engine,
     require_server,
 )
 from mlx_ragtune.backends.receipts import embedded_receipt, gguf_facts, text_digest
 from mlx_ragtune.errors import InputError, ToolError
+from mlx_ragtune.gguf.toy import write_toy_model
 from mlx_ragtune.records import Message
 from tests.backends import go_template as go
 from tests.backends.conftest import TURNS
-from tests.ollama_server import VERSIONS, Fault, OllamaStandIn
+from tests.ollama_server import VERSIONS, Fault, OllamaStandIn, _Handler
 
 PLAIN = [{"role": one.role, "content": one.content} for one in TURNS]
 
@@ -212,3 +217,73 @@ def test_the_embedded_receipt_has_the_files_facts(models: Path) -> None:
     receipt = embedded_receipt("base", models / "qwen3-q8.gguf")
     assert (receipt.server, receipt.type, receipt.host) == ("llama.cpp", "Q8_0", "")
     assert receipt.digest == receipt.gguf_sha256 == file_digest(models / "qwen3-q8.gguf")
+
+
+def test_a_folder_for_the_mlx_engine_is_refused_where_there_is_none(tmp_path: Path, standin: OllamaStandIn) -> None:
+    with pytest.raises(ToolError, match="runs on a Mac only, and this is Linux"):
+        require_mlx_engine(standin.host, "BF16", system="Linux")
+    with pytest.raises(ToolError, match=r"0\.33\.0-rc2 takes no model folders"):
+        require_mlx_engine(standin.host, "BF16", system="Darwin")
+    with OllamaStandIn(tmp_path / "new", version=VERSIONS["0.35"]) as new:
+        require_mlx_engine(new.host, "BF16", system="Darwin")
+        with pytest.raises(ToolError, match="no type like Q6_K"):
+            require_mlx_engine(new.host, "Q6_K", system="Darwin")
+
+
+class Folders(OllamaStandIn):
+    """A stand-in that takes model folders, as far as registering goes; ``renderer`` is what it makes of them."""
+
+    renderer = ""
+
+    def __init__(self, home: Path) -> None:
+        super().__init__(home, version=VERSIONS["0.35"])
+        self.created: list[dict[str, Any]] = []
+        self.removed: list[str] = []
+
+
+@pytest.fixture
+def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Folders]:
+    """Its create, show, tags and delete answer for a folder; blobs are kept and checked as ever."""
+    with Folders(tmp_path / "mac") as server:
+
+        def create(handler: Any, body: Any, _fault: object) -> None:
+            missing = [one for one in body["files"].values() if not server.store.blob(one).exists()]
+            assert not missing
+            server.created.append(body)
+            handler._lines(iter([{"status": "success"}]), None)
+
+        def show(handler: Any, _body: Any, _fault: object) -> None:
+            about = {"details": {"quantization_level": "bf16"}, "template": "", "renderer": server.renderer}
+            handler._json({**about, "parser": "qwen3", "capabilities": ["completion", "thinking"]})
+
+        def delete(handler: Any, body: Any, _fault: object) -> None:
+            server.removed.append(body["model"])
+            handler._send(b"")
+
+        for name, route in (("_create", create), ("_show", show), ("_delete", delete)):
+            monkeypatch.setattr(_Handler, name, route)
+        monkeypatch.setattr(server, "tags", lambda: {"models": [{"name": "tiny:latest", "digest": "d" * 64}]})
+        yield server
+
+
+def test_a_model_folder_is_sent_whole_and_its_receipt_says_by_which_route(folders: Folders, tmp_path: Path) -> None:
+    write_toy_model(tmp_path / "toy")
+    done: list[tuple[int, int]] = []
+    receipt = register_folder(
+        folders.host, "tiny", tmp_path / "toy", kind="Q8_0", progress=lambda *how: done.append(how)
+    )
+    [body] = folders.created
+    assert set(body["files"]) == {"model.safetensors", "config.json", "generation_config.json", "tokenizer.json",
+                                  "tokenizer_config.json"}  # fmt: skip
+    assert body["quantize"] == "int8"
+    assert (receipt.route, receipt.digest, receipt.parser) == ("mlx", "d" * 64, "qwen3")
+    assert done[-1][0] == done[-1][1] == sum(file.stat().st_size for file in (tmp_path / "toy").iterdir())
+
+
+def test_a_renderer_that_ignores_think_is_refused_and_taken_back(folders: Folders, tmp_path: Path) -> None:
+    write_toy_model(tmp_path / "toy")
+    folders.renderer = "qwen3-coder"
+    with pytest.raises(ToolError, match="'qwen3-coder', which ignores 'think'"):
+        register_folder(folders.host, "tiny", tmp_path / "toy", kind="BF16")
+    assert folders.removed == ["tiny"]
+    assert "quantize" not in folders.created[0]

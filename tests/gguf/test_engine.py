@@ -84,6 +84,21 @@ def test_next_tokens_at_float32_are_those_of_mlx(toys: Path, written: Written, a
     check_parity(compare_next_tokens("F32", logits, listed, tokens_equal=True), what=architecture)
 
 
+def test_gemma_with_a_global_layer_is_that_of_mlx(tmp_path: Path) -> None:
+    """Five local layers and a global one, each kind with its own rotary base."""
+    from mlx_ragtune.gguf.toy import write_toy_model
+    from mlx_ragtune.gguf.writer import write_gguf
+
+    write_toy_model(tmp_path / "gemma", architecture="gemma3_text", layers=6)
+    write_gguf(tmp_path / "gemma", tmp_path / "gemma.gguf", type="F32", name="gemma")
+    tokenizer = load_tokenizer(tmp_path / "gemma")
+    prompts = [prompt_tokens(turn(question), tokenizer, thinking=False) for question in QUESTIONS]
+    logits = next_token_logits(tmp_path / "gemma", prompts)
+    with LlamaCppServer(tmp_path / "gemma.gguf", context_tokens=1024) as server:
+        listed = [server.next_tokens(prompt, 32) for prompt in prompts]
+    check_parity(compare_next_tokens("F32", logits, listed, tokens_equal=True), what="gemma3")
+
+
 def test_interleaving_left_out_would_be_seen(toys: Path, written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
     """The gate works: the same model without the rotary reordering is not the model."""
     from mlx_ragtune.errors import ArtifactError

@@ -55,12 +55,20 @@ def test_the_same_model_has_no_difference() -> None:
     check_parity(found, what="tuned.gguf")
 
 
-def test_kl_is_that_of_the_listed_tokens() -> None:
+def test_kl_is_that_of_the_listed_tokens_and_all_others_as_one() -> None:
     ours = np.log(np.array([[0.5, 0.3, 0.2]]))
     engine = [[(0, float(np.log(0.4))), (1, float(np.log(0.4)))]]
     found = compare_next_tokens("Q8_0", ours, engine, tokens_equal=True)
-    assert found.mean_kl == pytest.approx(0.5 * np.log(0.5 / 0.4) + 0.3 * np.log(0.3 / 0.4))
+    assert found.mean_kl == pytest.approx(0.5 * np.log(0.5 / 0.4) + 0.3 * np.log(0.3 / 0.4) + 0.2 * np.log(0.2 / 0.2))
     assert found.max_logprob_difference == pytest.approx(np.log(0.4 / 0.3))
+
+
+def test_kl_is_never_negative_though_an_engine_lists_few_tokens() -> None:
+    ours = np.log(np.array([[0.4, 0.3, 0.3]]))
+    engine = [[(0, float(np.log(0.6)))]]
+    found = compare_next_tokens("Q8_0", ours, engine, tokens_equal=True)
+    assert found.mean_kl == pytest.approx(0.4 * np.log(0.4 / 0.6) + 0.6 * np.log(0.6 / 0.4))
+    assert found.mean_kl > 0
 
 
 def test_a_toss_up_counts_as_agreement_and_a_clear_difference_does_not() -> None:

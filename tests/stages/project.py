@@ -22,7 +22,7 @@ retrieval: {top_k: 2}
 dataset: {pairs: pairs.jsonl, valid_share: 0.25,
   shares: {grounded: 0.6, synthesis: 0.1, refusal: 0.3}, max_tokens: 4096}
 train: {rank: 4, alpha: 8, epochs: 1, batch_size: 4, accumulation: 1, learning_rate: 5e-3}
-evaluate: {sampling: {max_tokens: 8}, probes: probes.jsonl}
+evaluate: {sampling: {max_tokens: 8}, probes: probes.jsonl, distractors: true}
 scoring: {similarity: {backend: llamacpp}}
 """
 

@@ -47,6 +47,16 @@ def test_the_first_answer_after_a_load_is_cold_and_the_others_warm(finished: Pat
     assert all("latency_seconds" in one["metrics"] for one in scores if one not in cold)
 
 
+def test_each_answerable_question_is_asked_with_and_without_its_paper(finished: Path) -> None:
+    asked = rows(evaluated(finished) / "distractors.jsonl")
+    assert {one["condition"] for one in asked} == {"gold", "mixed", "distractors"}
+    assert {one["metric"] for one in asked if one["condition"] == "distractors"} == {"refusal_near_miss"}
+    assert {one["n_questions"] for one in asked} == {6}
+    page = (run_folder(finished) / "8-report" / "report.html").read_text()
+    assert "distractors only: refusing near-miss questions" in page
+    assert "macro-F1" in page
+
+
 def test_similarity_stands_beside_what_fools_it(finished: Path) -> None:
     planted = {one["name"]: one for one in json.loads((evaluated(finished) / "similarity.json").read_text())}
     assert planted["negated"]["similarity"] > planted["concise and correct"]["similarity"]
@@ -235,3 +245,52 @@ def test_without_answers_there_is_nothing_to_compare_blind(project: Path) -> Non
 def test_more_comparisons_than_different_answers_are_refused(project: Path) -> None:
     with pytest.raises(InputError, match="comparisons asked for"):
         open_comparison(run_of(project), 40)
+
+
+def test_parity_measures_every_hand_off_again(finished: Path) -> None:
+    done = ragtune("parity", recipe_of(finished), "--type", "F32", "--type", "Q4_K_M", "--json", cwd=finished)
+    assert done.returncode == 0, done.stderr
+    found = {row["name"]: row for row in json.loads(done.stdout)}
+    assert list(found) == [
+        "adapter → fused", "adapter → GGUF (F32)", "base → F32", "tuned → F32", "base → Q4_K_M", "tuned → Q4_K_M",
+    ]  # fmt: skip
+    assert found["adapter → fused"]["max_difference"] < 1e-4
+    assert found["tuned → F32"]["mean_kl"] < found["tuned → Q4_K_M"]["mean_kl"] < found["tuned → Q4_K_M"]["effect"]
+    assert all(row["verdict"] == "ok" for row in found.values())
+    assert not [path for path in run_folder(finished).iterdir() if path.name.startswith("tmp")]
+
+
+def test_parity_fails_where_the_adapters_effect_is_lost(project: Path) -> None:
+    from mlx_ragtune.backends.hub_hf import resolve_base
+    from mlx_ragtune.recipe import BaseModelSettings
+
+    untouched = resolve_base(BaseModelSettings(model="toy:qwen3"), offline=True)
+    fused = run_folder(project) / "4-fuse" / "model"
+    shutil.copyfile(untouched / "model.safetensors", fused / "model.safetensors")
+    done = ragtune("parity", recipe_of(project), cwd=project)
+    assert done.returncode == 5, done.stdout
+    assert "the adapter's effect was lost" in done.stderr
+
+
+def test_an_unknown_type_is_refused_with_the_known_ones(finished: Path) -> None:
+    done = ragtune("parity", recipe_of(finished), "--type", "Q3_K_M", cwd=finished)
+    assert done.returncode == 3
+    assert "no GGUF type 'Q3_K_M'" in done.stderr
+    assert "Q4_K_M" in done.stderr
+
+
+def test_a_preview_answers_with_the_adapter_before_anything_is_fused(project: Path) -> None:
+    for name in ("4-fuse", "5-export", "6-register", "7-evaluate", "8-report"):
+        shutil.rmtree(run_folder(project) / name)
+    asked = ("ask", recipe_of(project), "What is LoRA?", "--preview", "--json")
+    done = ragtune(*asked, cwd=project)
+    assert done.returncode == 0, done.stderr
+    answers = json.loads(done.stdout)["answers"]
+    assert answers["base"] != answers["tuned"]
+    kept = sorted(path.name for path in (run_folder(project) / "preview").iterdir())
+    assert [name.split("-")[0] for name in kept] == ["adapter", "base"]
+    assert json.loads(ragtune(*asked, cwd=project).stdout)["answers"] == answers
+    shutil.rmtree(run_folder(project) / "3-train")
+    without = ragtune(*asked, cwd=project)
+    assert without.returncode == 5
+    assert "no adapter of this recipe yet" in without.stderr

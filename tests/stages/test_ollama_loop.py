@@ -140,3 +140,18 @@ def test_a_server_that_goes_away_in_the_middle_loses_nothing(
     found = rows(run_folder(served) / "7-evaluate" / "answers.jsonl")
     assert found[: len(kept)] == kept
     assert len(asked) == len(found) - len(kept)
+
+
+def test_hosts_that_hold_different_models_under_one_name_do_not_write_pairs(
+    project: Path, ollama: OllamaStandIn, tmp_path: Path
+) -> None:
+    export = run_folder(project) / "5-export"
+    with OllamaStandIn(tmp_path / "second") as second:
+        register_model(ollama.host, "writer", export / "base.gguf")
+        register_model(second.host, "writer", export / "tuned.gguf")
+        hosts = [ollama.host, second.host]
+        edit(recipe_of(project), dataset={"pairs": None, "generator": {"model": "writer", "hosts": hosts}})
+        done = ragtune("dataset", recipe_of(project), cwd=project)
+    assert done.returncode == 4, done.stderr
+    assert "the hosts hold different models as 'writer'" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -11,7 +11,8 @@ from mlx_ragtune.backends.runtime_mlx import mx, nn, tree_flatten, tree_map
 from mlx_ragtune.gguf.toy import write_toy_model
 from mlx_ragtune.recipe import BaseModelSettings, DatasetSettings, TrainSettings
 from mlx_ragtune.records import Example, Kind, Message
-from mlx_ragtune.tuning.adapters import apply_adapter
+from mlx_ragtune.tuning.adapters import apply_adapter, save_adapter
+from mlx_ragtune.tuning.base import load_base
 from mlx_ragtune.tuning.rows import TokenRow
 
 
@@ -138,3 +139,18 @@ def relative(left: Any, right: Any) -> float:
 def all_files(folder: Path) -> Iterator[str]:
     """Names of all files below a folder, sorted."""
     yield from sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def made_adapter(base: Path, folder: Path, *, precision: Any = "fp32", size: float = 0.1, **changes: Any) -> Path:
+    """An adapter folder that changes the base: B is not 0 as it is before training."""
+    settings = train_settings(**changes)
+    model = load_base(base, precision).model
+    apply_adapter(model, settings, seed=1)
+    mx.random.seed(5)
+    arrays = {
+        name: value if name.endswith(("lora_a", ".m")) else size * mx.random.normal(value.shape)
+        for name, value in tree_flatten(model.trainable_parameters())
+    }
+    folder.mkdir()
+    save_adapter(folder, arrays, settings, len(model.layers))
+    return folder

@@ -10,26 +10,10 @@ import pytest
 from mlx_ragtune.backends.runtime_mlx import mx, tree_flatten, tree_map
 from mlx_ragtune.errors import ArtifactError
 from mlx_ragtune.tuning import fuse as module
-from mlx_ragtune.tuning.adapters import apply_adapter, save_adapter
-from mlx_ragtune.tuning.base import load_base
 from mlx_ragtune.tuning.fuse import fuse
-from tests.tuning.made import all_files, examples, load_arrays, toy_base, train_settings
+from tests.tuning.made import all_files, examples, load_arrays, made_adapter, toy_base, train_settings
 
 PROMPTS = [one.messages[:-1] for one in examples(2, 2)]
-
-
-def made_adapter(base: Path, folder: Path, *, precision: Any = "fp32", size: float = 0.1, **changes: Any) -> Path:
-    settings = train_settings(**changes)
-    model = load_base(base, precision).model
-    apply_adapter(model, settings, seed=1)
-    mx.random.seed(5)
-    arrays = {
-        name: value if name.endswith(("lora_a", ".m")) else size * mx.random.normal(value.shape)
-        for name, value in tree_flatten(model.trainable_parameters())
-    }
-    folder.mkdir()
-    save_adapter(folder, arrays, settings, len(model.layers))
-    return folder
 
 
 @pytest.mark.parametrize("architecture", ["llama", "qwen2", "qwen3"])
