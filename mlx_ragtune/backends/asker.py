@@ -44,6 +44,8 @@ class Item:
     ranked_papers: tuple[str, ...]
     trained: str
     prompt_tokens: int
+    once: bool = False
+    """Asked with the first seed alone: what decides nothing by itself need not be repeated."""
 
 
 class Asker:
@@ -75,12 +77,16 @@ class Asker:
         blocks: list[tuple[Model, Sequence[Item]]] = [
             ("base", first), ("tuned", first), ("tuned", second), ("base", second)
         ]  # fmt: skip
-        seeds = self._recipe.evaluate.seeds
-        with tracker("asking both models", 2 * len(items) * len(seeds)) as track:
+        with tracker("asking both models", 2 * sum(len(self._seeds(item)) for item in items)) as track:
             for model, part in blocks:
-                missing = [(i, s) for i in part for s in seeds if self._key(model, i, s) not in self._known]
-                track.advance(len(part) * len(seeds) - len(missing))
+                asked = [(item, seed) for item in part for seed in self._seeds(item)]
+                missing = [(item, seed) for item, seed in asked if self._key(model, item, seed) not in self._known]
+                track.advance(len(asked) - len(missing))
                 self._ask_block(model, missing, track)
+
+    def _seeds(self, item: Item) -> tuple[int, ...]:
+        seeds = self._recipe.evaluate.seeds
+        return seeds[:1] if item.once else seeds
 
     def _ask_block(self, model: Model, missing: Sequence[tuple[Item, int]], track: Track) -> None:
         if not missing:
@@ -130,8 +136,7 @@ class Asker:
 
     def answers(self, model: Model, items: Sequence[Item]) -> list[Answer]:
         """The model's answers in the order of questions and seeds."""
-        seeds = self._recipe.evaluate.seeds
-        return [self._known[self._key(model, item, seed)] for item in items for seed in seeds]
+        return [self._known[self._key(model, item, seed)] for item in items for seed in self._seeds(item)]
 
     def gate(self, items: Sequence[Item]) -> PromptGate:
         """How many answers were given to a prompt that was seen to be the training render."""

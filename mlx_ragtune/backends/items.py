@@ -30,11 +30,15 @@ class ItemMaker:
         self._top_k, self._thinking = top_k, thinking
 
     def _item(
-        self, question: Question, passages: tuple[Passage, ...], messages: tuple[Message, ...], papers: tuple[str, ...]
+        self,
+        question: Question,
+        passages: tuple[Passage, ...],
+        messages: tuple[Message, ...],
+        papers: tuple[str, ...] | None = None,
     ) -> Item:
         trained = prompt_text(messages, self._tokenizer, thinking=self._thinking)
         count = len(self._tokenizer.encode(trained, add_special_tokens=False))
-        return Item(question, passages, messages, papers, trained, count)
+        return Item(question, passages, messages, papers or (), trained, count, once=papers is None)
 
     def questions(self, benchmark: Path) -> Iterator[Item]:
         """Every question with the contexts that retrieval finds."""
@@ -70,11 +74,11 @@ class ItemMaker:
         asked = replace(question, id=condition_id(question.id, condition))
         if condition == "distractors":
             asked = replace(asked, answerable=False, refusal_kind="near_miss", nuggets=(), keywords=())
-        return self._item(asked, passages, build_messages(passages, question.question), ())
+        return self._item(asked, passages, build_messages(passages, question.question))
 
     def probes(self, probes: Sequence[Probe]) -> Iterator[Item]:
         """General probes as questions without contexts; their ids cannot meet a benchmark's."""
         for probe in probes:
             messages = (Message("system", PROBE_SYSTEM), Message("user", probe.prompt))
             question = Question(f"probe:{probe.id}", probe.category, probe.prompt, answerable=True)
-            yield self._item(question, (), messages, ())
+            yield self._item(question, (), messages)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mlx_ragtune.errors import InputError, RecipeError
 from mlx_ragtune.papers.folder import list_papers
-from mlx_ragtune.recipe import load_recipe
+from mlx_ragtune.recipe import load_recipe, project_folder
 
 TEMPLATE = """\
 # {count} papers from {shown}.
@@ -41,7 +41,9 @@ export:
 
 register:
   serve: ollama
-"""
+{evaluate}"""
+PROBES = Path(__file__).parents[2] / "data" / "probes" / "general.jsonl"
+"""The project's general questions, where the package runs from its project."""
 
 AUTHORED = "  pairs: {pairs}"
 GENERATED = """\
@@ -79,10 +81,13 @@ def write_recipe(folder: Path, *, out: Path | None, base: str) -> Path:
     def relative(path: Path) -> str:
         return os.path.relpath(path, recipe.parent)
 
+    home = project_folder(recipe).resolve(), Path.home().resolve()
+    probed = PROBES.exists() and any(PROBES.is_relative_to(folder) for folder in home)
     dataset = AUTHORED.format(pairs=relative(pairs[0])) if pairs else GENERATED.format(pairs=15 * len(papers))
     text = TEMPLATE.format(
         count=len(papers), shown=folder.name, recipe=os.path.relpath(recipe), base=base, folder=relative(folder),
         dataset=dataset, benchmark=relative(_benchmark(folder)),
+        evaluate=f"\nevaluate:\n  probes: {relative(PROBES)}\n" if probed else "",
     )  # fmt: skip
     recipe.parent.mkdir(parents=True, exist_ok=True)
     recipe.write_text(text, encoding="utf-8")

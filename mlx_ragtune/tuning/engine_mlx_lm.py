@@ -90,6 +90,7 @@ class _Callback:
         self.folder, self.progress = folder, progress
         self.valid: Rows = []
         self.report: Report = lambda _done, _total, _note: None
+        self.sizes: list[int] = []  # tokens of each update begun, whole rows: as the other engine counts them
         self._started = time.perf_counter()
 
     def on_train_loss_report(self, info: Mapping[str, Any]) -> None:
@@ -99,7 +100,7 @@ class _Callback:
             return
         progress.update = int(info["iteration"]) // self.settings.accumulation
         progress.seconds = time.perf_counter() - self._started
-        progress.tokens = int(info["trained_tokens"])
+        progress.tokens = sum(self.sizes[: progress.update])
         rate = self.plan.learning_rate(progress.update)
         epoch = progress.update / self.plan.updates_per_epoch
         row = {"update": progress.update, "epoch": round(epoch, 4), "train_loss": loss, "learning_rate": rate}
@@ -161,6 +162,7 @@ def train_with_mlx_lm(
         epoch = 0
         while True:
             for rows in updates_of_epoch(dataset, rows_per_update(settings), seed=seed, epoch=epoch):
+                callback.sizes.append(sum(len(row.tokens) for row in rows))
                 yield from update_batches(rows, settings.accumulation)
             epoch += 1
 

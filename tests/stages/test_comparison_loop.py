@@ -294,3 +294,17 @@ def test_a_preview_answers_with_the_adapter_before_anything_is_fused(project: Pa
     without = ragtune(*asked, cwd=project)
     assert without.returncode == 5
     assert "no adapter of this recipe yet" in without.stderr
+
+
+def test_questions_are_asked_with_every_seed_and_probes_once(project: Path) -> None:
+    edit(recipe_of(project), evaluate={"seeds": [0, 1], "sampling": {"max_tokens": 8, "temperature": 0.7}})
+    done = ragtune("evaluate", recipe_of(project), cwd=project)
+    assert done.returncode == 0, done.stderr
+    used = rows(evaluated(project) / "used.jsonl")
+    assert len(used) == 2 * 8 * 2
+    assert {one["seed"] for one in used} == {0, 1}
+    first = len(rows(evaluated(project) / "answers.jsonl")) - len(used)  # of the finished run, variants and probes
+    probes, variants = len(rows(project / "probes.jsonl")), 6 * 3
+    assert first == 2 * (8 + variants + probes) + 2 * (variants + probes)
+    verdict = json.loads((evaluated(project) / "verdict.json").read_text())
+    assert {one["n_seeds"] for one in verdict["questions"]} == {2}
