@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 BIN := .venv/bin
 RECIPE ?= recipes/demo.yaml
 
-.PHONY: help setup demo train run check test test-live bench docs clean
+.PHONY: help setup demo train run check test test-live test-ollama bench docs clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -40,6 +40,10 @@ test: setup ## the test suite: no server, no network
 
 test-live: setup ## the tests that need a real Ollama (OLLAMA_HOST, or an ollama binary on PATH)
 	@$(BIN)/python -m pytest tests/live -rs
+	@test -z "$$OLLAMA_HOST" || $(BIN)/python tests/live/whole_recipes.py
+
+test-ollama: setup ## smoke, and the demo with a few questions, through a stand-in for Ollama
+	@env -u OLLAMA_HOST $(BIN)/python tests/live/whole_recipes.py
 
 bench: setup ## the side-by-side measurements (minutes)
 	@for f in benchmarks/*.py; do $(BIN)/python $$f || exit; done

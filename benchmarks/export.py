@@ -2,12 +2,14 @@
 
     python benchmarks/export.py                                    # ours alone, 0.6 B, every type
     python benchmarks/export.py --size 4b --types BF16 Q8_0
+    python benchmarks/export.py --types Q8_0 Q4_K_M --quantize ~/llama.cpp/build/bin/llama-quantize
     python benchmarks/export.py --converter ~/llama.cpp/convert_hf_to_gguf.py \
         --quantize ~/llama.cpp/build/bin/llama-quantize --tokenizer ~/models/Qwen3-0.6B
 
 One process a side, alternating; medians of wall time, peak memory of the process and its children. The converter
 knows real tokenizers only: ``--tokenizer`` names a folder to take one from. ``--python`` is an interpreter that
-has the converter's requirements (torch, transformers).
+has the converter's requirements (torch, transformers). With ``--quantize`` alone, llama.cpp starts from a BF16
+GGUF that is there already, and we from the model folder.
 """
 
 import argparse
@@ -28,6 +30,7 @@ import numpy.typing as npt
 
 from mlx_ragtune.gguf.toy import write_toy_model
 from mlx_ragtune.gguf.weights import write_safetensors
+from mlx_ragtune.gguf.writer import write_gguf
 
 SHAPES = {
     "0.6b": {"hidden_size": 1024, "intermediate_size": 3072, "num_hidden_layers": 28, "num_attention_heads": 16},
@@ -112,6 +115,11 @@ def ours(model: Path, target: Path, kind: str) -> list[list[str]]:
 
 def theirs(model: Path, target: Path, kind: str, arguments: argparse.Namespace) -> list[list[str]]:
     """The commands of llama.cpp's side; K-quants take two."""
+    if not arguments.converter:
+        given = target.with_name("given.gguf")
+        if not given.exists():
+            write_gguf(model, given, type="BF16", name="benchmark")
+        return [[str(arguments.quantize), str(given), str(target), kind, str(os.cpu_count())]]
     convert = [arguments.python, str(arguments.converter), str(model), "--outfile"]
     if kind in ("F16", "BF16", "Q8_0", "F32"):
         return [[*convert, str(target), "--outtype", kind.lower()]]
@@ -125,7 +133,7 @@ def theirs(model: Path, target: Path, kind: str, arguments: argparse.Namespace) 
 def measure(kind: str, model: Path, folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """Medians of both sides for one type."""
     sides = {"ours": ours(model, folder / "ours.gguf", kind)}
-    if arguments.converter and (arguments.quantize or not kind.endswith(("_M", "_S"))):
+    if arguments.quantize or (arguments.converter and not kind.endswith(("_M", "_S", "_K"))):
         sides["llama.cpp"] = theirs(model, folder / "theirs.gguf", kind, arguments)
     found: dict[str, list[tuple[float, float]]] = {side: [] for side in sides}
     for repeat in range(arguments.repeats):
@@ -168,8 +176,6 @@ def main() -> None:
     parser.add_argument("--write", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.write:
-        from mlx_ragtune.gguf.writer import write_gguf
-
         model, target, kind = arguments.write
         write_gguf(Path(model), Path(target), type=kind, name="benchmark")
         return

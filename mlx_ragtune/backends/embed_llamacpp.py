@@ -1,6 +1,7 @@
 """Token vectors from a GGUF in the embedded server: what BERTScore is made of, and text vectors as their mean."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,11 +20,20 @@ class LlamaCppEmbed(LlamaCppServer):
         parameters.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_NONE
         parameters.n_batch = parameters.n_ubatch = self._context_tokens  # a text is one batch, or refused
 
+    def __init__(self, gguf: Path, *, context_tokens: int) -> None:
+        super().__init__(gguf, context_tokens=context_tokens)
+        self._known: dict[str, NDArray[np.float32]] = {}  # every answer meets its reference, and twice
+
     def token_vectors(self, text: str) -> NDArray[np.float32]:
         """The last layer's vectors, float32 [T, D], special tokens that the model puts around a text left out.
 
         Raises PromptOverflowError for a text longer than the context, ToolError for what the engine did not do.
         """
+        if text not in self._known:
+            self._known[text] = self._embed(text)
+        return self._known[text]
+
+    def _embed(self, text: str) -> NDArray[np.float32]:
         given = self.post("/embedding", {"content": text})
         vectors = np.asarray(given[0]["embedding"], dtype=np.float32)
         plain = self.tokenize(text)

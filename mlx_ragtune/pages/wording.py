@@ -65,4 +65,11 @@ def flat(settings: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, str]]
         elif isinstance(value, list | tuple):
             yield name, ", ".join(str(one) for one in value)
         elif value is not None:
-            yield name, str(value).lower() if isinstance(value, bool) else str(value)
+            yield name, _text(value)
+
+
+def _text(value: Any) -> str:
+    """A setting as it is written in a recipe; a measured number at four digits, like 0.9848 or 1.2e−06."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

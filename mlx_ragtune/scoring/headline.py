@@ -49,13 +49,13 @@ def headline(comparison: Comparison) -> str:
     if comparison.verdict == "IMPROVED":
         return f"IMPROVED: the tuned model is better in {_join(map(_change, better))}{aside}."
     if comparison.verdict == "REGRESSED":
-        losses = [*map(_change, worse), *(f"{guard.label.lower()} {guard.detail}" for guard in broken)]
+        losses = [*map(_change, worse), *(f"{guard.label.lower()} ({guard.detail})" for guard in broken)]
         but = f", although better in {_join(map(_change, better))}" if better else ""
         return f"REGRESSED: the tuned model is worse in {_join(losses)}{but}{aside}."
     if comparison.verdict == "EQUIVALENT":
         return f"EQUIVALENT: the tuned model differs by less than {margin} in {known}."
     if better:
-        strained = [f"{guard.label.lower()} {guard.detail}" for guard in comparison.guards if guard.state != "HOLDS"]
+        strained = [f"{guard.label.lower()} ({guard.detail})" for guard in comparison.guards if guard.state != "HOLDS"]
         return (
             f"INCONCLUSIVE: the tuned model is better in {_join(map(_change, better))}, but a loss elsewhere "
             f"is not ruled out: {_join(strained) if strained else known}."

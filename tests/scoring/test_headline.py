@@ -92,7 +92,7 @@ def test_a_guard_is_named_unless_it_holds(
 def test_a_broken_guard_stands_in_the_headline() -> None:
     guard = Guard("forgetting", "General probes", "BROKEN", 0.9, 0.6, "60 probes: 18 lost, 0 gained")
     found = compared(guard, correctness=(LOW, HIGH))
-    assert "worse in general probes 60 probes: 18 lost, 0 gained, although better in correctness" in found.headline
+    assert "worse in general probes (60 probes: 18 lost, 0 gained), although better in correctness" in found.headline
 
 
 def test_one_question_that_carries_the_difference_is_named() -> None:

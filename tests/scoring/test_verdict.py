@@ -78,7 +78,7 @@ def test_a_strained_guard_withholds_the_improvement() -> None:
     comparison = _compare({"correctness": BETTER}, guards=[strained])
     assert comparison.verdict == "INCONCLUSIVE"
     assert "guard strained: general probes, 60 probes: 4 lost, 0 gained" in comparison.reasons
-    assert comparison.headline.endswith("not ruled out: general probes 60 probes: 4 lost, 0 gained.")
+    assert comparison.headline.endswith("not ruled out: general probes (60 probes: 4 lost, 0 gained).")
     broken = replace(strained, state="BROKEN")
     assert _compare({"correctness": BETTER}, guards=[broken]).verdict == "REGRESSED"
 
@@ -332,5 +332,5 @@ def test_broken_answers_of_the_base_do_not_hide_refusals_of_the_tuned_model() ->
     ]
     comparison = compare(base, tuned, questions)
     assert comparison.verdict == "REGRESSED"
-    assert "false refusals 0.0 % → 33.3 %" in comparison.headline
+    assert "false refusals (0.0 % → 33.3 %" in comparison.headline
     assert "although better in correctness" in comparison.headline
