@@ -77,7 +77,8 @@ def main() -> None:
     """One line for each recipe; exit 1 when answers differ."""
     differ = 0
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=Path.home())))
+        (ROOT / "runs").mkdir(exist_ok=True)  # inside the project, where a recipe's paths have to be
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=ROOT / "runs")))
         host = os.environ.get("OLLAMA_HOST") or stack.enter_context(OllamaStandIn(folder / "ollama")).host
         for name in SHORTENED:
             recipe = write_recipe(folder, name, None)
