@@ -16,6 +16,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from mlx_ragtune.errors import RecipeError
+from mlx_ragtune.recipe_yaml import Lines, RecipeLoader, plain
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -355,52 +356,6 @@ class Recipe(Settings):
         return self.register.name or self.name
 
 
-class _RecipeLoader(yaml.SafeLoader):
-    """YAML 1.2 scalars: `1e-5` is a number, `no` is text. No aliases: a few of them can stand for gigabytes."""
-
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
-            raise yaml.MarkedYAMLError(problem="aliases are not allowed in a recipe", problem_mark=mark)
-        return super().compose_node(parent, index)
-
-
-_RecipeLoader.yaml_implicit_resolvers = {}
-for _tag, _pattern, _first in (
-    ("null", r"null|~|", "n~"),
-    ("bool", r"true|false", "tf"),
-    ("int", r"[-+]?[0-9]+", "-+0123456789"),
-    ("float", r"[-+]?(\.[0-9]+|[0-9]+\.[0-9]*|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?", "-+.0123456789"),
-):
-    _RecipeLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_first))
-_RecipeLoader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile("^$"), [""])
-
-Lines = dict[tuple[str | int, ...], int]
-
-
-def _plain(node: yaml.Node, at: tuple[str | int, ...], lines: Lines, problems: list[tuple[int, str]]) -> Any:
-    """The value of a YAML node; fills in the lines of keys, and duplicates."""
-    lines.setdefault(at, node.start_mark.line + 1)
-    if isinstance(node, yaml.MappingNode):
-        mapping: dict[str, Any] = {}
-        for key_node, value_node in node.value:
-            key, line = str(key_node.value), key_node.start_mark.line + 1
-            if key in mapping:
-                first = lines[(*at, key)]
-                problems.append((line, f"duplicate key '{key}' (first on line {first})"))
-            lines[(*at, key)] = line
-            mapping[key] = _plain(value_node, (*at, key), lines, problems)
-        return mapping
-    if isinstance(node, yaml.SequenceNode):
-        return tuple(_plain(item, (*at, index), lines, problems) for index, item in enumerate(node.value))
-    kind = node.tag.rsplit(":", 1)[-1]
-    if kind == "float":
-        return float(node.value)
-    if kind == "int":
-        return int(node.value)
-    return {"true": True, "false": False}.get(node.value) if kind == "bool" else None if kind == "null" else node.value
-
-
 def _known_keys(at: tuple[str | int, ...]) -> list[str]:
     """The keys that the schema allows at a place."""
     model: Any = Recipe
@@ -520,13 +475,13 @@ def load_recipe(path: Path) -> Recipe:
     lines: Lines = {}
     problems: list[tuple[int, str]] = []
     try:
-        node = yaml.compose(text, Loader=_RecipeLoader)
+        node = yaml.compose(text, Loader=RecipeLoader)
     except yaml.MarkedYAMLError as error:
         line = (error.problem_mark.line + 1) if error.problem_mark else 1
         raise RecipeError(f"not YAML: {error.problem}", where=f"{path}:{line}") from None
     if not isinstance(node, yaml.MappingNode):
         raise RecipeError("not a recipe: no keys in it", where=str(path), fix="ragtune init FOLDER")
-    value = _plain(node, (), lines, problems)
+    value = plain(node, (), lines, problems)
     if "name" in value:
         problems.append((lines[("name",)], "unknown key 'name': a recipe is named by its file"))
     value["name"] = path.stem

@@ -17,7 +17,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "artifact"),
-    ("records", "recipe"),
+    ("records", "recipe", "recipe_yaml"),
     ("papers", "retrieval", "scoring", "pages"),
     ("synthesis", "backends", "tuning", "gguf"),
     ("pipeline",),

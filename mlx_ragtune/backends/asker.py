@@ -100,6 +100,9 @@ class Asker:
         ):
             opening: float | None = time.perf_counter() - started
             for item, seed in missing:
+                if self._key(model, item, seed) in self._known:  # another question had the very same prompt
+                    track.advance()
+                    continue
                 answer = self._ask(backend, model, item, seed)
                 if opening is not None:
                     answer, opening = _cold(answer, opening), None
@@ -136,7 +139,11 @@ class Asker:
 
     def answers(self, model: Model, items: Sequence[Item]) -> list[Answer]:
         """The model's answers in the order of questions and seeds."""
-        return [self._known[self._key(model, item, seed)] for item in items for seed in self._seeds(item)]
+        return [
+            replace(self._known[self._key(model, item, seed)], question_id=item.question.id)  # one prompt, one answer
+            for item in items
+            for seed in self._seeds(item)
+        ]
 
     def gate(self, items: Sequence[Item]) -> PromptGate:
         """How many answers were given to a prompt that was seen to be the training render."""

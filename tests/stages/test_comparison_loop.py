@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from mlx_ragtune.backends.runtime_mlx import mx
 from mlx_ragtune.commands.ab import open_comparison
 from mlx_ragtune.errors import ArtifactError, InputError
 from mlx_ragtune.gguf.toy import write_toy_model
@@ -16,6 +17,7 @@ from mlx_ragtune.pages.ab_plan import Trial
 from mlx_ragtune.pipeline import Run
 from mlx_ragtune.recipe import load_recipe
 from tests.stages.project import edit, ragtune, recipe_of, rows, run_folder, write_rows
+from tests.tuning.made import load_arrays
 
 
 def evaluated(home: Path) -> Path:
@@ -266,7 +268,8 @@ def test_parity_fails_where_the_adapters_effect_is_lost(project: Path) -> None:
 
     untouched = resolve_base(BaseModelSettings(model="toy:qwen3"), offline=True)
     fused = run_folder(project) / "4-fuse" / "model"
-    shutil.copyfile(untouched / "model.safetensors", fused / "model.safetensors")
+    arrays = load_arrays(untouched / "model.safetensors")
+    mx.save_safetensors(str(fused / "model.safetensors"), arrays, metadata={"format": "mlx"})
     done = ragtune("parity", recipe_of(project), cwd=project)
     assert done.returncode == 5, done.stdout
     assert "the adapter's effect was lost" in done.stderr
@@ -303,8 +306,9 @@ def test_questions_are_asked_with_every_seed_and_probes_once(project: Path) -> N
     used = rows(evaluated(project) / "used.jsonl")
     assert len(used) == 2 * 8 * 2
     assert {one["seed"] for one in used} == {0, 1}
-    first = len(rows(evaluated(project) / "answers.jsonl")) - len(used)  # of the finished run, variants and probes
-    probes, variants = len(rows(project / "probes.jsonl")), 6 * 3
-    assert first == 2 * (8 + variants + probes) + 2 * (variants + probes)
+    kept = rows(evaluated(project) / "answers.jsonl")
+    probes = [one for one in kept if one["question_id"].startswith("probe:")]
+    assert len(probes) == 2 * 2 * len(rows(project / "probes.jsonl"))  # in the finished run, and in this one
+    assert {one["seed"] for one in probes} == {0}
     verdict = json.loads((evaluated(project) / "verdict.json").read_text())
     assert {one["n_seeds"] for one in verdict["questions"]} == {2}
