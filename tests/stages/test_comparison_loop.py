@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from mlx_ragtune.backends.runtime_mlx import mx
 from mlx_ragtune.commands.ab import open_comparison
 from mlx_ragtune.errors import ArtifactError, InputError
 from mlx_ragtune.gguf.toy import write_toy_model
@@ -17,7 +16,6 @@ from mlx_ragtune.pages.ab_plan import Trial
 from mlx_ragtune.pipeline import Run
 from mlx_ragtune.recipe import load_recipe
 from tests.stages.project import edit, ragtune, recipe_of, rows, run_folder, write_rows
-from tests.tuning.made import load_arrays
 
 
 def evaluated(home: Path) -> Path:
@@ -267,9 +265,12 @@ def test_parity_fails_where_the_adapters_effect_is_lost(project: Path) -> None:
     from mlx_ragtune.recipe import BaseModelSettings
 
     untouched = resolve_base(BaseModelSettings(model="toy:qwen3"), offline=True)
-    fused = run_folder(project) / "4-fuse" / "model"
-    arrays = load_arrays(untouched / "model.safetensors")
-    mx.save_safetensors(str(fused / "model.safetensors"), arrays, metadata={"format": "mlx"})
+    fused = run_folder(project) / "4-fuse"
+    shutil.copyfile(untouched / "model.safetensors", fused / "model" / "model.safetensors")
+    manifest = json.loads((fused / "manifest.json").read_text())
+    size = (fused / "model" / "model.safetensors").stat().st_size
+    manifest["files"]["model/model.safetensors"]["bytes"] = size
+    (fused / "manifest.json").write_text(json.dumps(manifest))
     done = ragtune("parity", recipe_of(project), cwd=project)
     assert done.returncode == 5, done.stdout
     assert "the adapter's effect was lost" in done.stderr
