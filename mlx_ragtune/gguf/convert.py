@@ -14,6 +14,7 @@ from functools import partial
 from math import prod
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -106,17 +107,21 @@ def _encoded(piece: _Piece) -> npt.NDArray[np.generic]:
     if tensor.source is None:
         return np.array(tensor.values, dtype=np.float32)
     raw = tensor.source.raw(piece.first, piece.count)
+    if not is_finite(raw):
+        raise InputError(
+            f"'{tensor.source.name}' has values that are not numbers (NaN or infinite)",
+            where=str(tensor.source.file),
+            fix="train again with a lower train.learning_rate, or fetch the base again",
+        )
     if tensor.heads:
         raw = interleave(raw, tensor.heads * piece.count // tensor.shape[0])
-    if raw.dtype == np.uint16 and tensor.type == Type.BF16:
-        _require_finite(to_float32(raw), tensor)
+    if raw.dtype == np.uint16 and tensor.type == Type.BF16 and not tensor.shift:
         return raw
     values = to_float32(raw)
     if tensor.shift:
         values = values + np.float32(tensor.shift)
-    _require_finite(values, tensor)
     coded = encode(values, tensor.type)
-    if tensor.type == Type.F16 and not np.isfinite(coded).all():
+    if tensor.type == Type.F16 and not is_finite(coded):
         raise InputError(
             f"'{tensor.name}' has values up to {np.abs(values).max():.3g}, and F16 ends at 65504",
             where=str(tensor.source.file),
@@ -125,13 +130,19 @@ def _encoded(piece: _Piece) -> npt.NDArray[np.generic]:
     return coded
 
 
-def _require_finite(values: Floats, tensor: Tensor) -> None:
-    if tensor.source is not None and not np.isfinite(values).all():
-        raise InputError(
-            f"'{tensor.source.name}' has values that are not numbers (NaN or infinite)",
-            where=str(tensor.source.file),
-            fix="train again with a lower train.learning_rate, or fetch the base again",
-        )
+_EXPONENT: dict["np.dtype[Any]", np.uint16] = {
+    np.dtype(np.uint16): np.uint16(0x7F80),
+    np.dtype(np.float16): np.uint16(0x7C00),
+}
+"""Exponent bits of the two-byte types (uint16 is bfloat16): all set in an infinity or NaN, and in nothing else."""
+
+
+def is_finite(values: npt.NDArray[np.generic]) -> bool:
+    """Whether every value is a number; uint16 holds bfloat16. Two-byte values are not widened for it."""
+    mask = _EXPONENT.get(values.dtype)
+    if mask is None:
+        return bool(np.isfinite(values).all())
+    return not bool(((np.ascontiguousarray(values).view(np.uint16) & mask) == mask).any())
 
 
 def usable_cores() -> int:
