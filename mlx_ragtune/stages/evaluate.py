@@ -94,6 +94,8 @@ def evaluate(recipe: Recipe, inputs: Inputs, draft: Draft) -> None:
         ({"question_id": one.question.id, "passages": one.passages} for one in items),
     )
     asker = Asker(recipe, inputs, draft / "answers.jsonl")
+    unasked = {model: asker.conditions(model, ()) for model in MODELS}
+    require_equal(unasked["base"], unasked["tuned"], allow=recipe.evaluate.allow)  # before hours are spent
     asker.ask_all([*items, *variants, *probes], draft.track)
     gate = _fair(recipe, asker, items, draft)
     answers = {model: asker.answers(model, items) for model in MODELS}

@@ -93,6 +93,7 @@ def test_another_quantisation_at_the_server_stops_the_run(served: Path, ollama: 
     write_gguf(run_folder(served) / "4-fuse" / "model", other, type="F16", name="small-tuned")
     reregister(served, ollama, other)
     refused(served, "quantisation: base Q8_0, tuned F16", "--allow quantisation")
+    assert not [path for _, path, _ in ollama.requests if path == "/api/chat"]  # refused before anything is asked
 
 
 def test_thinking_that_was_not_trained_stops_the_run(served: Path, ollama: OllamaStandIn) -> None:
