@@ -1,13 +1,14 @@
 """``ragtune parity``: every hand-off of a finished run measured again, at one or every GGUF type."""
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import get_args
 
 import numpy as np
+import numpy.typing as npt
 
 from mlx_ragtune.errors import ArtifactError, InputError, RagtuneError
 from mlx_ragtune.gguf.adapter import write_adapter
@@ -18,7 +19,6 @@ from mlx_ragtune.gguf.parity import (
     check_effect,
     check_parity,
     compare_next_tokens,
-    compare_with_model,
     effect_size,
     in_engine,
     rendered,
@@ -30,6 +30,7 @@ from mlx_ragtune.retrieval.fixed import fixed_prompts
 from mlx_ragtune.tuning.fuse import adapted_logits
 from mlx_ragtune.tuning.logits import next_token_logits
 
+Logits = npt.NDArray[np.float32]
 HEADERS = ["hand-off", "tokens", "max |Δ|", "same first", "mean KL", "effect", ""]
 
 
@@ -71,6 +72,21 @@ def _types(run: Run, asked: Sequence[str]) -> list[QuantType]:
     return [one for one in known if one in asked] or [run.recipe.export.type]
 
 
+@dataclass(frozen=True)
+class _Setting:
+    """What is compared, on which prompts, and where GGUF files may be written."""
+
+    folders: Mapping[str, Path]
+    train: Path
+    prompts: Sequence[Prompt]
+    thinking: bool
+    into: Path
+
+    @property
+    def tokens(self) -> list[tuple[int, ...]]:
+        return [one.tokens for one in self.prompts]
+
+
 def measure(run: Run, types: Sequence[str]) -> tuple[list[HandOff], RagtuneError | None]:
     """A row for each hand-off, and the first failed check. Raises ArtifactError when nothing is fused yet."""
     fused = run.finished(stage_named("fuse"))
@@ -78,39 +94,57 @@ def measure(run: Run, types: Sequence[str]) -> tuple[list[HandOff], RagtuneError
         raise ArtifactError("nothing is fused yet", fix=f"ragtune fuse recipes/{run.recipe.name}.yaml")
     base, thinking = run.base, run.recipe.dataset.thinking == "on"
     assert base is not None  # noqa: S101 (a run opened with its base)
-    corpus, dataset = (run.home / stage_named(name).folder for name in ("corpus", "dataset"))
+    corpus, dataset, train = (run.home / stage_named(name).folder for name in ("corpus", "dataset", "train"))
     messages = fixed_prompts(dataset, corpus, run.recipe.benchmark, top_k=run.recipe.retrieval.top_k)
     prompts = rendered(messages, base, thinking=thinking)
-    train = run.home / stage_named("train").folder
-    rows = [_within_mlx(base, train, fused.folder / "model", prompts)]
-    failed: RagtuneError | None = None
-    with tempfile.TemporaryDirectory(dir=run.home) as folder:
-        if run.recipe.train.method == "lora":
-            rows.append(_adapter_in_engine(base, train, Path(folder), prompts, thinking=thinking))
-        chosen = _types(run, types)
-        with run.track("writing and asking GGUF files", len(chosen)) as track:
-            for kind in chosen:
-                found, error = _at_type(
-                    kind, {"base": base, "tuned": fused.folder / "model"}, Path(folder), prompts, thinking
-                )
-                rows += found
-                failed = failed or error
-                track.advance()
+    chosen, failed = _types(run, types), None
+    with (
+        tempfile.TemporaryDirectory(dir=run.home) as into,
+        run.track("comparing in MLX and llama.cpp", len(chosen) + 1) as track,
+    ):
+        setting = _Setting({"base": base, "tuned": fused.folder / "model"}, train, prompts, thinking, Path(into))
+        logits = {model: next_token_logits(folder, setting.tokens) for model, folder in setting.folders.items()}
+        rows = _of_adapter(setting, logits["tuned"], in_gguf=run.recipe.train.method == "lora")
+        track.advance()
+        for kind in chosen:
+            found, error = _at_type(kind, setting, logits)
+            rows += found
+            failed = failed or error
+            track.advance()
     return rows, failed
 
 
+def _of_adapter(setting: _Setting, fused: Logits, *, in_gguf: bool) -> list[HandOff]:
+    """Base plus adapter in MLX against the fused folder, and against the base's F32 GGUF with the adapter's on it."""
+    base = setting.folders["base"]
+    adapted = adapted_logits(base, setting.train, setting.tokens)
+    agreement = float((adapted.argmax(-1) == fused.argmax(-1)).mean())
+    rows = [HandOff("adapter → fused", None, float(np.abs(adapted - fused).max()), agreement, None, None, "ok")]
+    if in_gguf:
+        gguf, lora = setting.into / "plain.gguf", setting.into / "adapter.gguf"
+        write_gguf(base, gguf, type="F32", name="plain")
+        write_adapter(setting.train, base, lora)
+        equal, listed = in_engine(gguf, setting.prompts, thinking=setting.thinking, adapter=lora)
+        gguf.unlink()
+        parity = compare_next_tokens("F32", adapted, listed, tokens_equal=equal)
+        error = _failure(partial(check_parity, parity, what="the adapter's GGUF"))
+        rows.append(_handoff("adapter → GGUF (F32)", parity, None, error))
+    return rows
+
+
 def _at_type(
-    kind: QuantType, folders: dict[str, Path], into: Path, prompts: Sequence[Prompt], thinking: bool
+    kind: QuantType, setting: _Setting, logits: Mapping[str, Logits]
 ) -> tuple[list[HandOff], RagtuneError | None]:
     """Base and tuned as GGUF of one type against their folders, and whether tuning outweighs quantising."""
     parities: dict[str, Parity] = {}
     listed: dict[str, Listed] = {}
     errors: dict[str, RagtuneError | None] = {}
-    for model, folder in folders.items():
-        gguf = into / f"{model}.gguf"
+    for model, folder in setting.folders.items():
+        gguf = setting.into / f"{model}.gguf"
         write_gguf(folder, gguf, type=kind, name=model)
-        parities[model], listed[model] = compare_with_model(kind, folder, gguf, prompts, thinking=thinking)
+        equal, listed[model] = in_engine(gguf, setting.prompts, thinking=setting.thinking)
         gguf.unlink()
+        parities[model] = compare_next_tokens(kind, logits[model], listed[model], tokens_equal=equal)
         errors[model] = _failure(partial(check_parity, parities[model], what=f"{model}.gguf as {kind}"))
     effect = effect_size(listed["base"], listed["tuned"])
     noise = max(one.mean_kl for one in parities.values())
@@ -140,22 +174,3 @@ def _failure(check: Callable[[], None]) -> RagtuneError | None:
     except RagtuneError as error:
         return error
     return None
-
-
-def _within_mlx(base: Path, train: Path, fused: Path, prompts: Sequence[Prompt]) -> HandOff:
-    """Base plus adapter against the fused folder, both in MLX."""
-    tokens = [one.tokens for one in prompts]
-    adapted = adapted_logits(base, train, tokens)
-    after = next_token_logits(fused, tokens)
-    agreement = float((adapted.argmax(-1) == after.argmax(-1)).mean())
-    return HandOff("adapter → fused", None, float(np.abs(adapted - after).max()), agreement, None, None, "ok")
-
-
-def _adapter_in_engine(base: Path, train: Path, folder: Path, prompts: Sequence[Prompt], *, thinking: bool) -> HandOff:
-    """Base plus adapter in MLX against the base's F32 GGUF with the adapter's GGUF on it."""
-    write_gguf(base, folder / "plain.gguf", type="F32", name="plain")
-    write_adapter(train, base, folder / "adapter.gguf")
-    equal, listed = in_engine(folder / "plain.gguf", prompts, thinking=thinking, adapter=folder / "adapter.gguf")
-    logits = adapted_logits(base, train, [one.tokens for one in prompts])
-    parity = compare_next_tokens("F32", logits, listed, tokens_equal=equal)
-    return _handoff("adapter → GGUF (F32)", parity, None, _failure(partial(check_parity, parity, what="the adapter")))

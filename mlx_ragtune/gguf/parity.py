@@ -39,7 +39,7 @@ LIMITS: Mapping[QuantType, Limit] = {
     "Q4_K_M": Limit(0.6, 0.60),
     "Q4_K_S": Limit(0.7, 0.55),
 }
-"""Loose multiples of what was measured on SmolLM2-135M (``benchmarks/export.py``); F32 is rounding alone."""
+"""Loose multiples of what ``ragtune parity recipes/demo.yaml --type all`` prints (``benchmarks/README.md``)."""
 CLOSE = 0.05
 """First choices whose log probabilities differ by less are a toss-up: either counts as agreement."""
 
