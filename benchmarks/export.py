@@ -1,4 +1,4 @@
-"""Our GGUF export against llama.cpp's converter and quantiser, on random Qwen3 models of real shapes.
+"""Our GGUF export against llama.cpp's converter and quantizer, on random Qwen3 models of real shapes.
 
     python benchmarks/export.py                                    # ours alone, 0.6 B, every type
     python benchmarks/export.py --size 4b --types BF16 Q8_0
@@ -28,9 +28,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mlx_ragtune.gguf.toy import write_toy_model
 from mlx_ragtune.gguf.weights import write_safetensors
 from mlx_ragtune.gguf.writer import write_gguf
+from mlx_ragtune.models.toy import write_toy_model
 
 SHAPES = {
     "0.6b": {"hidden_size": 1024, "intermediate_size": 3072, "num_hidden_layers": 28, "num_attention_heads": 16},

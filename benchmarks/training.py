@@ -25,14 +25,14 @@ from typing import Any
 
 import numpy as np
 
-from mlx_ragtune.backends.runtime_mlx import mx, nn, optimizers, tree_flatten
+from mlx_ragtune.clients.runtime_mlx import mx, nn, optimizers, tree_flatten
 from mlx_ragtune.recipe import TrainSettings
 from mlx_ragtune.tuning.adapters import apply_adapter
 from mlx_ragtune.tuning.frozen import FrozenStore, only_layers
 from mlx_ragtune.tuning.groups import answer_tokens
 from mlx_ragtune.tuning.loop import Loop
-from mlx_ragtune.tuning.rows import TokenRow
 from mlx_ragtune.tuning.schedule import make_plan, micro_batches, rows_per_update, updates_of_epoch
+from mlx_ragtune.tuning.token_rows import TokenRow
 from mlx_ragtune.tuning.work import Work, total, work_of_batch, work_of_whole_rows
 
 SMOLLM2 = {
@@ -112,7 +112,7 @@ TOKENS_PER_STEP = 2048
 
 def load(base: Path | None) -> tuple[Any, dict[str, Any]]:
     if base is not None:
-        from mlx_ragtune.tuning.base import load_base
+        from mlx_ragtune.tuning.load import load_base
 
         loaded = load_base(base, "fp32")
         return loaded.model, loaded.config

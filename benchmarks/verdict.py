@@ -36,11 +36,11 @@ from numpy.typing import NDArray
 from scipy import optimize, stats
 
 from mlx_ragtune.records import Question, Score
-from mlx_ragtune.scoring.metrics import FAMILY
-from mlx_ragtune.scoring.pairing import match, pair_metric
-from mlx_ragtune.scoring.rows import Rules
-from mlx_ragtune.scoring.statistics import sign_flip_p, wilson_interval
-from mlx_ragtune.scoring.verdict import decide
+from mlx_ragtune.scoring.answers.metrics import FAMILY
+from mlx_ragtune.scoring.verdict.decision import decide
+from mlx_ragtune.scoring.verdict.metric_rows import Rules
+from mlx_ragtune.scoring.verdict.pairing import match, pair_metric
+from mlx_ragtune.scoring.verdict.statistics import sign_flip_p, wilson_interval
 
 PAPER, QUESTION = 0.5, 0.5  # latent variances of the difficulty that both models share
 MODEL_PAPER, MODEL_QUESTION, SEED = 0.08, 0.02, 0.12  # and of what is each model's own

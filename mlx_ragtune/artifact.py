@@ -18,6 +18,9 @@ from typing import Any, Protocol
 
 from mlx_ragtune.errors import ArtifactError, ToolError
 
+Inputs = Mapping[str, Path]
+"""The folders that a stage reads, by the name of the stage that made them."""
+
 MANIFEST = "manifest.json"
 _FINGERPRINT = ".fingerprint"
 

@@ -19,7 +19,7 @@ from mlx_ragtune.errors import RagtuneError
 from mlx_ragtune.pipeline import STAGES, Stage
 
 if TYPE_CHECKING:
-    from mlx_ragtune.pages.ab import Session
+    from mlx_ragtune.pages.ab_server import Session
     from mlx_ragtune.pipeline import Run
 
 STAGE_NAMES = [stage.name for stage in STAGES]
@@ -89,9 +89,10 @@ def open_run(path: Path, *, fetch: bool = True, allow: tuple[str, ...] = ()) -> 
 
     ``allow`` adds to the recipe's ``evaluate.allow``.
     """
-    from mlx_ragtune.backends.hub_hf import base_digest, resolve_base
+    from mlx_ragtune.bases.resolve import resolve_base
+    from mlx_ragtune.clients.file_digests import base_digest
     from mlx_ragtune.pages.progress import bar
-    from mlx_ragtune.pipeline import Run
+    from mlx_ragtune.pipeline import Run, import_gguf
     from mlx_ragtune.recipe import load_recipe, project_folder
 
     recipe = load_recipe(path)
@@ -101,7 +102,7 @@ def open_run(path: Path, *, fetch: bool = True, allow: tuple[str, ...] = ()) -> 
     runs = Path(os.environ.get("RAGTUNE_RUNS") or project_folder(path.resolve()) / "runs")
     run = Run(recipe, runs / recipe.name, track=bar, say=_say)
     if fetch:
-        run.base = resolve_base(recipe.base)
+        run.base = resolve_base(recipe.base, import_gguf=import_gguf)
         run.base_digest = base_digest(run.base)
     return run
 
@@ -366,7 +367,7 @@ def compare(
       ragtune compare a.jsonl b.jsonl --benchmark data/rag_notes/benchmark.jsonl
     """
     from mlx_ragtune.commands.compare import compare_contestants, read_all
-    from mlx_ragtune.pages.report import render_html
+    from mlx_ragtune.pages.report_html import render_html
     from mlx_ragtune.pages.report_text import render_text
 
     if len(contestants) < 2 or (html and len(contestants) > 2):
@@ -399,7 +400,7 @@ def ab(recipe: Path, count: int | None, port: int, no_browser: bool) -> None:
       ragtune ab recipes/demo.yaml -n 40
     """
     from mlx_ragtune.commands.ab import open_comparison
-    from mlx_ragtune.pages.ab import serve
+    from mlx_ragtune.pages.ab_server import serve
 
     run = open_run(recipe, fetch=False)
     session = open_comparison(run, count)

@@ -10,7 +10,7 @@ import importlib.metadata
 import platform
 import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 from mlx_ragtune.artifact import (
     Artifact,
     Draft,
+    Inputs,
     Tracker,
     digest_paths,
     fingerprint,
@@ -33,7 +34,12 @@ from mlx_ragtune.errors import ArtifactError
 if TYPE_CHECKING:
     from mlx_ragtune.recipe import Recipe
 
-Inputs = Mapping[str, Path]
+
+def import_gguf(gguf: Path, folder: Path) -> None:
+    """Turn a GGUF file into a model folder. Imported when called: it loads numpy and gguf."""
+    from mlx_ragtune.gguf import reader
+
+    reader.import_gguf(gguf, folder)
 
 
 @dataclass(frozen=True)

@@ -126,7 +126,7 @@ class DatasetSettings(Settings):
 
 
 class TrainSettings(Settings):
-    """LoRA, the optimiser and the loop."""
+    """LoRA, the optimizer and the loop."""
 
     engine: Literal["shared-prefix", "mlx-lm"] = "shared-prefix"
     """`shared-prefix` computes each shared context once; `mlx-lm` is the reference, the same loss."""
@@ -135,10 +135,10 @@ class TrainSettings(Settings):
     rank: Count = 16
     """LoRA rank r."""
     alpha: Annotated[float, Field(gt=0)] | None = None
-    """LoRA α: the update is scaled by α/r (or α/√r with rank_stabilised). Give alpha or scale."""
+    """LoRA α: the update is scaled by α/r (or α/√r with rank_stabilized). Give alpha or scale."""
     scale: Annotated[float, Field(gt=0)] | None = None
     """The factor itself, as mlx-lm writes it. Give alpha or scale."""
-    rank_stabilised: bool = False
+    rank_stabilized: bool = False
     """Scale by α/√r (rsLoRA)."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """LoRA dropout."""
@@ -161,7 +161,7 @@ class TrainSettings(Settings):
     warmup_ratio: Share = 0.05
     """Share of the updates in which the learning rate rises."""
     optimizer: Literal["adamw", "adam", "sgd", "lion", "adafactor"] = "adamw"
-    """MLX optimiser."""
+    """MLX optimizer."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     """Decoupled weight decay (adamw, lion, sgd)."""
     clip_norm: Annotated[float, Field(gt=0)] | None = 1.0
@@ -187,8 +187,8 @@ class TrainSettings(Settings):
     def _one_scale(self) -> "TrainSettings":
         if (self.alpha is None) == (self.scale is None):
             raise ValueError("give exactly one of 'alpha' and 'scale'")
-        if self.rank_stabilised and self.alpha is None:
-            raise ValueError("'rank_stabilised' needs 'alpha'")
+        if self.rank_stabilized and self.alpha is None:
+            raise ValueError("'rank_stabilized' needs 'alpha'")
         if self.frozen_store and (self.layers == "all" or self.engine != "shared-prefix"):
             raise ValueError("'frozen_store' needs 'layers: N' and 'engine: shared-prefix'")
         return self
@@ -199,14 +199,14 @@ class TrainSettings(Settings):
         if self.scale is not None:
             return self.scale
         assert self.alpha is not None  # noqa: S101 (validated above)
-        return float(self.alpha) / (self.rank**0.5 if self.rank_stabilised else self.rank)
+        return float(self.alpha) / (self.rank**0.5 if self.rank_stabilized else self.rank)
 
 
 class ExportSettings(Settings):
     """The GGUF files: base and tuned by the same path and type."""
 
     type: Literal["F32", "F16", "BF16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_K_S"] = "Q8_0"
-    """Quantisation of both models."""
+    """Quantization of both models."""
 
 
 class RegisterSettings(Settings):

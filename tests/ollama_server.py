@@ -24,11 +24,11 @@ from typing import Any, Self
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # in place of tests/, whose gguf/ hides the package
 
-from mlx_ragtune.backends.ollama_http import era_of, parse_version
-from mlx_ragtune.backends.protocol import PromptOverflowError
-from mlx_ragtune.backends.serve_llamacpp import LlamaCppServer
+from mlx_ragtune.clients.ollama_http import era_of, parse_version
+from mlx_ragtune.clients.protocol import PromptOverflowError
+from mlx_ragtune.clients.serve_llamacpp import LlamaCppServer
 from mlx_ragtune.errors import ToolError
-from tests.backends.ollama_models import NAME, ApiError, Engines, Model, Store, full_name, now
+from tests.clients.ollama_models import NAME, ApiError, Engines, Model, Store, full_name, now
 
 VERSIONS = {"0.20": "0.20.7", "0.33": "0.33.0-rc2", "0.35": "0.35.0"}
 LOOP_TOKENS = 30

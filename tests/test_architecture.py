@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,24 +16,25 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "mlx_ragtune"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "artifact"),
-    ("records", "recipe", "recipe_yaml"),
-    ("papers", "retrieval", "scoring", "pages"),
-    ("synthesis", "backends", "tuning", "gguf"),
-    ("pipeline",),
-    ("stages",),
-    ("commands",),
-    ("cli",),
+LEVELS: tuple[tuple[str, ...], ...] = (
+    ("errors", "records", "jsonl"),
+    ("artifact", "recipe", "recipe_yaml"),
+    ("papers", "retrieval", "scoring", "models"),
+    ("clients",),
+    ("tuning", "gguf", "synthesis", "bases"),
+    ("evaluation",),
+    ("pages",),
+    ("stages", "commands"),
+    ("pipeline", "cli"),
 )
-"""From the ground up: a module imports from its own layer or one below."""
+"""From the bottom up. Packages on one level do not import each other; single modules may, without a cycle."""
 
 
-def level(room: str) -> int:
-    return next(index for index, rooms in enumerate(LAYERS) if room in rooms)
+def level(package: str) -> int:
+    return next(index for index, packages in enumerate(LEVELS) if package in packages)
 
 
-def room(module: Path) -> str:
+def package_of(module: Path) -> str:
     return module.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
@@ -44,23 +46,45 @@ def imports(module: Path) -> Iterator[str]:
             yield node.module
 
 
-def test_every_room_is_in_the_layers() -> None:
+def test_every_package_has_a_level() -> None:
     assert len(MODULES) > 40
-    assert {room(module) for module in MODULES} - {"__init__"} == {name for rooms in LAYERS for name in rooms}
+    known = {name for packages in LEVELS for name in packages}
+    assert {package_of(module) for module in MODULES} - {"__init__", "__main__"} == known
+
+
+def is_module(package: str) -> bool:
+    return (PACKAGE / f"{package}.py").exists()
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
-def test_imports_go_down_or_sideways(module: Path) -> None:
-    if module == PACKAGE / "__init__.py":
+def test_imports_point_down(module: Path) -> None:
+    mine = package_of(module)
+    if mine in ("__init__", "__main__"):
         return
     for name in imports(module):
         if name.startswith("mlx_ragtune."):
             other = name.split(".")[1]
-            assert level(other) <= level(room(module)), f"{name} is above {room(module)}"
-            pure = room(module) in ("papers", "retrieval", "scoring")
-            assert not (pure and other in ("pages", "papers", "retrieval", "scoring") and other != room(module)), (
-                f"pure rooms do not know each other: {name}"
-            )
+            if other != mine:
+                sideways = level(other) == level(mine) and is_module(other) and is_module(mine)
+                assert level(other) < level(mine) or sideways, f"{name} is not below {mine}"
+
+
+def test_single_modules_of_a_level_form_no_cycle() -> None:
+    singles = [name for packages in LEVELS for name in packages if is_module(name)]
+    imported = {
+        name: {part.split(".")[1] for part in imports(PACKAGE / f"{name}.py") if part.startswith("mlx_ragtune.")}
+        for name in singles
+    }
+    for name in singles:
+        for other in imported[name] & set(singles):
+            assert name not in imported[other], f"{name} and {other} import each other"
+
+
+def test_module_names_are_unique() -> None:
+    """A module is found by its name alone; only a stage, its command and its tests share one."""
+    stages = {stage.name for stage in STAGES}
+    counts = Counter(module.stem for module in MODULES if module.stem not in {"__init__", *stages})
+    assert not [name for name, count in counts.items() if count > 1]
 
 
 def test_stages_do_not_import_each_other() -> None:
@@ -68,16 +92,16 @@ def test_stages_do_not_import_each_other() -> None:
         assert not [name for name in imports(module) if name.startswith("mlx_ragtune.stages")], module
 
 
-def test_mlx_is_reached_through_one_door() -> None:
-    door = PACKAGE / "backends" / "runtime_mlx.py"
+def test_mlx_is_imported_in_one_module() -> None:
+    runtime = PACKAGE / "clients" / "runtime_mlx.py"
     for module in MODULES:
         names = list(imports(module))
         direct = [name for name in names if name == "mlx" or name.startswith("mlx.")]
-        assert not direct or module == door, module
+        assert not direct or module == runtime, module
         if any(name.startswith("mlx_lm") for name in names):
             text = module.read_text(encoding="utf-8")
-            first = min(text.find(door_name) % 10**9 for door_name in ("backends.runtime_mlx", "# door: "))
-            assert first < text.find("mlx_lm"), f"{module} imports mlx_lm before the door"
+            first = min(text.find(marker) % 10**9 for marker in ("clients.runtime_mlx", "# after: "))
+            assert first < text.find("mlx_lm"), f"{module} imports mlx_lm before clients.runtime_mlx"
 
 
 HEAVY = {"mlx", "mlx_lm", "numpy", "scipy", "transformers", "tokenizers", "pydantic", "yaml", "httpx", "rich", "gguf"}

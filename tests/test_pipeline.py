@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from mlx_ragtune import pipeline
-from mlx_ragtune.artifact import Draft
+from mlx_ragtune.artifact import Draft, Inputs
 from mlx_ragtune.errors import ArtifactError, InputError
-from mlx_ragtune.pipeline import STAGES, Inputs, Run, Stage, difference, view
+from mlx_ragtune.pipeline import STAGES, Run, Stage, difference, view
 from mlx_ragtune.recipe import Recipe, load_recipe
 
 SMALL = """\

@@ -104,8 +104,8 @@ def test_alpha_and_scale_exclude_each_other(home: Path) -> None:
 
 def test_alpha_over_rank_is_the_scale_and_rslora_takes_the_root(home: Path) -> None:
     assert load_recipe(write(home, SMALL)).train.lora_scale == 2
-    stabilised = SMALL.replace("alpha: 8", "alpha: 8, rank_stabilised: true")
-    assert load_recipe(write(home, stabilised)).train.lora_scale == 4
+    stabilized = SMALL.replace("alpha: 8", "alpha: 8, rank_stabilized: true")
+    assert load_recipe(write(home, stabilized)).train.lora_scale == 4
 
 
 def test_shares_must_sum_to_one(home: Path) -> None:

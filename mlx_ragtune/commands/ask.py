@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
-from mlx_ragtune.backends.protocol import ChatBackend
-from mlx_ragtune.backends.serving import open_served
+from mlx_ragtune.clients.protocol import ChatBackend
+from mlx_ragtune.clients.serving import open_served
 from mlx_ragtune.errors import ArtifactError
 from mlx_ragtune.pipeline import Run, stage_named
 from mlx_ragtune.records import ChatRequest, Passage, Sampling
@@ -53,7 +53,7 @@ def _registered(run: Run, model: str) -> AbstractContextManager[ChatBackend]:
 
 def _preview(run: Run, model: str) -> AbstractContextManager[ChatBackend]:
     """The base's GGUF, with the adapter on it for ``tuned``; both are written where they are not there yet."""
-    from mlx_ragtune.backends.serve_llamacpp import LlamaCppServer
+    from mlx_ragtune.clients.serve_llamacpp import LlamaCppServer
     from mlx_ragtune.gguf.adapter import write_adapter
     from mlx_ragtune.gguf.writer import write_gguf
 

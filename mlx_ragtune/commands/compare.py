@@ -12,14 +12,14 @@ from typing import Any
 
 from mlx_ragtune.commands.models import runs_folder
 from mlx_ragtune.errors import ArtifactError, InputError
+from mlx_ragtune.evaluation.fairness import Conditions, require_equal
 from mlx_ragtune.pages.report_data import Report, from_comparison, stamps_of
 from mlx_ragtune.pipeline import stage_named
 from mlx_ragtune.records import Answer, Document, Passage, Question, Sampling, Score, parse_row, read_rows
-from mlx_ragtune.scoring.comparison import Comparison, Guard
-from mlx_ragtune.scoring.fairness import Conditions, require_equal
-from mlx_ragtune.scoring.guards import forgetting_guard
-from mlx_ragtune.scoring.score import score_answer
-from mlx_ragtune.scoring.verdict import compare_all
+from mlx_ragtune.scoring.answers.score import score_answer
+from mlx_ragtune.scoring.verdict.comparison import Comparison, Guard
+from mlx_ragtune.scoring.verdict.decision import compare_all
+from mlx_ragtune.scoring.verdict.guards import forgetting_guard
 
 NEED_CONTEXTS = frozenset(
     ("citation_recall", "citation_rate", "citation_precision", "outside_context_citation", "fabricated_title",

@@ -35,7 +35,7 @@ class Finding:
 
 def matmul_gflops(size: int = 1024) -> float:
     """Float32 GFLOP/s of one ``size × size`` matrix product in MLX, the best of three."""
-    from mlx_ragtune.backends.runtime_mlx import mx
+    from mlx_ragtune.clients.runtime_mlx import mx
 
     a = mx.random.normal((size, size))
     mx.eval(a)
@@ -56,7 +56,7 @@ def _python() -> Finding:
 
 
 def _mlx() -> Finding:
-    from mlx_ragtune.backends.runtime_mlx import mx
+    from mlx_ragtune.clients.runtime_mlx import mx
 
     version = importlib.metadata.version("mlx")
     return Finding("MLX", "ok", f"{version}, device {mx.default_device()}")
@@ -66,7 +66,7 @@ def _blas() -> Finding:
     speed = matmul_gflops()
     found = f"{speed:.0f} GFLOP/s in a float32 matrix product"
     if sys.platform == "linux" and speed < SLOW_GFLOPS:
-        return Finding("matrix product", "missing", found, "pip install cmeel-openblas (OpenBLAS did not take)")
+        return Finding("matrix product", "missing", found, "pip install --force-reinstall scipy (OpenBLAS is not used)")
     return Finding("matrix product", "ok", found)
 
 
@@ -106,7 +106,7 @@ def _llama_quantize() -> Finding:
     found = shutil.which("llama-quantize")
     if found:
         return Finding("llama-quantize", "ok", found)
-    return Finding("llama-quantize", "optional", "not on PATH; not needed, our own writer quantises")
+    return Finding("llama-quantize", "optional", "not on PATH; not needed, our own writer quantizes")
 
 
 def _embedded_server() -> Finding:

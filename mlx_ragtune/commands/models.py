@@ -28,7 +28,7 @@ def registered() -> list[dict[str, Any]]:
 
 def remove(run_name: str) -> list[str]:
     """Remove a run's served models and its receipt; returns their names. Raises InputError for none."""
-    from mlx_ragtune.backends.ollama_registry import remove_model
+    from mlx_ragtune.clients.ollama_registry import remove_model
 
     rows = [row for row in registered() if row["run"] == run_name]
     if not rows:

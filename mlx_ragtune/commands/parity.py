@@ -12,23 +12,22 @@ import numpy.typing as npt
 
 from mlx_ragtune.errors import ArtifactError, InputError, RagtuneError
 from mlx_ragtune.gguf.adapter import write_adapter
-from mlx_ragtune.gguf.parity import (
+from mlx_ragtune.gguf.engine_parity import (
     Listed,
     Parity,
-    Prompt,
     check_effect,
     check_parity,
     compare_next_tokens,
     effect_size,
     in_engine,
-    rendered,
 )
-from mlx_ragtune.gguf.quantise import QuantType
+from mlx_ragtune.gguf.quantize import QuantType
 from mlx_ragtune.gguf.writer import write_gguf
+from mlx_ragtune.models.prompts import Prompt, rendered
 from mlx_ragtune.pipeline import Run, stage_named
 from mlx_ragtune.retrieval.fixed import fixed_prompts
-from mlx_ragtune.tuning.fuse import adapted_logits
 from mlx_ragtune.tuning.logits import next_token_logits
+from mlx_ragtune.tuning.merge import adapted_logits
 
 Logits = npt.NDArray[np.float32]
 HEADERS = ["hand-off", "tokens", "max |Δ|", "same first", "mean KL", "effect", ""]
@@ -135,7 +134,7 @@ def _of_adapter(setting: _Setting, fused: Logits, *, in_gguf: bool) -> list[Hand
 def _at_type(
     kind: QuantType, setting: _Setting, logits: Mapping[str, Logits]
 ) -> tuple[list[HandOff], RagtuneError | None]:
-    """Base and tuned as GGUF of one type against their folders, and whether tuning outweighs quantising."""
+    """Base and tuned as GGUF of one type against their folders, and whether tuning outweighs quantizing."""
     parities: dict[str, Parity] = {}
     listed: dict[str, Listed] = {}
     errors: dict[str, RagtuneError | None] = {}

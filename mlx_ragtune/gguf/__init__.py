@@ -1,1 +1,1 @@
-"""GGUF: model folders to files and back, quantisation, parity with a real engine."""
+"""GGUF: model folders to files and back, quantization, parity with a real engine."""

@@ -9,12 +9,12 @@ from typing import Any, cast
 import numpy as np
 from gguf import GGUFWriter
 
-from mlx_ragtune.backends.runtime_mlx import mx
+from mlx_ragtune.clients.runtime_mlx import mx
 from mlx_ragtune.errors import ArtifactError, InputError
-from mlx_ragtune.gguf.architectures import check_architecture
 from mlx_ragtune.gguf.convert import interleave
 from mlx_ragtune.gguf.metadata import key_value_heads
-from mlx_ragtune.gguf.vocabulary import read_json
+from mlx_ragtune.models.architectures import check_architecture
+from mlx_ragtune.models.vocabulary import read_json
 
 _PARTS = {"lora_a", "lora_b"}
 

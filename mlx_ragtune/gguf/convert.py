@@ -1,7 +1,7 @@
 """Weights into their places in a GGUF file: a few rows a time, by several workers, the same bytes in any order.
 
 Each piece knows its rows in the source and its offset in the target, so nothing is passed between workers
-and no whole tensor is ever held. Quantising holds Python's lock (libgguf), so it is done by processes; float
+and no whole tensor is ever held. Quantizing holds Python's lock (libgguf), so it is done by processes; float
 conversions are done by threads.
 """
 
@@ -22,13 +22,13 @@ from gguf import GGML_QUANT_SIZES
 from gguf import GGMLQuantizationType as Type
 
 from mlx_ragtune.errors import InputError, ToolError
-from mlx_ragtune.gguf.quantise import encode
+from mlx_ragtune.gguf.quantize import encode
 from mlx_ragtune.gguf.weights import Floats, StoredWeight, to_float32
 
 PIECE_VALUES = 4 * 2**20
 """Values that one piece holds: 16 MiB as float32, and a worker needs about four times that."""
 _WORTH_PROCESSES = 32 * 2**20
-"""Values below which starting processes takes longer than quantising."""
+"""Values below which starting processes takes longer than quantizing."""
 _FLOATS = (Type.F32, Type.F16, Type.BF16)
 
 
@@ -151,8 +151,8 @@ def usable_cores() -> int:
 
 
 def _executor(tensors: list[Tensor], workers: int) -> Executor:
-    quantised = sum(prod(tensor.shape) for tensor in tensors if tensor.type not in _FLOATS)
-    if quantised < _WORTH_PROCESSES or workers == 1:
+    quantized = sum(prod(tensor.shape) for tensor in tensors if tensor.type not in _FLOATS)
+    if quantized < _WORTH_PROCESSES or workers == 1:
         return ThreadPoolExecutor(workers)
     return ProcessPoolExecutor(workers, get_context("spawn"))  # a fork of a process with MLX's threads can hang
 
@@ -180,7 +180,7 @@ def convert(
         raise ToolError(f"cannot write: {error.strerror}", where=str(file), fix="free some disk") from error
     except BrokenProcessPool as error:
         raise ToolError(
-            "a worker process was killed while quantising", where=str(file), fix="close other programs: memory ran out"
+            "a worker process was killed while quantizing", where=str(file), fix="close other programs: memory ran out"
         ) from error
     finally:
         executor.shutdown(cancel_futures=True)

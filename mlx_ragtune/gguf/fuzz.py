@@ -11,8 +11,8 @@ from pathlib import Path
 
 from mlx_ragtune.errors import RagtuneError
 from mlx_ragtune.gguf.reader import import_gguf
-from mlx_ragtune.gguf.toy import write_toy_model
 from mlx_ragtune.gguf.writer import write_gguf
+from mlx_ragtune.models.toy import write_toy_model
 
 _EXTREMES = (0, 1, 0x7F, 0x80, 0xFF, 2**16, 2**31 - 1, 2**31, 2**32 - 1, 2**62, 2**63, 2**64 - 1)
 

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from gguf import GGUFWriter, size_label
 
-from mlx_ragtune.gguf.architectures import Architecture, rope_parameters
-from mlx_ragtune.gguf.quantise import FILE_TYPES, QuantType
-from mlx_ragtune.gguf.vocabulary import Vocabulary
+from mlx_ragtune.gguf.quantize import FILE_TYPES, QuantType
+from mlx_ragtune.models.architectures import Architecture, rope_parameters
+from mlx_ragtune.models.vocabulary import Vocabulary
 
 _QUANTISATION_VERSION = 2
 

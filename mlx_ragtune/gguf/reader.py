@@ -16,13 +16,13 @@ from gguf.quants import dequantize
 
 from mlx_ragtune.artifact import require_disk
 from mlx_ragtune.errors import InputError, ToolError
-from mlx_ragtune.gguf.architectures import ARCHITECTURES, GGUF_TO_MODEL_TYPE, Architecture
 from mlx_ragtune.gguf.container import GgufFile, StoredTensor
 from mlx_ragtune.gguf.convert import PIECE_VALUES, deinterleave
 from mlx_ragtune.gguf.metadata import rope_factors
-from mlx_ragtune.gguf.quantise import encode_bf16
+from mlx_ragtune.gguf.quantize import encode_bf16
 from mlx_ragtune.gguf.restore import restored_tokenizer, tokenizer_settings
 from mlx_ragtune.gguf.weights import Floats, write_safetensors
+from mlx_ragtune.models.architectures import ARCHITECTURES, GGUF_TO_MODEL_TYPE, Architecture
 
 Dtype = Literal["float32", "float16", "bfloat16"]
 _STORED: dict[Dtype, str] = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
@@ -251,7 +251,7 @@ def _built_aside(folder: Path) -> Iterator[Path]:
 
 
 def import_gguf(gguf: Path, folder: Path, *, dtype: Dtype = "float32") -> None:
-    """Write a model folder from a GGUF file, dequantised to ``dtype``; whole or not there.
+    """Write a model folder from a GGUF file, dequantized to ``dtype``; whole or not there.
 
     Memory does not grow with the model. Raises InputError for a file that is damaged, or of an architecture,
     tokenizer or type not supported, ToolError when the disk does not hold the folder.

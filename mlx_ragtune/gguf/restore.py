@@ -8,8 +8,8 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pro
 
 from mlx_ragtune.errors import InputError
 from mlx_ragtune.gguf.container import GgufFile
-from mlx_ragtune.gguf.pretokenizer import pretokenizer
-from mlx_ragtune.gguf.sentencepiece import SPACE, merges_of_scores
+from mlx_ragtune.models.pretokenizer import pretokenizer
+from mlx_ragtune.models.sentencepiece_scores import SPACE, merges_of_scores
 
 _ADDED = (TokenType.CONTROL, TokenType.USER_DEFINED)
 _SPECIALS = (("bos", "bos"), ("eos", "eos"), ("pad", "padding"), ("unk", "unknown"))

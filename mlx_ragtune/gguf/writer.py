@@ -15,12 +15,12 @@ from gguf.quants import quant_shape_to_byte_shape
 
 from mlx_ragtune.artifact import digest_file, require_disk
 from mlx_ragtune.errors import InputError, ToolError
-from mlx_ragtune.gguf.architectures import Architecture, check_architecture
 from mlx_ragtune.gguf.convert import PIECE_VALUES, Tensor, convert
 from mlx_ragtune.gguf.metadata import add_model, add_particulars, add_tokenizer, key_value_heads, rope_factors
-from mlx_ragtune.gguf.quantise import QuantType, tensor_type
-from mlx_ragtune.gguf.vocabulary import read_json, read_vocabulary
+from mlx_ragtune.gguf.quantize import QuantType, tensor_type
 from mlx_ragtune.gguf.weights import StoredWeight, Weights
+from mlx_ragtune.models.architectures import Architecture, check_architecture
+from mlx_ragtune.models.vocabulary import read_json, read_vocabulary
 
 _ALIGNMENT = 32
 _METADATA_BYTES = 16 * 2**20

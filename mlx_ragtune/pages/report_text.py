@@ -4,9 +4,9 @@ import textwrap
 from collections.abc import Iterable, Sequence
 
 from mlx_ragtune.pages import wording
+from mlx_ragtune.pages.answer_selection import cost, counted, groups, primary_label, worst
 from mlx_ragtune.pages.plots import signed
 from mlx_ragtune.pages.report_data import MetricPart, QuestionPart, Report, RowPart
-from mlx_ragtune.pages.selection import cost, counted, groups, primary_label, worst
 from mlx_ragtune.pages.tables import render_table
 
 WIDTH = 80

@@ -6,8 +6,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 from mlx_ragtune.papers.dropped import Dropped, Reading
+from mlx_ragtune.papers.plain_text import load_text
 from mlx_ragtune.papers.sections import cover, is_references
-from mlx_ragtune.papers.text import load_text
 from mlx_ragtune.records import Document
 
 _UNREADABLE = {"script", "style", "noscript", "template", "svg", "math", "textarea", "select"}

@@ -9,8 +9,8 @@ import yaml
 
 from mlx_ragtune.errors import InputError
 from mlx_ragtune.papers.dropped import Reading
+from mlx_ragtune.papers.plain_text import load_text
 from mlx_ragtune.papers.sections import cover
-from mlx_ragtune.papers.text import load_text
 from mlx_ragtune.records import Document
 
 _FRONT = re.compile(r"---[ \t]*\n(.*?)^(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE)

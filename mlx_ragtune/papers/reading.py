@@ -8,7 +8,7 @@ from mlx_ragtune.papers.dropped import Reading
 from mlx_ragtune.papers.html import read_html
 from mlx_ragtune.papers.markdown import read_markdown
 from mlx_ragtune.papers.pdf import read_pdf
-from mlx_ragtune.papers.text import read_text
+from mlx_ragtune.papers.plain_text import read_text
 from mlx_ragtune.records import Document
 
 _READERS: dict[str, Callable[[Path, str], Reading]] = {

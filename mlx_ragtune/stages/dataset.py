@@ -7,11 +7,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from mlx_ragtune.artifact import Draft
-from mlx_ragtune.backends.protocol import ChatBackend
-from mlx_ragtune.backends.serving import open_generators
+from mlx_ragtune.artifact import Draft, Inputs
+from mlx_ragtune.clients.protocol import ChatBackend
+from mlx_ragtune.clients.serving import open_generators
 from mlx_ragtune.errors import InputError, ToolError
-from mlx_ragtune.pipeline import Inputs
+from mlx_ragtune.models.model_folder import check_base
+from mlx_ragtune.models.prompts import load_tokenizer
 from mlx_ragtune.recipe import GeneratorSettings, Recipe
 from mlx_ragtune.records import Chunk, Document, Example, Pair, Question, Split, read_rows, write_rows
 from mlx_ragtune.retrieval.prompt import build_messages
@@ -19,14 +20,13 @@ from mlx_ragtune.retrieval.retriever import Retriever, open_retriever
 from mlx_ragtune.synthesis.assemble import assemble
 from mlx_ragtune.synthesis.authored import read_pairs
 from mlx_ragtune.synthesis.balance import balance
+from mlx_ragtune.synthesis.call_plan import make_plan
 from mlx_ragtune.synthesis.dedupe import contamination, without_duplicates
 from mlx_ragtune.synthesis.generate import Sources, generate
 from mlx_ragtune.synthesis.jobs import Jobs
-from mlx_ragtune.synthesis.plan import make_plan
 from mlx_ragtune.synthesis.splits import split_by_paper
-from mlx_ragtune.synthesis.statistics import describe
-from mlx_ragtune.tuning.base import check_base
-from mlx_ragtune.tuning.rows import load_tokenizer, tokenize
+from mlx_ragtune.synthesis.token_statistics import describe
+from mlx_ragtune.tuning.token_rows import tokenize
 
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")
 

@@ -10,23 +10,25 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from mlx_ragtune.artifact import Draft
-from mlx_ragtune.backends.asker import MODELS, Asker, Item, Model
-from mlx_ragtune.backends.items import ItemMaker
-from mlx_ragtune.backends.ollama_registry import require_server
-from mlx_ragtune.backends.served_prompt import PromptGate
-from mlx_ragtune.backends.serving import open_embedder, open_judge
+from mlx_ragtune.artifact import Draft, Inputs
+from mlx_ragtune.clients.ollama_registry import require_server
+from mlx_ragtune.clients.serving import open_embedder, open_judge
 from mlx_ragtune.errors import InputError
-from mlx_ragtune.pipeline import Inputs
+from mlx_ragtune.evaluation.asker import MODELS, Asker, Item, Model
+from mlx_ragtune.evaluation.fairness import check_allowed, require_equal
+from mlx_ragtune.evaluation.items import ItemMaker
+from mlx_ragtune.evaluation.served_prompt import PromptGate
+from mlx_ragtune.models.prompts import load_tokenizer
 from mlx_ragtune.recipe import JudgeSettings, Recipe
 from mlx_ragtune.records import Answer, Document, Question, Sampling, Score, read_rows, write_rows
 from mlx_ragtune.retrieval.retriever import open_retriever
-from mlx_ragtune.scoring.comparison import Guard
-from mlx_ragtune.scoring.distractors import condition_rows
-from mlx_ragtune.scoring.fairness import check_allowed, require_equal
-from mlx_ragtune.scoring.guards import forgetting_guard
-from mlx_ragtune.scoring.judge import SAMPLING, Cache, Judge
-from mlx_ragtune.scoring.opinions import (
+from mlx_ragtune.scoring.answers.probes import passes, read_probes
+from mlx_ragtune.scoring.answers.ranking import retrieval_metrics
+from mlx_ragtune.scoring.answers.refusal import outcomes, refusal_table
+from mlx_ragtune.scoring.answers.score import score_answer
+from mlx_ragtune.scoring.answers.similarity import planted_rows
+from mlx_ragtune.scoring.judge.model_judge import SAMPLING, Cache, Judge
+from mlx_ragtune.scoring.judge.opinions import (
     Label,
     Opinion,
     add_opinion,
@@ -36,14 +38,11 @@ from mlx_ragtune.scoring.opinions import (
     family,
     good_answers,
 )
-from mlx_ragtune.scoring.probes import passes, read_probes
-from mlx_ragtune.scoring.refusal import outcomes, refusal_table
-from mlx_ragtune.scoring.retrieval import retrieval_metrics
-from mlx_ragtune.scoring.score import score_answer
-from mlx_ragtune.scoring.similarity import planted_rows
-from mlx_ragtune.scoring.trust import check_judge, self_test
-from mlx_ragtune.scoring.verdict import compare
-from mlx_ragtune.tuning.rows import load_tokenizer
+from mlx_ragtune.scoring.judge.trust import check_judge, self_test
+from mlx_ragtune.scoring.verdict.comparison import Guard
+from mlx_ragtune.scoring.verdict.decision import compare
+from mlx_ragtune.scoring.verdict.distractors import condition_rows
+from mlx_ragtune.scoring.verdict.guards import forgetting_guard
 
 
 def check(recipe: Recipe, _base: Path) -> None:

@@ -4,21 +4,15 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from mlx_ragtune.artifact import Draft, require_disk
-from mlx_ragtune.gguf.architectures import check_architecture
-from mlx_ragtune.gguf.parity import (
-    Parity,
-    check_effect,
-    check_parity,
-    compare_with_model,
-    effect_size,
-    rendered,
-)
-from mlx_ragtune.gguf.vocabulary import read_vocabulary
+from mlx_ragtune.artifact import Draft, Inputs, require_disk
+from mlx_ragtune.gguf.engine_parity import Parity, check_effect, check_parity, compare_with_model, effect_size
 from mlx_ragtune.gguf.writer import estimate_bytes, write_gguf
-from mlx_ragtune.pipeline import Inputs
+from mlx_ragtune.models.architectures import check_architecture
+from mlx_ragtune.models.prompts import rendered
+from mlx_ragtune.models.vocabulary import read_vocabulary
 from mlx_ragtune.recipe import Recipe
 from mlx_ragtune.retrieval.fixed import fixed_prompts
+from mlx_ragtune.tuning.logits import next_token_logits
 
 
 def check(recipe: Recipe, base: Path) -> None:
@@ -41,7 +35,9 @@ def export(recipe: Recipe, inputs: Inputs, draft: Draft) -> None:
         gguf = draft / f"{model}.gguf"
         with draft.track(f"writing {model}.gguf", 0) as track:
             reports[model] = write_gguf(folder, gguf, type=kind, name=f"{recipe.name}-{model}", progress=track.reach)
-        parities[model], listed[model] = compare_with_model(kind, folder, gguf, prompts, thinking=thinking)
+        parities[model], listed[model] = compare_with_model(
+            kind, next_token_logits(folder, [one.tokens for one in prompts]), gguf, prompts, thinking=thinking
+        )
         check_parity(parities[model], what=f"{model}.gguf")
     effect = effect_size(listed["base"], listed["tuned"])
     check_effect(effect, max(parity.mean_kl for parity in parities.values()))

@@ -3,11 +3,10 @@
 import json
 from dataclasses import asdict
 
-from mlx_ragtune.artifact import Draft
-from mlx_ragtune.pipeline import Inputs
+from mlx_ragtune.artifact import Draft, Inputs
 from mlx_ragtune.recipe import Recipe
 from mlx_ragtune.retrieval.fixed import fixed_prompts
-from mlx_ragtune.tuning.fuse import fuse as merge
+from mlx_ragtune.tuning.merge import fuse as merge
 
 
 def fuse(recipe: Recipe, inputs: Inputs, draft: Draft) -> None:

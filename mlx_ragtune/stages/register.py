@@ -4,15 +4,14 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from mlx_ragtune.artifact import Draft
-from mlx_ragtune.backends.ollama_registry import (
+from mlx_ragtune.artifact import Draft, Inputs
+from mlx_ragtune.clients.ollama_registry import (
     register_folder,
     register_model,
     require_mlx_engine,
     require_server,
 )
-from mlx_ragtune.backends.receipts import embedded_receipt
-from mlx_ragtune.pipeline import Inputs
+from mlx_ragtune.clients.receipts import embedded_receipt
 from mlx_ragtune.recipe import Recipe
 
 MODELS = ("base", "tuned")

@@ -4,8 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from mlx_ragtune.artifact import Draft, digest_file, read_artifact
-from mlx_ragtune.pages.report import render_html
+from mlx_ragtune.artifact import Draft, Inputs, digest_file, read_artifact
 from mlx_ragtune.pages.report_data import (
     FairnessPart,
     Report,
@@ -19,13 +18,13 @@ from mlx_ragtune.pages.report_data import (
     refusals_of,
     stamps_of,
 )
+from mlx_ragtune.pages.report_html import render_html
 from mlx_ragtune.pages.report_text import render_markdown, render_text
 from mlx_ragtune.pages.wording import flat
-from mlx_ragtune.pipeline import Inputs
 from mlx_ragtune.recipe import Recipe
 from mlx_ragtune.records import Answer, Question, read_rows
-from mlx_ragtune.scoring.distractors import LABELS
-from mlx_ragtune.scoring.metrics import METRICS
+from mlx_ragtune.scoring.answers.metrics import METRICS
+from mlx_ragtune.scoring.verdict.distractors import LABELS
 
 SECTIONS = (
     "base", "corpus", "retrieval", "dataset", "train", "export", "register", "evaluate", "scoring",

@@ -5,11 +5,10 @@ import shutil
 from dataclasses import asdict
 from pathlib import Path
 
-from mlx_ragtune.artifact import Draft
-from mlx_ragtune.pipeline import Inputs
+from mlx_ragtune.artifact import Draft, Inputs
+from mlx_ragtune.models.model_folder import check_base
 from mlx_ragtune.recipe import Recipe
 from mlx_ragtune.records import Example, read_rows
-from mlx_ragtune.tuning.base import check_base
 from mlx_ragtune.tuning.run import train as tune
 
 

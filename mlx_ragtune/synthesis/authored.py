@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mlx_ragtune.errors import InputError
 from mlx_ragtune.records import Document, Pair, parse_row
-from mlx_ragtune.scoring.style import markup
+from mlx_ragtune.scoring.answers.style import markup
 from mlx_ragtune.synthesis.checks import plain_prose, quote_in
 
 SHOWN_PROBLEMS = 20

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from rapidfuzz import fuzz
 
 from mlx_ragtune.records import Evidence, Pair
-from mlx_ragtune.scoring.numbers import number_grounding
-from mlx_ragtune.scoring.refusal import is_refusal
-from mlx_ragtune.scoring.style import is_prose
-from mlx_ragtune.scoring.text import fold, sentences, words
+from mlx_ragtune.scoring.answers.normalize import fold, sentences, words
+from mlx_ragtune.scoring.answers.numbers import number_grounding
+from mlx_ragtune.scoring.answers.refusal import is_refusal
+from mlx_ragtune.scoring.answers.style import is_prose
 
 QUOTE_RATIO = 95.0
 SHORT_QUOTE_CHARACTERS = 15

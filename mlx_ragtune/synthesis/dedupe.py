@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlx_ragtune.records import Pair, Question
-from mlx_ragtune.scoring.text import fold
+from mlx_ragtune.scoring.answers.normalize import fold
 
 NEAR = 0.92
 DIMENSIONS = 4096

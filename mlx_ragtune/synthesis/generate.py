@@ -18,16 +18,16 @@ from mlx_ragtune.errors import RagtuneError, ToolError
 from mlx_ragtune.recipe import GeneratorSettings
 from mlx_ragtune.records import ChatReply, Chunk, Pair, Passage
 from mlx_ragtune.synthesis.assemble import Retriever
+from mlx_ragtune.synthesis.call_plan import Call, Plan, Task
 from mlx_ragtune.synthesis.checks import quote_in
 from mlx_ragtune.synthesis.crew import Crew
 from mlx_ragtune.synthesis.dedupe import Vectoriser
+from mlx_ragtune.synthesis.generator_prompts import prompt_version, writing_request
 from mlx_ragtune.synthesis.jobs import Jobs, Judged, Outcome, job_key
 from mlx_ragtune.synthesis.judging import Judge, read_pairs_of, without_verdict
-from mlx_ragtune.synthesis.plan import Call, Plan, Task
-from mlx_ragtune.synthesis.prompts import prompt_version, writing_request
+from mlx_ragtune.synthesis.near_duplicates import Funnel, Selection
 from mlx_ragtune.synthesis.refusals import refusal
 from mlx_ragtune.synthesis.replies import Backend, UnusableReplyError, Windowed, ask
-from mlx_ragtune.synthesis.selection import Funnel, Selection
 
 FAILURES_IN_A_ROW = 3
 JUDGED_EARLY = 40

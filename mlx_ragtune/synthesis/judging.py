@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mlx_ragtune.records import ChatReply, ChatRequest, Chunk, Evidence, Pair, Passage
-from mlx_ragtune.scoring.numbers import number_grounding
-from mlx_ragtune.scoring.text import fold, words
+from mlx_ragtune.scoring.answers.normalize import fold, words
+from mlx_ragtune.scoring.answers.numbers import number_grounding
+from mlx_ragtune.synthesis.call_plan import Call
 from mlx_ragtune.synthesis.checks import check_pair
+from mlx_ragtune.synthesis.generator_prompts import FIELDS, absence_request, answering_request, support_request
 from mlx_ragtune.synthesis.jobs import Judged
-from mlx_ragtune.synthesis.plan import Call
-from mlx_ragtune.synthesis.prompts import FIELDS, absence_request, answering_request, support_request
 from mlx_ragtune.synthesis.refusals import refusal, topic_of
 from mlx_ragtune.synthesis.replies import Backend, UnusableReplyError, ask, json_list
 

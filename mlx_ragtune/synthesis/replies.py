@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
 from mlx_ragtune.records import ChatReply, ChatRequest
-from mlx_ragtune.synthesis.prompts import repair_request
+from mlx_ragtune.synthesis.generator_prompts import repair_request
 
 Rows = TypeVar("Rows")
 

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from mlx_ragtune.backends.runtime_mlx import mx, tree_flatten
+from mlx_ragtune.clients.runtime_mlx import mx, tree_flatten
 from mlx_ragtune.errors import RecipeError
 from mlx_ragtune.recipe import TrainSettings
 
@@ -40,7 +40,7 @@ def apply_adapter(model: Any, settings: TrainSettings, *, seed: int) -> None:
 
 
 def count_parameters(model: Any) -> tuple[int, int]:
-    """(trainable, all) parameters, the adapter included; a quantised layer counts its weights, not its packed words."""
+    """(trainable, all) parameters, the adapter included; a quantized layer counts its weights, not its packed words."""
     from mlx_lm.utils import get_total_parameters
 
     trainable = sum(value.size for _, value in tree_flatten(model.trainable_parameters()))

@@ -1,4 +1,4 @@
-"""Checkpoints from which a killed run goes on exactly: adapter, optimiser, losses so far.
+"""Checkpoints from which a killed run goes on exactly: adapter, optimizer, losses so far.
 
     checkpoints/update-000040/   weights.safetensors, optimizer.safetensors, state.json
     checkpoints/best-000040/     an adapter of low validation loss, and what it scored
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mlx_ragtune.artifact import digest_file
-from mlx_ragtune.backends.runtime_mlx import mx, tree_flatten, tree_unflatten
+from mlx_ragtune.clients.runtime_mlx import mx, tree_flatten, tree_unflatten
 from mlx_ragtune.errors import ArtifactError, ToolError
 
 KEPT = 2
@@ -144,7 +144,7 @@ def _refuse_other_work(there: Mapping[str, str], now: Mapping[str, str], folder:
 
 
 def load_last(folder: Path, model: Any, optimizer: Any, work: Mapping[str, str]) -> Progress | None:
-    """Restore the newest whole checkpoint into model and optimiser; None when there is none.
+    """Restore the newest whole checkpoint into model and optimizer; None when there is none.
 
     A damaged one is named on stderr and the one before it is used. Raises ArtifactError, with what
     differs, for a checkpoint of other work (another base, recipe or data set).

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from mlx_ragtune.backends.runtime_mlx import mx
+from mlx_ragtune.clients.runtime_mlx import mx
 
 
 def greedy_answers(

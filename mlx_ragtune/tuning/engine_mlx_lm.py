@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from mlx_ragtune.backends.runtime_mlx import mx, optimizers
+from mlx_ragtune.clients.runtime_mlx import mx, optimizers
 from mlx_ragtune.errors import ToolError
 from mlx_ragtune.recipe import TrainSettings
 from mlx_ragtune.tuning import checkpoints
@@ -24,9 +24,9 @@ from mlx_ragtune.tuning.groups import answer_tokens
 from mlx_ragtune.tuning.loop import Report
 from mlx_ragtune.tuning.loss import plain_loss
 from mlx_ragtune.tuning.memory import apply_caps, caps_here, shortage
-from mlx_ragtune.tuning.optimiser import make_optimizer
-from mlx_ragtune.tuning.rows import TokenRow
+from mlx_ragtune.tuning.optimizer import make_optimizer
 from mlx_ragtune.tuning.schedule import Plan, Rows, rows_per_update, updates_of_epoch
+from mlx_ragtune.tuning.token_rows import TokenRow
 
 Batch = tuple[mx.array, mx.array, mx.array]
 PADDED_TO = 32
@@ -37,7 +37,7 @@ class _StopError(Exception):
 
 
 class _Clipping:
-    """An optimiser that clips the global gradient norm first; mlx-lm's trainer has no such option."""
+    """An optimizer that clips the global gradient norm first; mlx-lm's trainer has no such option."""
 
     def __init__(self, optimizer: Any, norm: float) -> None:
         self._optimizer, self._norm = optimizer, norm
@@ -200,7 +200,7 @@ def uncompiled_on_cpu() -> Iterator[None]:
 
 
 def _scheduled(plan: Plan, step: mx.array) -> mx.array:
-    """The plan's learning rate as an MLX expression of the optimiser's step, counted from 0 updates done."""
+    """The plan's learning rate as an MLX expression of the optimizer's step, counted from 0 updates done."""
     update = step + 1
     warmup, peak = max(plan.warmup_updates, 1), plan.peak_learning_rate
     rising = peak * update / warmup

@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from mlx_ragtune.backends.runtime_mlx import mx, nn
+from mlx_ragtune.clients.runtime_mlx import mx, nn
 from mlx_ragtune.errors import RecipeError
 from mlx_ragtune.tuning.groups import Group
 from mlx_ragtune.tuning.head import answer_loss, hidden_states
 from mlx_ragtune.tuning.loss import Batch, batch_loss, branch_caches, make_batch
-from mlx_ragtune.tuning.rows import TokenRow
 from mlx_ragtune.tuning.schedule import micro_batches
+from mlx_ragtune.tuning.token_rows import TokenRow
 
 AGREEMENT = {"float32": 1e-5, "bfloat16": 1e-2, "float16": 1e-2}
 """Largest relative difference of a loss with and without the store, by the type of the activations."""

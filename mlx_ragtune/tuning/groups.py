@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mlx_ragtune.tuning.rows import TokenRow
+from mlx_ragtune.tuning.token_rows import TokenRow
 
 CUT = 8
 """Prefixes end at a multiple of this and branches are padded to one; what is left over is repeated."""

@@ -6,7 +6,7 @@ the loss (as in Liger-Kernel, arXiv 2410.10989) and a chunk of logits is gone be
 
 from typing import Any
 
-from mlx_ragtune.backends.runtime_mlx import mx
+from mlx_ragtune.clients.runtime_mlx import mx
 from mlx_ragtune.errors import InputError
 
 CHUNK_LOGITS = 2**24

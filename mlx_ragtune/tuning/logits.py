@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mlx_ragtune.backends.runtime_mlx import mx, tree_map
+from mlx_ragtune.clients.runtime_mlx import mx, tree_map
 from mlx_ragtune.tuning.head import hidden_states, logits_of
 
 

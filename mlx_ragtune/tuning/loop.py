@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from mlx_ragtune.backends.runtime_mlx import mx, nn, optimizers, tree_map
+from mlx_ragtune.clients.runtime_mlx import mx, nn, optimizers, tree_map
 from mlx_ragtune.errors import ToolError
 from mlx_ragtune.recipe import TrainSettings
 from mlx_ragtune.tuning import checkpoints
@@ -18,10 +18,10 @@ from mlx_ragtune.tuning.checkpoints import Progress
 from mlx_ragtune.tuning.groups import Group, answer_tokens
 from mlx_ragtune.tuning.loss import batch_loss, make_batch
 from mlx_ragtune.tuning.memory import shortage
-from mlx_ragtune.tuning.optimiser import make_optimizer, set_learning_rate
+from mlx_ragtune.tuning.optimizer import make_optimizer, set_learning_rate
 from mlx_ragtune.tuning.ranks import Ranks, find_ranks
-from mlx_ragtune.tuning.rows import TokenRow
 from mlx_ragtune.tuning.schedule import Plan, Rows, micro_batches, rows_per_update, updates_of_epoch
+from mlx_ragtune.tuning.token_rows import TokenRow
 
 SAVE_SECONDS = 60.0
 Report = Callable[[int, int, str], None]

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from mlx_ragtune.backends.runtime_mlx import mx, nn
+from mlx_ragtune.clients.runtime_mlx import mx, nn
 from mlx_ragtune.tuning.groups import Group
 from mlx_ragtune.tuning.head import answer_loss, hidden_states
 from mlx_ragtune.tuning.prefix import Branches, Prefix
-from mlx_ragtune.tuning.rows import Tokens
+from mlx_ragtune.tuning.token_rows import Tokens
 
 
 @dataclass(frozen=True)

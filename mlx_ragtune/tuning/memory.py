@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlx_ragtune.backends.runtime_mlx import mx
+from mlx_ragtune.clients.runtime_mlx import mx
 from mlx_ragtune.errors import RagtuneError, ToolError
 from mlx_ragtune.recipe import TrainSettings
 

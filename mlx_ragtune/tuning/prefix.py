@@ -6,7 +6,7 @@ P tokens, B branches of L tokens, H key-value heads of width D.
 
 from typing import Any
 
-from mlx_ragtune.backends.runtime_mlx import mx
+from mlx_ragtune.clients.runtime_mlx import mx
 
 
 def causal_mask(count: int, before: int, pads: mx.array | None, window: int | None) -> mx.array:

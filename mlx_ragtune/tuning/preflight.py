@@ -10,18 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlx_ragtune.backends.runtime_mlx import mx, nn, tree_flatten
+from mlx_ragtune.clients.runtime_mlx import mx, nn, tree_flatten
 from mlx_ragtune.errors import ToolError
 from mlx_ragtune.recipe import BaseModelSettings, DatasetSettings, TrainSettings
 from mlx_ragtune.records import Example
 from mlx_ragtune.tuning.adapters import apply_adapter, count_parameters
-from mlx_ragtune.tuning.base import load_base
 from mlx_ragtune.tuning.groups import Group
+from mlx_ragtune.tuning.load import load_base
 from mlx_ragtune.tuning.loop import group_objective
 from mlx_ragtune.tuning.memory import Caps, caps_here, next_setting
 from mlx_ragtune.tuning.recompute import recomputing
-from mlx_ragtune.tuning.rows import Refused, TokenRow, tokenize
 from mlx_ragtune.tuning.schedule import Plan, make_plan, micro_batches, rows_per_update, updates_of_epoch
+from mlx_ragtune.tuning.token_rows import Refused, TokenRow, tokenize
 from mlx_ragtune.tuning.work import total, work_of_batch
 
 MARGIN = 1.15

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from mlx_ragtune.backends.runtime_mlx import mx, tree_map
+from mlx_ragtune.clients.runtime_mlx import mx, tree_map
 
 Item = TypeVar("Item")
 

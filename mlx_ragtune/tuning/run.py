@@ -11,23 +11,23 @@ from pathlib import Path
 from typing import Any
 
 from mlx_ragtune.artifact import fingerprint
-from mlx_ragtune.backends.runtime_mlx import mx
+from mlx_ragtune.clients.runtime_mlx import mx
 from mlx_ragtune.errors import InputError, RecipeError, ToolError
 from mlx_ragtune.recipe import BaseModelSettings, DatasetSettings, TrainSettings
 from mlx_ragtune.records import Example, write_rows
 from mlx_ragtune.tuning.adapters import apply_adapter, count_parameters, save_adapter
-from mlx_ragtune.tuning.base import Base, load_base
 from mlx_ragtune.tuning.checkpoints import Progress, load_kept
 from mlx_ragtune.tuning.engine_mlx_lm import train_with_mlx_lm
 from mlx_ragtune.tuning.frozen import FrozenStore, only_layers
 from mlx_ragtune.tuning.head import check_head
+from mlx_ragtune.tuning.load import Base, load_base
 from mlx_ragtune.tuning.loop import SAVE_SECONDS, Loop, Report
 from mlx_ragtune.tuning.memory import apply_caps, awake, caps_here
 from mlx_ragtune.tuning.ranks import find_ranks
 from mlx_ragtune.tuning.recompute import recomputing
-from mlx_ragtune.tuning.rows import TokenRow, tokenize
 from mlx_ragtune.tuning.schedule import Plan, make_plan, micro_batches
 from mlx_ragtune.tuning.select import Candidate, choose_by_task, development_slice
+from mlx_ragtune.tuning.token_rows import TokenRow, tokenize
 
 Split = Mapping[str, Sequence[TokenRow]]
 

@@ -1,6 +1,6 @@
 """Epochs and ratios of the recipe, resolved into updates before the first one.
 
-rows ─► contexts ─► updates (which rows share an optimiser step: the seed decides)
+rows ─► contexts ─► updates (which rows share an optimizer step: the seed decides)
                         └─► micro-batches (which rows are computed together: the tokens decide)
 """
 
@@ -13,7 +13,7 @@ import numpy as np
 from mlx_ragtune.errors import RecipeError
 from mlx_ragtune.recipe import TrainSettings
 from mlx_ragtune.tuning.groups import Group, make_groups
-from mlx_ragtune.tuning.rows import TokenRow
+from mlx_ragtune.tuning.token_rows import TokenRow
 
 Rows = list[TokenRow]
 MOST_PADDING = 0.03
@@ -52,7 +52,7 @@ class Plan:
 
 
 def rows_per_update(settings: TrainSettings) -> int:
-    """The effective batch: rows that share an optimiser step."""
+    """The effective batch: rows that share an optimizer step."""
     return settings.batch_size * settings.accumulation
 
 

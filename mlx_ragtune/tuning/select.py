@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from mlx_ragtune.backends.runtime_mlx import mx
+from mlx_ragtune.clients.runtime_mlx import mx
+from mlx_ragtune.models.prompts import prompt_tokens
 from mlx_ragtune.records import Example
-from mlx_ragtune.scoring.citation import cited_papers, title_candidates
-from mlx_ragtune.scoring.refusal import is_refusal
+from mlx_ragtune.scoring.answers.citation import cited_papers, title_candidates
+from mlx_ragtune.scoring.answers.refusal import is_refusal
 from mlx_ragtune.tuning.decode import greedy_answers
-from mlx_ragtune.tuning.rows import prompt_tokens
 
 ROWS = 24
 MAX_TOKENS = 192

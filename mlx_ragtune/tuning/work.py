@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlx_ragtune.tuning.groups import Group
-from mlx_ragtune.tuning.rows import TokenRow
 from mlx_ragtune.tuning.schedule import batch_tokens
+from mlx_ragtune.tuning.token_rows import TokenRow
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,12 @@ import pytest
 from click.testing import CliRunner, Result
 
 from mlx_ragtune.artifact import Draft
-from mlx_ragtune.backends.receipts import embedded_receipt
 from mlx_ragtune.cli import main
+from mlx_ragtune.clients.receipts import embedded_receipt
 from mlx_ragtune.commands.models import registered, remove
 from mlx_ragtune.errors import InputError
-from mlx_ragtune.gguf.toy import write_toy_model
 from mlx_ragtune.gguf.writer import write_gguf
+from mlx_ragtune.models.toy import write_toy_model
 from mlx_ragtune.recipe import load_recipe
 from mlx_ragtune.stages.corpus import corpus
 from tests.stages.project import edit, make_project

@@ -10,10 +10,10 @@ import yaml
 from rapidfuzz import fuzz
 
 from mlx_ragtune.records import Pair, Question, read_rows
-from mlx_ragtune.scoring.citation import cited_papers
-from mlx_ragtune.scoring.keywords import keyword_coverage
-from mlx_ragtune.scoring.nuggets import correctness, nugget_state
-from mlx_ragtune.scoring.refusal import is_refusal
+from mlx_ragtune.scoring.answers.citation import cited_papers
+from mlx_ragtune.scoring.answers.keywords import keyword_coverage
+from mlx_ragtune.scoring.answers.nuggets import correctness, nugget_state
+from mlx_ragtune.scoring.answers.refusal import is_refusal
 
 FOLDER = Path(__file__).parents[2] / "data" / "rag_notes"
 TOPICS = {
@@ -227,7 +227,7 @@ RIGHT = {
     "qlora-03": "With a zero adapter, training starts at weights that differ from the pretrained weights.",
     "qlora-04": "It quantizes the weight minus the low-rank part and then does an SVD of what is left.",
     "double_quant-01": "The quantization constants are quantized again, saving 0.37 bits for each parameter.",
-    "double_quant-02": "They are not quantised but computed in fp16; over 99.9 percent remain in int8.",
+    "double_quant-02": "They are not quantized but computed in fp16; over 99.9 percent remain in int8.",
     "double_quant-03": "To every row of the activations and every column of the weight matrix.",
     "double_quant-04": "It goes up by 600–1,000 percent.",
     "lora-01": "10 000 times fewer trainable parameters and three times less memory.",
@@ -237,7 +237,7 @@ RIGHT = {
     "lora_plus-02": "Accuracy rose by 1–2 % and fine-tuning was up to 2x faster.",
     "lora_plus-03": "A's learning rate goes like 1/n, B's like O(1), and the suggested ratio is 16.",
     "peft-02": "So that they begin near the identity function and training does not fail.",
-    "peft-04": "Because optimising it directly is not stable.",
+    "peft-04": "Because optimizing it directly is not stable.",
     "peft-06": "Negatively in full fine-tuning; positively in LoRA.",
     "rag-01": "RAG-Sequence conditions on one document throughout, RAG-Token on another for every token.",
     "rag-02": "The query encoder and BART are fine-tuned. The document encoder is not updated.",
@@ -268,7 +268,7 @@ RIGHT = {
 WRONG = {
     "qlora-01": "It drops from more than 780GB to less than 24GB.",
     "qlora-02": "It uses 4-bit floating point (FP4), which is optimal for uniformly distributed weights.",
-    "double_quant-01": "The quantisation constants are quantised, saving 0.73 bits per parameter.",
+    "double_quant-01": "The quantization constants are quantized, saving 0.73 bits per parameter.",
     "double_quant-02": "They are clipped to 8-bit, like 100% of the values.",
     "lora-01": "It cuts the trainable parameters by a factor of 1,000 and the memory by a factor of 10.",
     "lora-03": "Both matrices are initialised from a random Gaussian.",

@@ -13,10 +13,10 @@ import yaml
 from rapidfuzz import fuzz
 
 from mlx_ragtune.records import Pair, Question, read_rows
-from mlx_ragtune.scoring.citation import cited_papers
-from mlx_ragtune.scoring.numbers import number_grounding
-from mlx_ragtune.scoring.refusal import is_refusal
-from mlx_ragtune.scoring.style import is_prose
+from mlx_ragtune.scoring.answers.citation import cited_papers
+from mlx_ragtune.scoring.answers.numbers import number_grounding
+from mlx_ragtune.scoring.answers.refusal import is_refusal
+from mlx_ragtune.scoring.answers.style import is_prose
 from mlx_ragtune.synthesis.checks import check_pair
 from mlx_ragtune.synthesis.dedupe import contamination
 

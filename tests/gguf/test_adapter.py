@@ -7,20 +7,20 @@ import numpy as np
 import pytest
 from gguf import GGUFReader
 
-from mlx_ragtune.backends.serve_llamacpp import LlamaCppServer
+from mlx_ragtune.clients.serve_llamacpp import LlamaCppServer
 from mlx_ragtune.errors import InputError
 from mlx_ragtune.gguf.adapter import write_adapter
-from mlx_ragtune.gguf.parity import check_parity, compare_next_tokens, effect_size
+from mlx_ragtune.gguf.engine_parity import check_parity, compare_next_tokens, effect_size
 from mlx_ragtune.gguf.writer import write_gguf
-from mlx_ragtune.tuning.fuse import adapted_logits
-from mlx_ragtune.tuning.rows import load_tokenizer, prompt_tokens
+from mlx_ragtune.models.prompts import load_tokenizer, prompt_tokens
+from mlx_ragtune.tuning.merge import adapted_logits
 from tests.gguf.test_engine import QUESTIONS, turn
 from tests.tuning.made import made_adapter, toy_base
 
 
 @pytest.mark.parametrize("architecture", ["llama", "qwen2", "qwen3"])
 @pytest.mark.parametrize(
-    "changes", [{}, {"layers": 1}, {"rank": 3, "alpha": 7, "rank_stabilised": True, "target_modules": ("k_proj",)}],
+    "changes", [{}, {"layers": 1}, {"rank": 3, "alpha": 7, "rank_stabilized": True, "target_modules": ("k_proj",)}],
     ids=str,
 )  # fmt: skip
 def test_base_and_adapter_in_the_engine_are_those_of_mlx(

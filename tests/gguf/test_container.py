@@ -8,7 +8,7 @@ from gguf import GGUFReader
 
 from mlx_ragtune.errors import InputError
 from mlx_ragtune.gguf.container import GgufFile
-from tests.gguf.conftest import Written
+from tests.toy_models import Written
 
 HEAD = b"GGUF" + struct.pack("<I", 3)
 

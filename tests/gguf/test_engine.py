@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
-from mlx_ragtune.backends.serve_llamacpp import LlamaCppServer
-from mlx_ragtune.gguf.parity import check_parity, compare_next_tokens
-from mlx_ragtune.gguf.toy import Architecture
+from mlx_ragtune.clients.serve_llamacpp import LlamaCppServer
+from mlx_ragtune.gguf.engine_parity import check_parity, compare_next_tokens
+from mlx_ragtune.models.prompts import load_tokenizer, prompt_tokens
+from mlx_ragtune.models.toy import Architecture
 from mlx_ragtune.records import ChatRequest, Message, Sampling
 from mlx_ragtune.tuning.logits import next_token_logits
-from mlx_ragtune.tuning.rows import load_tokenizer, prompt_tokens
-from tests.gguf.conftest import Written
+from tests.toy_models import Written
 
 QUESTIONS = (
     "What is the question of the paper?",
@@ -86,8 +86,8 @@ def test_next_tokens_at_float32_are_those_of_mlx(toys: Path, written: Written, a
 
 def test_gemma_with_a_global_layer_is_that_of_mlx(tmp_path: Path) -> None:
     """Five local layers and a global one, each kind with its own rotary base."""
-    from mlx_ragtune.gguf.toy import write_toy_model
     from mlx_ragtune.gguf.writer import write_gguf
+    from mlx_ragtune.models.toy import write_toy_model
 
     write_toy_model(tmp_path / "gemma", architecture="gemma3_text", layers=6)
     write_gguf(tmp_path / "gemma", tmp_path / "gemma.gguf", type="F32", name="gemma")

@@ -14,10 +14,10 @@ from mlx_ragtune.gguf.container import GgufFile
 from mlx_ragtune.gguf.fuzz import mutated, survives
 from mlx_ragtune.gguf.metadata import rope_factors
 from mlx_ragtune.gguf.reader import Dtype, import_gguf
-from mlx_ragtune.gguf.toy import Architecture
 from mlx_ragtune.gguf.weights import Weights
 from mlx_ragtune.gguf.writer import write_gguf
-from tests.gguf.conftest import ARCHITECTURES, Written, copied
+from mlx_ragtune.models.toy import Architecture
+from tests.toy_models import ARCHITECTURES, Written, copied
 
 STRINGS = ["the question of a paper", "  two  spaces ", "naïve 日本語 🚀", "x<|im_end|>y<think>", "1234 it's\n\n\tand"]
 
@@ -83,7 +83,7 @@ def test_weights_are_kept_in_the_type_asked_for(
         assert not np.array_equal(one, other)
 
 
-def test_every_quantised_type_is_read(toys: Path, written: Written, tmp_path: Path) -> None:
+def test_every_quantized_type_is_read(toys: Path, written: Written, tmp_path: Path) -> None:
     for kind, bound in (("Q8_0", 0.01), ("Q6_K", 0.05), ("Q4_K_M", 0.12)):
         import_gguf(written("wide", kind), tmp_path / kind)  # type: ignore[arg-type]
         one = Weights(toys / "wide").float32("model.layers.1.mlp.up_proj.weight")

@@ -14,10 +14,10 @@ from safetensors.numpy import load_file, save_file
 
 from mlx_ragtune.errors import InputError, ToolError
 from mlx_ragtune.gguf.convert import deinterleave, interleave
-from mlx_ragtune.gguf.quantise import FILE_TYPES, QuantType
-from mlx_ragtune.gguf.toy import TEMPLATE, Architecture
+from mlx_ragtune.gguf.quantize import FILE_TYPES, QuantType
 from mlx_ragtune.gguf.writer import estimate_bytes, write_gguf
-from tests.gguf.conftest import ARCHITECTURES, Written, change, copied
+from mlx_ragtune.models.toy import TEMPLATE, Architecture
+from tests.toy_models import ARCHITECTURES, Written, change, copied
 
 KINDS: tuple[QuantType, ...] = ("F32", "F16", "BF16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_K_S")
 
@@ -205,7 +205,7 @@ def test_weights_that_are_no_model_are_refused_and_leave_nothing(
         ({"hidden_size": None}, "hidden_size"),
         ({"num_hidden_layers": 0}, "num_hidden_layers"),
         ({"vocab_size": "many"}, "many"),
-        ({"quantization": {"bits": 4, "group_size": 64}}, "quantised"),
+        ({"quantization": {"bits": 4, "group_size": 64}}, "quantized"),
     ],
 )
 def test_a_config_that_does_not_fit_is_refused(toys: Path, tmp_path: Path, changes: dict[str, Any], said: str) -> None:

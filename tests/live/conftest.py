@@ -11,8 +11,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from mlx_ragtune.backends.ollama_http import address
-from tests.backends.conftest import models as models
+from mlx_ragtune.clients.ollama_http import address
+from tests.served_models import models as models
 
 START_SECONDS = 30.0
 

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from mlx_ragtune.backends.chat_ollama import OllamaChat
-from mlx_ragtune.backends.ollama_http import Ollama
-from mlx_ragtune.backends.ollama_registry import register_model, remove_model, require_server
-from mlx_ragtune.backends.receipts import Receipt
-from mlx_ragtune.backends.serve_llamacpp import LlamaCppServer
-from mlx_ragtune.backends.served_prompt import check_prompts
+from mlx_ragtune.clients.chat_ollama import OllamaChat
+from mlx_ragtune.clients.ollama_http import Ollama
+from mlx_ragtune.clients.ollama_registry import register_model, remove_model, require_server
+from mlx_ragtune.clients.receipts import Receipt
+from mlx_ragtune.clients.serve_llamacpp import LlamaCppServer
 from mlx_ragtune.errors import ToolError
+from mlx_ragtune.evaluation.served_prompt import check_prompts
 from mlx_ragtune.records import ChatRequest, Message, Sampling
-from tests.backends.conftest import TURNS, request
+from tests.served_models import TURNS, request
 
 
 @pytest.fixture

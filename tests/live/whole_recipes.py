@@ -22,8 +22,9 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from mlx_ragtune.backends.hub_hf import resolve_base  # noqa: E402
+from mlx_ragtune.bases.resolve import resolve_base  # noqa: E402
 from mlx_ragtune.errors import ToolError  # noqa: E402
+from mlx_ragtune.gguf.reader import import_gguf  # noqa: E402
 from mlx_ragtune.recipe import load_recipe  # noqa: E402
 from tests.ollama_server import OllamaStandIn  # noqa: E402
 
@@ -83,7 +84,7 @@ def main() -> None:
         for name in SHORTENED:
             recipe = write_recipe(folder, name, None)
             try:
-                resolve_base(load_recipe(recipe).base)
+                resolve_base(load_recipe(recipe).base, import_gguf=import_gguf)
             except ToolError as error:
                 print(f"{name}: skipped, {error.what}", flush=True)
                 continue

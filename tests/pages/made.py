@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 from mlx_ragtune.pages.report_data import LossPart, Report, fairness_of, from_comparison
 from mlx_ragtune.records import Answer, Question, Score, Validity
-from mlx_ragtune.scoring.verdict import compare
+from mlx_ragtune.scoring.verdict.decision import compare
 
 TOPICS = ("qlora", "rag", "peft", "ragas")
 
@@ -80,7 +80,7 @@ def report(seed: int = 1) -> Report:
     comparison = compare(scores(asked, "base", seed), scores(asked, "tuned", seed), asked)
     made = from_comparison(json.loads(json.dumps(asdict(comparison))), asked, answers(asked))
     conditions = {
-        "quantisation": "Q8_0",
+        "quantization": "Q8_0",
         "template_sha256": "a" * 64,
         "sampling": {"temperature": 0.0, "max_tokens": 160},
         "prompts": {f"q{at}": "b" * 64 for at in range(40)},

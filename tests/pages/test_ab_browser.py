@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from mlx_ragtune.pages.ab import open_session, serve
+from mlx_ragtune.pages.ab_server import open_session, serve
 from tests.pages.browser import chromium
-from tests.pages.test_ab import items
+from tests.pages.test_ab_server import items
 
 BINARY = shutil.which("chromium") or shutil.which("google-chrome") or ""
 pytestmark = pytest.mark.skipif(

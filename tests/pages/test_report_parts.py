@@ -24,8 +24,8 @@ def test_probes_are_counted_by_category_and_together() -> None:
 
 
 def test_a_stamp_names_both_values() -> None:
-    [stamp] = stamps_of([{"name": "quantisation", "base": "Q8_0", "tuned": "Q4_K_M", "fix": "", "allowed": True}])
-    assert stamp == "Not the same quantisation, allowed by name: base Q8_0, tuned Q4_K_M"
+    [stamp] = stamps_of([{"name": "quantization", "base": "Q8_0", "tuned": "Q4_K_M", "fix": "", "allowed": True}])
+    assert stamp == "Not the same quantization, allowed by name: base Q8_0, tuned Q4_K_M"
 
 
 def test_a_judge_is_shown_with_what_it_caught_and_peoples_correction() -> None:

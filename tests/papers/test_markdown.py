@@ -6,7 +6,7 @@ import pytest
 
 from mlx_ragtune.errors import InputError
 from mlx_ragtune.papers.markdown import read_markdown
-from mlx_ragtune.papers.text import load_text, read_text
+from mlx_ragtune.papers.plain_text import load_text, read_text
 from mlx_ragtune.records import Document
 
 NOTE = """---

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import pytest
 
 from mlx_ragtune.records import Nugget, Question, Score
-from mlx_ragtune.scoring.metrics import FAMILY, GUARDS, METRICS
-from mlx_ragtune.scoring.score import score_answer
+from mlx_ragtune.scoring.answers.metrics import FAMILY, GUARDS, METRICS
+from mlx_ragtune.scoring.answers.score import score_answer
 from tests.scoring.made import SAMPLING, TITLES, answer, passage, question, unanswerable
 
 

@@ -9,8 +9,8 @@ PROGRAM = """
 from tests.scoring.test_corruption import CORRUPTIONS, GOODS, REFUSAL, REFUSED
 from tests.scoring.made import SAMPLING, TITLES, answer, passage
 from mlx_ragtune.records import to_json
-from mlx_ragtune.scoring.score import score_answer
-from mlx_ragtune.scoring.verdict import compare
+from mlx_ragtune.scoring.answers.score import score_answer
+from mlx_ragtune.scoring.verdict.decision import compare
 
 questions = [good.question for good in GOODS] + list(REFUSED)
 base, tuned = [], []

@@ -6,10 +6,10 @@ from typing import Literal
 import pytest
 
 from mlx_ragtune.errors import ToolError
+from mlx_ragtune.evaluation.fairness import Conditions, require_equal
 from mlx_ragtune.records import Question, Score
-from mlx_ragtune.scoring.comparison import Comparison
-from mlx_ragtune.scoring.fairness import Conditions, require_equal
-from mlx_ragtune.scoring.verdict import compare
+from mlx_ragtune.scoring.verdict.comparison import Comparison
+from mlx_ragtune.scoring.verdict.decision import compare
 
 COVERAGE = {
     "qlora": (83, 100),
@@ -92,7 +92,7 @@ def test_fifteen_of_fifteen_against_fourteen_is_one_discordant_pair(verdict: Com
     assert row.all.low < 0 < row.all.high
 
 
-def test_its_quantisations_are_no_comparison() -> None:
+def test_its_quantizations_are_no_comparison() -> None:
     base = Conditions("Q4_K_M", "aa", 4096, "ollama", {}, (0,))
-    with pytest.raises(ToolError, match="quantisation: base Q4_K_M, tuned Q8_0"):
-        require_equal(base, replace(base, quantisation="Q8_0"))
+    with pytest.raises(ToolError, match="quantization: base Q4_K_M, tuned Q8_0"):
+        require_equal(base, replace(base, quantization="Q8_0"))

@@ -9,10 +9,10 @@ import pytest
 
 from mlx_ragtune.commands.ab import open_comparison
 from mlx_ragtune.errors import ArtifactError, InputError
-from mlx_ragtune.gguf.toy import write_toy_model
 from mlx_ragtune.gguf.writer import write_gguf
-from mlx_ragtune.pages.ab import Session
+from mlx_ragtune.models.toy import write_toy_model
 from mlx_ragtune.pages.ab_plan import Trial
+from mlx_ragtune.pages.ab_server import Session
 from mlx_ragtune.pipeline import Run
 from mlx_ragtune.recipe import load_recipe
 from tests.stages.project import edit, ragtune, recipe_of, rows, run_folder, write_rows
@@ -261,10 +261,11 @@ def test_parity_measures_every_hand_off_again(finished: Path) -> None:
 
 
 def test_parity_fails_where_the_adapters_effect_is_lost(project: Path) -> None:
-    from mlx_ragtune.backends.hub_hf import resolve_base
+    from mlx_ragtune.bases.resolve import resolve_base
+    from mlx_ragtune.gguf.reader import import_gguf
     from mlx_ragtune.recipe import BaseModelSettings
 
-    untouched = resolve_base(BaseModelSettings(model="toy:qwen3"), offline=True)
+    untouched = resolve_base(BaseModelSettings(model="toy:qwen3"), offline=True, import_gguf=import_gguf)
     fused = run_folder(project) / "4-fuse"
     shutil.copyfile(untouched / "model.safetensors", fused / "model" / "model.safetensors")
     manifest = json.loads((fused / "manifest.json").read_text())

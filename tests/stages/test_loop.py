@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mlx_ragtune.backends.runtime_mlx import mx
+from mlx_ragtune.clients.runtime_mlx import mx
 from tests.stages.project import edit, ragtune, recipe_of, rows, run_folder, write_rows
 
 FOLDERS = [
@@ -42,10 +42,11 @@ def test_a_second_run_does_nothing_and_says_why(finished: Path) -> None:
 def test_the_adapter_loads_in_mlx_lm_and_changes_its_answer(finished: Path) -> None:
     from mlx_lm import generate, load
 
-    from mlx_ragtune.backends.hub_hf import resolve_base
+    from mlx_ragtune.bases.resolve import resolve_base
+    from mlx_ragtune.gguf.reader import import_gguf
     from mlx_ragtune.recipe import BaseModelSettings
 
-    base = resolve_base(BaseModelSettings(model="toy:qwen3"), offline=True)
+    base = resolve_base(BaseModelSettings(model="toy:qwen3"), offline=True, import_gguf=import_gguf)
     adapter = run_folder(finished) / "3-train"
     plain, tokenizer = load(str(base))
     tuned, _ = load(str(base), adapter_path=str(adapter))
@@ -69,8 +70,8 @@ def test_the_fused_folder_is_complete(finished: Path) -> None:
 
 
 def test_both_gguf_files_are_of_one_type_and_answer(finished: Path) -> None:
-    from mlx_ragtune.backends.receipts import gguf_facts
-    from mlx_ragtune.backends.serve_llamacpp import LlamaCppServer
+    from mlx_ragtune.clients.receipts import gguf_facts
+    from mlx_ragtune.clients.serve_llamacpp import LlamaCppServer
     from mlx_ragtune.records import ChatRequest, Message, Sampling
 
     export = run_folder(finished) / "5-export"
@@ -136,9 +137,9 @@ def test_both_models_were_asked_the_same_prompts(finished: Path) -> None:
 def test_the_served_prompt_is_the_training_prompt(finished: Path) -> None:
     """The rendered prompt that the server hashed equals our tokenizer's rendering of the same messages."""
     from mlx_ragtune.artifact import digest_bytes
+    from mlx_ragtune.models.prompts import load_tokenizer
     from mlx_ragtune.records import Passage
     from mlx_ragtune.retrieval.prompt import build_messages
-    from mlx_ragtune.tuning.rows import load_tokenizer
 
     evaluate = run_folder(finished) / "7-evaluate"
     tokenizer = load_tokenizer(run_folder(finished) / "4-fuse" / "model")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mlx_ragtune.backends.ollama_registry import register_model
+from mlx_ragtune.clients.ollama_registry import register_model
 from tests.ollama_server import Fault, OllamaStandIn
 from tests.stages.project import edit, ragtune, recipe_of, rows, run_folder
 
@@ -86,13 +86,13 @@ def test_a_wrong_template_at_the_server_stops_the_run(served: Path, ollama: Olla
     refused(served, "not served as it was trained", "trained on '<|im_start|>system")
 
 
-def test_another_quantisation_at_the_server_stops_the_run(served: Path, ollama: OllamaStandIn, tmp_path: Path) -> None:
+def test_another_quantization_at_the_server_stops_the_run(served: Path, ollama: OllamaStandIn, tmp_path: Path) -> None:
     from mlx_ragtune.gguf.writer import write_gguf
 
     other = tmp_path / "other.gguf"
     write_gguf(run_folder(served) / "4-fuse" / "model", other, type="F16", name="small-tuned")
     reregister(served, ollama, other)
-    refused(served, "quantisation: base Q8_0, tuned F16", "--allow quantisation")
+    refused(served, "quantization: base Q8_0, tuned F16", "--allow quantization")
     assert not [path for _, path, _ in ollama.requests if path == "/api/chat"]  # refused before anything is asked
 
 

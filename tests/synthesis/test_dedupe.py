@@ -38,7 +38,7 @@ def test_vectors_have_length_one_and_an_empty_text_has_none() -> None:
         ("How many bits does QLoRA save?", "How many bits does QLoRA save ?"),
         ("How many bits per parameter does QLoRA save?", "how many bits per parameter does qlora save"),
         ("How does DoRA decompose the weights of a model?", "How does DoRA decompose weights of a model?"),
-        ("What does quantisation cost?", "What does quantization cost?"),
+        ("What does quantization cost?", "What does quantization cost?"),
     ],
 )
 def test_a_question_in_the_same_words_is_near(left: str, right: str) -> None:

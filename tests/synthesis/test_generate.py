@@ -17,11 +17,11 @@ import pytest
 from mlx_ragtune.errors import ToolError
 from mlx_ragtune.recipe import GeneratorSettings
 from mlx_ragtune.records import ChatReply, Chunk, Kind, write_rows
-from mlx_ragtune.scoring.refusal import is_refusal
+from mlx_ragtune.scoring.answers.refusal import is_refusal
 from mlx_ragtune.synthesis.authored import read_pairs
+from mlx_ragtune.synthesis.call_plan import make_plan
 from mlx_ragtune.synthesis.generate import GenerationReport, Sources, generate
 from mlx_ragtune.synthesis.jobs import Jobs
-from mlx_ragtune.synthesis.plan import make_plan
 from mlx_ragtune.synthesis.replies import Backend
 from tests.synthesis.corpus import WordRetriever
 from tests.synthesis.writer import Broken, Failing, Slow, Writer, note_chunks

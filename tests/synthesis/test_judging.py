@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from mlx_ragtune.records import ChatReply, ChatRequest
+from mlx_ragtune.synthesis.call_plan import Call, Task
 from mlx_ragtune.synthesis.jobs import Judged
 from mlx_ragtune.synthesis.judging import Judge, agreement, read_pairs_of, without_verdict
-from mlx_ragtune.synthesis.plan import Call, Task
 from mlx_ragtune.synthesis.replies import UnusableReplyError
 from tests.synthesis.corpus import CHUNKS, grounded, near_miss, sentence_of, title_of
 
@@ -61,9 +61,9 @@ def test_a_synthesis_item_has_a_quote_from_each_paper() -> None:
 
 
 def test_a_refusal_item_gets_its_answer_from_its_topic() -> None:
-    row = {"absent": "x", "question": "Which optimiser does LoRA need?", "topic": "The optimiser of LoRA"}
+    row = {"absent": "x", "question": "Which optimizer does LoRA need?", "topic": "The optimizer of LoRA"}
     (one,) = read_pairs_of(reply("pairs", [row]), call("false_premise", 1), [LORA], "abc").judged
-    assert "the optimiser of LoRA" in one.pair.answer
+    assert "the optimizer of LoRA" in one.pair.answer
     assert (one.pair.kind, one.pair.refusal_kind, one.pair.papers, one.reason) == ("refusal", "near_miss", (), "")
     long = {**row, "topic": "a sentence. " * 4}
     (bad,) = read_pairs_of(reply("pairs", [long]), call("false_premise", 1), [LORA], "abc").judged

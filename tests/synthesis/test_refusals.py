@@ -2,8 +2,8 @@
 
 import pytest
 
-from mlx_ragtune.scoring.refusal import is_refusal
-from mlx_ragtune.scoring.style import is_prose
+from mlx_ragtune.scoring.answers.refusal import is_refusal
+from mlx_ragtune.scoring.answers.style import is_prose
 from mlx_ragtune.synthesis.refusals import WORDINGS, refusal, topic_of
 
 TOPICS = ("the memory that LoRA saves", "FlashAttention", "the capital of France", "how rank is chosen in DoRA")

@@ -16,7 +16,7 @@ from mlx_ragtune.errors import ToolError
 from mlx_ragtune.papers.chunks import split
 from mlx_ragtune.papers.reading import read_paper
 from mlx_ragtune.records import ChatReply, ChatRequest, Chunk
-from mlx_ragtune.scoring.text import sentences
+from mlx_ragtune.scoring.answers.normalize import sentences
 
 NOTES = Path(__file__).parents[2] / "data" / "rag_notes" / "papers"
 NAMES = ("lora", "qlora", "rag", "ragas", "hnsw", "self_rag", "flan", "hotpot_qa")

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from mlx_ragtune.backends.runtime_mlx import mx, nn, tree_flatten, tree_map
-from mlx_ragtune.gguf.toy import write_toy_model
+from mlx_ragtune.clients.runtime_mlx import mx, nn, tree_flatten, tree_map
+from mlx_ragtune.models.toy import write_toy_model
 from mlx_ragtune.recipe import BaseModelSettings, DatasetSettings, TrainSettings
 from mlx_ragtune.records import Example, Kind, Message
 from mlx_ragtune.tuning.adapters import apply_adapter, save_adapter
-from mlx_ragtune.tuning.base import load_base
-from mlx_ragtune.tuning.rows import TokenRow
+from mlx_ragtune.tuning.load import load_base
+from mlx_ragtune.tuning.token_rows import TokenRow
 
 
 def load_arrays(path: Path) -> dict[str, mx.array]:

@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from mlx_ragtune.backends.runtime_mlx import mx, tree_flatten
+from mlx_ragtune.clients.runtime_mlx import mx, tree_flatten
 from mlx_ragtune.errors import ArtifactError, ToolError
 from mlx_ragtune.tuning import checkpoints
 from mlx_ragtune.tuning.adapters import apply_adapter
 from mlx_ragtune.tuning.checkpoints import Progress, keep_if_best, load_kept, load_last, save
-from mlx_ragtune.tuning.optimiser import make_optimizer
+from mlx_ragtune.tuning.optimizer import make_optimizer
 from tests.tuning.made import all_files, made_model, toy_base, train_settings
 
 ROOT = Path(__file__).parents[2]
@@ -85,7 +85,7 @@ def test_a_run_killed_again_and_again_ends_with_the_same_bytes(tmp_path: Path, c
 
 
 class Made:
-    """A model in training with an optimiser that has state."""
+    """A model in training with an optimizer that has state."""
 
     def __init__(self) -> None:
         self.settings = train_settings()
@@ -108,7 +108,7 @@ class Made:
 
 
 def nn_like(tree: Any) -> Any:
-    from mlx_ragtune.backends.runtime_mlx import tree_map
+    from mlx_ragtune.clients.runtime_mlx import tree_map
 
     return tree_map(lambda one: mx.random.normal(one.shape), tree)
 

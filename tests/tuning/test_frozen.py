@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlx_ragtune.backends.runtime_mlx import mx, nn, tree_flatten
+from mlx_ragtune.clients.runtime_mlx import mx, nn, tree_flatten
 from mlx_ragtune.errors import RecipeError
 from mlx_ragtune.tuning.frozen import FrozenStore, only_layers
 from mlx_ragtune.tuning.loop import group_objective

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlx_ragtune.tuning.groups import CUT, MOST_BRANCHES, Group, answer_tokens, make_groups, padded, shared_length
-from mlx_ragtune.tuning.rows import TokenRow
+from mlx_ragtune.tuning.token_rows import TokenRow
 from tests.tuning.made import made_rows
 
 

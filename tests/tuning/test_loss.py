@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlx_ragtune.backends.runtime_mlx import mx, nn
+from mlx_ragtune.clients.runtime_mlx import mx, nn
 from mlx_ragtune.tuning import head
 from mlx_ragtune.tuning.engine_mlx_lm import make_batch as whole_rows
 from mlx_ragtune.tuning.groups import Group, make_groups
 from mlx_ragtune.tuning.loss import batch_loss, make_batch, plain_loss
-from mlx_ragtune.tuning.rows import TokenRow
+from mlx_ragtune.tuning.token_rows import TokenRow
 from tests.tuning.made import VOCABULARY, adapted, flat, made_model, made_rows, relative, train_settings
 
 EXACT = 1e-5
@@ -21,7 +21,7 @@ ARCHITECTURES = ("llama", "qwen2", "qwen3", "gemma3_text")
 ADAPTERS: dict[str, tuple[dict[str, Any], int | None]] = {
     "lora": ({}, None),
     "dora": ({"method": "dora"}, None),
-    "rslora": ({"rank_stabilised": True, "rank": 16}, None),
+    "rslora": ({"rank_stabilized": True, "rank": 16}, None),
     "lora on 4-bit": ({}, 4),
     "dora on 4-bit": ({"method": "dora"}, 4),
     "last layer only": ({"layers": 1}, None),
@@ -110,7 +110,7 @@ def test_a_target_of_vanishing_probability_keeps_its_loss_finite() -> None:
     assert head.answer_loss(model, states, targets).item() == pytest.approx(expected, rel=1e-6)
 
 
-def test_the_head_of_a_quantised_model_has_the_built_in_gradient() -> None:
+def test_the_head_of_a_quantized_model_has_the_built_in_gradient() -> None:
     model = made_model("llama", tie_word_embeddings=False)
     nn.quantize(model, group_size=64, bits=8, class_predicate=lambda path, _one: path == "lm_head")
     states, targets = mx.random.normal((5, 64)), mx.array([1, 2, 3, 4, 5])

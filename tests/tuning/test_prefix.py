@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mlx_ragtune.backends.runtime_mlx import mx
+from mlx_ragtune.clients.runtime_mlx import mx
 from mlx_ragtune.tuning.prefix import Branches, Prefix, causal_mask
 
 

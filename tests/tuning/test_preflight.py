@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mlx_ragtune.backends.runtime_mlx import mx, nn
+from mlx_ragtune.clients.runtime_mlx import mx, nn
 from mlx_ragtune.errors import RecipeError, ToolError
 from mlx_ragtune.tuning import preflight as module
 from mlx_ragtune.tuning.engine_mlx_lm import make_batch as whole_rows

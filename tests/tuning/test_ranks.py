@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlx_ragtune.backends.runtime_mlx import mx
+from mlx_ragtune.clients.runtime_mlx import mx
 from mlx_ragtune.tuning.ranks import Ranks, find_ranks
 from tests.tuning.made import load_arrays, toy_base
 

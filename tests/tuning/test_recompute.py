@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mlx_ragtune.backends.runtime_mlx import mx, nn, tree_flatten
+from mlx_ragtune.clients.runtime_mlx import mx, nn, tree_flatten
 from mlx_ragtune.tuning.engine_mlx_lm import make_batch as whole_rows
 from mlx_ragtune.tuning.loop import group_objective
 from mlx_ragtune.tuning.loss import plain_loss

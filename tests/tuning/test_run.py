@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mlx_ragtune.backends.runtime_mlx import mx, tree_flatten
+from mlx_ragtune.clients.runtime_mlx import mx, tree_flatten
 from mlx_ragtune.errors import InputError, RecipeError, ToolError
 from mlx_ragtune.recipe import TrainSettings
 from mlx_ragtune.tuning import loop, run

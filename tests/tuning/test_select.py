@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mlx_ragtune.backends.runtime_mlx import mx, tree_flatten
+from mlx_ragtune.clients.runtime_mlx import mx, tree_flatten
+from mlx_ragtune.models.prompts import prompt_tokens
 from mlx_ragtune.records import Example, Message
 from mlx_ragtune.tuning.adapters import apply_adapter
-from mlx_ragtune.tuning.base import load_base
 from mlx_ragtune.tuning.decode import greedy_answers
-from mlx_ragtune.tuning.rows import prompt_tokens
+from mlx_ragtune.tuning.load import load_base
 from mlx_ragtune.tuning.select import choose_by_task, development_slice, score_answer, word_overlap
 from tests.tuning.made import example, examples, toy_base, train_settings
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mlx_ragtune.tuning.groups import Group, make_groups
-from mlx_ragtune.tuning.rows import TokenRow
+from mlx_ragtune.tuning.token_rows import TokenRow
 from mlx_ragtune.tuning.work import NOTHING, Work, total, work_of_batch, work_of_whole_rows
 
 CONFIG = {

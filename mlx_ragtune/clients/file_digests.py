@@ -1,0 +1,66 @@
+"""Digests of large files, each read once, and the folder where fetched models are cached."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+from mlx_ragtune.models.model_folder import PATTERNS
+
+_LARGE_BYTES = 16 * 2**20
+
+
+def cache_folder() -> Path:
+    """Where fetched and imported models are kept: ``$RAGTUNE_CACHE``, else ``~/.cache/mlx-ragtune``."""
+    return Path(os.environ.get("RAGTUNE_CACHE") or "~/.cache/mlx-ragtune").expanduser()
+
+
+def is_offline() -> bool:
+    """Whether the user said that nothing may be fetched (``RAGTUNE_OFFLINE`` or ``HF_HUB_OFFLINE``)."""
+    names = ("RAGTUNE_OFFLINE", "HF_HUB_OFFLINE")
+    return any(os.environ.get(name, "").lower() in ("1", "true", "yes", "on") for name in names)
+
+
+def sha256_file(path: Path) -> str:
+    """sha256 of a file's bytes, as hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def base_digest(folder: Path) -> str:
+    """sha256 over the model's file names and contents, in sorted order, as hexadecimal."""
+    whole = hashlib.sha256()
+    names = sorted({file.name for pattern in PATTERNS for file in folder.glob(pattern) if file.is_file()})
+    for name in names:
+        whole.update(f"{name}\0{file_digest(folder / name)}\n".encode())
+    return whole.hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """sha256 of a file as hexadecimal; a large one is read once and then known by path, size and times."""
+    file = path.resolve()
+    about = file.stat()
+    if about.st_size < _LARGE_BYTES:
+        return sha256_file(file)
+    known_file = cache_folder() / "digests.json"
+    try:
+        known: dict[str, str] = json.loads(known_file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        known = {}
+    key = f"{file}:{about.st_size}:{about.st_ino}:{about.st_mtime_ns}:{about.st_ctime_ns}"
+    if key not in known:
+        known = {name: digest for name, digest in known.items() if not name.startswith(f"{file}:")}
+        known[key] = sha256_file(file)
+        _remember(known_file, known)
+    return known[key]
+
+
+def _remember(path: Path, known: dict[str, str]) -> None:
+    """Write the digests; where the cache cannot be written they are computed again next time."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = path.with_name(f".{path.name}.{os.getpid()}")
+        aside.write_text(json.dumps(known, indent=1), encoding="utf-8")
+        aside.rename(path)
+    except OSError:
+        return

@@ -1,0 +1,83 @@
+"""What exactly was registered: the facts of a GGUF file, and a receipt that a later stage can check."""
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mlx_ragtune.clients.file_digests import file_digest
+from mlx_ragtune.errors import InputError
+
+
+@dataclass(frozen=True)
+class GgufFacts:
+    """``type`` is its quantization (``Q8_0``), ``template`` its chat template, "" for none."""
+
+    type: str
+    architecture: str
+    template: str
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """A registered model. ``digest`` is the server's own for it; ``gguf_sha256`` that of the file we sent.
+
+    By the route ``mlx`` a folder was sent, and ``gguf_sha256`` covers its files.
+
+    ``template_sha256``, ``parameters``, ``renderer``, ``parser`` and ``type`` are what the server reports,
+    not what it was asked for. ``host`` is empty for the embedded server.
+    """
+
+    name: str
+    server: str
+    version: str
+    digest: str
+    gguf_sha256: str
+    type: str
+    template_sha256: str
+    host: str = ""
+    route: str = "gguf"
+    parameters: dict[str, list[str]] = field(default_factory=dict)
+    renderer: str = ""
+    parser: str = ""
+    capabilities: tuple[str, ...] = ()
+
+
+def gguf_facts(path: Path) -> GgufFacts:
+    """Type, architecture and template of a GGUF file. Raises InputError for a file that is none."""
+    from gguf import GGUFReader, LlamaFileType
+
+    try:
+        fields = GGUFReader(path).fields
+        values = {
+            name: fields[name].contents() if name in fields else None
+            for name in ("general.file_type", "general.architecture", "tokenizer.chat_template")
+        }
+        kind = LlamaFileType(values["general.file_type"]).name
+    except (OSError, ValueError, IndexError, KeyError) as error:
+        raise InputError(f"not a GGUF file: {error}", where=str(path), fix="export it again") from None
+    return GgufFacts(
+        type=kind.removeprefix("MOSTLY_").removeprefix("ALL_"),
+        architecture=str(values["general.architecture"]),
+        template=str(values["tokenizer.chat_template"] or ""),
+    )
+
+
+def text_digest(text: str) -> str:
+    """sha256 of a text in UTF-8, as hexadecimal."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def embedded_receipt(name: str, gguf: Path) -> Receipt:
+    """The receipt for serving a GGUF file by llama.cpp in this process. Raises InputError for a bad file."""
+    import xllamacpp
+
+    facts, digest = gguf_facts(gguf), file_digest(gguf)
+    return Receipt(
+        name=name,
+        server="llama.cpp",
+        version=f"xllamacpp {xllamacpp.__version__}",
+        digest=digest,
+        gguf_sha256=digest,
+        type=facts.type,
+        template_sha256=text_digest(facts.template),
+    )

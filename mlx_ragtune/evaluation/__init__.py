@@ -1,0 +1,1 @@
+"""Asking models the frozen questions: items, requests, served-prompt check, fairness."""

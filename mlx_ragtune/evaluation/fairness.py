@@ -1,0 +1,127 @@
+"""The fairness gate: both models under the same conditions, or no comparison.
+
+A quantization or a template that differs moves answers as much as tuning does. Each difference is named
+with both values and the command that mends it; the only way past is to allow it by name.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mlx_ragtune.errors import InputError, ToolError
+
+_EXPORT_AGAIN = "ragtune export RECIPE --redo   # writes base and tuned by the same path"
+_REGISTER_AGAIN = "ragtune register RECIPE --redo   # serves both the same way"
+_ASK_AGAIN = "ragtune evaluate RECIPE --redo   # asks both models again"
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """How one model was served and asked.
+
+    ``parameters`` are those the server reports for the model; ``renderer`` and ``parser`` are Ollama's
+    names (empty when the template does it). ``prompts`` maps each question id to the hash of the
+    rendered prompt (of the messages where the server renders). ``retrieval`` describes index and depth.
+    """
+
+    quantization: str
+    template_sha256: str
+    context_tokens: int
+    server: str
+    sampling: Mapping[str, Any]
+    seeds: tuple[int, ...]
+    prompts: Mapping[str, str] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    renderer: str = ""
+    parser: str = ""
+    retrieval: Mapping[str, Any] = field(default_factory=dict)
+    thinking: str = "off"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One condition that is not equal, both values as text, the command that mends it."""
+
+    name: str
+    base: str
+    tuned: str
+    fix: str
+    allowed: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.name}: base {self.base}, tuned {self.tuned}"
+
+
+_FIXES = {
+    "quantization": _EXPORT_AGAIN,
+    "template_sha256": _EXPORT_AGAIN,
+    "parameters": _REGISTER_AGAIN,
+    "renderer": _REGISTER_AGAIN,
+    "parser": _REGISTER_AGAIN,
+    "context_tokens": _REGISTER_AGAIN,
+    "server": _ASK_AGAIN,
+    "prompts": _ASK_AGAIN,
+    "sampling": _ASK_AGAIN,
+    "seeds": _ASK_AGAIN,
+    "retrieval": _ASK_AGAIN,
+    "thinking": _ASK_AGAIN,
+}
+NAMES = tuple(_FIXES)
+
+
+def _text(value: object) -> str:
+    if isinstance(value, str):
+        return value or "(none)"
+    return json.dumps(value, ensure_ascii=False, sort_keys=True)
+
+
+def _unequal_keys(base: Mapping[str, Any], tuned: Mapping[str, Any]) -> tuple[str, str]:
+    """Both values of every key that differs, as text; the first few when there are many."""
+    missing = object()
+    names = sorted(name for name in base.keys() | tuned.keys() if base.get(name, missing) != tuned.get(name, missing))
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+
+    def side(values: Mapping[str, Any]) -> str:
+        shown = (f"{name}={_text(values[name]) if name in values else '(absent)'}" for name in names[:_SHOWN])
+        return ", ".join(shown) + more
+
+    return side(base), side(tuned)
+
+
+def check_allowed(names: Iterable[str]) -> None:
+    """Raise InputError for a name that is no condition."""
+    unknown = sorted(set(names) - set(NAMES))
+    if unknown:
+        raise InputError(f"no such condition to allow: {', '.join(unknown)}", fix=f"choose from: {', '.join(NAMES)}")
+
+
+def differences(base: Conditions, tuned: Conditions, *, allow: Iterable[str] = ()) -> list[Difference]:
+    """Every condition that is not equal, in the order of ``NAMES``; allowed ones are marked, not hidden.
+
+    Raises InputError for a name in ``allow`` that is no condition.
+    """
+    allowed = set(allow)
+    check_allowed(allowed)
+    found = []
+    for name in NAMES:
+        left, right = getattr(base, name), getattr(tuned, name)
+        if left == right:
+            continue
+        texts = _unequal_keys(left, right) if isinstance(left, Mapping) else (_text(left), _text(right))
+        found.append(Difference(name, *texts, fix=_FIXES[name], allowed=name in allowed))
+    return found
+
+
+def require_equal(base: Conditions, tuned: Conditions, *, allow: Iterable[str] = ()) -> list[Difference]:
+    """The allowed differences, to be stamped on every page. Raises ToolError naming all the others."""
+    found = differences(base, tuned, allow=allow)
+    refused = [one for one in found if not one.allowed]
+    if refused:
+        raise ToolError(
+            "base and tuned were not run under the same conditions:\n" + "\n".join(f"  {one}" for one in refused),
+            fix="\n       ".join(dict.fromkeys(one.fix for one in refused))
+            + f"\n       or accept it by name: {' '.join(f'--allow {one.name}' for one in refused)}",
+        )
+    return found

@@ -1,0 +1,73 @@
+"""Which tensor gets which type, and its bytes: the same as llama.cpp's converter and quantizer."""
+
+from typing import Literal
+
+import libgguf
+import numpy as np
+import numpy.typing as npt
+from gguf import GGMLQuantizationType as Type
+
+from mlx_ragtune.gguf.weights import Floats
+
+QuantType = Literal["F32", "F16", "BF16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_K_S"]
+
+FILE_TYPES: dict[QuantType, int] = {
+    "F32": 0, "F16": 1, "Q8_0": 7, "Q4_K_S": 14, "Q4_K_M": 15, "Q5_K_M": 17, "Q6_K": 18, "BF16": 32,
+}  # fmt: skip
+"""``general.file_type`` (llama.h, enum llama_ftype)."""
+
+_PLAIN = {"F16": Type.F16, "BF16": Type.BF16, "Q8_0": Type.Q8_0}
+_K_QUANTS = {"Q6_K": Type.Q6_K, "Q5_K_M": Type.Q5_K, "Q4_K_M": Type.Q4_K, "Q4_K_S": Type.Q4_K}
+_FALLBACK = {Type.Q4_K: Type.Q5_0, Type.Q5_K: Type.Q5_1, Type.Q6_K: Type.Q8_0}
+_BLOCK = {Type.Q8_0: 32, Type.Q5_0: 32, Type.Q5_1: 32, Type.Q4_K: 256, Type.Q5_K: 256, Type.Q6_K: 256}
+
+
+def _more_bits(layer: int, layers: int) -> bool:
+    """llama.cpp's ``use_more_bits``: the first and last eighth, and every third layer between."""
+    return layer < layers // 8 or layer >= 7 * layers // 8 or (layer - layers // 8) % 3 == 2
+
+
+def _k_quant(name: str, kind: QuantType, layers: int, tied: bool) -> Type:
+    """The layer policy of llama.cpp's quantizer for dense models (src/llama-quant.cpp)."""
+    if name == "output.weight" or (name == "token_embd.weight" and tied):
+        return Type.Q6_K
+    usual = _K_QUANTS[kind]
+    if not name.endswith((".attn_v.weight", ".ffn_down.weight")):
+        return usual
+    layer = int(name.split(".")[1])
+    if kind in ("Q4_K_M", "Q5_K_M") and _more_bits(layer, layers):
+        return Type.Q6_K
+    if kind == "Q4_K_S" and layer < (4 if name.endswith(".attn_v.weight") else layers // 8):
+        return Type.Q5_K
+    return usual
+
+
+def tensor_type(name: str, shape: tuple[int, ...], kind: QuantType, *, layers: int, tied: bool) -> Type:
+    """The type of one tensor. Vectors stay float32; rows that do not fit a block fall back as in llama.cpp."""
+    if len(shape) == 1 or kind == "F32":
+        return Type.F32
+    chosen = _PLAIN[kind] if kind in _PLAIN else _k_quant(name, kind, layers, tied)
+    if chosen in _FALLBACK and shape[-1] % _BLOCK[chosen]:
+        chosen = _FALLBACK[chosen]
+    if chosen in _BLOCK and shape[-1] % _BLOCK[chosen]:
+        chosen = Type.F16
+    return chosen
+
+
+def encode_bf16(values: Floats) -> npt.NDArray[np.uint16]:
+    """bfloat16 bits of float32 values, to nearest, ties to even."""
+    bits = np.ascontiguousarray(values).view(np.uint32)
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
+
+
+def encode(values: Floats, kind: Type) -> npt.NDArray[np.generic]:
+    """The bytes of some rows: float32, float16, uint16 (bfloat16), or uint8 blocks. Row lengths must fit."""
+    if kind == Type.F32:
+        return values
+    if kind == Type.F16:
+        with np.errstate(over="ignore"):  # the caller looks for what became infinite
+            return values.astype(np.float16)
+    if kind == Type.BF16:
+        return encode_bf16(values)
+    rows = np.ascontiguousarray(values.reshape(-1, values.shape[-1]))
+    return np.asarray(libgguf.quantize_rows(rows, int(kind))).view(np.uint8)

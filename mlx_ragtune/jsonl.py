@@ -1,0 +1,1 @@
+"""Reading and writing JSONL: one row a line, lines end in ``\\n`` only."""

@@ -1,0 +1,1 @@
+"""Facts about a model folder: architecture, chat template, tokenizer, prompts as tokens."""

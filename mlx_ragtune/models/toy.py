@@ -1,0 +1,185 @@
+"""A random two-layer model with a byte-exact tokenizer: the base of the smoke recipe and of the tests.
+
+What it says means nothing; everything else about it is real: it loads in mlx-lm and transformers, trains,
+converts to GGUF and runs in llama.cpp.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from safetensors.numpy import save_file
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers
+from tokenizers.pre_tokenizers import ByteLevel
+
+from mlx_ragtune.models.architectures import ARCHITECTURES
+from mlx_ragtune.models.pretokenizer import pretokenizer
+from mlx_ragtune.models.sentencepiece_scores import SPACE
+
+Architecture = Literal["llama", "mistral", "qwen2", "qwen3", "gemma3_text"]
+HEAD = 16
+"""Length of an attention head."""
+SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+UNKNOWN = "<unk>"
+THINK = ("<think>", "</think>")
+WORDS = (
+    " the", " of", " and", " to", " in", " is", " a", " that", " for", " it", " with", " as", " on", " by", " paper",
+    " papers", " model", " question", " answer", " from", " you", " are", " title", "ing", "ion", "er", "ed",
+)  # fmt: skip
+
+TEMPLATE = """\
+{%- for message in messages -%}
+<|im_start|>{{ message.role }}
+{{ message.content }}<|im_end|>
+{% endfor -%}
+{%- if add_generation_prompt -%}
+<|im_start|>assistant
+{% if enable_thinking is defined and enable_thinking is false %}<think>
+
+</think>
+
+{% endif -%}
+{%- endif -%}"""
+
+
+def _merges(space: str) -> tuple[list[str], list[tuple[str, str]]]:
+    """Tokens and merge rules that build each of WORDS from its left."""
+    tokens: list[str] = []
+    rules: list[tuple[str, str]] = []
+    for word in WORDS:
+        text = word.replace(" ", space)
+        for end in range(2, len(text) + 1):
+            rule = (text[: end - 1], text[end - 1])
+            if rule not in rules:
+                rules.append(rule)
+                tokens.append(text[:end])
+    return tokens, rules
+
+
+def _add_specials(tokenizer: Tokenizer) -> Tokenizer:
+    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIALS])
+    tokenizer.add_tokens([AddedToken(token, special=False, normalized=False) for token in THINK])
+    return tokenizer
+
+
+def toy_tokenizer() -> Tokenizer:
+    """Byte-level BPE: 256 bytes, a few merges, ChatML and think tokens; any text survives a round trip."""
+    tokens, rules = _merges("Ġ")
+    vocabulary = {token: index for index, token in enumerate([*sorted(ByteLevel.alphabet()), *tokens])}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=rules))
+    tokenizer.pre_tokenizer, tokenizer.normalizer = pretokenizer("qwen2")
+    tokenizer.decoder = decoders.ByteLevel()
+    return _add_specials(tokenizer)
+
+
+def toy_byte_fallback_tokenizer() -> Tokenizer:
+    """The same words over ASCII characters, everything else as bytes ``<0x00>`` … (as Gemma and Mistral do)."""
+    tokens, rules = _merges(SPACE)
+    characters = [SPACE, *(chr(code) for code in range(33, 127)), "\n"]
+    pieces = [UNKNOWN, *(f"<0x{byte:02X}>" for byte in range(256)), *characters, *tokens]
+    vocabulary = {piece: index for index, piece in enumerate(pieces)}
+    tokenizer = Tokenizer(
+        models.BPE(vocab=vocabulary, merges=rules, unk_token=UNKNOWN, fuse_unk=True, byte_fallback=True)
+    )
+    tokenizer.normalizer = normalizers.Replace(" ", SPACE)
+    tokenizer.decoder = decoders.Sequence([decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()])
+    return _add_specials(tokenizer)
+
+
+def _config(architecture: Architecture, vocabulary: int, hidden: int, layers: int) -> dict[str, Any]:
+    heads = hidden // HEAD
+    config: dict[str, Any] = {
+        "architectures": [ARCHITECTURES[architecture].transformers_class],
+        "model_type": architecture,
+        "hidden_size": hidden,
+        "num_hidden_layers": layers,
+        "intermediate_size": 2 * hidden,
+        "num_attention_heads": heads,
+        "num_key_value_heads": heads // 2,
+        "head_dim": HEAD,
+        "hidden_act": "silu",
+        "rms_norm_eps": 1e-6,
+        "rope_theta": 10000.0,
+        "max_position_embeddings": 8192,
+        "vocab_size": vocabulary,
+        "tie_word_embeddings": True,
+        "attention_bias": False,
+        "torch_dtype": "float32",
+    }
+    if architecture == "gemma3_text":
+        config |= {
+            "hidden_act": "gelu_pytorch_tanh",
+            "hidden_activation": "gelu_pytorch_tanh",
+            "rope_theta": 1_000_000.0,
+            "rope_local_base_freq": 10000.0,
+            "query_pre_attn_scalar": HEAD,
+            "sliding_window": 512,
+            "sliding_window_pattern": 6,
+        }
+    return config
+
+
+def _shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+    hidden, inner, layers = config["hidden_size"], config["intermediate_size"], config["num_hidden_layers"]
+    queries, keys = config["num_attention_heads"] * HEAD, config["num_key_value_heads"] * HEAD
+    matrices = {
+        "self_attn.q_proj": (queries, hidden),
+        "self_attn.k_proj": (keys, hidden),
+        "self_attn.v_proj": (keys, hidden),
+        "self_attn.o_proj": (hidden, queries),
+        "mlp.gate_proj": (inner, hidden),
+        "mlp.up_proj": (inner, hidden),
+        "mlp.down_proj": (hidden, inner),
+        "self_attn.q_norm": (HEAD,),
+        "self_attn.k_norm": (HEAD,),
+    }
+    names = ARCHITECTURES[config["model_type"]].layer
+    layer: dict[str, tuple[int, ...]] = {f"{name}.weight": matrices.get(name, (hidden,)) for name in names}
+    if config["model_type"] == "qwen2":
+        layer |= {f"self_attn.{one}_proj.bias": matrices[f"self_attn.{one}_proj"][:1] for one in "qkv"}
+    shapes = {f"model.layers.{n}.{name}": shape for n in range(layers) for name, shape in layer.items()}
+    return shapes | {"model.embed_tokens.weight": (config["vocab_size"], hidden), "model.norm.weight": (hidden,)}
+
+
+def _weights(config: dict[str, Any], seed: int) -> dict[str, np.ndarray]:
+    """Near-normal values around 0, norms around 1: sums of whole numbers, so the same on every machine."""
+    draw = np.random.default_rng(seed)
+    shift = ARCHITECTURES[config["model_type"]].norm_shift
+    weights = {}
+    for name, shape in sorted(_shapes(config).items()):
+        whole = draw.integers(-2048, 2048, (4, *shape)).sum(0)  # standard deviation 2365
+        centre = 1.0 - shift if name.endswith("norm.weight") else 0.0
+        weights[name] = (centre + whole * 2.0 ** (-15 if len(shape) == 1 else -14)).astype(np.float32)
+    return weights
+
+
+def write_toy_model(
+    folder: Path, *, architecture: Architecture = "qwen3", seed: int = 0, hidden: int = 64, layers: int = 2
+) -> None:
+    """Write a complete model folder; the same arguments give the same bytes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    by_score = architecture in ("mistral", "gemma3_text")
+    tokenizer = toy_byte_fallback_tokenizer() if by_score else toy_tokenizer()
+    config = _config(architecture, tokenizer.get_vocab_size(), hidden, layers)
+    end = tokenizer.token_to_id("<|im_end|>")
+    config["bos_token_id"] = tokenizer.token_to_id("<|endoftext|>")
+    config["eos_token_id"] = end
+    tokenizer.save(str(folder / "tokenizer.json"))
+    tokenizer_config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": None,
+        "eos_token": "<|im_end|>",
+        "pad_token": "<|endoftext|>",
+        "add_bos_token": False,
+        "model_max_length": 8192,
+        "clean_up_tokenization_spaces": False,
+        "chat_template": TEMPLATE,
+    }
+    for name, value in (
+        ("config.json", config),
+        ("tokenizer_config.json", tokenizer_config),
+        ("generation_config.json", {"eos_token_id": end, "pad_token_id": config["bos_token_id"]}),
+    ):
+        (folder / name).write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+    save_file(_weights(config, seed), folder / "model.safetensors", metadata={"format": "mlx"})

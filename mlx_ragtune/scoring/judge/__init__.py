@@ -1,0 +1,1 @@
+"""A chat model as judge, and whether it can be trusted."""

@@ -1,0 +1,1 @@
+"""Pairing, statistics, guards and the verdict."""

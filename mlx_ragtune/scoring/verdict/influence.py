@@ -1,0 +1,57 @@
+"""Which single question or paper carries a row, and does the verdict survive without it?"""
+
+import numpy as np
+
+from mlx_ragtune.scoring.answers.metrics import METRICS, Metric
+from mlx_ragtune.scoring.verdict.comparison import Influence, MetricRow, Verdict
+from mlx_ragtune.scoring.verdict.metric_rows import Rules, decide_row, estimate
+from mlx_ragtune.scoring.verdict.pairing import Pairs
+from mlx_ragtune.scoring.verdict.statistics import Floats, Mask, holm, sign_flip_p
+
+
+def _verdict_without(pairs: Pairs, metric: Metric, p_values: dict[str, float], rules: Rules) -> Verdict | None:
+    """The row's verdict on fewer questions, the other rows' p values as they were."""
+    low, high = estimate(pairs, metric).interval(1 - rules.alpha)
+    p = 1.0
+    if not low <= 0 <= high:  # otherwise no p could decide it
+        p = holm(p_values | {metric.name: sign_flip_p(pairs.differences, pairs.clusters)})[metric.name]
+    return decide_row(pairs, metric, p, rules)
+
+
+def _share(differences: Floats, left_out: Mask) -> float | None:
+    """The part of the whole difference that the left-out questions make; None when it is 0."""
+    total = float(differences.sum())
+    return float(differences[left_out].sum()) / total if abs(total) > 1e-12 else None
+
+
+def influences(pairs: Pairs, row: MetricRow, p_values: dict[str, float], rules: Rules) -> tuple[Influence, ...]:
+    """The question that moves the row most, and every question or cluster whose absence flips its verdict.
+
+    Clusters of one question are listed as that question. Sorted: largest change of the difference first.
+    """
+    metric, found = METRICS[row.name], []
+    identifiers = np.array(pairs.question_ids)
+    sizes = np.bincount(pairs.clusters)
+    masks = [("question", str(name), identifiers == name) for name in identifiers]
+    masks += [
+        ("cluster", pairs.cluster_ids[int(np.flatnonzero(pairs.clusters == code)[0])], pairs.clusters == code)
+        for code in np.flatnonzero(sizes > 1)
+    ]
+    for kind, identifier, mask in masks:
+        if mask.all():
+            continue
+        rest = pairs.only(~mask)
+        found.append(
+            Influence(
+                metric=row.name,
+                kind="question" if kind == "question" else "cluster",
+                id=identifier,
+                share=_share(pairs.differences, mask),
+                difference_without=float(rest.differences.mean()),
+                verdict=row.verdict,
+                verdict_without=_verdict_without(rest, metric, p_values, rules),
+            )
+        )
+    found.sort(key=lambda one: (-abs(one.difference_without - row.all.difference), one.kind, one.id))
+    most = next((one for one in found if one.kind == "question"), None)
+    return tuple(one for one in found if one.flips or one is most)

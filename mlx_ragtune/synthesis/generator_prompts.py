@@ -1,0 +1,172 @@
+"""What the generating model is told. Change a word and ``prompt_version`` changes: old
+answers are not reused.
+
+The passages come first and the order last, so that the calls on one context share their beginning. Servers
+write the keys of a schema in alphabetical order (ollama#18717), so the keys are named for it:
+evidence, question, reply, topic is also the order in which to think.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from mlx_ragtune.records import ChatRequest, Chunk, Message, Passage, Sampling
+from mlx_ragtune.synthesis.call_plan import Call, Task
+
+SYSTEM = (
+    "You write questions and answers about research papers, to train a model that answers from passages it "
+    "is shown. You state nothing that the passages do not state. You answer with one JSON object and nothing "
+    "else."
+)
+FIELDS: Mapping[Task, tuple[str, ...]] = {
+    "grounded": ("evidence", "question", "reply", "topic"),
+    "partial": ("absent", "evidence", "question", "reply", "topic"),
+    "synthesis": ("evidence_1", "evidence_2", "question", "reply", "topic"),
+    "false_premise": ("absent", "question", "topic"),
+    "off_corpus": ("question", "topic"),
+}
+_ALONE = (
+    "question: one question that names its method, model or data set, so that it is understood without the "
+    "passage; never 'the paper', 'the passage' or 'the authors'; it ends in a question mark."
+)
+_REPLY = (
+    "reply: one or two sentences of plain prose, no list, no heading; it cites {titles} in full and in "
+    "double quotes, and takes every number from the passage."
+)
+_TOPIC = (
+    "topic: what the question asks about, as a noun phrase of at most twelve words without a full stop, "
+    "such as 'the memory that LoRA saves on GPT-3'."
+)
+_EVIDENCE = "evidence: the sentence of the passage that holds the answer, copied letter by letter."
+RULES: Mapping[Task, tuple[str, ...]] = {
+    "grounded": (_EVIDENCE, _ALONE, _REPLY.format(titles="the title"), _TOPIC),
+    "partial": (
+        "absent: something closely related that the passage does not state.",
+        _EVIDENCE.replace("the answer", "the answer to the first part"),
+        _ALONE.replace("one question", "one question in two parts, the second about what is absent,"),
+        _REPLY.format(titles="the title") + " It answers the first part and then says that the second is not reported.",
+        _TOPIC,
+    ),
+    "synthesis": (
+        "evidence_1: the sentence of passage 1 that is needed, copied letter by letter.",
+        "evidence_2: the sentence of passage 2 that is needed, copied letter by letter.",
+        _ALONE.replace("one question", "one question that needs both passages,"),
+        _REPLY.format(titles="both titles"),
+        _TOPIC,
+    ),
+    "false_premise": (
+        "absent: something that a reader might expect of this work and that the passage does not state, "
+        "or a wrong assumption about it.",
+        _ALONE.replace("one question", "one question that takes this for granted and that the passage cannot answer,"),
+        _TOPIC,
+    ),
+    "off_corpus": (
+        "question: one short factual question that a curious person may ask; it ends in a question mark.",
+        _TOPIC.replace("LoRA saves on GPT-3", "an elephant has"),
+    ),
+}
+WRITING = Sampling(temperature=0.7, top_p=0.9, max_tokens=4096)
+JUDGING = Sampling(temperature=0.0, max_tokens=2048)
+
+
+def _strings(names: Sequence[str]) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": {name: {"type": "string"} for name in names},
+        "required": list(names),
+    }
+
+
+def rows_schema(key: str, item: Mapping[str, Any], count: int) -> dict[str, Any]:
+    """The JSON schema of an object with one list of ``count`` items."""
+    rows = {"type": "array", "items": dict(item), "minItems": count, "maxItems": count}
+    return {"type": "object", "properties": {key: rows}, "required": [key]}
+
+
+def shown(passages: Sequence[Chunk | Passage]) -> str:
+    """The passages as every prompt begins: numbered, with their titles."""
+    return "\n\n".join(
+        f'Passage {number}, from "{one.title}":\n{one.text.strip()}' for number, one in enumerate(passages, start=1)
+    )
+
+
+def writing_request(call: Call, chunks: Sequence[Chunk], *, seed: int) -> ChatRequest:
+    """The request for the pairs of one call."""
+    fields = FIELDS[call.task]
+    about = f"about {call.angle}" if call.chunk_ids else f"about {call.angle}, nothing to do with computing"
+    rules = "\n".join(f"- {rule}" for rule in RULES[call.task])
+    order = (
+        f"Write {call.pairs} different items {about}, as a JSON object "
+        f'{{"pairs": [{{{", ".join(f"{name!r}".replace(chr(39), chr(34)) for name in fields)}}}, …]}}. '
+        f"The keys of each item, in this order:\n{rules}"
+    )
+    text = f"{shown(chunks)}\n\n{order}" if chunks else order
+    sampling = Sampling(**{**vars(WRITING), "seed": seed})
+    schema = rows_schema("pairs", _strings(fields), call.pairs)
+    return ChatRequest((Message("system", SYSTEM), Message("user", text)), sampling, schema=schema)
+
+
+def repair_request(request: ChatRequest, reply: str, problem: str) -> ChatRequest:
+    """The same request with the bad reply and what is wrong with it."""
+    told = f"That cannot be used: {problem}. Write the whole JSON object again, and nothing else."
+    messages = (*request.messages, Message("assistant", reply[:4000] or "{}"), Message("user", told))
+    return ChatRequest(messages, request.sampling, request.think, request.schema)
+
+
+def _judging_request(passages: Sequence[Chunk | Passage], order: str, schema: dict[str, Any]) -> ChatRequest:
+    text = f"{shown(passages)}\n\n{order}" if passages else order
+    return ChatRequest((Message("system", SYSTEM), Message("user", text)), JUDGING, schema=schema)
+
+
+def _numbered(lines: Sequence[str]) -> str:
+    return "\n".join(f"{number}. {line}" for number, line in enumerate(lines, start=1))
+
+
+def support_request(passages: Sequence[Chunk], answered: Sequence[tuple[str, str]]) -> ChatRequest:
+    """Does the source, which is shown, state each answer? One verdict (yes or no) for each."""
+    listing = _numbered([f"Question: {question} Answer: {answer}" for question, answer in answered])
+    order = (
+        "For each answer below: finding: what the passages say about it, in a few words; verdict: 'yes' if "
+        "the passages state all of the answer and it answers the question, else 'no'. Answer as JSON "
+        f'{{"verdicts": [{{"finding", "verdict"}}, …]}} with {len(answered)} items.\n{listing}'
+    )
+    item = _strings(("finding", "verdict"))
+    item["properties"]["verdict"] = {"type": "string", "enum": ["yes", "no"]}
+    return _judging_request(passages, order, rows_schema("verdicts", item, len(answered)))
+
+
+def answering_request(passages: Sequence[Chunk | Passage], questions: Sequence[str]) -> ChatRequest:
+    """Answers to questions from the passages; without passages, from what the model remembers."""
+    source = "from the passages" if passages else "from what you know; write 'unknown' if you do not know"
+    order = (
+        f"Answer each question below {source}, in one sentence, as a JSON object "
+        f'{{"answers": ["…", …]}} with {len(questions)} items.\n{_numbered(questions)}'
+    )
+    return _judging_request(passages, order, rows_schema("answers", {"type": "string"}, len(questions)))
+
+
+def absence_request(passages: Sequence[Chunk | Passage], questions: Sequence[str]) -> ChatRequest:
+    """Is the answer to each question absent from the passages? One verdict (answered or absent) for each."""
+    order = (
+        "For each question below: finding: what the passages say that comes closest to an answer, in a few "
+        "words; verdict: 'answered' if the passages answer the question, wholly or in part, else 'absent'. "
+        f'Answer as JSON {{"verdicts": [{{"finding", "verdict"}}, …]}} with {len(questions)} items.\n'
+        f"{_numbered(questions)}"
+    )
+    item = _strings(("finding", "verdict"))
+    item["properties"]["verdict"] = {"type": "string", "enum": ["answered", "absent"]}
+    return _judging_request(passages, order, rows_schema("verdicts", item, len(questions)))
+
+
+@cache
+def prompt_version() -> str:
+    """A digest of everything that any request says besides passages, questions and answers."""
+    probes = [
+        *(writing_request(Call(task, ("x",) if task != "off_corpus" else (), 1, ""), (), seed=0) for task in FIELDS),
+        support_request((), [("", "")]),
+        answering_request((), [""]),
+        answering_request((Passage("", "", "", ""),), [""]),
+        absence_request((), [""]),
+    ]
+    return hashlib.sha256(repr(probes).encode()).hexdigest()[:12]

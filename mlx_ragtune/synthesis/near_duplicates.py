@@ -1,0 +1,91 @@
+"""Which judged pairs are kept: in the plan's order, no question twice, up to each task's quota.
+
+Outcomes may come in any order; they are taken up in the order of the calls, so that what is kept does
+not depend on which server was faster.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from mlx_ragtune.synthesis.call_plan import Task
+from mlx_ragtune.synthesis.dedupe import Seen, Vectoriser
+from mlx_ragtune.synthesis.jobs import Judged, Outcome
+
+FROM_MEMORY = 0.8
+MEMORY_SHARE = 0.25
+REPEATED = "repeats an earlier question"
+REMEMBERED = "answerable without the paper"
+
+
+@dataclass
+class Funnel:
+    """How many pairs of a task came how far."""
+
+    wanted: int
+    calls: int = 0
+    failed_calls: int = 0
+    asked: int = 0
+    written: int = 0
+    sound: int = 0
+    """passed the rules"""
+    passed: int = 0
+    """passed the model's checks too"""
+    kept: int = 0
+    rejections: Counter[str] = field(default_factory=Counter)
+
+
+class Selection:
+    """The pairs kept so far, with the funnel of each task."""
+
+    def __init__(self, quotas: Mapping[Task, int], vectoriser: Vectoriser) -> None:
+        self.funnels = {task: Funnel(count) for task, count in quotas.items()}
+        self.kept: dict[Task, list[Judged]] = {task: [] for task in quotas}
+        self._seen = {refuses: Seen(vectoriser) for refuses in (False, True)}
+        self.taken: set[str] = set()
+        """keys of the calls that were taken up: those that came before their task had its quota"""
+        self._waiting: dict[int, tuple[Task, str, Outcome | None]] = {}
+        self._next = 0
+        self._remembered: Counter[Task] = Counter()
+
+    def full(self, task: Task) -> bool:
+        """Whether the quota is met."""
+        return self.funnels[task].kept >= self.funnels[task].wanted
+
+    def deliver(self, number: int, task: Task, key: str, outcome: Outcome | None) -> None:
+        """The outcome of call ``number`` (from 0, over all tasks); None when the server failed."""
+        self._waiting[number] = (task, key, outcome)
+        while self._next in self._waiting:
+            task, key, ready = self._waiting.pop(self._next)
+            self._next += 1
+            if not self.full(task):
+                self.taken.add(key)
+                self._take(task, ready)
+
+    def _take(self, task: Task, outcome: Outcome | None) -> None:
+        funnel = self.funnels[task]
+        funnel.calls += 1
+        if outcome is None:
+            funnel.failed_calls += 1
+            return
+        funnel.asked += outcome.asked
+        funnel.written += len(outcome.judged)
+        funnel.rejections.update(outcome.rejections())
+        for one in outcome.judged:
+            funnel.sound += not one.reason or one.reason.startswith("model:")
+            funnel.passed += not one.reason
+            if not one.reason and not self.full(task):
+                self._keep(task, one)
+
+    def _keep(self, task: Task, one: Judged) -> None:
+        """Keep a pair that passed, unless it is one too many of its sort."""
+        funnel = self.funnels[task]
+        remembered = one.scores.get("closed_book", 0.0) >= FROM_MEMORY
+        if remembered and self._remembered[task] + 1 > MEMORY_SHARE * funnel.wanted:
+            funnel.rejections[REMEMBERED] += 1
+        elif self._seen[one.pair.kind == "refusal"].add(one.pair.id, one.pair.question):
+            funnel.rejections[REPEATED] += 1
+        else:
+            self._remembered[task] += remembered
+            self.kept[task].append(one)
+            funnel.kept += 1

@@ -1,0 +1,289 @@
+"""Registration: one upload, the right template for the version, a receipt of what the server made of it."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlx_ragtune.clients.file_digests import file_digest
+from mlx_ragtune.clients.ollama_http import Ollama, address, era_of, parse_version
+from mlx_ragtune.clients.ollama_registry import (
+    CHATML,
+    CHATML_THINKING,
+    go_template,
+    register_folder,
+    register_model,
+    remove_model,
+    require_mlx_engine,
+    require_server,
+)
+from mlx_ragtune.clients.receipts import embedded_receipt, gguf_facts, text_digest
+from mlx_ragtune.errors import InputError, ToolError
+from mlx_ragtune.models.toy import write_toy_model
+from mlx_ragtune.records import Message
+from tests.clients import go_template as go
+from tests.ollama_server import VERSIONS, Fault, OllamaStandIn, _Handler
+from tests.served_models import TURNS
+
+PLAIN = [{"role": one.role, "content": one.content} for one in TURNS]
+
+
+def uploads(standin: OllamaStandIn) -> int:
+    return sum(method == "POST" and path.startswith("/api/blobs/") for method, path, _ in standin.requests)
+
+
+def creates(standin: OllamaStandIn) -> list[dict[str, object]]:
+    return [body for _, path, body in standin.requests if path == "/api/create"]
+
+
+def test_the_receipt_says_what_the_server_holds(standin: OllamaStandIn, models: Path) -> None:
+    receipt = register_model(standin.host, "tinyq", models / "qwen3.gguf")
+    model = standin.store.get("tinyq", "")
+    assert (receipt.name, receipt.server, receipt.version) == ("tinyq", "ollama", "0.33.0-rc2")
+    assert receipt.digest == model.digest
+    assert receipt.gguf_sha256 == file_digest(models / "qwen3.gguf")
+    assert (receipt.type, receipt.capabilities) == ("F16", ("completion", "thinking"))
+    assert receipt.template_sha256 == text_digest(gguf_facts(models / "qwen3.gguf").template)
+
+
+def test_a_template_the_server_chose_by_itself_is_in_the_receipt(standin: OllamaStandIn, models: Path) -> None:
+    receipt = register_model(standin.host, "smol", models / "smol.gguf")
+    assert receipt.parameters == {"stop": ['"<|im_end|>"', '"<|im_start|>"']}
+    assert receipt.template_sha256 == text_digest(CHATML)
+
+
+def test_what_the_server_has_is_not_sent_again(standin: OllamaStandIn, models: Path) -> None:
+    register_model(standin.host, "one", models / "qwen3.gguf")
+    register_model(standin.host, "two", models / "qwen3.gguf")
+    assert uploads(standin) == 1
+
+
+def test_the_upload_tells_how_far_it_is(standin: OllamaStandIn, models: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    register_model(standin.host, "one", models / "qwen3.gguf", progress=lambda done, total: seen.append((done, total)))
+    size = (models / "qwen3.gguf").stat().st_size
+    assert seen[-1] == (size, size)
+    assert seen == sorted(seen)
+
+
+def test_an_upload_that_breaks_is_sent_again(standin: OllamaStandIn, models: Path) -> None:
+    left = [2]
+
+    def twice(path: str) -> Fault | None:
+        if path.startswith("/api/blobs/") and left[0]:
+            left[0] -= 1
+            return Fault("status", status=503, message="try again")
+        return None
+
+    standin.fault = twice
+    assert register_model(standin.host, "one", models / "qwen3.gguf").digest
+
+
+def test_a_digest_that_does_not_fit_is_the_servers_error(standin: OllamaStandIn) -> None:
+    with Ollama(standin.host) as server, pytest.raises(ToolError, match="digest mismatch"):
+        server.upload("sha256:" + "0" * 64, lambda: iter([b"x"]), 1)
+
+
+def test_a_disk_that_is_full_there_is_said_so(standin: OllamaStandIn, models: Path) -> None:
+    standin.fault = lambda path: (
+        Fault("status", message="write blob: no space left on device") if path == "/api/create" else None
+    )
+    with pytest.raises(ToolError, match="no space left") as error:
+        register_model(standin.host, "one", models / "qwen3.gguf")
+    assert "disk" in error.value.fix
+    assert len([path for _, path, _ in standin.requests if path == "/api/create"]) == 0
+
+
+def test_an_error_inside_a_create_stream_is_an_error(standin: OllamaStandIn, models: Path) -> None:
+    standin.fault = lambda path: Fault("error", after=1, message="no luck") if path == "/api/create" else None
+    with pytest.raises(ToolError, match="no luck"):
+        register_model(standin.host, "one", models / "qwen3.gguf")
+
+
+def test_a_file_that_is_no_gguf_is_refused_before_it_is_sent(standin: OllamaStandIn, tmp_path: Path) -> None:
+    (tmp_path / "x.gguf").write_bytes(b"nothing of the kind" * 10)
+    with pytest.raises(InputError, match="not a GGUF"):
+        register_model(standin.host, "one", tmp_path / "x.gguf")
+    assert uploads(standin) == 0
+
+
+def test_another_quantization_than_the_files_is_refused(standin: OllamaStandIn, models: Path) -> None:
+    build = standin.store.build
+
+    def requantizing(body: dict[str, object]) -> object:
+        model, said = build(body)
+        return replace(model, quantization="Q4_K_M"), said
+
+    standin.store.build = requantizing  # type: ignore[method-assign,assignment]
+    with pytest.raises(ToolError, match="as Q4_K_M, but the file is F16"):
+        register_model(standin.host, "one", models / "qwen3.gguf")
+
+
+@pytest.mark.parametrize("version", sorted(VERSIONS.values()))
+@pytest.mark.parametrize("think", [False, True])
+def test_the_served_prompt_is_the_files_own_in_every_era(
+    version: str, think: bool, tmp_path: Path, models: Path
+) -> None:
+    with OllamaStandIn(tmp_path, version=version) as standin:
+        register_model(standin.host, "tinyq", models / "qwen3.gguf")
+        served = standin.store.get("tinyq", "").render(PLAIN, think)
+        sent = creates(standin)[0].get("template")
+    expected = (
+        "".join(f"<|im_start|>{one.role}\n{one.content}<|im_end|>\n" for one in TURNS) + "<|im_start|>assistant\n"
+    )
+    assert served == expected + ("" if think else "<think>\n\n</think>\n\n")
+    assert sent == (CHATML_THINKING if version < "0.30" else None)
+
+
+def test_without_our_template_an_old_server_would_serve_the_bare_question(tmp_path: Path, models: Path) -> None:
+    with OllamaStandIn(tmp_path, version=VERSIONS["0.20"]) as standin:
+        register_model(standin.host, "tinyq", models / "qwen3.gguf", template="{{ .Prompt }}")
+        assert standin.store.get("tinyq", "").render(PLAIN, None) == TURNS[1].content
+
+
+def test_a_template_that_is_not_chatml_needs_a_newer_server(models: Path) -> None:
+    facts = replace(gguf_facts(models / "qwen3.gguf"), template="{{ messages[0]['content'] }}")
+    with pytest.raises(ToolError, match="not ChatML") as error:
+        go_template(facts, "here")
+    assert "0.30" in error.value.fix
+
+
+@pytest.mark.parametrize("template", [CHATML, CHATML_THINKING])
+def test_our_go_templates_render_every_turn(template: str) -> None:
+    turns = [*TURNS, Message("assistant", "A."), Message("user", "And?")]
+    rendered = go.render(template, [{"role": one.role, "content": one.content} for one in turns], think=True)
+    assert rendered.count("<|im_start|>") == 5
+    assert rendered.endswith("And?<|im_end|>\n<|im_start|>assistant\n")
+
+
+def test_removing_takes_what_is_ours_and_only_that(standin: OllamaStandIn, models: Path) -> None:
+    ours = register_model(standin.host, "tinyq", models / "qwen3.gguf")
+    register_model(standin.host, "theirs", models / "smol.gguf")
+    assert remove_model(standin.host, "tinyq", digest=ours.digest)
+    assert not remove_model(standin.host, "tinyq", digest=ours.digest)
+    assert [one.name for one in standin.store.models()] == ["theirs:latest"]
+    with pytest.raises(ToolError, match="not the model that was registered"):
+        remove_model(standin.host, "theirs", digest=ours.digest)
+
+
+@pytest.mark.parametrize(
+    ("text", "version", "era"),
+    [
+        ("0.9.0", (0, 9, 0), "in-process engine"),
+        ("0.29.9", (0, 29, 9), "in-process engine"),
+        ("0.30.0", (0, 30, 0), "llama-server"),
+        ("0.33.0-rc2", (0, 33, 0), "llama-server"),
+        ("0.34.0", (0, 34, 0), "llama-server"),
+        ("0.34.1", (0, 34, 1), "llama-server and MLX"),
+        ("v1.2.3", (1, 2, 3), "llama-server and MLX"),
+    ],
+)
+def test_a_version_belongs_to_one_era(text: str, version: tuple[int, int, int], era: str) -> None:
+    assert parse_version(text, where="here") == version
+    assert era_of(version).name == era
+
+
+@pytest.mark.parametrize("text", ["0.0.0", "dev", ""])
+def test_a_build_without_a_version_is_refused(text: str) -> None:
+    with pytest.raises(ToolError, match="no release"):
+        parse_version(text, where="here")
+
+
+def test_a_server_too_old_to_stop_thinking_is_refused(tmp_path: Path) -> None:
+    with OllamaStandIn(tmp_path, version="0.8.0") as old, pytest.raises(ToolError, match="too old"):
+        require_server(old.host)
+
+
+def test_the_server_is_named_by_version_and_era(standin: OllamaStandIn) -> None:
+    assert require_server(standin.host) == "0.33.0-rc2 (llama-server)"
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1:11434", "http://127.0.0.1:11434"),
+        ("0.0.0.0", "http://127.0.0.1:11434"),
+        ("http://box:1234/", "http://box:1234"),
+        ("https://models.example", "https://models.example"),
+    ],
+)
+def test_an_address_is_read_as_ollama_writes_it(host: str, url: str) -> None:
+    assert address(host) == url
+
+
+def test_the_embedded_receipt_has_the_files_facts(models: Path) -> None:
+    receipt = embedded_receipt("base", models / "qwen3-q8.gguf")
+    assert (receipt.server, receipt.type, receipt.host) == ("llama.cpp", "Q8_0", "")
+    assert receipt.digest == receipt.gguf_sha256 == file_digest(models / "qwen3-q8.gguf")
+
+
+def test_a_folder_for_the_mlx_engine_is_refused_where_there_is_none(tmp_path: Path, standin: OllamaStandIn) -> None:
+    with pytest.raises(ToolError, match="runs on a Mac only, and this is Linux"):
+        require_mlx_engine(standin.host, "BF16", system="Linux")
+    with pytest.raises(ToolError, match=r"0\.33\.0-rc2 takes no model folders"):
+        require_mlx_engine(standin.host, "BF16", system="Darwin")
+    with OllamaStandIn(tmp_path / "new", version=VERSIONS["0.35"]) as new:
+        require_mlx_engine(new.host, "BF16", system="Darwin")
+        with pytest.raises(ToolError, match="no type like Q6_K"):
+            require_mlx_engine(new.host, "Q6_K", system="Darwin")
+
+
+class Folders(OllamaStandIn):
+    """A stand-in that takes model folders, as far as registering goes; ``renderer`` is what it makes of them."""
+
+    renderer = ""
+
+    def __init__(self, home: Path) -> None:
+        super().__init__(home, version=VERSIONS["0.35"])
+        self.created: list[dict[str, Any]] = []
+        self.removed: list[str] = []
+
+
+@pytest.fixture
+def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Folders]:
+    """Its create, show, tags and delete answer for a folder; blobs are kept and checked as ever."""
+    with Folders(tmp_path / "mac") as server:
+
+        def create(handler: Any, body: Any, _fault: object) -> None:
+            missing = [one for one in body["files"].values() if not server.store.blob(one).exists()]
+            assert not missing
+            server.created.append(body)
+            handler._lines(iter([{"status": "success"}]), None)
+
+        def show(handler: Any, _body: Any, _fault: object) -> None:
+            about = {"details": {"quantization_level": "bf16"}, "template": "", "renderer": server.renderer}
+            handler._json({**about, "parser": "qwen3", "capabilities": ["completion", "thinking"]})
+
+        def delete(handler: Any, body: Any, _fault: object) -> None:
+            server.removed.append(body["model"])
+            handler._send(b"")
+
+        for name, route in (("_create", create), ("_show", show), ("_delete", delete)):
+            monkeypatch.setattr(_Handler, name, route)
+        monkeypatch.setattr(server, "tags", lambda: {"models": [{"name": "tiny:latest", "digest": "d" * 64}]})
+        yield server
+
+
+def test_a_model_folder_is_sent_whole_and_its_receipt_says_by_which_route(folders: Folders, tmp_path: Path) -> None:
+    write_toy_model(tmp_path / "toy")
+    done: list[tuple[int, int]] = []
+    receipt = register_folder(
+        folders.host, "tiny", tmp_path / "toy", kind="Q8_0", progress=lambda *how: done.append(how)
+    )
+    [body] = folders.created
+    assert set(body["files"]) == {"model.safetensors", "config.json", "generation_config.json", "tokenizer.json",
+                                  "tokenizer_config.json"}  # fmt: skip
+    assert body["quantize"] == "int8"
+    assert (receipt.route, receipt.digest, receipt.parser) == ("mlx", "d" * 64, "qwen3")
+    assert done[-1][0] == done[-1][1] == sum(file.stat().st_size for file in (tmp_path / "toy").iterdir())
+
+
+def test_a_renderer_that_ignores_think_is_refused_and_taken_back(folders: Folders, tmp_path: Path) -> None:
+    write_toy_model(tmp_path / "toy")
+    folders.renderer = "qwen3-coder"
+    with pytest.raises(ToolError, match="'qwen3-coder', which ignores 'think'"):
+        register_folder(folders.host, "tiny", tmp_path / "toy", kind="BF16")
+    assert folders.removed == ["tiny"]
+    assert "quantize" not in folders.created[0]

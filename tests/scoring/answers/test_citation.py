@@ -1,0 +1,141 @@
+import pytest
+
+from mlx_ragtune.scoring.answers.citation import (
+    Citations,
+    citation_metrics,
+    cited_papers,
+    find_citations,
+    without_titles,
+)
+from tests.scoring.made import TITLES
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('According to "LoRA: Low-Rank Adaptation of Large Language Models", it is small.', ("lora",)),
+        ("LoRA+: Efficient Low Rank Adaptation of Large Models uses two rates.", ("lora_plus",)),
+        ("QLoRA: Efficient Finetuning of Quantized LLMs needs 48GB.", ("qlora",)),
+        ("QLoRA: Eficient Fine-tuning of Quantized LLMs needs 48GB.", ("qlora",)),
+        (f"{TITLES['ragas']} and {TITLES['rag']} differ.", ("rag", "ragas")),
+        ("The RAGAS paper asks a model.", ("ragas",)),
+        ("According to RAGAS, a model is asked.", ("ragas",)),
+        ("The authors of QLoRA quantize twice.", ("qlora",)),
+        ('As "RAGAS" shows, a model is asked.', ("ragas",)),
+        ("Lost in the Middle shows that the middle is lost.", ("lost",)),
+        ("LoRA adapters are small, as in QLoRA.", ()),
+        ("Low-rank adaptation (LoRA) is small.", ()),
+        ("The LoRA+ paper uses two rates.", ("lora_plus",)),
+        ("retrieval augmented generation", ()),
+        ("", ()),
+    ],
+)
+def test_papers_are_cited_by_title_or_alias(text: str, expected: tuple[str, ...]) -> None:
+    assert cited_papers(text, TITLES) == expected
+
+
+def test_a_short_title_is_found_only_as_words() -> None:
+    assert cited_papers("We use RoBERTa here.", {"bert": "BERT"}) == ()
+    assert cited_papers("We use BERT here.", {"bert": "BERT"}) == ("bert",)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            'The paper "Adaptive Rank Merging for Small Models" says so.',
+            ("Adaptive Rank Merging for Small Models",),
+        ),
+        (
+            "According to FlashLoRA: Fast Adapters for Everyone, rank 4 is enough.",
+            ("FlashLoRA: Fast Adapters for Everyone",),
+        ),
+        (
+            "The study titled Sparse Memory Routing in Transformers shows it.",
+            ("Sparse Memory Routing in Transformers",),
+        ),
+        ("*Deep Rank Collapse in Language Models* shows it.", ("Deep Rank Collapse in Language Models",)),
+        (f'"{TITLES["qlora"]}" shows it.', ()),
+        ('"Efficient Finetuning of Quantized LLMs" shows it.', ()),
+        ('As "Lost in the Middle" shows.', ()),
+        ("According to Edward Hu and Yelong Shen, it is small.", ()),
+        ('They call it "a quantile of the normal distribution" there.', ()),
+        ("According to the authors, it is small.", ()),
+        ("", ()),
+    ],
+)
+def test_titles_of_no_paper_are_fabricated(text: str, expected: tuple[str, ...]) -> None:
+    assert find_citations(text, TITLES).fabricated == expected
+
+
+def test_words_of_the_contexts_are_not_fabricated() -> None:
+    text = 'It uses the "Massive Multitask Language Understanding" benchmark.'
+    assert find_citations(text, TITLES).fabricated
+    assert not find_citations(text, TITLES, ["on Massive Multitask Language Understanding (MMLU)"]).fabricated
+
+
+def _metrics(cited: tuple[str, ...], made_up: tuple[str, ...] = (), **changes: object) -> dict[str, float]:
+    about = {"gold": ("lora", "qlora"), "in_context": ("lora", "ragas"), "answerable": True, **changes}
+    return citation_metrics(Citations(cited, made_up), **about)  # type: ignore[arg-type]
+
+
+def test_rates_by_hand() -> None:
+    assert _metrics(("lora", "ragas", "rag"), ("Made Up",)) == {
+        "citation_rate": 1.0,
+        "citation_precision": 0.25,
+        "citation_recall": 0.5,
+        "outside_context_citation": 1.0,
+        "fabricated_title": 1.0,
+    }
+
+
+def test_without_a_citation_precision_is_undefined_and_recall_zero() -> None:
+    assert _metrics(()) == {
+        "citation_rate": 0.0,
+        "citation_recall": 0.0,
+        "outside_context_citation": 0.0,
+        "fabricated_title": 0.0,
+    }
+
+
+def test_a_fabricated_title_alone_has_precision_zero() -> None:
+    assert _metrics((), ("Made Up",))["citation_precision"] == 0.0
+
+
+def test_unanswerable_questions_have_no_citation_rate() -> None:
+    assert set(_metrics(("lora",), answerable=False)) == {"outside_context_citation", "fabricated_title"}
+
+
+def test_questions_without_gold_papers_have_no_recall() -> None:
+    assert set(_metrics(("lora",), gold=())) == {
+        "outside_context_citation",
+        "fabricated_title",
+        "citation_rate",
+    }
+
+
+def test_titles_are_cut_out_wherever_they_stand() -> None:
+    text = f'"{TITLES["lora"]}" says A; {TITLES["qlora"]} says B; {TITLES["lora"]} says C.'
+    assert without_titles(text, TITLES).split() == [
+        '"',
+        "…",
+        '"',
+        "says",
+        "a;",
+        "…",
+        "says",
+        "b;",
+        "…",
+        "says",
+        "c.",
+    ]
+    assert without_titles("LoRA says A.", TITLES) == "lora says a."
+
+
+def test_of_two_titles_that_match_in_one_place_the_better_counts() -> None:
+    titles = {
+        "a": "Retrieval-Augmented Generation for Knowledge-Intensive NLP Tasks",
+        "b": "Retrieval-Augmented Generation for Knowledge-Intensive NLP Task Suites",
+    }
+    assert cited_papers(f'As "{titles["b"]}" shows.', titles) == ("b",)
+    assert cited_papers(f'As "{titles["a"]}" shows.', titles) == ("a",)

@@ -1,0 +1,77 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlx_ragtune.scoring.answers.normalize import find_phrase, fold, sentences, words
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("48 GB", "48GB"),
+        ("95 per cent", "95%"),
+        ("95 percent", "95 %"),
+        ("10,000 rows", "10000 rows"),
+        ("65 billion", "65B"),
+        ("4-bit", "4 bits"),
+        ("quantization", "Quantization"),
+        ("optimize", "optimize"),
+        ("parameter‑efficient", "parameter efficient"),
+        ("“quoted”", '"quoted"'),
+    ],
+)
+def test_spellings_of_one_thing_fold_to_the_same(one: str, other: str) -> None:
+    assert fold(one) == fold(other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("48GB", "48MB"), ("4.5", "45"), ("LoRA", "QLoRA"), ("1,5", "15"), ("5 %", "5")]
+)
+def test_different_things_stay_different(one: str, other: str) -> None:
+    assert fold(one) != fold(other)
+
+
+@given(st.text(max_size=80))
+def test_folding_twice_changes_nothing_for_plain_text(text: str) -> None:
+    plain = "".join(letter for letter in text if letter.isascii() and (letter.isalpha() or letter == " "))
+    assert fold(fold(plain)) == fold(plain)
+
+
+@pytest.mark.parametrize(
+    ("text", "phrase", "found"),
+    [
+        ("rank 4 works", "4", True),
+        ("rank 45 works", "4", False),
+        ("rank 4.5 works", "4", False),
+        ("rank 2.4 works", "4", False),
+        ("4-bit weights", "4", False),
+        ("ends in 4.", "4", True),
+        ("QLoRA works", "LoRA", False),
+        ("LoRA+ works", "LoRA", False),
+        ("LoRA+ works", "LoRA+", True),
+        ("the adapters", "adapter", True),
+        ("adaptation", "adapt", False),
+        ("low-rank\nadaptation", "low rank adaptation", True),
+        ("a 48 GB card", "48GB", True),
+    ],
+)
+def test_phrases_are_found_at_word_boundaries(text: str, phrase: str, found: bool) -> None:
+    assert bool(find_phrase(fold(text), phrase)) == found
+
+
+def test_an_empty_phrase_is_found_nowhere() -> None:
+    assert find_phrase("some text", " ") == []
+
+
+def test_sentences_end_at_stops_and_lines_but_not_after_et_al() -> None:
+    text = "Hu et al. proposed it. It has 4.5 points!\nA line\n\nAnother (e.g. this)."
+    assert sentences(text) == [
+        "Hu et al. proposed it.",
+        "It has 4.5 points!",
+        "A line",
+        "Another (e.g. this).",
+    ]
+
+
+def test_words_keep_hyphens_points_and_pluses() -> None:
+    assert words("LoRA+ isn't 4-bit, 0.5 of it.") == ["LoRA+", "isn't", "4-bit", "0.5", "of", "it"]

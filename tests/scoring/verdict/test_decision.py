@@ -1,0 +1,336 @@
+import json
+import random
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Literal
+
+import pytest
+from scipy import stats
+
+from mlx_ragtune.errors import InputError
+from mlx_ragtune.records import Score
+from mlx_ragtune.scoring.verdict.comparison import Comparison, Guard, Verdict
+from mlx_ragtune.scoring.verdict.decision import compare, compare_all
+from tests.scoring.made import question, score, unanswerable
+
+Table = Mapping[str, tuple[list[float], list[float]]]
+
+N = 60
+SAME = [0.5] * N
+LOW, HIGH = [0.0] * 40 + [1.0] * 20, [1.0] * N
+BETTER, WORSE = (LOW, HIGH), (HIGH, LOW)
+NOISY = ([0.0, 1.0] * 30, [1.0, 0.0] * 30)
+
+
+def _compare(table: Table, **changes: Any) -> Comparison:
+    n = len(next(iter(table.values()))[0])
+    questions = [question(id=f"q{i:02}", papers=(f"p{i:02}",)) for i in range(n)]
+
+    def side(model: Literal["base", "tuned"]) -> list[Score]:
+        return [
+            score(questions[i].id, model, {name: values[model == "tuned"][i] for name, values in table.items()})
+            for i in range(n)
+        ]
+
+    return compare(side("base"), side("tuned"), questions, **changes)
+
+
+def _verdicts(comparison: Comparison) -> dict[str, Verdict | None]:
+    return {row.name: row.verdict for row in comparison.rows}
+
+
+@pytest.mark.parametrize(
+    ("table", "expected"),
+    [
+        ({"correctness": BETTER}, "IMPROVED"),
+        ({"correctness": WORSE}, "REGRESSED"),
+        ({"correctness": (SAME, SAME)}, "EQUIVALENT"),
+        ({"correctness": NOISY}, "INCONCLUSIVE"),
+        ({"correctness": (SAME, SAME), "prose_style": BETTER}, "IMPROVED"),
+        ({"correctness": NOISY, "prose_style": BETTER}, "INCONCLUSIVE"),
+        ({"correctness": (SAME, SAME), "prose_style": WORSE}, "REGRESSED"),
+        ({"correctness": BETTER, "prose_style": WORSE}, "REGRESSED"),
+        ({"correctness": BETTER, "false_refusal": (LOW, HIGH)}, "REGRESSED"),
+        ({"correctness": BETTER, "false_refusal": (HIGH, LOW)}, "IMPROVED"),
+        ({"correctness": (SAME, SAME), "prose_style": NOISY}, "EQUIVALENT"),
+        (
+            {"correctness": (SAME, SAME), "keyword_coverage": WORSE, "latency_seconds": (LOW, HIGH)},
+            "EQUIVALENT",
+        ),
+        ({"correctness": NOISY, "keyword_coverage": BETTER}, "INCONCLUSIVE"),
+        ({"prose_style": BETTER}, "INCONCLUSIVE"),
+    ],
+)
+def test_the_whole_verdict_follows_the_written_rules(table: Table, expected: str) -> None:
+    comparison = _compare(table)
+    assert comparison.verdict == expected
+    assert comparison.headline.startswith(f"{expected}: ")
+
+
+def test_a_gain_whose_price_is_not_ruled_out_says_so() -> None:
+    comparison = _compare({"correctness": NOISY, "prose_style": BETTER})
+    assert "better in plain prose +66.7 points, but a loss elsewhere is not ruled out" in comparison.headline
+    assert any("loss of more than 5 points in correctness" in reason for reason in comparison.reasons)
+
+
+def test_a_strained_guard_withholds_the_improvement() -> None:
+    strained = Guard("forgetting", "General probes", "STRAINED", 0.9, 0.84, "60 probes: 4 lost, 0 gained")
+    comparison = _compare({"correctness": BETTER}, guards=[strained])
+    assert comparison.verdict == "INCONCLUSIVE"
+    assert "guard strained: general probes, 60 probes: 4 lost, 0 gained" in comparison.reasons
+    assert comparison.headline.endswith("not ruled out: general probes (60 probes: 4 lost, 0 gained).")
+    broken = replace(strained, state="BROKEN")
+    assert _compare({"correctness": BETTER}, guards=[broken]).verdict == "REGRESSED"
+
+
+def test_lower_is_better_where_it_is() -> None:
+    comparison = _compare({"correctness": (SAME, SAME), "false_refusal": (HIGH, LOW)})
+    assert _verdicts(comparison)["false_refusal"] == "IMPROVED"
+    row = comparison.row("false_refusal")
+    assert row is not None
+    assert row.gain == -row.all.difference == pytest.approx(2 / 3)
+
+
+def test_a_difference_surely_inside_the_margin_is_equivalent_even_if_sure() -> None:
+    rng = random.Random(1)
+    base = [0.5 + rng.uniform(-0.1, 0.1) for _ in range(N)]
+    tuned = [value + 0.01 + rng.uniform(-0.005, 0.005) for value in base]
+    comparison = _compare({"correctness": (base, tuned)})
+    row = comparison.row("correctness")
+    assert row is not None
+    assert row.all.p < 0.001
+    assert row.verdict == "EQUIVALENT"
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 15, 30])
+def test_a_handful_without_any_change_is_not_equivalent(n: int) -> None:
+    assert _compare({"correctness": ([1.0] * n, [1.0] * n)}).verdict == "INCONCLUSIVE"
+
+
+def test_one_question_says_nothing_and_breaks_nothing() -> None:
+    comparison = _compare({"correctness": ([0.0], [1.0])})
+    row = comparison.row("correctness")
+    assert row is not None
+    assert row.verdict == "INCONCLUSIVE"
+    assert json.loads(comparison.to_json())["rows"]
+
+
+def test_holm_covers_the_family_and_the_guards_and_nothing_else() -> None:
+    weak = ([0.0] * 8 + [1.0] * 52, [1.0] * 7 + [0.0] + [1.0] * 52)  # 7 gains: p = .0156
+    table = {"correctness": weak, "prose_style": NOISY, "false_refusal": (LOW, LOW), "keyword_coverage": weak}
+    comparison = _compare(table)
+    rows = {row.name: row for row in comparison.rows}
+    assert rows["correctness"].all.p == pytest.approx(2 / 2**7)
+    assert rows["correctness"].holm_p == pytest.approx(4 * 2 / 2**7)  # of four: two rows, two guards
+    assert rows["correctness"].verdict == "INCONCLUSIVE"
+    assert rows["keyword_coverage"].holm_p is None
+    assert rows["keyword_coverage"].role == "secondary"
+    assert comparison.untested == ("citation_recall", "refusal_off_corpus", "refusal_near_miss")
+
+
+def test_near_miss_and_off_corpus_refusals_are_rows_of_their_own() -> None:
+    questions = [unanswerable("off_corpus", id=f"o{i}") for i in range(10)]
+    questions += [unanswerable("near_miss", id=f"n{i}", papers=("lora",)) for i in range(10)]
+
+    def side(model: Literal["base", "tuned"], off: float) -> list[Score]:
+        return [
+            score(one.id, model, {f"refusal_{one.refusal_kind}": off if one.id[0] == "o" else 0.0}) for one in questions
+        ]
+
+    comparison = compare(side("base", 0.0), side("tuned", 1.0), questions)
+    assert _verdicts(comparison)["refusal_off_corpus"] == "IMPROVED"
+    assert _verdicts(comparison)["refusal_near_miss"] == "INCONCLUSIVE"
+    row = comparison.row("refusal_off_corpus")
+    assert row is not None
+    assert row.all.n_questions == 10
+    assert row.mcnemar_p == pytest.approx(2 / 2**10)
+
+
+def test_the_interval_of_yes_and_no_is_never_zero_wide() -> None:
+    comparison = _compare({"prose_style": ([0.0] * 10, [1.0] * 10)})
+    row = comparison.row("prose_style")
+    assert row is not None
+    assert row.all.low is not None
+    assert row.all.high is not None
+    assert 0.3 < row.all.low < row.all.high == 1.0
+
+
+def test_both_valid_and_the_gap_due_to_invalid_outputs() -> None:
+    questions = [question(id=f"q{i:02}", papers=(f"p{i}",)) for i in range(20)]
+    base = [score(one.id, "base", {"correctness": 1.0}) for one in questions]
+    tuned = [score(one.id, "tuned", {"correctness": 1.0}) for one in questions[5:]]
+    tuned += [score(one.id, "tuned", {"correctness": 0.0}, validity="empty") for one in questions[:5]]
+    comparison = compare(base, tuned, questions)
+    row, invalid = comparison.row("correctness"), comparison.row("invalid")
+    assert row is not None
+    assert row.both_valid is not None
+    assert invalid is not None
+    assert row.all.difference == -0.25
+    assert (row.both_valid.difference, row.both_valid.n_questions) == (0.0, 15)
+    assert row.due_to_invalid == -0.25
+    assert invalid.all.difference == 0.25
+    assert comparison.guards[0].state == "STRAINED"
+
+
+def test_where_nothing_was_valid_on_both_sides_that_view_is_absent() -> None:
+    questions = [question(id="q1"), question(id="q2", papers=("lora",))]
+    base = [score(one.id, "base", {"correctness": 1.0}) for one in questions]
+    tuned = [score(one.id, "tuned", {"correctness": 0.0}, validity="empty") for one in questions]
+    row = compare(base, tuned, questions).row("correctness")
+    assert row is not None
+    assert row.both_valid is None
+    assert row.due_to_invalid is None
+
+
+def test_questions_of_one_paper_count_as_one_cluster() -> None:
+    questions = [question(id=f"q{i:02}", papers=(f"p{i // 20}",)) for i in range(60)]
+    base = [score(one.id, "base", {"correctness": 0.0}) for one in questions]
+    tuned = [score(one.id, "tuned", {"correctness": 1.0}) for one in questions]
+    comparison = compare(base, tuned, questions)
+    row = comparison.row("correctness")
+    assert row is not None
+    assert (row.all.n_questions, row.all.n_clusters, comparison.n_clusters) == (60, 3, 3)
+    assert row.all.p == 0.25
+    assert comparison.verdict == "INCONCLUSIVE"
+
+
+def test_the_question_that_decides_is_named() -> None:
+    base = [0.0] * N
+    tuned = [1.0] * 9 + [0.0] * (N - 9)
+    comparison = _compare({"correctness": (base, tuned)}, family=("correctness",))
+    assert comparison.verdict == "IMPROVED"
+    assert not any(one.flips for one in comparison.influence)
+    fewer = _compare({"correctness": (base, [1.0] * 7 + [0.0] * (N - 7))}, family=("correctness",))
+    assert fewer.verdict == "IMPROVED"
+    flips = [one for one in fewer.influence if one.flips]
+    assert [one.id for one in flips] == [f"q{i:02}" for i in range(7)]
+    assert flips[0].verdict_without == "INCONCLUSIVE"
+    assert any("question q00 decides" in reason for reason in fewer.reasons)
+
+
+def test_the_worst_regressions_are_those_of_the_primary_first() -> None:
+    table = {
+        "correctness": ([1.0, 1.0, 0.5, 0.0], [0.0, 0.5, 0.5, 1.0]),
+        "prose_style": ([1.0, 1.0, 1.0, 1.0], [1.0, 1.0, 0.0, 1.0]),
+    }
+    assert _compare(table).worst_regressions == ("q00", "q01", "q02")
+
+
+def test_dropped_answers_are_listed() -> None:
+    questions = [question(id=f"q{i}", papers=(f"p{i}",)) for i in range(3)]
+    base = [score(one.id, "base", {"correctness": 1.0}) for one in questions]
+    tuned = [
+        *(replace(one, model="tuned") for one in base[1:]),
+        replace(base[0], model="tuned", validity="transport_error"),
+    ]
+    comparison = compare(base, tuned, questions)
+    assert comparison.dropped == ("q0 (seed 0)",)
+    assert comparison.n_questions == 2
+    assert any("dropped for both models" in reason for reason in comparison.reasons)
+
+
+def test_an_unknown_metric_in_the_family_is_refused() -> None:
+    with pytest.raises(InputError, match="no such metric to judge by: accuracy"):
+        _compare({"correctness": (SAME, SAME)}, family=("accuracy",))
+    with pytest.raises(InputError, match="none given"):
+        _compare({"correctness": (SAME, SAME)}, family=())
+
+
+def test_exchanging_the_models_mirrors_the_verdict() -> None:
+    for table in (
+        {"correctness": BETTER},
+        {"correctness": NOISY},
+        {"correctness": BETTER, "false_refusal": NOISY},
+    ):
+        there = _compare(table)
+        back = _compare({name: (after, before) for name, (before, after) in table.items()})
+        mirror: dict[Verdict | None, Verdict] = {"IMPROVED": "REGRESSED", "REGRESSED": "IMPROVED"}
+        for row in there.rows:
+            other = back.row(row.name)
+            assert other is not None
+            assert other.verdict == mirror.get(row.verdict, row.verdict)
+            assert other.all.difference == -row.all.difference
+
+
+def test_comparing_twice_gives_the_same_bytes_whatever_the_order_of_the_scores() -> None:
+    rng = random.Random(5)
+    questions = [question(id=f"q{i:02}", papers=(f"p{i // 2}",)) for i in range(40)]
+
+    def side(model: Literal["base", "tuned"]) -> list[Score]:
+        values = [rng.choice([0.0, 0.5, 1.0]) for _ in questions]
+        return [score(one.id, model, {"correctness": value}) for one, value in zip(questions, values, strict=True)]
+
+    base, tuned = side("base"), side("tuned")
+    first = compare(base, tuned, questions).to_json()
+    assert first == compare(base[::-1], tuned[::-1], questions).to_json()
+    assert json.loads(first)["verdict"]
+
+
+@pytest.mark.parametrize("n", [8, 30])
+def test_one_small_change_among_few_questions_is_not_equivalent_either(n: int) -> None:
+    comparison = _compare({"correctness": ([0.5] * n, [0.55] + [0.5] * (n - 1))})
+    row = comparison.row("correctness")
+    assert row is not None
+    assert row.all.high is not None
+    assert row.all.high < 0.05  # the plain interval alone would have said so
+    assert row.verdict == "INCONCLUSIVE"
+
+
+def test_the_interval_of_yes_and_no_is_the_widened_one() -> None:
+    n, gains, losses = 20, 6, 1
+    tuned = [1.0] * gains + [0.0] * (n - gains)
+    base = [0.0] * (n - losses) + [1.0] * losses
+    row = _compare({"prose_style": (base, tuned)}).row("prose_style")
+    assert row is not None
+    up, down = (gains + 1) / (n + 2), (losses + 1) / (n + 2)
+    error = ((up + down - (up - down) ** 2) / (n + 1)) ** 0.5
+    half = float(stats.t.ppf(0.975, n + 1)) * error
+    assert row.all.low == pytest.approx(up - down - half)
+    assert row.all.high == pytest.approx(up - down + half)
+
+
+def test_length_is_reported_and_never_judged() -> None:
+    comparison = _compare({"correctness": (SAME, SAME), "answer_tokens": ([90.0] * N, [30.0] * N)})
+    row = comparison.row("answer_tokens")
+    assert row is not None
+    assert row.verdict is None
+    assert row.all.difference == -60.0
+    with pytest.raises(InputError, match="answer_tokens"):
+        _compare({"answer_tokens": (SAME, SAME)}, family=("answer_tokens",))
+
+
+def test_the_more_models_are_tried_the_surer_each_has_to_be() -> None:
+    questions = [question(id=f"q{i:02}", papers=(f"p{i:02}",)) for i in range(N)]
+    base = [score(one.id, "base", {"correctness": 0.0}) for one in questions]
+
+    def better_in(count: int) -> list[Score]:
+        return [score(one.id, "tuned", {"correctness": float(i < count)}) for i, one in enumerate(questions)]
+
+    alone = compare(base, better_in(8), questions, family=("correctness",))
+    assert alone.verdict == "IMPROVED"
+    (same,) = compare_all(base, {"a": better_in(8)}, questions, family=("correctness",)).values()
+    assert same == alone
+    both = compare_all(base, {"a": better_in(8), "b": better_in(0)}, questions, family=("correctness",))
+    row = both["a"].row("correctness")
+    assert row is not None
+    assert row.holm_p == pytest.approx(4 * 2 / 2**8)
+    assert both["a"].verdict == "IMPROVED"
+    many = {f"m{i}": better_in(0) for i in range(4)}
+    assert compare_all(base, {"a": better_in(8), **many}, questions, family=("correctness",))["a"].verdict == (
+        "INCONCLUSIVE"
+    )
+
+
+def test_broken_answers_of_the_base_do_not_hide_refusals_of_the_tuned_model() -> None:
+    questions = [question(id=f"q{i:02}", papers=(f"p{i:02}",)) for i in range(N)]
+    base = [
+        score(one.id, "base", {"correctness": 0.0, "false_refusal": 0.0}, validity="truncated") for one in questions
+    ]
+    tuned = [
+        score(one.id, "tuned", {"correctness": float(i < 40), "false_refusal": float(i >= 40)})
+        for i, one in enumerate(questions)
+    ]
+    comparison = compare(base, tuned, questions)
+    assert comparison.verdict == "REGRESSED"
+    assert "false refusals (0.0 % → 33.3 %" in comparison.headline
+    assert "although better in correctness" in comparison.headline

@@ -1,0 +1,101 @@
+"""One sentence that claims no more than the numbers, and the reasons below it."""
+
+from typing import Literal
+
+import pytest
+
+from mlx_ragtune.records import Score
+from mlx_ragtune.scoring.verdict.comparison import Comparison, Guard
+from mlx_ragtune.scoring.verdict.decision import compare
+from tests.scoring.made import question, score
+
+N = 60
+SAME = [0.5] * N
+LOW, HIGH = [0.0] * 40 + [1.0] * 20, [1.0] * N
+NOISY = ([0.0, 1.0] * 30, [1.0, 0.0] * 30)
+
+
+def compared(*guards: Guard, margin: float = 0.05, **table: tuple[list[float], list[float]]) -> Comparison:
+    questions = [question(id=f"q{i:02}", papers=(f"p{i:02}",)) for i in range(N)]
+
+    def side(model: Literal["base", "tuned"]) -> list[Score]:
+        return [
+            score(one.id, model, {name: values[model == "tuned"][i] for name, values in table.items()})
+            for i, one in enumerate(questions)
+        ]
+
+    return compare(side("base"), side("tuned"), questions, guards=guards, margin=margin)
+
+
+def test_a_gain_in_the_primary_is_told_in_points() -> None:
+    found = compared(correctness=(LOW, HIGH))
+    assert found.headline == "IMPROVED: the tuned model is better in correctness (nuggets, lexical) +66.7 points."
+
+
+def test_a_gain_elsewhere_is_told_with_what_is_known_of_the_primary() -> None:
+    found = compared(correctness=(SAME, SAME), prose_style=(LOW, HIGH))
+    assert found.headline.startswith("IMPROVED: the tuned model is better in plain prose +66.7 points; correctness")
+    assert "95 % interval" in found.headline
+
+
+def test_several_gains_are_joined_by_and() -> None:
+    found = compared(correctness=(LOW, HIGH), prose_style=(LOW, HIGH), citation_recall=(LOW, HIGH))
+    assert found.headline.count(", ") == 2
+    assert " and " in found.headline
+
+
+def test_a_loss_is_told_first_and_gains_do_not_hide_it() -> None:
+    found = compared(correctness=(LOW, HIGH), prose_style=(HIGH, LOW))
+    assert found.headline.startswith("REGRESSED: the tuned model is worse in plain prose −66.7 points, although better")
+
+
+def test_minus_is_a_minus_sign() -> None:
+    found = compared(correctness=(HIGH, LOW))
+    assert "−66.7" in found.headline
+    assert "-66.7" not in found.headline
+
+
+def test_equivalence_is_told_with_its_margin() -> None:
+    assert "differs by less than 7.5 points" in compared(correctness=(SAME, SAME), margin=0.075).headline
+
+
+def test_what_cannot_be_told_says_how_many_questions_there_were() -> None:
+    found = compared(correctness=NOISY)
+    assert found.headline.startswith("INCONCLUSIVE: correctness")
+    assert found.headline.endswith("60 questions cannot tell.")
+    assert any("questions find a difference of" in reason for reason in found.reasons)
+
+
+def test_no_primary_at_all_is_said() -> None:
+    found = compared(prose_style=(SAME, SAME))
+    assert "correctness is undefined for every question" in found.headline
+    assert any(reason.startswith("not tested, undefined for every question") for reason in found.reasons)
+
+
+@pytest.mark.parametrize(
+    ("state", "verdict", "said"),
+    [
+        ("HOLDS", "IMPROVED", None),
+        ("STRAINED", "INCONCLUSIVE", "guard strained: general probes, 60 probes: 4 lost, 0 gained"),
+        ("BROKEN", "REGRESSED", "guard broken: general probes, 60 probes: 4 lost, 0 gained"),
+    ],
+)
+def test_a_guard_is_named_unless_it_holds(
+    state: Literal["HOLDS", "STRAINED", "BROKEN"], verdict: str, said: str | None
+) -> None:
+    guard = Guard("forgetting", "General probes", state, 0.9, 0.84, "60 probes: 4 lost, 0 gained")
+    found = compared(guard, correctness=(LOW, HIGH))
+    assert found.verdict == verdict
+    assert [reason for reason in found.reasons if reason.startswith("guard")] == ([said] if said else [])
+
+
+def test_a_broken_guard_stands_in_the_headline() -> None:
+    guard = Guard("forgetting", "General probes", "BROKEN", 0.9, 0.6, "60 probes: 18 lost, 0 gained")
+    found = compared(guard, correctness=(LOW, HIGH))
+    assert "worse in general probes (60 probes: 18 lost, 0 gained), although better in correctness" in found.headline
+
+
+def test_one_question_that_carries_the_difference_is_named() -> None:
+    base, tuned = [0.5] * N, [0.5] * (N - 1) + [1.0]
+    found = compared(correctness=(base, tuned))
+    assert any("question q59 carries 100 % of the difference" in reason for reason in found.reasons)

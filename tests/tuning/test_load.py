@@ -1,0 +1,108 @@
+"""The base: what is refused before training, how it is held, what gets an adapter."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlx_ragtune.clients.runtime_mlx import mx, nn, tree_flatten
+from mlx_ragtune.errors import InputError
+from mlx_ragtune.models.model_folder import check_base
+from mlx_ragtune.tuning.adapters import adapter_config, apply_adapter, count_parameters
+from mlx_ragtune.tuning.head import check_head
+from mlx_ragtune.tuning.load import load_base
+from tests.tuning.made import made_model, toy_base, train_settings
+
+
+def change(folder: Path, name: str, **keys: Any) -> None:
+    path = folder / name
+    config = json.loads(path.read_text()) | keys
+    path.write_text(json.dumps({key: value for key, value in config.items() if value is not None}))
+
+
+def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"config\.json"):
+        check_base(tmp_path)
+
+
+def test_an_architecture_that_cannot_be_exported_is_refused_before_loading(tmp_path: Path) -> None:
+    base = toy_base(tmp_path)
+    change(base, "config.json", model_type="mamba")
+    (base / "model.safetensors").unlink()
+    with pytest.raises(InputError, match="mamba"):
+        check_base(base)
+
+
+def test_a_base_without_chat_template_is_refused(tmp_path: Path) -> None:
+    base = toy_base(tmp_path)
+    change(base, "tokenizer_config.json", chat_template=None)
+    with pytest.raises(InputError, match="no chat template"):
+        check_base(base)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "8bit", "4bit"])
+def test_weights_are_held_as_asked(tmp_path: Path, precision: Any) -> None:
+    model = load_base(toy_base(tmp_path), precision).model
+    layer = model.layers[0].mlp.up_proj
+    if precision in ("8bit", "4bit"):
+        assert isinstance(layer, nn.QuantizedLinear)
+        assert (layer.bits, layer.group_size) == (int(precision[0]), 64)
+        assert model.model.norm.weight.dtype == mx.bfloat16
+    else:
+        wanted = mx.float32 if precision == "fp32" else mx.bfloat16
+        assert {value.dtype for _, value in tree_flatten(model.parameters())} == {wanted}
+    assert not tree_flatten(model.trainable_parameters())
+
+
+def test_only_the_chosen_projections_of_the_last_layers_train() -> None:
+    model = made_model("llama")
+    apply_adapter(model, train_settings(layers=2, target_modules=("q_proj", "down_proj")), seed=0)
+    names = {name.rsplit(".", 1)[0] for name, _ in tree_flatten(model.trainable_parameters())}
+    assert names == {f"model.layers.{n}.{part}" for n in (1, 2) for part in ("self_attn.q_proj", "mlp.down_proj")}
+
+
+def test_an_untrained_adapter_changes_nothing_and_its_seed_decides_it() -> None:
+    tokens = mx.array([[1, 2, 3]])
+    plain = made_model("qwen3")
+    expected = plain(tokens)
+    drawn = []
+    for seed in (1, 1, 2):
+        model = made_model("qwen3")
+        apply_adapter(model, train_settings(), seed=seed)
+        assert mx.allclose(model(tokens), expected, atol=1e-6).item()
+        drawn.append(model.layers[0].mlp.up_proj.lora_a)
+    assert mx.array_equal(drawn[0], drawn[1]).item()
+    assert not mx.array_equal(drawn[0], drawn[2]).item()
+
+
+def test_trainable_parameters_are_counted_as_rank_times_both_sides() -> None:
+    model = made_model("llama")
+    apply_adapter(model, train_settings(rank=4, target_modules=("up_proj",)), seed=0)
+    trainable, total = count_parameters(model)
+    assert trainable == 3 * 4 * (64 + 128)
+    assert total == trainable + sum(value.size for _, value in tree_flatten(made_model("llama").parameters()))
+
+
+def test_the_source_experiments_adapter_has_its_33_million_parameters() -> None:
+    """r 16 on all seven projections of Qwen3-4B: 33,030,144."""
+    hidden, inner, queries, keys = 2560, 9728, 32 * 128, 8 * 128
+    sides = [(hidden, queries), (hidden, keys), (hidden, keys), (queries, hidden)]
+    sides += [(hidden, inner), (hidden, inner), (inner, hidden)]
+    assert 36 * 16 * sum(a + b for a, b in sides) == 33_030_144
+    keys_of = adapter_config(train_settings(rank=16, alpha=32.0), 36)["lora_parameters"]["keys"]
+    assert len(keys_of) == len(sides)
+
+
+def test_a_head_that_does_more_than_multiply_is_found_out() -> None:
+    model = made_model("llama")
+    check_head(model)
+    kind = type(model)
+
+    class Capped(kind):  # type: ignore[misc, valid-type]
+        def __call__(self, *args: Any, **options: Any) -> mx.array:
+            return mx.tanh(super().__call__(*args, **options))
+
+    capped = Capped(model.args)
+    with pytest.raises(InputError, match="does more than multiply"):
+        check_head(capped)

@@ -1,0 +1,109 @@
+"""The fused folder is the base plus the adapter, complete, and read by those who must read it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mlx_ragtune.clients.runtime_mlx import mx, tree_flatten, tree_map
+from mlx_ragtune.errors import ArtifactError
+from mlx_ragtune.tuning import merge as module
+from mlx_ragtune.tuning.merge import fuse
+from tests.tuning.made import all_files, examples, load_arrays, made_adapter, toy_base, train_settings
+
+PROMPTS = [one.messages[:-1] for one in examples(2, 2)]
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen2", "qwen3"])
+@pytest.mark.parametrize("changes", [{}, {"method": "dora"}, {"layers": 1, "target_modules": ("q_proj",)}], ids=str)
+def test_fused_is_base_plus_adapter(tmp_path: Path, architecture: str, changes: dict[str, Any]) -> None:
+    base = toy_base(tmp_path / "base", architecture)
+    adapter = made_adapter(base, tmp_path / "adapter", **changes)
+    report = fuse(base, adapter, tmp_path / "fused", prompts=PROMPTS, thinking=False)
+    assert report.max_logit_difference < 1e-4
+    assert report.top1_agreement == 1.0
+    assert report.adapter_effect > 0.01
+    assert report.fused_layers == (1 if "layers" in changes else 14)
+
+
+def test_the_folder_is_complete_and_read_by_mlx_lm_and_transformers(tmp_path: Path) -> None:
+    from mlx_lm import load
+    from transformers import AutoTokenizer
+
+    base = toy_base(tmp_path / "base")
+    fuse(base, made_adapter(base, tmp_path / "adapter"), tmp_path / "fused", prompts=PROMPTS, thinking=False)
+    assert set(all_files(tmp_path / "fused")) == set(all_files(base))
+    loaded = load(str(tmp_path / "fused"))
+    names = {name for name, _ in tree_flatten(loaded[0].parameters())}
+    assert not [name for name in names if "lora" in name]
+    ours = AutoTokenizer.from_pretrained(str(tmp_path / "fused"))
+    assert ours.chat_template == AutoTokenizer.from_pretrained(str(base)).chat_template
+    assert "quantization" not in json.loads((tmp_path / "fused" / "config.json").read_text())
+
+
+def test_an_adapter_trained_on_a_4bit_base_goes_onto_full_precision_weights(tmp_path: Path) -> None:
+    base = toy_base(tmp_path / "base", "llama")
+    adapter = made_adapter(base, tmp_path / "adapter", precision="4bit")
+    fuse(base, adapter, tmp_path / "fused", prompts=PROMPTS, thinking=False)
+    plain, fused, delta = (load_arrays(path) for path in (
+        base / "model.safetensors", tmp_path / "fused" / "model.safetensors", adapter / "adapters.safetensors",
+    ))  # fmt: skip
+    name = "model.layers.1.mlp.up_proj"
+    expected = plain[f"{name}.weight"] + 2.0 * (delta[f"{name}.lora_a"] @ delta[f"{name}.lora_b"]).T
+    assert np.allclose(np.array(fused[f"{name}.weight"]), np.array(expected), atol=1e-6)
+    assert mx.array_equal(fused["model.embed_tokens.weight"], plain["model.embed_tokens.weight"]).item()
+
+
+def test_a_bfloat16_base_stays_bfloat16_and_keeps_a_small_delta(tmp_path: Path) -> None:
+    """The delta is added in float32 and rounded once; adding it in bfloat16 would lose most of it."""
+    base = toy_base(tmp_path / "base", "llama")
+    arrays = {name: value.astype(mx.bfloat16) for name, value in load_arrays(base / "model.safetensors").items()}
+    mx.save_safetensors(str(base / "model.safetensors"), arrays, metadata={"format": "mlx"})
+    report = fuse(base, made_adapter(base, tmp_path / "adapter"), tmp_path / "fused", prompts=PROMPTS, thinking=False)
+    fused = load_arrays(tmp_path / "fused" / "model.safetensors")
+    assert report.dtype == "bfloat16"
+    assert {value.dtype for value in fused.values()} == {mx.bfloat16}
+    assert not mx.array_equal(fused["model.layers.0.mlp.up_proj.weight"], arrays["model.layers.0.mlp.up_proj.weight"])
+
+
+def test_large_models_are_written_in_shards_with_an_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlx_lm import load
+
+    monkeypatch.setattr(module, "SHARD_BYTES", 100_000)
+    base = toy_base(tmp_path / "base")
+    fuse(base, made_adapter(base, tmp_path / "adapter"), tmp_path / "fused", prompts=PROMPTS, thinking=False)
+    index = json.loads((tmp_path / "fused" / "model.safetensors.index.json").read_text())
+    shards = sorted((tmp_path / "fused").glob("model-*.safetensors"))
+    assert len(shards) > 1
+    assert set(index["weight_map"].values()) == {path.name for path in shards}
+    assert load(str(tmp_path / "fused"))
+
+
+def test_an_adapter_that_does_nothing_is_refused(tmp_path: Path) -> None:
+    base = toy_base(tmp_path / "base")
+    adapter = made_adapter(base, tmp_path / "adapter", size=0.0)
+    with pytest.raises(ArtifactError, match="changes nothing") as caught:
+        fuse(base, adapter, tmp_path / "fused", prompts=PROMPTS, thinking=False)
+    assert "learning_rate" in caught.value.fix
+
+
+def test_a_fused_model_that_is_not_the_adapted_one_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = toy_base(tmp_path / "base")
+    adapter = made_adapter(base, tmp_path / "adapter")
+    real = module._merge
+
+    def wrong(model: Any) -> int:
+        count = real(model)
+        model.update(tree_map(lambda one: one * 1.1, model.parameters()))
+        return count
+
+    monkeypatch.setattr(module, "_merge", wrong)
+    with pytest.raises(ArtifactError, match="apart"):
+        fuse(base, adapter, tmp_path / "fused", prompts=PROMPTS, thinking=False)
+
+
+def test_rslora_scales_by_the_root_of_the_rank() -> None:
+    assert train_settings(rank=16, alpha=32.0).lora_scale == 2.0
+    assert train_settings(rank=16, alpha=32.0, rank_stabilized=True).lora_scale == 8.0
