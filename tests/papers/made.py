@@ -155,7 +155,7 @@ def _stream(content: bytes, entries: bytes = b"") -> bytes:
 
 
 def flate_bomb(path: Path, size: int) -> Path:
-    """A PDF of less than 2 KB whose one page expands to ``size`` bytes through three flate filters."""
+    """A PDF of a few KB whose one page expands to ``size`` bytes through three flate filters."""
     packer = zlib.compressobj(1)
     content = b"".join(packer.compress(b" " * 2**20) for _ in range(size // 2**20)) + packer.flush()
     content = zlib.compress(zlib.compress(content, 9), 9)
