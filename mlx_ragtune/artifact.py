@@ -286,6 +286,24 @@ class Store:
         finally:
             lock.release()
 
+    @contextmanager
+    def try_lock(self, name: str) -> Iterator[bool]:
+        """Whether the lock could be had at once; it is held until the end."""
+        import filelock
+
+        folder = self.root / ".locks"
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(folder / f"{name}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            lock.release()
+
 
 def link_file(source: Path, target: Path) -> None:
     """Make ``target`` the same file as ``source`` without using disk; a copy where the volume has no hard links."""
@@ -368,6 +386,29 @@ def declared_view(folder: Path, source: Path, patterns: Iterable[str]) -> Path:
     return folder
 
 
+def unused(store: Store, *, remove: bool = False) -> Iterator[tuple[str, int]]:
+    """(name, bytes freed) of each artifact, part and unfinished draft that no run uses; ``remove`` deletes them.
+
+    A draft that is being built is in use.
+    """
+    runs = store.root.parent
+    links = [link for link in runs.glob("*/*") if link.is_symlink() and link.is_dir()]
+    used = {link.resolve() for link in links}
+    artifacts = [artifact for folder in used if (artifact := read_artifact(folder))]
+    parts = {name for artifact in artifacts for name in artifact.manifest.get("parts", ())}
+    for folder in sorted(path for path in store.root.glob("*/*") if path.is_dir()):
+        kind = folder.parent.name
+        if kind not in (*STAGE_FOLDERS, "parts", ".drafts") or folder.resolve() in used or folder.name in parts:
+            continue
+        with store.try_lock(folder.name.removesuffix("-redo") if kind == ".drafts" else folder.name) as free:
+            if free:
+                files = [path.stat() for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
+                size = sum(about.st_size for about in files if about.st_nlink == 1)
+                if remove:
+                    shutil.rmtree(folder)
+                yield f"{kind.strip('.')}/{folder.name}", size
+
+
 @contextmanager
 def locked(home: Path) -> Iterator[Path]:
     """Hold the run's lock; yields the file that names the process and its stage.
@@ -421,9 +462,17 @@ def require_disk(folder: Path, needed_bytes: int, *, what: str) -> None:
 class OpenRun(Protocol):
     """What a command needs of a run: its recipe, its folder, its artifacts and its base model."""
 
-    recipe: "Recipe"
-    home: Path
-    track: Tracker
+    @property
+    def recipe(self) -> "Recipe":
+        """The recipe as it is now."""
+
+    @property
+    def home(self) -> Path:
+        """The run's folder."""
+
+    @property
+    def track(self) -> Tracker:
+        """Shows progress."""
 
     @property
     def base(self) -> Path:

@@ -47,7 +47,7 @@ RECORDED_PACKAGES = ("mlx-ragtune", "mlx", "mlx-lm", "transformers", "tokenizers
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage. Its key is made of ``version``, ``keys`` less ``ignores``, ``needs`` and ``outside``.
+    """One stage; ``does`` is its help. ``version``, ``keys``, ``needs`` and ``outside`` make up its key.
 
     ``keys`` are recipe keys, or whole sections; ``ignores`` are keys below them that the stage may read but
     that cannot change its result. ``needs`` maps earlier stages to the files that are read of them
@@ -57,7 +57,7 @@ class Stage:
     """
 
     name: str
-    makes: str
+    does: str
     keys: tuple[str, ...]
     needs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     ignores: tuple[str, ...] = ()
@@ -79,7 +79,7 @@ class Stage:
         """Raise now what would fail later: the stage module's ``check``, if it has one."""
         module = importlib.import_module(f"mlx_ragtune.stages.{self.name}")
         if hasattr(module, "check"):
-            module.check(view(recipe, self), base)
+            module.check(view(recipe, self), cast(Path, base))
 
     def disk_bytes(self, recipe: "Recipe", base: Path) -> int:
         """Disk that the stage will need, in bytes: the stage module's ``disk_bytes``, if it has one."""
@@ -182,7 +182,7 @@ def _too_long(recipe: "Recipe", facts: Facts) -> str:
 STAGES: tuple[Stage, ...] = (
     Stage(
         "corpus",
-        "papers as an indexed set of chunks",
+        "Read the papers and split them into indexed chunks",
         keys=("corpus",),
         ignores=("corpus.folder", "corpus.on_unreadable"),
         outside={"papers": _papers},
@@ -190,7 +190,7 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         "dataset",
-        "training rows with contexts, split by paper",
+        "Build training rows with contexts, split by paper",
         keys=("dataset", "retrieval", "seed", "benchmark"),
         ignores=(
             "dataset.pairs", "dataset.on_too_long", "dataset.generator.hosts", "dataset.generator.slots",
@@ -206,14 +206,14 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         "train",
-        "LoRA adapter with the lowest validation loss",
+        "Train a LoRA adapter; keep the best by validation loss",
         keys=("base.precision", "dataset.thinking", "dataset.max_tokens", "dataset.on_too_long", "train", "seed"),
         ignores=("dataset.max_tokens", "dataset.on_too_long", "train.report_to"),
         needs={"dataset": PROMPT_ROWS, "base": ()},
     ),
     Stage(
         "fuse",
-        "adapter merged into full-precision weights",
+        "Merge the adapter into full-precision weights",
         keys=("dataset.thinking", "retrieval", "benchmark"),
         ignores=("benchmark",),
         needs={"corpus": CHUNKS, "dataset": PROMPT_ROWS, "train": ADAPTER, "base": ()},
@@ -221,7 +221,7 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         "export",
-        "base and tuned model as GGUF of one type",
+        "Write base and tuned model as GGUF of one type",
         keys=("dataset.thinking", "retrieval", "export", "benchmark"),
         ignores=("benchmark",),
         needs={"corpus": CHUNKS, "dataset": PROMPT_ROWS, "fuse": MODEL, "base": ()},
@@ -229,7 +229,7 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         "register",
-        "both models registered with a server",
+        "Register both models with a server",
         keys=("name", "export", "register"),
         ignores=("register.host",),
         needs={"export": ("*.gguf",), "fuse": MODEL, "base": ()},
@@ -237,7 +237,7 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         "evaluate",
-        "answers of both models, scores, verdict",
+        "Ask both models the benchmark; score and compare",
         keys=("base.model", "benchmark", "dataset.thinking", "dataset.generator", "retrieval", "evaluate", "scoring"),
         ignores=(
             "base.model", "benchmark", "dataset.generator", "evaluate.probes", "scoring.judge.host",
@@ -256,7 +256,7 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         "report",
-        "report as HTML, Markdown and JSON",
+        "Write the report as HTML, Markdown and JSON",
         keys=(
             "name", "seed", "base", "corpus", "benchmark", "retrieval", "dataset", "train", "export", "register",
             "evaluate", "scoring",
@@ -364,6 +364,7 @@ class Run:
 
     recipe: "Recipe"
     home: Path
+    recipe_path: Path | None = None
     track: Tracker = silent
     say: Callable[[str], None] = lambda _text: None
     offline: bool = False
@@ -473,7 +474,7 @@ class Run:
         """The step of one stage; its artifact is added to ``artifacts`` when it need not run."""
         waits = [name for name in stage.needs if name != "base" and name not in artifacts]
         if waits:
-            return Step(stage.name, "run", f"depends on {waits[0]}")
+            return Step(stage.name, "run", f"depends on {waits[-1]}")
         if stage.needs_base and not self._has_base():
             return Step(stage.name, "run", f"base model '{self.recipe.base.model}' is not on this machine yet")
         described = self.described(stage, artifacts)
@@ -520,6 +521,8 @@ class Run:
         user's files changes meanwhile.
         """
         redo = set(redo)
+        if self.recipe_path is not None:
+            claim(self.home, self.recipe_path)
         with locked(self.home) as holder:
             self.check(self.plan(until=until, redo=redo))
             before = {stage.name: self.outside(stage) for stage in stages_until(until)}
@@ -558,7 +561,7 @@ class Run:
             artifact = None if redo else self._finished(stage, key)
             did: Literal["reused", "ran"] = "reused" if artifact else "ran"
             if artifact is None:
-                self.say(f"{stage.folder}: {'resuming' if step.state == 'resume' else stage.makes}")
+                self.say(f"{stage.folder}: {'resuming' if step.state == 'resume' else stage.does}")
                 artifact = self._run_stage(stage, key, described, artifacts, redo=redo, before=before)
         set_link(link, artifact.folder)
         artifacts[stage.name] = artifact
