@@ -336,6 +336,8 @@ def _as_json(value: Any) -> Any:
         return {str(name): _as_json(part) for name, part in value.items()}
     if isinstance(value, list | tuple):
         return [_as_json(part) for part in value]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)  # a default of 3 and a written 3.0 are equal
     return value
 
 
@@ -491,7 +493,7 @@ class Run:
             if linked and linked.folder.resolve() == artifact.folder.resolve():
                 return Step(stage.name, "up to date", "", key)
             return Step(stage.name, "reuse", "an earlier run had the same inputs", key)
-        if self.store.draft_folder(stage.name, key).exists():
+        if any(self.store.draft_folder(stage.name, key, fresh=fresh).exists() for fresh in (False, True)):
             return Step(stage.name, "resume", "interrupted", key)
         if linked and not why:
             why = "; ".join(difference(linked.manifest["described"], described)[:3]) or "its result was removed"
@@ -571,10 +573,11 @@ class Run:
 
     def _finished(self, stage: Stage, key: str) -> Artifact | None:
         """An acceptable artifact with this key; a draft that was killed before its last rename is completed."""
-        draft = self.store.draft_folder(stage.name, key)
-        complete = read_artifact(draft)
-        if complete and complete.key == key:
-            self.store.promote(draft, self.store.folder(stage.name, key))
+        for fresh in (False, True):
+            draft = self.store.draft_folder(stage.name, key, fresh=fresh)
+            complete = read_artifact(draft)
+            if complete and complete.key == key:
+                self.store.promote(draft, self.store.folder(stage.name, key))
         try:
             artifact = self.store.find(stage.name, key)
         except ArtifactError as error:
