@@ -105,10 +105,9 @@ ADAPTER = ("adapters.safetensors", "adapter_config.json")
 
 
 def _papers(run: "Run") -> dict[str, str]:
-    from mlx_ragtune.papers.folder import list_papers
+    from mlx_ragtune.papers.folder import paper_digests
 
-    folder = run.recipe.corpus.folder
-    return {path.relative_to(folder).as_posix(): run.file_digest(path) for path in list_papers(folder)}
+    return paper_digests(run.recipe.corpus.folder, digest=run.file_digest)
 
 
 def _file(path: Callable[["Recipe"], Path | None]) -> Callable[["Run"], str | None]:
