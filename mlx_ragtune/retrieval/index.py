@@ -11,8 +11,8 @@ from mlx_ragtune.records import Chunk
 from mlx_ragtune.retrieval.fusion import Hit
 
 TITLE_WEIGHT = 3.0
-MAX_WORDS = 256
-"""How many different words of a query are searched for; FTS5 fails on an expression of thousands."""
+MAX_WORDS = 20_000
+"""How many different words of a query are searched for; the time of a search grows with their square."""
 _STOP = (
     "a about an and are as at be been being between by can could did do does for from had has have how i in into is "
     "it its many more most much not of on or s than that the their them there these they this those to was we were "
@@ -50,7 +50,7 @@ def _build(path: Path, chunks: Iterable[Chunk]) -> None:
 def match_expression(query: str) -> str:
     """An FTS5 expression that matches any of the query's words; each is quoted, so that no text is syntax.
 
-    Stop words are left out unless there is nothing else. Empty when the query has no words.
+    Stop words are left out unless there is nothing else, and words after the first ``MAX_WORDS``. Empty when the query has no words.
     """
     words = list(dict.fromkeys(re.findall(r"[^\W_]+", query.lower())))
     chosen = ([word for word in words if word not in STOP_WORDS] or words)[:MAX_WORDS]
