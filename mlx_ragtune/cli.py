@@ -354,6 +354,10 @@ def ask(recipe: Path, question: str, model: str, preview: bool, as_json: bool) -
     """
     from mlx_ragtune.commands.ask import answer, show
 
+    try:
+        question.encode()
+    except UnicodeEncodeError:
+        raise click.UsageError("the question is not valid UTF-8") from None
     reply = answer(open_run(recipe), question, model=model, preview=preview)
     click.echo(json.dumps(reply, indent=2, ensure_ascii=False) if as_json else show(reply))
 
@@ -483,7 +487,7 @@ def list_models(as_json: bool) -> None:
     from mlx_ragtune.commands.models import registered
     from mlx_ragtune.pages.tables import render_table
 
-    rows = registered()
+    rows, damaged = registered()
     if as_json:
         click.echo(json.dumps(rows, indent=2))
     elif not rows:
@@ -492,6 +496,10 @@ def list_models(as_json: bool) -> None:
         click.echo(render_table(["run", "name", "server", "type"], [
             [row["run"], row["name"], row["server"], row["type"]] for row in rows
         ]))  # fmt: skip
+    for error in damaged[:-1]:
+        click.echo(f"error: {error}", err=True)
+    if damaged:
+        raise damaged[-1]
 
 
 @main.command()
