@@ -79,7 +79,7 @@ class Written:
         self.broken.add(at)
 
 
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 _SCALARS: dict[str, tuple[str, str]] = {
     "null": (r"null|~|", "n~"),
     "bool": (r"true|false", "tf"),
@@ -223,7 +223,7 @@ def _mapping(node: yaml.MappingNode, at: Place, written: Written) -> dict[str, A
 def _scalar(kind: str, text: str, at: Place, written: Written) -> Any:
     line = written.lines[at]
     if kind == "str":
-        if control := _CONTROL.search(text):
+        if control := CONTROL.search(text):
             written.refuse(at, line, f"control character U+{ord(control[0]):04X} is not allowed")
         return text
     if not re.fullmatch(_SCALARS[kind][0], text):
@@ -359,7 +359,8 @@ def host_problem(host: str) -> str | None:
 
 def absolute_path(written: str, folder: Path) -> Path:
     """The path that a recipe in ``folder`` means by ``written``; ``~`` is the home folder. Links are not followed."""
-    return Path(os.path.normpath(folder / Path(written).expanduser()))
+    path = Path(written).expanduser() if written.startswith("~") else Path(written)
+    return Path(os.path.normpath(folder / path))
 
 
 def path_problem(written: str, *, folder: Path, project: Path, kind: Literal["file", "folder", "model"]) -> str | None:
