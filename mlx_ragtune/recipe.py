@@ -5,6 +5,7 @@ folder and must stay inside the project (the nearest folder above with a ``.git`
 ``recipes`` folder) or the user's home. An absolute path may be anywhere.
 """
 
+import os
 import re
 import shlex
 import warnings
@@ -453,6 +454,11 @@ def _path_problems(written: Written, source: Path) -> Iterator[tuple[str, str]]:
             problem = path_problem(path, folder=source.parent, project=project, kind=kind)
             if problem:
                 yield key, problem
+
+
+def runs_folder(near: Path) -> Path:
+    """Where runs are kept: ``$RAGTUNE_RUNS``, else ``runs/`` of the project that holds the file ``near``."""
+    return Path(os.environ.get("RAGTUNE_RUNS") or project_folder(near.resolve()) / "runs").expanduser()
 
 
 def project_folder(recipe: Path) -> Path:
