@@ -266,15 +266,13 @@ def _lines(path: Path, stream: BinaryIO) -> Iterator[bytes]:
 
 def _value(line: bytes, where: str) -> object:
     """The JSON value of one line. Raises InputError for everything that is not strict JSON in UTF-8."""
-    if b"\0" in line:
-        raise InputError("not text: the line contains NUL bytes", where=where, fix="save the file as UTF-8")
     try:
-        text = line.decode()
+        text = line.decode().rstrip()
     except UnicodeDecodeError as error:
-        byte = line[error.start]
-        raise InputError(
-            f"not UTF-8: byte 0x{byte:02x} at position {error.start + 1}", where=where, fix="save the file as UTF-8"
-        ) from None
+        problem = f"not UTF-8: byte 0x{line[error.start]:02x} at position {error.start + 1}"
+        raise InputError(problem, where=where, fix="save it as UTF-8") from None
+    if "\0" in text:
+        raise InputError("not UTF-8: NUL bytes, as UTF-16 has them", where=where, fix="save it as UTF-8")
     try:
         value = json.loads(text, object_pairs_hook=_mapping, parse_constant=_no_constant, parse_float=_finite)
         if line.count(b"[") + line.count(b"{") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
@@ -283,12 +281,14 @@ def _value(line: bytes, where: str) -> object:
             json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         raise InputError(
-            r"a lone surrogate (\ud800 to \udfff) is not a character", where=where,
+            r"lone surrogate (\ud800 to \udfff), which is not a character", where=where,
             fix="write the character itself, in UTF-8",
         ) from None  # fmt: skip
     except json.JSONDecodeError as error:
-        problem = f"{error.msg} (column {error.colno})"
-        raise InputError(f"not JSON: {problem}", where=where, fix="write one JSON object per line") from None
+        problem = f"not JSON: {error.msg} (column {error.colno})"
+        if error.lineno > 1:  # a file that is one document
+            raise InputError(problem, where=f"{where}:{error.lineno}", fix="correct this line") from None
+        raise InputError(problem, where=where, fix="write one JSON object per line") from None
     except ValueError as error:
         what = str(error)
         if "integer string conversion" in what:
@@ -303,7 +303,7 @@ def _value(line: bytes, where: str) -> object:
 
 def _object(value: object, where: str) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise InputError(f"not a JSON object: {value!r:.60}", where=where, fix="write one JSON object per line")
+        raise InputError(f"not a JSON object: {to_json(value):.60}", where=where, fix="write one JSON object per line")
     return value
 
 
