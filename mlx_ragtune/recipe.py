@@ -7,7 +7,6 @@ folder and must stay inside the project (the nearest folder above with a ``.git`
 
 import os
 import re
-import shlex
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +14,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from mlx_ragtune.errors import RecipeError
 from mlx_ragtune.recipe_yaml import (
     Problems,
     Written,
@@ -24,6 +22,7 @@ from mlx_ragtune.recipe_yaml import (
     host_problems,
     name_problem,
     path_problem,
+    problems_error,
     read_recipe,
     without_credentials,
 )
@@ -157,7 +156,7 @@ class TrainSettings(Settings):
     """Micro-batches per update. The loss is averaged over the tokens of the whole update."""
     tokens_per_step: Tokens = 4096
     """`shared-prefix`: maximum tokens per micro-batch."""
-    learning_rate: Annotated[float, Field(gt=0, le=10)] = 2e-4
+    learning_rate: Annotated[float, Field(gt=0)] = 2e-4
     """Peak learning rate."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     """Learning rate schedule after the warmup."""
@@ -507,10 +506,5 @@ def load_recipe(path: Path) -> Recipe:
     for check in (_rule_problems(written), host_problems(written), _path_problems(written, source)):
         problems += [(written.line(key), f"{key}: {what}") for key, what in check]
     if problems or recipe is None:
-        listing = "\n".join(f"  {path}:{line}: {what}" for line, what in sorted(set(problems)))
-        count, name = len(set(problems)), shlex.quote(str(path))
-        raise RecipeError(
-            f"{count} problem{'s' * (count > 1)} in the recipe:\n{listing}",
-            fix=f"edit {name}, then: ragtune validate {name}",
-        )
+        raise problems_error(path, problems)
     return _absolute(recipe, written, source)

@@ -26,6 +26,8 @@ MAX_BYTES = 256 * 1024
 """Largest recipe that is read."""
 MAX_DEPTH = 32
 """Deepest nesting of lists and mappings."""
+MAX_PROBLEMS = 100
+"""Most problems that are listed."""
 MAX_DIGITS = 30
 """Most digits of an integer."""
 
@@ -320,7 +322,8 @@ def describe_errors(errors: ValidationError, written: Written, model: Any) -> Pr
             continue
         if error["type"] == "extra_forbidden":
             *parents, last = error["loc"]
-            problems.append((line, f"unknown key '{path}'{_suggestion(str(last), tuple(parents), model)}"))
+            hint = _suggestion(str(last), tuple(parents), model) if len(problems) < MAX_PROBLEMS else ""
+            problems.append((line, f"unknown key '{path}'{hint}"))
         elif error["type"] == "missing":
             problems.append((line, f"missing key '{path}'"))
         else:
@@ -333,6 +336,18 @@ def describe_errors(errors: ValidationError, written: Written, model: Any) -> Pr
         what = " or ".join(dict.fromkeys(expected_ones))
         problems.append((written.lines.get(place, 1), f"{path}: {what}, not {shown[(place, path)]}"))
     return problems
+
+
+def problems_error(path: Path, problems: Problems) -> RecipeError:
+    """The error that lists the problems of a recipe in the order of their lines."""
+    distinct, name = sorted(set(problems)), shlex.quote(str(path))
+    listing = "\n".join(f"  {path}:{line}: {what}" for line, what in distinct[:MAX_PROBLEMS])
+    if len(distinct) > MAX_PROBLEMS:
+        listing += f"\n  and {len(distinct) - MAX_PROBLEMS} more"
+    return RecipeError(
+        f"{len(distinct)} problem{'s' * (len(distinct) > 1)} in the recipe:\n{listing}",
+        fix=f"edit {name}, then: ragtune validate {name}",
+    )
 
 
 def host_problem(host: str) -> str | None:
