@@ -326,10 +326,9 @@ def init(folder: Path, out: Path | None, base: str) -> None:
     Example:
       ragtune init ~/papers --out recipes/mine.yaml
     """
-    from mlx_ragtune.commands.init import write_recipe
+    from mlx_ragtune.commands.init import next_steps, write_recipe
 
-    written = write_recipe(folder, out=out, base=base)
-    click.echo(f"wrote {written}\nnext: ragtune validate {written}, then: ragtune run {written}")
+    click.echo(next_steps(write_recipe(folder, out=out, base=base)))
 
 
 @main.command()
