@@ -45,14 +45,17 @@ class Fault:
 
     ``refuse`` closes the connection unanswered, ``status`` answers with an error, ``cut`` breaks the
     connection after ``after`` lines, ``end`` ends the stream there without ``done``, ``error`` puts an
-    error line there, ``stall`` says nothing for ``seconds``.
+    error line there, ``stall`` says nothing until ``resume`` is set, ``raw`` sends these bytes, status line
+    included, then ``repeat`` until the client closes the connection.
     """
 
     kind: str
     after: int = 0
     status: int = 500
     message: str = "something broke"
-    seconds: float = 0.0
+    resume: threading.Event | None = None
+    raw: bytes = b""
+    repeat: bytes = b""
 
 
 NO_FAULT: Callable[[str], Fault | None] = lambda _path: None  # noqa: E731
@@ -83,6 +86,7 @@ class OllamaStandIn:
         self.engines = Engines(self.store)
         self.fault = NO_FAULT
         self.requests: list[tuple[str, str, Any]] = []
+        self.authorizations: list[str | None] = []
         handler = type("Handler", (_Handler,), {"standin": self})
         self._http = ThreadingHTTPServer(("127.0.0.1", port), handler)
         self._http.daemon_threads = True
@@ -259,11 +263,15 @@ class _Handler(BaseHTTPRequestHandler):
     def _handle(self, method: str) -> None:
         length = int(self.headers.get("Content-Length") or 0)
         fault = self.standin.fault(self.path)
+        self.standin.authorizations.append(self.headers.get("Authorization"))
         try:
             if fault and fault.kind == "refuse":
                 raise _CutError
-            if fault and fault.kind == "stall":
-                time.sleep(fault.seconds)
+            if fault and fault.resume is not None:
+                fault.resume.wait(60)
+            if fault and fault.kind == "raw":
+                self._raw(fault, length)
+                return
             if fault and fault.kind == "status":
                 self.rfile.read(length)
                 raise ApiError(fault.status, fault.message)
@@ -279,6 +287,13 @@ class _Handler(BaseHTTPRequestHandler):
             self._json({"error": error.what}, 500)
         except (_CutError, BrokenPipeError, ConnectionResetError):
             self.close_connection = True
+
+    def _raw(self, fault: Fault, length: int) -> None:
+        self.rfile.read(length)
+        self.close_connection = True
+        self.wfile.write(fault.raw)
+        while fault.repeat:
+            self.wfile.write(fault.repeat)
 
     def _send(self, body: bytes, status: int = 200, kind: str = "") -> None:
         self.send_response(status)

@@ -161,14 +161,16 @@ class OllamaChat:
     def _ask(self, body: dict[str, Any], max_tokens: int) -> tuple[ChatReply, Timings]:
         stream, started = _Stream(), time.perf_counter()
         limit = Limit(_MORE_BYTES + _BYTES_PER_TOKEN * max_tokens, _LOADING_SECONDS + _SECONDS_PER_TOKEN * max_tokens)
-        for number, line in enumerate(self._server.lines("/api/chat", body, limit=limit)):
-            if number > 2 * max_tokens + 2 * LOOP_TOKENS:  # one token can end a line of thinking and begin one of text
-                raise ToolError(
-                    f"Ollama does not stop after the {max_tokens} tokens that were asked for",
-                    where=self._server.host,
-                    fix="update Ollama, or use another server",
-                )
-            stream.add(check_reply(ChatLine, line, where=self._server.host))
+        with contextlib.closing(self._server.lines("/api/chat", body, limit=limit)) as lines:
+            for number, line in enumerate(lines):
+                # one token can end a line of thinking and begin one of text
+                if number > 2 * max_tokens + 2 * LOOP_TOKENS:
+                    raise ToolError(
+                        f"Ollama does not stop after the {max_tokens} tokens that were asked for",
+                        where=self._server.host,
+                        fix="update Ollama, or use another server",
+                    )
+                stream.add(check_reply(ChatLine, line, where=self._server.host))
         return self._reply(stream, started, time.perf_counter() - started)
 
     def _reply(self, stream: _Stream, started: float, seconds: float) -> tuple[ChatReply, Timings]:

@@ -31,18 +31,18 @@ def split_lines(chunks: Iterable[bytes], *, max_bytes: int) -> Iterator[bytes]:
     ``httpx.Response.iter_lines`` also splits at U+2028, U+2029 and U+0085, which JSON allows inside strings. Raises
     LimitError for a line longer than ``max_bytes``.
     """
-    rest = bytearray()
+    rest = b""
     for chunk in chunks:
-        *ends, last = chunk.split(b"\n")
-        for end in ends:
-            rest += end
-            yield bytes(rest).removesuffix(b"\r")
-            rest = bytearray()
-        rest += last
+        first, *more = chunk.split(b"\n")
+        rest += first
+        if more:
+            yield rest.removesuffix(b"\r")
+            yield from (line.removesuffix(b"\r") for line in more[:-1])
+            rest = more[-1]
         if len(rest) > max_bytes:
             raise LimitError(f"a line is longer than {max_bytes} bytes")
     if rest:
-        yield bytes(rest).removesuffix(b"\r")
+        yield rest.removesuffix(b"\r")
 
 
 class BoundedTransport(httpx.BaseTransport):

@@ -1,7 +1,6 @@
 """Chat through Ollama: what is sent, what is checked, and what becomes of each way it can fail."""
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -204,11 +203,12 @@ def test_what_cannot_heal_is_not_tried_again(
 
 def test_silence_longer_than_the_timeout_is_an_error(chat: OllamaChat, served: OllamaStandIn) -> None:
     chat._server.close()
-    chat._server = Ollama(served.host, attempts=1, timeout_seconds=0.5)
-    served.fault = failing(1, Fault("stall", seconds=1.5))
+    chat._server = Ollama(served.host, attempts=1, timeout_seconds=0.2)
+    resume = threading.Event()
+    served.fault = failing(1, Fault("stall", resume=resume))
     with pytest.raises(ToolError, match="timed out"):
         chat.chat(request())
-    time.sleep(1.5)  # the stand-in is still stalling, and its answer must not meet a closed server
+    resume.set()
 
 
 def test_a_server_that_is_not_there_names_the_command_that_starts_it() -> None:

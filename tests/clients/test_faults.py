@@ -13,7 +13,7 @@ from mlx_ragtune.records import ChatRequest, Message
 from tests.ollama_server import Fault, OllamaStandIn
 from tests.served_models import request
 
-QUESTIONS = 200
+QUESTIONS = 100
 FAULTS = (
     Fault("refuse"),
     Fault("cut", after=1),
@@ -28,7 +28,7 @@ def asked(number: int) -> ChatRequest:
     return ChatRequest((Message("system", "Answer."), Message("user", f"Question {number}?")), sampling)
 
 
-def test_two_hundred_questions_with_a_tenth_of_faults_lose_none(
+def test_a_hundred_questions_with_a_tenth_of_faults_lose_none(
     standin: OllamaStandIn, models: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     register_model(standin.host, "tinyq", models / "qwen3.gguf")

@@ -238,7 +238,7 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Folders
             missing = [one for one in body["files"].values() if not server.store.blob(one).exists()]
             assert not missing
             server.created.append(body)
-            handler._lines(iter([{"status": "success"}]), None)
+            handler._lines((line for line in [{"status": "success"}]), None)
 
         def show(handler: Any, _body: Any, _fault: object) -> None:
             about = {"details": {"quantization_level": "bf16"}, "template": "", "renderer": server.renderer}
@@ -250,7 +250,9 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Folders
 
         for name, route in (("_create", create), ("_show", show), ("_delete", delete)):
             monkeypatch.setattr(_Handler, name, route)
-        monkeypatch.setattr(server, "tags", lambda: {"models": [{"name": "tiny:latest", "digest": "d" * 64}]})
+        monkeypatch.setattr(
+            server, "tags", lambda: {"models": [{"name": "tiny:latest", "model": "tiny:latest", "digest": "d" * 64}]}
+        )
         yield server
 
 

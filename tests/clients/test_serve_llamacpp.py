@@ -145,7 +145,7 @@ def test_a_missing_or_damaged_file_is_named(tmp_path: Path, models: Path) -> Non
     with pytest.raises(InputError, match="no such GGUF"), LlamaCppServer(tmp_path / "no.gguf", context_tokens=512):
         pass
     cut = tmp_path / "cut.gguf"
-    cut.write_bytes((models / "qwen3.gguf").read_bytes()[:5000])
+    cut.write_bytes((models / "qwen3.gguf").read_bytes()[:-1000])
     with pytest.raises(InputError, match="cannot load") as error, LlamaCppServer(cut, context_tokens=512):
         pass
     assert error.value.where == str(cut)
@@ -179,3 +179,33 @@ def test_two_models_are_served_side_by_side(models: Path) -> None:
         assert base.chat(request()).text != tuned.chat(request()).text
         assert base.identity()["digest"] != tuned.identity()["digest"]
         assert base.identity()["version"] == tuned.identity()["version"]
+
+
+@pytest.mark.parametrize("context_tokens", [10**9, 2**31, 10**30])
+def test_a_context_beyond_the_memory_is_refused_before_it_is_allocated(models: Path, context_tokens: int) -> None:
+    with (
+        pytest.raises(
+            ToolError, match=r"context tokens need about [\d.]+ GiB with this model; this machine has"
+        ) as error,
+        LlamaCppServer(models / "qwen3.gguf", context_tokens=context_tokens),
+    ):
+        pass
+    assert error.value.fix == "lower 'context_tokens'"
+
+
+def test_a_question_far_beyond_the_context_is_refused_before_it_reaches_the_engine(
+    server: LlamaCppServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LlamaCppServer, "post", lambda *_: pytest.fail("the engine was asked"))
+    with pytest.raises(PromptOverflowError, match="longer than the context of 512 tokens"):
+        server.chat(ChatRequest((Message("user", "word " * 1_000_000),), Sampling(context_tokens=512)))
+
+
+@pytest.mark.parametrize("sent", [b"data: {not json\n", b"error: [\n", b"data: " + b"[" * 100_000 + b"\n"])
+def test_an_event_that_is_not_json_is_a_tool_error(
+    server: LlamaCppServer, monkeypatch: pytest.MonkeyPatch, sent: bytes
+) -> None:
+    response = httpx.Response(200, content=sent)
+    monkeypatch.setattr(server._open(), "send", lambda *_, **__: response)
+    with pytest.raises(ToolError, match="not JSON"):
+        list(server.events("/completion", {}))
