@@ -110,7 +110,7 @@ class OllamaStandIn:
 
     def ps(self) -> dict[str, Any]:
         """The answer of ``/api/ps``."""
-        return {"models": [self._running(one.model, one.context_tokens) for one in self.engines.loaded()]}
+        return {"models": [self._running(held.model, held.context_tokens) for held in self.engines.loaded()]}
 
     def _running(self, model: Model, context_tokens: int) -> dict[str, Any]:
         return {
@@ -230,9 +230,11 @@ def _schema(wanted: Any, *, ordered: bool) -> dict[str, Any] | None:
     return {**wanted, "properties": dict(sorted(wanted["properties"].items()))}
 
 
-def _logprob(one: dict[str, Any]) -> dict[str, Any]:
-    plain = {"token": one["token"], "logprob": one["logprob"], "bytes": one["bytes"]}
-    return {**plain, "top_logprobs": [_logprob(top) for top in one["top_logprobs"]]} if "top_logprobs" in one else plain
+def _logprob(token: dict[str, Any]) -> dict[str, Any]:
+    known = {key: token[key] for key in ("token", "logprob", "bytes")}
+    if "top_logprobs" not in token:
+        return known
+    return {**known, "top_logprobs": [_logprob(top) for top in token["top_logprobs"]]}
 
 
 class _CutError(Exception):
@@ -408,7 +410,7 @@ class _Handler(BaseHTTPRequestHandler):
         def lines() -> Generator[dict[str, Any], None, None]:
             yield {"status": "parsing GGUF"}
             model, said = self.standin.store.build(body)
-            yield from ({"status": one} for one in said[1:])
+            yield from ({"status": status} for status in said[1:])
             self.standin.store.put(model)
             yield {"status": "success"}
 
@@ -488,7 +490,7 @@ class _Handler(BaseHTTPRequestHandler):
                 for text, probabilities in pieces:
                     inside = inside or "<think>" in text
                     line = {**self._stem(body), **shape(text, inside), "done": False}
-                    yield {**line, "logprobs": [_logprob(one) for one in probabilities]} if probabilities else line
+                    yield {**line, "logprobs": [_logprob(token) for token in probabilities]} if probabilities else line
                     inside = inside and "</think>" not in text
             if not answer.looped:
                 yield {**self._stem(body), **shape("", False), **answer.last, **(more or {})}
@@ -556,7 +558,7 @@ def _joined(lines: list[dict[str, Any]]) -> dict[str, Any]:
                 "role": "assistant",
                 **{name: text for name, text in parts.items() if text or name == "content"},
             }
-    probabilities = [one for line in lines for one in line.get("logprobs", ())]
+    probabilities = [token for line in lines for token in line.get("logprobs", ())]
     return {**whole, "logprobs": probabilities} if probabilities else whole
 
 
@@ -565,8 +567,8 @@ def _hashed_words(text: str, size: int = 64) -> list[float]:
     counts = [0.0] * size
     for word in text.lower().split():
         counts[int.from_bytes(hashlib.sha256(word.encode()).digest()[:4], "little") % size] += 1.0
-    norm = sum(one * one for one in counts) ** 0.5 or 1.0
-    return [one / norm for one in counts]
+    norm = sum(count * count for count in counts) ** 0.5 or 1.0
+    return [count / norm for count in counts]
 
 
 def main() -> None:

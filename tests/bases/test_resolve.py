@@ -70,9 +70,9 @@ def test_a_toy_model_is_made_once_and_is_the_same_everywhere(
     first = resolve_base(base(f"toy:{architecture}"), import_gguf=import_gguf)
     assert missing_files(first) == []
     assert json.loads((first / "config.json").read_text())["model_type"] == architecture
-    made = (first / "model.safetensors").stat().st_mtime_ns
+    written = (first / "model.safetensors").stat().st_mtime_ns
     assert resolve_base(base(f"toy:{architecture}"), import_gguf=import_gguf) == first
-    assert (first / "model.safetensors").stat().st_mtime_ns == made
+    assert (first / "model.safetensors").stat().st_mtime_ns == written
     monkeypatch.setenv("RAGTUNE_CACHE", str(tmp_path / "elsewhere"))
     assert base_digest(resolve_base(base(f"toy:{architecture}"), import_gguf=import_gguf)) == base_digest(first)
 

@@ -19,8 +19,8 @@ from tests.served_models import TURNS, request
 
 @pytest.fixture(scope="module")
 def server(models: Path) -> Iterator[LlamaCppServer]:
-    with LlamaCppServer(models / "qwen3.gguf", context_tokens=512) as one:
-        yield one
+    with LlamaCppServer(models / "qwen3.gguf", context_tokens=512) as running:
+        yield running
 
 
 def test_the_same_request_gives_the_same_text_whatever_came_before(models: Path) -> None:
@@ -110,8 +110,8 @@ def test_next_tokens_come_likeliest_first_and_lead_to_the_greedy_answer(server: 
     logs = [log for _, log in ranked]
     assert logs == sorted(logs, reverse=True)
     assert all(log <= 0 for log in logs)
-    one = server.post("/completion", {"prompt": ids, "n_predict": 1, "temperature": 0, "return_tokens": True})
-    assert one["tokens"] == [ranked[0][0]]
+    reply = server.post("/completion", {"prompt": ids, "n_predict": 1, "temperature": 0, "return_tokens": True})
+    assert reply["tokens"] == [ranked[0][0]]
 
 
 def test_an_error_of_the_engine_is_a_tool_error_in_its_words(server: LlamaCppServer) -> None:
@@ -158,14 +158,14 @@ def test_the_port_answers_only_to_its_key(server: LlamaCppServer) -> None:
 
 
 def test_the_engine_says_nothing_on_the_terminal(models: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    with LlamaCppServer(models / "qwen3.gguf", context_tokens=512) as one:
-        one.chat(request(max_tokens=2))
+    with LlamaCppServer(models / "qwen3.gguf", context_tokens=512) as engine:
+        engine.chat(request(max_tokens=2))
     assert capfd.readouterr() == ("", "")
 
 
 def test_leaving_stops_the_engine(models: Path) -> None:
-    with LlamaCppServer(models / "qwen3.gguf", context_tokens=512) as one:
-        address = str(one._open().base_url)
+    with LlamaCppServer(models / "qwen3.gguf", context_tokens=512) as engine:
+        address = str(engine._open().base_url)
     with pytest.raises(httpx.ConnectError):
         httpx.get(address, trust_env=False)
     assert threading.active_count() < 20

@@ -20,8 +20,7 @@ from tests.served_models import TURNS, request
 @pytest.fixture
 def receipt(host: str, name: str, models: Path) -> Iterator[Receipt]:
     """A registered toy Qwen3, removed afterwards."""
-    one = register_model(host, name, models / "qwen3.gguf")
-    yield one
+    yield register_model(host, name, models / "qwen3.gguf")
     with Ollama(host) as server:
         server.delete(name)
 
