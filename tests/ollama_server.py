@@ -1,4 +1,4 @@
-"""A stand-in for an Ollama server: it speaks the recorded contract and answers with a real engine.
+"""A stand-in for an Ollama server: it follows the recorded contract and answers with a real engine.
 
     python tests/ollama_server.py --era 0.33 --port 0 --home DIR
 

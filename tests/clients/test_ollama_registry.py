@@ -56,9 +56,10 @@ def test_a_template_the_server_chose_by_itself_is_in_the_receipt(standin: Ollama
 
 
 def test_what_the_server_has_is_not_sent_again(standin: OllamaStandIn, models: Path) -> None:
-    register_model(standin.host, "one", models / "qwen3.gguf")
-    register_model(standin.host, "two", models / "qwen3.gguf")
+    first = register_model(standin.host, "one", models / "qwen3.gguf")
+    second = register_model(standin.host, "two", models / "qwen3.gguf")
     assert uploads(standin) == 1
+    assert first.digest == second.digest  # as at a real server: the digest does not depend on the name
 
 
 def test_the_upload_tells_how_far_it_is(standin: OllamaStandIn, models: Path) -> None:
