@@ -83,6 +83,14 @@ def read_json(path: Path) -> Any:
     return _value(text.removeprefix(BOM), str(path))
 
 
+def read_values(path: Path, errors: list[InputError]) -> Iterator[tuple[str, object]]:
+    """``file:line`` and JSON value of every line that is JSON, in order; the others' errors are added to ``errors``.
+
+    Raises InputError when the file cannot be read.
+    """
+    yield from _values(path, final_newline=False, errors=errors)
+
+
 def to_json(row: object) -> str:
     """One row (a record, or a dict that may hold records) as one line of JSON, without a newline.
 
@@ -213,8 +221,11 @@ def _end_last_line(file: int) -> int:
     return os.fstat(file).st_size
 
 
-def _values(path: Path, *, final_newline: bool) -> Iterator[tuple[str, object]]:
-    """Each line's ``file:line`` and JSON value; ``final_newline`` leaves out a last line that has none."""
+def _values(path: Path, *, final_newline: bool, errors: list[InputError] | None = None) -> Iterator[tuple[str, object]]:
+    """Each line's ``file:line`` and JSON value; ``final_newline`` leaves out a last line that has none.
+
+    The error of a line that is not JSON is raised, or added to ``errors``.
+    """
     with _opened(path) as stream:
         first = True
         for number, line in enumerate(_lines(path, stream), start=1):
@@ -228,7 +239,14 @@ def _values(path: Path, *, final_newline: bool) -> Iterator[tuple[str, object]]:
                     "a JSON array, expected JSONL: one object per line", where=where, fix="jq -c '.[]' FILE > NEW.jsonl"
                 )
             first = False
-            yield where, _value(line, where)
+            try:
+                value = _value(line.rstrip(b"\r\n"), where)
+            except InputError as error:
+                if errors is None:
+                    raise
+                errors.append(error)
+            else:
+                yield where, value
 
 
 def _opened(path: Path) -> BinaryIO:
