@@ -105,16 +105,15 @@ ADAPTER = ("adapters.safetensors", "adapter_config.json")
 
 
 def _papers(run: "Run") -> dict[str, str]:
+    """The digest of each paper that is read, or why it cannot be read; files that are ignored do not count."""
     from mlx_ragtune.papers.folder import list_papers
 
-    folder = run.recipe.corpus.folder
     digests = {}
-    for path in list_papers(folder):
-        name = os.fsencode(path.relative_to(folder)).decode(errors="backslashreplace")
+    for paper in list_papers(run.recipe.corpus.folder):
         try:
-            digests[name] = run.file_digest(path)
+            digests[paper.name] = paper.problem or run.file_digest(paper.path)
         except InputError as error:  # the stage lists it, or fails, as corpus.on_unreadable says
-            digests[name] = error.what
+            digests[paper.name] = error.what
     return digests
 
 
@@ -161,9 +160,9 @@ def _local_model(section: str) -> Callable[["Run"], str | None]:
 
 def _server(run: "Run") -> str | None:
     """The address of the server that models are registered with."""
-    from mlx_ragtune.clients.ollama_host import public_host
+    from mlx_ragtune.clients.ollama_address import effective_host
 
-    return public_host(run.recipe.register.host) if run.recipe.register.serve == "ollama" else None
+    return effective_host(run.recipe.register.host) if run.recipe.register.serve == "ollama" else None
 
 
 def _votes(run: "Run") -> dict[str, str]:
