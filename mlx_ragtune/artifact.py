@@ -21,6 +21,18 @@ from mlx_ragtune.errors import ArtifactError, ToolError
 Inputs = Mapping[str, Path]
 """The folders that a stage reads, by the name of the stage that made them."""
 
+STAGE_FOLDERS = {
+    "corpus": "1-corpus",
+    "dataset": "2-dataset",
+    "train": "3-train",
+    "fuse": "4-fuse",
+    "export": "5-export",
+    "register": "6-register",
+    "evaluate": "7-evaluate",
+    "report": "8-report",
+}
+"""The artifact folder of each stage below a run's folder."""
+
 MANIFEST = "manifest.json"
 _FINGERPRINT = ".fingerprint"
 
