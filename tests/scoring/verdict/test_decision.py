@@ -354,7 +354,7 @@ def test_a_written_comparison_is_read_back_as_it_was(tmp_path: Path) -> None:
 def test_anything_but_a_comparison_is_refused_with_its_path(text: str, tmp_path: Path) -> None:
     path = tmp_path / "verdict.json"
     path.write_text(text, encoding="latin-1")
-    with pytest.raises(InputError, match="verdict.json"):
+    with pytest.raises(InputError, match=r"verdict\.json"):
         read_comparison(path)
 
 
