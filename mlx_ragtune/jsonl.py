@@ -237,7 +237,7 @@ def _opened(path: Path) -> BinaryIO:
         mode = path.stat().st_mode
         if not stat.S_ISREG(mode):
             kind = "a directory" if stat.S_ISDIR(mode) else "a device or a pipe"
-            raise InputError(f"cannot read: {kind}, expected a file", where=str(path), fix="give the path of a file")
+            raise InputError(f"cannot be read: {kind}, expected a file", where=str(path), fix="give the path of a file")
         return path.open("rb")
     except OSError as error:
         _cannot_read(path, error.strerror or str(error))
@@ -338,11 +338,11 @@ def _depth(value: object) -> int:
 
 
 def _cannot_read(path: Path, problem: str) -> NoReturn:
-    raise InputError(f"cannot read: {problem}", where=str(path), fix="check the path and its permissions") from None
+    raise InputError(f"cannot be read: {problem}", where=str(path), fix="check the path and its permissions") from None
 
 
 def _cannot_write(path: Path, error: OSError) -> NoReturn:
     raise ToolError(
-        f"cannot write: {error.strerror or error}", where=str(path),
+        f"cannot be written: {error.strerror or error}", where=str(path),
         fix="free disk space or correct the permissions, then run the same command again",
     ) from None  # fmt: skip

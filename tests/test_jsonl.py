@@ -131,7 +131,7 @@ def test_a_long_value_is_shortened_in_the_message() -> None:
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="cannot read") as caught:
+    with pytest.raises(InputError, match="cannot be read") as caught:
         list(read_rows(tmp_path / "none.jsonl", Passage))
     assert caught.value.where == str(tmp_path / "none.jsonl")
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mlx_ragtune.artifact import STAGE_FOLDERS
-from mlx_ragtune.commands.models import runs_folder
+from mlx_ragtune.commands.models import runs_here
 from mlx_ragtune.errors import ArtifactError, InputError, printable
 from mlx_ragtune.evaluation.fairness import Conditions, require_equal
 from mlx_ragtune.jsonl import read_located_rows, read_rows
@@ -83,16 +83,16 @@ def _evaluated(name: str) -> tuple[Path, str]:
     run, _, model = name.rpartition(":") if name.endswith((":base", ":tuned")) else name.partition(":")
     if model not in ("", "base", "tuned"):
         raise InputError(f"'{model}' is neither 'base' nor 'tuned'", where=name, fix=f"{run}:base or {run}:tuned")
-    for folder in (Path(run), runs_folder() / _run_name(run)) if run else ():
+    for folder in (Path(run), runs_here() / _run_name(run)) if run else ():
         evaluate = folder / STAGE_FOLDERS["evaluate"]
         if (evaluate / "scores.jsonl").is_file():
             return evaluate, model or "tuned"
     pattern = f"*/{STAGE_FOLDERS['evaluate']}/scores.jsonl"
-    finished = sorted(path.parts[-3] for path in runs_folder().glob(pattern))
+    finished = sorted(path.parts[-3] for path in runs_here().glob(pattern))
     near = difflib.get_close_matches(_run_name(run), finished, n=1)
     raise ArtifactError(
         f"no finished run '{run}' (finished: {', '.join(finished) or 'none'})",
-        where=str(runs_folder()),
+        where=str(runs_here()),
         fix=f"ragtune compare with '{near[0]}'" if near else f"ragtune run recipes/{_run_name(run) or 'NAME'}.yaml",
     )
 

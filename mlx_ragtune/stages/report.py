@@ -75,7 +75,7 @@ def _gather(recipe: Recipe, inputs: Inputs) -> ReportData:
             list(read_rows(evaluate / "used.jsonl", Answer)),
         ),
         stamps=stamps_of([parse_row(Difference, item, where="gates.json") for item in gates["allowed"]]),
-        blind=_blind(inputs["joins"], evaluate),
+        blind=_blind(inputs["votes"], evaluate),
         retrieval=_facts(read_json(evaluate / "retrieval.json")),
         conditions=_conditions(evaluate, gates["served_prompts"]),
         refusals=parse_row(dict[str, RefusalTable], read_json(evaluate / "refusals.json"), where="refusals.json"),
@@ -129,9 +129,9 @@ def _similarity(path: Path) -> tuple[PlantedRow, ...]:
     return tuple(parse_row(PlantedRow, row, where=path.name) for row in rows)
 
 
-def _blind(home: Path, evaluate: Path) -> BlindResult | None:
+def _blind(votes: Path, evaluate: Path) -> BlindResult | None:
     """The result of a blind comparison of exactly these answers, where there is one."""
-    path = home / "ab" / digest_file(evaluate / "used.jsonl")[:12] / "unblinded.json"
+    path = votes / digest_file(evaluate / "used.jsonl")[:12] / "unblinded.json"
     return parse_row(BlindResult, read_json(path), where=str(path)) if path.exists() else None
 
 
