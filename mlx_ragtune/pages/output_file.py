@@ -17,7 +17,7 @@ def require_writable(path: Path) -> None:
 
 
 def _problem(path: Path) -> tuple[str, str]:
-    path = path.resolve()
+    path = Path(os.path.realpath(path))
     if path.is_dir():
         return "it is a directory", f"give a file name: {path.name or 'report'}/report.html"
     if path.exists():
@@ -34,7 +34,7 @@ def _problem(path: Path) -> tuple[str, str]:
 def write_page(path: Path, text: str) -> None:
     """Write ``text`` as UTF-8; an existing file stays whole until the new one is. Raises ToolError if it cannot."""
     data = text.encode("utf-8", "replace")  # only a file name that is not UTF-8 needs a replacement
-    path = path.resolve()
+    path = Path(os.path.realpath(path))
     aside = path.with_name(f".{path.name[:200]}.{os.getpid()}")
     replaceable = os.access(path.parent, os.W_OK) and (path.is_file() or not path.exists())
     try:

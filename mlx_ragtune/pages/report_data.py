@@ -91,6 +91,14 @@ class BothConditions:
 
 
 @dataclass(frozen=True)
+class BothRefusals:
+    """``refusals.json``: how often each model refused, and rightly."""
+
+    base: RefusalTable
+    tuned: RefusalTable
+
+
+@dataclass(frozen=True)
 class ProbeOutcome:
     """Whether each model passed one general probe."""
 
@@ -134,7 +142,7 @@ class ReportData:
     blind: BlindResult | None = None
     retrieval: tuple[Fact, ...] = ()
     conditions: tuple[ConditionPair, ...] = ()
-    refusals: dict[str, RefusalTable] | None = None
+    refusals: BothRefusals | None = None
     distractors: tuple[ConditionRow, ...] = ()
     probes: tuple[ProbeOutcome, ...] = ()
     judge: JudgeOutcome | None = None

@@ -256,7 +256,7 @@ def refusals(data: ReportData) -> Section | None:
     if tables is None:
         return None
     rows = (
-        _cells(label, *(wording.rate(getattr(tables[model], name)) for model in ("base", "tuned")))
+        _cells(label, *(wording.rate(getattr(table, name)) for table in (tables.base, tables.tuned)))
         for name, label in REFUSAL_RATES.items()
     )
     note = "A refusal is correct when the papers do not answer the question."

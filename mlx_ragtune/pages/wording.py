@@ -56,16 +56,16 @@ def rate(value: float | None) -> str:
 
 
 def flat(settings: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, str]]:
-    """Nested settings as ``train.rank`` → ``16``; None is left out, bytes are given in GiB."""
+    """Nested settings as ``train.rank`` → ``16``; what is empty is left out, bytes are given in GiB."""
     for key, value in settings.items():
         name = f"{at}.{key}" if at else str(key)
         if isinstance(value, Mapping):
             yield from flat(value, name)
         elif isinstance(value, list | tuple) and any(isinstance(item, Mapping) for item in value):
             yield from flat({str(number): item for number, item in enumerate(value, start=1)}, name)
-        elif isinstance(value, list | tuple):
+        elif isinstance(value, list | tuple) and value:
             yield name, ", ".join(map(_text, value))
-        elif value is not None:
+        elif value not in (None, "", [], ()):
             yield (
                 (name.removesuffix("_bytes"), f"{value / 2**30:.2f} GiB")
                 if name.endswith("_bytes")

@@ -15,6 +15,7 @@ from mlx_ragtune.pages.plots import LossPoint
 from mlx_ragtune.pages.redact import redacted
 from mlx_ragtune.pages.report_data import (
     BlindResult,
+    BothRefusals,
     ConditionPair,
     CorrectedDifference,
     Fact,
@@ -33,7 +34,6 @@ from mlx_ragtune.pages.report_text import render_text
 from mlx_ragtune.pages.wording import flat
 from mlx_ragtune.recipe import Recipe
 from mlx_ragtune.records import Answer, Question
-from mlx_ragtune.scoring.answers.refusal import RefusalTable
 from mlx_ragtune.scoring.answers.similarity import PlantedRow
 from mlx_ragtune.scoring.verdict.comparison import read_comparison
 from mlx_ragtune.scoring.verdict.distractors import ConditionRow
@@ -78,7 +78,7 @@ def _gather(recipe: Recipe, inputs: Inputs) -> ReportData:
         blind=_blind(inputs["votes"], evaluate),
         retrieval=_facts(read_json(evaluate / "retrieval.json")),
         conditions=_conditions(evaluate, gates["served_prompts"]),
-        refusals=parse_row(dict[str, RefusalTable], read_json(evaluate / "refusals.json"), where="refusals.json"),
+        refusals=parse_row(BothRefusals, read_json(evaluate / "refusals.json"), where="refusals.json"),
         distractors=tuple(_rows_if_any(evaluate / "distractors.jsonl", ConditionRow)),
         probes=tuple(_rows_if_any(evaluate / "probes.jsonl", ProbeOutcome)),
         judge=_judge(evaluate / "judge.json"),
@@ -149,10 +149,12 @@ def _dataset(statistics: dict[str, Any]) -> tuple[Fact, ...]:
     """Rows, groups, tokens and kinds of the training split."""
     train = statistics["train"]
     facts = [Fact(f"{split} rows", f"{statistics[split]['rows']:,}") for split in ("train", "valid", "test")]
-    facts += [Fact("groups", f"{train['groups']:,}"), Fact("tokens", f"{train['tokens']:,}")]
+    tokens = train["tokens"]
+    facts.append(Fact("groups with one context", f"{train['groups']:,}"))
+    facts.append(Fact("tokens per row", f"{tokens['min']:,} to {tokens['max']:,}, mean {tokens['mean']:,.0f}"))
     for kind in train["kinds"]:
-        text = f"{kind['rows']:,} rows ({kind['share']:.0%}), {kind['tokens_min']:,} to {kind['tokens_max']:,} tokens"
-        facts.append(Fact(kind["kind"], text))
+        text = f"{kind['rows']:,} ({kind['share']:.0%}), {kind['tokens_min']:,} to {kind['tokens_max']:,} tokens"
+        facts.append(Fact(f"{kind['kind']} rows", text))
     return tuple(facts)
 
 

@@ -7,6 +7,7 @@ from mlx_ragtune.pages.plots import LossPoint
 from mlx_ragtune.pages.report_data import (
     BlindResult,
     BothConditions,
+    BothRefusals,
     CorrectedDifference,
     Fact,
     JudgeOutcome,
@@ -126,7 +127,7 @@ def report(seed: int = 1) -> ReportData:
         ),
         retrieval=(Fact("hit@3", "1"), Fact("questions", "40")),
         conditions=pair_conditions(BothConditions(conditions, conditions)),
-        refusals={"base": refusal_table(0.0), "tuned": refusal_table(0.8)},
+        refusals=BothRefusals(refusal_table(0.0), refusal_table(0.8)),
         distractors=(
             ConditionRow("gold", "correctness", 0.61, 0.702, 0.092, -0.01, 0.194, 60),
             ConditionRow("distractors", "refusal_near_miss", 0.5, 0.25, -0.25, None, None, 12),
