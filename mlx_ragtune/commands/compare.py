@@ -233,7 +233,7 @@ def _check_questions(first: Contestant, other: Contestant) -> None:
     if problems:
         raise InputError(
             f"{first.name} and {other.name} were asked different questions: {'; '.join(problems)}",
-            fix="ask both the questions of one benchmark file",
+            fix="ask both models the questions of one benchmark file",
         )
 
 
@@ -242,7 +242,7 @@ def _stamps(first: Contestant, other: Contestant, allow: Sequence[str]) -> tuple
     _check_questions(first, other)
     if first.conditions is None or other.conditions is None:
         unknown = [contestant.name for contestant in (first, other) if contestant.conditions is None]
-        return (f"Unknown conditions: nothing is known of how these answers were made: {', '.join(unknown)}",)
+        return (f"Unknown conditions: how these answers were generated is not recorded ({', '.join(unknown)})",)
     return stamps_of(require_equal(first.conditions, other.conditions, allow=allow))
 
 
