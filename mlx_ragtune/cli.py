@@ -406,21 +406,25 @@ def compare(
       ragtune compare a.jsonl b.jsonl --benchmark data/rag_notes/benchmark.jsonl
     """
     from mlx_ragtune.commands.compare import compare_contestants, read_all
+    from mlx_ragtune.pages.output_file import require_writable, write_page
     from mlx_ragtune.pages.report_html import render_html
+    from mlx_ragtune.pages.report_sections import build_report
     from mlx_ragtune.pages.report_text import render_text
 
     if len(contestants) < 2 or (html and len(contestants) > 2):
         raise click.UsageError(f"name {'two' if html else 'at least two'} runs or files")
-    found = list(compare_contestants(read_all(contestants, benchmark), allow=allow, margin=margin, alpha=alpha))
     if html:
-        html.write_text(render_html(found[0][1]), encoding="utf-8")
+        require_writable(html)
+    reports = compare_contestants(read_all(contestants, benchmark), allow=allow, margin=margin, alpha=alpha)
+    if html:
+        write_page(html, render_html(build_report(reports[0])))
     if as_json:
         rows = [
-            {"title": report["title"], "stamps": report["stamps"], **json.loads(one.to_json())} for one, report in found
+            {"title": data.title, "stamps": data.stamps, **json.loads(data.comparison.to_json())} for data in reports
         ]
         click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
     else:
-        click.echo("\n".join(render_text(report) for _, report in found), nl=False)
+        click.echo("\n".join(render_text(build_report(data)) for data in reports), nl=False)
 
 
 @main.command()
