@@ -1,20 +1,42 @@
-"""Every failure a user can repair, with its exit code and the next thing to try.
+"""Every failure that a user can repair, with its exit code and the next thing to try.
 
     RagtuneError
     ├── RecipeError    2  a recipe key, a command-line argument
-    ├── InputError     3  a file of the user's: papers, pairs, benchmark, base model
-    ├── ToolError      4  a tool or a server: Ollama, the hub, disk, memory
-    └── ArtifactError  5  something under runs/: half written, locked, of another recipe
+    ├── InputError     3  a file of the user: papers, pairs, benchmark, base model
+    ├── ToolError      4  a tool, a server or the machine: Ollama, the hub, disk, memory
+    └── ArtifactError  5  something under runs/: missing, damaged, locked, from another recipe
 
-Anything else that reaches the top is a bug and keeps its traceback.
+Exit code 0 is success, 70 an internal error: any other exception that reaches the top is a bug and
+keeps its traceback. 130 is an interrupt (Ctrl-C).
 """
+
+import re
+
+_UNPRINTABLE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # C0 without tab and newline, DEL, C1
+    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # direction marks, embeddings, overrides, isolates
+    "\ud800-\udfff]"  # lone surrogates, also from file names that are not UTF-8
+)
+
+
+def printable(text: str) -> str:
+    r"""``text`` that is safe to print: what could control a terminal is shown as an escape, like ``\x1b``.
+
+    Tabs and newlines stay. Text without control characters is returned unchanged.
+    """
+    return _UNPRINTABLE.sub(_escape, text)
+
+
+def _escape(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
 class RagtuneError(Exception):
-    """A failure stated as what, where, and what to try next.
+    """A failure, stated as what failed, where, and what to try next.
 
     ``what`` holds the offending value; ``where`` is ``file:line``, a key, or an address;
-    ``fix`` is the next command or edit that mends it.
+    ``fix`` is the next command or edit.
     """
 
     exit_code = 1
@@ -25,28 +47,28 @@ class RagtuneError(Exception):
 
     def __str__(self) -> str:
         text = f"{self.where}: {self.what}" if self.where else self.what
-        return f"{text}\n  try: {self.fix}" if self.fix else text
+        return printable(f"{text}\n  try: {self.fix}" if self.fix else text)
 
 
 class RecipeError(RagtuneError):
-    """A recipe or a command line that cannot be run as written."""
+    """The recipe or the command line cannot be run as written."""
 
     exit_code = 2
 
 
 class InputError(RagtuneError):
-    """A file of the user's that cannot be read, or does not hold what it should."""
+    """A file of the user cannot be read, or does not hold what it should."""
 
     exit_code = 3
 
 
 class ToolError(RagtuneError):
-    """A tool, a server or the machine that did not do what was asked."""
+    """A tool, a server or the machine did not do what was asked."""
 
     exit_code = 4
 
 
 class ArtifactError(RagtuneError):
-    """An artifact under ``runs/`` that is missing, damaged, locked or another recipe's."""
+    """An artifact under ``runs/`` is missing, damaged, locked or belongs to another recipe."""
 
     exit_code = 5

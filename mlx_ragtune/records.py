@@ -3,19 +3,11 @@
     Document ─► Chunk ─► Passage ─► Example ─► (training)
                             └─────► Question ─► Answer ─► Score
 
-``read_rows`` validates row by row and names file and line; ``write_rows`` writes the same bytes
-for the same rows.
+Every class is one kind of row. ``mlx_ragtune.jsonl`` reads, validates and writes them.
 """
 
-import json
-import os
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
-from functools import cache
-from pathlib import Path
-from typing import Any, Literal, TypeVar
-
-from mlx_ragtune.errors import InputError
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 Kind = Literal["grounded", "synthesis", "refusal"]
 RefusalKind = Literal["near_miss", "off_corpus"]
@@ -227,63 +219,3 @@ class Score:
     seed: int
     validity: Validity
     metrics: dict[str, float] = field(default_factory=dict)
-
-
-Row = TypeVar("Row")
-
-
-@cache
-def _adapter(row_type: type) -> Any:
-    from pydantic import ConfigDict, TypeAdapter, with_config
-
-    return TypeAdapter(with_config(ConfigDict(extra="forbid", strict=False))(row_type))
-
-
-def parse_row(row_type: type[Row], value: object, *, where: str) -> Row:
-    """``value`` as a ``row_type``. Raises InputError naming every field that is wrong."""
-    from pydantic import ValidationError
-
-    try:
-        row: Row = _adapter(row_type).validate_python(value)  # type: ignore[arg-type]
-    except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(str(part) for part in one['loc']) or 'row'}: {one['msg']} (got {one['input']!r:.60})"
-            for one in error.errors()
-        )
-        raise InputError(f"not a {row_type.__name__}: {problems}", where=where, fix="correct this line") from None
-    return row
-
-
-def read_rows(path: Path, row_type: type[Row]) -> Iterator[Row]:
-    """Rows of a JSONL file, in order. Raises InputError with ``file:line`` at the first bad one."""
-    try:
-        stream = path.open(encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}", where=str(path)) from None
-    with stream:
-        for number, line in enumerate(stream, start=1):
-            if not line.strip():
-                continue
-            where = f"{path}:{number}"
-            try:
-                value = json.loads(line)
-            except ValueError as error:
-                raise InputError(f"not JSON: {error}", where=where, fix="correct or remove this line") from None
-            yield parse_row(row_type, value, where=where)
-
-
-def to_json(row: object) -> str:
-    """One row (a record, or a dict that may hold records) as JSON; keys in field order, text unescaped."""
-    return json.dumps(row, ensure_ascii=False, allow_nan=False, default=asdict)
-
-
-def write_rows(path: Path, rows: Iterable[object]) -> int:
-    """Write rows as JSONL, fsynced; returns how many."""
-    count = 0
-    with path.open("w", encoding="utf-8") as stream:
-        for row in rows:
-            stream.write(to_json(row) + "\n")
-            count += 1
-        stream.flush()
-        os.fsync(stream.fileno())
-    return count

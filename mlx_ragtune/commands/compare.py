@@ -13,9 +13,10 @@ from typing import Any
 from mlx_ragtune.commands.models import runs_folder
 from mlx_ragtune.errors import ArtifactError, InputError
 from mlx_ragtune.evaluation.fairness import Conditions, require_equal
+from mlx_ragtune.jsonl import parse_row, read_rows
 from mlx_ragtune.pages.report_data import Report, from_comparison, stamps_of
 from mlx_ragtune.pipeline import stage_named
-from mlx_ragtune.records import Answer, Document, Passage, Question, Sampling, Score, parse_row, read_rows
+from mlx_ragtune.records import Answer, Document, Passage, Question, Sampling, Score
 from mlx_ragtune.scoring.answers.score import score_answer
 from mlx_ragtune.scoring.verdict.comparison import Comparison, Guard
 from mlx_ragtune.scoring.verdict.decision import compare_all

@@ -3,8 +3,9 @@
 from dataclasses import asdict
 from typing import Any
 
+from mlx_ragtune.jsonl import read_rows
 from mlx_ragtune.pipeline import Run, stage_named
-from mlx_ragtune.records import Example, read_rows
+from mlx_ragtune.records import Example
 from mlx_ragtune.tuning.preflight import Preflight, plan_run
 from mlx_ragtune.tuning.run import check_settings
 

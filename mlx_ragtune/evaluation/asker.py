@@ -17,18 +17,9 @@ from mlx_ragtune.clients.serving import open_served
 from mlx_ragtune.errors import ToolError
 from mlx_ragtune.evaluation.fairness import Conditions
 from mlx_ragtune.evaluation.served_prompt import PromptGate, ServedPromptError, check_count, check_prompt
+from mlx_ragtune.jsonl import read_rows, to_json
 from mlx_ragtune.recipe import Recipe
-from mlx_ragtune.records import (
-    Answer,
-    ChatReply,
-    ChatRequest,
-    Message,
-    Passage,
-    Question,
-    Sampling,
-    read_rows,
-    to_json,
-)
+from mlx_ragtune.records import Answer, ChatReply, ChatRequest, Message, Passage, Question, Sampling
 
 Model = Literal["base", "tuned"]
 MODELS: tuple[Model, ...] = ("base", "tuned")

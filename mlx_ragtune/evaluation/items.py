@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from mlx_ragtune.evaluation.asker import Item
+from mlx_ragtune.jsonl import read_rows
 from mlx_ragtune.models.prompts import prompt_text
-from mlx_ragtune.records import Message, Passage, Question, read_rows
+from mlx_ragtune.records import Message, Passage, Question
 from mlx_ragtune.retrieval.prompt import build_messages
 from mlx_ragtune.retrieval.retriever import Retriever
 from mlx_ragtune.scoring.answers.probes import Probe

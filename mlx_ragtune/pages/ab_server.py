@@ -21,10 +21,10 @@ from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
 from mlx_ragtune.errors import ArtifactError
+from mlx_ragtune.jsonl import to_json
 from mlx_ragtune.pages.ab_analysis import CHOICES, Choice, analyse, needed_votes, report_part
 from mlx_ragtune.pages.ab_plan import Item, Trial, plan_digest, plan_trials
 from mlx_ragtune.pages.report_data import ABPart
-from mlx_ragtune.records import to_json
 
 _HERE = Path(__file__).parent
 REASONS = ("right", "grounded", "names its paper", "clear", "complete")

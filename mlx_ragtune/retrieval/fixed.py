@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
-from mlx_ragtune.records import Example, Message, Question, read_rows
+from mlx_ragtune.jsonl import read_rows
+from mlx_ragtune.records import Example, Message, Question
 from mlx_ragtune.retrieval.prompt import build_messages
 from mlx_ragtune.retrieval.retriever import open_retriever
 

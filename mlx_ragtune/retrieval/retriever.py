@@ -4,7 +4,8 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Protocol
 
-from mlx_ragtune.records import Chunk, Passage, read_rows
+from mlx_ragtune.jsonl import read_rows
+from mlx_ragtune.records import Chunk, Passage
 from mlx_ragtune.retrieval.fusion import Hit, fuse
 from mlx_ragtune.retrieval.index import Index
 

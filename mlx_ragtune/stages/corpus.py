@@ -5,11 +5,12 @@ from pathlib import Path
 
 from mlx_ragtune.artifact import Draft, Inputs, Track
 from mlx_ragtune.errors import InputError
+from mlx_ragtune.jsonl import write_rows
 from mlx_ragtune.papers.chunks import split
 from mlx_ragtune.papers.folder import document_ids, list_papers
 from mlx_ragtune.papers.reading import read_paper
 from mlx_ragtune.recipe import Recipe
-from mlx_ragtune.records import Chunk, Document, write_rows
+from mlx_ragtune.records import Chunk, Document
 from mlx_ragtune.retrieval.index import build_index
 
 

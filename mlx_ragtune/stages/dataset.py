@@ -11,10 +11,11 @@ from mlx_ragtune.artifact import Draft, Inputs
 from mlx_ragtune.clients.protocol import ChatBackend
 from mlx_ragtune.clients.serving import open_generators
 from mlx_ragtune.errors import InputError, ToolError
+from mlx_ragtune.jsonl import read_rows, write_rows
 from mlx_ragtune.models.model_folder import check_base
 from mlx_ragtune.models.prompts import load_tokenizer
 from mlx_ragtune.recipe import GeneratorSettings, Recipe
-from mlx_ragtune.records import Chunk, Document, Example, Pair, Question, Split, read_rows, write_rows
+from mlx_ragtune.records import Chunk, Document, Example, Pair, Question, Split
 from mlx_ragtune.retrieval.prompt import build_messages
 from mlx_ragtune.retrieval.retriever import Retriever, open_retriever
 from mlx_ragtune.synthesis.assemble import assemble

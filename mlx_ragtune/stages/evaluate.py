@@ -18,9 +18,10 @@ from mlx_ragtune.evaluation.asker import MODELS, Asker, Item, Model
 from mlx_ragtune.evaluation.fairness import check_allowed, require_equal
 from mlx_ragtune.evaluation.items import ItemMaker
 from mlx_ragtune.evaluation.served_prompt import PromptGate
+from mlx_ragtune.jsonl import read_rows, write_rows
 from mlx_ragtune.models.prompts import load_tokenizer
 from mlx_ragtune.recipe import JudgeSettings, Recipe
-from mlx_ragtune.records import Answer, Document, Question, Sampling, Score, read_rows, write_rows
+from mlx_ragtune.records import Answer, Document, Question, Sampling, Score
 from mlx_ragtune.retrieval.retriever import open_retriever
 from mlx_ragtune.scoring.answers.probes import passes, read_probes
 from mlx_ragtune.scoring.answers.ranking import retrieval_metrics

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mlx_ragtune.artifact import Draft, Inputs, digest_file, read_artifact
+from mlx_ragtune.jsonl import read_rows
 from mlx_ragtune.pages.report_data import (
     FairnessPart,
     Report,
@@ -22,7 +23,7 @@ from mlx_ragtune.pages.report_html import render_html
 from mlx_ragtune.pages.report_text import render_markdown, render_text
 from mlx_ragtune.pages.wording import flat
 from mlx_ragtune.recipe import Recipe
-from mlx_ragtune.records import Answer, Question, read_rows
+from mlx_ragtune.records import Answer, Question
 from mlx_ragtune.scoring.answers.metrics import METRICS
 from mlx_ragtune.scoring.verdict.distractors import LABELS
 

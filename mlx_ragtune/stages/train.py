@@ -6,9 +6,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from mlx_ragtune.artifact import Draft, Inputs
+from mlx_ragtune.jsonl import read_rows
 from mlx_ragtune.models.model_folder import check_base
 from mlx_ragtune.recipe import Recipe
-from mlx_ragtune.records import Example, read_rows
+from mlx_ragtune.records import Example
 from mlx_ragtune.tuning.run import train as tune
 
 

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from mlx_ragtune.errors import InputError
-from mlx_ragtune.records import Document, Pair, parse_row
+from mlx_ragtune.jsonl import parse_row
+from mlx_ragtune.records import Document, Pair
 from mlx_ragtune.scoring.answers.style import markup
 from mlx_ragtune.synthesis.checks import plain_prose, quote_in
 

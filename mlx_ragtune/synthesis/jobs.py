@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from mlx_ragtune.errors import ArtifactError
-from mlx_ragtune.records import Pair, parse_row, to_json
+from mlx_ragtune.jsonl import parse_row, to_json
+from mlx_ragtune.records import Pair
 
 State = Literal["pending", "ok", "rejected", "error"]
 

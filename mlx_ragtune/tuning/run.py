@@ -13,8 +13,9 @@ from typing import Any
 from mlx_ragtune.artifact import fingerprint
 from mlx_ragtune.clients.runtime_mlx import mx
 from mlx_ragtune.errors import InputError, RecipeError, ToolError
+from mlx_ragtune.jsonl import write_rows
 from mlx_ragtune.recipe import BaseModelSettings, DatasetSettings, TrainSettings
-from mlx_ragtune.records import Example, write_rows
+from mlx_ragtune.records import Example
 from mlx_ragtune.tuning.adapters import apply_adapter, count_parameters, save_adapter
 from mlx_ragtune.tuning.checkpoints import Progress, load_kept
 from mlx_ragtune.tuning.engine_mlx_lm import train_with_mlx_lm

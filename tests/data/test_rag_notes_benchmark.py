@@ -9,7 +9,8 @@ import pytest
 import yaml
 from rapidfuzz import fuzz
 
-from mlx_ragtune.records import Pair, Question, read_rows
+from mlx_ragtune.jsonl import read_rows
+from mlx_ragtune.records import Pair, Question
 from mlx_ragtune.scoring.answers.citation import cited_papers
 from mlx_ragtune.scoring.answers.keywords import keyword_coverage
 from mlx_ragtune.scoring.answers.nuggets import correctness, nugget_state

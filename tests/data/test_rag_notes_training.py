@@ -12,7 +12,8 @@ import pytest
 import yaml
 from rapidfuzz import fuzz
 
-from mlx_ragtune.records import Pair, Question, read_rows
+from mlx_ragtune.jsonl import read_rows
+from mlx_ragtune.records import Pair, Question
 from mlx_ragtune.scoring.answers.citation import cited_papers
 from mlx_ragtune.scoring.answers.numbers import number_grounding
 from mlx_ragtune.scoring.answers.refusal import is_refusal

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from mlx_ragtune.evaluation.items import PROBE_SYSTEM, ItemMaker
+from mlx_ragtune.jsonl import write_rows
 from mlx_ragtune.models.prompts import load_tokenizer, prompt_tokens
 from mlx_ragtune.models.toy import write_toy_model
-from mlx_ragtune.records import Question, write_rows
+from mlx_ragtune.records import Question
 from mlx_ragtune.retrieval.fusion import Hit
 from mlx_ragtune.retrieval.retriever import Retriever
 from mlx_ragtune.scoring.answers.probes import ExactCheck, Probe

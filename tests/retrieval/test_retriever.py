@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from mlx_ragtune.records import Question, read_rows, write_rows
+from mlx_ragtune.jsonl import read_rows, write_rows
+from mlx_ragtune.records import Question
 from mlx_ragtune.retrieval.fusion import Hit
 from mlx_ragtune.retrieval.index import Index, build_index
 from mlx_ragtune.retrieval.retriever import DEPTH, Retriever, open_retriever

@@ -8,7 +8,7 @@ from pathlib import Path
 PROGRAM = """
 from tests.scoring.test_corruption import CORRUPTIONS, GOODS, REFUSAL, REFUSED
 from tests.scoring.made import SAMPLING, TITLES, answer, passage
-from mlx_ragtune.records import to_json
+from mlx_ragtune.jsonl import to_json
 from mlx_ragtune.scoring.answers.score import score_answer
 from mlx_ragtune.scoring.verdict.decision import compare
 

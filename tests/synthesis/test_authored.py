@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from mlx_ragtune.errors import InputError
-from mlx_ragtune.records import Document, Evidence, Pair, write_rows
+from mlx_ragtune.jsonl import write_rows
+from mlx_ragtune.records import Document, Evidence, Pair
 from mlx_ragtune.synthesis.authored import read_pairs
 from tests.synthesis.corpus import DOCUMENTS, METHODS, grounded, near_miss, off_corpus, sentence_of, synthesis
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlx_ragtune.records import Question, read_rows
+from mlx_ragtune.jsonl import read_rows
+from mlx_ragtune.records import Question
 from mlx_ragtune.synthesis.dedupe import (
     BLOCK,
     Seen,

@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from mlx_ragtune.errors import ToolError
+from mlx_ragtune.jsonl import write_rows
 from mlx_ragtune.recipe import GeneratorSettings
-from mlx_ragtune.records import ChatReply, Chunk, Kind, write_rows
+from mlx_ragtune.records import ChatReply, Chunk, Kind
 from mlx_ragtune.scoring.answers.refusal import is_refusal
 from mlx_ragtune.synthesis.authored import read_pairs
 from mlx_ragtune.synthesis.call_plan import make_plan

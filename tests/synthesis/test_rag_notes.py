@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from mlx_ragtune.jsonl import read_rows
 from mlx_ragtune.papers.chunks import split
 from mlx_ragtune.papers.folder import document_ids, list_papers
 from mlx_ragtune.papers.reading import read_paper
-from mlx_ragtune.records import Chunk, Document, Example, Kind, Pair, Question, read_rows
+from mlx_ragtune.records import Chunk, Document, Example, Kind, Pair, Question
 from mlx_ragtune.retrieval.index import Index, build_index
 from mlx_ragtune.retrieval.prompt import build_messages
 from mlx_ragtune.retrieval.retriever import Retriever

@@ -25,7 +25,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, with_config
 
 from mlx_ragtune.errors import InputError
-from mlx_ragtune.records import read_rows
+from mlx_ragtune.jsonl import read_rows
 
 Category = Literal["format", "arithmetic", "fact", "code", "translation", "reasoning"]
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlx_ragtune.errors import InputError
-from mlx_ragtune.records import parse_row
+from mlx_ragtune.jsonl import parse_row
 from mlx_ragtune.scoring.answers.probes import Probe, passes, read_probes
 
 GENERAL = Path(__file__).parents[3] / "data" / "probes" / "general.jsonl"

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from mlx_ragtune.errors import InputError
+from mlx_ragtune.jsonl import parse_row, read_rows, to_json, write_rows
 from mlx_ragtune.records import (
     Answer,
     Chunk,
@@ -20,10 +21,6 @@ from mlx_ragtune.records import (
     Question,
     Score,
     Section,
-    parse_row,
-    read_rows,
-    to_json,
-    write_rows,
 )
 
 ROWS: tuple[object, ...] = (
@@ -134,7 +131,7 @@ def test_a_long_value_is_shortened_in_the_message() -> None:
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="cannot be read") as caught:
+    with pytest.raises(InputError, match="cannot read") as caught:
         list(read_rows(tmp_path / "none.jsonl", Passage))
     assert caught.value.where == str(tmp_path / "none.jsonl")
 
