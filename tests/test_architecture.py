@@ -1,4 +1,4 @@
-"""The rules of the house, each with its test."""
+"""The rules of the project, each with its test."""
 
 import ast
 import re
