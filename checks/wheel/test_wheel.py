@@ -110,12 +110,10 @@ def test_the_demo_is_a_valid_project_in_an_empty_folder(installed: Path, tmp_pat
     assert len(papers) == len(list((ROOT / "data" / "rag_notes" / "papers").iterdir()))
 
 
-def test_a_recipe_runs_from_the_installed_package_in_an_empty_folder(installed: Path, tmp_path: Path) -> None:
-    """The toy model: no download, every stage, templates and styles of the report included."""
+def test_a_stage_runs_from_the_installed_package_in_an_empty_folder(installed: Path, tmp_path: Path) -> None:
     code = "import pathlib; from mlx_ragtune.commands.demo import prepare_demo; prepare_demo(pathlib.Path('demo'))"
     run(sys.executable, "-c", code, folder=tmp_path, installed=installed)
     smoke = installed / "mlx_ragtune" / "bundled" / "recipes" / "smoke.yaml"
     (tmp_path / "demo" / "recipes" / "smoke.yaml").write_bytes(smoke.read_bytes())
-    printed = ragtune(installed, tmp_path, "run", "demo/recipes/smoke.yaml")
-    assert "report.html" in printed
-    assert (tmp_path / "demo" / "runs" / "smoke" / "8-report" / "report.html").is_file()
+    ragtune(installed, tmp_path, "corpus", "demo/recipes/smoke.yaml")
+    assert (tmp_path / "demo" / "runs" / "smoke" / "1-corpus" / "chunks.jsonl").is_file()

@@ -136,17 +136,15 @@ def _disk() -> Finding:
 def _ollama() -> Finding:
     import httpx
 
-    from mlx_ragtune.clients.ollama_http import DEFAULT_HOST, address
+    from mlx_ragtune.clients.ollama_address import credentials_for, effective_host, start_command
 
-    host = address(os.environ.get("OLLAMA_HOST") or DEFAULT_HOST)
-    url = httpx.URL(host)
-    shown = str(url.copy_with(username=None, password=None)) if url.userinfo else host
+    url = effective_host()
     try:
-        version = httpx.get(f"{host}/api/version", timeout=2).json()["version"]
+        version = httpx.get(f"{url}/api/version", timeout=2, auth=credentials_for(url)).json()["version"]
     except (httpx.HTTPError, ValueError, TypeError, LookupError, OSError):
-        fix = "run `ollama serve`, or set OLLAMA_HOST; needed only for `serve: ollama` and `backend: ollama`"
-        return Finding("Ollama", "optional", f"no server at {shown}", fix)
-    return Finding("Ollama", "ok", f"{version} at {shown}")
+        fix = f"{start_command(url)} (needed only for `serve: ollama` and `backend: ollama`)"
+        return Finding("Ollama", "optional", f"no server at {url}", fix)
+    return Finding("Ollama", "ok", f"{version} at {url}")
 
 
 def _embedded_server() -> Finding:
@@ -154,14 +152,14 @@ def _embedded_server() -> Finding:
 
 
 def _environment() -> Finding:
-    settings = [f"{name}={_without_userinfo(os.environ[name])}" for name in ENVIRONMENT if name in os.environ]
+    settings = [f"{name}={_public(os.environ[name])}" for name in ENVIRONMENT if name in os.environ]
     return Finding("environment", "ok", " ".join(settings) or "no variable is set")
 
 
-def _without_userinfo(text: str) -> str:
-    """A value without the ``name:password@`` of an address."""
-    before, scheme, rest = text.rpartition("://")
-    return f"{before}{scheme}{rest.rpartition('@')[2]}"
+def _public(value: str) -> str:
+    """A value without the ``user:password@`` of an address."""
+    scheme, separator, rest = value.rpartition("://")
+    return f"{scheme}{separator}{rest.rpartition('@')[2]}" if "@" in rest else value
 
 
 CHECKS: dict[str, Callable[[], Finding]] = {
@@ -191,6 +189,6 @@ def _examine() -> Iterator[Finding]:
             yield Finding(name, "missing", error.what, error.fix)
         except importlib.metadata.PackageNotFoundError as error:
             yield Finding(name, "missing", f"the package {error.name} is not installed", "make setup")
-        except Exception as error:  # noqa: BLE001 (doctor reports every failure instead of failing itself)
+        except Exception as error:
             first_line = (str(error).splitlines() or [""])[0]
             yield Finding(name, "missing", f"the check failed: {type(error).__name__}: {first_line}", "make setup")
