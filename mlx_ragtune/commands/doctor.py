@@ -113,15 +113,10 @@ def _memory() -> Finding:
     return Finding("memory", "ok", f"{gib:.0f} GiB")
 
 
-def _runs_folder() -> Path:
-    """Where runs are written from here: RAGTUNE_RUNS, else ``runs`` in the project folder."""
-    from mlx_ragtune.recipe import project_folder
-
-    return Path(os.environ.get("RAGTUNE_RUNS") or project_folder(Path.cwd() / "recipe") / "runs").absolute()
-
-
 def _disk() -> Finding:
-    runs = _runs_folder()
+    from mlx_ragtune.recipe import runs_folder
+
+    runs = runs_folder(Path.cwd() / "recipe").absolute()
     existing = next(folder for folder in (runs, *runs.parents) if folder.exists())
     gib = shutil.disk_usage(existing).free / 2**30
     found = f"{gib:.0f} GiB free for {runs}"
