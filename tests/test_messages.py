@@ -8,6 +8,7 @@ from tests.message_list import PACKAGE, ROOT, SNAPSHOT, Collector, message_list,
 PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "Makefile", "benchmarks/README.md")),
     *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "data").glob("*/SOURCE.md")),
     *sorted((ROOT / "recipes").glob("*.yaml")),
     *sorted((ROOT / ".github").rglob("*.yml")),
 ]
