@@ -39,7 +39,7 @@ def remove(run_name: str) -> list[str]:
     if not rows:
         known = ", ".join(sorted({row["run"] for row in registered()})) or "none"
         raise InputError(
-            f"run '{run_name}' has no registered models (runs that have: {known})", fix="ragtune models list"
+            f"run '{run_name}' has no registered models (known: {known})", fix="ragtune models list"
         )
     for row in rows:
         if row["server"] == "ollama":
