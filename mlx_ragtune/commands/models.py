@@ -38,9 +38,7 @@ def remove(run_name: str) -> list[str]:
     rows = [row for row in registered() if row["run"] == run_name]
     if not rows:
         known = ", ".join(sorted({row["run"] for row in registered()})) or "none"
-        raise InputError(
-            f"run '{run_name}' has no registered models (known: {known})", fix="ragtune models list"
-        )
+        raise InputError(f"run '{run_name}' has no registered models (known: {known})", fix="ragtune models list")
     for row in rows:
         if row["server"] == "ollama":
             remove_model(row["host"], row["name"], digest=row["digest"])
