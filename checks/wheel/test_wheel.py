@@ -85,6 +85,9 @@ def test_the_wheel_holds_the_package_with_its_recipes_and_data(checkout: Path, w
     expected = {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in package_files(checkout)}
     assert "mlx_ragtune/py.typed" in expected
     assert digests(wheels["direct"]) == expected
+    with zipfile.ZipFile(wheels["direct"]) as archive:
+        folders = {name.split("/")[0].rpartition(".")[2] for name in archive.namelist()}
+    assert folders == {"mlx_ragtune", "dist-info"}
 
 
 def test_the_sdist_builds_the_same_wheel(wheels: dict[str, Path]) -> None:
