@@ -272,3 +272,5 @@ def test_constraints_are_versions_and_no_addresses() -> None:
     assert len(pins) > 30
     for line in pins:
         assert re.fullmatch(r"[A-Za-z0-9_.\-]+==[A-Za-z0-9_.+!]+( *;.*)?", line), line
+    pinned = {normalized(line.partition("==")[0]) for line in pins}
+    assert (declared("dependencies") | declared("dev")) - pinned == set()
