@@ -22,7 +22,9 @@ PRINTING = {"say", "_say", "echo", "print", "track", "bar", "warn", "note"}
 OTHER_ERRORS = {"ValueError", "UsageError", "BadParameter", "ClickException"}
 KINDS = ("error", "printed", "help", "text")
 _WORDS = re.compile(r"[A-Za-z]{2,}[,:;.]? +\(?[A-Za-z{'`]")
-_CODE = re.compile(r"\{%|^\s*(SELECT|INSERT|UPDATE|DELETE|CREATE|DROP|PRAGMA|BEGIN|WITH)\b|\\[bwsd]|\(\?")
+_SQL = r"^\s*(SELECT|INSERT|UPDATE|DELETE|CREATE|DROP|PRAGMA|BEGIN|WITH|ATTACH)\b"
+_CODE = re.compile(_SQL + r"|\{%|\{\{|\\[bwsSd]|\(\?|^<[a-z]|-src '|charset=")
+"""What marks a string as a query, a pattern, a template or markup."""
 
 
 @dataclass(frozen=True, order=True)
