@@ -86,7 +86,7 @@ def test_messages_pages_and_code_use_us_spelling() -> None:
     texts = _texts()
     del texts["CHANGELOG.md"]  # it lists the old names
     for module in sorted(PACKAGE.rglob("*.py")):
-        if module.name != "recipe.py":  # which knows the old spellings of its keys
+        if module.name not in ("recipe.py", "recipe_yaml.py"):  # which know the old spellings of keys
             texts[module.relative_to(ROOT).as_posix()] = module.read_text(encoding="utf-8")
     hits = [f"{name}, {hit}" for name, text in texts.items() for hit in _hits(UK_SPELLING, text)]
     assert not hits, "\n".join(hits)
