@@ -62,6 +62,12 @@ def test_every_package_has_a_level() -> None:
     assert {package_of(module) for module in MODULES} - {"__init__", "__main__"} == known
 
 
+def test_contributing_shows_these_levels() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| \d+ \| ([^|]*) \|", text, re.MULTILINE)
+    assert [set(re.findall(r"`(\w+)/?`", row)) for row in rows] == [set(packages) for packages in LEVELS]
+
+
 def is_module(package: str) -> bool:
     return (PACKAGE / f"{package}.py").exists()
 
