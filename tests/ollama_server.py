@@ -246,6 +246,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     standin: OllamaStandIn
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else each answer waits 40 ms for a delayed ACK
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
         """Say nothing."""
