@@ -272,6 +272,7 @@ class _Handler(BaseHTTPRequestHandler):
                 raise _CutError
             if fault and fault.resume is not None:
                 fault.resume.wait(60)
+                raise _CutError
             if fault and fault.kind == "raw":
                 self._raw(fault, length)
                 return
