@@ -326,10 +326,9 @@ def init(folder: Path, out: Path | None, base: str) -> None:
     Example:
       ragtune init ~/papers --out recipes/mine.yaml
     """
-    from mlx_ragtune.commands.init import write_recipe
+    from mlx_ragtune.commands.init import next_steps, write_recipe
 
-    written = write_recipe(folder, out=out, base=base)
-    click.echo(f"wrote {written}\nnext: ragtune validate {written}, then: ragtune run {written}")
+    click.echo(next_steps(write_recipe(folder, out=out, base=base)))
 
 
 @main.command()
@@ -354,6 +353,10 @@ def ask(recipe: Path, question: str, model: str, preview: bool, as_json: bool) -
     """
     from mlx_ragtune.commands.ask import answer, show
 
+    try:
+        question.encode()
+    except UnicodeEncodeError:
+        raise click.UsageError("the question is not valid UTF-8") from None
     reply = answer(open_run(recipe), question, model=model, preview=preview)
     click.echo(json.dumps(reply, indent=2, ensure_ascii=False) if as_json else show(reply))
 
@@ -403,21 +406,25 @@ def compare(
       ragtune compare a.jsonl b.jsonl --benchmark data/rag_notes/benchmark.jsonl
     """
     from mlx_ragtune.commands.compare import compare_contestants, read_all
+    from mlx_ragtune.pages.output_file import require_writable, write_page
     from mlx_ragtune.pages.report_html import render_html
+    from mlx_ragtune.pages.report_sections import build_report
     from mlx_ragtune.pages.report_text import render_text
 
     if len(contestants) < 2 or (html and len(contestants) > 2):
         raise click.UsageError(f"name {'two' if html else 'at least two'} runs or files")
-    found = list(compare_contestants(read_all(contestants, benchmark), allow=allow, margin=margin, alpha=alpha))
     if html:
-        html.write_text(render_html(found[0][1]), encoding="utf-8")
+        require_writable(html)
+    reports = compare_contestants(read_all(contestants, benchmark), allow=allow, margin=margin, alpha=alpha)
+    if html:
+        write_page(html, render_html(build_report(reports[0])))
     if as_json:
         rows = [
-            {"title": report["title"], "stamps": report["stamps"], **json.loads(one.to_json())} for one, report in found
+            {"title": data.title, "stamps": data.stamps, **json.loads(data.comparison.to_json())} for data in reports
         ]
         click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
     else:
-        click.echo("\n".join(render_text(report) for _, report in found), nl=False)
+        click.echo("\n".join(render_text(build_report(data)) for data in reports), nl=False)
 
 
 @main.command()
@@ -483,7 +490,7 @@ def list_models(as_json: bool) -> None:
     from mlx_ragtune.commands.models import registered
     from mlx_ragtune.pages.tables import render_table
 
-    rows = registered()
+    rows, damaged = registered()
     if as_json:
         click.echo(json.dumps(rows, indent=2))
     elif not rows:
@@ -492,6 +499,10 @@ def list_models(as_json: bool) -> None:
         click.echo(render_table(["run", "name", "server", "type"], [
             [row["run"], row["name"], row["server"], row["type"]] for row in rows
         ]))  # fmt: skip
+    for error in damaged[:-1]:
+        click.echo(f"error: {error}", err=True)
+    if damaged:
+        raise damaged[-1]
 
 
 @main.command()

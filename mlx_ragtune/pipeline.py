@@ -105,6 +105,7 @@ ADAPTER = ("adapters.safetensors", "adapter_config.json")
 
 
 def _papers(run: "Run") -> dict[str, str]:
+    """The digest of each paper that is read, or why it cannot be read; files that are ignored do not count."""
     from mlx_ragtune.papers.folder import paper_digests
 
     return paper_digests(run.recipe.corpus.folder, digest=run.file_digest)
@@ -153,9 +154,9 @@ def _local_model(section: str) -> Callable[["Run"], str | None]:
 
 def _server(run: "Run") -> str | None:
     """The address of the server that models are registered with."""
-    from mlx_ragtune.clients.ollama_host import public_host
+    from mlx_ragtune.clients.ollama_address import effective_host
 
-    return public_host(run.recipe.register.host) if run.recipe.register.serve == "ollama" else None
+    return effective_host(run.recipe.register.host) if run.recipe.register.serve == "ollama" else None
 
 
 def _votes(run: "Run") -> dict[str, str]:
@@ -623,15 +624,15 @@ class Run:
 def run_folder(recipe: Path, runs: Path) -> Path:
     """The folder of a recipe's run: its file name, with a suffix when another recipe has that folder.
 
-    The folder remembers the recipe's path. A recipe that was moved keeps its folder; two files with one
-    name in different folders get two.
+    The folder remembers the recipe's path, relative to ``runs``, so that a copied or moved project keeps its
+    runs; two files with one name in different folders get two.
     """
-    path = recipe.resolve()
+    path = Path(os.path.relpath(recipe.resolve(), runs.resolve()))
     suffix = digest_bytes(str(path).encode(errors="surrogateescape"))[:6]
     for folder in (runs / recipe.stem, runs / f"{recipe.stem[:56]}-{suffix}"):
         mark = folder / ".recipe"
         owner = Path(mark.read_text(encoding="utf-8", errors="surrogateescape")) if mark.is_file() else path
-        if owner == path or not owner.exists():
+        if owner == path or not (runs / owner).exists():
             break
     return folder
 
@@ -640,7 +641,7 @@ def claim(home: Path, recipe: Path) -> None:
     """Write down which recipe a run folder belongs to. Raises ToolError when the folder cannot be written."""
     try:
         home.mkdir(parents=True, exist_ok=True)
-        text = str(recipe.resolve())
+        text = os.path.relpath(recipe.resolve(), home.parent.resolve())
         (home / ".recipe").write_text(text, encoding="utf-8", errors="surrogateescape")
     except OSError as error:
         raise ToolError(

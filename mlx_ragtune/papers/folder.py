@@ -140,7 +140,7 @@ def list_papers(folder: Path) -> list[PaperFile]:
 def paper_digests(folder: Path, *, digest: Callable[[Path], str] = digest_file) -> dict[str, str]:
     """Name → ``digest`` (sha256) of each file of ``list_papers``, or the reason why it cannot be read.
 
-    Raises InputError when there are no papers.
+    Files that are not read do not count. Raises InputError when there are no papers.
     """
     digests: dict[str, str] = {}
     for paper in list_papers(folder):
@@ -148,6 +148,8 @@ def paper_digests(folder: Path, *, digest: Callable[[Path], str] = digest_file) 
             digests[paper.name] = paper.problem or digest(paper.path)
         except OSError as error:
             digests[paper.name] = f"cannot read: {error.strerror}"
+        except InputError as error:
+            digests[paper.name] = error.what
     return digests
 
 

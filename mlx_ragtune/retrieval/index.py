@@ -50,7 +50,8 @@ def _build(path: Path, chunks: Iterable[Chunk]) -> None:
 def match_expression(query: str) -> str:
     """An FTS5 expression that matches any of the query's words; each is quoted, so that no text is syntax.
 
-    Stop words are left out unless there is nothing else, and words after the first ``MAX_WORDS``. Empty when the query has no words.
+    Stop words are left out unless there is nothing else, and so are words after the first ``MAX_WORDS``. Empty
+    when the query has no words.
     """
     words = list(dict.fromkeys(re.findall(r"[^\W_]+", query.lower())))
     chosen = ([word for word in words if word not in STOP_WORDS] or words)[:MAX_WORDS]

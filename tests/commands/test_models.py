@@ -40,7 +40,7 @@ def call(*arguments: str) -> Result:
 
 
 def test_registered_models_are_listed_with_their_server_and_type(runs: Path) -> None:
-    assert [(row["run"], row["model"], row["name"]) for row in registered()] == [
+    assert [(row["run"], row["model"], row["name"]) for row in registered()[0]] == [
         ("small", "base", "small-base"),
         ("small", "tuned", "small-tuned"),
     ]
@@ -75,11 +75,14 @@ def test_an_unknown_run_is_named_with_the_known_ones(runs: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"base": 3}', "\x00"])
-def test_a_damaged_receipt_is_one_clear_error(runs: Path, text: str) -> None:
-    (runs / "small" / "6-register" / "receipt.json").write_text(text)
+def test_a_damaged_receipt_is_named_and_the_others_are_listed(runs: Path, text: str) -> None:
+    (runs / "broken" / "6-register").mkdir(parents=True)
+    (runs / "broken" / "6-register" / "receipt.json").write_text(text)
     said = call("models", "list")
     assert said.exit_code == 5
-    assert "cannot read the receipt" in said.stderr
+    assert "broken/6-register/receipt.json: cannot read the receipt" in said.stderr
+    assert "small-tuned" in said.stdout
+    assert call("models", "remove", "small").exit_code == 0
 
 
 def test_no_registered_models_names_the_next_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
