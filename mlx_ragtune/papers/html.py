@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -29,6 +30,7 @@ class _Reader(HTMLParser):
         self.navigation: list[str] = []
         self.title = ""
         self._inside: list[str] = []  # open elements whose text is left out, innermost last
+        self._open: Counter[str] = Counter()  # the same, counted by tag: no search however deep they are
         self._in_title = self._in_heading = False
 
     def _break(self) -> None:
@@ -40,6 +42,7 @@ class _Reader(HTMLParser):
             self._break()
         if tag in _UNREADABLE | _NAVIGATION:
             self._inside.append(tag)
+            self._open[tag] += 1
         elif tag == "title" and not self._inside and not self.title:
             self._in_title = True
         elif re.fullmatch("h[1-6]", tag) and not self._inside:
@@ -47,8 +50,11 @@ class _Reader(HTMLParser):
 
     def handle_endtag(self, tag: str) -> None:
         self._in_title = self._in_title and tag not in ("title", "head")
-        if tag in self._inside:
-            del self._inside[len(self._inside) - 1 - self._inside[::-1].index(tag) :]
+        while self._open[tag]:
+            innermost = self._inside.pop()
+            self._open[innermost] -= 1
+            if innermost == tag:
+                break
         if re.fullmatch("h[1-6]", tag):
             self._in_heading = False
         if tag in _BLOCKS:
@@ -61,7 +67,7 @@ class _Reader(HTMLParser):
             if self._in_heading and data.strip() and self.headings[-1:] != [len(self.lines) - 1]:
                 self.headings.append(len(self.lines) - 1)
             self.lines[-1] += data
-        elif not _UNREADABLE & set(self._inside) and data.strip():
+        elif not any(self._open[tag] for tag in _UNREADABLE) and data.strip():
             self.navigation.append(_line(data))
 
 

@@ -191,7 +191,7 @@ def _write(draft: Draft, split: Split, rows: list[Example], recipe: Recipe, base
         return {"rows": 0, "tokens": {}, "too_long": sorted(dropped)}
     write_rows(draft / f"{split}.jsonl", ({"messages": row.messages} for row in kept))
     lengths = {row.id: len(row.tokens) for row in tokens}
-    statistics = describe(kept, lengths, max_tokens=settings.max_tokens)
+    statistics = describe(kept, lengths)
     total = statistics.total
     return {
         "rows": len(kept),

@@ -86,12 +86,6 @@ class GenerationReport:
         """The kept pairs."""
         return [row.pair for row in self.rows]
 
-    def table(self) -> list[tuple[str, ...]]:
-        """The funnel: a header and a line for each task, all cells as text."""
-        header = ("task", "wanted", "asked", "written", "sound", "passed", "kept")
-        lines = [(task, *(str(getattr(funnel, name)) for name in header[1:])) for task, funnel in self.funnels.items()]
-        return [header, *lines]
-
 
 @dataclass(frozen=True)
 class _Work:

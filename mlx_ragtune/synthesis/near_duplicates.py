@@ -53,7 +53,7 @@ class Selection:
         return self.funnels[task].kept >= self.funnels[task].wanted
 
     def deliver(self, number: int, task: Task, key: str, outcome: Outcome | None) -> None:
-        """The outcome of call ``number`` (from 0, over all tasks); None when the server failed."""
+        """Use the outcome of call ``number`` (from 0, over all tasks); None when the server failed."""
         self._waiting[number] = (task, key, outcome)
         while self._next in self._waiting:
             task, key, ready = self._waiting.pop(self._next)
@@ -71,21 +71,21 @@ class Selection:
         funnel.asked += outcome.asked
         funnel.written += len(outcome.judged)
         funnel.rejections.update(outcome.rejections())
-        for one in outcome.judged:
-            funnel.sound += not one.reason or one.reason.startswith("model:")
-            funnel.passed += not one.reason
-            if not one.reason and not self.full(task):
-                self._keep(task, one)
+        for judged in outcome.judged:
+            funnel.sound += not judged.reason or judged.reason.startswith("model:")
+            funnel.passed += not judged.reason
+            if not judged.reason and not self.full(task):
+                self._keep(task, judged)
 
-    def _keep(self, task: Task, one: Judged) -> None:
-        """Keep a pair that passed, unless it is one too many of its sort."""
+    def _keep(self, task: Task, judged: Judged) -> None:
+        """Keep a pair that passed, unless it repeats a question or too many are answerable from memory."""
         funnel = self.funnels[task]
-        remembered = one.scores.get("closed_book", 0.0) >= FROM_MEMORY
+        remembered = judged.scores.get("closed_book", 0.0) >= FROM_MEMORY
         if remembered and self._remembered[task] + 1 > MEMORY_SHARE * funnel.wanted:
             funnel.rejections[REMEMBERED] += 1
-        elif self._seen[one.pair.kind == "refusal"].add(one.pair.id, one.pair.question):
+        elif self._seen[judged.pair.kind == "refusal"].add(judged.pair.id, judged.pair.question):
             funnel.rejections[REPEATED] += 1
         else:
             self._remembered[task] += remembered
-            self.kept[task].append(one)
+            self.kept[task].append(judged)
             funnel.kept += 1

@@ -1,11 +1,9 @@
-"""Counts and lengths of the rows by kind, and the rows that are too long."""
+"""Counts and lengths of the rows by kind."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mlx_ragtune.records import Example
-
-HEADER = ("kind", "rows", "share", "tokens min", "tokens mean", "tokens max", "too long")
 
 
 @dataclass(frozen=True)
@@ -18,49 +16,22 @@ class KindStatistics:
     tokens_min: int
     tokens_mean: float
     tokens_max: int
-    too_long: int
 
 
 @dataclass(frozen=True)
 class DatasetStatistics:
-    """Statistics by kind and over all, groups, and the ids of rows longer than ``max_tokens``."""
+    """Statistics by kind and over all rows, and the number of groups."""
 
     kinds: tuple[KindStatistics, ...]
     total: KindStatistics
     groups: int
-    max_tokens: int
-    too_long: tuple[str, ...]
-
-    def table(self) -> list[tuple[str, ...]]:
-        """A header, a line for each kind, and the total: all cells as text."""
-        lines = [
-            (
-                row.kind,
-                str(row.rows),
-                f"{row.share:.0%}",
-                str(row.tokens_min),
-                f"{row.tokens_mean:.0f}",
-                str(row.tokens_max),
-                str(row.too_long),
-            )
-            for row in (*self.kinds, self.total)
-        ]
-        return [HEADER, *lines]
 
 
-def _of(kind: str, tokens: Sequence[int], total: int, max_tokens: int) -> KindStatistics:
-    return KindStatistics(
-        kind,
-        len(tokens),
-        len(tokens) / total,
-        min(tokens),
-        sum(tokens) / len(tokens),
-        max(tokens),
-        sum(count > max_tokens for count in tokens),
-    )
+def _of(kind: str, tokens: Sequence[int], total: int) -> KindStatistics:
+    return KindStatistics(kind, len(tokens), len(tokens) / total, min(tokens), sum(tokens) / len(tokens), max(tokens))
 
 
-def describe(rows: Sequence[Example], tokens: Mapping[str, int], *, max_tokens: int) -> DatasetStatistics:
+def describe(rows: Sequence[Example], tokens: Mapping[str, int]) -> DatasetStatistics:
     """Statistics of the rows. ``tokens`` maps row id to length of the whole row; kinds without rows are absent.
 
     Raises ValueError without rows and KeyError for a row without a length; both are errors of the caller.
@@ -72,9 +43,7 @@ def describe(rows: Sequence[Example], tokens: Mapping[str, int], *, max_tokens: 
         kinds.setdefault(row.kind, []).append(tokens[row.id])
     order = [kind for kind in ("grounded", "synthesis", "refusal") if kind in kinds]
     return DatasetStatistics(
-        kinds=tuple(_of(kind, kinds[kind], len(rows), max_tokens) for kind in order),
-        total=_of("all", [tokens[row.id] for row in rows], len(rows), max_tokens),
+        kinds=tuple(_of(kind, kinds[kind], len(rows)) for kind in order),
+        total=_of("all", [tokens[row.id] for row in rows], len(rows)),
         groups=len({row.group for row in rows}),
-        max_tokens=max_tokens,
-        too_long=tuple(row.id for row in rows if tokens[row.id] > max_tokens),
     )
