@@ -24,7 +24,7 @@ from typing import Any, Self
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # in place of tests/, whose gguf/ hides the package
 
-from mlx_ragtune.clients.ollama_http import era_of, parse_version
+from mlx_ragtune.clients.ollama_versions import era_of, parse_version
 from mlx_ragtune.clients.protocol import PromptOverflowError
 from mlx_ragtune.clients.serve_llamacpp import LlamaCppServer
 from mlx_ragtune.errors import ToolError

@@ -1,4 +1,4 @@
-"""Digests of large files, each read once, and the folder where fetched models are cached."""
+"""Digests of large files, each read once, and the folder where downloaded models are cached."""
 
 import hashlib
 import json
@@ -11,12 +11,12 @@ _LARGE_BYTES = 16 * 2**20
 
 
 def cache_folder() -> Path:
-    """Where fetched and imported models are kept: ``$RAGTUNE_CACHE``, else ``~/.cache/mlx-ragtune``."""
+    """The folder of downloaded and imported models: ``$RAGTUNE_CACHE``, else ``~/.cache/mlx-ragtune``."""
     return Path(os.environ.get("RAGTUNE_CACHE") or "~/.cache/mlx-ragtune").expanduser()
 
 
 def is_offline() -> bool:
-    """Whether the user said that nothing may be fetched (``RAGTUNE_OFFLINE`` or ``HF_HUB_OFFLINE``)."""
+    """Whether downloads are switched off by ``RAGTUNE_OFFLINE`` or ``HF_HUB_OFFLINE``."""
     names = ("RAGTUNE_OFFLINE", "HF_HUB_OFFLINE")
     return any(os.environ.get(name, "").lower() in ("1", "true", "yes", "on") for name in names)
 
@@ -37,7 +37,7 @@ def base_digest(folder: Path) -> str:
 
 
 def file_digest(path: Path) -> str:
-    """sha256 of a file as hexadecimal; a large one is read once and then known by path, size and times."""
+    """sha256 of a file as hexadecimal; that of a large one is remembered by path, size, inode and times."""
     file = path.resolve()
     about = file.stat()
     if about.st_size < _LARGE_BYTES:
@@ -56,7 +56,7 @@ def file_digest(path: Path) -> str:
 
 
 def _remember(path: Path, known: dict[str, str]) -> None:
-    """Write the digests; where the cache cannot be written they are computed again next time."""
+    """Write the digests; where the cache cannot be written, they are computed again next time."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         aside = path.with_name(f".{path.name}.{os.getpid()}")

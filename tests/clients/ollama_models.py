@@ -15,7 +15,7 @@ from gguf import GGMLQuantizationType, GGUFReader
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from rapidfuzz.distance import Levenshtein
 
-from mlx_ragtune.clients.ollama_http import Era
+from mlx_ragtune.clients.ollama_versions import Era
 from mlx_ragtune.clients.receipts import gguf_facts
 from mlx_ragtune.clients.serve_llamacpp import LlamaCppServer
 from tests.clients import go_template

@@ -23,7 +23,7 @@ def receipt(host: str, name: str, models: Path) -> Iterator[Receipt]:
     one = register_model(host, name, models / "qwen3.gguf")
     yield one
     with Ollama(host) as server:
-        server.request("DELETE", "/api/delete", {"model": name})
+        server.delete(name)
 
 
 @pytest.fixture
