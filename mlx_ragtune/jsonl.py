@@ -55,14 +55,32 @@ def parse_row(row_type: type[Row], value: object, *, where: str) -> Row:
 
 def read_rows(path: Path, row_type: type[Row]) -> Iterator[Row]:
     """Validated rows of a JSONL file, in order. Raises InputError with ``file:line`` at the first bad line."""
+    for _where, row in read_located_rows(path, row_type):
+        yield row
+
+
+def read_located_rows(path: Path, row_type: type[Row]) -> Iterator[tuple[str, Row]]:
+    """The rows of ``read_rows``, each with its ``file:line``."""
     for where, value in _values(path, final_newline=False):
-        yield parse_row(row_type, value, where=where)
+        yield where, parse_row(row_type, value, where=where)
 
 
 def read_dicts(path: Path) -> Iterator[dict[str, Any]]:
     """The JSON objects of a JSONL file, in order. Raises InputError with ``file:line`` at the first bad line."""
     for where, value in _values(path, final_newline=False):
         yield _object(value, where)
+
+
+def read_json(path: Path) -> Any:
+    """The value of a file that holds one JSON document. Raises InputError as the readers of rows do."""
+    with _opened(path) as stream:
+        try:
+            text = stream.read(MAX_ROW_BYTES + 1)
+        except OSError as error:
+            _cannot_read(path, error.strerror or str(error))
+    if len(text) > MAX_ROW_BYTES:
+        raise InputError(f"the file is larger than {MAX_ROW_BYTES // 2**20} MiB", where=str(path))
+    return _value(text.removeprefix(BOM), str(path))
 
 
 def to_json(row: object) -> str:
