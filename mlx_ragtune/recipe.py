@@ -6,6 +6,7 @@ to the recipe's folder and must stay inside the project (the nearest folder abov
 """
 
 import difflib
+import os
 import re
 import warnings
 from collections.abc import Iterator
@@ -404,6 +405,11 @@ def _schema_errors(value: object, lines: Lines) -> tuple[Recipe | None, list[tup
             loc = one["loc"] if one["type"] in ("missing", "extra_forbidden") else place
             found.append((lines.get(place, 1), _describe({**one, "loc": loc})))
         return None, sorted(set(found))
+
+
+def runs_folder(near: Path) -> Path:
+    """Where runs are kept: ``$RAGTUNE_RUNS``, else ``runs/`` of the project that holds the file ``near``."""
+    return Path(os.environ.get("RAGTUNE_RUNS") or project_folder(near.resolve()) / "runs").expanduser()
 
 
 def project_folder(recipe: Path) -> Path:

@@ -208,3 +208,11 @@ def _build(name: str, fill: Callable[[Path], None]) -> Path:
         finally:
             shutil.rmtree(aside, ignore_errors=True)
     return target
+
+
+def find_base(settings: BaseModelSettings) -> Path | None:
+    """stub"""
+    try:
+        return resolve_base(settings, import_gguf=lambda _a, _b: None, offline=True, say=lambda _text: None)
+    except Exception:
+        return None

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mlx_ragtune.commands.models import runs_folder
+from mlx_ragtune.commands.models import runs_here as runs_folder
 from mlx_ragtune.errors import ArtifactError, InputError
 from mlx_ragtune.evaluation.fairness import Conditions, require_equal
 from mlx_ragtune.jsonl import parse_row, read_rows

@@ -69,7 +69,7 @@ def _gather(recipe: Recipe, inputs: Inputs) -> Report:
     return {
         **whole,
         **_asides(evaluate),
-        **_human(inputs["joins"], evaluate),
+        **_human(inputs["votes"], evaluate),
         "stamps": stamps_of(gates["allowed"]),
         "title": f"{recipe.name}: base against tuned",
         "recipe_name": recipe.name,
@@ -101,9 +101,9 @@ def _asides(evaluate: Path) -> Report:
     return parts
 
 
-def _human(home: Path, evaluate: Path) -> Report:
+def _human(votes: Path, evaluate: Path) -> Report:
     """The result of a blind comparison of exactly these answers, where there is one."""
-    path = home / "ab" / digest_file(evaluate / "used.jsonl")[:12] / "unblinded.json"
+    path = votes / digest_file(evaluate / "used.jsonl")[:12] / "unblinded.json"
     return {"human": _json(path)} if path.exists() else {}  # type: ignore[typeddict-item]
 
 
