@@ -111,7 +111,9 @@ def _title_spans(folded: str, titles: Mapping[str, str]) -> list[Span]:
     rest = _without(folded, [(start, end) for start, end, _ in spans])
     for _ in range(MAX_FUZZY_ROUNDS):
         accepted: list[Span] = []
-        matches = sorted(_fuzzy_matches(rest, folded_titles), key=lambda match: (-match[0], match[1] - match[2], match[3]))
+        matches = sorted(
+            _fuzzy_matches(rest, folded_titles), key=lambda match: (-match[0], match[1] - match[2], match[3])
+        )
         for _score, start, end, identifier in matches:
             if all(end <= left or start >= right for left, right, _ in accepted):
                 accepted.append((start, end, identifier))

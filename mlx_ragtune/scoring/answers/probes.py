@@ -25,7 +25,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, with_config
 
 from mlx_ragtune.errors import InputError
-from mlx_ragtune.jsonl import read_rows
+from mlx_ragtune.jsonl import read_located_rows
 
 Category = Literal["format", "arithmetic", "fact", "code", "translation", "reasoning"]
 
@@ -149,11 +149,19 @@ def _regex(check: RegexCheck, answer: str) -> bool:
     return re.search(check.pattern, answer[:MAX_REGEX_CHARACTERS]) is not None
 
 
+def _unfenced(answer: str) -> str:
+    """The answer without a code fence around it."""
+    start = _FENCE_START.match(answer)
+    if start is None or not answer.endswith("```"):
+        return answer
+    inner = answer[start.end() : -3]
+    closed_on_own_line = "\n" in inner[len(inner.rstrip()) :]
+    return inner if closed_on_own_line else answer
+
+
 def _json_keys(check: JsonCheck, answer: str) -> bool:
-    fence = _FENCE_START.match(answer)
-    fenced = fence is not None and answer.endswith("```")
     try:
-        value = json.loads(answer[fence.end() : -3] if fence and fenced else answer)
+        value = json.loads(_unfenced(answer))
     except (ValueError, RecursionError):
         return False
     return isinstance(value, dict) and set(value) == set(check.keys)
@@ -205,11 +213,11 @@ def read_probes(path: Path) -> list[Probe]:
     Ids must be distinct; each probe's check must accept its good answer and reject its bad one.
     """
     probes: dict[str, Probe] = {}
-    for probe in read_rows(path, Probe):
+    for where, probe in read_located_rows(path, Probe):
         fault = "its id is used twice" if probe.id in probes else _fault(probe)
         if fault:
-            raise InputError(f"probe {probe.id!r}: {fault}", where=str(path), fix="correct this row")
+            raise InputError(f"probe {probe.id!r}: {fault}", where=where, fix="correct this line")
         probes[probe.id] = probe
     if not probes:
-        raise InputError("holds no probes", where=str(path), fix="add one JSON object a line")
+        raise InputError("the file has no probes", where=str(path), fix="write one JSON object per line")
     return list(probes.values())
