@@ -105,20 +105,20 @@ def differences(base: Conditions, tuned: Conditions, *, allow: Iterable[str] = (
     """
     allowed = set(allow)
     check_allowed(allowed)
-    found = []
+    unequal = []
     for name in NAMES:
         left, right = getattr(base, name), getattr(tuned, name)
         if left == right:
             continue
         texts = _unequal_keys(left, right) if isinstance(left, Mapping) else (_text(left), _text(right))
-        found.append(Difference(name, *texts, fix=_FIXES[name], allowed=name in allowed))
-    return found
+        unequal.append(Difference(name, *texts, fix=_FIXES[name], allowed=name in allowed))
+    return unequal
 
 
 def require_equal(base: Conditions, tuned: Conditions, *, allow: Iterable[str] = ()) -> list[Difference]:
     """The allowed differences, which every page shows. Raises ToolError that lists all the others."""
-    found = differences(base, tuned, allow=allow)
-    refused = [difference for difference in found if not difference.allowed]
+    unequal = differences(base, tuned, allow=allow)
+    refused = [difference for difference in unequal if not difference.allowed]
     if refused:
         raise ToolError(
             "base and tuned were not run under the same conditions:\n"
@@ -126,4 +126,4 @@ def require_equal(base: Conditions, tuned: Conditions, *, allow: Iterable[str] =
             fix="\n       ".join(dict.fromkeys(difference.fix for difference in refused))
             + f"\n       or accept it by name: {' '.join(f'--allow {difference.name}' for difference in refused)}",
         )
-    return found
+    return unequal

@@ -119,5 +119,6 @@ def plan_digest(trials: Sequence[Trial]) -> str:
     total = hashlib.sha256()
     for trial in trials:
         for part in (trial.id, trial.item.question, trial.left_text, trial.right_text):
-            total.update(f"{len(part.encode())}:{part}".encode())
+            data = part.encode(errors="replace")
+            total.update(f"{len(data)}:".encode() + data)
     return total.hexdigest()

@@ -242,7 +242,7 @@ def test_the_same_report_gives_the_same_bytes(report: Report, page: str) -> None
 def test_the_terminal_gets_the_table_and_the_verdict_in_eighty_columns(report: Report) -> None:
     text = render_text(report)
     assert max(map(cell_width, text.splitlines())) <= 80
-    assert text.index("Citing the right paper") < text.index("INCONCLUSIVE:")
+    assert text.index("Cites the right paper") < text.index("INCONCLUSIVE:")
     assert "+67.0 to +94.9" in text
     assert "Keyword coverage" not in text
 

@@ -12,7 +12,7 @@ from mlx_ragtune.errors import ArtifactError, InputError
 from mlx_ragtune.gguf.writer import write_gguf
 from mlx_ragtune.models.toy import write_toy_model
 from mlx_ragtune.pages.ab_plan import Trial
-from mlx_ragtune.pages.ab_server import Session
+from mlx_ragtune.pages.ab_session import Session
 from mlx_ragtune.pipeline import Run
 from mlx_ragtune.recipe import load_recipe
 from tests.stages.project import edit, ragtune, recipe_of, rows, run_folder, write_rows

@@ -100,8 +100,6 @@ class Judgement:
 
     correctness: float | None
     grounding: float | None
-    n_verdicts: int
-    n_missing: int
 
     def metrics(self) -> dict[str, float]:
         """As metrics of a ``Score``: judged_correctness and grounding, undefined ones absent."""
@@ -143,16 +141,10 @@ class Judge:
         return self._ask(_GROUNDED.format(contexts=contexts, claim=claim))
 
     def judge(self, question: Question, text: str, contexts: str) -> Judgement:
-        """Correctness and grounding of one valid answer, with the number of missing verdicts."""
-        asked, missing = self.n_verdicts, self.n_missing
+        """Correctness and grounding of one valid answer; ``n_missing`` counts the missing verdicts of all."""
         correctness = self._correctness(question, text)
         verdicts = [self.is_grounded(claim, contexts) for claim in claims(text)]
-        return Judgement(
-            correctness=correctness,
-            grounding=_share(verdicts),
-            n_verdicts=self.n_verdicts - asked,
-            n_missing=self.n_missing - missing,
-        )
+        return Judgement(correctness, _share(verdicts))
 
     def _correctness(self, question: Question, text: str) -> float | None:
         if not question.answerable or not any(nugget.vital for nugget in question.nuggets):

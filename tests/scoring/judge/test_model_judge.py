@@ -66,7 +66,7 @@ def test_correctness_and_grounding_by_hand(
     judge = Judge(Oracle(_literal).chat, "digest", cache)
     found = judge.judge(ASKED, text, "Memory falls to 48GB. And more.")
     assert (found.correctness, found.grounding) == (correctness, grounding)
-    assert found.n_missing == 0
+    assert judge.n_missing == 0
 
 
 def test_questions_without_an_answer_have_no_correctness(cache: Cache) -> None:
@@ -80,7 +80,7 @@ def test_a_missing_verdict_makes_the_value_undefined_and_is_counted(cache: Cache
     )
     found = judge.judge(ASKED, "Memory falls to 48GB. It is fast.", "Memory falls to 48GB")
     assert found.correctness is None
-    assert (found.n_missing, found.n_verdicts) == (1, 3)
+    assert (judge.n_missing, judge.n_verdicts) == (1, 3)
     assert "judged_correctness" not in found.metrics()
 
 
