@@ -326,10 +326,9 @@ def init(folder: Path, out: Path | None, base: str) -> None:
     Example:
       ragtune init ~/papers --out recipes/mine.yaml
     """
-    from mlx_ragtune.commands.init import write_recipe
+    from mlx_ragtune.commands.init import next_steps, write_recipe
 
-    written = write_recipe(folder, out=out, base=base)
-    click.echo(f"wrote {written}\nnext: ragtune validate {written}, then: ragtune run {written}")
+    click.echo(next_steps(write_recipe(folder, out=out, base=base)))
 
 
 @main.command()
@@ -354,6 +353,10 @@ def ask(recipe: Path, question: str, model: str, preview: bool, as_json: bool) -
     """
     from mlx_ragtune.commands.ask import answer, show
 
+    try:
+        question.encode()
+    except UnicodeEncodeError:
+        raise click.UsageError("the question is not valid UTF-8") from None
     reply = answer(open_run(recipe), question, model=model, preview=preview)
     click.echo(json.dumps(reply, indent=2, ensure_ascii=False) if as_json else show(reply))
 
@@ -487,7 +490,7 @@ def list_models(as_json: bool) -> None:
     from mlx_ragtune.commands.models import registered
     from mlx_ragtune.pages.tables import render_table
 
-    rows = registered()
+    rows, damaged = registered()
     if as_json:
         click.echo(json.dumps(rows, indent=2))
     elif not rows:
@@ -496,6 +499,10 @@ def list_models(as_json: bool) -> None:
         click.echo(render_table(["run", "name", "server", "type"], [
             [row["run"], row["name"], row["server"], row["type"]] for row in rows
         ]))  # fmt: skip
+    for error in damaged[:-1]:
+        click.echo(f"error: {error}", err=True)
+    if damaged:
+        raise damaged[-1]
 
 
 @main.command()

@@ -105,10 +105,16 @@ ADAPTER = ("adapters.safetensors", "adapter_config.json")
 
 
 def _papers(run: "Run") -> dict[str, str]:
+    """The digest of each paper that is read, or why it cannot be read; files that are ignored do not count."""
     from mlx_ragtune.papers.folder import list_papers
 
-    folder = run.recipe.corpus.folder
-    return {path.relative_to(folder).as_posix(): run.file_digest(path) for path in list_papers(folder)}
+    digests = {}
+    for paper in list_papers(run.recipe.corpus.folder):
+        try:
+            digests[paper.name] = paper.problem or run.file_digest(paper.path)
+        except InputError as error:  # the stage lists it, or fails, as corpus.on_unreadable says
+            digests[paper.name] = error.what
+    return digests
 
 
 def _file(path: Callable[["Recipe"], Path | None]) -> Callable[["Run"], str | None]:
@@ -154,9 +160,9 @@ def _local_model(section: str) -> Callable[["Run"], str | None]:
 
 def _server(run: "Run") -> str | None:
     """The address of the server that models are registered with."""
-    from mlx_ragtune.clients.ollama_host import public_host
+    from mlx_ragtune.clients.ollama_address import effective_host
 
-    return public_host(run.recipe.register.host) if run.recipe.register.serve == "ollama" else None
+    return effective_host(run.recipe.register.host) if run.recipe.register.serve == "ollama" else None
 
 
 def _votes(run: "Run") -> dict[str, str]:
@@ -336,6 +342,8 @@ def _as_json(value: Any) -> Any:
         return {str(name): _as_json(part) for name, part in value.items()}
     if isinstance(value, list | tuple):
         return [_as_json(part) for part in value]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)  # a default of 3 and a written 3.0 are equal
     return value
 
 
@@ -491,7 +499,7 @@ class Run:
             if linked and linked.folder.resolve() == artifact.folder.resolve():
                 return Step(stage.name, "up to date", "", key)
             return Step(stage.name, "reuse", "an earlier run had the same inputs", key)
-        if self.store.draft_folder(stage.name, key).exists():
+        if any(self.store.draft_folder(stage.name, key, fresh=fresh).exists() for fresh in (False, True)):
             return Step(stage.name, "resume", "interrupted", key)
         if linked and not why:
             why = "; ".join(difference(linked.manifest["described"], described)[:3]) or "its result was removed"
@@ -571,10 +579,11 @@ class Run:
 
     def _finished(self, stage: Stage, key: str) -> Artifact | None:
         """An acceptable artifact with this key; a draft that was killed before its last rename is completed."""
-        draft = self.store.draft_folder(stage.name, key)
-        complete = read_artifact(draft)
-        if complete and complete.key == key:
-            self.store.promote(draft, self.store.folder(stage.name, key))
+        for fresh in (False, True):
+            draft = self.store.draft_folder(stage.name, key, fresh=fresh)
+            complete = read_artifact(draft)
+            if complete and complete.key == key:
+                self.store.promote(draft, self.store.folder(stage.name, key))
         try:
             artifact = self.store.find(stage.name, key)
         except ArtifactError as error:
@@ -621,15 +630,15 @@ class Run:
 def run_folder(recipe: Path, runs: Path) -> Path:
     """The folder of a recipe's run: its file name, with a suffix when another recipe has that folder.
 
-    The folder remembers the recipe's path. A recipe that was moved keeps its folder; two files with one
-    name in different folders get two.
+    The folder remembers the recipe's path, relative to ``runs``, so that a copied or moved project keeps its
+    runs; two files with one name in different folders get two.
     """
-    path = recipe.resolve()
+    path = Path(os.path.relpath(recipe.resolve(), runs.resolve()))
     suffix = digest_bytes(str(path).encode(errors="surrogateescape"))[:6]
     for folder in (runs / recipe.stem, runs / f"{recipe.stem[:56]}-{suffix}"):
         mark = folder / ".recipe"
         owner = Path(mark.read_text(encoding="utf-8", errors="surrogateescape")) if mark.is_file() else path
-        if owner == path or not owner.exists():
+        if owner == path or not (runs / owner).exists():
             break
     return folder
 
@@ -638,7 +647,7 @@ def claim(home: Path, recipe: Path) -> None:
     """Write down which recipe a run folder belongs to. Raises ToolError when the folder cannot be written."""
     try:
         home.mkdir(parents=True, exist_ok=True)
-        text = str(recipe.resolve())
+        text = os.path.relpath(recipe.resolve(), home.parent.resolve())
         (home / ".recipe").write_text(text, encoding="utf-8", errors="surrogateescape")
     except OSError as error:
         raise ToolError(

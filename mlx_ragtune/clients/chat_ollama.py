@@ -6,7 +6,7 @@ from text.
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -25,16 +25,6 @@ _LOADING_SECONDS = 1800.0
 _SECONDS_PER_TOKEN = 10.0
 _BYTES_PER_TOKEN = 4096
 _MORE_BYTES = 2**20
-
-
-@dataclass(frozen=True)
-class Timings:
-    """The server's own figures for one answer, in seconds; ``prompt_seconds`` excludes cached tokens."""
-
-    load_seconds: float
-    prompt_seconds: float
-    answer_seconds: float
-    total_seconds: float
 
 
 @dataclass
@@ -61,7 +51,7 @@ class _Stream:
 
 
 class OllamaChat:
-    """One model at one Ollama. ``count_tokens`` counts a rendered prompt, so that cut prompts are detected.
+    """One model at one Ollama.
 
     ``digest`` is the receipt's: entering raises ToolError when the server has another model of that name. Leaving
     unloads the model, to free the machine for the next one.
@@ -74,12 +64,10 @@ class OllamaChat:
         *,
         context_tokens: int,
         digest: str | None = None,
-        count_tokens: Callable[[Sequence[Message], bool], int] | None = None,
         server: Ollama | None = None,
     ) -> None:
         self._server = server or Ollama(host)
         self._model, self._digest, self._context_tokens = model, digest, context_tokens
-        self._count_tokens = count_tokens
         self._thinks = False
         self._window_seen = False
 
@@ -143,44 +131,39 @@ class OllamaChat:
 
     def chat(self, request: ChatRequest) -> ChatReply:
         """The reply to one request. Raises PromptOverflowError, or ToolError for what retries did not cure."""
-        return self.chat_timed(request)[0]
-
-    def chat_timed(self, request: ChatRequest) -> tuple[ChatReply, Timings]:
-        """The reply and the server's own times for it. Raises as ``chat``."""
         body = self.chat_body(request)
-        reply, timings = self._server.retrying(lambda: self._ask(body, request.sampling.max_tokens))
-        self._check_prompt(request, reply)
+        reply = self._server.retrying(lambda: self._ask(body, request.sampling.max_tokens))
         self._check_window(request.sampling.context_tokens)
-        return reply, timings
+        return reply
 
     def chat_body(self, request: ChatRequest) -> dict[str, Any]:
         """The request as ``/api/chat`` takes it."""
         body = {**self._body(request.messages, request.sampling, request.think), "stream": True}
         return body if request.schema is None else {**body, "format": request.schema}
 
-    def _ask(self, body: dict[str, Any], max_tokens: int) -> tuple[ChatReply, Timings]:
+    def _ask(self, body: dict[str, Any], max_tokens: int) -> ChatReply:
         stream, started = _Stream(), time.perf_counter()
         limit = Limit(_MORE_BYTES + _BYTES_PER_TOKEN * max_tokens, _LOADING_SECONDS + _SECONDS_PER_TOKEN * max_tokens)
-        for number, line in enumerate(self._server.lines("/api/chat", body, limit=limit)):
-            if number > 2 * max_tokens + 2 * LOOP_TOKENS:  # one token can end a line of thinking and begin one of text
-                raise ToolError(
-                    f"Ollama does not stop after the {max_tokens} tokens that were asked for",
-                    where=self._server.host,
-                    fix="update Ollama, or use another server",
-                )
-            stream.add(check_reply(ChatLine, line, where=self._server.host))
+        with contextlib.closing(self._server.lines("/api/chat", body, limit=limit)) as lines:
+            for number, line in enumerate(lines):
+                # one token can end a line of thinking and begin one of text
+                if number > 2 * max_tokens + 2 * LOOP_TOKENS:
+                    raise ToolError(
+                        f"Ollama does not stop after the {max_tokens} tokens that were asked for",
+                        where=self._server.host,
+                        fix="update Ollama, or use another server",
+                    )
+                stream.add(check_reply(ChatLine, line, where=self._server.host))
         return self._reply(stream, started, time.perf_counter() - started)
 
-    def _reply(self, stream: _Stream, started: float, seconds: float) -> tuple[ChatReply, Timings]:
+    def _reply(self, stream: _Stream, started: float, seconds: float) -> ChatReply:
         last = stream.last
         if last is None and not stream.looped():
             raise PassingError("the answer ended before it was done", where=self._server.host)
         last = last or ChatLine(done_reason="loop")
         first = stream.first_token_at
-        spent = (last.load_duration, last.prompt_eval_duration, last.eval_duration, last.total_duration)
-        timings = Timings(*(nanoseconds * _NANO for nanoseconds in spent))
         pieces = len(stream.text) + len(stream.thinking)
-        reply = ChatReply(
+        return ChatReply(
             text="".join(stream.text),
             thinking="".join(stream.thinking),
             done_reason=last.done_reason,
@@ -188,23 +171,9 @@ class OllamaChat:
             answer_tokens=pieces if last.eval_count is None else last.eval_count,
             latency_seconds=seconds,
             first_token_seconds=None if first is None else first - started,
-            generate_seconds=timings.answer_seconds or None,
-            load_seconds=timings.load_seconds if stream.last else None,
+            generate_seconds=last.eval_duration * _NANO or None,
+            load_seconds=last.load_duration * _NANO if stream.last else None,
         )
-        return reply, timings
-
-    def _check_prompt(self, request: ChatRequest, reply: ChatReply) -> None:
-        """Raise ToolError when the server read another number of tokens than we count: cut, or another template."""
-        if self._count_tokens is None or not reply.prompt_tokens:
-            return
-        expected = self._count_tokens(request.messages, request.think)
-        if expected != reply.prompt_tokens:
-            raise ToolError(
-                f"Ollama read {reply.prompt_tokens} prompt tokens instead of {expected}: it cut the prompt, or "
-                "uses another template",
-                where=self._server.host,
-                fix="ragtune register RECIPE --redo; see 'ollama show --template'",
-            )
 
     def _check_window(self, wanted: int) -> None:
         """Raise ToolError when the loaded model has a smaller context than was asked for."""

@@ -31,18 +31,18 @@ def split_lines(chunks: Iterable[bytes], *, max_bytes: int) -> Iterator[bytes]:
     ``httpx.Response.iter_lines`` also splits at U+2028, U+2029 and U+0085, which JSON allows inside strings. Raises
     LimitError for a line longer than ``max_bytes``.
     """
-    rest = bytearray()
+    rest = b""
     for chunk in chunks:
-        *ends, last = chunk.split(b"\n")
-        for end in ends:
-            rest += end
-            yield bytes(rest).removesuffix(b"\r")
-            rest = bytearray()
-        rest += last
+        first, *more = chunk.split(b"\n")
+        rest += first
+        if more:
+            yield rest.removesuffix(b"\r")
+            yield from (line.removesuffix(b"\r") for line in more[:-1])
+            rest = more[-1]
         if len(rest) > max_bytes:
             raise LimitError(f"a line is longer than {max_bytes} bytes")
     if rest:
-        yield bytes(rest).removesuffix(b"\r")
+        yield rest.removesuffix(b"\r")
 
 
 class BoundedTransport(httpx.BaseTransport):
@@ -63,7 +63,9 @@ class BoundedTransport(httpx.BaseTransport):
             response = self._transport.handle_request(request)
         except BaseException as error:
             watch.stop()
-            raise watch.explain(error) from error
+            if isinstance(error, httpx.TransportError):
+                watch.check(error)
+            raise
         headers = [pair for pair in response.headers.raw if pair[0].lower() != b"content-encoding"]
         assert isinstance(response.stream, httpx.SyncByteStream)  # noqa: S101 (a synchronous transport)
         return httpx.Response(
@@ -100,17 +102,10 @@ class _Watch:
     def stop(self) -> None:
         self._timer.cancel()
 
-    def explain(self, error: BaseException) -> BaseException:
-        """The error itself, or the LimitError that caused it."""
-        return self.late() if self._expired and isinstance(error, httpx.TransportError) else error
-
-    def late(self) -> LimitError:
-        return LimitError(f"the answer took longer than {self.limit.seconds:.0f} seconds")
-
-    def check(self) -> None:
-        """Raise LimitError when the time is over."""
+    def check(self, error: httpx.TransportError | None = None) -> None:
+        """Raise LimitError when the time is over, which also caused ``error``."""
         if self._expired:
-            raise self.late()
+            raise LimitError(f"the answer took longer than {self.limit.seconds:.0f} seconds") from error
 
 
 class _BoundedStream(httpx.SyncByteStream):
@@ -127,7 +122,8 @@ class _BoundedStream(httpx.SyncByteStream):
                 self._watch.check()
                 yield chunk
         except httpx.TransportError as error:
-            raise self._watch.explain(error) from error
+            self._watch.check(error)
+            raise
         self._watch.check()  # a body without a length ends like that when its socket is shut down
 
     def close(self) -> None:

@@ -71,6 +71,8 @@ def _host_name(parts: SplitResult) -> str:
     host = parts.hostname or "127.0.0.1"
     if ":" in host:
         address = ipaddress.IPv6Address(host)
+        if address.scope_id:
+            raise ValueError(host)
         return "[::1]" if address.is_unspecified else f"[{address}]"
     if not _HOST_NAME.fullmatch(host):
         raise ValueError(host)

@@ -10,7 +10,7 @@ import random
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 MAX_REPLY_BYTES = 64 * 2**20
-MAX_LINE_BYTES = 2**20
+MAX_LINE_BYTES = MAX_STATUS_BYTES = 2**20
 _SLOWEST_UPLOAD = 2**20
 """Bytes per second; slower uploads are ended."""
 _CREATE_SECONDS = 4 * 3600.0
@@ -86,7 +86,9 @@ class Ollama:
         self._auth = _Authorization(credentials_for(address.url))
         # no connection is kept alive, so that BoundedTransport can end each one at its deadline
         limits = httpx.Limits(max_keepalive_connections=0)
-        self._transport = httpx.HTTPTransport(trust_env=False, limits=limits)
+        # loading the certificates takes longer than a request, and plain HTTP has none
+        encrypted = self.host.startswith("https:")
+        self._transport = httpx.HTTPTransport(verify=encrypted, trust_env=False, limits=limits)
         self._version: str | None = None
         self.retried: list[str] = []
 
@@ -237,7 +239,7 @@ class Ollama:
             if status != "success":
                 raise PassingError(f"creating the model ended with '{status}', not with 'success'", where=self.host)
 
-        self.call(attempt, limit=Limit(MAX_REPLY_BYTES, _CREATE_SECONDS))
+        self.call(attempt, limit=Limit(MAX_STATUS_BYTES, _CREATE_SECONDS))
 
     def has_blob(self, digest: str) -> bool:
         """Whether the server already has the blob ``sha256:…``, which the ``ollama`` package cannot ask."""
@@ -265,7 +267,7 @@ class Ollama:
 
         self._sending(attempt)
 
-    def lines(self, path: str, body: Mapping[str, Any], *, limit: Limit) -> Iterator[Any]:
+    def lines(self, path: str, body: Mapping[str, Any], *, limit: Limit) -> Generator[Any, None, None]:
         """The JSON values of a streamed reply, sent once. Raises ToolError for an error among them."""
         try:
             with self._client(limit) as client, client.stream("POST", path, json=body) as response:

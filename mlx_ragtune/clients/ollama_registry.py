@@ -181,12 +181,14 @@ def go_template(facts: GgufFacts, where: str) -> str:
 
 def describe(server: Ollama, name: str, *, gguf_sha256: str) -> Receipt:
     """What the server says about a model. Raises ToolError when it has none of that name."""
-    shown = server.show(name)
+    shown, digest = server.show(name), server.digests().get(full_name(name))
+    if digest is None:
+        raise ToolError(f"Ollama does not list the model '{name}'", where=server.host, fix="see 'ollama list'")
     return Receipt(
         name=name,
         server="ollama",
         version=server.version,
-        digest=server.digests().get(full_name(name), ""),
+        digest=digest,
         gguf_sha256=gguf_sha256,
         type=shown.details.quantization_level,
         template_sha256=text_digest(shown.template),

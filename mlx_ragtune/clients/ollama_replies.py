@@ -14,7 +14,6 @@ def _encodable(text: str) -> str:
 
 Text = Annotated[str, AfterValidator(_encodable)]
 Count = Annotated[int, Field(ge=0, lt=2**63)]
-Nanoseconds = Count
 
 
 class Reply(BaseModel):
@@ -37,17 +36,15 @@ class Delta(Reply):
 
 
 class ChatLine(Reply):
-    """One line of a streamed ``/api/chat``; counts and durations stand in the last one only."""
+    """One line of a streamed ``/api/chat``; counts, and durations in nanoseconds, are in the last one only."""
 
     message: Delta = Delta()
     done: bool = False
     done_reason: Text = "stop"
     prompt_eval_count: Count = 0
     eval_count: Count | None = None
-    load_duration: Nanoseconds = 0
-    prompt_eval_duration: Nanoseconds = 0
-    eval_duration: Nanoseconds = 0
-    total_duration: Nanoseconds = 0
+    load_duration: Count = 0
+    eval_duration: Count = 0
 
 
 class DebugInfo(Reply):

@@ -21,16 +21,14 @@ class Era:
     since: Version
     reads_jinja: bool
     """The chat template inside the GGUF is used; in older versions a model without TEMPLATE gets the raw prompt."""
-    keeps_bytes: bool
-    """The stored blob is the uploaded one; otherwise it is rewritten and has another digest."""
     imports_folders: bool
     """On a Mac, a safetensors folder becomes a model of Ollama's MLX engine."""
 
 
 ERAS = (
-    Era("in-process engine", (0, 0, 0), reads_jinja=False, keeps_bytes=True, imports_folders=False),
-    Era("llama-server", (0, 30, 0), reads_jinja=True, keeps_bytes=False, imports_folders=False),
-    Era("llama-server and MLX", (0, 34, 1), reads_jinja=True, keeps_bytes=True, imports_folders=True),
+    Era("in-process engine", (0, 0, 0), reads_jinja=False, imports_folders=False),
+    Era("llama-server", (0, 30, 0), reads_jinja=True, imports_folders=False),
+    Era("llama-server and MLX", (0, 34, 1), reads_jinja=True, imports_folders=True),
 )
 
 

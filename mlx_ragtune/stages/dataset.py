@@ -113,7 +113,7 @@ def _generated(recipe: Recipe, chunks: Sequence[Chunk], retriever: Retriever, dr
         backends = [stack.enter_context(one) for one in open_generators(settings)]
         digest = _one_digest(settings, backends)
         track = stack.enter_context(draft.track("writing pairs", settings.pairs))
-        jobs = stack.enter_context(Jobs(draft / "jobs.sqlite"))
+        jobs = stack.enter_context(Jobs(draft.cache("jobs.sqlite")))
         report = generate(
             plan,
             sources,

@@ -18,7 +18,7 @@ from mlx_ragtune.evaluation.forgetting import probe_rows
 from mlx_ragtune.evaluation.items import ItemMaker
 from mlx_ragtune.evaluation.second_opinions import ScoredAnswers, add_judgements, add_similarity, judge_facts
 from mlx_ragtune.evaluation.served_prompt import PromptGate
-from mlx_ragtune.jsonl import read_located_rows, read_rows, write_rows
+from mlx_ragtune.jsonl import read_json, read_located_rows, read_rows, write_rows
 from mlx_ragtune.models.prompts import load_tokenizer
 from mlx_ragtune.recipe import JudgeSettings, Recipe
 from mlx_ragtune.records import Answer, Document, Question, Sampling, Score
@@ -104,7 +104,7 @@ def evaluate(recipe: Recipe, inputs: Inputs, draft: Draft) -> None:
     write_rows(draft / "questions.jsonl", questions)
     contexts = ({"question_id": item.question.id, "passages": item.passages} for item in items.questions)
     write_rows(draft / "contexts.jsonl", contexts)
-    asker = Asker(recipe, inputs, draft.cache("answers.jsonl"))
+    asker = Asker(recipe, inputs, draft.cache(_answers_file(inputs)))
     unasked = {model: asker.conditions(model, ()) for model in MODELS}
     require_equal(unasked["base"], unasked["tuned"], allow=recipe.evaluate.allow)  # before hours are spent
     asker.ask_all(items.all, draft.track)
@@ -136,6 +136,12 @@ def evaluate(recipe: Recipe, inputs: Inputs, draft: Draft) -> None:
         verdict=verdict.verdict,
         headline=verdict.headline,
     )
+
+
+def _answers_file(inputs: Inputs) -> str:
+    """One file for each base model, so that recipes that tune the same base share its answers."""
+    receipts = read_json(inputs["register"] / "receipt.json")
+    return f"answers-{receipts['base']['gguf_sha256'][:12]}.jsonl"
 
 
 def _items(recipe: Recipe, inputs: Inputs, probes: Sequence[Probe]) -> _Items:

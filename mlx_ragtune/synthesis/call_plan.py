@@ -17,7 +17,7 @@ import numpy as np
 from mlx_ragtune.errors import InputError
 from mlx_ragtune.recipe import GeneratorSettings
 from mlx_ragtune.records import Chunk, Kind
-from mlx_ragtune.synthesis.dedupe import Vectoriser
+from mlx_ragtune.synthesis.dedupe import Vectorizer
 
 Task = Literal["grounded", "partial", "synthesis", "off_corpus", "false_premise", "without_paper", "wrong_section"]
 """What a generated pair is; the last two are made from accepted grounded pairs, not written anew."""
@@ -104,8 +104,8 @@ def quotas(pairs: int, shares: Mapping[Kind, float], *, sections: bool) -> dict[
 
 def _partners(order: Sequence[Chunk]) -> Iterator[tuple[str, ...]]:
     """Pairs of chunks of two papers, each chunk with the most similar one, then the next."""
-    vectoriser = Vectoriser(chunk.text for chunk in order)
-    vectors = vectoriser.vectors([f"{chunk.title} {chunk.text}" for chunk in order])
+    vectorizer = Vectorizer(chunk.text for chunk in order)
+    vectors = vectorizer.vectors([f"{chunk.title} {chunk.text}" for chunk in order])
     owners = np.array([chunk.document_id for chunk in order])
     nearest: list[list[int]] = []
     for start in range(0, len(order), BLOCK):

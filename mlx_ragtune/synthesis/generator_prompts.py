@@ -110,7 +110,8 @@ def writing_request(call: Call, chunks: Sequence[Chunk], *, seed: int) -> ChatRe
 def repair_request(request: ChatRequest, reply: str, problem: str) -> ChatRequest:
     """The same request with the bad reply and what is wrong with it."""
     told = f"That cannot be used: {problem}. Write the whole JSON object again, and nothing else."
-    messages = (*request.messages, Message("assistant", reply[:4000] or "{}"), Message("user", told))
+    quoted = reply[:4000].encode(errors="replace").decode() or "{}"  # half a surrogate pair cannot be sent
+    messages = (*request.messages, Message("assistant", quoted), Message("user", told))
     return ChatRequest(messages, request.sampling, request.think, request.schema)
 
 

@@ -28,7 +28,7 @@ from tests.clients import go_template as go
 from tests.ollama_server import VERSIONS, Fault, OllamaStandIn, _Handler
 from tests.served_models import TURNS
 
-PLAIN = [{"role": one.role, "content": one.content} for one in TURNS]
+PLAIN = [{"role": turn.role, "content": turn.content} for turn in TURNS]
 
 
 def uploads(standin: OllamaStandIn) -> int:
@@ -56,9 +56,10 @@ def test_a_template_the_server_chose_by_itself_is_in_the_receipt(standin: Ollama
 
 
 def test_what_the_server_has_is_not_sent_again(standin: OllamaStandIn, models: Path) -> None:
-    register_model(standin.host, "one", models / "qwen3.gguf")
-    register_model(standin.host, "two", models / "qwen3.gguf")
+    first = register_model(standin.host, "one", models / "qwen3.gguf")
+    second = register_model(standin.host, "two", models / "qwen3.gguf")
     assert uploads(standin) == 1
+    assert first.digest == second.digest  # as at a real server: the digest does not depend on the name
 
 
 def test_the_upload_tells_how_far_it_is(standin: OllamaStandIn, models: Path) -> None:
@@ -132,7 +133,7 @@ def test_the_served_prompt_is_the_files_own_in_every_era(
         served = standin.store.get("tinyq", "").render(PLAIN, think)
         sent = creates(standin)[0].get("template")
     expected = (
-        "".join(f"<|im_start|>{one.role}\n{one.content}<|im_end|>\n" for one in TURNS) + "<|im_start|>assistant\n"
+        "".join(f"<|im_start|>{turn.role}\n{turn.content}<|im_end|>\n" for turn in TURNS) + "<|im_start|>assistant\n"
     )
     assert served == expected + ("" if think else "<think>\n\n</think>\n\n")
     assert sent == (CHATML_THINKING if version < "0.30" else None)
@@ -154,7 +155,7 @@ def test_a_template_that_is_not_chatml_needs_a_newer_server(models: Path) -> Non
 @pytest.mark.parametrize("template", [CHATML, CHATML_THINKING])
 def test_our_go_templates_render_every_turn(template: str) -> None:
     turns = [*TURNS, Message("assistant", "A."), Message("user", "And?")]
-    rendered = go.render(template, [{"role": one.role, "content": one.content} for one in turns], think=True)
+    rendered = go.render(template, [{"role": turn.role, "content": turn.content} for turn in turns], think=True)
     assert rendered.count("<|im_start|>") == 5
     assert rendered.endswith("And?<|im_end|>\n<|im_start|>assistant\n")
 
@@ -164,7 +165,7 @@ def test_removing_takes_what_is_ours_and_only_that(standin: OllamaStandIn, model
     register_model(standin.host, "theirs", models / "smol.gguf")
     assert remove_model(standin.host, "tinyq", digest=ours.digest)
     assert not remove_model(standin.host, "tinyq", digest=ours.digest)
-    assert [one.name for one in standin.store.models()] == ["theirs:latest"]
+    assert [model.name for model in standin.store.models()] == ["theirs:latest"]
     with pytest.raises(ToolError, match="not the model that was registered"):
         remove_model(standin.host, "theirs", digest=ours.digest)
 
@@ -235,10 +236,10 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Folders
     with Folders(tmp_path / "mac") as server:
 
         def create(handler: Any, body: Any, _fault: object) -> None:
-            missing = [one for one in body["files"].values() if not server.store.blob(one).exists()]
+            missing = [digest for digest in body["files"].values() if not server.store.blob(digest).exists()]
             assert not missing
             server.created.append(body)
-            handler._lines(iter([{"status": "success"}]), None)
+            handler._lines((line for line in [{"status": "success"}]), None)
 
         def show(handler: Any, _body: Any, _fault: object) -> None:
             about = {"details": {"quantization_level": "bf16"}, "template": "", "renderer": server.renderer}
@@ -250,7 +251,9 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Folders
 
         for name, route in (("_create", create), ("_show", show), ("_delete", delete)):
             monkeypatch.setattr(_Handler, name, route)
-        monkeypatch.setattr(server, "tags", lambda: {"models": [{"name": "tiny:latest", "digest": "d" * 64}]})
+        monkeypatch.setattr(
+            server, "tags", lambda: {"models": [{"name": "tiny:latest", "model": "tiny:latest", "digest": "d" * 64}]}
+        )
         yield server
 
 

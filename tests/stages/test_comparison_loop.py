@@ -15,7 +15,7 @@ from mlx_ragtune.pages.ab_plan import Trial
 from mlx_ragtune.pages.ab_session import Session
 from mlx_ragtune.pipeline import Run
 from mlx_ragtune.recipe import load_recipe
-from tests.stages.project import edit, ragtune, recipe_of, rows, run_folder, write_rows
+from tests.stages.project import answers_of, edit, forget, ragtune, recipe_of, rows, run_folder, write_rows
 
 
 def evaluated(home: Path) -> Path:
@@ -137,7 +137,7 @@ def test_compare_judges_two_models_of_a_run(finished: Path) -> None:
 
 
 def test_compare_takes_several_against_the_first_and_holm_over_all(project: Path) -> None:
-    shutil.copytree(run_folder(project), project / "runs" / "other")
+    shutil.copytree(run_folder(project), project / "runs" / "other", symlinks=False)
     done = ragtune("compare", "small:base", "small:tuned", "other:tuned", "--json", cwd=project)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
@@ -189,7 +189,7 @@ def test_compare_says_what_cannot_be_compared(
 
 
 def test_runs_on_different_questions_are_not_compared(project: Path) -> None:
-    shutil.copytree(run_folder(project), project / "runs" / "other")
+    shutil.copytree(run_folder(project), project / "runs" / "other", symlinks=False)
     path = project / "runs" / "other" / "7-evaluate" / "questions.jsonl"
     path.write_text(re.sub(r'"question": "', '"question": "Please: ', path.read_text(), count=1))
     done = ragtune("compare", "small", "other", cwd=project)
@@ -237,7 +237,7 @@ def test_a_session_goes_on_with_its_number_and_other_answers_begin_another(proje
 
 
 def test_without_answers_there_is_nothing_to_compare_blind(project: Path) -> None:
-    shutil.rmtree(evaluated(project))
+    forget(project, "7-evaluate")
     with pytest.raises(ArtifactError, match="no answers to compare yet"):
         open_comparison(run_of(project), None)
 
@@ -285,8 +285,7 @@ def test_an_unknown_type_is_refused_with_the_known_ones(finished: Path) -> None:
 
 
 def test_a_preview_answers_with_the_adapter_before_anything_is_fused(project: Path) -> None:
-    for name in ("4-fuse", "5-export", "6-register", "7-evaluate", "8-report"):
-        shutil.rmtree(run_folder(project) / name)
+    forget(project, "4-fuse", "5-export", "6-register", "7-evaluate", "8-report")
     asked = ("ask", recipe_of(project), "What is LoRA?", "--preview", "--json")
     done = ragtune(*asked, cwd=project)
     assert done.returncode == 0, done.stderr
@@ -295,10 +294,10 @@ def test_a_preview_answers_with_the_adapter_before_anything_is_fused(project: Pa
     kept = sorted(path.name for path in (run_folder(project) / "preview").iterdir())
     assert [name.split("-")[0] for name in kept] == ["adapter", "base"]
     assert json.loads(ragtune(*asked, cwd=project).stdout)["answers"] == answers
-    shutil.rmtree(run_folder(project) / "3-train")
+    forget(project, "3-train")
     without = ragtune(*asked, cwd=project)
     assert without.returncode == 5
-    assert "no adapter of this recipe yet" in without.stderr
+    assert "stage 'train' is not up to date" in without.stderr
 
 
 def test_questions_are_asked_with_every_seed_and_probes_once(project: Path) -> None:
@@ -308,7 +307,7 @@ def test_questions_are_asked_with_every_seed_and_probes_once(project: Path) -> N
     used = rows(evaluated(project) / "used.jsonl")
     assert len(used) == 2 * 8 * 2
     assert {one["seed"] for one in used} == {0, 1}
-    kept = rows(evaluated(project) / "answers.jsonl")
+    kept = answers_of(project)
     probes = [one for one in kept if one["question_id"].startswith("probe:")]
     assert len(probes) == 2 * 2 * len(rows(project / "probes.jsonl"))  # in the finished run, and in this one
     assert {one["seed"] for one in probes} == {0}

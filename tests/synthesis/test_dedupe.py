@@ -11,7 +11,7 @@ from mlx_ragtune.records import Question
 from mlx_ragtune.synthesis.dedupe import (
     BLOCK,
     Seen,
-    Vectoriser,
+    Vectorizer,
     contamination,
     normal_form,
     without_duplicates,
@@ -19,16 +19,16 @@ from mlx_ragtune.synthesis.dedupe import (
 from tests.synthesis.corpus import METHODS, grounded, near_miss, off_corpus
 
 BENCHMARK = tuple(read_rows(Path(__file__).parents[2] / "data" / "rag_notes" / "benchmark.jsonl", Question))
-VECTORISER = Vectoriser(question.question for question in BENCHMARK)
+VECTORIZER = Vectorizer(question.question for question in BENCHMARK)
 
 
 def cosine(left: str, right: str) -> float:
-    one, two = VECTORISER.vectors([left, right])
+    one, two = VECTORIZER.vectors([left, right])
     return float(one @ two)
 
 
 def test_vectors_have_length_one_and_an_empty_text_has_none() -> None:
-    rows = VECTORISER.vectors(["What is LoRA?", "…"])
+    rows = VECTORIZER.vectors(["What is LoRA?", "…"])
     assert np.allclose(np.linalg.norm(rows, axis=1), [1, 0])
     assert rows.dtype == np.float32
 
@@ -60,12 +60,12 @@ def test_a_question_about_something_else_is_not_near(left: str, right: str) -> N
 
 
 def test_the_benchmark_repeats_no_question() -> None:
-    seen = Seen(VECTORISER)
+    seen = Seen(VECTORIZER)
     assert [found for one in BENCHMARK if (found := seen.add(one.id, one.question))] == []
 
 
 def test_more_questions_than_a_block_are_all_remembered() -> None:
-    seen = Seen(VECTORISER)
+    seen = Seen(VECTORIZER)
     for number in range(BLOCK + 5):
         assert seen.add(f"q{number}", f"What happened in year {number} to person {number * 7}?") is None
     again = seen.add("again", "What happened in year 0 to person 0?")

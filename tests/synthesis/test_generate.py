@@ -73,11 +73,11 @@ def test_the_wanted_number_of_pairs_in_the_wanted_kinds(tmp_path: Path) -> None:
 
 
 def test_what_is_kept_passes_the_checks_of_authored_pairs(tmp_path: Path) -> None:
-    from mlx_ragtune.papers.reading import read_paper
+    from mlx_ragtune.papers.reading import open_paper
     from tests.synthesis.writer import NAMES, NOTES
 
     report = run(tmp_path)
-    documents = [read_paper(NOTES / f"{name}.md", id=name) for name in NAMES]
+    documents = [open_paper(NOTES / f"{name}.md", id=name).document for name in NAMES]
     plain = [row.pair for row in report.rows if row.task != "wrong_section"]
     write_rows(tmp_path / "pairs.jsonl", plain)
     assert read_pairs(tmp_path / "pairs.jsonl", documents) == plain

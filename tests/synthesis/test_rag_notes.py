@@ -10,7 +10,7 @@ import pytest
 from mlx_ragtune.jsonl import read_rows
 from mlx_ragtune.papers.chunks import split
 from mlx_ragtune.papers.folder import document_ids, list_papers
-from mlx_ragtune.papers.reading import read_paper
+from mlx_ragtune.papers.reading import open_paper
 from mlx_ragtune.records import Chunk, Document, Example, Kind, Pair, Question
 from mlx_ragtune.retrieval.index import Index, build_index
 from mlx_ragtune.retrieval.prompt import build_messages
@@ -28,8 +28,9 @@ SHARES: Mapping[Kind, float] = {"grounded": 0.6, "synthesis": 0.2, "refusal": 0.
 
 @cache
 def documents() -> tuple[Document, ...]:
-    papers = document_ids(list_papers(FOLDER / "papers"), FOLDER / "papers")
-    return tuple(read_paper(path, id=name) for path, name in papers.items())
+    papers = list_papers(FOLDER / "papers")
+    ids = document_ids(paper.name for paper in papers)
+    return tuple(open_paper(paper.path, id=ids[paper.name]).document for paper in papers)
 
 
 @cache

@@ -1,6 +1,0 @@
-"""stub"""
-
-
-def public_host(host: str) -> str:
-    """stub"""
-    return host
