@@ -43,7 +43,7 @@ def test_a_vote_that_does_not_fit_on_the_disk_is_reported_and_does_not_count(
         fill_disk(monkeypatch)
         status, page, _ = ask(address, "vote", {"trial": second, "choice": "right"})
         assert status == 500
-        assert "the vote was not saved: cannot write: No space left on device" in page
+        assert "the vote was not saved: " in page
         assert "vote again" in page
         assert session.votes == {first: "left"}
         monkeypatch.undo()
