@@ -246,6 +246,27 @@ def doctor(as_json: bool) -> None:
 
 
 @main.command()
+@click.argument("folder", default="ragtune-demo", type=click.Path(path_type=Path, file_okay=False))
+@AS_JSON
+def demo(folder: Path, as_json: bool) -> None:
+    """Run the whole pipeline on a small real model and the bundled papers.
+
+    Copies the demo recipe, its papers and questions into FOLDER (default: ragtune-demo) and runs the recipe
+    there. Files that are already there are kept, so a second call resumes.
+
+    \b
+    Examples:
+      ragtune demo
+      ragtune demo ~/ragtune-demo
+    """
+    from mlx_ragtune.commands.demo import prepare_demo
+
+    recipe = prepare_demo(folder)
+    _say(f"recipe: {recipe}")
+    _finish(open_run(recipe), STAGE_NAMES[-1], (), as_json)
+
+
+@main.command()
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Recipe to write [recipes/NAME.yaml].")
 @click.option("--base", default="Qwen/Qwen3-4B", show_default=True, help="Model to tune.")
