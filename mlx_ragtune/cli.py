@@ -5,97 +5,27 @@ it needs when it runs.
 """
 
 import json
-import os
-import shlex
-import sqlite3
 import sys
-import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from mlx_ragtune import __version__
-from mlx_ragtune.errors import RagtuneError, of_machine
+from mlx_ragtune.cli_group import RECIPE_KEY, RUN_KEY, STAGE_NAMES, CommandGroup
 from mlx_ragtune.pipeline import STAGES, Stage
 
 if TYPE_CHECKING:
     from mlx_ragtune.pages.ab_session import Session
-    from mlx_ragtune.pipeline import Run
-
-STAGE_NAMES = [stage.name for stage in STAGES]
-
-
-class _Group(click.Group):
-    """Commands in pipeline order; every failure that a user can fix becomes one message and an exit code."""
-
-    def list_commands(self, _ctx: click.Context) -> list[str]:
-        rest = sorted(name for name in set(self.commands) - set(STAGE_NAMES) if not self.commands[name].hidden)
-        return ["run", *STAGE_NAMES, *(name for name in rest if name != "run")]
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        names = self.list_commands(ctx)
-        for title, part in (
-            ("Pipeline commands (each runs the stages before it too)", ["run", *STAGE_NAMES]),
-            ("Other commands", [name for name in names if name not in {"run", *STAGE_NAMES}]),
-        ):
-            with formatter.section(title):
-                formatter.write_dl([(name, self.commands[name].get_short_help_str(58)) for name in part])
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except RagtuneError as error:
-            _fail(ctx, error)
-        except KeyboardInterrupt:
-            click.echo(f"\n{_stopped(ctx)}", err=True)
-            ctx.exit(130)
-        except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            ctx.exit(0)
-        except (click.ClickException, click.exceptions.Exit, click.Abort):
-            raise
-        except (OSError, MemoryError, sqlite3.OperationalError) as error:
-            _fail(ctx, of_machine(error))
-        except Exception:
-            traceback.print_exc()
-            click.echo(
-                "error: this is a bug in ragtune, not in your recipe. Please report it with the traceback above and "
-                "the output of: ragtune doctor --json",
-                err=True,
-            )
-            ctx.exit(70)
-
-
-def _fail(ctx: click.Context, error: RagtuneError) -> NoReturn:
-    """Print the error, with the recipe's real path in its hint, and exit."""
-    if recipe := ctx.meta.get(_RECIPE):
-        error.fix = error.fix.replace("RECIPE", shlex.quote(str(recipe)))
-    click.echo(f"error: {error}", err=True)
-    ctx.exit(error.exit_code)
-
-
-def _stopped(ctx: click.Context) -> str:
-    """What was kept when the user pressed Ctrl-C."""
-    run = ctx.meta.get(_RUN)
-    if run is None or not run.current:
-        return "stopped"
-    if run.current == "train" and run.recipe.train.engine == "mlx-lm":
-        kept = "finished stages are kept; 'engine: mlx-lm' has no checkpoints, so training starts from the beginning"
-    else:
-        kept = "finished work is kept"
-    return f"stopped in stage '{run.current}'; {kept}. Run the same command to continue"
-
-
-_RECIPE, _RUN = "mlx_ragtune.recipe", "mlx_ragtune.run"
+    from mlx_ragtune.runner import Run
 
 
 RECIPE = click.argument("recipe", type=click.Path(path_type=Path, dir_okay=False))
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for a script.")
 
 
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="ragtune")
 def main() -> None:
     """Turn a folder of papers into a small model that answers from them, and test honestly whether it helped.
@@ -120,12 +50,12 @@ def open_run(path: Path, *, offline: bool = False, allow: tuple[str, ...] = ()) 
     ``allow`` adds to the recipe's ``evaluate.allow``.
     """
     from mlx_ragtune.pages.progress import bar
-    from mlx_ragtune.pipeline import Run, run_folder
     from mlx_ragtune.recipe import load_recipe, runs_folder
+    from mlx_ragtune.runner import Run, run_folder
 
     context = click.get_current_context(silent=True)
     if context is not None:
-        context.meta[_RECIPE] = path
+        context.meta[RECIPE_KEY] = path
     recipe = load_recipe(path)
     if allow:
         named = tuple(dict.fromkeys((*recipe.evaluate.allow, *allow)))
@@ -133,7 +63,7 @@ def open_run(path: Path, *, offline: bool = False, allow: tuple[str, ...] = ()) 
     home = run_folder(path, runs_folder(path))
     run = Run(recipe.model_copy(update={"name": home.name}), home, path, track=bar, say=_say, offline=offline)
     if context is not None:
-        context.meta[_RUN] = run
+        context.meta[RUN_KEY] = run
     return run
 
 
@@ -316,6 +246,27 @@ def doctor(as_json: bool) -> None:
 
 
 @main.command()
+@click.argument("folder", default="ragtune-demo", type=click.Path(path_type=Path, file_okay=False))
+@AS_JSON
+def demo(folder: Path, as_json: bool) -> None:
+    """Run the whole pipeline on a small real model and the bundled papers.
+
+    Copies the demo recipe, its papers and questions into FOLDER (default: ragtune-demo) and runs the recipe
+    there. Files that are already there are kept, so a second call resumes.
+
+    \b
+    Examples:
+      ragtune demo
+      ragtune demo ~/ragtune-demo
+    """
+    from mlx_ragtune.commands.demo import prepare_demo
+
+    recipe = prepare_demo(folder)
+    _say(f"recipe: {recipe}")
+    _finish(open_run(recipe), STAGE_NAMES[-1], (), as_json)
+
+
+@main.command()
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Recipe to write [recipes/NAME.yaml].")
 @click.option("--base", default="Qwen/Qwen3-4B", show_default=True, help="Model to tune.")
@@ -406,21 +357,25 @@ def compare(
       ragtune compare a.jsonl b.jsonl --benchmark data/rag_notes/benchmark.jsonl
     """
     from mlx_ragtune.commands.compare import compare_contestants, read_all
+    from mlx_ragtune.pages.output_file import require_writable, write_page
     from mlx_ragtune.pages.report_html import render_html
+    from mlx_ragtune.pages.report_sections import build_report
     from mlx_ragtune.pages.report_text import render_text
 
     if len(contestants) < 2 or (html and len(contestants) > 2):
         raise click.UsageError(f"name {'two' if html else 'at least two'} runs or files")
-    found = list(compare_contestants(read_all(contestants, benchmark), allow=allow, margin=margin, alpha=alpha))
     if html:
-        html.write_text(render_html(found[0][1]), encoding="utf-8")
+        require_writable(html)
+    reports = compare_contestants(read_all(contestants, benchmark), allow=allow, margin=margin, alpha=alpha)
+    if html:
+        write_page(html, render_html(build_report(reports[0])))
     if as_json:
         rows = [
-            {"title": report["title"], "stamps": report["stamps"], **json.loads(one.to_json())} for one, report in found
+            {"title": data.title, "stamps": data.stamps, **json.loads(data.comparison.to_json())} for data in reports
         ]
         click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
     else:
-        click.echo("\n".join(render_text(report) for _, report in found), nl=False)
+        click.echo("\n".join(render_text(build_report(data)) for data in reports), nl=False)
 
 
 @main.command()

@@ -246,6 +246,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     standin: OllamaStandIn
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else each answer waits 40 ms for a delayed ACK
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
         """Say nothing."""
@@ -271,6 +272,7 @@ class _Handler(BaseHTTPRequestHandler):
                 raise _CutError
             if fault and fault.resume is not None:
                 fault.resume.wait(60)
+                raise _CutError
             if fault and fault.kind == "raw":
                 self._raw(fault, length)
                 return

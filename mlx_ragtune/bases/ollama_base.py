@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlx_ragtune.clients.ollama_address import effective_host, pull_command
-from mlx_ragtune.clients.ollama_http import Ollama
 from mlx_ragtune.errors import InputError, RecipeError, ToolError
 
 MODEL_LAYER = "application/vnd.ollama.image.model"
@@ -101,6 +100,8 @@ def _blob(path: Path, text: str) -> Path:
 
 def _from_server(text: str) -> tuple[Path, str]:
     """By the ``FROM`` line of the modelfile: the server may keep its models elsewhere on this machine."""
+    from mlx_ragtune.clients.ollama_http import Ollama
+
     with Ollama(effective_host(), attempts=1) as server:
         try:
             modelfile = server.show(text).modelfile

@@ -16,6 +16,7 @@ from mlx_ragtune.clients.ollama_http import Ollama, PassingError
 from mlx_ragtune.clients.ollama_registry import full_name
 from mlx_ragtune.clients.ollama_replies import ChatLine, Rendered, check_reply
 from mlx_ragtune.clients.ollama_versions import RENDERS_SINCE, parse_version
+from mlx_ragtune.clients.protocol import require_unicode
 from mlx_ragtune.errors import ToolError
 from mlx_ragtune.records import ChatReply, ChatRequest, Message, Sampling
 
@@ -110,6 +111,7 @@ class OllamaChat:
     def _body(self, messages: Sequence[Message], sampling: Sampling, think: bool) -> dict[str, Any]:
         if think and not self._thinks:
             raise ToolError(f"'{self._model}' cannot think", where=self._server.host, fix="set 'dataset.thinking: off'")
+        require_unicode((message.content for message in messages), where="prompt")
         return {
             "model": self._model,
             "messages": [{"role": message.role, "content": message.content} for message in messages],

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlx_ragtune.clients.ollama_http import Ollama
-from mlx_ragtune.clients.protocol import PromptOverflowError
+from mlx_ragtune.clients.protocol import PromptOverflowError, require_unicode
 from mlx_ragtune.errors import InputError, ToolError
 
 Kind = Literal["document", "query"]
@@ -39,6 +39,7 @@ class OllamaEmbed:
         """
         if not texts:
             raise ValueError("no texts to embed")
+        require_unicode(texts, where="text to embed")
         prefix = self._prefixes.get(kind, "")
         rows = [self._batch([prefix + text for text in texts[at : at + BATCH]]) for at in range(0, len(texts), BATCH)]
         if len({row.shape[1] for row in rows}) > 1:

@@ -14,6 +14,7 @@ from mlx_ragtune.errors import InputError
 Value = int | float | bool | str
 _SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
 _STRING, _ARRAY = 8, 9
+_SIZES = {"block_count", "context_length", "embedding_length", "feed_forward_length", "attention.head_count"}
 
 
 def read_header(path: Path) -> dict[str, Value]:
@@ -31,10 +32,15 @@ def read_header(path: Path) -> dict[str, Value]:
 
 
 def require_gguf(path: Path) -> None:
-    """Raise InputError when ``path`` is not a GGUF file."""
+    """Raise InputError when ``path`` is not a GGUF file, or has sizes at which llama.cpp would abort the process."""
     if not path.is_file():
         raise InputError("no such GGUF file", where=str(path), fix="correct the path")
-    read_header(path)
+    for key, value in read_header(path).items():
+        _, _, name = key.partition(".")
+        size = name in _SIZES and not (isinstance(value, int) and 0 < value < 2**30)
+        epsilon = name.endswith("_epsilon") and not (isinstance(value, float) and 0 < value < 1)
+        if size or epsilon:
+            raise _damaged(path, f"its {key} is {value}")
 
 
 def _damaged(path: Path, what: str) -> InputError:

@@ -17,6 +17,7 @@ DEFAULT_HOST = "http://127.0.0.1:11434"
 """What a recipe's ``host`` is when it is left out."""
 _DEFAULT_PORT = 11434
 _HOST_NAME = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_][A-Za-z0-9_-]{0,62}(\.[A-Za-z0-9_][A-Za-z0-9_-]{0,62})*\.?")
+_UNSAFE = re.compile(r"""[\s\\<>"'`{}|^\x00-\x1f\x7f]""")
 _EXAMPLE = f"use an address like {DEFAULT_HOST}"
 
 
@@ -45,7 +46,7 @@ def parse_host(text: str, *, where: str = "host") -> Address:
         host, port = _host_name(parts), parts.port
         if parts.scheme not in ("http", "https") or parts.query or parts.fragment or port == 0:
             raise ValueError(text)
-        if not re.fullmatch(r"[!-~]*", text):
+        if _UNSAFE.search(text):
             raise ValueError(text)
     except ValueError:
         raise RecipeError(
@@ -74,6 +75,7 @@ def _host_name(parts: SplitResult) -> str:
         if address.scope_id:
             raise ValueError(host)
         return "[::1]" if address.is_unspecified else f"[{address}]"
+    host = host.encode("idna").decode()
     if not _HOST_NAME.fullmatch(host):
         raise ValueError(host)
     return "127.0.0.1" if host == "0.0.0.0" else host  # noqa: S104 (compared, not listened on)

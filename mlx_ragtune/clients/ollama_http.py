@@ -290,11 +290,13 @@ class Ollama:
             raise self._unreachable(error) from error
 
     def _unreachable(self, error: Exception) -> ToolError:
+        if isinstance(error, ConnectionError) and isinstance(error.__context__, httpx.HTTPError):
+            error = error.__context__  # the reason, in place of the package's general advice
         what = _first_line(error)
         if isinstance(error, LimitError):
             return ToolError(f"stopped reading Ollama's answer: {what}", where=self.host, fix=_SEE_LOG)
         if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | ConnectionError):
-            return PassingError("no Ollama server answers", where=self.host, fix=start_command(self.host))
+            return PassingError(f"no Ollama server answers ({what})", where=self.host, fix=start_command(self.host))
         if isinstance(error, httpx.TimeoutException):
             return PassingError(
                 f"Ollama timed out ({what})",
@@ -315,7 +317,7 @@ class Ollama:
         return ToolError(what, where=self.host, fix=self._fix(status, message))
 
     def _fix(self, status: int, message: str) -> str:
-        missing = re.search(r"model ['\"](\S{1,200})['\"] not found", message)
+        missing = re.search(r"model ['\"]([\w./:-]{1,200})['\"] not found", message, re.ASCII)
         if missing:
             return f"{pull_command(self.host, missing[1])}; for a model of a run: ragtune register RECIPE --redo"
         if "no space left" in message:

@@ -1,9 +1,9 @@
 """What a stage needs from a chat server, whichever it is."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol, Self
 
-from mlx_ragtune.errors import ToolError
+from mlx_ragtune.errors import InputError, ToolError
 from mlx_ragtune.records import ChatReply, ChatRequest, Message
 
 
@@ -21,6 +21,19 @@ class PromptOverflowError(ToolError):
             where=where,
             fix="raise 'context_tokens', or lower 'retrieval.top_k' or 'corpus.chunk_words'",
         )
+
+
+def require_unicode(texts: Iterable[str], *, where: str) -> None:
+    """Raise InputError for a text with a lone surrogate, such as from bytes that are not UTF-8."""
+    for text in texts:
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise InputError(
+                f"the text is not valid Unicode at character {error.start}: {text[error.start :][:20]!a}",
+                where=where,
+                fix="replace or remove this character",
+            ) from None
 
 
 class ChatBackend(Protocol):

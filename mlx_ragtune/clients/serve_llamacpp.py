@@ -20,7 +20,7 @@ import xllamacpp
 
 from mlx_ragtune.clients.gguf_header import read_header, require_gguf
 from mlx_ragtune.clients.http_bounds import split_lines
-from mlx_ragtune.clients.protocol import PromptOverflowError
+from mlx_ragtune.clients.protocol import PromptOverflowError, require_unicode
 from mlx_ragtune.errors import InputError, ToolError
 from mlx_ragtune.records import ChatReply, ChatRequest, Message
 
@@ -135,7 +135,7 @@ class LlamaCppServer:
         self._adjust(parameters)
         try:
             self._server = xllamacpp.Server(parameters)
-        except RuntimeError:
+        except (RuntimeError, UnicodeEncodeError):  # the latter for a path that is not UTF-8
             raise InputError(
                 "llama.cpp cannot load this file: it is damaged, its architecture is not supported, or the memory "
                 f"does not suffice for {self._context_tokens} context tokens",
@@ -212,7 +212,12 @@ class LlamaCppServer:
             raise ToolError(f"llama.cpp sent what is not JSON: {shown!r}", where=self._where()) from None
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
-        """The engine's JSON response from one of its own endpoints (``/completion``, ``/tokenize``, …)."""
+        """The engine's JSON response from one of its own endpoints (``/completion``, ``/tokenize``, …).
+
+        Raises ToolError for an error of the engine, InputError for a text that is not valid Unicode.
+        """
+        texts = [*body.values(), *(turn["content"] for turn in body.get("messages", ()))]
+        require_unicode((text for text in texts if isinstance(text, str)), where="prompt")
         with self._response(path, body) as response:
             return self._json(response.read())
 

@@ -1,15 +1,15 @@
 """Which files of a folder are papers, which are not and why, and the ids of the papers."""
 
-import hashlib
 import os
 import re
 import stat
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from mlx_ragtune.artifact import digest_file
 from mlx_ragtune.errors import InputError
 from mlx_ragtune.papers.formats import SUFFIXES
 
@@ -137,20 +137,20 @@ def list_papers(folder: Path) -> list[PaperFile]:
     return papers
 
 
-def paper_digests(folder: Path) -> dict[str, str]:
-    """Name → sha256 of each file of ``list_papers``, or the reason why it cannot be read.
+def paper_digests(folder: Path, *, digest: Callable[[Path], str] = digest_file) -> dict[str, str]:
+    """Name → ``digest`` (sha256) of each file of ``list_papers``, or the reason why it cannot be read.
 
-    Files are read in blocks. Raises InputError when there are no papers.
+    Files that are not read do not count. Raises InputError when there are no papers.
     """
-    return {paper.name: paper.problem or _digest(paper.path) for paper in list_papers(folder)}
-
-
-def _digest(path: Path) -> str:
-    try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        return f"cannot read: {error.strerror}"
+    digests: dict[str, str] = {}
+    for paper in list_papers(folder):
+        try:
+            digests[paper.name] = paper.problem or digest(paper.path)
+        except OSError as error:
+            digests[paper.name] = f"cannot read: {error.strerror}"
+        except InputError as error:
+            digests[paper.name] = error.what
+    return digests
 
 
 def _words(text: str) -> str:

@@ -7,14 +7,14 @@ from pathlib import Path
 from mlx_ragtune.artifact import Draft, Inputs
 from mlx_ragtune.errors import InputError
 from mlx_ragtune.jsonl import write_rows
-from mlx_ragtune.papers.folder import PaperFile, Survey, document_ids, list_papers, survey
+from mlx_ragtune.papers.folder import PaperFile, document_ids, list_papers, survey
 from mlx_ragtune.papers.paper_reader import Paper, PaperReader
 from mlx_ragtune.recipe import CorpusSettings, Recipe
 from mlx_ragtune.records import Document
 from mlx_ragtune.retrieval.index import build_index
 
 LISTED = 20
-"""How many files or titles the manifest names; all are counted."""
+"""How many ignored files are shown by name."""
 
 
 def check(recipe: Recipe, _base: Path) -> None:
@@ -37,7 +37,9 @@ def corpus(recipe: Recipe, _inputs: Inputs, draft: Draft) -> None:
             fix="replace them",
         )
     _write(draft, papers, unreadable)
-    _record(draft, papers, unreadable, survey(settings.folder))
+    _tell_ignored(draft, survey(settings.folder).ignored)
+    for warning in same_titles(paper.document for paper in papers):
+        draft.say(f"warning: {warning}")
 
 
 def _refuse_unreadable(settings: CorpusSettings, papers: Sequence[PaperFile], unreadable: dict[str, str]) -> None:
@@ -77,20 +79,21 @@ def _write(draft: Draft, papers: Sequence[Paper], unreadable: dict[str, str]) ->
     write_rows(draft / "dropped.jsonl", (drop for paper in papers for drop in paper.dropped))
     write_rows(draft / "unreadable.jsonl", ({"path": name, "reason": reason} for name, reason in unreadable.items()))
     build_index(draft / "index.sqlite", chunks)
-
-
-def _record(draft: Draft, papers: Sequence[Paper], unreadable: dict[str, str], listed: Survey) -> None:
-    """Facts for the manifest and the terminal. Ignored files are in no other file: they change no artifact."""
     draft.record(
         documents=len(papers),
         chunks=sum(len(paper.chunks) for paper in papers),
         words=sum(len(chunk.text.split()) for paper in papers for chunk in paper.chunks),
         unreadable=len(unreadable),
         dropped=dict(Counter(drop.reason for paper in papers for drop in paper.dropped)),
-        ignored_files=len(listed.ignored),
-        ignored=[f"{name}: {reason}" for name, reason in listed.ignored[:LISTED]],
-        warnings=same_titles(paper.document for paper in papers)[:LISTED],
     )
+
+
+def _tell_ignored(draft: Draft, ignored: Sequence[tuple[str, str]]) -> None:
+    """Show the files that are not papers. They are in no file of the artifact, since they must not change it."""
+    for name, reason in ignored[:LISTED]:
+        draft.say(f"ignored {name}: {reason}")
+    if len(ignored) > LISTED:
+        draft.say(f"ignored {len(ignored) - LISTED} more files")
 
 
 def same_titles(documents: Iterable[Document]) -> list[str]:

@@ -1,9 +1,8 @@
-"""What the generating model is told. Change a word and ``prompt_version`` changes: old
-answers are not reused.
+"""The prompts of the generating model. Any change to them changes ``prompt_version``: old answers are not reused.
 
-The passages come first and the order last, so that the calls on one context share their beginning. Servers
-write the keys of a schema in alphabetical order (ollama#18717), so the keys are named for it:
-evidence, question, reply, topic is also the order in which to think.
+The passages come first and the instructions last, so that the calls on one context share a prefix. Servers
+write the keys of a schema in alphabetical order (ollama#18717), so the keys are named for it: evidence,
+question, reply, topic is also the order in which to reason.
 """
 
 import hashlib
@@ -85,9 +84,10 @@ def rows_schema(key: str, item: Mapping[str, Any], count: int) -> dict[str, Any]
 
 
 def shown(passages: Sequence[Chunk | Passage]) -> str:
-    """The passages as every prompt begins: numbered, with their titles."""
+    """The passages as they start every prompt: numbered, with their titles."""
     return "\n\n".join(
-        f'Passage {number}, from "{one.title}":\n{one.text.strip()}' for number, one in enumerate(passages, start=1)
+        f'Passage {number}, from "{passage.title}":\n{passage.text.strip()}'
+        for number, passage in enumerate(passages, start=1)
     )
 
 

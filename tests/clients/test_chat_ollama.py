@@ -13,7 +13,7 @@ from mlx_ragtune.clients.ollama_registry import register_model
 from mlx_ragtune.clients.ollama_replies import ChatLine, Delta
 from mlx_ragtune.clients.protocol import PromptOverflowError
 from mlx_ragtune.clients.serve_llamacpp import LlamaCppServer
-from mlx_ragtune.errors import ToolError
+from mlx_ragtune.errors import InputError, ToolError
 from mlx_ragtune.records import ChatRequest, Message, Sampling
 from tests.ollama_server import NO_FAULT, Fault, OllamaStandIn
 from tests.served_models import TURNS, request
@@ -265,3 +265,8 @@ def test_times_are_seconds_and_loading_is_apart(chat: OllamaChat) -> None:
 def test_the_identity_names_server_version_and_digest(chat: OllamaChat, served: OllamaStandIn) -> None:
     digest = served.store.get("tinyq", "").digest
     assert chat.identity() == {"server": "ollama", "version": "0.33.0-rc2", "digest": digest}
+
+
+def test_a_prompt_that_is_not_valid_unicode_is_an_input_error(chat: OllamaChat) -> None:
+    with pytest.raises(InputError, match="not valid Unicode at character 4"):
+        chat.chat(ChatRequest((Message("user", "caf \udc80b"),), Sampling(context_tokens=512)))

@@ -42,3 +42,21 @@ def test_what_is_not_a_readable_file_is_an_input_error(tmp_path: Path) -> None:
             require_gguf(tmp_path / name)
         with pytest.raises(InputError, match="cannot read"):
             read_header(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("qwen3.block_count", 0),
+        ("qwen3.context_length", 0),
+        ("qwen3.context_length", 2**32 - 1),
+        ("qwen3.attention.layer_norm_rms_epsilon", 2**32 - 1),  # a float32 that is not a number
+    ],
+)
+def test_a_size_at_which_llama_cpp_aborts_is_an_input_error(key: str, value: int, models: Path, tmp_path: Path) -> None:
+    data = bytearray((models / "qwen3.gguf").read_bytes())
+    at = data.index(key.encode()) + len(key) + 4
+    data[at : at + 4] = value.to_bytes(4, "little")
+    (tmp_path / "bad.gguf").write_bytes(data)
+    with pytest.raises(InputError, match=f"not a GGUF file: its {key} is"):
+        require_gguf(tmp_path / "bad.gguf")

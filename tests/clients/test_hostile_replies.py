@@ -174,6 +174,7 @@ def test_a_rendered_prompt_of_the_wrong_kind_is_a_tool_error(
         ("403 Forbidden", b"", "OLLAMA_HOST"),
         ("404 Not Found", b"404 page not found", "correct the address"),
         ("404 Not Found", b'{"error": "model \'tinyq\' not found"}', "ollama pull tinyq"),
+        ("404 Not Found", b'{"error": "model \'x;rm -rf ~\' not found"}', "correct the address"),
         ("429 Too Many Requests", b'{"error": "slow down"}', "run the same command again"),
         ("500 Internal Server Error", b'["a list"]', "log"),
         ("500 Internal Server Error", b'{"error": ["no", "text"]}', "log"),

@@ -87,7 +87,8 @@ def test_a_gguf_passes(require: Require, models: Path) -> None:
     require("llamacpp", str(models / "qwen3.gguf"))
 
 
-def test_a_generator_whose_context_exceeds_the_memory_is_refused(models: Path) -> None:
-    settings = GeneratorSettings(backend="llamacpp", model=str(models / "qwen3.gguf"), context_tokens=10**9)
+def test_a_generator_whose_context_exceeds_the_memory_is_refused(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mlx_ragtune.clients.serve_llamacpp.os.sysconf", lambda _name: 2**12)  # 16 MiB
+    settings = GeneratorSettings(backend="llamacpp", model=str(models / "qwen3.gguf"), context_tokens=2**20)
     with pytest.raises(ToolError, match="GiB of memory"):
         require_generator(settings)

@@ -209,3 +209,8 @@ def test_an_event_that_is_not_json_is_a_tool_error(
     monkeypatch.setattr(server._open(), "send", lambda *_, **__: response)
     with pytest.raises(ToolError, match="not JSON"):
         list(server.events("/completion", {}))
+
+
+def test_a_prompt_that_is_not_valid_unicode_is_an_input_error(server: LlamaCppServer) -> None:
+    with pytest.raises(InputError, match=r"not valid Unicode at character 4: '\\udc80b'"):
+        server.chat(ChatRequest((Message("user", "caf \udc80b"),), Sampling(context_tokens=512)))

@@ -25,7 +25,7 @@ def run(tmp_path: Path) -> Any:
     passage = Passage("c", "p", "Title", "one\u2028two\u0085three")
     write_rows(evaluate / "contexts.jsonl", ({"question_id": one.id, "passages": [passage]} for one in questions))
     answers = [
-        Answer(f"{model}{question.id}{seed}", question.id, model, seed, f"{model}\u2028{seed}", "stop", 1, 1, 1.0)  # type: ignore[arg-type]
+        Answer(f"{model}{question.id}{seed}", question.id, model, seed, f"{model}\u2028{seed}", "stop", 1, 1, 1.0)
         for model in ("base", "tuned")
         for seed in (1, 0)
         for question in questions

@@ -18,6 +18,7 @@ from mlx_ragtune.retrieval.retriever import Retriever
 from mlx_ragtune.synthesis.assemble import AssemblyReport, assemble
 from mlx_ragtune.synthesis.authored import read_pairs
 from mlx_ragtune.synthesis.balance import balance
+from mlx_ragtune.synthesis.benchmark_view import read_view
 from mlx_ragtune.synthesis.checks import quote_in
 from mlx_ragtune.synthesis.dedupe import contamination, without_duplicates
 from mlx_ragtune.synthesis.splits import split_by_paper
@@ -69,7 +70,7 @@ def test_no_pair_is_left_out_for_the_shares() -> None:
 
 def test_no_question_is_asked_twice_and_none_is_the_benchmarks() -> None:
     assert without_duplicates(pairs())[1] == []
-    assert not contamination(pairs(), list(read_rows(FOLDER / "benchmark.jsonl", Question)))
+    assert not contamination(pairs(), read_view(FOLDER / "benchmark.jsonl"))
 
 
 @pytest.mark.parametrize("seed", [0, 1, 7])
