@@ -36,7 +36,7 @@ _STATES = (
 )
 _CONTRADICTS = (
     "Question: {question}\n\n<answer>\n{answer}\n</answer>\n\nFact: {fact}\n\n"
-    "Does the answer say something that cannot be true if this fact is? Leaving it out is no contradiction."
+    "Does the answer say something that cannot be true if this fact is? Leaving it out is not a contradiction."
 )
 _GROUNDED = (
     "<sources>\n{contexts}\n</sources>\n\n<sentence>\n{claim}\n</sentence>\n\n"
