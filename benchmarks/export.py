@@ -28,9 +28,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mlx_ragtune.gguf.weights import write_safetensors
 from mlx_ragtune.gguf.writer import write_gguf
 from mlx_ragtune.models.toy import write_toy_model
+from mlx_ragtune.models.weights import write_safetensors
 
 SHAPES = {
     "0.6b": {"hidden_size": 1024, "intermediate_size": 3072, "num_hidden_layers": 28, "num_attention_heads": 16},

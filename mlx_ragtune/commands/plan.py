@@ -6,14 +6,14 @@ from typing import Any
 from mlx_ragtune.jsonl import read_rows
 from mlx_ragtune.pipeline import Run, stage_named
 from mlx_ragtune.records import Example
+from mlx_ragtune.tuning.checks import check_engine
 from mlx_ragtune.tuning.preflight import Preflight, plan_run
-from mlx_ragtune.tuning.run import check_settings
 
 
 def plan(run: Run) -> Preflight:
     """The pre-flight of a recipe; corpus and dataset are brought up to date first. Raises as they do."""
     recipe = run.recipe
-    check_settings(recipe.train)
+    check_engine(recipe.train)
     run.run(until="dataset")
     assert run.base is not None  # noqa: S101 (a run opened with its base)
     folder = run.home / stage_named("dataset").folder

@@ -11,12 +11,12 @@ from tokenizers import Tokenizer
 from mlx_ragtune.errors import InputError, RagtuneError, ToolError
 from mlx_ragtune.gguf import reader
 from mlx_ragtune.gguf.container import GgufFile
-from mlx_ragtune.gguf.fuzz import mutated, survives
 from mlx_ragtune.gguf.metadata import rope_factors
 from mlx_ragtune.gguf.reader import Dtype, import_gguf
-from mlx_ragtune.gguf.weights import Weights
 from mlx_ragtune.gguf.writer import write_gguf
 from mlx_ragtune.models.toy import Architecture
+from mlx_ragtune.models.weights import Weights
+from tests.gguf.fuzz import mutated, survives
 from tests.toy_models import ARCHITECTURES, Written, copied
 
 STRINGS = ["the question of a paper", "  two  spaces ", "naïve 日本語 🚀", "x<|im_end|>y<think>", "1234 it's\n\n\tand"]
@@ -208,7 +208,7 @@ def test_the_fuzzer_lets_a_crash_through(tmp_path: Path, monkeypatch: pytest.Mon
     def crash(*_arguments: object, **_more: object) -> None:
         raise IndexError("a bug")
 
-    monkeypatch.setattr("mlx_ragtune.gguf.fuzz.import_gguf", crash)
+    monkeypatch.setattr("tests.gguf.fuzz.import_gguf", crash)
     with pytest.raises(IndexError):
         survives(b"GGUF", tmp_path)
     assert not issubclass(IndexError, RagtuneError)

@@ -8,7 +8,7 @@ from safetensors.numpy import load_file, save_file
 
 from mlx_ragtune.errors import InputError
 from mlx_ragtune.gguf.quantize import encode_bf16
-from mlx_ragtune.gguf.weights import Weights, to_float32, write_safetensors
+from mlx_ragtune.models.weights import Weights, to_float32, write_safetensors
 
 VALUES: "np.ndarray[tuple[Any, ...], np.dtype[np.float32]]" = (np.arange(24).reshape(6, 4) / 3).astype(np.float32)
 
