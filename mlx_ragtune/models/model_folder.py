@@ -69,6 +69,8 @@ def check_base(folder: Path, *, thinking: bool = False) -> dict[str, Any]:
     config, weights or tokenizer, and a chat template that this project cannot use (``check_template``).
     """
     config = read_config(folder)
+    if (folder / "generation_config.json").exists():
+        read_json(folder / "generation_config.json")
     check_weights(folder, config)
     check_template(folder, thinking=thinking)
     return config

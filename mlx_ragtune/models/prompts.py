@@ -4,6 +4,7 @@ import os
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -56,37 +57,58 @@ def prompt_tokens(messages: Sequence[Message], tokenizer: Any, *, thinking: bool
 
 def end_of_turn(tokenizer: Any) -> list[int]:
     """Token ids that end the model's turn, taken from the chat template: ``<|im_end|>`` for ChatML."""
-    turns = [{"role": "user", "content": _USER}, {"role": "assistant", "content": _ASSISTANT}]
-    text = tokenizer.apply_chat_template(turns, tokenize=False)
+    text = tokenizer.apply_chat_template(_turns(_USER, _ASSISTANT), tokenize=False)
     tail = text.rsplit(_ASSISTANT, 1)[-1].strip() if _ASSISTANT in text else ""
     ids = list(tokenizer.encode(tail, add_special_tokens=False)) if tail else []
     return ids or [int(tokenizer.eos_token_id)]
 
 
+def _turns(*marks: str) -> list[dict[str, str]]:
+    return [{"role": mark.strip("\u2060"), "content": mark} for mark in marks]
+
+
+class _Clock:
+    """Stands in for ``datetime`` in transformers' ``strftime_now``; ``read`` tells whether it was asked."""
+
+    def __init__(self) -> None:
+        self.read = False
+
+    def now(self) -> datetime:
+        self.read = True
+        return datetime(2000, 1, 1, tzinfo=UTC)
+
+
 class _Template:
-    """A chat template that is tried out; ``dated`` tells whether it asked for the current date."""
+    """A chat template that is tried out with marks in place of messages."""
 
     def __init__(self, folder: Path, *, thinking: bool) -> None:
-        self._tokenizer, self._thinking = load_tokenizer(folder), thinking
+        self._text, self._tokenizer, self._thinking = chat_template(folder), load_tokenizer(folder), thinking
         file = folder / "chat_template.jinja"
         self.where = str(file if file.exists() else folder / "tokenizer_config.json")
-        self.dated = False
 
-    def _now(self, _format: str) -> str:
-        self.dated = True
-        return "1 January 2000"
+    def prints_the_date(self) -> bool:
+        """Whether the template calls ``strftime_now`` for a prompt with a system message."""
+        if "strftime_now" not in self._text:
+            return False
+        from transformers.utils import chat_template_utils
+
+        clock = _Clock()
+        real, chat_template_utils.datetime = chat_template_utils.datetime, clock
+        try:
+            self.render(_SYSTEM, _USER, generate=True)
+        finally:
+            chat_template_utils.datetime = real
+        return clock.read
 
     def render(self, *turns: str, generate: bool) -> str:
         """The text of turns by system, user and assistant. Raises InputError when the template fails."""
-        roles = {_SYSTEM: "system", _USER: "user", _ASSISTANT: "assistant"}
         try:
             return str(
                 self._tokenizer.apply_chat_template(
-                    [{"role": roles[turn], "content": turn} for turn in turns],
+                    _turns(*turns),
                     add_generation_prompt=generate,
                     tokenize=False,
                     enable_thinking=self._thinking,
-                    strftime_now=self._now,
                 )
             )
         except Exception as error:
@@ -109,7 +131,6 @@ def check_template(folder: Path, *, thinking: bool) -> None:
     It must render without an error, keep the text of system, user and assistant turns, give the same prompt
     every day, and not end the prompt inside an open think block.
     """
-    chat_template(folder)
     template = _Template(folder, thinking=thinking)
     template.render(_USER, generate=True)
     try:
@@ -123,7 +144,7 @@ def check_template(folder: Path, *, thinking: bool) -> None:
     for mark, role, text in ((_SYSTEM, "system", prompt), (_USER, "user", prompt), (_ASSISTANT, "assistant", whole)):
         if mark not in text:
             raise template.error(f"leaves out the {role} message")
-    if template.dated:
+    if template.prints_the_date():
         raise template.error(
             "prints the current date, so the same prompt would differ from day to day",
             "copy the model folder, replace strftime_now(...) in its chat template with a fixed date, "

@@ -12,7 +12,7 @@ import numpy as np
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers
 from tokenizers.pre_tokenizers import ByteLevel
 
-from mlx_ragtune.models.architectures import ARCHITECTURES, tensor_shapes
+from mlx_ragtune.models.architectures import ARCHITECTURES, GEMMA3_PATTERN, tensor_shapes
 from mlx_ragtune.models.pretokenizer import pretokenizer
 from mlx_ragtune.models.sentencepiece_scores import SPACE
 from mlx_ragtune.models.weights import write_safetensors
@@ -115,7 +115,7 @@ def _config(architecture: Architecture, vocabulary: int, hidden: int, layers: in
             "rope_local_base_freq": 10000.0,
             "query_pre_attn_scalar": HEAD,
             "sliding_window": 512,
-            "sliding_window_pattern": 6,
+            "sliding_window_pattern": GEMMA3_PATTERN,
         }
     return config
 
@@ -144,9 +144,13 @@ def _weights(config: dict[str, Any], seed: int) -> dict[str, np.ndarray]:
 
 
 def write_toy_model(
-    folder: Path, *, architecture: Architecture = "qwen3", seed: int = 0, hidden: int = 64, layers: int = 2
+    folder: Path, *, architecture: Architecture = "qwen3", seed: int = 0, hidden: int = 64, layers: int | None = None
 ) -> None:
-    """Write a complete model folder; the same arguments give the same bytes."""
+    """Write a complete model folder; the same arguments give the same bytes.
+
+    ``layers`` is 2 by default, and 6 for Gemma, whose first global layer is the sixth.
+    """
+    layers = layers or (GEMMA3_PATTERN if architecture == "gemma3_text" else 2)
     folder.mkdir(parents=True, exist_ok=True)
     by_score = architecture in ("mistral", "gemma3_text")
     tokenizer = toy_byte_fallback_tokenizer() if by_score else toy_tokenizer()

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from mlx_ragtune.clients.runtime_mlx import mx, nn, tree_flatten
-from mlx_ragtune.errors import ToolError
+from mlx_ragtune.errors import InputError, ToolError
 from mlx_ragtune.recipe import BaseModelSettings, DatasetSettings, TrainSettings
 from mlx_ragtune.records import Example
 from mlx_ragtune.tuning.adapters import apply_adapter, count_parameters
+from mlx_ragtune.tuning.checks import check_train
 from mlx_ragtune.tuning.groups import Group
 from mlx_ragtune.tuning.load import load_base
 from mlx_ragtune.tuning.loop import group_objective
@@ -137,15 +138,23 @@ def plan_run(
     rows: Mapping[str, Sequence[Example]],
     seed: int,
 ) -> Preflight:
-    """Look at every row and run two steps; nothing is written.
+    """The plan, from all rows and two measured steps; nothing is written.
 
-    Raises RecipeError when a row does not fit in a step. Time and memory are those of ``engine: shared-prefix``.
+    Time and memory are those of ``engine: shared-prefix``. Raises RecipeError when a row does not fit in a step,
+    and InputError when no row is left.
     """
+    check_train(settings, base)
     loaded = load_base(base, model.precision)
     apply_adapter(loaded.model, settings, seed=seed)
     options: dict[str, Any] = {"thinking": dataset.thinking == "on", "max_tokens": dataset.max_tokens}
     train, refused = tokenize(rows["train"], loaded.tokenizer, on_too_long="drop", **options)
     valid, refused_too = tokenize(rows["valid"], loaded.tokenizer, on_too_long="drop", **options)
+    if not train or not valid:
+        raise InputError(
+            f"no {'validation' if train else 'training'} rows are left",
+            where="dataset",
+            fix="raise dataset.max_tokens, or add pairs about more papers",
+        )
     plan = make_plan(train, settings, seed=seed)
     batches = _epoch(train, settings, seed)
     measured = calibrate(loaded.model, batches, loaded.config, recompute=settings.grad_checkpoint)
@@ -196,8 +205,9 @@ def describe(preflight: Preflight) -> str:
             preflight.plan.describe(),
             f"{preflight.computed_tokens} tokens per epoch through the layers, "
             f"{preflight.saving:.0%} fewer than the rows have",
-            f"{preflight.trainable_parameters:,} of {preflight.total_parameters:,} parameters are trained ({share:.2%})",
-            f"about {preflight.predicted_memory_bytes / 2**30:.1f} GiB of memory ({preflight.caps.usable / 2**30:.1f} GiB "
-            f"can be used), about {preflight.predicted_seconds / 60:.1f} minutes",
+            f"{preflight.trainable_parameters:,} of {preflight.total_parameters:,} parameters trained ({share:.2%})",
+            f"about {preflight.predicted_memory_bytes / 2**30:.1f} GiB of memory "
+            f"({preflight.caps.usable / 2**30:.1f} GiB can be used), "
+            f"about {preflight.predicted_seconds / 60:.1f} minutes",
         ]
     )
