@@ -6,8 +6,8 @@ from typing import Any
 from mlx_ragtune.jsonl import read_rows
 from mlx_ragtune.pipeline import Run, stage_named
 from mlx_ragtune.records import Example
-from mlx_ragtune.tuning.checks import check_engine
 from mlx_ragtune.tuning.preflight import Preflight, plan_run
+from mlx_ragtune.tuning.train_checks import check_engine
 
 
 def plan(run: Run) -> Preflight:

@@ -15,7 +15,6 @@ from mlx_ragtune.errors import InputError, ToolError
 from mlx_ragtune.recipe import BaseModelSettings, DatasetSettings, TrainSettings
 from mlx_ragtune.records import Example
 from mlx_ragtune.tuning.adapters import apply_adapter, count_parameters
-from mlx_ragtune.tuning.checks import check_train
 from mlx_ragtune.tuning.groups import Group
 from mlx_ragtune.tuning.load import load_base
 from mlx_ragtune.tuning.loop import group_objective
@@ -23,6 +22,7 @@ from mlx_ragtune.tuning.memory import Caps, caps_here, next_setting
 from mlx_ragtune.tuning.recompute import recomputing
 from mlx_ragtune.tuning.schedule import Plan, make_plan, micro_batches, rows_per_update, updates_of_epoch
 from mlx_ragtune.tuning.token_rows import Refused, TokenRow, tokenize
+from mlx_ragtune.tuning.train_checks import check_train
 from mlx_ragtune.tuning.work import total, work_of_batch
 
 MARGIN = 1.15

@@ -18,7 +18,6 @@ from mlx_ragtune.recipe import BaseModelSettings, DatasetSettings, TrainSettings
 from mlx_ragtune.records import Example
 from mlx_ragtune.tuning.adapters import apply_adapter, count_parameters, save_adapter
 from mlx_ragtune.tuning.checkpoints import Progress, load_kept
-from mlx_ragtune.tuning.checks import check_train
 from mlx_ragtune.tuning.engine_mlx_lm import train_with_mlx_lm
 from mlx_ragtune.tuning.frozen import FrozenStore, only_layers
 from mlx_ragtune.tuning.head import check_head
@@ -31,6 +30,7 @@ from mlx_ragtune.tuning.schedule import Plan, make_plan, micro_batches
 from mlx_ragtune.tuning.seeds import seed64
 from mlx_ragtune.tuning.select import Candidate, choose_by_task, development_slice
 from mlx_ragtune.tuning.token_rows import TokenRow, tokenize
+from mlx_ragtune.tuning.train_checks import check_attention, check_train
 
 Split = Mapping[str, Sequence[TokenRow]]
 
@@ -152,8 +152,10 @@ class _Run:
     def by_loop(self, split: Split, save_seconds: float) -> Progress:
         """The progress after training with the shared-prefix loop, frozen store and gradient checkpointing included."""
         model, settings = self.base.model, self.settings
+        heads = int(self.base.config["num_attention_heads"])
         for name in ("train", "valid"):
-            micro_batches(split[name], settings.tokens_per_step)  # refuses rows that do not fit before training starts
+            for groups in micro_batches(split[name], settings.tokens_per_step):  # refuses rows that do not fit
+                check_attention(groups, heads)
         loop = Loop(model, settings, self.plan, folder=self.checkpoints, seed=self.seed, work=self.work or {})
         loop.save_seconds = save_seconds
         loop.tracker = _tracker(settings, self.folder)

@@ -13,7 +13,7 @@ def run(base: Path, folder: Path) -> None:
     """Train on this rank; the first one writes ``told.json``."""
     ranks = find_ranks()
     result = train(
-        train_settings(epochs=2.0, batch_size=2, accumulation=3, tokens_per_step=512, learning_rate=1e-3),
+        train_settings(epochs=1.0, batch_size=2, accumulation=3, tokens_per_step=512, learning_rate=1e-3),
         base_settings(),
         dataset_settings(),
         base=base,

@@ -3,12 +3,15 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from mlx_ragtune.errors import RecipeError
 from mlx_ragtune.recipe import SamplingSettings
-from mlx_ragtune.tuning.checks import check_engine, check_train, check_window
+from mlx_ragtune.tuning.groups import Group
 from mlx_ragtune.tuning.run import keeps_checkpoints
+from mlx_ragtune.tuning.token_rows import TokenRow
+from mlx_ragtune.tuning.train_checks import check_attention, check_engine, check_train, check_window
 from tests.toy_models import copied
 from tests.tuning.made import dataset_settings, train_settings
 
@@ -80,3 +83,13 @@ def test_rows_and_prompts_beyond_the_window_are_refused(
 def test_only_our_engine_keeps_checkpoints() -> None:
     assert keeps_checkpoints("shared-prefix")
     assert not keeps_checkpoints("mlx-lm")
+
+
+def test_attention_beyond_the_index_range_of_a_cpu_is_refused() -> None:
+    """Attention scores of 2^31 values and more end the process with SIGSEGV on a CPU."""
+    tokens = np.zeros(30_000, np.int32)
+    row = TokenRow("a", "g", "grounded", tokens, 29_000)
+    check_attention([Group((row,), 0)], 1)
+    with pytest.raises(RecipeError, match="30000 tokens are too long") as caught:
+        check_attention([Group((row,), 0)], 4)
+    assert caught.value.where == "dataset.max_tokens"

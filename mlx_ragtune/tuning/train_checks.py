@@ -1,13 +1,19 @@
 """Checks of the training settings against a base, from its config alone, before anything is loaded."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mlx_ragtune.clients.runtime_mlx import mx
 from mlx_ragtune.errors import RecipeError
 from mlx_ragtune.models.architectures import ARCHITECTURES
 from mlx_ragtune.models.model_folder import read_config
 from mlx_ragtune.recipe import DatasetSettings, SamplingSettings, TrainSettings
+from mlx_ragtune.tuning.groups import Group
 from mlx_ragtune.tuning.ranks import find_ranks
+from mlx_ragtune.tuning.work import work_of_batch
+
+_MAX_CPU_VALUES = 2**31
 
 
 def check_engine(settings: TrainSettings) -> None:
@@ -68,6 +74,18 @@ def _check_frozen_store(settings: TrainSettings, config: dict[str, Any]) -> None
             "Gemma scales its embeddings before the first layer, which the frozen store does not support",
             where="train.frozen_store",
             fix=fix,
+        )
+
+
+def check_attention(groups: Sequence[Group], heads: int) -> None:
+    """Raise RecipeError when the attention scores of a micro-batch exceed MLX's index range on a CPU (2^31)."""
+    pairs = work_of_batch(groups).attention_pairs
+    if mx.default_device() == mx.Device(mx.cpu) and heads * pairs >= _MAX_CPU_VALUES:
+        longest = max(len(row.tokens) for group in groups for row in group.rows)
+        raise RecipeError(
+            f"rows of up to {longest} tokens are too long for attention on a CPU",
+            where="dataset.max_tokens",
+            fix="lower dataset.max_tokens or train.tokens_per_step, or train on a Mac",
         )
 
 
