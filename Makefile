@@ -1,33 +1,34 @@
-# Everything a person does with the project; .ci/run calls only these.
+# Everything that a person does with the project; .ci/run calls only these.
+# Python 3.11 to 3.13: libgguf has no wheel for 3.14 yet.
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
-	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
-	&& { echo $$p; break; }; done)
+	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
+	2>/dev/null && { echo $$p; break; }; done)
 BIN := .venv/bin
 RECIPE ?= recipes/demo.yaml
 
-.PHONY: help setup demo train run check test test-live test-ollama bench docs clean
+.PHONY: help setup demo train run check check-data test test-wheel test-live test-ollama bench docs messages clean
 .DEFAULT_GOAL := help
 
 help: ## this list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 13
 
-setup: .venv/.installed ## create .venv and install what constraints.txt names
+setup: .venv/.installed ## create .venv and install the versions in constraints.txt
 
 .venv/.installed: pyproject.toml constraints.txt
-	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed: 'brew install python@3.13' on a Mac," \
-		"'apt install python3 python3-venv' on Debian 12, or see python.org"; exit 4; }
+	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 to 3.13 found; install one: 'brew install python@3.13'" \
+		"on a Mac, 'apt install python3 python3-venv' on Debian 12"; exit 4; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "installing into .venv (once, about half a minute)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-demo: setup ## the whole pipeline on a small real model, from nothing to a report
+demo: setup ## the whole pipeline on a small real model, from papers to a report
 	@$(BIN)/ragtune run recipes/demo.yaml
 
-train: setup ## RECIPE=…: from the papers to the adapter
+train: setup ## RECIPE=...: from the papers to the adapter
 	@$(BIN)/ragtune train $(RECIPE)
 
-run: setup ## RECIPE=…: all eight stages
+run: setup ## RECIPE=...: all eight stages
 	@$(BIN)/ragtune run $(RECIPE)
 
 check: setup ## ruff and mypy --strict
@@ -35,10 +36,16 @@ check: setup ## ruff and mypy --strict
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 
-test: setup ## the test suite: no server, no network
-	@$(BIN)/python -m pytest
+check-data: setup ## the shipped papers, pairs and questions, row by row
+	@$(BIN)/python -m pytest checks/data
 
-test-live: setup ## the tests that need a real Ollama (OLLAMA_HOST, or an ollama binary on PATH)
+test: setup ## the test suite; needs no server and no network
+	@OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+test-wheel: setup ## build the wheel and the sdist, install the wheel, run it in an empty folder
+	@$(BIN)/python -m pytest checks/wheel
+
+test-live: setup ## the tests that need a real Ollama: at OLLAMA_HOST, or an ollama binary on PATH
 	@$(BIN)/python -m pytest tests/live -rs
 	@test -z "$$OLLAMA_HOST" || $(BIN)/python tests/live/whole_recipes.py
 
@@ -51,5 +58,8 @@ bench: setup ## the side-by-side measurements (minutes)
 docs: setup ## write docs/recipe.md and docs/commands.md from the code
 	@$(BIN)/ragtune reference docs
 
-clean: ## remove runs/ and caches; .venv stays
-	@rm -rf runs .mypy_cache .ruff_cache .pytest_cache .hypothesis build
+messages: setup ## write every message to tests/messages.txt
+	@$(BIN)/python -m tests.message_list
+
+clean: ## remove runs/, builds and caches; .venv stays
+	@rm -rf runs ragtune-demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

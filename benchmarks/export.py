@@ -148,7 +148,7 @@ def main() -> None:
     parser.add_argument("--python", default=sys.executable, help="Python interpreter for the converter")
     parser.add_argument("--tokenizer", type=Path, help="folder of a real tokenizer")
     parser.add_argument(
-        "--folder", type=Path, help="working folder (a fast disk with three times the size of the model)"
+        "--folder", type=Path, help="working folder on a fast disk with three times the size of the model"
     )
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--write", nargs=3, help=argparse.SUPPRESS)

@@ -1,10 +1,10 @@
-"""What our client costs against bare curl, on the same requests to the same server.
+"""The overhead of our Ollama client compared with curl, on the same requests to the same server.
 
     python benchmarks/serving.py [--host URL --model NAME] [--requests 50]
 
-Without a host the stand-in is started with SmolLM2 (or any GGUF of ``--gguf``). Requests go in the order
-curl, client, client, curl, so that neither always meets the warmer machine. Times include reading the whole
-stream; the digest of what was said must agree.
+Without ``--host``, the embedded server answers with SmolLM2 (or the file of ``--gguf``) behind Ollama's endpoints.
+Requests go in the order curl, client, client, curl, so that neither always meets the warmer machine. Times include
+reading the whole stream; the digests of the answers must be equal.
 """
 
 import argparse
@@ -22,20 +22,22 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from ollama_front import ollama_front
+
 from mlx_ragtune.bases.resolve import resolve_base
 from mlx_ragtune.clients.chat_ollama import OllamaChat
 from mlx_ragtune.clients.ollama_http import Ollama
-from mlx_ragtune.clients.ollama_registry import register_model
 from mlx_ragtune.gguf.reader import import_gguf
 from mlx_ragtune.recipe import BaseModelSettings
 from mlx_ragtune.records import ChatRequest, Message, Sampling
 
 TARGET = 0.03
+CONTEXT_TOKENS = 1024
 
 
 def requests(count: int) -> list[ChatRequest]:
     """Short questions, all different."""
-    sampling = Sampling(max_tokens=24, context_tokens=1024)
+    sampling = Sampling(max_tokens=24, context_tokens=CONTEXT_TOKENS)
     system = Message("system", "You answer in one sentence.")
     return [
         ChatRequest((system, Message("user", f"Say something about the number {n}.")), sampling) for n in range(count)
@@ -46,7 +48,7 @@ def by_curl(host: str, body: dict[str, object]) -> str:
     """The answer's text, by curl alone."""
     command = ["curl", "--silent", "--no-buffer", f"{host}/api/chat", "--data", json.dumps(body)]
     done = subprocess.run(command, capture_output=True, check=True)
-    return "".join(json.loads(line)["message"]["content"] for line in done.stdout.splitlines())
+    return "".join(json.loads(line)["message"]["content"] for line in done.stdout.split(b"\n") if line)
 
 
 def by_client(backend: OllamaChat, request: ChatRequest) -> str:
@@ -62,13 +64,13 @@ def timed(ask: Callable[[], str]) -> tuple[float, str]:
 
 
 def measure(host: str, model: str, count: int) -> dict[str, object]:
-    """Seconds of both for the same requests, and the overhead of ours."""
+    """Seconds of both for the same requests, and the client's overhead."""
     seconds: dict[str, list[float]] = {"curl": [], "client": []}
     said: dict[str, list[str]] = {"curl": [], "client": []}
-    with OllamaChat(host, model, context_tokens=1024) as backend:
+    with OllamaChat(host, model, context_tokens=CONTEXT_TOKENS) as backend:
         backend.chat(requests(1)[0])
         for number, request in enumerate(requests(count)):
-            body = {**backend._body(request.messages, request.sampling, request.think), "stream": True}
+            body = backend.chat_body(request)
             ways: list[tuple[str, Callable[[], str]]] = [
                 ("curl", partial(by_curl, host, body)),
                 ("client", partial(by_client, backend, request)),
@@ -102,11 +104,8 @@ def main() -> None:
     with ExitStack() as stack:
         host = arguments.host
         if host is None:
-            from tests.ollama_server import OllamaStandIn
-
-            home = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            host = stack.enter_context(OllamaStandIn(home)).host
-            register_model(host, arguments.model, arguments.gguf or smollm2(home))
+            gguf = arguments.gguf or smollm2(Path(stack.enter_context(tempfile.TemporaryDirectory())))
+            host = stack.enter_context(ollama_front(gguf, arguments.model, context_tokens=CONTEXT_TOKENS))
         with Ollama(host) as server:
             about = {"server": server.version, "model": arguments.model}
         result = {**about, **measure(host, arguments.model, arguments.requests)}

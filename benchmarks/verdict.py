@@ -1,21 +1,21 @@
-"""How often is the verdict wrong? Simulated runs of known truth through ``scoring.verdict``.
+"""How often is the verdict wrong? Simulated runs with a known truth through ``scoring.verdict``.
 
     python benchmarks/verdict.py                  # the table, about three minutes on two cores
-    python benchmarks/verdict.py --json           # for a script
-    python benchmarks/verdict.py --runs 200       # a quick look
+    python benchmarks/verdict.py --json           # for scripts
+    python benchmarks/verdict.py --runs 200       # faster, less precise
 
-A run is 120 papers × 2 answerable questions × 3 seeds, and 30 unanswerable questions, answered by two
-models. Each answer's correctness (0, ½ or 1: many ties) comes from a latent normal: the difficulty of
-paper and question, shared by both models; how well each model suits the paper and the question, its
-own; and the seed. So differences of one paper are correlated under the null too. Citing, style and
-refusing are yes/no, with the same structure. Four answers in a hundred are invalid and score the worst
-value everywhere but in the guard on refusals. The variances are set so that differences of question
-means have a standard deviation of about .22 and, within a paper, a correlation of about .3; both are
-measured and printed.
+A run has 120 papers × 2 answerable questions × 3 seeds, and 30 unanswerable questions, answered by two
+models. The correctness of an answer (0, ½ or 1: many ties) comes from a latent normal variable. Its
+components are the difficulty of the paper and of the question, shared by both models; the fit of each
+model to the paper and to the question; and the seed. The differences within a paper are therefore
+correlated under the null hypothesis too. Citing, style and refusing are yes/no, with the same
+structure. 4% of the answers are invalid and get the worst value in every metric except the guard on
+refusals. The variances are chosen so that the differences of question means have a standard deviation
+of about .22 and, within a paper, a correlation of about .3; both are measured and printed.
 
-    A/A            two models of equal quality: IMPROVED or REGRESSED are false
-    +10, +5        correctness of the tuned model truly that many points higher
-    A/A 15, +10 15 the same with 15 questions, one paper each, one seed: what a small benchmark can say
+    A/A            two models of equal quality: IMPROVED and REGRESSED are false
+    +10, +5        the true correctness of the tuned model is that many points higher
+    A/A 15, +10 15 the same with 15 questions, one per paper, one seed: what a small benchmark can show
 """
 
 import argparse
@@ -43,7 +43,7 @@ from mlx_ragtune.scoring.verdict.pairing import match, pair_metric
 from mlx_ragtune.scoring.verdict.statistics import sign_flip_p, wilson_interval
 
 PAPER, QUESTION = 0.5, 0.5  # latent variances of the difficulty that both models share
-MODEL_PAPER, MODEL_QUESTION, SEED = 0.08, 0.02, 0.12  # and of what is each model's own
+MODEL_PAPER, MODEL_QUESTION, SEED = 0.08, 0.02, 0.12  # and of what differs between the models
 TOTAL = PAPER + QUESTION + MODEL_PAPER + MODEL_QUESTION + SEED
 CUTS = np.array([-0.6, 0.6])  # below the first: 0; above the second: 1; between: ½
 INVALID = 0.04
@@ -52,7 +52,7 @@ RULES = Rules(margin=0.05, alpha=0.05, family=FAMILY)
 
 @dataclass(frozen=True)
 class Scenario:
-    """``gain``: how much higher the tuned model's mean correctness truly is, as a share."""
+    """``gain``: how much higher the true mean correctness of the tuned model is, as a share."""
 
     name: str
     gain: float
@@ -76,7 +76,7 @@ def _mean_correctness(shift: float) -> float:
 
 
 def _shift(gain: float) -> float:
-    """The latent shift that raises the mean correctness, invalid answers counted, by ``gain``."""
+    """The latent shift that raises the mean correctness, including invalid answers, by ``gain``."""
     wanted = _mean_correctness(0.0) + gain
     return float(optimize.brentq(lambda shift: _mean_correctness(shift) - wanted, -5, 5))
 
@@ -137,15 +137,15 @@ def simulate(scenario: Scenario, seed: int) -> tuple[list[Question], list[Score]
 
 
 def run_once(task: tuple[Scenario, int]) -> dict[str, Any]:
-    """One simulated run: the verdicts, and what an unclustered paired t test on every answer would say."""
+    """One simulated run: the verdicts, and the result of an unclustered paired t test over all answers."""
     scenario, seed = task
     questions, base, tuned = simulate(scenario, seed)
     scored = match(base, tuned, questions)
     decision = decide(scored, RULES)
     row = next(row for row in decision.rows if row.name == "correctness")
     name = "correctness"
-    both = [(one.metrics, other.metrics) for one, other in zip(base, tuned, strict=True)]
-    differences = np.array([after[name] - before[name] for before, after in both if name in before])
+    both = [(left.metrics, right.metrics) for left, right in zip(base, tuned, strict=True)]
+    differences = np.array([right[name] - left[name] for left, right in both if name in left])
     pairs = pair_metric(scored, "correctness")
     assert pairs is not None
     naive = float(stats.ttest_1samp(differences, 0).pvalue) if differences.any() else 1.0
@@ -163,7 +163,7 @@ def run_once(task: tuple[Scenario, int]) -> dict[str, Any]:
 
 
 def _correlation(differences: NDArray[np.float64], size: int) -> float | None:
-    """Within-paper correlation of the differences, each pair of questions taken both ways."""
+    """Within-paper correlation of the differences, with each pair of questions in both orders."""
     if size < 2:
         return None
     grouped = differences.reshape(-1, size)
@@ -175,8 +175,8 @@ def _rate(hits: int, runs: int) -> dict[str, float]:
     return {"rate": hits / runs, "low": low, "high": high}
 
 
-def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Rates with their 95 % Wilson intervals."""
+def summarize(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Rates with their 95% Wilson intervals."""
     runs = len(rows)
     overall = Counter(row["overall"] for row in rows)
     correctness = Counter(row["correctness"] for row in rows)
@@ -198,21 +198,21 @@ def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def checks(results: dict[str, Any]) -> list[tuple[str, float, str, bool]]:
-    """What must hold: (claim, rate, bound, whether it does)."""
+    """The required bounds: (claim, rate, bound, whether it holds)."""
     null, ten = results["A/A"], results["+10"]
     false = null["overall_decided"]["rate"]
-    found = ten["overall"]["IMPROVED"]["rate"]
+    improved = ten["overall"]["IMPROVED"]["rate"]
     same = null["overall"]["EQUIVALENT"]["rate"]
     return [
-        ("A/A called IMPROVED or REGRESSED", false, "≤ 5 %", false <= 0.05),
-        ("+10 points called IMPROVED", found, "≥ 95 %", found >= 0.95),
-        ("A/A called EQUIVALENT", same, "≥ 75 %", same >= 0.75),
+        ("A/A called IMPROVED or REGRESSED", false, "≤ 5%", false <= 0.05),
+        ("+10 points called IMPROVED", improved, "≥ 95%", improved >= 0.95),
+        ("A/A called EQUIVALENT", same, "≥ 75%", same >= 0.75),
     ]
 
 
 def _line(label: str, value: dict[str, float]) -> str:
     interval = f"({100 * value['low']:.1f} to {100 * value['high']:.1f})"
-    return f"    {label:<34} {100 * value['rate']:5.1f} %   {interval}"
+    return f"    {label:<34} {100 * value['rate']:5.1f}%   {interval}"
 
 
 def _number(value: float | None) -> str:
@@ -234,7 +234,7 @@ def show(results: dict[str, Any]) -> None:
         print(_line("naive t on answers p ≤ .05", result["naive_t_on_answers"]))
         print(_line("interval covers the truth", result["interval_covers_truth"]))
     for claim, rate, bound, holds in checks(results):
-        print(f"{'holds' if holds else 'FAILS'}: {claim} in {100 * rate:.1f} % ({bound})")
+        print(f"{'holds' if holds else 'FAILS'}: {claim} in {100 * rate:.1f}% ({bound})")
 
 
 def main() -> int:
@@ -249,7 +249,7 @@ def main() -> int:
     with multiprocessing.Pool(arguments.processes) as pool:
         for scenario in SCENARIOS:
             tasks = [(scenario, seed) for seed in range(arguments.runs)]
-            results[scenario.name] = summarise(pool.map(run_once, tasks, chunksize=10))
+            results[scenario.name] = summarize(pool.map(run_once, tasks, chunksize=10))
     about = {
         "date": datetime.now(UTC).date().isoformat(),
         "machine": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",

@@ -1,38 +1,58 @@
-"""Folders that are either finished or not there: drafts, manifests, fingerprints, locks.
+"""Content-addressed artifacts: a store shared by all recipes, drafts, manifests and locks.
 
-runs/<recipe>/3-train/            a finished artifact, with manifest.json written last
-runs/<recipe>/.drafts/3-train/    the same being built; a later run of the same work goes on in it
-runs/<recipe>/.lock               held while a run is going on
+runs/.store/train/3f2a…/        a finished artifact, with manifest.json written last
+runs/.store/.drafts/train-3f2a…/  the same artifact while it is built; the same work resumes there
+runs/.store/parts/gguf-91c0…/   part of an artifact that several artifacts share
+runs/.store/cache/              append-only results that stay right for any recipe (answers, generated pairs)
+runs/<recipe>/3-train           a link to the artifact that the recipe uses now
 """
 
-import fcntl
+import fnmatch
 import hashlib
 import json
 import os
 import shutil
+import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from mlx_ragtune.errors import ArtifactError, ToolError
 
-Inputs = Mapping[str, Path]
-"""The folders that a stage reads, by the name of the stage that made them."""
+if TYPE_CHECKING:
+    from mlx_ragtune.recipe import Recipe
 
+Inputs = Mapping[str, Path]
+"""The folders that a stage reads, by the name of the stage that wrote them; ``base`` is the base model."""
+
+STAGE_FOLDERS = {
+    "corpus": "1-corpus",
+    "dataset": "2-dataset",
+    "train": "3-train",
+    "fuse": "4-fuse",
+    "export": "5-export",
+    "register": "6-register",
+    "evaluate": "7-evaluate",
+    "report": "8-report",
+}
+"""Name of each stage's folder in a run, in pipeline order."""
+STORE = ".store"
 MANIFEST = "manifest.json"
-_FINGERPRINT = ".fingerprint"
+KEY_LENGTH = 16
+"""Hexadecimal digits of a key in a folder name (64 bits); the manifest holds the whole key."""
+_CACHE_FOLDER, INPUTS_FOLDER = ".cache", ".inputs"
 
 
 class Track(Protocol):
-    """What a stage tells about how far it is."""
+    """Progress of one step of a stage."""
 
     def advance(self, count: int = 1, note: str = "") -> None:
-        """``count`` more of the total are done; ``note`` is shown beside the bar."""
+        """Add ``count`` to what is done; ``note`` is shown beside the bar."""
 
     def reach(self, done: int, total: int, note: str = "") -> None:
-        """``done`` of ``total`` are done."""
+        """Set progress to ``done`` of ``total``."""
 
 
 class _Silent:
@@ -52,7 +72,7 @@ def silent(_label: str, _total: int) -> AbstractContextManager[Track]:
 
 
 def digest_bytes(*parts: bytes) -> str:
-    """sha256 of the parts, each with its length, as hexadecimal."""
+    """sha256 of the parts, each preceded by its length, as hexadecimal."""
     total = hashlib.sha256()
     for part in parts:
         total.update(len(part).to_bytes(8, "little"))
@@ -66,20 +86,9 @@ def digest_file(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def digest_paths(paths: Iterable[Path]) -> dict[str, str]:
-    """sha256 of every file in and below the paths, by name relative to each path's parent."""
-    found: dict[str, str] = {}
-    for path in paths:
-        files = sorted(path.rglob("*")) if path.is_dir() else [path]
-        for file in files:
-            if file.is_file() and not any(part.startswith(".") for part in file.relative_to(path.parent).parts):
-                found[file.relative_to(path.parent).as_posix()] = digest_file(file)
-    return found
-
-
-def fingerprint(described: Mapping[str, Any]) -> str:
-    """sha256 of a canonical JSON rendering: the same description, the same fingerprint, on every machine."""
-    return digest_bytes(json.dumps(described, sort_keys=True, ensure_ascii=False).encode())
+def digest_json(value: Any) -> str:
+    """sha256 of a canonical JSON rendering: equal values have equal digests on every machine."""
+    return digest_bytes(json.dumps(value, sort_keys=True, ensure_ascii=False).encode(errors="surrogatepass"))
 
 
 @dataclass(frozen=True)
@@ -90,52 +99,62 @@ class Artifact:
     manifest: dict[str, Any]
 
     @property
-    def fingerprint(self) -> str:
-        """The fingerprint of the work that made it."""
-        return str(self.manifest["fingerprint"])
+    def key(self) -> str:
+        """The digest of everything that the artifact was made from."""
+        return str(self.manifest["key"])
 
     @property
     def facts(self) -> dict[str, Any]:
         """What the stage recorded about its result."""
         return dict(self.manifest["facts"])
 
+    def content(self, patterns: Iterable[str]) -> str:
+        """Digest of the names and bytes of the files that match any of the patterns."""
+        files = self.manifest["files"]
+        chosen = sorted(name for name in files if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns))
+        return digest_json([[name, files[name]["sha256"]] for name in chosen])
+
     def __truediv__(self, name: str) -> Path:
         path = self.folder / name
         if not path.exists():
             raise ArtifactError(
-                f"'{name}' is missing from a finished artifact",
-                where=str(self.folder),
-                fix=f"rm -r {self.folder}",
+                f"'{name}' is missing from a finished artifact", where=str(self.folder), fix=f"rm -r {self.folder}"
             )
         return path
 
 
 def read_artifact(folder: Path) -> Artifact | None:
-    """The finished artifact in a folder, or None if there is none. Raises ArtifactError if damaged."""
+    """The finished artifact in a folder, or None if there is none. Raises ArtifactError if it is damaged."""
     path = folder / MANIFEST
     if not path.exists():
         return None
+    fix = f"rm -r {folder.resolve()}, then run the same command again"
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-        expected = {name: entry["bytes"] for name, entry in manifest["files"].items()}
-        manifest["fingerprint"], manifest["facts"]
+        expected = {name: int(entry["bytes"]) for name, entry in manifest["files"].items()}
+        manifest["key"], manifest["facts"], manifest["described"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise ArtifactError("the manifest cannot be read", where=str(path), fix=f"rm -r {folder}") from None
+        raise ArtifactError("cannot read the manifest", where=str(path), fix=fix) from None
     for name, size in expected.items():
         file = folder / name
         if not file.is_file() or file.stat().st_size != size:
-            state = f"has {file.stat().st_size} bytes, not {size}" if file.is_file() else "is missing"
-            raise ArtifactError(f"'{name}' {state}", where=str(folder), fix=f"rm -r {folder}, then run again")
+            state = f"has {file.stat().st_size} bytes instead of {size}" if file.is_file() else "is missing"
+            raise ArtifactError(f"'{name}' {state}", where=str(folder), fix=fix)
     return Artifact(folder, manifest)
 
 
 @dataclass
 class Draft:
-    """The folder that a stage builds its artifact in. What is in it survives a kill and is there again."""
+    """The folder that a stage builds its artifact in. Its content survives a kill and is there on resume."""
 
     folder: Path
+    store: "Store | None" = None
     track: Tracker = silent
+    say: Callable[[str], None] = lambda _text: None
+    fresh: bool = False
+    """Requested with ``--redo``: results of earlier runs are not used."""
     facts: dict[str, Any] = field(default_factory=dict)
+    parts: list[str] = field(default_factory=list)
 
     def __truediv__(self, name: str) -> Path:
         return self.folder / name
@@ -144,29 +163,186 @@ class Draft:
         """Put facts about the result into the manifest; they must be plain JSON."""
         self.facts.update(facts)
 
+    def cache(self, name: str) -> Path:
+        """A file of results that stay right for any recipe: JSONL rows or an SQLite table, with a ``key`` each.
 
-def open_draft(home: Path, name: str, work: str, *, carries: Iterable[str] = ()) -> Draft:
-    """The draft for this fingerprint: the unfinished one where it fits, else a new one.
+        It is shared by all runs. With ``--redo`` it starts empty, and replaces the shared rows when the stage
+        finishes.
+        """
+        shared = self.store is not None and not self.fresh
+        path = (self.store.cache_folder if shared and self.store else self.folder / _CACHE_FOLDER) / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
 
-    ``carries`` names files whose rows are keyed by what they depend on, so that they stay right under
-    other settings: they are taken over from the stale draft or from the finished artifact.
-    """
-    folder = home / ".drafts" / name
-    mark = folder / _FINGERPRINT
-    if mark.exists() and mark.read_text() == work:
-        return Draft(folder)
-    kept = folder.with_name(f"{name}.kept")
-    shutil.rmtree(kept, ignore_errors=True)
-    kept.mkdir(parents=True)
-    for carried in carries:
-        for source in (folder / carried, home / name / carried):
-            if source.is_file():
-                shutil.copyfile(source, kept / carried)
-                break
-    shutil.rmtree(folder, ignore_errors=True)
-    (kept / _FINGERPRINT).write_text(work)
-    kept.rename(folder)
-    return Draft(folder)
+    def part(self, kind: str, described: Mapping[str, Any], build: Callable[[Path], None]) -> Path:
+        """The folder of a part that artifacts with the same description share; ``build`` fills it once."""
+        if self.store is None:
+            folder = self.folder / f".part-{kind}"
+            folder.mkdir(exist_ok=True)
+            build(folder)
+            return folder
+        folder = self.store.part(kind, described, build)
+        self.parts.append(folder.name)
+        return folder
+
+
+class Store:
+    """The artifacts of all recipes under one runs folder, found by their keys."""
+
+    def __init__(self, runs: Path) -> None:
+        self.root = runs / STORE
+        self.cache_folder = self.root / "cache"
+
+    def folder(self, stage: str, key: str) -> Path:
+        """Where the artifact with this key is, or will be."""
+        return self.root / stage / key[:KEY_LENGTH]
+
+    def find(self, stage: str, key: str) -> Artifact | None:
+        """The artifact with this key, or None. Raises ArtifactError if it is damaged."""
+        artifact = read_artifact(self.folder(stage, key))
+        return artifact if artifact and artifact.key == key else None
+
+    def draft_folder(self, stage: str, key: str, *, fresh: bool = False) -> Path:
+        """Where the artifact with this key is built."""
+        return self.root / ".drafts" / f"{stage}-{key[:KEY_LENGTH]}{'-redo' * fresh}"
+
+    def open_draft(self, stage: str, key: str, *, fresh: bool = False) -> Draft:
+        """The draft for this key: the unfinished one if there is one, else a new one."""
+        folder = self.draft_folder(stage, key, fresh=fresh)
+        folder.mkdir(parents=True, exist_ok=True)
+        return Draft(folder, self, fresh=fresh)
+
+    def finish(self, draft: Draft, stage: str, manifest: dict[str, Any]) -> Artifact:
+        """Turn a draft into the finished artifact: fsync everything, manifest last, then rename."""
+        if draft.fresh:
+            _replace_rows(draft.folder / _CACHE_FOLDER, self.cache_folder)
+        for folder in (_CACHE_FOLDER, INPUTS_FOLDER):
+            shutil.rmtree(draft.folder / folder, ignore_errors=True)
+        entries = {}
+        for file in sorted(path for path in draft.folder.rglob("*") if path.is_file()):
+            if file.name not in {MANIFEST, f".{MANIFEST}"}:
+                _sync(file)
+                entries[file.relative_to(draft.folder).as_posix()] = {
+                    "bytes": file.stat().st_size,
+                    "sha256": digest_file(file),
+                }
+        whole = {**manifest, "facts": draft.facts, "parts": draft.parts, "files": entries}
+        temporary = draft.folder / f".{MANIFEST}"
+        text = json.dumps(whole, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        temporary.write_text(text, encoding="utf-8")
+        _sync(temporary)
+        temporary.rename(draft.folder / MANIFEST)
+        _sync(draft.folder)
+        return self.promote(draft.folder, self.folder(stage, manifest["key"]))
+
+    def promote(self, folder: Path, target: Path) -> Artifact:
+        """Rename a complete draft to its final place; an older artifact there is removed afterwards."""
+        target.parent.mkdir(parents=True, exist_ok=True)
+        old = folder.with_name(f"{folder.name}.old")
+        shutil.rmtree(old, ignore_errors=True)
+        if target.exists():
+            target.rename(old)
+        folder.rename(target)
+        _sync(target.parent)
+        shutil.rmtree(old, ignore_errors=True)
+        artifact = read_artifact(target)
+        if artifact is None:
+            raise ArtifactError("the manifest is missing after writing it", where=str(target))
+        return artifact
+
+    def part(self, kind: str, described: Mapping[str, Any], build: Callable[[Path], None]) -> Path:
+        """The folder of a shared part, built aside under a lock and renamed, unless it is there already."""
+        target = self.root / "parts" / f"{kind}-{digest_json(described)[:KEY_LENGTH]}"
+        with self.lock(target.name):
+            if target.is_dir():
+                return target
+            aside = self.root / ".drafts" / target.name
+            shutil.rmtree(aside, ignore_errors=True)
+            aside.mkdir(parents=True)
+            build(aside)
+            for file in aside.rglob("*"):
+                if file.is_file():
+                    _sync(file)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            aside.rename(target)
+            _sync(target.parent)
+        return target
+
+    @contextmanager
+    def lock(self, name: str, say: Callable[[str], None] = lambda _text: None) -> Iterator[None]:
+        """Hold the lock of one artifact; while another process holds it, wait and say so."""
+        import filelock
+
+        folder = self.root / ".locks"
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(folder / f"{name}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            say(f"{name}: another run is building it; waiting")
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    @contextmanager
+    def try_lock(self, name: str) -> Iterator[bool]:
+        """Whether the lock could be had at once; it is held until the end."""
+        import filelock
+
+        folder = self.root / ".locks"
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(folder / f"{name}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            lock.release()
+
+
+def link_file(source: Path, target: Path) -> None:
+    """Make ``target`` the same file as ``source`` without using disk; a copy where the volume has no hard links."""
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def _replace_rows(own: Path, shared: Path) -> None:
+    """Move the rows of a redone stage's own cache into the shared one; rows with the same key are replaced."""
+    for file in sorted(path for path in own.rglob("*") if path.is_file()) if own.is_dir() else ():
+        target = shared / file.relative_to(own)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if file.suffix == ".jsonl":
+            from mlx_ragtune.jsonl import RowLog
+
+            with RowLog(target):  # cuts a torn last line
+                pass
+            with target.open("ab") as stream:
+                stream.write(file.read_bytes())
+                stream.flush()
+                os.fsync(stream.fileno())
+        elif file.suffix == ".sqlite":
+            _replace_tables(file, target)
+
+
+def _replace_tables(own: Path, shared: Path) -> None:
+    with closing(sqlite3.connect(shared, timeout=60, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("ATTACH ? AS own", (str(own),))
+        connection.execute("BEGIN IMMEDIATE")
+        tables = connection.execute("SELECT name, sql FROM own.sqlite_master WHERE type = 'table'").fetchall()
+        for name, statement in tables:
+            if not connection.execute("SELECT 1 FROM main.sqlite_master WHERE name = ?", (name,)).fetchone():
+                connection.execute(statement)
+            connection.execute(f'INSERT OR REPLACE INTO main."{name}" SELECT * FROM own."{name}"')  # noqa: S608
+        connection.execute("COMMIT")
 
 
 def _sync(path: Path) -> None:
@@ -177,72 +353,137 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
-def finish(draft: Draft, target: Path, manifest: dict[str, Any]) -> Artifact:
-    """Turn a draft into the finished artifact: fsync everything, manifest last, then rename."""
-    own = {_FINGERPRINT, MANIFEST, f".{MANIFEST}"}
-    files = sorted(file for file in draft.folder.rglob("*") if file.is_file() and file.name not in own)
-    entries = {}
-    for file in files:
-        _sync(file)
-        entries[file.relative_to(draft.folder).as_posix()] = {
-            "bytes": file.stat().st_size,
-            "sha256": digest_file(file),
-        }
-    whole = {**manifest, "facts": draft.facts, "files": entries}
-    temporary = draft.folder / f".{MANIFEST}"
-    temporary.write_text(json.dumps(whole, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
-    _sync(temporary)
-    temporary.rename(draft.folder / MANIFEST)
-    return promote(draft.folder, target)
+def set_link(link: Path, target: Path) -> None:
+    """Point a run's link at an artifact, in one step. Raises ArtifactError when something else is there."""
+    if link.exists() and not link.is_symlink():
+        raise ArtifactError(
+            "a folder is in the place of a link to the artifact store",
+            where=str(link),
+            fix=f"mv {link} {link}.old, then run the same command again",
+        )
+    aside = link.with_name(f".{link.name}.new")
+    aside.unlink(missing_ok=True)
+    try:
+        aside.symlink_to(os.path.relpath(target, link.parent), target_is_directory=True)
+    except OSError as error:
+        raise ToolError(
+            f"cannot create a symbolic link: {error.strerror}",
+            where=str(link.parent),
+            fix="set RAGTUNE_RUNS to a folder on a volume with symbolic links (APFS, ext4; not exFAT)",
+        ) from None
+    aside.replace(link)
 
 
-def promote(folder: Path, target: Path) -> Artifact:
-    """Rename a complete draft to its final place; an older artifact there is removed afterwards."""
-    (folder / _FINGERPRINT).unlink(missing_ok=True)  # from here on the manifest says that it is complete
-    _sync(folder)
-    old = folder.with_name(f"{folder.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if target.exists():
-        target.rename(old)
-    folder.rename(target)
-    _sync(target.parent)
-    shutil.rmtree(old, ignore_errors=True)
-    artifact = read_artifact(target)
-    if artifact is None:
-        raise ArtifactError("no manifest after it was written", where=str(target), fix="run the same command again")
-    return artifact
+def declared_view(folder: Path, source: Path, patterns: Iterable[str]) -> Path:
+    """A folder of links to just those files of ``source`` that match the patterns, so that no other can be read."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for file in sorted(path for path in source.rglob("*") if path.is_file()):
+        name = file.relative_to(source).as_posix()
+        if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).symlink_to(file.resolve())
+    return folder
+
+
+def unused(store: Store, *, remove: bool = False) -> Iterator[tuple[str, int]]:
+    """(name, bytes freed) of each artifact, part and unfinished draft that no run uses; ``remove`` deletes them.
+
+    A draft that is being built is in use.
+    """
+    runs = store.root.parent
+    links = [link for link in runs.glob("*/*") if link.is_symlink() and link.is_dir()]
+    used = {link.resolve() for link in links}
+    artifacts = [artifact for folder in used if (artifact := read_artifact(folder))]
+    parts = {name for artifact in artifacts for name in artifact.manifest.get("parts", ())}
+    for folder in sorted(path for path in store.root.glob("*/*") if path.is_dir()):
+        kind = folder.parent.name
+        if kind not in (*STAGE_FOLDERS, "parts", ".drafts") or folder.resolve() in used or folder.name in parts:
+            continue
+        with store.try_lock(folder.name.removesuffix("-redo") if kind == ".drafts" else folder.name) as free:
+            if free:
+                files = [path.stat() for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
+                size = sum(about.st_size for about in files if about.st_nlink == 1)
+                if remove:
+                    shutil.rmtree(folder)
+                yield f"{kind.strip('.')}/{folder.name}", size
 
 
 @contextmanager
-def locked(home: Path) -> Iterator[None]:
-    """Hold the run's lock. Raises ArtifactError at once when another process holds it."""
+def locked(home: Path) -> Iterator[Path]:
+    """Hold the run's lock; yields the file that names the process and its stage.
+
+    Raises ArtifactError at once when another process holds it.
+    """
+    import filelock
+
     home.mkdir(parents=True, exist_ok=True)
-    path = home / ".lock"
-    with path.open("a+") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            stream.seek(0)
-            holder = stream.read().strip() or "unknown"
-            raise ArtifactError(
-                f"another run of this recipe is going on (process {holder})",
-                where=str(home),
-                fix="wait for it, or stop it with Ctrl-C",
-            ) from None
-        stream.truncate(0)
-        stream.write(str(os.getpid()))
-        stream.flush()
-        yield
+    holder = home / ".running"
+    lock = filelock.FileLock(home / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        process = running(home)
+        raise ArtifactError(
+            f"another run of this recipe is in progress (process {process[0] if process else 'unknown'})",
+            where=str(home),
+            fix="wait for it to finish, or stop it with Ctrl-C",
+        ) from None
+    try:
+        holder.write_text(f"{os.getpid()}\n", encoding="utf-8")
+        yield holder
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()
+
+
+def running(home: Path) -> tuple[int, str] | None:
+    """(process, stage) of the run in progress in a run folder, or None."""
+    with suppress(OSError, ValueError):
+        process, _, stage = (home / ".running").read_text(encoding="utf-8").partition("\n")
+        os.kill(int(process), 0)
+        return int(process), stage.strip()
+    return None
 
 
 def require_disk(folder: Path, needed_bytes: int, *, what: str) -> None:
-    """Raise ToolError when the disk that holds ``folder`` has less than ``needed_bytes`` free."""
+    """Raise ToolError when the volume that holds ``folder`` has less than ``needed_bytes`` free."""
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free
     if free < needed_bytes:
         raise ToolError(
-            f"{what} needs {needed_bytes / 2**30:.1f} GiB of disk, and {free / 2**30:.1f} GiB are free",
+            f"{what} needs {needed_bytes / 2**30:.1f} GiB of disk; {free / 2**30:.1f} GiB are free",
             where=str(folder),
-            fix="free some space, or choose a smaller export.type",
+            fix="free disk space with 'ragtune prune', choose a smaller export.type, or set RAGTUNE_RUNS",
         )
+
+
+class OpenRun(Protocol):
+    """What a command needs of a run: its recipe, its folder, its artifacts and its base model."""
+
+    @property
+    def recipe(self) -> "Recipe":
+        """The recipe as it is now."""
+
+    @property
+    def home(self) -> Path:
+        """The run's folder."""
+
+    @property
+    def track(self) -> Tracker:
+        """Shows progress."""
+
+    @property
+    def base(self) -> Path:
+        """The folder of the base model. Raises as ``bases.resolve.resolve_base``."""
+
+    @property
+    def base_digest(self) -> str:
+        """The digest of the base model's files."""
+
+    def artifact(self, stage: str) -> Artifact:
+        """The up-to-date artifact of a stage. Raises ArtifactError, with the command to run, when there is none."""
+
+    def bring(self, until: str) -> None:
+        """Run every stage up to ``until`` that is not up to date."""

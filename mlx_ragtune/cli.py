@@ -5,9 +5,7 @@ it needs when it runs.
 """
 
 import json
-import os
 import sys
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,65 +13,27 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mlx_ragtune import __version__
-from mlx_ragtune.errors import RagtuneError
+from mlx_ragtune.cli_group import RECIPE_KEY, RUN_KEY, STAGE_NAMES, CommandGroup
 from mlx_ragtune.pipeline import STAGES, Stage
 
 if TYPE_CHECKING:
     from mlx_ragtune.pages.ab_server import Session
-    from mlx_ragtune.pipeline import Run
-
-STAGE_NAMES = [stage.name for stage in STAGES]
-
-
-class _Group(click.Group):
-    """Commands in pipeline order; every failure a user can repair becomes one message and an exit code."""
-
-    def list_commands(self, _ctx: click.Context) -> list[str]:
-        rest = sorted(name for name in set(self.commands) - set(STAGE_NAMES) if not self.commands[name].hidden)
-        return ["run", *STAGE_NAMES, *(name for name in rest if name != "run")]
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        names = self.list_commands(ctx)
-        for title, part in (
-            ("Pipeline (each does the stages before it too)", ["run", *STAGE_NAMES]),
-            ("Besides", [name for name in names if name not in {"run", *STAGE_NAMES}]),
-        ):
-            with formatter.section(title):
-                formatter.write_dl([(name, self.commands[name].get_short_help_str(58)) for name in part])
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except RagtuneError as error:
-            click.echo(f"error: {error}", err=True)
-            ctx.exit(error.exit_code)
-        except KeyboardInterrupt:
-            click.echo("\nstopped; nothing is lost, the same command goes on from here", err=True)
-            ctx.exit(130)
-        except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            ctx.exit(0)
-        except (click.ClickException, click.exceptions.Exit, click.Abort):
-            raise
-        except Exception:
-            traceback.print_exc()
-            click.echo("error: this is a bug in ragtune, not in your recipe; the traceback is above", err=True)
-            ctx.exit(70)
+    from mlx_ragtune.runner import Run
 
 
 RECIPE = click.argument("recipe", type=click.Path(path_type=Path, dir_okay=False))
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for a script.")
 
 
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="ragtune")
 def main() -> None:
     """Turn a folder of papers into a small model that answers from them, and test honestly whether it helped.
 
     \b
     Examples:
-      ragtune run recipes/demo.yaml          all eight stages; again: nothing to do
-      ragtune train recipes/demo.yaml        as far as the adapter
+      ragtune run recipes/demo.yaml          all eight stages; again: up to date
+      ragtune train recipes/demo.yaml        up to the adapter
       ragtune status recipes/demo.yaml       what would run, and why
       ragtune ask recipes/demo.yaml "What does FlashAttention speed up?"
       ragtune init ~/papers                  a recipe for your own papers
@@ -84,35 +44,37 @@ def _say(text: str) -> None:
     click.echo(text, err=True)
 
 
-def open_run(path: Path, *, fetch: bool = True, allow: tuple[str, ...] = ()) -> "Run":
-    """The run of a recipe with its base model at hand (fetched where needed and allowed).
+def open_run(path: Path, *, offline: bool = False, allow: tuple[str, ...] = ()) -> "Run":
+    """The run of a recipe. With ``offline`` its base model is used only if it is on this machine.
 
     ``allow`` adds to the recipe's ``evaluate.allow``.
     """
-    from mlx_ragtune.bases.resolve import resolve_base
-    from mlx_ragtune.clients.file_digests import base_digest
     from mlx_ragtune.pages.progress import bar
-    from mlx_ragtune.pipeline import Run, import_gguf
-    from mlx_ragtune.recipe import load_recipe, project_folder
+    from mlx_ragtune.recipe import load_recipe, runs_folder
+    from mlx_ragtune.runner import Run, run_folder
 
+    context = click.get_current_context(silent=True)
+    if context is not None:
+        context.meta[RECIPE_KEY] = path
     recipe = load_recipe(path)
     if allow:
         named = tuple(dict.fromkeys((*recipe.evaluate.allow, *allow)))
         recipe = recipe.model_copy(update={"evaluate": recipe.evaluate.model_copy(update={"allow": named})})
-    runs = Path(os.environ.get("RAGTUNE_RUNS") or project_folder(path.resolve()) / "runs")
-    run = Run(recipe, runs / recipe.name, track=bar, say=_say)
-    if fetch:
-        run.base = resolve_base(recipe.base, import_gguf=import_gguf)
-        run.base_digest = base_digest(run.base)
+    home = run_folder(path, runs_folder(path))
+    run = Run(recipe.model_copy(update={"name": home.name}), home, path, track=bar, say=_say, offline=offline)
+    if context is not None:
+        context.meta[RUN_KEY] = run
     return run
 
 
 def _finish(run: "Run", until: str, redo: tuple[str, ...], as_json: bool) -> None:
     from mlx_ragtune.artifact import read_artifact
+    from mlx_ragtune.pages.interrupt import announce_interrupt
 
-    outcomes = run.run(until=until, redo=redo)
+    with announce_interrupt():
+        outcomes = run.run(until=until, redo=redo)
     if as_json:
-        rows = [vars(one) | {"folder": str(one.folder)} for one in outcomes]
+        rows = [vars(outcome) | {"folder": str(outcome.folder)} for outcome in outcomes]
         click.echo(json.dumps({"recipe": run.recipe.name, "stages": rows}, indent=2))
         return
     last = outcomes[-1]
@@ -128,10 +90,10 @@ def _finish(run: "Run", until: str, redo: tuple[str, ...], as_json: bool) -> Non
 
 
 ALLOW = click.option(
-    "--allow", multiple=True, metavar="NAME", help="Compare although this condition differs; stamped on every page."
+    "--allow", multiple=True, metavar="NAME", help="Compare although this condition differs; every report says so."
 )
 REDO = click.option(
-    "--redo", multiple=True, type=click.Choice(STAGE_NAMES), help="Run this stage even if nothing changed."
+    "--redo", multiple=True, type=click.Choice(STAGE_NAMES), help="Run this stage even if it is up to date."
 )
 
 
@@ -141,7 +103,7 @@ REDO = click.option(
 @ALLOW
 @AS_JSON
 def run(recipe: Path, redo: tuple[str, ...], allow: tuple[str, ...], as_json: bool) -> None:
-    """All eight stages; finished ones are skipped.
+    """Run all eight stages; those that are up to date are skipped.
 
     \b
     Examples:
@@ -155,13 +117,13 @@ def _stage_command(stage: Stage) -> click.Command:
     def command(recipe: Path, redo: bool, as_json: bool, allow: tuple[str, ...] = ()) -> None:
         _finish(open_run(recipe, allow=allow), stage.name, (stage.name,) if redo else (), as_json)
 
-    made: Callable[..., Any] = click.option("--redo", is_flag=True, help="Run it even if nothing changed.")(command)
+    made: Callable[..., Any] = click.option("--redo", is_flag=True, help="Run it even if it is up to date.")(command)
     if "evaluate" in (stage.name, *stage.needs):
         made = ALLOW(made)
     return click.command(
         stage.name,
-        help=f"{stage.makes.capitalize()}.\n\n\b\nExample:\n  ragtune {stage.name} recipes/demo.yaml",
-        short_help=f"{stage.folder}: {stage.makes}",
+        help=f"{stage.does}.\n\n\b\nExample:\n  ragtune {stage.name} recipes/demo.yaml",
+        short_help=stage.does,
     )(RECIPE(AS_JSON(made)))
 
 
@@ -173,7 +135,7 @@ for _stage in STAGES:
 @RECIPE
 @AS_JSON
 def status(recipe: Path, as_json: bool) -> None:
-    """Which stages would run, and why. Changes nothing.
+    """Show which stages would run, and why. Changes nothing and downloads nothing.
 
     \b
     Example:
@@ -181,7 +143,7 @@ def status(recipe: Path, as_json: bool) -> None:
     """
     from mlx_ragtune.pages.tables import render_table
 
-    rows = open_run(recipe).status()
+    rows = open_run(recipe, offline=True).plan()
     if as_json:
         click.echo(json.dumps([vars(row) for row in rows], indent=2))
         return
@@ -192,7 +154,7 @@ def status(recipe: Path, as_json: bool) -> None:
 @RECIPE
 @AS_JSON
 def plan(recipe: Path, as_json: bool) -> None:
-    """Rows, updates, memory and time of training, from two real steps.
+    """Estimate rows, updates, memory and time of training from two real steps.
 
     \b
     Example:
@@ -209,15 +171,15 @@ def plan(recipe: Path, as_json: bool) -> None:
 
 @main.command()
 @RECIPE
-@click.option("--type", "types", multiple=True, help="GGUF type to measure [the recipe's; 'all' for every one].")
+@click.option("--type", "types", multiple=True, help="GGUF type to measure, or 'all' [default: the recipe's].")
 @AS_JSON
 def parity(recipe: Path, types: tuple[str, ...], as_json: bool) -> None:
-    """Adapter, fused model and GGUF on the same prompts: what each hand-off changed.
+    """Compare adapter, fused model and GGUF on the same prompts.
 
     \b
     Examples:
       ragtune parity recipes/demo.yaml
-      ragtune parity recipes/demo.yaml --type all    which type keeps the effect
+      ragtune parity recipes/demo.yaml --type all    which types keep the effect
     """
     from mlx_ragtune.commands.parity import HEADERS, cells, measure
     from mlx_ragtune.pages.tables import render_table
@@ -235,7 +197,7 @@ def parity(recipe: Path, types: tuple[str, ...], as_json: bool) -> None:
 @click.argument("recipes", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False))
 @AS_JSON
 def validate(recipes: tuple[Path, ...], as_json: bool) -> None:
-    """Check recipes without running anything; all errors at once.
+    """Check recipes without running anything; all errors are listed at once.
 
     \b
     Example:
@@ -262,7 +224,7 @@ def validate(recipes: tuple[Path, ...], as_json: bool) -> None:
 @main.command()
 @AS_JSON
 def doctor(as_json: bool) -> None:
-    """Check this machine, and name what to install.
+    """Check this machine and say what to install.
 
     \b
     Example:
@@ -284,6 +246,27 @@ def doctor(as_json: bool) -> None:
 
 
 @main.command()
+@click.argument("folder", default="ragtune-demo", type=click.Path(path_type=Path, file_okay=False))
+@AS_JSON
+def demo(folder: Path, as_json: bool) -> None:
+    """Run the whole pipeline on a small real model and the bundled papers.
+
+    Copies the demo recipe, its papers and questions into FOLDER (default: ragtune-demo) and runs the recipe
+    there. Files that are already there are kept, so a second call resumes.
+
+    \b
+    Examples:
+      ragtune demo
+      ragtune demo ~/ragtune-demo
+    """
+    from mlx_ragtune.commands.demo import prepare_demo
+
+    recipe = prepare_demo(folder)
+    _say(f"recipe: {recipe}")
+    _finish(open_run(recipe), STAGE_NAMES[-1], (), as_json)
+
+
+@main.command()
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Recipe to write [recipes/NAME.yaml].")
 @click.option("--base", default="Qwen/Qwen3-4B", show_default=True, help="Model to tune.")
@@ -294,10 +277,9 @@ def init(folder: Path, out: Path | None, base: str) -> None:
     Example:
       ragtune init ~/papers --out recipes/mine.yaml
     """
-    from mlx_ragtune.commands.init import write_recipe
+    from mlx_ragtune.commands.init import next_steps, write_recipe
 
-    written = write_recipe(folder, out=out, base=base)
-    click.echo(f"wrote {written}\nnext: ragtune validate {written}, then: ragtune run {written}")
+    click.echo(next_steps(write_recipe(folder, out=out, base=base)))
 
 
 @main.command()
@@ -308,12 +290,12 @@ def init(folder: Path, out: Path | None, base: str) -> None:
     type=click.Choice(["tuned", "base", "both"]),
     default="both",
     show_default=True,
-    help="Who answers.",
+    help="Which model answers.",
 )
-@click.option("--preview", is_flag=True, help="The adapter on the base, right after training, nothing fused.")
+@click.option("--preview", is_flag=True, help="Use the adapter on the base right after training, before it is fused.")
 @AS_JSON
 def ask(recipe: Path, question: str, model: str, preview: bool, as_json: bool) -> None:
-    """Retrieve and answer one question, showing the contexts.
+    """Answer one question from the papers, and show the passages used.
 
     \b
     Examples:
@@ -322,13 +304,21 @@ def ask(recipe: Path, question: str, model: str, preview: bool, as_json: bool) -
     """
     from mlx_ragtune.commands.ask import answer, show
 
+    try:
+        question.encode()
+    except UnicodeEncodeError:
+        raise click.UsageError("the question is not valid UTF-8") from None
     reply = answer(open_run(recipe), question, model=model, preview=preview)
     click.echo(json.dumps(reply, indent=2, ensure_ascii=False) if as_json else show(reply))
 
 
 @main.command()
 @click.argument("contestants", nargs=-1, required=True, metavar="FIRST OTHER...")
-@click.option("--benchmark", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Questions, for files.")
+@click.option(
+    "--benchmark",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="The questions that the files answer.",
+)
 @click.option(
     "--margin",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
@@ -341,9 +331,9 @@ def ask(recipe: Path, question: str, model: str, preview: bool, as_json: bool) -
     type=click.FloatRange(0, 0.5, min_open=True, max_open=True),
     default=0.05,
     show_default=True,
-    help="Error rate of the whole family of tests.",
+    help="Error rate of all tests together.",
 )
-@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write the report of two as a page.")
+@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write the comparison of two as a page.")
 @ALLOW
 @AS_JSON
 def compare(
@@ -355,45 +345,49 @@ def compare(
     allow: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Judge any finished runs, or files of answers, against the first.
+    """Compare finished runs, or files of answers, with the first one.
 
-    A run is a recipe or the name of its folder, with :base or :tuned behind it (tuned if not said); a file
+    A run is a recipe or the name of its folder, followed by :base or :tuned (default: tuned). A file
     has rows of {"question_id": ..., "text": ...}.
 
     \b
     Examples:
       ragtune compare demo:base demo:tuned
-      ragtune compare r8 r16 r32                  each against r8, Holm over all
+      ragtune compare r8 r16 r32                  each with r8, Holm-adjusted
       ragtune compare a.jsonl b.jsonl --benchmark data/rag_notes/benchmark.jsonl
     """
     from mlx_ragtune.commands.compare import compare_contestants, read_all
+    from mlx_ragtune.pages.output_file import require_writable, write_page
     from mlx_ragtune.pages.report_html import render_html
+    from mlx_ragtune.pages.report_sections import build_report
     from mlx_ragtune.pages.report_text import render_text
 
     if len(contestants) < 2 or (html and len(contestants) > 2):
-        raise click.UsageError("name two runs or files" + (" for a page" if html else " at least"))
-    found = list(compare_contestants(read_all(contestants, benchmark), allow=allow, margin=margin, alpha=alpha))
+        raise click.UsageError(f"name {'two' if html else 'at least two'} runs or files")
     if html:
-        html.write_text(render_html(found[0][1]), encoding="utf-8")
+        require_writable(html)
+    reports = compare_contestants(read_all(contestants, benchmark), allow=allow, margin=margin, alpha=alpha)
+    if html:
+        write_page(html, render_html(build_report(reports[0])))
     if as_json:
         rows = [
-            {"title": report["title"], "stamps": report["stamps"], **json.loads(one.to_json())} for one, report in found
+            {"title": data.title, "stamps": data.stamps, **json.loads(data.comparison.to_json())} for data in reports
         ]
         click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
     else:
-        click.echo("\n".join(render_text(report) for _, report in found), nl=False)
+        click.echo("\n".join(render_text(build_report(data)) for data in reports), nl=False)
 
 
 @main.command()
 @RECIPE
-@click.option("-n", "count", type=click.IntRange(4), help="Comparisons [up to 50, or as begun].")
-@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port on this machine [a free one].")
+@click.option("-n", "count", type=click.IntRange(4), help="Number of comparisons [default: up to 50].")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port on this machine [default: a free one].")
 @click.option("--no-browser", is_flag=True, help="Print the address only.")
 def ab(recipe: Path, count: int | None, port: int, no_browser: bool) -> None:
-    """Compare both models' answers blind, on a page of this machine.
+    """Compare both models' answers blind, on a local web page.
 
-    Every vote is kept at once: stop with Ctrl-C and go on with the same command. At the end the page says
-    whose answers were preferred, and the next report shows it.
+    Every vote is saved at once. Stop with Ctrl-C and continue with the same command. At the end the page
+    shows which answers were preferred, and the next report includes the result.
 
     \b
     Example:
@@ -402,15 +396,15 @@ def ab(recipe: Path, count: int | None, port: int, no_browser: bool) -> None:
     from mlx_ragtune.commands.ab import open_comparison
     from mlx_ragtune.pages.ab_server import serve
 
-    run = open_run(recipe, fetch=False)
+    run = open_run(recipe, offline=True)
     session = open_comparison(run, count)
-    _say(f"{session.done} of {len(session.trials)} comparisons done; Ctrl-C stops, the same command goes on")
+    _say(f"{session.done} of {len(session.trials)} comparisons done; stop with Ctrl-C, continue with the same command")
     with serve(session, port=port) as address:
         click.echo(address)
         if sys.stdout.isatty() and not no_browser:
             click.launch(address)
         _wait_for_unblinding(session)
-    _say(f"next: ragtune report {recipe}   # with what people said")
+    _say(f"next: ragtune report {recipe}   # includes the votes")
 
 
 def _wait_for_unblinding(session: "Session") -> None:
@@ -429,7 +423,7 @@ def _wait_for_unblinding(session: "Session") -> None:
 @main.group(invoke_without_command=True)
 @click.pass_context
 def models(ctx: click.Context) -> None:
-    """List or remove the served models that ragtune made.
+    """List or remove the models that ragtune registered.
 
     \b
     Examples:
@@ -443,25 +437,57 @@ def models(ctx: click.Context) -> None:
 @models.command("list")
 @AS_JSON
 def list_models(as_json: bool) -> None:
-    """Names, servers and sizes of what was registered from here."""
+    """List the names, servers and types of registered models."""
     from mlx_ragtune.commands.models import registered
     from mlx_ragtune.pages.tables import render_table
 
-    rows = registered()
+    rows, damaged = registered()
     if as_json:
         click.echo(json.dumps(rows, indent=2))
     elif not rows:
-        click.echo("no model was registered from here; next: ragtune register RECIPE")
+        click.echo("no registered models; next: ragtune register RECIPE")
     else:
         click.echo(render_table(["run", "name", "server", "type"], [
             [row["run"], row["name"], row["server"], row["type"]] for row in rows
         ]))  # fmt: skip
+    for error in damaged[:-1]:
+        click.echo(f"error: {error}", err=True)
+    if damaged:
+        raise damaged[-1]
+
+
+@main.command()
+@click.option("--yes", is_flag=True, help="Remove them; without it they are only listed.")
+@AS_JSON
+def prune(yes: bool, as_json: bool) -> None:
+    """List or remove artifacts that no run uses any more.
+
+    \b
+    Examples:
+      ragtune prune           what could be removed, and how much disk it uses
+      ragtune prune --yes     remove it
+    """
+    from mlx_ragtune.artifact import Store, unused
+    from mlx_ragtune.pages.tables import render_table
+    from mlx_ragtune.recipe import runs_folder
+
+    store = Store(runs_folder(Path.cwd() / "recipe"))
+    found = list(unused(store, remove=yes))
+    if as_json:
+        click.echo(
+            json.dumps({"removed": yes, "artifacts": [{"name": name, "bytes": size} for name, size in found]}, indent=2)
+        )
+        return
+    total = sum(size for _, size in found)
+    if found:
+        click.echo(render_table(["unused", "MiB"], [[name, f"{size / 2**20:.1f}"] for name, size in found]))
+    click.echo(f"{total / 2**30:.2f} GiB {'removed' if yes else 'can be removed with: ragtune prune --yes'}")
 
 
 @models.command("remove")
 @click.argument("run_name")
 def remove_models(run_name: str) -> None:
-    """Remove both served models of a run; its other artifacts stay."""
+    """Remove both registered models of a run. Its other artifacts are kept."""
     from mlx_ragtune.commands.models import remove
 
     for name in remove(run_name):

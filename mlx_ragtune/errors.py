@@ -10,6 +10,7 @@ Exit code 0 is success, 70 an internal error: any other exception that reaches t
 keeps its traceback. 130 is an interrupt (Ctrl-C).
 """
 
+import errno
 import re
 
 _UNPRINTABLE = re.compile(
@@ -72,3 +73,20 @@ class ArtifactError(RagtuneError):
     """An artifact under ``runs/`` is missing, damaged, locked or belongs to another recipe."""
 
     exit_code = 5
+
+
+def of_machine(error: OSError | MemoryError | Exception) -> ToolError:
+    """What the operating system refused, as an error with the next thing to try."""
+    if isinstance(error, MemoryError):
+        return ToolError("out of memory", fix="close other programs, or use a smaller model or batch size")
+    code = getattr(error, "errno", None)
+    where = str(getattr(error, "filename", None) or "")
+    what = str(getattr(error, "strerror", None) or error or type(error).__name__)
+    if code in (errno.ENOSPC, errno.EDQUOT) or "disk is full" in what:
+        return ToolError("no disk space left", where=where, fix=f"free disk space ('ragtune prune'), then {_AGAIN}")
+    if code in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return ToolError(what, where=where, fix=f"change the permissions, then {_AGAIN}")
+    return ToolError(what, where=where, fix=f"correct this, then {_AGAIN}")
+
+
+_AGAIN = "run the same command again: finished work is kept"

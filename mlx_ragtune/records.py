@@ -1,4 +1,4 @@
-"""The JSONL rows that travel between stages: frozen dataclasses, checked when they are read.
+"""The rows of the JSONL files between stages, as frozen dataclasses.
 
     Document ─► Chunk ─► Passage ─► Example ─► (training)
                             └─────► Question ─► Answer ─► Score
@@ -26,7 +26,7 @@ Validity = Literal[
 
 @dataclass(frozen=True)
 class Section:
-    """A heading of a document and the half-open character span ``[start, end)`` below it."""
+    """A heading of a document and the half-open character span ``[start, end)`` of its text."""
 
     title: str
     start: int
@@ -35,7 +35,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Document:
-    """One paper: its text (NFC), and where its pages and sections begin and end in it."""
+    """One paper: its text (NFC) and the character offsets of its pages and sections."""
 
     id: str
     path: str
@@ -50,7 +50,7 @@ class Document:
 
 @dataclass(frozen=True)
 class Chunk:
-    """A piece of a document: ``text == document.text[start:end]``; ``page`` counts from 1."""
+    """Part of a document: ``text == document.text[start:end]``. ``page`` counts from 1."""
 
     id: str
     document_id: str
@@ -64,7 +64,7 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Passage:
-    """What the model is shown of a chunk: the paper's title and the text."""
+    """A chunk as the model sees it: the title of the paper and the text."""
 
     chunk_id: str
     document_id: str
@@ -74,7 +74,7 @@ class Passage:
 
 @dataclass(frozen=True)
 class Evidence:
-    """A quote, word for word, from one paper."""
+    """A verbatim quote from one paper."""
 
     paper: str
     quote: str
@@ -82,10 +82,10 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Pair:
-    """A question and its answer, authored or generated, before it gets its contexts.
+    """A question and its answer, written by a person or generated, before passages are added.
 
-    ``papers`` are the document ids the answer rests on (for a refusal: the paper that would have
-    answered, kept out of the contexts; empty when no paper of the corpus would).
+    ``papers`` are the ids of the documents that support the answer. For a refusal it is the paper that
+    would answer the question and is therefore excluded from the passages, or empty when there is none.
     """
 
     id: str
@@ -107,7 +107,7 @@ class Message:
 
 @dataclass(frozen=True)
 class Example:
-    """A training row: chat messages that end in the answer. Rows of one ``group`` share their contexts."""
+    """A training row: chat messages that end with the answer. Rows of one ``group`` share their passages."""
 
     id: str
     kind: Kind
@@ -119,7 +119,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Nugget:
-    """A fact a good answer states. Supported when every anchor group has one of its aliases in the answer."""
+    """A fact that a good answer states. It is supported if the answer has an alias of every anchor group."""
 
     text: str
     anchors: tuple[tuple[str, ...], ...]
@@ -128,7 +128,7 @@ class Nugget:
 
 @dataclass(frozen=True)
 class Question:
-    """A benchmark item. Unanswerable ones carry ``refusal_kind``; ``papers`` are the gold document ids."""
+    """A benchmark question. Unanswerable ones have a ``refusal_kind``. ``papers`` are the gold document ids."""
 
     id: str
     topic: str
@@ -143,7 +143,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Sampling:
-    """Generation options, all of them sent every time. Times in seconds, sizes in tokens."""
+    """Generation options. All are sent with every request. Sizes are in tokens."""
 
     temperature: float = 0.0
     top_k: int = 0
@@ -157,7 +157,7 @@ class Sampling:
 
 @dataclass(frozen=True)
 class ChatRequest:
-    """One request to a chat backend. ``schema`` is a JSON schema that the answer must satisfy."""
+    """A request to a chat backend. ``schema`` is a JSON schema that the answer must satisfy."""
 
     messages: tuple[Message, ...]
     sampling: Sampling = Sampling()
@@ -167,10 +167,10 @@ class ChatRequest:
 
 @dataclass(frozen=True)
 class ChatReply:
-    """What came back: text apart from thinking; ``done_reason`` is ``stop``, ``length`` or ``loop``.
+    """The reply of a chat backend. ``text`` excludes thinking; ``done_reason`` is ``stop``, ``length`` or ``loop``.
 
-    Latency and time to the first token are the client's, loading of the model included; ``generate_seconds``
-    and ``load_seconds`` are what the server says it took to generate, and to load (None where it does not say).
+    Latency and time to first token are measured by the client and include the loading of the model.
+    ``generate_seconds`` and ``load_seconds`` are reported by the server, None if it does not report them.
     """
 
     text: str
@@ -186,10 +186,10 @@ class ChatReply:
 
 @dataclass(frozen=True)
 class Answer:
-    """One model's reply to one question with one seed. ``key`` identifies model, prompt and options.
+    """The reply of one model to one question with one seed. ``key`` identifies model, prompt and options.
 
-    ``prompt_sha256`` is over the prompt as the server rendered it; empty where the server cannot tell.
-    ``cold``: the first answer after the model was loaded, which ``load_seconds`` took.
+    ``prompt_sha256`` is the digest of the prompt as the server rendered it, empty if the server does not
+    report it. ``cold`` marks the first answer after the model was loaded.
     """
 
     key: str
@@ -212,7 +212,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Score:
-    """All metrics of one answer. A metric that is undefined here is absent, never 0 and never 1."""
+    """The metrics of one answer. An undefined metric is absent, never 0 and never 1."""
 
     question_id: str
     model: Literal["base", "tuned"]

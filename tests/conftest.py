@@ -1,10 +1,31 @@
 """What every test may rely on."""
 
+import os
 import signal
 
 # A shell that starts this in the background leaves SIGINT ignored, and children would inherit that: no test of Ctrl-C
 # would stop anything. With a handler here, a child begins with the default.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+import pytest  # noqa: E402
+from hypothesis import settings  # noqa: E402
+
 from tests.served_models import models, private_cache, standin  # noqa: E402, F401
 from tests.toy_models import toys, written  # noqa: E402, F401
+
+settings.register_profile("short", max_examples=50, deadline=None)
+settings.load_profile("short")
+
+SLOW_FIRST = ("stages", "test_pipeline", "tuning", "gguf", "commands", "clients")
+"""Folders and files with minutes of work: of two workers, neither should begin one when the other has finished."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Order the files for ``make test``, slow ones first."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        items.sort(key=_rank)
+
+
+def _rank(item: pytest.Item) -> int:
+    parts = {*item.path.parts, item.path.stem}
+    return next((rank for rank, name in enumerate(SLOW_FIRST) if name in parts), len(SLOW_FIRST))

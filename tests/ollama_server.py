@@ -1,4 +1,4 @@
-"""A stand-in for an Ollama server: it speaks the recorded contract and answers with a real engine.
+"""A stand-in for an Ollama server: it follows the recorded contract and answers with a real engine.
 
     python tests/ollama_server.py --era 0.33 --port 0 --home DIR
 
@@ -24,7 +24,7 @@ from typing import Any, Self
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # in place of tests/, whose gguf/ hides the package
 
-from mlx_ragtune.clients.ollama_http import era_of, parse_version
+from mlx_ragtune.clients.ollama_versions import era_of, parse_version
 from mlx_ragtune.clients.protocol import PromptOverflowError
 from mlx_ragtune.clients.serve_llamacpp import LlamaCppServer
 from mlx_ragtune.errors import ToolError
@@ -45,14 +45,17 @@ class Fault:
 
     ``refuse`` closes the connection unanswered, ``status`` answers with an error, ``cut`` breaks the
     connection after ``after`` lines, ``end`` ends the stream there without ``done``, ``error`` puts an
-    error line there, ``stall`` says nothing for ``seconds``.
+    error line there, ``stall`` says nothing until ``resume`` is set, ``raw`` sends these bytes, status line
+    included, then ``repeat`` until the client closes the connection.
     """
 
     kind: str
     after: int = 0
     status: int = 500
     message: str = "something broke"
-    seconds: float = 0.0
+    resume: threading.Event | None = None
+    raw: bytes = b""
+    repeat: bytes = b""
 
 
 NO_FAULT: Callable[[str], Fault | None] = lambda _path: None  # noqa: E731
@@ -83,6 +86,7 @@ class OllamaStandIn:
         self.engines = Engines(self.store)
         self.fault = NO_FAULT
         self.requests: list[tuple[str, str, Any]] = []
+        self.authorizations: list[str | None] = []
         handler = type("Handler", (_Handler,), {"standin": self})
         self._http = ThreadingHTTPServer(("127.0.0.1", port), handler)
         self._http.daemon_threads = True
@@ -106,7 +110,7 @@ class OllamaStandIn:
 
     def ps(self) -> dict[str, Any]:
         """The answer of ``/api/ps``."""
-        return {"models": [self._running(one.model, one.context_tokens) for one in self.engines.loaded()]}
+        return {"models": [self._running(held.model, held.context_tokens) for held in self.engines.loaded()]}
 
     def _running(self, model: Model, context_tokens: int) -> dict[str, Any]:
         return {
@@ -226,9 +230,11 @@ def _schema(wanted: Any, *, ordered: bool) -> dict[str, Any] | None:
     return {**wanted, "properties": dict(sorted(wanted["properties"].items()))}
 
 
-def _logprob(one: dict[str, Any]) -> dict[str, Any]:
-    plain = {"token": one["token"], "logprob": one["logprob"], "bytes": one["bytes"]}
-    return {**plain, "top_logprobs": [_logprob(top) for top in one["top_logprobs"]]} if "top_logprobs" in one else plain
+def _logprob(token: dict[str, Any]) -> dict[str, Any]:
+    known = {key: token[key] for key in ("token", "logprob", "bytes")}
+    if "top_logprobs" not in token:
+        return known
+    return {**known, "top_logprobs": [_logprob(top) for top in token["top_logprobs"]]}
 
 
 class _CutError(Exception):
@@ -240,6 +246,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     standin: OllamaStandIn
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else each answer waits 40 ms for a delayed ACK
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
         """Say nothing."""
@@ -259,11 +266,16 @@ class _Handler(BaseHTTPRequestHandler):
     def _handle(self, method: str) -> None:
         length = int(self.headers.get("Content-Length") or 0)
         fault = self.standin.fault(self.path)
+        self.standin.authorizations.append(self.headers.get("Authorization"))
         try:
             if fault and fault.kind == "refuse":
                 raise _CutError
-            if fault and fault.kind == "stall":
-                time.sleep(fault.seconds)
+            if fault and fault.resume is not None:
+                fault.resume.wait(60)
+                raise _CutError
+            if fault and fault.kind == "raw":
+                self._raw(fault, length)
+                return
             if fault and fault.kind == "status":
                 self.rfile.read(length)
                 raise ApiError(fault.status, fault.message)
@@ -279,6 +291,13 @@ class _Handler(BaseHTTPRequestHandler):
             self._json({"error": error.what}, 500)
         except (_CutError, BrokenPipeError, ConnectionResetError):
             self.close_connection = True
+
+    def _raw(self, fault: Fault, length: int) -> None:
+        self.rfile.read(length)
+        self.close_connection = True
+        self.wfile.write(fault.raw)
+        while fault.repeat:
+            self.wfile.write(fault.repeat)
 
     def _send(self, body: bytes, status: int = 200, kind: str = "") -> None:
         self.send_response(status)
@@ -393,7 +412,7 @@ class _Handler(BaseHTTPRequestHandler):
         def lines() -> Generator[dict[str, Any], None, None]:
             yield {"status": "parsing GGUF"}
             model, said = self.standin.store.build(body)
-            yield from ({"status": one} for one in said[1:])
+            yield from ({"status": status} for status in said[1:])
             self.standin.store.put(model)
             yield {"status": "success"}
 
@@ -473,7 +492,7 @@ class _Handler(BaseHTTPRequestHandler):
                 for text, probabilities in pieces:
                     inside = inside or "<think>" in text
                     line = {**self._stem(body), **shape(text, inside), "done": False}
-                    yield {**line, "logprobs": [_logprob(one) for one in probabilities]} if probabilities else line
+                    yield {**line, "logprobs": [_logprob(token) for token in probabilities]} if probabilities else line
                     inside = inside and "</think>" not in text
             if not answer.looped:
                 yield {**self._stem(body), **shape("", False), **answer.last, **(more or {})}
@@ -541,7 +560,7 @@ def _joined(lines: list[dict[str, Any]]) -> dict[str, Any]:
                 "role": "assistant",
                 **{name: text for name, text in parts.items() if text or name == "content"},
             }
-    probabilities = [one for line in lines for one in line.get("logprobs", ())]
+    probabilities = [token for line in lines for token in line.get("logprobs", ())]
     return {**whole, "logprobs": probabilities} if probabilities else whole
 
 
@@ -550,8 +569,8 @@ def _hashed_words(text: str, size: int = 64) -> list[float]:
     counts = [0.0] * size
     for word in text.lower().split():
         counts[int.from_bytes(hashlib.sha256(word.encode()).digest()[:4], "little") % size] += 1.0
-    norm = sum(one * one for one in counts) ** 0.5 or 1.0
-    return [one / norm for one in counts]
+    norm = sum(count * count for count in counts) ** 0.5 or 1.0
+    return [count / norm for count in counts]
 
 
 def main() -> None:

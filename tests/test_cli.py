@@ -1,6 +1,11 @@
 """The command line: exit codes, stdout and stderr, and how failures read."""
 
+import errno
 import json
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,6 +14,7 @@ from click.testing import CliRunner, Result
 from mlx_ragtune import cli
 from mlx_ragtune.errors import ArtifactError, InputError, RagtuneError, RecipeError, ToolError
 from mlx_ragtune.pipeline import STAGES
+from mlx_ragtune.runner import Run
 
 
 def call(*arguments: str) -> Result:
@@ -56,14 +62,121 @@ def test_a_failure_says_where_and_what_to_try() -> None:
     assert str(error) == "file:3: what\n  try: ragtune init"
 
 
-def test_ctrl_c_says_that_nothing_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    def stop(_path: Path, **_how: object) -> None:
-        raise KeyboardInterrupt
+RECIPE = Path(__file__).parents[1] / "recipes" / "demo.yaml"
 
-    monkeypatch.setattr(cli, "open_run", stop)
-    result = call("train", "x.yaml")
+
+def stopping(stage: str, error: BaseException) -> Callable[..., list[object]]:
+    def run(self: Run, **_how: object) -> list[object]:
+        self.current = stage
+        raise error
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("engine", "stage", "said"),
+    [
+        ("shared-prefix", "train", "finished work is kept"),
+        ("mlx-lm", "train", "has no checkpoints, so training starts from the beginning"),
+        ("mlx-lm", "evaluate", "finished work is kept"),
+    ],
+)
+def test_ctrl_c_says_what_is_kept(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, engine: str, stage: str, said: str
+) -> None:
+    recipe = copied(tmp_path, engine)
+    monkeypatch.setattr(Run, "run", stopping(stage, KeyboardInterrupt()))
+    result = call("run", str(recipe))
     assert result.exit_code == 130
-    assert "the same command goes on" in result.stderr
+    assert f"stopped in stage '{stage}'; " in result.stderr
+    assert said in result.stderr
+
+
+def copied(folder: Path, engine: str = "shared-prefix") -> Path:
+    """A recipe in a folder whose name has a space."""
+    home = folder / "my project"
+    (home / "recipes").mkdir(parents=True)
+    (home / "papers").mkdir()
+    (home / "papers" / "a.md").write_text("# A\n\ntext")
+    (home / "rows.jsonl").touch()
+    recipe = home / "recipes" / "mine.yaml"
+    recipe.write_text(
+        "base: {model: 'toy:qwen3'}\ncorpus: {folder: ../papers}\nbenchmark: ../rows.jsonl\n"
+        f"dataset: {{pairs: ../rows.jsonl}}\ntrain: {{rank: 4, alpha: 8, engine: {engine}}}\n"
+    )
+    return recipe
+
+
+def test_hints_name_the_recipes_real_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    recipe = copied(tmp_path)
+    monkeypatch.setattr(Run, "run", stopping("", ToolError("no", fix="ragtune register RECIPE --redo")))
+    result = call("run", str(recipe))
+    assert f"try: ragtune register '{recipe}' --redo" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "/x/y"), "/x/y: no disk space left"),
+        (OSError(errno.EDQUOT, "Quota exceeded", "/x/y"), "no disk space left"),
+        (PermissionError(errno.EACCES, "Permission denied", "/x/y"), "/x/y: Permission denied"),
+        (OSError(errno.EROFS, "Read-only file system", "/x/y"), "Read-only file system"),
+        (sqlite3.OperationalError("database or disk is full"), "no disk space left"),
+        (MemoryError(), "out of memory"),
+        (IsADirectoryError(errno.EISDIR, "Is a directory", "/x"), "/x: Is a directory"),
+    ],
+)
+def test_what_the_machine_refuses_is_a_tool_error_without_a_traceback(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, error: Exception, said: str
+) -> None:
+    monkeypatch.setattr(Run, "run", stopping("fuse", error))
+    result = call("run", str(copied(tmp_path)))
+    assert result.exit_code == 4
+    assert said in result.stderr
+    assert "Traceback" not in result.stderr
+    assert "try: " in result.stderr
+
+
+def test_a_runs_folder_that_cannot_be_written_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for runs in (tmp_path / "file", tmp_path / "file" / "below"):
+        monkeypatch.setenv("RAGTUNE_RUNS", str(runs))
+        result = call("corpus", str(copied(tmp_path / f"of {runs.name}")))
+        assert result.exit_code == 4, result.output
+        assert "cannot write the run folder" in result.stderr
+        assert "RAGTUNE_RUNS" in result.stderr
+
+
+def test_status_of_a_recipe_that_never_ran_makes_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    recipe = copied(tmp_path)
+    rows = json.loads(call("status", str(recipe), "--json").stdout)
+    assert [row["state"] for row in rows] == ["run"] * 8
+    assert not (recipe.parents[1] / "runs").exists()
+
+
+def test_names_keep_their_capitals_in_the_help() -> None:
+    assert "GGUF of one type" in call("export", "--help").output
+    assert "Gguf" not in call("--help").output
+
+
+def test_ctrl_c_is_answered_while_no_python_runs() -> None:
+    """The main thread is in a C call that a signal does not end; the line must come before the call returns."""
+    code = (
+        "import hashlib, os, signal, sys, threading\n"
+        "from mlx_ragtune.pages.interrupt import announce_interrupt\n"
+        "threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()\n"
+        "try:\n"
+        "    with announce_interrupt():\n"
+        "        hashlib.pbkdf2_hmac('sha256', b'x', b'x', 3_000_000)\n"
+        "        print('not interrupted', file=sys.stderr)\n"
+        "except KeyboardInterrupt:\n"
+        "    print('the call returned', file=sys.stderr)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, check=False)
+    assert done.stderr.split("\n")[1:3] == [
+        "stopping after the current step; finished work is kept",
+        "the call returned",
+    ]
 
 
 def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ import pickle
 
 import pytest
 
-from mlx_ragtune.errors import ArtifactError, InputError, RagtuneError, RecipeError, ToolError
+from mlx_ragtune.errors import ArtifactError, InputError, RagtuneError, RecipeError, ToolError, printable
 
 KINDS = (RecipeError, InputError, ToolError, ArtifactError)
 
@@ -37,3 +37,24 @@ def test_an_error_survives_the_way_back_from_a_worker_process(kind: type[Ragtune
     back = pickle.loads(pickle.dumps(kind("what", where="where", fix="fix")))
     assert type(back) is kind
     assert (back.what, back.where, back.fix) == ("what", "where", "fix")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("\x1b[2J", r"\x1b[2J"),
+        ("\x1b]0;title\x07", r"\x1b]0;title\x07"),
+        ("a\x08b\x7f", r"a\x08b\x7f"),
+        ("\x9b31m\x85", r"\x9b31m\x85"),
+        ("over\rwritten", r"over\x0dwritten"),
+        ("\0", r"\x00"),
+        ("abc\u202edcba\u2066\u200f", r"abc\u202edcba\u2066\u200f"),
+        ("not-utf8-\udcff", r"not-utf8-\udcff"),
+        ("tab\tand\nnewline", "tab\tand\nnewline"),
+        ("naïve 日本語 \U0001f600 שלום", "naïve 日本語 \U0001f600 שלום"),
+    ],
+)
+def test_text_from_outside_cannot_control_the_terminal(text: str, shown: str) -> None:
+    assert printable(text) == shown
+    assert str(ToolError(text, where=text, fix=text)) == f"{shown}: {shown}\n  try: {shown}"
+    printable(text).encode()

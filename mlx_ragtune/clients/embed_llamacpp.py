@@ -1,6 +1,7 @@
-"""Token vectors from a GGUF in the embedded server: what BERTScore is made of, and text vectors as their mean."""
+"""Token vectors from a GGUF in the embedded server, for BERTScore, and text vectors as their mean."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,12 @@ from numpy.typing import NDArray
 from mlx_ragtune.clients.serve_llamacpp import LlamaCppServer
 from mlx_ragtune.errors import ToolError
 
+_REMEMBERED_TEXTS = 128
+"""At 256 tokens of 4096 dimensions each, about 0.5 GiB."""
+
 
 class LlamaCppEmbed(LlamaCppServer):
-    """A GGUF that embeds and does not chat; any architecture, a chat model too."""
+    """A GGUF that embeds and does not chat: any architecture, also a chat model."""
 
     def _adjust(self, parameters: Any) -> None:
         parameters.embedding = True
@@ -22,31 +26,28 @@ class LlamaCppEmbed(LlamaCppServer):
 
     def __init__(self, gguf: Path, *, context_tokens: int) -> None:
         super().__init__(gguf, context_tokens=context_tokens)
-        self._known: dict[str, NDArray[np.float32]] = {}  # every answer meets its reference, and twice
+        # each reference is compared with several answers, each text twice
+        self.token_vectors = lru_cache(maxsize=_REMEMBERED_TEXTS)(self._token_vectors)
 
-    def token_vectors(self, text: str) -> NDArray[np.float32]:
-        """The last layer's vectors, float32 [T, D], special tokens that the model puts around a text left out.
+    def _token_vectors(self, text: str) -> NDArray[np.float32]:
+        """The last layer's vectors, float32 [T, D], without the special tokens that the model puts around a text.
 
-        Raises PromptOverflowError for a text longer than the context, ToolError for what the engine did not do.
+        Raises PromptOverflowError for a text longer than the context, ToolError when the engine fails.
         """
-        if text not in self._known:
-            self._known[text] = self._embed(text)
-        return self._known[text]
-
-    def _embed(self, text: str) -> NDArray[np.float32]:
-        given = self.post("/embedding", {"content": text})
-        vectors = np.asarray(given[0]["embedding"], dtype=np.float32)
-        plain = self.tokenize(text)
+        self._require_fit(len(text))
+        reply = self.post("/embedding", {"content": text})
+        vectors = np.asarray(reply[0]["embedding"], dtype=np.float32)
+        tokens = self.tokenize(text)
         whole = self.post("/tokenize", {"content": text, "add_special": True, "parse_special": True})["tokens"]
         if vectors.ndim != 2 or len(vectors) != len(whole):
-            raise ToolError(f"{len(whole)} tokens gave {vectors.shape} vectors", where=self._where())
-        front = next((at for at in range(len(whole)) if whole[at : at + len(plain)] == plain), 0)
-        return vectors[front : front + len(plain)]
+            raise ToolError(f"llama.cpp returned {vectors.shape} vectors for {len(whole)} tokens", where=self._where())
+        front = next((at for at in range(len(whole)) if whole[at : at + len(tokens)] == tokens), 0)
+        return vectors[front : front + len(tokens)]
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """float32 [N, D]: the mean of each text's token vectors, each first scaled to length 1; 0 for an empty text.
+        """float32 [N, D]: the mean of each text's token vectors, first scaled to length 1; 0 for an empty text.
 
-        The scaling keeps a causal model's first token, many times longer than the others, from being the mean.
+        Without the scaling, a causal model's first token, many times longer than the others, would dominate.
         """
         rows = [self.token_vectors(text) for text in texts]
         width = next((row.shape[1] for row in rows if len(row)), 0)

@@ -1,4 +1,4 @@
-"""Text embeddings from Ollama: whole texts or an error, never the first part of one."""
+"""Text embeddings from Ollama: whole texts or an error, never a truncated text."""
 
 from collections.abc import Sequence
 from typing import Literal, Self
@@ -7,14 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlx_ragtune.clients.ollama_http import Ollama
-from mlx_ragtune.clients.protocol import PromptOverflowError
+from mlx_ragtune.clients.protocol import PromptOverflowError, require_unicode
 from mlx_ragtune.errors import InputError, ToolError
 
 Kind = Literal["document", "query"]
 PREFIXES: dict[str, dict[Kind, str]] = {
     "nomic-embed-text": {"document": "search_document: ", "query": "search_query: "},
 }
-"""What a model was trained to see before a text, by the beginning of its name."""
+"""What a model was trained to read before a text, by the beginning of its name."""
 BATCH = 32
 
 
@@ -39,19 +39,27 @@ class OllamaEmbed:
         """
         if not texts:
             raise ValueError("no texts to embed")
+        require_unicode(texts, where="text to embed")
         prefix = self._prefixes.get(kind, "")
         rows = [self._batch([prefix + text for text in texts[at : at + BATCH]]) for at in range(0, len(texts), BATCH)]
+        if len({row.shape[1] for row in rows}) > 1:
+            raise self._unusable("of different lengths")
         vectors = np.concatenate(rows)
-        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        with np.errstate(over="ignore"):
+            lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         if not np.all(np.isfinite(lengths)) or np.any(lengths == 0):
-            raise ToolError(f"'{self._model}' gave a vector without a direction", where=self._server.host)
-        unit: NDArray[np.float32] = vectors / lengths
+            raise self._unusable("of zero or infinite length")
+        unit: NDArray[np.float32] = (vectors / lengths).astype(np.float32)
         return unit
 
-    def _batch(self, texts: list[str]) -> NDArray[np.float32]:
-        body = {"model": self._model, "input": texts, "truncate": False}
+    def _unusable(self, what: str) -> ToolError:
+        return ToolError(
+            f"'{self._model}' returned vectors {what}", where=self._server.host, fix="choose another embedding model"
+        )
+
+    def _batch(self, texts: list[str]) -> NDArray[np.float64]:
         try:
-            answer = self._server.request("POST", "/api/embed", body)
+            rows = self._server.call(lambda client: client.embed(self._model, texts, truncate=False)).embeddings
         except PromptOverflowError:
             longest = max(texts, key=len)
             raise InputError(
@@ -59,7 +67,8 @@ class OllamaEmbed:
                 where=self._server.host,
                 fix="lower 'corpus.chunk_words'",
             ) from None
-        vectors = np.asarray(answer["embeddings"], dtype=np.float32)
-        if vectors.ndim != 2 or len(vectors) != len(texts):
-            raise ToolError(f"{len(texts)} texts gave {vectors.shape} vectors", where=self._server.host)
-        return vectors
+        if len(rows) != len(texts):
+            raise ToolError(f"Ollama returned {len(rows)} vectors for {len(texts)} texts", where=self._server.host)
+        if len({len(row) for row in rows}) != 1 or not rows[0]:
+            raise self._unusable("of different lengths")
+        return np.asarray(rows, dtype=np.float64)

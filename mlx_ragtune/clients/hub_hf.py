@@ -1,5 +1,7 @@
 """Model snapshots from the Hugging Face hub."""
 
+import errno
+import re
 from pathlib import Path
 
 from mlx_ragtune.errors import InputError, RecipeError, ToolError
@@ -7,12 +9,36 @@ from mlx_ragtune.models.model_folder import PATTERNS, missing_files
 from mlx_ragtune.recipe import BaseModelSettings
 
 _HUB_TIMEOUT_SECONDS = 5.0
+_DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST}
 
 
-def hub_snapshot(settings: BaseModelSettings, *, cached: bool = False) -> Path | None:
-    """The hub's snapshot; with ``cached`` only a complete one that is already here, else None."""
+def cached_snapshot(settings: BaseModelSettings) -> Path | None:
+    """The hub's complete snapshot as an earlier download left it, or None. Nothing is downloaded.
+
+    Layout: huggingface.co/docs/huggingface_hub/guides/manage-cache.
+    """
+    from huggingface_hub import constants
+
+    home = Path(constants.HF_HUB_CACHE) / f"models--{settings.model.replace('/', '--')}"
+    try:
+        commit = settings.revision
+        if not re.fullmatch(r"[0-9a-f]{40}", commit):
+            commit = (home / "refs" / settings.revision).read_text(encoding="utf-8").strip()
+        folder = home / "snapshots" / commit
+        inside = folder.parent == home / "snapshots" and commit not in ("", ".", "..")
+        return folder if inside and folder.is_dir() and not missing_files(folder) else None
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):  # absent, or an index of the wrong shape
+        return None
+
+
+def hub_snapshot(settings: BaseModelSettings) -> Path:
+    """The hub's snapshot, downloaded.
+
+    Raises RecipeError for what is not a hub id, InputError for a model that the hub does not have or that is not
+    complete, ToolError when the download fails.
+    """
     import huggingface_hub
-    from huggingface_hub import errors
+    from huggingface_hub import constants, errors
 
     try:
         folder = Path(
@@ -21,27 +47,31 @@ def hub_snapshot(settings: BaseModelSettings, *, cached: bool = False) -> Path |
                 revision=settings.revision,
                 allow_patterns=list(PATTERNS),
                 etag_timeout=_HUB_TIMEOUT_SECONDS,
-                local_files_only=cached,
             )
         )
     except errors.HFValidationError as error:
-        raise RecipeError(f"'{settings.model}' is not a hub id: {error}", where="base.model") from None
+        raise RecipeError(
+            f"'{settings.model}' is not a hub id: {_first_line(error)}", where="base.model", fix="write OWNER/NAME"
+        ) from None
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:
         raise InputError(
-            f"the hub has no '{settings.model}' at '{settings.revision}', or it is private or gated: "
-            f"{str(error).splitlines()[0]}",
+            f"the hub has no model '{settings.model}' at revision '{settings.revision}', or it is private or gated: "
+            f"{_first_line(error)}",
             where="base.model",
             fix="correct the id; for a gated model accept its terms on the hub, then: hf auth login",
         ) from None
-    except (OSError, errors.HfHubHTTPError) as error:
-        if cached:
-            return None
+    except OSError as error:
+        if error.errno in _DISK_ERRORS:
+            raise ToolError(f"cannot store the download: {error.strerror} ({constants.HF_HUB_CACHE})") from None
         raise ToolError(f"the hub does not answer ({_first_line(error)})") from None
-    missing = missing_files(folder)
-    if missing and cached:
-        return None
-    if missing:
-        raise InputError(f"'{settings.model}' on the hub has no {', '.join(missing)}", where="base.model")
+    except Exception as error:  # the client's HTTP library has errors of its own, without a common base
+        raise ToolError(f"the download from the hub failed ({_first_line(error)})") from None
+    if missing := missing_files(folder):
+        raise InputError(
+            f"'{settings.model}' on the hub has no {', '.join(missing)}",
+            where="base.model",
+            fix="choose a model with safetensors weights",
+        )
     return folder
 
 

@@ -1,7 +1,8 @@
-"""One Ollama server over HTTP: its version and what that version does, requests, retries, its errors in words.
+"""One Ollama server over HTTP: bounded requests, retries, and its errors as messages.
 
-httpx and not the ``ollama`` client: that one has no ``truncate``, ``shift``, ``renderer`` or
-``_debug_render_only``, drops fields it does not know, and waits for ever by default.
+What the ``ollama`` package can do goes through it (list, ps, create, embed, delete, unload). It lacks ``truncate``,
+``shift`` and ``_debug_render_only``, drops ``renderer`` and ``parser``, and splits streamed lines at U+2028, so
+chat, show and blobs are sent by httpx.
 """
 
 import json
@@ -9,105 +10,87 @@ import random
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterator, Mapping
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import httpx
 
+from mlx_ragtune.clients.http_bounds import BoundedTransport, Limit, LimitError, split_lines
+from mlx_ragtune.clients.ollama_address import credentials_for, parse_host, pull_command, start_command
+from mlx_ragtune.clients.ollama_replies import Checked, Shown, VersionReply, check_reply, malformed
+from mlx_ragtune.clients.ollama_versions import OLDEST, Era, era_of, parse_version
 from mlx_ragtune.clients.protocol import PromptOverflowError
-from mlx_ragtune.errors import ToolError
+from mlx_ragtune.errors import RecipeError, ToolError, printable
 
-Version = tuple[int, int, int]
+if TYPE_CHECKING:
+    import ollama
+
 Result = TypeVar("Result")
 
-OLDEST: Version = (0, 9, 0)
-RENDERS_SINCE: Version = (0, 11, 5)
-CHUNK_BYTES = 2**20
+MAX_REPLY_BYTES = 64 * 2**20
+MAX_LINE_BYTES = MAX_STATUS_BYTES = 2**20
+_SLOWEST_UPLOAD = 2**20
+"""Bytes per second; slower uploads are ended."""
+_CREATE_SECONDS = 4 * 3600.0
+"""Servers of some versions rewrite the uploaded model, which takes minutes for each GiB."""
+_HEADERS = {"Accept-Encoding": "identity"}
 
 
 class PassingError(ToolError):
-    """A failure that may heal by itself: a refused or cut connection, a busy server, an engine that died."""
+    """A failure that a retry may cure: a refused or broken connection, a busy server, an engine that died."""
 
 
 class ServerGoneError(ToolError):
-    """Nobody answers at the address, however often it is tried: going on would only fail again."""
+    """Nothing answers at the address after all retries; further requests would fail too."""
 
 
-@dataclass(frozen=True)
-class Era:
-    """What servers from version ``since`` on do with a GGUF that we send them."""
+class _Authorization(httpx.Auth):
+    """Sends the credentials of OLLAMA_HOST to its server, and nothing elsewhere.
 
-    name: str
-    since: Version
-    reads_jinja: bool
-    """The template inside the GGUF is used; below, a model without TEMPLATE is served raw."""
-    keeps_bytes: bool
-    """The stored blob is the uploaded one; else it is rewritten and its digest says nothing."""
-    imports_folders: bool
-    """On a Mac a safetensors folder becomes a model of its MLX engine."""
+    Without it the ``ollama`` package would send OLLAMA_API_KEY, which is for ollama.com, to every host.
+    """
 
+    def __init__(self, credentials: tuple[str, str] | None) -> None:
+        self._basic = httpx.BasicAuth(*credentials) if credentials else None
 
-ERAS = (
-    Era("in-process engine", (0, 0, 0), reads_jinja=False, keeps_bytes=True, imports_folders=False),
-    Era("llama-server", (0, 30, 0), reads_jinja=True, keeps_bytes=False, imports_folders=False),
-    Era("llama-server and MLX", (0, 34, 1), reads_jinja=True, keeps_bytes=True, imports_folders=True),
-)
-
-
-def parse_version(text: str, *, where: str) -> Version:
-    """``0.33.0-rc2`` as (0, 33, 0). Raises ToolError for what names no release, such as a build from source."""
-    match = re.match(r"v?(\d+)\.(\d+)\.(\d+)", text)
-    if match is None or text.startswith("0.0.0"):
-        raise ToolError(
-            f"Ollama's version '{text}' is no release, so what it does is not known",
-            where=where,
-            fix="use a released version",
-        )
-    major, minor, patch = (int(part) for part in match.groups())
-    return major, minor, patch
-
-
-def era_of(version: Version) -> Era:
-    """The era that a version belongs to."""
-    return [era for era in ERAS if version >= era.since][-1]
-
-
-def address(host: str) -> str:
-    """A base URL from what people write into OLLAMA_HOST: scheme added, 0.0.0.0 made an address to call."""
-    host = host.strip().rstrip("/")
-    host = host if "://" in host else f"http://{host}"
-    if not re.search(r":\d+$", host) and host.startswith("http://"):
-        host += ":11434"
-    return host.replace("://0.0.0.0", "://127.0.0.1")
+    def auth_flow(self, request: httpx.Request) -> Iterator[httpx.Request]:  # type: ignore[override]
+        request.headers.pop("Authorization", None)
+        if self._basic is None:
+            yield request
+        else:
+            yield from self._basic.auth_flow(request)
 
 
 class Ollama:
-    """One server. Requests that may heal are tried ``attempts`` times, with growing, jittered pauses.
+    """One server. A request that a retry may cure is sent up to ``attempts`` times, with growing, jittered pauses.
 
-    ``timeout_seconds`` is the longest silence: while a model loads, or a long prompt is read. Each failure
-    that healed is said on stderr and kept in ``healed``.
+    ``timeout_seconds`` is the longest wait for the next byte, for example while a model is loaded. Redirects are not
+    followed and proxies not used. Each failure that a retry cured is printed to stderr and kept in ``retried``.
+    Raises RecipeError for a ``host`` that is not an address or contains credentials.
     """
 
     def __init__(
-        self,
-        host: str,
-        *,
-        attempts: int = 5,
-        timeout_seconds: float = 600.0,
-        pause_seconds: float = 0.5,
+        self, host: str, *, attempts: int = 5, timeout_seconds: float = 600.0, pause_seconds: float = 0.5
     ) -> None:
-        self.host = address(host)
-        self._attempts, self._pause = attempts, pause_seconds
+        address = parse_host(host)
+        if address.credentials is not None:
+            raise RecipeError(
+                f"the host {address.url} contains a user name or password",
+                where="host",
+                fix="put them into OLLAMA_HOST, and leave 'host' out of the recipe",
+            )
+        self.host = address.url
+        self._attempts, self._pause, self._timeout_seconds = attempts, pause_seconds, timeout_seconds
         self._jitter = random.Random()  # noqa: S311 (spreads retries, decides nothing)
-        self._client = httpx.Client(
-            base_url=self.host,
-            timeout=httpx.Timeout(timeout_seconds, connect=10.0),
-            trust_env=False,
-        )
+        self._auth = _Authorization(credentials_for(address.url))
+        # no connection is kept alive, so that BoundedTransport can end each one at its deadline
+        limits = httpx.Limits(max_keepalive_connections=0)
+        # loading the certificates takes longer than a request, and plain HTTP has none
+        encrypted = self.host.startswith("https:")
+        self._transport = httpx.HTTPTransport(verify=encrypted, trust_env=False, limits=limits)
         self._version: str | None = None
-        self.healed: list[str] = []
+        self.retried: list[str] = []
 
     def __enter__(self) -> Self:
         return self
@@ -119,32 +102,44 @@ class Ollama:
 
     def close(self) -> None:
         """Close the connections."""
-        self._client.close()
+        self._transport.close()
+
+    def _settings(self, limit: Limit | None) -> dict[str, Any]:
+        limit = limit or Limit(MAX_REPLY_BYTES, self._timeout_seconds)
+        return {
+            "transport": BoundedTransport(self._transport, limit),
+            "timeout": httpx.Timeout(self._timeout_seconds, connect=min(10.0, self._timeout_seconds)),
+            "auth": self._auth,
+            "headers": _HEADERS,
+            "follow_redirects": False,
+            "trust_env": False,
+        }
+
+    def _client(self, limit: Limit | None = None) -> httpx.Client:
+        return httpx.Client(base_url=self.host, **self._settings(limit))
 
     @property
     def version(self) -> str:
-        """The server's version as it says it. Raises ToolError when no Ollama answers there."""
+        """The server's version. Raises ToolError when no Ollama answers."""
         if self._version is None:
             answer = self.request("GET", "/api/version")
-            if not isinstance(answer, dict) or "version" not in answer:
-                raise ToolError("something answers, but it is not Ollama", where=self.host, fix="set 'register.host'")
-            self._version = str(answer["version"])
+            self._version = check_reply(VersionReply, answer, where=self.host).version
         return self._version
 
     @property
     def era(self) -> Era:
-        """What this server does. Raises ToolError when it is older than 0.9, which has no ``think``."""
+        """What this server does. Raises ToolError for a version before 0.9, which cannot switch thinking off."""
         version = parse_version(self.version, where=self.host)
         if version < OLDEST:
             raise ToolError(
-                f"Ollama {self.version} is too old: thinking cannot be switched off below 0.9",
+                f"Ollama {self.version} is too old: it cannot switch thinking off",
                 where=self.host,
                 fix="update Ollama to 0.30 or later",
             )
         return era_of(version)
 
-    def healing(self, call: Callable[[], Result]) -> Result:
-        """The result of ``call``, tried again while it raises PassingError. The last failure is raised."""
+    def retrying(self, call: Callable[[], Result]) -> Result:
+        """The result of ``call``, which is repeated while it raises PassingError. The last failure is raised."""
         failures: list[str] = []
         while True:
             try:
@@ -152,111 +147,191 @@ class Ollama:
             except PassingError as error:
                 failures.append(error.what)
                 if len(failures) == self._attempts:
-                    what = f"{error.what} (tried {len(failures)} times)"
-                    gone = isinstance(error.__cause__, httpx.ConnectError | httpx.ConnectTimeout)
+                    what = f"{error.what} (tried {len(failures)} times)" if self._attempts > 1 else error.what
+                    gone = isinstance(error.__cause__, httpx.ConnectError | httpx.ConnectTimeout | ConnectionError)
                     kind = ServerGoneError if gone else ToolError
                     raise kind(what, where=error.where, fix=error.fix) from error
                 time.sleep(self._pause * 2 ** (len(failures) - 1) * self._jitter.uniform(0.5, 1.5))
             else:
                 for failure in failures:
-                    print(f"{self.host}: {failure}; tried again and it went well", file=sys.stderr, flush=True)
-                self.healed += failures
+                    print(printable(f"{self.host}: {failure}; the retry succeeded"), file=sys.stderr, flush=True)
+                self.retried += failures
                 return result
 
-    def request(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
-        """The JSON answer, or None for an empty one. Raises ToolError with Ollama's own message."""
+    def call(self, action: Callable[["ollama.Client"], Result], *, limit: Limit | None = None) -> Result:
+        """The result of a call of the ``ollama`` package, with our bounds, retries and errors."""
+        import ollama
 
-        def once() -> Any:
+        def attempt() -> Result:
             try:
-                response = self._client.request(method, path, json=body)
+                with ollama.Client(self.host, **self._settings(limit)) as client:
+                    return action(client)
+            except ollama.ResponseError as error:
+                raise self.failure(error.status_code if error.status_code > 0 else 500, str(error.error)) from None
+            except (httpx.HTTPError, ConnectionError) as error:
+                raise self._unreachable(error) from error
+            except (ValueError, TypeError, AttributeError, RecursionError) as error:
+                # the package takes for granted that a reply is the JSON object it expects
+                raise malformed(_first_line(error), self.host) from None
+
+        return self.retrying(attempt)
+
+    def request(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        """The JSON reply. Raises ToolError with Ollama's own message."""
+
+        def attempt() -> Any:
+            with self._client() as client:
+                response = client.request(method, path, json=body)
+                self._check_status(response)
+            try:
+                return _parse_json(response.content)
+            except ValueError:
+                raise malformed(ascii(response.text[:60]), self.host) from None
+
+        return self._sending(attempt)
+
+    def _sending(self, attempt: Callable[[], Result]) -> Result:
+        def translated() -> Result:
+            try:
+                return attempt()
             except httpx.HTTPError as error:
                 raise self._unreachable(error) from error
-            if response.status_code >= 400:
-                raise self.failure(response.status_code, _message(response.text))
-            return _parsed(response, self.host) if response.content else None
 
-        return self.healing(once)
+        return self.retrying(translated)
 
-    def holds(self, digest: str) -> bool:
-        """Whether the server already has the blob ``sha256:…``."""
+    def _check_status(self, response: httpx.Response) -> None:
+        if not response.is_success:
+            raise self.failure(response.status_code, _message(response.read()))
 
-        def once() -> bool:
-            try:
-                response = self._client.head(f"/api/blobs/{digest}")
-            except httpx.HTTPError as error:
-                raise self._unreachable(error) from error
+    def show(self, model: str) -> Shown:
+        """What the server says about a model. Raises ToolError when it does not have it."""
+        return self.checked(Shown, "/api/show", {"model": model})
+
+    def checked(self, kind: type[Checked], path: str, body: Mapping[str, Any]) -> Checked:
+        """The reply to a POST, checked field by field. Raises ToolError."""
+        return check_reply(kind, self.request("POST", path, body), where=self.host)
+
+    def digests(self) -> dict[str, str]:
+        """The digest of each model that the server has, by its name with tag."""
+        listed = self.call(lambda client: client.list()).models
+        return {entry.model: entry.digest for entry in listed if entry.model and entry.digest}
+
+    def windows(self) -> dict[str, int]:
+        """The context window, in tokens, of each loaded model by its name with tag; servers before 0.11 omit it."""
+        loaded = self.call(lambda client: client.ps()).models
+        return {entry.name: entry.context_length for entry in loaded if entry.name and entry.context_length}
+
+    def unload(self, model: str) -> None:
+        """Free the memory that a model takes at the server."""
+        self.call(lambda client: client.generate(model, keep_alive=0))
+
+    def delete(self, model: str) -> None:
+        """Remove a model. Raises ToolError when the server does not have it."""
+        self.call(lambda client: client.delete(model))
+
+    def create(self, model: str, files: Mapping[str, str], **options: Any) -> None:
+        """Make a model of uploaded files (digest by name), replacing one of that name. Raises ToolError."""
+
+        def attempt(client: "ollama.Client") -> None:
+            status = None
+            for line in client.create(model, files=dict(files), stream=True, **options):
+                status = line.status or status
+            if status != "success":
+                raise PassingError(f"creating the model ended with '{status}', not with 'success'", where=self.host)
+
+        self.call(attempt, limit=Limit(MAX_STATUS_BYTES, _CREATE_SECONDS))
+
+    def has_blob(self, digest: str) -> bool:
+        """Whether the server already has the blob ``sha256:…``, which the ``ollama`` package cannot ask."""
+
+        def attempt() -> bool:
+            with self._client() as client:
+                response = client.head(f"/api/blobs/{digest}")
             if response.status_code in (200, 404):
                 return response.status_code == 200
-            raise self.failure(response.status_code, f"HEAD of blob {digest}")
+            raise self.failure(response.status_code, f"it cannot look up blob {digest}")
 
-        return self.healing(once)
+        return self._sending(attempt)
 
     def upload(self, digest: str, pieces: Callable[[], Iterator[bytes]], size: int) -> None:
-        """Send a blob; the server checks it against its digest. ``pieces`` starts from the front each time."""
+        """Send a blob of ``size`` bytes; the server checks its digest. ``pieces`` starts anew at each attempt.
 
-        def once() -> None:
-            try:
-                response = self._client.post(
-                    f"/api/blobs/{digest}", content=pieces(), headers={"Content-Length": str(size)}
-                )
-            except httpx.HTTPError as error:
-                raise self._unreachable(error) from error
-            if response.status_code not in (200, 201):
-                raise self.failure(response.status_code, _message(response.text))
+        ``create_blob`` of the ``ollama`` package would read the file once more for its digest, and tell no progress.
+        """
+        limit = Limit(MAX_REPLY_BYTES, self._timeout_seconds + size / _SLOWEST_UPLOAD)
 
-        self.healing(once)
+        def attempt() -> None:
+            headers = {"Content-Length": str(size)}
+            with self._client(limit) as client:
+                self._check_status(client.post(f"/api/blobs/{digest}", content=pieces(), headers=headers))
 
-    def lines(self, path: str, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        """The objects of a streamed answer, once and without retries. Raises ToolError for an error among them."""
+        self._sending(attempt)
+
+    def lines(self, path: str, body: Mapping[str, Any], *, limit: Limit) -> Generator[Any, None, None]:
+        """The JSON values of a streamed reply, sent once. Raises ToolError for an error among them."""
         try:
-            with self._client.stream("POST", path, json=body) as response:
-                if response.status_code >= 400:
-                    raise self.failure(response.status_code, _message(response.read().decode(errors="replace")))
-                for line in response.iter_lines():
+            with self._client(limit) as client, client.stream("POST", path, json=body) as response:
+                self._check_status(response)
+                for line in split_lines(response.iter_bytes(), max_bytes=MAX_LINE_BYTES):
                     if not line.strip():
                         continue
                     try:
-                        value = json.loads(line)
+                        value = _parse_json(line)
                     except ValueError:
-                        raise PassingError("a line of the answer was cut off", where=self.host) from None
-                    if "error" in value:
+                        raise PassingError(
+                            f"a line of the answer is not JSON: {line[:60].decode(errors='replace')!a}",
+                            where=self.host,
+                            fix=_SEE_LOG,
+                        ) from None
+                    if isinstance(value, dict) and "error" in value:
                         raise self.failure(500, str(value["error"]))
                     yield value
         except httpx.HTTPError as error:
             raise self._unreachable(error) from error
 
-    def _unreachable(self, error: httpx.HTTPError) -> PassingError:
-        what = str(error) or type(error).__name__
-        if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
-            return PassingError(f"Ollama does not answer: {what}", where=self.host, fix="ollama serve")
+    def _unreachable(self, error: Exception) -> ToolError:
+        if isinstance(error, ConnectionError) and isinstance(error.__context__, httpx.HTTPError):
+            error = error.__context__  # the reason, in place of the package's general advice
+        what = _first_line(error)
+        if isinstance(error, LimitError):
+            return ToolError(f"stopped reading Ollama's answer: {what}", where=self.host, fix=_SEE_LOG)
+        if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | ConnectionError):
+            return PassingError(f"no Ollama server answers ({what})", where=self.host, fix=start_command(self.host))
         if isinstance(error, httpx.TimeoutException):
             return PassingError(
-                f"Ollama fell silent ({what})", where=self.host, fix="look at its log; is the model too large?"
+                f"Ollama timed out ({what})",
+                where=self.host,
+                fix="see the server's log; the model may be too large for its memory",
             )
-        return PassingError(f"the connection to Ollama broke: {what}", where=self.host, fix="look at its log")
+        return PassingError(f"the connection to Ollama broke: {what}", where=self.host, fix=_SEE_LOG)
 
     def failure(self, status: int, message: str) -> ToolError:
-        """The error for a refusal of the server: one that may heal, one that cannot, or an overflow."""
-        return _failure(status, message, self.host)
+        """The error for a reply that is an error: a PassingError, a PromptOverflowError or a final ToolError."""
+        if _OVERFLOW.search(message):
+            numbers = re.search(r"request \((\d{1,9}) tokens\).*?context size \((\d{1,9})", message)
+            prompt, context = (int(number) for number in numbers.groups()) if numbers else (None, None)
+            return PromptOverflowError(prompt, context, where=self.host)
+        what = f"Ollama answered {status}: {printable(message)[:400]}"
+        if status in (408, 429, 502, 503, 504) or _DIED.search(message):
+            return PassingError(what, where=self.host, fix=f"{_SEE_LOG}, then run the same command again")
+        return ToolError(what, where=self.host, fix=self._fix(status, message))
+
+    def _fix(self, status: int, message: str) -> str:
+        missing = re.search(r"model ['\"]([\w./:-]{1,200})['\"] not found", message, re.ASCII)
+        if missing:
+            return f"{pull_command(self.host, missing[1])}; for a model of a run: ragtune register RECIPE --redo"
+        if "no space left" in message:
+            return "free some disk where the server keeps its models"
+        if "not support thinking" in message:
+            return "set 'dataset.thinking: off'"
+        if status in (401, 403):
+            return "put the credentials into OLLAMA_HOST: http://USER:PASSWORD@HOST:PORT"
+        if 300 <= status < 400 or status == 404:
+            return "correct the address: this one is not an Ollama server"
+        return _SEE_LOG
 
 
-def _message(text: str) -> str:
-    """Ollama's message out of an error body."""
-    try:
-        return str(json.loads(text)["error"])
-    except (ValueError, KeyError, TypeError):
-        return text.strip() or "no message"
-
-
-def _parsed(response: httpx.Response, host: str) -> Any:
-    try:
-        return response.json()
-    except ValueError:
-        raise ToolError(
-            f"something answers, but it is not Ollama: {response.text[:60]!r}", where=host, fix="check the address"
-        ) from None
-
-
+_SEE_LOG = "see the server's log"
 _DIED = re.compile(
     r"unexpected EOF|has terminated|connection (?:refused|reset)|error was encountered while running", re.I
 )
@@ -265,18 +340,25 @@ _OVERFLOW = re.compile(
 )
 
 
-def _failure(status: int, message: str, host: str) -> ToolError:
-    if _OVERFLOW.search(message):
-        numbers = re.search(r"request \((\d+) tokens\).*?context size \((\d+)", message)
-        prompt, context = (int(one) for one in numbers.groups()) if numbers else (None, None)
-        return PromptOverflowError(prompt, context, where=host)
-    what = f"Ollama refused with {status}: {message[:400]}"
-    if "no space left" in message:
-        return ToolError(what, where=host, fix="free some disk where the server keeps its models")
-    if "not found" in message and status == 404:
-        return ToolError(what, where=host, fix="ragtune register RECIPE --redo")
-    if "not support thinking" in message:
-        return ToolError(what, where=host, fix="set 'dataset.thinking: off'")
-    if status in (408, 429, 502, 503, 504) or _DIED.search(message):
-        return PassingError(what, where=host, fix="look at the server's log, then run the same command again")
-    return ToolError(what, where=host, fix="look at the server's log")
+def _first_line(error: Exception) -> str:
+    return printable((str(error).strip() or type(error).__name__).splitlines()[0][:200])
+
+
+def _parse_json(data: bytes) -> Any:
+    """The JSON value. Raises ValueError also for NaN, invalid UTF-8 and nesting beyond the parser's depth."""
+
+    def refuse(constant: str) -> None:
+        raise ValueError(constant)
+
+    try:
+        return json.loads(data.decode(), parse_constant=refuse)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _message(body: bytes) -> str:
+    """Ollama's message in the body of an error reply."""
+    try:
+        return str(_parse_json(body)["error"])
+    except (ValueError, KeyError, TypeError, IndexError):
+        return " ".join(body[:2000].decode(errors="replace").split()) or "no message"

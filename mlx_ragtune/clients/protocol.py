@@ -1,20 +1,21 @@
-"""What a stage needs of a chat server, whichever it is."""
+"""What a stage needs from a chat server, whichever it is."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol, Self
 
-from mlx_ragtune.errors import ToolError
+from mlx_ragtune.errors import InputError, ToolError
 from mlx_ragtune.records import ChatReply, ChatRequest, Message
 
 
 class PromptOverflowError(ToolError):
-    """A prompt that does not fit the context: refused before anything is cut. ``what`` says so first."""
+    """A prompt that does not fit in the context; nothing was cut. ``what`` begins with ``prompt_overflow``."""
 
     def __init__(self, prompt_tokens: int | None, context_tokens: int | None, *, where: str) -> None:
-        if prompt_tokens is None:
-            what = "the prompt is longer than the context"
-        else:
-            what = f"a prompt of {prompt_tokens} tokens in a context of {context_tokens}"
+        what = (
+            "the prompt is longer than the context" if prompt_tokens is None else f"a prompt of {prompt_tokens} tokens"
+        )
+        if context_tokens is not None:
+            what += f" of {context_tokens} tokens" if prompt_tokens is None else f" in a context of {context_tokens}"
         super().__init__(
             f"prompt_overflow: {what}",
             where=where,
@@ -22,20 +23,33 @@ class PromptOverflowError(ToolError):
         )
 
 
+def require_unicode(texts: Iterable[str], *, where: str) -> None:
+    """Raise InputError for a text with a lone surrogate, such as from bytes that are not UTF-8."""
+    for text in texts:
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise InputError(
+                f"the text is not valid Unicode at character {error.start}: {text[error.start :][:20]!a}",
+                where=where,
+                fix="replace or remove this character",
+            ) from None
+
+
 class ChatBackend(Protocol):
-    """One served model. ``chat`` and ``render`` raise ToolError for what the server did not do."""
+    """One served model. ``chat`` and ``render`` raise ToolError when the server fails."""
 
     def __enter__(self) -> Self:
         """The backend, ready to answer."""
 
     def __exit__(self, *_exception: object) -> None:
-        """Let go of the model."""
+        """Release the model."""
 
     def chat(self, request: ChatRequest) -> ChatReply:
-        """The reply to one request, every option of which is sent. Raises PromptOverflowError, never cuts."""
+        """The reply to one request; every option is sent. Raises PromptOverflowError, and never cuts a prompt."""
 
     def render(self, messages: Sequence[Message], *, think: bool) -> str | None:
-        """The prompt exactly as the model is given it, or None where the server cannot tell."""
+        """The prompt exactly as the model receives it, or None where the server does not return it."""
 
     def identity(self) -> dict[str, str]:
         """``server``, ``version`` and the model's ``digest``: what must be equal to compare answers."""

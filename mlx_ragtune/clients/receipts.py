@@ -1,10 +1,11 @@
-"""What exactly was registered: the facts of a GGUF file, and a receipt that a later stage can check."""
+"""What was registered: the facts of a GGUF file, and a receipt that a later stage can check."""
 
 import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from mlx_ragtune.clients.file_digests import file_digest
+from mlx_ragtune.clients.gguf_header import read_header
 from mlx_ragtune.errors import InputError
 
 
@@ -19,12 +20,12 @@ class GgufFacts:
 
 @dataclass(frozen=True)
 class Receipt:
-    """A registered model. ``digest`` is the server's own for it; ``gguf_sha256`` that of the file we sent.
+    """A registered model. ``digest`` is the server's own; ``gguf_sha256`` is that of the file that was sent.
 
-    By the route ``mlx`` a folder was sent, and ``gguf_sha256`` covers its files.
+    On the route ``mlx`` a folder was sent, and ``gguf_sha256`` covers its files.
 
     ``template_sha256``, ``parameters``, ``renderer``, ``parser`` and ``type`` are what the server reports,
-    not what it was asked for. ``host`` is empty for the embedded server.
+    not what it was asked for. ``host`` has no userinfo, and is empty for the embedded server.
     """
 
     name: str
@@ -43,22 +44,22 @@ class Receipt:
 
 
 def gguf_facts(path: Path) -> GgufFacts:
-    """Type, architecture and template of a GGUF file. Raises InputError for a file that is none."""
-    from gguf import GGUFReader, LlamaFileType
+    """Type, architecture and template of a GGUF file. Raises InputError for a file that is not one."""
+    from gguf import LlamaFileType
 
+    header = read_header(path)
     try:
-        fields = GGUFReader(path).fields
-        values = {
-            name: fields[name].contents() if name in fields else None
-            for name in ("general.file_type", "general.architecture", "tokenizer.chat_template")
-        }
-        kind = LlamaFileType(values["general.file_type"]).name
-    except (OSError, ValueError, IndexError, KeyError) as error:
-        raise InputError(f"not a GGUF file: {error}", where=str(path), fix="export it again") from None
+        kind = LlamaFileType(header.get("general.file_type")).name
+    except ValueError:
+        raise InputError(
+            "not a GGUF file that can be served: 'general.file_type' is missing or unknown",
+            where=str(path),
+            fix="export it again",
+        ) from None
     return GgufFacts(
         type=kind.removeprefix("MOSTLY_").removeprefix("ALL_"),
-        architecture=str(values["general.architecture"]),
-        template=str(values["tokenizer.chat_template"] or ""),
+        architecture=str(header.get("general.architecture", "")),
+        template=str(header.get("tokenizer.chat_template", "")),
     )
 
 

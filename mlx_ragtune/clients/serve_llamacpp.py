@@ -1,4 +1,4 @@
-"""The embedded server: llama.cpp in this process, on a free loopback port, behind a key of its own.
+"""The embedded server: llama.cpp in this process, on a free loopback port, behind its own API key.
 
 The prompt cache is off. With it, 8 of 12 greedy answers of SmolLM2 differed from those of a fresh server,
 and 4 of 12 changed with the order of the questions; without it none did, in any order.
@@ -18,22 +18,54 @@ from typing import Any, Self
 import httpx
 import xllamacpp
 
-from mlx_ragtune.clients.protocol import PromptOverflowError
+from mlx_ragtune.clients.gguf_header import read_header, require_gguf
+from mlx_ragtune.clients.http_bounds import split_lines
+from mlx_ragtune.clients.protocol import PromptOverflowError, require_unicode
 from mlx_ragtune.errors import InputError, ToolError
 from mlx_ragtune.records import ChatReply, ChatRequest, Message
 
 _NO_LIMIT = httpx.Timeout(None, connect=10.0)  # a long answer is bounded by max_tokens, not by a clock
-
-
+_MAX_LINE_BYTES = 16 * 2**20
 _ATTEMPTS = 3
 _SMALL_BYTES = 32 * 2**20
+_MAX_CHARACTERS_PER_TOKEN = 128
+"""More than any prompt of text has: longer ones are refused unread, as tokenizing them takes minutes."""
 
 
 def _threads(gguf: Path) -> int:
-    """How many CPU threads serve a model best; -1 leaves a Mac's performance cores to llama.cpp."""
+    """How many CPU threads serve a model best; -1 lets llama.cpp choose the performance cores of a Mac."""
     if gguf.stat().st_size < _SMALL_BYTES:
-        return 1  # its threads wait for each other by spinning, which costs more than a toy's arithmetic
+        return 1  # waiting threads spin, which costs more than the arithmetic of a toy model
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else -1
+
+
+def require_memory(gguf: Path, context_tokens: int) -> None:
+    """Raise ToolError when weights and key-value cache cannot fit in this machine's memory.
+
+    llama.cpp would abort, or be killed. The cache takes 2 bytes (float16) for each key and value, that is
+    2 x layers x (key_length + value_length) x KV heads for each token of the context.
+    """
+    header = read_header(gguf)
+
+    def number(key: str, default: float) -> float:
+        value = header.get(f"{header.get('general.architecture')}.{key}", default)
+        return float(value) if isinstance(value, int | float) else default
+
+    heads = number("attention.head_count", 1)
+    head = number("embedding_length", 0) / max(1.0, heads)
+    lengths = number("attention.key_length", head) + number("attention.value_length", head)
+    per_token = 2 * number("block_count", 0) * lengths * number("attention.head_count_kv", heads)
+    if number("attention.sliding_window", 0):
+        per_token /= 6  # Gemma 3: one layer in six keeps the whole context
+    needed = gguf.stat().st_size + per_token * context_tokens
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > memory or context_tokens >= 2**31:
+        raise ToolError(
+            f"{context_tokens} context tokens need about {needed / 2**30:.1f} GiB with this model; "
+            f"this machine has {memory / 2**30:.1f} GiB of memory",
+            where=str(gguf),
+            fix="lower 'context_tokens'",
+        )
 
 
 def _parameters(gguf: Path, context_tokens: int, threads: int | None, key: str) -> Any:
@@ -43,7 +75,7 @@ def _parameters(gguf: Path, context_tokens: int, threads: int | None, key: str) 
     parameters.n_parallel = 1
     for pool in (parameters.cpuparams, parameters.cpuparams_batch):
         pool.n_threads = threads or _threads(gguf)
-    parameters.fit_params = False  # else it may choose a smaller context by itself
+    parameters.fit_params = False  # otherwise it may choose a smaller context
     parameters.ctx_shift = False
     parameters.cache_prompt = False
     parameters.cache_ram_mib = 0
@@ -52,13 +84,13 @@ def _parameters(gguf: Path, context_tokens: int, threads: int | None, key: str) 
     parameters.port = 0
     parameters.ui = False
     parameters.endpoint_slots = False
-    parameters.api_keys = [key]  # it allows requests from any web page's scripts
+    parameters.api_keys = [key]  # without one, it answers the scripts of any web page
     return parameters
 
 
 @dataclass
 class _Stream:
-    """What a streamed answer adds up to."""
+    """The events of a streamed answer, added up."""
 
     text: list[str] = field(default_factory=list)
     thinking: list[str] = field(default_factory=list)
@@ -80,11 +112,11 @@ class _Stream:
 
 
 class LlamaCppServer:
-    """A GGUF file served by llama.cpp; the same request gives the same greedy text, whatever came before.
+    """A GGUF file served by llama.cpp; the same request gives the same greedy text, whatever was asked before.
 
-    ``context_tokens`` is the window; ``threads`` the CPU threads (default: the usable cores, for a toy one);
-    ``adapter`` a LoRA adapter as GGUF, applied to the model. Raises InputError on entering when a file is not
-    there or cannot be loaded.
+    ``context_tokens`` is the context window; ``threads`` the number of CPU threads (default: the usable cores; 1 for
+    a toy model); ``adapter`` a LoRA adapter as GGUF, applied to the model. Entering raises InputError when a file is
+    missing or cannot be loaded, ToolError when the memory does not suffice.
     """
 
     def __init__(
@@ -96,32 +128,32 @@ class LlamaCppServer:
 
     def __enter__(self) -> Self:
         """Load the model (a second for a small one)."""
-        if not self._gguf.is_file():
-            raise InputError("no such GGUF file", where=str(self._gguf), fix="ragtune export RECIPE")
+        require_gguf(self._gguf)
+        require_memory(self._gguf, self._context_tokens)
         key = secrets.token_hex(16)
         parameters = _parameters(self._gguf, self._context_tokens, self._threads, key)
         self._adjust(parameters)
         try:
             self._server = xllamacpp.Server(parameters)
-        except RuntimeError:
+        except (RuntimeError, UnicodeEncodeError):  # the latter for a path that is not UTF-8
             raise InputError(
-                "llama.cpp cannot load this file: damaged, of an unsupported architecture, or too large "
-                f"for the memory at {self._context_tokens} context tokens",
+                "llama.cpp cannot load this file: it is damaged, its architecture is not supported, or the memory "
+                f"does not suffice for {self._context_tokens} context tokens",
                 where=str(self._gguf),
-                fix="export it again, or lower 'context_tokens'",
+                fix="export or download it again, or lower 'context_tokens'",
             ) from None
         self._client = httpx.Client(
             base_url=self._server.listening_address,
             headers={"Authorization": f"Bearer {key}"},
             trust_env=False,
             timeout=_NO_LIMIT,
-            # the engine closes connections without a word after a stream: never use one twice
+            # the engine closes connections after a stream without saying so: none is used twice
             limits=httpx.Limits(max_keepalive_connections=0),
         )
         return self
 
     def _adjust(self, parameters: Any) -> None:
-        """Settings beyond those that every kind of server here has."""
+        """Set the parameters in which a subclass differs."""
         if self._adapter is not None:
             lora = xllamacpp.CommonAdapterLoraInfo()
             lora.path, lora.scale = str(self._adapter), 1.0
@@ -134,7 +166,7 @@ class LlamaCppServer:
         self._client = self._server = None
 
     def _where(self) -> str:
-        return f"llama.cpp on {self._gguf}"
+        return f"llama.cpp, {self._gguf}"
 
     def _open(self) -> httpx.Client:
         if self._client is None:
@@ -147,51 +179,69 @@ class LlamaCppServer:
             if error.get("type") == "exceed_context_size_error":
                 return PromptOverflowError(error["n_prompt_tokens"], error["n_ctx"], where=self._where())
             message = error["message"]
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, AttributeError):
             message = body
-        return ToolError(f"the engine answered {status}: {message[:300]}", where=self._where())
+        return ToolError(f"llama.cpp answered {status}: {str(message)[:300]}", where=self._where())
 
     @contextmanager
     def _response(self, path: str, body: dict[str, Any]) -> Iterator[httpx.Response]:
-        """The engine's answer, its body not yet read. Raises ToolError for an error."""
+        """The engine's response, its body not yet read. Raises ToolError for an error."""
         client = self._open()
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 response = client.send(client.build_request("POST", path, json=body), stream=True)
                 break
             except httpx.HTTPError as error:
-                # on a busy machine the engine now and then drops a connection before it has read the request
+                # on a busy machine the engine sometimes drops a connection before it has read the request
                 if attempt == _ATTEMPTS or not isinstance(error, httpx.RemoteProtocolError):
-                    raise ToolError(f"the engine does not answer: {error}", where=self._where()) from error
+                    raise ToolError(f"llama.cpp does not answer: {error}", where=self._where()) from error
         try:
             if response.status_code != 200:
                 raise self._error(response.status_code, response.read().decode(errors="replace"))
             yield response
         except httpx.HTTPError as error:
-            raise ToolError(f"the engine broke off: {error}", where=self._where()) from error
+            raise ToolError(f"the connection to llama.cpp broke: {error}", where=self._where()) from error
         finally:
             response.close()
 
+    def _json(self, data: bytes) -> Any:
+        try:
+            return json.loads(data)
+        except (ValueError, RecursionError):
+            shown = data[:60].decode(errors="replace")
+            raise ToolError(f"llama.cpp sent what is not JSON: {shown!r}", where=self._where()) from None
+
     def post(self, path: str, body: dict[str, Any]) -> Any:
-        """The engine's JSON answer to one of its own endpoints (``/completion``, ``/tokenize``, …)."""
+        """The engine's JSON response from one of its own endpoints (``/completion``, ``/tokenize``, …).
+
+        Raises ToolError for an error of the engine, InputError for a text that is not valid Unicode.
+        """
+        texts = [*body.values(), *(turn["content"] for turn in body.get("messages", ()))]
+        require_unicode((text for text in texts if isinstance(text, str)), where="prompt")
         with self._response(path, body) as response:
-            return json.loads(response.read())
+            return self._json(response.read())
 
     def events(self, path: str, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """The events of a streamed answer, as the engine sends them. Raises ToolError for an error event."""
         with self._response(path, {**body, "stream": True}) as response:
-            for line in response.iter_lines():
-                kind, _, payload = line.partition(": ")
-                if kind == "error":
-                    raise self._error(500, json.dumps({"error": json.loads(payload)}))
-                if kind == "data" and payload != "[DONE]":
-                    event = json.loads(payload)
+            for line in split_lines(response.iter_bytes(), max_bytes=_MAX_LINE_BYTES):
+                kind, _, payload = line.partition(b": ")
+                if kind == b"error":
+                    raise self._error(500, json.dumps({"error": self._json(payload)}))
+                if kind == b"data" and payload != b"[DONE]":
+                    event = self._json(payload)
                     if "error" in event:
-                        raise self._error(500, payload)
+                        raise self._error(500, json.dumps(event))
                     yield event
+
+    def _require_fit(self, characters: int) -> None:
+        """Raise PromptOverflowError for a text that is too long to be tokenized at all."""
+        if characters > self._context_tokens * _MAX_CHARACTERS_PER_TOKEN:
+            raise PromptOverflowError(None, self._context_tokens, where=self._where())
 
     def chat(self, request: ChatRequest) -> ChatReply:
         """The reply to one request. Raises PromptOverflowError, or ToolError for an error of the engine."""
+        self._require_fit(sum(len(message.content) for message in request.messages))
         prompt = self.render(request.messages, think=request.think)
         needed = len(self.tokenize(prompt))
         if needed >= self._context_tokens:  # the engine rounds its window up
@@ -200,7 +250,7 @@ class LlamaCppServer:
         for event in self.events("/v1/chat/completions", chat_body(request)):
             stream.add(event)
         if not stream.finish_reason or "completion_tokens" not in stream.usage:
-            raise ToolError("the engine's answer ended without a last event", where=self._where())
+            raise ToolError("the answer of llama.cpp ended without its last event", where=self._where())
         first = stream.first_token_at
         return ChatReply(
             text="".join(stream.text),
@@ -214,29 +264,29 @@ class LlamaCppServer:
         )
 
     def render(self, messages: Sequence[Message], *, think: bool = False) -> str:
-        """The prompt that the model's own template makes of the messages."""
-        body = {"messages": _plain(messages), "chat_template_kwargs": {"enable_thinking": think}}
+        """The prompt that the model's own template renders from the messages."""
+        body = {"messages": _turns(messages), "chat_template_kwargs": {"enable_thinking": think}}
         return str(self.post("/apply-template", body)["prompt"])
 
     def tokenize(self, text: str) -> list[int]:
-        """Token ids of a rendered prompt: special tokens by their text, nothing put in front."""
+        """Token ids of a rendered prompt: special tokens are recognized by their text, none is added."""
         body = {"content": text, "add_special": False, "parse_special": True}
         return [int(token) for token in self.post("/tokenize", body)["tokens"]]
 
     def next_tokens(self, prompt_ids: Sequence[int], n: int) -> list[tuple[int, float]]:
-        """The ``n`` likeliest next tokens, best first, each with its natural-log probability."""
+        """The ``n`` most likely next tokens, best first, each with its natural-log probability."""
         body = {
             "prompt": list(prompt_ids),
             "n_predict": 1,
             "n_probs": n,
             "temperature": 0,
             "cache_prompt": False,
-            # Probabilities are taken before sampling, but are not reported when what is sampled is the end
-            # or half a character: so a whole one is forced.
+            # Probabilities are taken before sampling, but not reported when the sampled token is the end or
+            # half a character: so a whole one is forced.
             "logit_bias": [[self.tokenize("a")[0], 1000.0]],
         }
         ranked = self.post("/completion", body)["completion_probabilities"][0]["top_logprobs"]
-        return [(int(one["id"]), float(one["logprob"])) for one in ranked]
+        return [(int(token["id"]), float(token["logprob"])) for token in ranked]
 
     def identity(self) -> dict[str, str]:
         """Server, version, and the GGUF file's sha256."""
@@ -249,15 +299,15 @@ class LlamaCppServer:
         }
 
 
-def _plain(messages: Sequence[Message]) -> list[dict[str, str]]:
-    return [{"role": one.role, "content": one.content} for one in messages]
+def _turns(messages: Sequence[Message]) -> list[dict[str, str]]:
+    return [{"role": message.role, "content": message.content} for message in messages]
 
 
 def chat_body(request: ChatRequest) -> dict[str, Any]:
-    """The request as llama.cpp's chat endpoint takes it, no option left to a default."""
+    """The request as llama.cpp's chat endpoint takes it, every option given."""
     options = request.sampling
     body: dict[str, Any] = {
-        "messages": _plain(request.messages),
+        "messages": _turns(request.messages),
         "temperature": options.temperature,
         "top_k": options.top_k,
         "top_p": options.top_p,

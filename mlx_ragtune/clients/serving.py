@@ -1,4 +1,4 @@
-"""A registered model, opened by its receipt, whichever server it was registered with."""
+"""Models opened by what a recipe or a receipt says, and checked before anything expensive begins."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -7,10 +7,50 @@ from typing import Any
 
 from mlx_ragtune.clients.chat_ollama import OllamaChat
 from mlx_ragtune.clients.file_digests import file_digest
+from mlx_ragtune.clients.gguf_header import require_gguf
+from mlx_ragtune.clients.ollama_address import effective_host
+from mlx_ragtune.clients.ollama_registry import require_model
 from mlx_ragtune.clients.protocol import ChatBackend
 from mlx_ragtune.errors import ArtifactError
 from mlx_ragtune.recipe import GeneratorSettings, JudgeSettings, SimilaritySettings
 from mlx_ragtune.scoring.answers.similarity import Embed, TokenVectors
+
+
+def require_generator(settings: GeneratorSettings) -> None:
+    """Raise an error unless each server that is to write pairs answers and has the model.
+
+    ToolError for a server, InputError for a GGUF file.
+    """
+    if settings.backend == "llamacpp":
+        _require_embedded(settings.model, settings.context_tokens)
+        return
+    for host in settings.hosts:
+        require_model(host, settings.model)
+
+
+def require_judge(settings: JudgeSettings, *, context_tokens: int | None = None) -> None:
+    """Raise ToolError or InputError unless the judge's server answers and has the model, or its GGUF can be served."""
+    if settings.backend == "llamacpp":
+        _require_embedded(settings.model, context_tokens)
+    else:
+        require_model(settings.host, settings.model)
+
+
+def require_embedder(settings: SimilaritySettings, *, context_tokens: int | None = None) -> None:
+    """Raise ToolError or InputError unless the embedding model is there; the default, the exported base, passes."""
+    if settings.backend == "ollama":
+        require_model(settings.host, settings.model or "")
+    elif settings.model is not None:
+        _require_embedded(settings.model, context_tokens)
+
+
+def _require_embedded(path: str, context_tokens: int | None) -> None:
+    gguf = Path(path)
+    require_gguf(gguf)
+    if context_tokens is not None:
+        from mlx_ragtune.clients.serve_llamacpp import require_memory
+
+        require_memory(gguf, context_tokens)
 
 
 def open_served(receipt: Mapping[str, Any], gguf: Path, *, context_tokens: int) -> AbstractContextManager[ChatBackend]:
@@ -20,11 +60,11 @@ def open_served(receipt: Mapping[str, Any], gguf: Path, *, context_tokens: int) 
     """
     if receipt["route"] == "gguf" and receipt["gguf_sha256"] != file_digest(gguf):
         raise ArtifactError(
-            f"not the file that was registered as '{receipt['name']}'",
+            f"this is not the file that was registered as '{receipt['name']}'",
             where=str(gguf),
             fix="ragtune register RECIPE --redo",
         )
-    if receipt["server"] == "ollama":
+    if receipt["server"] == "ollama":  # the very server where it was registered, whatever OLLAMA_HOST says now
         return OllamaChat(receipt["host"], receipt["name"], context_tokens=context_tokens, digest=receipt["digest"])
     from mlx_ragtune.clients.serve_llamacpp import LlamaCppServer
 
@@ -32,12 +72,13 @@ def open_served(receipt: Mapping[str, Any], gguf: Path, *, context_tokens: int) 
 
 
 def open_generators(settings: GeneratorSettings) -> list[AbstractContextManager[ChatBackend]]:
-    """A backend for each server that writes pairs, to be entered."""
+    """A backend for each server that is to write pairs, to be entered."""
     if settings.backend == "llamacpp":
         from mlx_ragtune.clients.serve_llamacpp import LlamaCppServer
 
         return [LlamaCppServer(Path(settings.model), context_tokens=settings.context_tokens)]
-    return [OllamaChat(host, settings.model, context_tokens=settings.context_tokens) for host in settings.hosts]
+    hosts = [effective_host(host) for host in settings.hosts]
+    return [OllamaChat(host, settings.model, context_tokens=settings.context_tokens) for host in hosts]
 
 
 def open_judge(settings: JudgeSettings, *, context_tokens: int) -> AbstractContextManager[ChatBackend]:
@@ -46,14 +87,14 @@ def open_judge(settings: JudgeSettings, *, context_tokens: int) -> AbstractConte
         from mlx_ragtune.clients.serve_llamacpp import LlamaCppServer
 
         return LlamaCppServer(Path(settings.model), context_tokens=context_tokens)
-    return OllamaChat(settings.host, settings.model, context_tokens=context_tokens)
+    return OllamaChat(effective_host(settings.host), settings.model, context_tokens=context_tokens)
 
 
 @contextmanager
 def open_embedder(
     settings: SimilaritySettings, base: Path, *, context_tokens: int
 ) -> Iterator[tuple[Embed, TokenVectors | None]]:
-    """What embeds texts, and what gives token vectors where the backend can. ``base`` is the exported base."""
+    """Functions for vectors of texts, and of tokens where the backend has them. ``base`` is the exported base."""
     if settings.backend == "llamacpp":
         from mlx_ragtune.clients.embed_llamacpp import LlamaCppEmbed
 
@@ -63,5 +104,5 @@ def open_embedder(
         from mlx_ragtune.clients.embed_ollama import OllamaEmbed
 
         assert settings.model is not None  # noqa: S101 (validated in the recipe)
-        with OllamaEmbed(settings.host, settings.model) as embedder:
+        with OllamaEmbed(effective_host(settings.host), settings.model) as embedder:
             yield lambda texts: embedder.embed(texts, kind="document"), None

@@ -9,8 +9,9 @@ from mlx_ragtune.errors import ArtifactError
 from mlx_ragtune.jsonl import parse_row, read_rows
 from mlx_ragtune.pages.ab_plan import Item
 from mlx_ragtune.pages.ab_server import Session, open_session
-from mlx_ragtune.pipeline import Run, stage_named
+from mlx_ragtune.pipeline import stage_named
 from mlx_ragtune.records import Answer, Passage, Question, Score
+from mlx_ragtune.runner import Run
 
 MOST = 50
 

@@ -1,4 +1,4 @@
-"""``ragtune ask``: retrieve and answer one question, with the contexts in view."""
+"""``ragtune ask``: answer one question, and show the passages used."""
 
 import json
 import textwrap
@@ -6,27 +6,26 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
+from mlx_ragtune.artifact import OpenRun
 from mlx_ragtune.clients.protocol import ChatBackend
 from mlx_ragtune.clients.serving import open_served
-from mlx_ragtune.errors import ArtifactError
-from mlx_ragtune.pipeline import Run, stage_named
+from mlx_ragtune.errors import printable
 from mlx_ragtune.records import ChatRequest, Passage, Sampling
 from mlx_ragtune.retrieval.prompt import build_messages
 from mlx_ragtune.retrieval.retriever import open_retriever
 
 
-def _passages(run: Run, question: str) -> Sequence[Passage]:
-    corpus = run.home / stage_named("corpus").folder
-    if not corpus.exists():
-        raise ArtifactError("this recipe has no corpus yet", fix=f"ragtune run recipes/{run.recipe.name}.yaml")
+def _passages(run: OpenRun, question: str) -> Sequence[Passage]:
+    corpus = run.artifact("corpus")
     retriever = open_retriever(corpus / "index.sqlite", corpus / "chunks.jsonl")
     return retriever.search(question, run.recipe.retrieval.top_k)
 
 
-def answer(run: Run, question: str, *, model: str, preview: bool = False) -> dict[str, Any]:
-    """What was retrieved, and what the chosen models (``base``, ``tuned`` or ``both``) say to it.
+def answer(run: OpenRun, question: str, *, model: str, preview: bool = False) -> dict[str, Any]:
+    """The passages retrieved for a question, and the answers of ``base``, ``tuned`` or ``both``.
 
-    ``preview``: by the adapter on the base's GGUF in the embedded server, before anything is fused.
+    With ``preview`` the embedded server answers with the adapter on the base's GGUF, before anything is fused.
+    Raises ArtifactError when the models are not those of the recipe as it is now.
     """
     passages = _passages(run, question)
     settings = run.recipe.evaluate.sampling
@@ -42,50 +41,41 @@ def answer(run: Run, question: str, *, model: str, preview: bool = False) -> dic
     return {"question": question, "contexts": [vars(one) for one in passages], "answers": answers}
 
 
-def _registered(run: Run, model: str) -> AbstractContextManager[ChatBackend]:
-    receipt = run.home / stage_named("register").folder / "receipt.json"
-    if not receipt.exists():
-        raise ArtifactError("no model is registered yet", fix=f"ragtune register recipes/{run.recipe.name}.yaml")
-    receipts = json.loads(receipt.read_text(encoding="utf-8"))
-    gguf = run.home / stage_named("export").folder / f"{model}.gguf"
+def _registered(run: OpenRun, model: str) -> AbstractContextManager[ChatBackend]:
+    receipts = json.loads((run.artifact("register") / "receipt.json").read_text(encoding="utf-8"))
+    gguf = run.artifact("export") / f"{model}.gguf"
     return open_served(receipts[model], gguf, context_tokens=run.recipe.evaluate.sampling.context_tokens)
 
 
-def _preview(run: Run, model: str) -> AbstractContextManager[ChatBackend]:
-    """The base's GGUF, with the adapter on it for ``tuned``; both are written where they are not there yet."""
+def _preview(run: OpenRun, model: str) -> AbstractContextManager[ChatBackend]:
+    """The base's GGUF, with the adapter on it for ``tuned``; both are written if they are missing."""
     from mlx_ragtune.clients.serve_llamacpp import LlamaCppServer
     from mlx_ragtune.gguf.adapter import write_adapter
     from mlx_ragtune.gguf.writer import write_gguf
 
-    trained, base = run.finished(stage_named("train")), run.base
-    assert base is not None  # noqa: S101 (a run opened with its base)
-    assert run.base_digest is not None  # noqa: S101 (the same)
-    if trained is None:
-        raise ArtifactError(
-            "there is no adapter of this recipe yet", fix=f"ragtune train recipes/{run.recipe.name}.yaml"
-        )
+    trained, kind = run.artifact("train"), run.recipe.export.type
     folder = run.home / "preview"
     folder.mkdir(exist_ok=True)
-    gguf = folder / f"base-{run.recipe.export.type}-{run.base_digest[:12]}.gguf"
-    adapter = folder / f"adapter-{trained.fingerprint[:12]}.gguf"
+    gguf = folder / f"base-{kind}-{run.base_digest[:12]}.gguf"
+    adapter = folder / f"adapter-{trained.key[:12]}.gguf"
     for stale in folder.glob("*.gguf"):
         if stale not in (gguf, adapter):
             stale.unlink()
     if not gguf.exists():
-        with run.track("writing the base's GGUF, once", 0) as track:
-            write_gguf(base, gguf, type=run.recipe.export.type, name=run.recipe.name, progress=track.reach)
+        with run.track("writing the base model's GGUF, once", 0) as track:
+            write_gguf(run.base, gguf, type=kind, name="base", progress=track.reach)
     if model == "tuned" and not adapter.exists():
-        write_adapter(trained.folder, base, adapter)
+        write_adapter(trained.folder, run.base, adapter)
     context = run.recipe.evaluate.sampling.context_tokens
     return LlamaCppServer(gguf, context_tokens=context, adapter=adapter if model == "tuned" else None)
 
 
 def show(reply: dict[str, Any]) -> str:
-    """The reply for a terminal: contexts first, then the answers."""
+    """The reply as text: passages first, then the answers."""
     lines = []
     for number, passage in enumerate(reply["contexts"], start=1):
         lines.append(f"[{number}] {passage['title']}")
         lines.append(textwrap.shorten(passage["text"], 150, placeholder=" …"))
     for name, text in reply["answers"].items():
         lines += ["", f"{name}:", textwrap.fill(text or "(no answer)", 78)]
-    return "\n".join(lines)
+    return printable("\n".join(lines))

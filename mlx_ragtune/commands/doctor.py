@@ -1,4 +1,4 @@
-"""``ragtune doctor``: what this machine has and lacks, each finding with what to do about it."""
+"""``ragtune doctor``: what this machine has and what it lacks, each finding with what to do about it."""
 
 import importlib.metadata
 import os
@@ -11,16 +11,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from mlx_ragtune import __version__
 from mlx_ragtune.errors import RagtuneError
 
 State = Literal["ok", "optional", "missing"]
 SLOW_GFLOPS = 10.0
 """Reference BLAS reaches 1–2 GFLOP/s on two cores, OpenBLAS more than 100."""
+SUPPORTED_PYTHON = ((3, 11), (3, 13))
+"""First and last version, as in ``requires-python``: libgguf has no wheel for 3.14."""
+PACKAGES = ("mlx", "mlx-lm", "transformers", "numpy", "scipy", "gguf", "libgguf", "ollama")
+"""Packages whose versions a bug report needs."""
+ENVIRONMENT = (
+    "RAGTUNE_RUNS", "RAGTUNE_CACHE", "RAGTUNE_OFFLINE", "HF_HUB_OFFLINE", "HF_ENDPOINT", "HF_HOME", "HF_HUB_CACHE",
+    "OLLAMA_HOST", "OLLAMA_MODELS", "OPENBLAS_NUM_THREADS", "NO_COLOR",
+)  # fmt: skip
+"""Variables that change what ragtune does and hold no secret."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at. ``missing`` means that the pipeline cannot run here."""
+    """The result of one check. ``missing`` means that the pipeline cannot run on this machine."""
 
     what: str
     state: State
@@ -37,37 +47,14 @@ def matmul_gflops(size: int = 1024) -> float:
     """Float32 GFLOP/s of one ``size × size`` matrix product in MLX, the best of three."""
     from mlx_ragtune.clients.runtime_mlx import mx
 
-    a = mx.random.normal((size, size))
-    mx.eval(a)
+    matrix = mx.random.normal((size, size))
+    mx.eval(matrix)
     seconds = []
     for _ in range(3):
         started = time.perf_counter()
-        mx.eval(a @ a)
+        mx.eval(matrix @ matrix)
         seconds.append(time.perf_counter() - started)
     return 2 * size**3 / min(seconds) / 1e9
-
-
-def _python() -> Finding:
-    found = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
-    known = {("Darwin", "arm64"), ("Linux", "x86_64"), ("Linux", "aarch64")}
-    if (platform.system(), platform.machine()) not in known:
-        return Finding("Python", "missing", found, "use a Mac with Apple silicon, or Linux")
-    return Finding("Python", "ok", found)
-
-
-def _mlx() -> Finding:
-    from mlx_ragtune.clients.runtime_mlx import mx
-
-    version = importlib.metadata.version("mlx")
-    return Finding("MLX", "ok", f"{version}, device {mx.default_device()}")
-
-
-def _blas() -> Finding:
-    speed = matmul_gflops()
-    found = f"{speed:.0f} GFLOP/s in a float32 matrix product"
-    if sys.platform == "linux" and speed < SLOW_GFLOPS:
-        return Finding("matrix product", "missing", found, "pip install --force-reinstall scipy (OpenBLAS is not used)")
-    return Finding("matrix product", "ok", found)
 
 
 def memory_bytes() -> int:
@@ -75,58 +62,128 @@ def memory_bytes() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
+def _python() -> Finding:
+    found = f"{platform.python_version()}, {sys.executable}"
+    first, last = (".".join(map(str, version)) for version in SUPPORTED_PYTHON)
+    if not SUPPORTED_PYTHON[0] <= sys.version_info[:2] <= SUPPORTED_PYTHON[1]:
+        return Finding("Python", "missing", found, f"install Python {first} to {last}")
+    return Finding("Python", "ok", found)
+
+
+def _system() -> Finding:
+    system, machine = platform.system(), platform.machine()
+    version = platform.mac_ver()[0] if system == "Darwin" else platform.release()
+    found = f"{system} {version} {machine}, {os.cpu_count()} processors"
+    if (system, machine) not in {("Darwin", "arm64"), ("Linux", "x86_64"), ("Linux", "aarch64")}:
+        return Finding("system", "missing", found, "use a Mac with Apple silicon, or Linux")
+    return Finding("system", "ok", found)
+
+
+def _packages() -> Finding:
+    versions = [f"{package} {importlib.metadata.version(package)}" for package in PACKAGES]
+    return Finding("packages", "ok", ", ".join([f"mlx-ragtune {__version__}", *versions]))
+
+
+def _mlx() -> Finding:
+    from mlx_ragtune.clients.runtime_mlx import mx
+
+    device = mx.device_info().get("device_name", "") if mx.metal.is_available() else ""
+    found = f"{mx.default_device()} {device}".strip()
+    if sys.platform == "darwin" and not mx.metal.is_available():
+        return Finding("MLX device", "missing", found, "update macOS: MLX does not find Metal")
+    return Finding("MLX device", "ok", found)
+
+
+def _matrix_product() -> Finding:
+    speed = matmul_gflops()
+    found = f"{speed:.0f} GFLOP/s in float32"
+    if sys.platform == "linux":
+        found += ", OpenBLAS of SciPy"
+        if speed < SLOW_GFLOPS:
+            slow = f"{speed:.0f} GFLOP/s in float32: MLX does not use OpenBLAS"
+            return Finding("matrix product", "missing", slow, "pip install --force-reinstall scipy")
+    return Finding("matrix product", "ok", found)
+
+
 def _memory() -> Finding:
     gib = memory_bytes() / 2**30
-    found = f"{gib:.0f} GiB"
     if gib < 6:
-        return Finding("memory", "optional", found, "enough for the demo; a 4B model needs 16 GiB with 4-bit weights")
-    return Finding("memory", "ok", found)
+        fix = "run small models only: a 4B model needs 16 GiB with 4-bit weights"
+        return Finding("memory", "optional", f"{gib:.0f} GiB", fix)
+    return Finding("memory", "ok", f"{gib:.0f} GiB")
 
 
 def _disk() -> Finding:
-    gib = shutil.disk_usage(Path.cwd()).free / 2**30
+    from mlx_ragtune.recipe import runs_folder
+
+    runs = runs_folder(Path.cwd() / "recipe").absolute()
+    existing = next(folder for folder in (runs, *runs.parents) if folder.exists())
+    gib = shutil.disk_usage(existing).free / 2**30
+    found = f"{gib:.0f} GiB free for {runs}"
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        return Finding("disk", "missing", f"cannot write to {existing}", "set RAGTUNE_RUNS to another folder")
     if gib < 3:
-        return Finding("disk", "missing", f"{gib:.1f} GiB free", "the demo needs 3 GiB, Qwen3-4B about 35 GiB")
-    return Finding("disk", "ok", f"{gib:.0f} GiB free")
+        fix = "free disk space, or set RAGTUNE_RUNS to a folder on another disk; the demo needs 3 GiB, Qwen3-4B 35 GiB"
+        return Finding("disk", "missing", found, fix)
+    return Finding("disk", "ok", found)
 
 
 def _ollama() -> Finding:
     import httpx
 
-    host = os.environ.get("OLLAMA_HOST") or "http://127.0.0.1:11434"
-    host = host if host.startswith("http") else f"http://{host}"
+    from mlx_ragtune.clients.ollama_address import credentials_for, effective_host, start_command
+
+    url = effective_host()
     try:
-        version = httpx.get(f"{host}/api/version", timeout=2).json()["version"]
-    except (httpx.HTTPError, ValueError, KeyError, OSError):
-        return Finding("Ollama", "optional", f"no server at {host}", "only for `serve: ollama`: start `ollama serve`")
-    return Finding("Ollama", "ok", f"{version} at {host}")
-
-
-def _llama_quantize() -> Finding:
-    found = shutil.which("llama-quantize")
-    if found:
-        return Finding("llama-quantize", "ok", found)
-    return Finding("llama-quantize", "optional", "not on PATH; not needed, our own writer quantizes")
+        version = httpx.get(f"{url}/api/version", timeout=2, auth=credentials_for(url)).json()["version"]
+    except (httpx.HTTPError, ValueError, TypeError, LookupError, OSError):
+        fix = f"{start_command(url)} (needed only for `serve: ollama` and `backend: ollama`)"
+        return Finding("Ollama", "optional", f"no server at {url}", fix)
+    return Finding("Ollama", "ok", f"{version} at {url}")
 
 
 def _embedded_server() -> Finding:
     return Finding("embedded server", "ok", f"xllamacpp {importlib.metadata.version('xllamacpp')}")
 
 
-CHECKS: tuple[Callable[[], Finding], ...] = (
-    _python, _mlx, _blas, _memory, _disk, _embedded_server, _ollama, _llama_quantize,
-)  # fmt: skip
+def _environment() -> Finding:
+    settings = [f"{name}={_public(os.environ[name])}" for name in ENVIRONMENT if name in os.environ]
+    return Finding("environment", "ok", " ".join(settings) or "no variable is set")
+
+
+def _public(value: str) -> str:
+    """A value without the ``user:password@`` of an address."""
+    scheme, separator, rest = value.rpartition("://")
+    return f"{scheme}{separator}{rest.rpartition('@')[2]}" if "@" in rest else value
+
+
+CHECKS: dict[str, Callable[[], Finding]] = {
+    "Python": _python,
+    "system": _system,
+    "packages": _packages,
+    "MLX device": _mlx,
+    "matrix product": _matrix_product,
+    "memory": _memory,
+    "disk": _disk,
+    "embedded server": _embedded_server,
+    "Ollama": _ollama,
+    "environment": _environment,
+}
 
 
 def examine() -> list[Finding]:
-    """All findings, in a fixed order; a check that fails is itself a finding."""
+    """All findings, in a fixed order. A check that fails is a finding too; nothing is raised."""
     return list(_examine())
 
 
 def _examine() -> Iterator[Finding]:
-    for check in CHECKS:
+    for name, check in CHECKS.items():
         try:
             yield check()
-        except (RagtuneError, ImportError, OSError) as error:
-            fix = error.fix if isinstance(error, RagtuneError) else "run `make setup` again"
-            yield Finding(check.__name__.strip("_").replace("_", "-"), "missing", str(error).splitlines()[0], fix)
+        except RagtuneError as error:
+            yield Finding(name, "missing", error.what, error.fix)
+        except importlib.metadata.PackageNotFoundError as error:
+            yield Finding(name, "missing", f"the package {error.name} is not installed", "make setup")
+        except Exception as error:
+            first_line = (str(error).splitlines() or [""])[0]
+            yield Finding(name, "missing", f"the check failed: {type(error).__name__}: {first_line}", "make setup")

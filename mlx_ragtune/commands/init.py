@@ -2,14 +2,19 @@
 
 import os
 import re
+import shlex
 from pathlib import Path
 
-from mlx_ragtune.errors import InputError, RecipeError
+import yaml
+
+from mlx_ragtune.commands.bundled import bundled
+from mlx_ragtune.errors import InputError, RecipeError, ToolError, printable
 from mlx_ragtune.papers.folder import list_papers
 from mlx_ragtune.recipe import load_recipe, project_folder
+from mlx_ragtune.recipe_yaml import CONTROL, path_problem
 
 TEMPLATE = """\
-# {count} papers from {shown}.
+# {count} from {shown}.
 #
 #   ragtune validate {recipe}
 #   ragtune run {recipe}
@@ -34,6 +39,7 @@ train:
   batch_size: 2
   accumulation: 8
   learning_rate: 1e-4
+  evals_per_epoch: 2
   patience: 2
 
 export:
@@ -42,8 +48,8 @@ export:
 register:
   serve: ollama
 {evaluate}"""
-PROBES = Path(__file__).parents[2] / "data" / "probes" / "general.jsonl"
-"""The project's general questions, where the package runs from its project."""
+PROBES = "data/probes/general.jsonl"
+"""The general questions that come with the package."""
 
 AUTHORED = "  pairs: {pairs}"
 GENERATED = """\
@@ -53,43 +59,129 @@ GENERATED = """\
     pairs: {pairs}"""
 
 
-def _benchmark(folder: Path) -> Path:
-    found = sorted({*folder.glob("benchmark*.jsonl"), *folder.parent.glob("benchmark*.jsonl")})
-    if not found:
-        raise InputError(
-            "no benchmark*.jsonl there: without questions of your own nothing can be compared",
-            where=str(folder),
-            fix="write 30 or more questions as in data/rag_notes/benchmark.jsonl, on papers left out of training",
-        )
-    return found[0]
-
-
 def write_recipe(folder: Path, *, out: Path | None, base: str) -> Path:
-    """Write a checked recipe for the papers in ``folder``; an existing file is never overwritten.
+    """Write a checked recipe for the papers in ``folder``; returns its path. An existing file is not overwritten.
 
-    Pairs and questions found beside the papers (``pairs*.jsonl``, ``benchmark*.jsonl``) are used; without
-    pairs the recipe generates them. Raises InputError for a folder with no readable kind of file.
+    Pairs and questions in the folder or next to it (``pairs*.jsonl``, ``benchmark*.jsonl``) are used; without
+    pairs the recipe generates them. Raises InputError for a folder without papers or questions, RecipeError
+    for an ``out`` or a ``base`` that cannot be used, ToolError when the file cannot be written. After an error
+    there is no recipe.
     """
     folder = folder.expanduser().resolve()
     papers = list_papers(folder)
-    name = re.sub(r"[^a-z0-9_-]+", "-", folder.name.lower()).strip("-_") or "papers"
-    recipe = (out or Path("recipes") / f"{name}.yaml").resolve()
-    if recipe.exists():
-        raise RecipeError("already exists", where=str(recipe), fix=f"ragtune init {folder} --out ANOTHER.yaml")
-    pairs = sorted({*folder.glob("pairs*.jsonl"), *folder.parent.glob("pairs*.jsonl")})
-
-    def relative(path: Path) -> str:
-        return os.path.relpath(path, recipe.parent)
-
-    home = project_folder(recipe).resolve(), Path.home().resolve()
-    probed = PROBES.exists() and any(PROBES.is_relative_to(folder) for folder in home)
-    dataset = AUTHORED.format(pairs=relative(pairs[0])) if pairs else GENERATED.format(pairs=15 * len(papers))
-    text = TEMPLATE.format(
-        count=len(papers), shown=folder.name, recipe=os.path.relpath(recipe), base=base, folder=relative(folder),
-        dataset=dataset, benchmark=relative(_benchmark(folder)),
-        evaluate=f"\nevaluate:\n  probes: {relative(PROBES)}\n" if probed else "",
-    )  # fmt: skip
-    recipe.parent.mkdir(parents=True, exist_ok=True)
-    recipe.write_text(text, encoding="utf-8")
-    load_recipe(recipe)
+    recipe = _target(folder, out)
+    text = _recipe_text(folder, recipe, base=base, papers=len(papers))
+    draft = recipe.with_name(f"{recipe.stem}.partial-{os.getpid()}")  # the same stem, which names the run
+    try:
+        draft.write_text(text, encoding="utf-8")
+        load_recipe(draft)
+        draft.rename(recipe)
+    except RecipeError as error:
+        raise RecipeError(
+            error.what.replace(str(draft), str(recipe)), fix=f"ragtune init {_quoted(folder)} --out recipes/NAME.yaml"
+        ) from None
+    except OSError as error:
+        raise ToolError(
+            f"the recipe cannot be written: {error.strerror}",
+            where=str(recipe),
+            fix=f"ragtune init {_quoted(folder)} --out FILE, in a folder that you can write to",
+        ) from None
+    finally:
+        draft.unlink(missing_ok=True)
     return recipe
+
+
+def next_steps(recipe: Path) -> str:
+    """The commands to run after ``write_recipe``, ready to paste into a shell."""
+    name = _quoted(recipe)
+    return f"wrote {recipe}\nnext: ragtune validate {name}, then: ragtune run {name}"
+
+
+def _quoted(path: Path) -> str:
+    return shlex.quote(str(path))
+
+
+def _target(folder: Path, out: Path | None) -> Path:
+    """The file to write. Raises RecipeError for an existing one, and for a missing folder."""
+    name = re.sub(r"[^a-z0-9_-]+", "-", folder.name.lower()).strip("-_")[:64] or "papers"
+    again = f"ragtune init {_quoted(folder)} --out recipes/ANOTHER.yaml"
+    try:
+        recipe = (out or Path("recipes") / f"{name}.yaml").expanduser().resolve()
+        if recipe.is_dir():
+            raise RecipeError(
+                "a directory, expected a file", where=str(recipe), fix=again.replace("recipes", str(recipe))
+            )
+        if recipe.exists():
+            raise RecipeError("already exists", where=str(recipe), fix=again)
+        if out is None:
+            recipe.parent.mkdir(exist_ok=True)
+        elif not recipe.parent.is_dir():
+            raise RecipeError("no such folder", where=str(recipe.parent), fix=f"mkdir -p {_quoted(recipe.parent)}")
+    except (OSError, ValueError, RuntimeError) as error:
+        problem = error.strerror if isinstance(error, OSError) else error
+        raise RecipeError(f"the recipe cannot be written: {problem}", where=str(out or "recipes"), fix=again) from None
+    return recipe
+
+
+def _recipe_text(folder: Path, recipe: Path, *, base: str, papers: int) -> str:
+    pairs = _beside(folder, "pairs*.jsonl")
+    questions = _beside(folder, "benchmark*.jsonl")
+    if not questions:
+        raise InputError(
+            "no benchmark*.jsonl in the folder or next to it: base and tuned model are compared on your own questions",
+            where=str(folder),
+            fix="write 30 or more questions as in data/rag_notes/benchmark.jsonl, about papers not used for training",
+        )
+    if base.startswith((".", "~")) and Path(base).expanduser().exists():
+        base = _path_value(Path(base).expanduser().resolve(), recipe)
+    else:
+        base = _yaml_text(base)
+    probes = bundled(PROBES)
+    return TEMPLATE.format(
+        count=f"{papers} paper{'s' * (papers != 1)}",
+        shown=_one_line(folder.name),
+        recipe=_one_line(shlex.quote(os.path.relpath(recipe))),
+        base=base,
+        folder=_path_value(folder, recipe),
+        dataset=AUTHORED.format(pairs=_path_value(pairs[0], recipe)) if pairs else GENERATED.format(pairs=15 * papers),
+        benchmark=_path_value(questions[0], recipe),
+        evaluate=f"\nevaluate:\n  probes: {_path_value(probes, recipe)}\n",
+    )
+
+
+def _beside(folder: Path, pattern: str) -> list[Path]:
+    """The files of that name in the folder, then next to it."""
+    return sorted(path for place in (folder, folder.parent) for path in place.glob(pattern) if path.is_file())
+
+
+def _relative(path: Path, recipe: Path) -> str | None:
+    """The path from the recipe's folder, or None where a recipe may not use a relative path."""
+    written = os.path.relpath(path, recipe.parent)
+    project = project_folder(recipe).resolve()
+    problem = path_problem(written, folder=recipe.parent, project=project, kind="model")  # a file or a folder
+    return None if problem else written
+
+
+def _path_value(path: Path, recipe: Path) -> str:
+    """A path as it is written into the recipe: relative where that is allowed, else absolute."""
+    if control := CONTROL.search(str(path)):
+        raise InputError(
+            f"the name contains the character U+{ord(control[0]):04X}, which a recipe cannot hold",
+            where=str(path),
+            fix="rename the file or the folder",
+        )
+    written = _relative(path, recipe) or str(path)
+    return _yaml_text(written if written.startswith((".", "/")) else f"./{written}")  # neither a hub id nor ~
+
+
+def _yaml_text(text: str) -> str:
+    """The text as a YAML value: plain where it can only be read as text, else in double quotes."""
+    if "/" in text and re.fullmatch(r"[A-Za-z0-9._/-]+", text):
+        return text
+    quoted: str = yaml.safe_dump(text, default_style='"', allow_unicode=True, width=2**31)
+    return quoted.rstrip("\n")
+
+
+def _one_line(text: str) -> str:
+    """The text as it may stand in a comment."""
+    return " ".join(printable(text).split())

@@ -10,7 +10,8 @@ from typing import get_args
 import numpy as np
 import numpy.typing as npt
 
-from mlx_ragtune.errors import ArtifactError, InputError, RagtuneError
+from mlx_ragtune.artifact import OpenRun
+from mlx_ragtune.errors import InputError, RagtuneError
 from mlx_ragtune.gguf.adapter import write_adapter
 from mlx_ragtune.gguf.engine_parity import (
     Listed,
@@ -24,7 +25,6 @@ from mlx_ragtune.gguf.engine_parity import (
 from mlx_ragtune.gguf.quantize import QuantType
 from mlx_ragtune.gguf.writer import write_gguf
 from mlx_ragtune.models.prompts import Prompt, rendered
-from mlx_ragtune.pipeline import Run, stage_named
 from mlx_ragtune.retrieval.fixed import fixed_prompts
 from mlx_ragtune.tuning.logits import next_token_logits
 from mlx_ragtune.tuning.merge import adapted_logits
@@ -61,7 +61,7 @@ def cells(row: HandOff) -> list[str]:
     return [row.name, tokens, *numbers, row.verdict]
 
 
-def _types(run: Run, asked: Sequence[str]) -> list[QuantType]:
+def _types(run: OpenRun, asked: Sequence[str]) -> list[QuantType]:
     known = get_args(QuantType)
     unknown = sorted(set(asked) - {*known, "all"})
     if unknown:
@@ -86,14 +86,10 @@ class _Setting:
         return [one.tokens for one in self.prompts]
 
 
-def measure(run: Run, types: Sequence[str]) -> tuple[list[HandOff], RagtuneError | None]:
-    """A row for each hand-off, and the first failed check. Raises ArtifactError when nothing is fused yet."""
-    fused = run.finished(stage_named("fuse"))
-    if fused is None:
-        raise ArtifactError("nothing is fused yet", fix=f"ragtune fuse recipes/{run.recipe.name}.yaml")
-    base, thinking = run.base, run.recipe.dataset.thinking == "on"
-    assert base is not None  # noqa: S101 (a run opened with its base)
-    corpus, dataset, train = (run.home / stage_named(name).folder for name in ("corpus", "dataset", "train"))
+def measure(run: OpenRun, types: Sequence[str]) -> tuple[list[HandOff], RagtuneError | None]:
+    """A row for each hand-off, and the first failed check. Raises ArtifactError when it is not fused yet."""
+    fused, base, thinking = run.artifact("fuse"), run.base, run.recipe.dataset.thinking == "on"
+    corpus, dataset, train = (run.artifact(name).folder for name in ("corpus", "dataset", "train"))
     messages = fixed_prompts(dataset, corpus, run.recipe.benchmark, top_k=run.recipe.retrieval.top_k)
     prompts = rendered(messages, base, thinking=thinking)
     chosen, failed = _types(run, types), None

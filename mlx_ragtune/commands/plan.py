@@ -1,22 +1,21 @@
-"""``ragtune plan``: what training will come to on this machine, before hours are spent on it."""
+"""``ragtune plan``: what training will take on this machine, before it starts."""
 
 from dataclasses import asdict
 from typing import Any
 
+from mlx_ragtune.artifact import OpenRun
 from mlx_ragtune.jsonl import read_rows
-from mlx_ragtune.pipeline import Run, stage_named
 from mlx_ragtune.records import Example
 from mlx_ragtune.tuning.preflight import Preflight, plan_run
 from mlx_ragtune.tuning.train_checks import check_engine
 
 
-def plan(run: Run) -> Preflight:
-    """The pre-flight of a recipe; corpus and dataset are brought up to date first. Raises as they do."""
+def plan(run: OpenRun) -> Preflight:
+    """The preflight of a recipe. Brings corpus and dataset up to date first. Raises as they do."""
     recipe = run.recipe
     check_engine(recipe.train)
-    run.run(until="dataset")
-    assert run.base is not None  # noqa: S101 (a run opened with its base)
-    folder = run.home / stage_named("dataset").folder
+    run.bring("dataset")
+    folder = run.artifact("dataset").folder
     rows = {split: list(read_rows(folder / f"examples-{split}.jsonl", Example)) for split in ("train", "valid")}
     return plan_run(recipe.train, recipe.base, recipe.dataset, base=run.base, rows=rows, seed=recipe.seed)
 

@@ -1,6 +1,6 @@
-"""Plots as inline SVG: places in per cent of the width, letters in fixed sizes, colours from the page's CSS.
+"""Plots as inline SVG: x positions in percent of the width, fixed text sizes, colors from the page's CSS.
 
-So one drawing is readable on a phone, on a wide screen, in the dark and in print. Every text is escaped.
+One drawing is thus readable on a phone, on a wide screen, in dark mode and in print. Every text is escaped.
 """
 
 import math
@@ -9,13 +9,15 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from mlx_ragtune.scoring.verdict.headline import signed
+
 ROW = 46
-"""Height of a dot-and-whisker row in pixels: its label above, the whisker below."""
+"""Height of a dot-and-whisker row in pixels: the label above, the whisker below."""
 
 
 @dataclass(frozen=True)
 class Whisker:
-    """One difference with its interval; ``note`` stands at the right. Without an interval only the dot."""
+    """One difference with its interval; ``note`` is printed at the right. Without an interval only the dot."""
 
     label: str
     value: float
@@ -27,7 +29,7 @@ class Whisker:
 
 @dataclass(frozen=True)
 class Bar:
-    """One question's difference; ``label`` is shown on hover and read out."""
+    """One question's difference; ``label`` is its tooltip."""
 
     label: str
     value: float
@@ -43,7 +45,7 @@ class LossPoint:
 
 
 def nice_limit(values: Sequence[float]) -> float:
-    """The smallest of 1, 2, 2.5, 5 × 10ⁿ that no value exceeds; 1 when all are 0."""
+    """The smallest of 1, 2, 2.5 or 5 × 10ⁿ that no value exceeds; 1 when all values are 0."""
     largest = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
     if largest == 0:
         return 1.0
@@ -70,12 +72,6 @@ def _dot(x: float, y: float, tone: str, title: str = "") -> Markup:
     )
 
 
-def signed(value: float, digits: int = 0) -> str:
-    """The number with its sign and a true minus; no sign for what rounds to zero."""
-    text = f"{value:+.{digits}f}"
-    return (text[1:] if float(text) == 0 else text).replace("-", "−")
-
-
 def _between(row: Whisker) -> str:
     if row.low is None or row.high is None:
         return ""
@@ -83,7 +79,7 @@ def _between(row: Whisker) -> str:
 
 
 def dot_whisker(rows: Sequence[Whisker], *, unit: str = "points") -> Markup:
-    """Differences (tuned − base) as dots with their intervals on one scale, 0 in the middle."""
+    """Differences (tuned − base) as dots with their intervals on one scale, with 0 in the middle."""
     ends = [end for row in rows for end in (row.value, row.low, row.high) if end is not None]
     limit = nice_limit(ends)
 
@@ -103,11 +99,11 @@ def dot_whisker(rows: Sequence[Whisker], *, unit: str = "points") -> Markup:
         text = "0" if at == 0 else f"{signed(at, 0 if limit >= 1 else 2)} {unit}"
         parts.append(_text(place(at), height - 5, text, anchor=anchor, kind="dim"))
     listed = "; ".join(f"{row.label} {row.note}{_between(row)}" for row in rows)
-    return _svg(height, f"Differences, tuned minus base: {listed}", parts)
+    return _svg(height, f"Change, tuned minus base: {listed}", parts)
 
 
 def delta_bars(bars: Sequence[Bar], *, height: int = 150) -> Markup:
-    """One bar a question, from the largest loss to the largest gain; questions without change are dots."""
+    """One bar per question, from the largest loss to the largest gain; without a change the bar is flat."""
     ordered = sorted(bars, key=lambda bar: (bar.value, bar.label))
     limit = nice_limit([bar.value for bar in ordered])
     middle, reach = height / 2, height / 2 - 14
@@ -131,11 +127,11 @@ def delta_bars(bars: Sequence[Bar], *, height: int = 150) -> Markup:
     ]
     summary = f"{counts[0]} worse, {counts[1]} the same, {counts[2]} better"
     parts += [_text(0, 10, f"+{limit:g}", kind="dim"), _text(0, height - 2, f"−{limit:g}", kind="dim")]
-    return _svg(height, f"Differences question by question: {summary}", parts)
+    return _svg(height, f"Change per question: {summary}", parts)
 
 
 def _polyline(places: Sequence[tuple[float, float]], height: int) -> Markup:
-    """A curve through places in 0 … 1, stretched over the plot; its stroke is not."""
+    """A curve through points in 0 … 1, scaled to the plot; the width of its stroke is not scaled."""
     points = " ".join(f"{100 * x:.2f},{height * y:.2f}" for x, y in places)
     return Markup(
         '<svg x="8%" y="12" width="90%" height="{0}" viewBox="0 0 100 {0}" preserveAspectRatio="none">'
@@ -144,7 +140,7 @@ def _polyline(places: Sequence[tuple[float, float]], height: int) -> Markup:
 
 
 def _smoothed(values: Sequence[float]) -> list[float]:
-    """Running means over a fortieth of the curve: single micro-batches jump too much to be read."""
+    """Running means over a fortieth of the curve: single losses vary too much to be read."""
     width = max(1, len(values) // 40)
     return [
         sum(values[max(0, at - width) : at + width + 1]) / len(values[max(0, at - width) : at + width + 1])
@@ -153,12 +149,16 @@ def _smoothed(values: Sequence[float]) -> list[float]:
 
 
 def loss_curve(losses: Sequence[LossPoint], *, best_update: int | None = None, height: int = 220) -> Markup:
-    """Training loss as a line (smoothed), validation losses as dots, the chosen checkpoint marked."""
+    """Training loss as a smoothed line, validation losses as dots, the kept checkpoint in green."""
     train = [
-        (one.update, one.train_loss) for one in losses if one.train_loss is not None and math.isfinite(one.train_loss)
+        (point.update, point.train_loss)
+        for point in losses
+        if point.train_loss is not None and math.isfinite(point.train_loss)
     ]
     valid = [
-        (one.update, one.valid_loss) for one in losses if one.valid_loss is not None and math.isfinite(one.valid_loss)
+        (point.update, point.valid_loss)
+        for point in losses
+        if point.valid_loss is not None and math.isfinite(point.valid_loss)
     ]
     line = list(zip([at for at, _ in train], _smoothed([value for _, value in train]), strict=True))
     values = [value for _, value in [*line, *valid]]
@@ -190,5 +190,5 @@ def loss_curve(losses: Sequence[LossPoint], *, best_update: int | None = None, h
         _text(98, height - 6, f"{last:g}", anchor="end", kind="dim"),
     ]
     best = min(valid, key=lambda pair: pair[1], default=None)
-    said = f", best validation loss {best[1]:.4f} at update {best[0]}" if best else ""
-    return _svg(height, f"Loss in nats per answer token over {last:g} updates{said}", parts)
+    lowest = f", lowest validation loss {best[1]:.4f} at update {best[0]}" if best else ""
+    return _svg(height, f"Loss in nats per answer token over {last:g} updates{lowest}", parts)

@@ -1,4 +1,4 @@
-"""Documents become chunks: never across a section, at most so many words, every word accounted for."""
+"""Documents become chunks of limited length that never cross a section; what is in no chunk is listed."""
 
 from bisect import bisect_right
 from collections.abc import Iterator
@@ -9,19 +9,19 @@ from mlx_ragtune.papers.dropped import Dropped
 from mlx_ragtune.records import Chunk, Document, Section
 
 CHARACTERS_PER_WORD = 12
-"""No text counts as fewer words than this: scripts without spaces and unbroken strings have a size too."""
+"""Text without spaces, such as Chinese or an unbroken string, counts as one word per this many characters."""
 
 
 def size_in_words(text: str) -> int:
-    """Words between spaces, or one for every ``CHARACTERS_PER_WORD`` characters if that is more."""
+    """The number of words between spaces, or one per ``CHARACTERS_PER_WORD`` characters if that is more."""
     return max(len(text.split()), -(-len(text) // CHARACTERS_PER_WORD))
 
 
 def _spans(text: str, words: int) -> Iterator[tuple[int, int]]:
-    """Spans of at most ``words`` words, of nearly equal size, that together hold every word; none ends in blanks.
+    """Spans of at most ``words`` words and nearly equal size that cover the text, without spaces at their ends.
 
-    A target as small as the number of pieces allows avoids a tail of a few words, which retrieval finds
-    by chance and which answers nothing.
+    The target is as small as the number of pieces allows. It avoids a last piece of a few words, which
+    retrieval finds by chance and which answers nothing.
     """
     pieces = -(-size_in_words(text) // words)
     even = -(-size_in_words(text) // max(1, pieces))
@@ -32,15 +32,15 @@ def _spans(text: str, words: int) -> Iterator[tuple[int, int]]:
         yield start + len(piece) - len(piece.lstrip()), end - len(piece) + len(piece.rstrip())
 
 
-def _page(document: Document, place: int) -> int:
-    return max(1, bisect_right(document.page_starts, place))
+def _page(document: Document, offset: int) -> int:
+    return max(1, bisect_right(document.page_starts, offset))
 
 
 def split(document: Document, *, words: int = 350) -> tuple[list[Chunk], list[Dropped]]:
     """The document's chunks in order, with section, page and offsets, and what is in none of them.
 
-    ``chunk.text == document.text[chunk.start:chunk.end]``. A heading with nothing below it is dropped, so
-    that no chunk is a heading alone.
+    ``chunk.text == document.text[chunk.start:chunk.end]``. A heading without text below it is dropped, so
+    that no chunk consists of a heading only.
     """
     chunks: list[Chunk] = []
     dropped: list[Dropped] = []
@@ -70,5 +70,6 @@ def split(document: Document, *, words: int = 350) -> tuple[list[Chunk], list[Dr
 
 
 def _is_heading_alone(body: str, title: str) -> bool:
-    """Whether nothing but the heading is there, Markdown's marks aside."""
-    return body == title or body.strip("#=- \t\n") == title.strip("#=- \t\n")
+    """Whether the body is only the heading, apart from Markdown's marks."""
+    body, title = (" ".join(text.split()) for text in (body, title))
+    return body == title or body.strip("#=- ") == title.strip("#=- ")

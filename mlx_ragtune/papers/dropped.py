@@ -1,4 +1,4 @@
-"""What a reader or the chunker left out of a paper, so that no word disappears unseen."""
+"""What a reader or the chunker left out of a paper, so that every omission is listed."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -8,7 +8,7 @@ from mlx_ragtune.records import Document
 
 @dataclass(frozen=True)
 class Dropped:
-    """Words of a paper that are in no chunk, and why. ``page`` counts from 1."""
+    """Text of a paper that is in no chunk, and the reason. ``page`` counts from 1."""
 
     document_id: str
     page: int
@@ -17,7 +17,7 @@ class Dropped:
 
 
 class Reading(NamedTuple):
-    """A paper as it was read, and what its reader left out."""
+    """A paper and what its reader left out of it."""
 
     document: Document
     dropped: tuple[Dropped, ...] = ()

@@ -1,4 +1,4 @@
-"""HTML: the readable text, headings as sections; scripts, styles and navigation are left out."""
+"""HTML: the readable text, with headings as sections and without scripts, styles and navigation."""
 
 import re
 import unicodedata
@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 from mlx_ragtune.papers.dropped import Dropped, Reading
-from mlx_ragtune.papers.plain_text import load_text
+from mlx_ragtune.papers.plain_text import LONGEST_TITLE, check_length, load_text, removed_characters
 from mlx_ragtune.papers.sections import cover, is_references
 from mlx_ragtune.records import Document
 
@@ -20,7 +20,7 @@ _BLOCKS = {
 
 
 class _Reader(HTMLParser):
-    """Lines of text, which of them are headings, and what stood in navigation."""
+    """Collects lines of text, the indices of headings among them, and the text of navigation."""
 
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
@@ -28,7 +28,7 @@ class _Reader(HTMLParser):
         self.headings: list[int] = []
         self.navigation: list[str] = []
         self.title = ""
-        self._inside: list[str] = []  # elements whose text is left out, innermost last
+        self._inside: list[str] = []  # open elements whose text is left out, innermost last
         self._in_title = self._in_heading = False
 
     def _break(self) -> None:
@@ -62,32 +62,36 @@ class _Reader(HTMLParser):
                 self.headings.append(len(self.lines) - 1)
             self.lines[-1] += data
         elif not _UNREADABLE & set(self._inside) and data.strip():
-            self.navigation.append(_plain(data))
+            self.navigation.append(_line(data))
 
 
-def _plain(text: str) -> str:
+def _line(text: str) -> str:
     return unicodedata.normalize("NFC", " ".join(text.split()))
 
 
 def read_html(path: Path, identifier: str) -> Reading:
-    """The page's text, one block a line. Title: ``<title>``, else the first heading, else the file's name.
+    """The page's text, one block per line. Title: ``<title>``, else the first heading, else the file's name.
 
-    Text of navigation, side notes and footers, and the references, are left out and listed.
+    Text of navigation, asides and footers, and the references, are left out and listed.
     """
+    loaded = load_text(path)
     reader = _Reader()
-    reader.feed(load_text(path))
+    reader.feed(loaded.text)
     reader.close()
-    text, marks, out = "", [], [("navigation", line) for line in reader.navigation]
-    for at, line in enumerate(map(_plain, reader.lines)):
+    text, marks, left_out = "", [], [("navigation", line) for line in reader.navigation]
+    headings = set(reader.headings)
+    for index, line in enumerate(map(_line, reader.lines)):
         if not line:
             continue
-        if at in reader.headings:
+        if index in headings:
             if is_references(line) and text:
-                rest = [_plain(later) for later in reader.lines[at:] if later.strip()]
-                out.append(("references and what follows them", "\n".join(rest)))
+                rest = [_line(later) for later in reader.lines[index:] if later.strip()]
+                left_out.append(("references and what follows them", "\n".join(rest)))
                 break
             marks.append((line, len(text)))
         text += line + "\n"
-    title = _plain(reader.title) or next((name for name, _ in marks), path.stem)
-    document = Document(identifier, path.name, title[:300], text, sections=cover(marks, len(text)))
-    return Reading(document, tuple(Dropped(identifier, 1, reason, words) for reason, words in out))
+    check_length(len(text), path)
+    title = _line(reader.title) or next((name for name, _ in marks), path.stem)
+    document = Document(identifier, path.name, title[:LONGEST_TITLE], text, sections=cover(marks, len(text)))
+    dropped = [Dropped(identifier, 1, reason, words) for reason, words in left_out]
+    return Reading(document, (*dropped, *removed_characters(identifier, 1, loaded.removed)))

@@ -1,7 +1,6 @@
-"""The marks that print leaves in a text layer: hyphens, running heads, line breaks; undone on plain strings.
+"""Undoes what printing adds to a text layer: hyphens, running heads, line breaks. Works on plain strings.
 
-A document travels through here as a list of pages, each a list of lines; only words are kept, and every
-line that is taken out is returned.
+A document is a list of pages, and a page is a list of lines. Every line that is removed is returned.
 """
 
 import re
@@ -9,25 +8,35 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 
+from mlx_ragtune.papers.plain_text import is_control
 from mlx_ragtune.papers.sections import headings, is_references
 
 Page = list[str]
 PAGE_BREAK = "\f"
 EDGE = 2
-"""How many lines at the top and at the bottom of a page may be running heads or feet."""
+"""How many lines at the top and at the bottom of a page can be running heads or feet."""
 
 _LIGATURES = str.maketrans({"ﬀ": "ff", "ﬁ": "fi", "ﬂ": "fl", "ﬃ": "ffi", "ﬄ": "ffl", "ﬅ": "st", "ﬆ": "st"})
 _BROKEN = re.compile("(\\w+)(?:[\u0002\ufffe\u00ad]|-(?=\\s*\f))(\\s*)(\\w+)")
 _FOOT_AFTER_HYPHEN = re.compile("[\u0002\ufffe\u00ad](\\d{1,4}\\s*)\\Z")
-"""The hyphen mark swallows the line break: a page number below a broken word would be its second half."""
+"""The hyphen mark replaces the line break, so a page number below a broken word looks like its second half."""
 _MARKS = re.compile("[\u0002\ufffe\u00ad]")
 
 
+def _is_dropped(char: str) -> bool:
+    return char not in "\r\u0002" and is_control(char)
+
+
+def dropped_characters(raw: str) -> Counter[str]:
+    """The control characters that ``lines_of`` removes from a page, with their counts."""
+    return Counter(char for char in raw if _is_dropped(char))
+
+
 def lines_of(raw: str) -> Page:
-    """The lines of a page that hold something; ligatures spelt out, control characters out, NFC."""
+    """The lines of a page that are not blank, in NFC, with ligatures as letters and without control characters."""
     text = raw.replace("\r\n", "\n").replace("\r", "\n").translate(_LIGATURES)
     text = _FOOT_AFTER_HYPHEN.sub("-\n\\1", text)
-    text = "".join(char for char in text if char in "\n\t\u0002" or unicodedata.category(char) not in ("Cc", "Cs"))
+    text = "".join(char for char in text if not _is_dropped(char))
     lines = (re.sub(r"[^\S\n]+", " ", line).strip() for line in unicodedata.normalize("NFC", text).split("\n"))
     return [line for line in lines if line]
 
@@ -37,11 +46,10 @@ def _pattern(line: str) -> str:
 
 
 def take_running(pages: Sequence[Page]) -> tuple[list[Page], list[list[str]]]:
-    """The pages without their running heads and feet, and what was taken from each.
+    """The pages without their running heads and feet, and the lines that were removed from each.
 
-    A running line stands, digits aside, at the same edge of two pages in five or more (heads of left and
-    right pages differ), and of two pages at least. Only what stands at an edge is taken: the same line
-    within a page stays.
+    A running line is at the same edge of at least two pages in five (heads of left and right pages
+    differ), and of at least two pages; digits may differ. The same line inside a page is kept.
     """
     counts: Counter[tuple[str, str]] = Counter()
     for page in pages:
@@ -62,9 +70,9 @@ def take_running(pages: Sequence[Page]) -> tuple[list[Page], list[list[str]]]:
 
 
 def join_hyphens(text: str) -> str:
-    """Words broken at a line's end are whole where the whole word occurs elsewhere; else the hyphen stays.
+    """``text`` with words broken at a line's end joined where the whole word occurs elsewhere.
 
-    A page break (form feed) within a word moves behind it.
+    Other words keep the hyphen. A page break (form feed) inside a word moves behind it.
     """
     known = {word.casefold() for word in re.findall(r"\w+", text)}
 
@@ -73,25 +81,27 @@ def join_hyphens(text: str) -> str:
         word = whole if whole.casefold() in known else f"{match[1]}-{match[3]}"
         return word + (PAGE_BREAK if PAGE_BREAK in match[2] else "")
 
-    while (once := _BROKEN.sub(joined, text)) != text:  # a chain: state-of-the-art over three lines
-        text = once
+    while (joined_once := _BROKEN.sub(joined, text)) != text:  # a chain such as state-of-the-art
+        text = joined_once
     return _MARKS.sub("-", text)
 
 
 def unwrap(lines: Page) -> Page:
-    """Paragraphs: a line goes on in the next one when it is nearly full, or the next begins in lower case.
+    """Paragraphs: a line continues in the next one when it is nearly full, or the next starts in lower case.
 
-    Headings stand alone. Only line breaks change, so that a chunk need not end in mid-sentence.
+    Headings stay on their own. Only line breaks change, so that chunks can end at a sentence.
     """
-    alone = set(headings(lines)) | {at for at, line in enumerate(lines) if is_references(line)}
+    alone = set(headings(lines)) | {index for index, line in enumerate(lines) if is_references(line)}
     lengths = sorted(map(len, lines))
     full = 0.75 * lengths[int(0.9 * (len(lengths) - 1))] if lengths else 0
     paragraphs: Page = []
-    for at, line in enumerate(lines):
-        goes_on = (
-            at > 0 and not {at - 1, at} & alone and (line[0].islower() or (len(lines[at - 1]) >= full and full >= 30))
+    for index, line in enumerate(lines):
+        continues = (
+            index > 0
+            and not {index - 1, index} & alone
+            and (line[0].islower() or (len(lines[index - 1]) >= full and full >= 30))
         )
-        if goes_on:
+        if continues:
             paragraphs[-1] += " " + line
         else:
             paragraphs.append(line)

@@ -1,4 +1,4 @@
-"""Headings become sections that together cover a text from its first character to its last."""
+"""Headings become sections that cover a text from its first character to its last."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -17,9 +17,9 @@ _REFERENCES = re.compile(r"(?:\d{1,2}\.?\s+)?(?:references|bibliography|works ci
 
 
 def cover(marks: Iterable[tuple[str, int]], length: int) -> tuple[Section, ...]:
-    """A section from each mark (title, start) to the next, and an untitled one before the first.
+    """A section from each mark (title, start) to the next, and an untitled one before the first mark.
 
-    Empty sections are left out; the others cover ``[0, length)`` without gap or overlap.
+    Empty sections are left out. The others cover ``[0, length)`` without gap or overlap.
     """
     starts = [("", 0), *marks]
     ends = [start for _, start in starts[1:]] + [length]
@@ -34,22 +34,22 @@ def is_references(line: str) -> bool:
 def headings(lines: Iterable[str]) -> Iterator[int]:
     """Indices of the lines that are headings of a printed paper.
 
-    A numbered line counts only when its number follows the heading before it (3 or 2.1 after 2), since
-    table rows and list items begin with numbers too. Unnumbered ones are known by their usual names.
+    A numbered line counts only when its number follows that of the heading before it (3 or 2.1 after 2),
+    since table rows and list items start with numbers too. Unnumbered headings are known by their usual names.
     """
     last: tuple[int, ...] = (0,)
-    for at, line in enumerate(lines):
-        plain = line.strip()
-        if _UNNUMBERED.fullmatch(plain) and plain[:1].isupper():
-            yield at
+    for index, line in enumerate(lines):
+        text = line.strip()
+        if _UNNUMBERED.fullmatch(text) and text[:1].isupper():
+            yield index
             continue
-        found = _NUMBERED.fullmatch(plain)
-        if not found or not _is_heading_text(found[2]):
+        match = _NUMBERED.fullmatch(text)
+        if not match or not _is_heading_text(match[2]):
             continue
-        number = tuple(int(part) for part in found[1].split("."))
+        number = tuple(int(part) for part in match[1].split("."))
         if _follows(number, last):
             last = number
-            yield at
+            yield index
 
 
 def _is_heading_text(text: str) -> bool:

@@ -1,1 +1,1 @@
-"""The full-text index, what it finds for a question, and the prompt made of it."""
+"""The full-text index, the passages it finds for a question, and the prompt built from them."""

@@ -1,4 +1,4 @@
-"""The fixed prompts that every hand-off is checked on: rows of the data set, and questions of the benchmark."""
+"""The fixed prompts that fuse and export are checked on: rows of the data set and questions of the benchmark."""
 
 from collections.abc import Sequence
 from itertools import islice
@@ -10,16 +10,16 @@ from mlx_ragtune.retrieval.prompt import build_messages
 from mlx_ragtune.retrieval.retriever import open_retriever
 
 EACH = 5
-"""Prompts from either source."""
+"""Number of prompts from each source."""
 
 
 def fixed_prompts(dataset: Path, corpus: Path, benchmark: Path, *, top_k: int) -> list[tuple[Message, ...]]:
-    """Up to ``EACH`` prompts of validation rows (training rows where there are none) and as many of the benchmark's."""
+    """Up to ``EACH`` prompts of validation rows (training rows if there are none) and as many of the benchmark's."""
     examples: Sequence[Example] = list(islice(read_rows(dataset / "examples-valid.jsonl", Example), EACH))
     if not examples:
         examples = list(islice(read_rows(dataset / "examples-train.jsonl", Example), EACH))
     retriever = open_retriever(corpus / "index.sqlite", corpus / "chunks.jsonl")
     questions = list(read_rows(benchmark, Question))
     chosen = questions[:: max(1, len(questions) // EACH)][:EACH]
-    asked = [build_messages(retriever.search(one.question, top_k), one.question) for one in chosen]
-    return [*(one.messages[:-1] for one in examples), *asked]
+    asked = [build_messages(retriever.search(item.question, top_k), item.question) for item in chosen]
+    return [*(example.messages[:-1] for example in examples), *asked]

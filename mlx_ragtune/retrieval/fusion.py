@@ -1,4 +1,4 @@
-"""Reciprocal rank fusion: several rankings become one, by ranks alone, so that scores need no common scale."""
+"""Reciprocal rank fusion: several rankings become one, using ranks only, so that scores need no common scale."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -10,7 +10,7 @@ OFFSET = 60
 
 @dataclass(frozen=True)
 class Hit:
-    """A chunk that was found; a higher ``score`` is better."""
+    """A chunk in a search result; a higher ``score`` is better."""
 
     chunk_id: str
     score: float

@@ -1,4 +1,4 @@
-"""A full-text index of chunks in one SQLite file (FTS5), ranked by BM25 with the title weighing more."""
+"""A full-text index of chunks in one SQLite file (FTS5), ranked by BM25 with a higher weight for the title."""
 
 import re
 import sqlite3
@@ -6,11 +6,13 @@ from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 
-from mlx_ragtune.errors import ArtifactError
+from mlx_ragtune.errors import ArtifactError, ToolError
 from mlx_ragtune.records import Chunk
 from mlx_ragtune.retrieval.fusion import Hit
 
 TITLE_WEIGHT = 3.0
+MAX_WORDS = 20_000
+"""How many different words of a query are searched for; the time of a search grows with their square."""
 _STOP = (
     "a about an and are as at be been being between by can could did do does for from had has have how i in into is "
     "it its many more most much not of on or s than that the their them there these they this those to was we were "
@@ -20,8 +22,19 @@ STOP_WORDS = frozenset(_STOP.split())
 
 
 def build_index(path: Path, chunks: Iterable[Chunk]) -> None:
-    """Write a new index file of the chunks; an existing one is replaced."""
-    path.unlink(missing_ok=True)
+    """Write a new index file of the chunks; an existing one is replaced. Raises ToolError when that fails."""
+    try:
+        path.unlink(missing_ok=True)
+        _build(path, chunks)
+    except (OSError, sqlite3.Error) as error:
+        raise ToolError(
+            f"cannot write the full-text index: {error}",
+            where=str(path),
+            fix="free disk space or correct the permissions, then run the same command again",
+        ) from None
+
+
+def _build(path: Path, chunks: Iterable[Chunk]) -> None:
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute(
             "CREATE VIRTUAL TABLE chunk USING fts5(id UNINDEXED, title, section, text, "
@@ -29,18 +42,19 @@ def build_index(path: Path, chunks: Iterable[Chunk]) -> None:
         )
         connection.executemany(
             "INSERT INTO chunk VALUES (?, ?, ?, ?)",
-            ((one.id, one.title, one.section, one.text) for one in chunks),
+            ((chunk.id, chunk.title, chunk.section, chunk.text) for chunk in chunks),
         )
         connection.execute("INSERT INTO chunk(chunk) VALUES ('optimize')")
 
 
 def match_expression(query: str) -> str:
-    """An FTS5 expression that any of the query's words matches: each quoted, so that no text is syntax.
+    """An FTS5 expression that matches any of the query's words; each is quoted, so that no text is syntax.
 
-    Stop words are left out unless nothing else is there. Empty when the query has no word.
+    Stop words are left out unless there is nothing else, and so are words after the first ``MAX_WORDS``. Empty
+    when the query has no words.
     """
     words = list(dict.fromkeys(re.findall(r"[^\W_]+", query.lower())))
-    chosen = [word for word in words if word not in STOP_WORDS] or words
+    chosen = ([word for word in words if word not in STOP_WORDS] or words)[:MAX_WORDS]
     return " OR ".join(f'"{word}"' for word in chosen)
 
 

@@ -1,7 +1,7 @@
-"""The one prompt, in training and in serving: the papers first, the question last.
+"""The prompt, the same in training and in serving: the papers first, the question last.
 
-Questions on the same papers share everything up to the question, which is what shared-prefix training
-and a server's prompt cache live on.
+Questions on the same papers share everything up to the question. Shared-prefix training and a server's
+prompt cache depend on that.
 """
 
 import unicodedata
@@ -21,10 +21,10 @@ def _line(text: str) -> str:
 
 
 def build_messages(passages: Sequence[Passage], question: str, /) -> tuple[Message, Message]:
-    """A system and a user message, NFC-normalised; the same arguments give the same bytes."""
+    """A system and a user message, NFC-normalized; the same arguments give the same bytes."""
     papers = "\n\n".join(
-        f'[{number}] "{_line(one.title)}"\n{unicodedata.normalize("NFC", one.text).strip()}'
-        for number, one in enumerate(passages, start=1)
+        f'[{number}] "{_line(passage.title)}"\n{unicodedata.normalize("NFC", passage.text).strip()}'
+        for number, passage in enumerate(passages, start=1)
     )
     return (
         Message("system", SYSTEM),

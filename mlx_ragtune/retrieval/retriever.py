@@ -1,4 +1,4 @@
-"""What is shown to the model for a question: the same in training and in serving."""
+"""The passages that the model is shown for a question: the same in training and in serving."""
 
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
@@ -10,11 +10,11 @@ from mlx_ragtune.retrieval.fusion import Hit, fuse
 from mlx_ragtune.retrieval.index import Index
 
 DEPTH = 50
-"""How deep each ranking is read before two are fused."""
+"""How many hits of each ranking are read before two are fused."""
 
 
 class Searcher(Protocol):
-    """A ranking of chunks: the full-text index, or the vectors."""
+    """Ranks chunks for a query: the full-text index, or the vectors."""
 
     def search(self, query: str, k: int) -> list[Hit]:
         """At most ``k`` chunks, best first."""
@@ -29,10 +29,10 @@ class Retriever:
         self._chunks: Mapping[str, Chunk] = {chunk.id: chunk for chunk in chunks}
 
     def search(self, question: str, k: int, *, without_papers: Collection[str] = ()) -> list[Passage]:
-        """At most ``k`` passages, best first, none of a paper in ``without_papers``.
+        """At most ``k`` passages, best first, none from a paper in ``without_papers``.
 
-        When fewer share a word with the question, the first chunks of the corpus follow: a served model is
-        always shown something.
+        When fewer chunks share a word with the question, the first chunks of the corpus follow, so that the
+        model is always shown ``k`` passages.
         """
         barred = frozenset(without_papers)
         chosen = self._best(question, k, barred)
@@ -42,15 +42,15 @@ class Retriever:
                 break
             if chunk.id not in taken and chunk.document_id not in barred:
                 chosen.append(chunk)
-        return [Passage(one.id, one.document_id, one.title, one.text) for one in chosen]
+        return [Passage(chunk.id, chunk.document_id, chunk.title, chunk.text) for chunk in chosen]
 
     def _best(self, question: str, k: int, barred: frozenset[str]) -> list[Chunk]:
-        """The ``k`` best that are not barred; the search goes deeper while too many are."""
+        """The ``k`` best chunks that are not barred; searches deeper while too many are barred."""
         depth = max(k, DEPTH) if barred or self._vectors else k
         while True:
             hits = self._ranking(question, depth)
-            found = [self._chunks[hit.chunk_id] for hit in hits]
-            allowed = [chunk for chunk in found if chunk.document_id not in barred][: max(k, 0)]
+            chunks = [self._chunks[hit.chunk_id] for hit in hits]
+            allowed = [chunk for chunk in chunks if chunk.document_id not in barred][: max(k, 0)]
             if len(allowed) >= k or len(hits) < depth or depth >= len(self._chunks):
                 return allowed
             depth *= 2
@@ -61,5 +61,5 @@ class Retriever:
 
 
 def open_retriever(index: Path, chunks: Path, *, vectors: Searcher | None = None) -> Retriever:
-    """The retriever over a finished corpus: its index file, its chunk rows and, where there are any, vectors."""
+    """The retriever over a finished corpus: its index file, its chunk rows and vectors if there are any."""
     return Retriever(Index(index), read_rows(chunks, Chunk), vectors)

@@ -1,7 +1,7 @@
-"""Chunks by meaning: unit vectors as int8 in a memory-mapped ``.npy``, searched exactly by dot product.
+"""Chunks by meaning: unit vectors as int8 in a memory-mapped ``.npy``, searched exhaustively by dot product.
 
-A row is a unit vector times 127, rounded: the cosine of two rows is wrong by less than 0.01 at 384
-dimensions, at a quarter of the size of float32.
+A row is a unit vector times 127, rounded. The cosine of two rows is off by less than 0.01 at 384 dimensions,
+at a quarter of the size of float32.
 """
 
 import json
@@ -19,7 +19,7 @@ from mlx_ragtune.retrieval.fusion import Hit
 SCALE = 127.0
 BATCH = 64
 BLOCK = 16_384
-"""Rows turned to float32 at once: bounds the memory of a search, whatever the corpus."""
+"""Rows converted to float32 at once: bounds the memory of a search for any corpus."""
 
 _REBUILD = "ragtune corpus RECIPE --redo"
 
@@ -29,7 +29,7 @@ class Embedder(Protocol):
 
     @property
     def name(self) -> str:
-        """What tells this model from another, its digest included."""
+        """Identifies the model, including its digest."""
         ...
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -38,7 +38,7 @@ class Embedder(Protocol):
 
 
 def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Rows of length 1, ``[N, D]``; a row of zeros stays one."""
+    """Rows of length 1, ``[N, D]``; a row of zeros stays a row of zeros."""
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     unit: NDArray[np.float32] = (rows / np.where(lengths > 0, lengths, 1)).astype(np.float32)
     return unit
@@ -49,21 +49,21 @@ def _names(path: Path) -> Path:
 
 
 def build_vectors(path: Path, chunks: Sequence[Chunk], embedder: Embedder) -> None:
-    """Write ``path`` (``.npy``, int8 ``[N, D]``) and beside it a ``.json`` with the chunk ids and the model."""
+    """Write ``path`` (``.npy``, int8 ``[N, D]``) and next to it a ``.json`` with the chunk ids and the model."""
     batches = [
-        embedder.embed([f"{one.title}\n{one.text}" for one in chunks[at : at + BATCH]])
-        for at in range(0, len(chunks), BATCH)
+        embedder.embed([f"{chunk.title}\n{chunk.text}" for chunk in chunks[start : start + BATCH]])
+        for start in range(0, len(chunks), BATCH)
     ]
     rows = np.concatenate(batches) if batches else np.zeros((0, 1), np.float32)
     np.save(path, np.rint(_unit(rows) * SCALE).astype(np.int8))
-    described = {"embedder": embedder.name, "chunks": [one.id for one in chunks]}
+    described = {"embedder": embedder.name, "chunks": [chunk.id for chunk in chunks]}
     _names(path).write_text(json.dumps(described, ensure_ascii=False), encoding="utf-8")
 
 
 class VectorIndex:
-    """A read-only view of the vectors, for questions put to the same embedder.
+    """A read-only view of the vectors, for questions embedded by the same model.
 
-    Raises ArtifactError when the files are missing, damaged, or another embedder's.
+    Raises ArtifactError when the files are missing, damaged, or from another model.
     """
 
     def __init__(self, path: Path, embedder: Embedder) -> None:
@@ -97,7 +97,7 @@ class VectorIndex:
                 f"the question has {asked.size} dimensions, the chunks {self._rows.shape[1]}", fix=_REBUILD
             )
         scores = np.concatenate([
-            self._rows[at : at + BLOCK].astype(np.float32) @ asked for at in range(0, len(self._ids), BLOCK)
+            self._rows[start : start + BLOCK].astype(np.float32) @ asked for start in range(0, len(self._ids), BLOCK)
         ])  # fmt: skip
         order = np.lexsort((self._ids, -scores))[:k]
-        return [Hit(str(self._ids[at]), float(scores[at] / SCALE)) for at in order]
+        return [Hit(str(self._ids[row]), float(scores[row] / SCALE)) for row in order]

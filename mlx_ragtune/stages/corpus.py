@@ -1,75 +1,111 @@
 """corpus: papers become documents, chunks and a full-text index."""
 
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from mlx_ragtune.artifact import Draft, Inputs, Track
+from mlx_ragtune.artifact import Draft, Inputs
 from mlx_ragtune.errors import InputError
 from mlx_ragtune.jsonl import write_rows
-from mlx_ragtune.papers.chunks import split
-from mlx_ragtune.papers.folder import document_ids, list_papers
-from mlx_ragtune.papers.reading import read_paper
-from mlx_ragtune.recipe import Recipe
-from mlx_ragtune.records import Chunk, Document
+from mlx_ragtune.papers.folder import PaperFile, document_ids, list_papers, survey
+from mlx_ragtune.papers.paper_reader import Paper, PaperReader
+from mlx_ragtune.recipe import CorpusSettings, Recipe
+from mlx_ragtune.records import Document
 from mlx_ragtune.retrieval.index import build_index
+
+LISTED = 20
+"""How many ignored files are shown by name."""
 
 
 def check(recipe: Recipe, _base: Path) -> None:
-    """Raise InputError when there is no paper to read."""
-    list_papers(recipe.corpus.folder)
+    """Raise InputError when there are no papers, or some that the recipe does not allow to be unreadable."""
+    papers = list_papers(recipe.corpus.folder)
+    _refuse_unreadable(recipe.corpus, papers, {paper.name: paper.problem for paper in papers if paper.problem})
 
 
 def corpus(recipe: Recipe, _inputs: Inputs, draft: Draft) -> None:
     """Write ``documents.jsonl``, ``chunks.jsonl``, ``dropped.jsonl``, ``unreadable.jsonl`` and ``index.sqlite``."""
     settings = recipe.corpus
-    paths = list_papers(settings.folder)
-    documents: list[Document] = []
-    unreadable: list[dict[str, str]] = []
-    with draft.track("reading papers", len(paths)) as track:
-        for path, identifier in document_ids(paths, settings.folder).items():
-            _read(path, identifier, documents, unreadable, track)
-    if unreadable and settings.on_unreadable == "fail":
-        listing = "\n".join(f"  {one['path']}: {one['reason']}" for one in unreadable)
+    files = list_papers(settings.folder)
+    papers, unreadable = _read(files, draft, settings.chunk_words)
+    _refuse_unreadable(settings, files, unreadable)
+    if not papers:
+        listing = "\n".join(f"  {name}: {reason}" for name, reason in unreadable.items())
         raise InputError(
-            f"{len(unreadable)} of {len(paths)} papers cannot be used:\n{listing}",
+            f"none of the {len(files)} papers could be read:\n{listing}",
+            where=str(settings.folder),
+            fix="replace them",
+        )
+    _write(draft, papers, unreadable)
+    _tell_ignored(draft, survey(settings.folder).ignored)
+    for warning in same_titles(paper.document for paper in papers):
+        draft.say(f"warning: {warning}")
+
+
+def _refuse_unreadable(settings: CorpusSettings, papers: Sequence[PaperFile], unreadable: dict[str, str]) -> None:
+    if unreadable and settings.on_unreadable == "fail":
+        listing = "\n".join(f"  {name}: {reason}" for name, reason in unreadable.items())
+        raise InputError(
+            f"{len(unreadable)} of {len(papers)} papers cannot be used:\n{listing}",
             where=str(settings.folder),
             fix="remove them, or set corpus.on_unreadable: skip",
         )
-    if not documents:
-        raise InputError(
-            "no paper could be read",
-            where=str(settings.folder),
-            fix="see the reasons with on_unreadable: fail",
-        )
-    _write(draft, documents, unreadable, settings.chunk_words)
 
 
-def _read(
-    path: Path, identifier: str, documents: list[Document], unreadable: list[dict[str, str]], track: Track
-) -> None:
-    try:
-        documents.append(read_paper(path, id=identifier))
-    except InputError as error:
-        unreadable.append({"path": path.name, "reason": error.what})
-    track.advance(note=path.name[:30])
+def _read(files: Sequence[PaperFile], draft: Draft, chunk_words: int) -> tuple[list[Paper], dict[str, str]]:
+    """The papers that can be read, and the reason for each of the others by its name."""
+    ids = document_ids(file.name for file in files)
+    papers: list[Paper] = []
+    unreadable: dict[str, str] = {}
+    with (
+        draft.track("reading papers", len(files)) as track,
+        PaperReader(chunk_words=chunk_words) as reader,
+    ):
+        for file in files:
+            try:
+                if file.problem:
+                    raise InputError(file.problem)
+                papers.append(reader.read(file.path, ids[file.name]))
+            except InputError as error:
+                unreadable[file.name] = error.what
+            track.advance(note=file.name[:30])
+    return papers, unreadable
 
 
-def _write(draft: Draft, documents: list[Document], unreadable: list[dict[str, str]], words: int) -> None:
-    chunks: list[Chunk] = []
-    dropped = []
-    for document in documents:
-        made, left = split(document, words=words)
-        chunks += made
-        dropped += left
-    write_rows(draft / "documents.jsonl", documents)
+def _write(draft: Draft, papers: Sequence[Paper], unreadable: dict[str, str]) -> None:
+    chunks = [chunk for paper in papers for chunk in paper.chunks]
+    write_rows(draft / "documents.jsonl", (paper.document for paper in papers))
     write_rows(draft / "chunks.jsonl", chunks)
-    write_rows(draft / "dropped.jsonl", dropped)
-    write_rows(draft / "unreadable.jsonl", unreadable)
+    write_rows(draft / "dropped.jsonl", (drop for paper in papers for drop in paper.dropped))
+    write_rows(draft / "unreadable.jsonl", ({"path": name, "reason": reason} for name, reason in unreadable.items()))
     build_index(draft / "index.sqlite", chunks)
     draft.record(
-        documents=len(documents),
-        chunks=len(chunks),
-        words=sum(len(chunk.text.split()) for chunk in chunks),
+        documents=len(papers),
+        chunks=sum(len(paper.chunks) for paper in papers),
+        words=sum(len(chunk.text.split()) for paper in papers for chunk in paper.chunks),
         unreadable=len(unreadable),
-        dropped_words=dict(Counter(one.reason for one in dropped)),
+        dropped=dict(Counter(drop.reason for paper in papers for drop in paper.dropped)),
     )
+
+
+def _tell_ignored(draft: Draft, ignored: Sequence[tuple[str, str]]) -> None:
+    """Show the files that are not papers. They are in no file of the artifact, since they must not change it."""
+    for name, reason in ignored[:LISTED]:
+        draft.say(f"ignored {name}: {reason}")
+    if len(ignored) > LISTED:
+        draft.say(f"ignored {len(ignored) - LISTED} more files")
+
+
+def same_titles(documents: Iterable[Document]) -> list[str]:
+    """A warning for each title that several papers have, since an answer cites papers by title."""
+    ids: dict[str, list[str]] = defaultdict(list)
+    titles: dict[str, str] = {}
+    for document in documents:
+        folded = " ".join(document.title.casefold().split())
+        titles.setdefault(folded, document.title)
+        ids[folded].append(document.id)
+    return [
+        f"{', '.join(same)} have the same title '{titles[title]}': a citation cannot tell them apart"
+        for title, same in ids.items()
+        if len(same) > 1
+    ]

@@ -93,7 +93,9 @@ def evaluate(recipe: Recipe, inputs: Inputs, draft: Draft) -> None:
         draft / "contexts.jsonl",
         ({"question_id": one.question.id, "passages": one.passages} for one in items),
     )
-    asker = Asker(recipe, inputs, draft / "answers.jsonl")
+    receipts = json.loads((inputs["register"] / "receipt.json").read_text(encoding="utf-8"))
+    # one file for each base: recipes that tune the same base share its answers
+    asker = Asker(recipe, inputs, draft.cache(f"answers-{receipts['base']['gguf_sha256'][:12]}.jsonl"))
     unasked = {model: asker.conditions(model, ()) for model in MODELS}
     require_equal(unasked["base"], unasked["tuned"], allow=recipe.evaluate.allow)  # before hours are spent
     asker.ask_all([*items, *variants, *probes], draft.track)
@@ -213,7 +215,7 @@ def _opinions(
     contexts = {item.question.id: item.passages for item in items}
     with (
         open_judge(recipe.scoring.judge, context_tokens=SAMPLING.context_tokens) as backend,
-        Cache(draft / "judge.sqlite") as cache,
+        Cache(draft.cache("judge.sqlite")) as cache,
     ):
         judge = Judge(backend, backend.identity()["digest"], cache)
         trust = self_test(judge, good_answers(contexts, questions))

@@ -1,57 +1,121 @@
-"""export: base and tuned become GGUF by the same path and type, each checked in a real engine."""
+"""export: base and tuned model become GGUF by the same path and type, each checked in llama.cpp."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from mlx_ragtune.artifact import Draft, Inputs, require_disk
-from mlx_ragtune.gguf.engine_parity import Parity, check_effect, check_parity, compare_with_model, effect_size
+from mlx_ragtune.artifact import Draft, Inputs, digest_json, link_file
+from mlx_ragtune.clients.file_digests import base_digest
+from mlx_ragtune.gguf.engine_parity import (
+    Listed,
+    Parity,
+    check_effect,
+    check_parity,
+    compare_with_model,
+    effect_size,
+)
 from mlx_ragtune.gguf.writer import estimate_bytes, write_gguf
 from mlx_ragtune.models.architectures import check_architecture
-from mlx_ragtune.models.prompts import rendered
+from mlx_ragtune.models.prompts import Prompt, rendered
 from mlx_ragtune.models.vocabulary import read_vocabulary
 from mlx_ragtune.recipe import Recipe
 from mlx_ragtune.retrieval.fixed import fixed_prompts
 from mlx_ragtune.tuning.logits import next_token_logits
 
+BASE_VERSION = 1
+"""Raised when the same base would give another GGUF file or another comparison with it."""
 
-def check(recipe: Recipe, base: Path) -> None:
-    """Raise InputError for an architecture or tokenizer that has no GGUF, ToolError for too small a disk."""
+
+def check(_recipe: Recipe, base: Path) -> None:
+    """Raise InputError for an architecture or tokenizer that cannot be written as GGUF."""
     check_architecture(json.loads((base / "config.json").read_text(encoding="utf-8")))
     read_vocabulary(base)
-    weights = sum(file.stat().st_size for file in base.glob("*.safetensors"))
-    needed = weights + 2 * estimate_bytes(base, recipe.export.type)
-    require_disk(Path.cwd(), needed, what="the fused model and two GGUF files")
+
+
+def disk_bytes(recipe: Recipe, base: Path) -> int:
+    """Both GGUF files."""
+    return 2 * estimate_bytes(base, recipe.export.type)
 
 
 def export(recipe: Recipe, inputs: Inputs, draft: Draft) -> None:
-    """Write ``base.gguf``, ``tuned.gguf`` and ``parity.json``. Raises ArtifactError when a file is not its model."""
-    kind, thinking = recipe.export.type, recipe.dataset.thinking == "on"
+    """Write ``base.gguf``, ``tuned.gguf`` and ``parity.json``.
+
+    The base's file is shared with every recipe that exports the same base as the same type. Raises
+    ArtifactError when a file does not compute what its model computes.
+    """
+    thinking = recipe.dataset.thinking == "on"
     messages = fixed_prompts(inputs["dataset"], inputs["corpus"], recipe.benchmark, top_k=recipe.retrieval.top_k)
     prompts = rendered(messages, inputs["base"], thinking=thinking)
-    folders = {"base": inputs["base"], "tuned": inputs["fuse"] / "model"}
-    reports, parities, listed = {}, {}, {}
-    for model, folder in folders.items():
-        gguf = draft / f"{model}.gguf"
-        with draft.track(f"writing {model}.gguf", 0) as track:
-            reports[model] = write_gguf(folder, gguf, type=kind, name=f"{recipe.name}-{model}", progress=track.reach)
-        parities[model], listed[model] = compare_with_model(
-            kind, next_token_logits(folder, [one.tokens for one in prompts]), gguf, prompts, thinking=thinking
-        )
-        check_parity(parities[model], what=f"{model}.gguf")
-    effect = effect_size(listed["base"], listed["tuned"])
-    check_effect(effect, max(parity.mean_kl for parity in parities.values()))
-    _record(draft, {name: asdict(report) for name, report in reports.items()}, parities, effect)
+    base = _shared_base(recipe, inputs["base"], draft, prompts)
+    tuned = _write(
+        recipe, inputs["fuse"] / "model", gguf=draft / "tuned.gguf", name="tuned", draft=draft, prompts=prompts
+    )
+    effect = effect_size(base["listed"], tuned["listed"])
+    check_effect(effect, max(one["parity"]["mean_kl"] for one in (base, tuned)))
+    _record(draft, {"base": base, "tuned": tuned}, effect)
 
 
-def _record(draft: Draft, reports: dict[str, dict[str, object]], parities: dict[str, Parity], effect: float) -> None:
-    parity = {name: asdict(one) for name, one in parities.items()}
-    whole = {"files": reports, "parity": parity, "effect_nats": effect}
+def _shared_base(recipe: Recipe, base: Path, draft: Draft, prompts: Sequence[Prompt]) -> dict[str, Any]:
+    """Link the base's GGUF into the draft; returns what ``_write`` returns. Written and compared once."""
+    described = {"version": BASE_VERSION, "base": base_digest(base), "type": recipe.export.type}
+    gguf = draft.part(
+        "base-gguf", described, lambda folder: _write_gguf(recipe, base, folder / "base.gguf", "base", draft)
+    )
+    link_file(gguf / "base.gguf", draft / "base.gguf")
+    asked = {**described, "prompts": digest_json([[*prompt.tokens] for prompt in prompts])}
+
+    def compare(folder: Path) -> None:
+        compared = _compare(recipe, base, draft / "base.gguf", "base", prompts)
+        (folder / "compared.json").write_text(json.dumps(compared), encoding="utf-8")
+
+    parity = draft.part("base-parity", asked, compare)
+    report: dict[str, Any] = json.loads((gguf / "report.json").read_text(encoding="utf-8"))
+    compared: dict[str, Any] = json.loads((parity / "compared.json").read_text(encoding="utf-8"))
+    return {"report": report, **compared}
+
+
+def _write(
+    recipe: Recipe, model: Path, *, gguf: Path, name: str, draft: Draft, prompts: Sequence[Prompt]
+) -> dict[str, Any]:
+    """Write a model as GGUF and compare the two: ``report``, ``parity`` and the engine's ``listed`` tokens."""
+    _write_gguf(recipe, model, gguf, name, draft)
+    report = json.loads((gguf.parent / "report.json").read_text(encoding="utf-8"))
+    (gguf.parent / "report.json").unlink()
+    return {"report": report, **_compare(recipe, model, gguf, name, prompts)}
+
+
+def _write_gguf(recipe: Recipe, model: Path, gguf: Path, name: str, draft: Draft) -> None:
+    with draft.track(f"writing {name}.gguf", 0) as track:
+        # the name inside the file is the same for every recipe, so that equal models are equal bytes
+        report = write_gguf(model, gguf, type=recipe.export.type, name=name, progress=track.reach)
+    (gguf.parent / "report.json").write_text(json.dumps(asdict(report)), encoding="utf-8")
+
+
+def _compare(recipe: Recipe, model: Path, gguf: Path, name: str, prompts: Sequence[Prompt]) -> dict[str, Any]:
+    """Raises ArtifactError when llama.cpp does not compute from the file what MLX computes from the folder."""
+    logits = next_token_logits(model, [prompt.tokens for prompt in prompts])
+    parity: Parity
+    listed: Listed
+    parity, listed = compare_with_model(
+        recipe.export.type, logits, gguf, prompts, thinking=recipe.dataset.thinking == "on"
+    )
+    check_parity(parity, what=f"{name}.gguf")
+    return {"parity": asdict(parity), "listed": [[list(token) for token in tokens] for tokens in listed]}
+
+
+def _record(draft: Draft, models: dict[str, dict[str, Any]], effect: float) -> None:
+    whole = {
+        "files": {name: model["report"] for name, model in models.items()},
+        "parity": {name: model["parity"] for name, model in models.items()},
+        "effect_nats": effect,
+    }
     (draft / "parity.json").write_text(json.dumps(whole, indent=2) + "\n", encoding="utf-8")
     draft.record(
-        type=reports["tuned"]["type"],
-        bytes=reports["tuned"]["bytes"],
+        type=models["tuned"]["report"]["type"],
+        bytes=models["tuned"]["report"]["bytes"],
         effect_nats=effect,
-        **{f"{name}_mean_kl": one.mean_kl for name, one in parities.items()},
-        **{f"{name}_top1_agreement": one.top1_agreement for name, one in parities.items()},
+        **{f"{name}_mean_kl": model["parity"]["mean_kl"] for name, model in models.items()},
+        **{f"{name}_top1_agreement": model["parity"]["top1_agreement"] for name, model in models.items()},
     )

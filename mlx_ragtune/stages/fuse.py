@@ -1,7 +1,8 @@
-"""fuse: the adapter's delta, computed in float32, onto full-precision weights; a complete model folder."""
+"""fuse: the adapter's delta, computed in float32, added to full-precision weights: a complete model folder."""
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 
 from mlx_ragtune.artifact import Draft, Inputs
 from mlx_ragtune.recipe import Recipe
@@ -9,8 +10,13 @@ from mlx_ragtune.retrieval.fixed import fixed_prompts
 from mlx_ragtune.tuning.merge import fuse as merge
 
 
+def disk_bytes(_recipe: Recipe, base: Path) -> int:
+    """The fused model is as large as the base."""
+    return sum(file.stat().st_size for file in base.glob("*.safetensors"))
+
+
 def fuse(recipe: Recipe, inputs: Inputs, draft: Draft) -> None:
-    """Write ``model/`` and ``parity.json``. Raises ArtifactError when the fused model is not the adapted one."""
+    """Write ``model/`` and ``parity.json``. Raises ArtifactError when the fused model is wrong."""
     prompts = fixed_prompts(inputs["dataset"], inputs["corpus"], recipe.benchmark, top_k=recipe.retrieval.top_k)
     report = merge(
         inputs["base"],

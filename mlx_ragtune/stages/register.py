@@ -1,4 +1,4 @@
-"""register: both models known to a server, with a receipt of exactly what was registered."""
+"""register: register both models with a server, and keep a receipt of exactly what it holds."""
 
 import json
 from dataclasses import asdict
@@ -18,7 +18,7 @@ MODELS = ("base", "tuned")
 
 
 def check(recipe: Recipe, _base: Path) -> None:
-    """Raise ToolError now when Ollama is to serve and does not answer, is too old, or has no MLX engine."""
+    """Raise ToolError when Ollama is needed and does not answer, is too old, or has no MLX engine."""
     if recipe.register.serve == "ollama":
         require_server(recipe.register.host)
     if recipe.register.route == "mlx":

@@ -1,129 +1,167 @@
-"""report: what was found, for a person: a summary, Markdown, JSON and one self-contained HTML page."""
+"""report: the result for a person: a summary, Markdown, JSON and one self-contained HTML page."""
 
 import json
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from mlx_ragtune.artifact import Draft, Inputs, digest_file, read_artifact
-from mlx_ragtune.jsonl import read_rows
+from mlx_ragtune.errors import ArtifactError
+from mlx_ragtune.evaluation.fairness import Difference
+from mlx_ragtune.jsonl import parse_row, read_dicts, read_json, read_rows
+from mlx_ragtune.pages.output_file import write_page
+from mlx_ragtune.pages.plots import LossPoint
+from mlx_ragtune.pages.redact import redacted
 from mlx_ragtune.pages.report_data import (
-    FairnessPart,
-    Report,
-    RowPart,
-    distractors_of,
-    fairness_of,
-    fooled_of,
-    forgetting_of,
-    from_comparison,
-    judge_of,
-    refusals_of,
+    BlindResult,
+    BothRefusals,
+    ConditionPair,
+    CorrectedDifference,
+    Fact,
+    JudgeOutcome,
+    ProbeOutcome,
+    ReportData,
+    pair_answers,
+    pair_conditions,
+    read_conditions,
     stamps_of,
 )
 from mlx_ragtune.pages.report_html import render_html
-from mlx_ragtune.pages.report_text import render_markdown, render_text
+from mlx_ragtune.pages.report_markdown import render_markdown
+from mlx_ragtune.pages.report_sections import build_report
+from mlx_ragtune.pages.report_text import render_text
 from mlx_ragtune.pages.wording import flat
 from mlx_ragtune.recipe import Recipe
 from mlx_ragtune.records import Answer, Question
-from mlx_ragtune.scoring.answers.metrics import METRICS
-from mlx_ragtune.scoring.verdict.distractors import LABELS
+from mlx_ragtune.scoring.answers.similarity import PlantedRow
+from mlx_ragtune.scoring.verdict.comparison import read_comparison
+from mlx_ragtune.scoring.verdict.distractors import ConditionRow
 
-SECTIONS = (
+SETTINGS = (
     "base", "corpus", "retrieval", "dataset", "train", "export", "register", "evaluate", "scoring",
 )  # fmt: skip
+
+Row = TypeVar("Row")
 
 
 def report(recipe: Recipe, inputs: Inputs, draft: Draft) -> None:
     """Write ``report.html``, ``report.md``, ``report.json`` and ``summary.txt``."""
-    whole = _gather(recipe, inputs)
+    data = redacted(_gather(recipe, inputs), keep=("answers",))
+    page = build_report(data)
     for name, text in (
-        ("report.html", render_html(whole)),
-        ("report.md", render_markdown(whole)),
-        ("report.json", json.dumps(whole, indent=2, ensure_ascii=False, allow_nan=False) + "\n"),
-        ("summary.txt", render_text(whole)),
+        ("report.html", render_html(page)),
+        ("report.md", render_markdown(page)),
+        ("report.json", json.dumps(asdict(data), indent=2, ensure_ascii=False, allow_nan=False) + "\n"),
+        ("summary.txt", render_text(page)),
     ):
-        (draft / name).write_text(text, encoding="utf-8")
-    draft.record(verdict=whole["verdict"]["label"], headline=whole["verdict"]["headline"])
+        write_page(draft / name, text)
+    draft.record(verdict=data.comparison.verdict, headline=data.comparison.headline)
 
 
-def _json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def _json_rows(path: Path) -> list[Any]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-def _gather(recipe: Recipe, inputs: Inputs) -> Report:
-    """Everything the pages show, as plain data."""
+def _gather(recipe: Recipe, inputs: Inputs) -> ReportData:
+    """Everything that the report shows."""
     evaluate = inputs["evaluate"]
-    whole = from_comparison(
-        _json(evaluate / "verdict.json"),
-        list(read_rows(recipe.benchmark, Question)),
-        list(read_rows(evaluate / "used.jsonl", Answer)),
+    comparison = read_comparison(evaluate / "verdict.json")
+    training = read_json(inputs["train"] / "result.json")
+    settings = {name: getattr(recipe, name).model_dump(mode="json", exclude_none=True) for name in SETTINGS}
+    gates = read_json(evaluate / "gates.json")
+    return ReportData(
+        title=f"{recipe.name}: base vs. tuned",
+        comparison=comparison,
+        answers=pair_answers(
+            comparison,
+            list(read_rows(evaluate / "questions.jsonl", Question)),
+            list(read_rows(evaluate / "used.jsonl", Answer)),
+        ),
+        stamps=stamps_of([parse_row(Difference, item, where="gates.json") for item in gates["allowed"]]),
+        blind=_blind(inputs["votes"], evaluate),
+        retrieval=_facts(read_json(evaluate / "retrieval.json")),
+        conditions=_conditions(evaluate, gates["served_prompts"]),
+        refusals=parse_row(BothRefusals, read_json(evaluate / "refusals.json"), where="refusals.json"),
+        distractors=tuple(_rows_if_any(evaluate / "distractors.jsonl", ConditionRow)),
+        probes=tuple(_rows_if_any(evaluate / "probes.jsonl", ProbeOutcome)),
+        judge=_judge(evaluate / "judge.json"),
+        similarity=_similarity(evaluate / "similarity.json"),
+        losses=tuple(_losses(inputs["train"] / "losses.jsonl")),
+        best_update=training["best_update"],
+        training=_facts(training),
+        dataset=_dataset(read_json(inputs["dataset"] / "statistics.json")),
+        settings=_facts(settings | {"seed": recipe.seed}, spaced=False),
+        versions=_versions(evaluate),
     )
-    training = _json(inputs["train"] / "result.json")
-    gates = _json(evaluate / "gates.json")
-    proven: FairnessPart = {
-        "name": "served prompts", "base": gates["served_prompts"], "tuned": gates["served_prompts"], "equal": True,
-    }  # fmt: skip
-    return {
-        **whole,
-        **_asides(evaluate),
-        **_human(inputs["joins"], evaluate),
-        "stamps": stamps_of(gates["allowed"]),
-        "title": f"{recipe.name}: base against tuned",
-        "recipe_name": recipe.name,
-        "fairness": [proven, *fairness_of(_json(evaluate / "conditions.json"))],
-        "retrieval": _facts(_json(evaluate / "retrieval.json")),
-        "losses": _json_rows(inputs["train"] / "losses.jsonl"),
-        "best_update": training["best_update"],
-        "training": _facts(training),
-        "dataset": _dataset(_json(inputs["dataset"] / "statistics.json")),
-        "settings": {name: getattr(recipe, name).model_dump(mode="json", exclude_none=True) for name in SECTIONS}
-        | {"seed": recipe.seed},
-        "versions": _versions(inputs),
-    }
 
 
-def _asides(evaluate: Path) -> Report:
-    """What was asked for besides: general probes, a judge, similarity. What was not is not on the page."""
-    parts: Report = {"refusals": refusals_of(_json(evaluate / "refusals.json"))}  # type: ignore[typeddict-item]
-    if (evaluate / "distractors.jsonl").exists():
-        labels: dict[str, str] = {condition: label for condition, label in LABELS.items()}  # noqa: C416
-        labels |= {name: metric.label for name, metric in METRICS.items()}
-        parts["distractors"] = distractors_of(_json_rows(evaluate / "distractors.jsonl"), labels)
-    if (evaluate / "probes.jsonl").exists():
-        parts["forgetting"] = forgetting_of(_json_rows(evaluate / "probes.jsonl"))
-    if (evaluate / "judge.json").exists():
-        parts["judge"] = judge_of(_json(evaluate / "judge.json"))
-    if (evaluate / "similarity.json").exists():
-        parts["fooled"] = fooled_of(_json(evaluate / "similarity.json"))
-    return parts
+def _rows_if_any(path: Path, row_type: type[Row]) -> Iterator[Row]:
+    """The rows of a file that only some runs have."""
+    if path.exists():
+        yield from read_rows(path, row_type)
 
 
-def _human(home: Path, evaluate: Path) -> Report:
+def _losses(path: Path) -> Iterator[LossPoint]:
+    for row in read_dicts(path):
+        yield LossPoint(row["update"], row.get("train_loss"), row.get("valid_loss"))
+
+
+def _conditions(evaluate: Path, served_prompts: str) -> tuple[ConditionPair, ...]:
+    """What the server reported of each model; the check of the served prompts covers both."""
+    return (
+        ConditionPair("served prompts", served_prompts, served_prompts, equal=True),
+        *pair_conditions(read_conditions(evaluate / "conditions.json")),
+    )
+
+
+def _judge(path: Path) -> JudgeOutcome | None:
+    if not path.exists():
+        return None
+    judge = read_json(path)
+    corrected = judge.get("corrected")
+    return JudgeOutcome(
+        model=judge["model"],
+        summary=judge["summary"],
+        caught={kind: (caught, planted) for kind, (caught, planted) in judge["caught"].items()},
+        corrected=parse_row(CorrectedDifference, corrected, where=path.name) if corrected else None,
+    )
+
+
+def _similarity(path: Path) -> tuple[PlantedRow, ...]:
+    rows = read_json(path) if path.exists() else ()
+    return tuple(parse_row(PlantedRow, row, where=path.name) for row in rows)
+
+
+def _blind(votes: Path, evaluate: Path) -> BlindResult | None:
     """The result of a blind comparison of exactly these answers, where there is one."""
-    path = home / "ab" / digest_file(evaluate / "used.jsonl")[:12] / "unblinded.json"
-    return {"human": _json(path)} if path.exists() else {}  # type: ignore[typeddict-item]
+    path = votes / digest_file(evaluate / "used.jsonl")[:12] / "unblinded.json"
+    return parse_row(BlindResult, read_json(path), where=str(path)) if path.exists() else None
 
 
-def _facts(facts: dict[str, Any]) -> list[RowPart]:
-    """Facts as labelled text, numbers at a readable length."""
-    return [{"label": name.replace("_", " "), "value": value} for name, value in flat(facts)]
+def _facts(values: dict[str, Any], *, spaced: bool = True) -> tuple[Fact, ...]:
+    """Nested values as labeled text; ``spaced`` for people: no underscores, thousands separated."""
+    facts = (Fact(name, text) for name, text in flat(values))
+    return tuple(Fact(fact.label.replace("_", " "), _grouped(fact.value)) if spaced else fact for fact in facts)
 
 
-def _dataset(statistics: dict[str, Any]) -> list[RowPart]:
-    """Rows, tokens and kinds of the training split, as in a table of the data."""
+def _grouped(text: str) -> str:
+    return f"{int(text):,}" if text.isdecimal() and len(text) > 4 else text
+
+
+def _dataset(statistics: dict[str, Any]) -> tuple[Fact, ...]:
+    """Rows, groups, tokens and kinds of the training split."""
     train = statistics["train"]
-    kinds = {
-        one["kind"]: f"{one['rows']} rows ({one['share']:.0%}), {one['tokens_min']}–{one['tokens_max']} tokens"
-        for one in train["kinds"]
-    }
-    rows = {f"{split} rows": statistics[split]["rows"] for split in ("train", "valid", "test")}
-    return _facts({**rows, "groups": train["groups"], "tokens": train["tokens"], **kinds})
+    facts = [Fact(f"{split} rows", f"{statistics[split]['rows']:,}") for split in ("train", "valid", "test")]
+    tokens = train["tokens"]
+    facts.append(Fact("groups with one context", f"{train['groups']:,}"))
+    facts.append(Fact("tokens per row", f"{tokens['min']:,} to {tokens['max']:,}, mean {tokens['mean']:,.0f}"))
+    for kind in train["kinds"]:
+        text = f"{kind['rows']:,} ({kind['share']:.0%}), {kind['tokens_min']:,} to {kind['tokens_max']:,} tokens"
+        facts.append(Fact(f"{kind['kind']} rows", text))
+    return tuple(facts)
 
 
-def _versions(inputs: Inputs) -> dict[str, str]:
-    artifact = read_artifact(inputs["evaluate"])
-    assert artifact is not None  # noqa: S101 (it is an input)
-    return dict(flat({name: artifact.manifest[name] for name in ("finished_at", "platform", "python", "packages")}))
+def _versions(evaluate: Path) -> tuple[Fact, ...]:
+    """When, where and with what the answers were made."""
+    artifact = read_artifact(evaluate)
+    if artifact is None:
+        raise ArtifactError("not a finished artifact", where=str(evaluate), fix="run the same command again")
+    return _facts({name: artifact.manifest[name] for name in ("finished_at", "platform", "python", "packages")},
+                  spaced=False)  # fmt: skip

@@ -1,4 +1,4 @@
-"""train: LoRA on the frozen base; the best checkpoint by validation loss is the artifact."""
+"""train: LoRA on the frozen base; the artifact is the checkpoint with the lowest validation loss."""
 
 import json
 import shutil

@@ -1,7 +1,7 @@
 """Pairs become training rows: contexts as the served retriever would give them, shared in groups.
 
-A **group** is a few rows with the same contexts, byte for byte, so that training computes them once:
-up to four answerable questions on the same few gold chunks, and refusals whose paper is not among them.
+A **group** is a few rows with identical contexts, which training computes once: up to four answerable
+questions on the same few gold chunks, and refusals whose paper is not among them.
 
     gold chunks (hold the evidence)  ┐
     hard distractors (retrieved for  ├─► shuffled, at most top_k ─► build_messages ─► Example
@@ -44,7 +44,7 @@ class BuildMessages(Protocol):
 
 @dataclass(frozen=True)
 class Dropped:
-    """A pair that became no row, and why."""
+    """A pair that became no row, and the reason."""
 
     id: str
     reason: str
@@ -52,11 +52,11 @@ class Dropped:
 
 @dataclass(frozen=True)
 class AssemblyReport:
-    """What became of the pairs. Shares and ``gold_found`` are between 0 and 1.
+    """Statistics of the rows and the dropped pairs. Shares and ``gold_found`` are between 0 and 1.
 
-    ``gold_found``: share of answerable rows whose gold chunks the retriever finds by itself among its
-    top_k (None without such rows). ``group_sizes``: rows in a group → groups. ``gold_positions``:
-    place among the contexts, from 1 → gold chunks there.
+    ``gold_found``: share of answerable rows whose gold chunks are all among the retriever's own top_k
+    (None without such rows). ``group_sizes``: rows in a group → groups. ``gold_positions``: position
+    among the contexts, from 1 → gold chunks.
     """
 
     kinds: dict[str, int]
@@ -71,15 +71,15 @@ class AssemblyReport:
 
 @dataclass
 class _Group:
-    """Rows to be, and the chunks that answer them."""
+    """Pairs that share their contexts, and the chunks that answer them."""
 
     gold: tuple[str, ...]
     pairs: list[Pair]
-    barred: set[str] = field(default_factory=set)  # papers that may not be distractors
+    barred: set[str] = field(default_factory=set)  # papers that must not be distractors
 
 
 class _Corpus:
-    """The chunks that contexts may come from, by id, by paper and by what the retriever finds."""
+    """The chunks that contexts may come from, by id, by paper and by search result."""
 
     def __init__(self, chunks: Iterable[Chunk], retriever: Retriever) -> None:
         self.chunks = {chunk.id: chunk for chunk in chunks}
@@ -87,42 +87,43 @@ class _Corpus:
         for chunk in self.chunks.values():
             self.by_paper[chunk.document_id].append(chunk)
         self.retriever = retriever
-        texts = {paper: " ".join(one.text for one in found) for paper, found in self.by_paper.items()}
+        texts = {paper: " ".join(chunk.text for chunk in own) for paper, own in self.by_paper.items()}
         self.same = near_duplicate_papers(texts)
-        self._found: dict[tuple[str, frozenset[str]], list[str]] = {}
+        self._results: dict[tuple[str, frozenset[str]], list[str]] = {}
 
     def versions(self, papers: Iterable[str]) -> set[str]:
         """The papers and all near-duplicates of them."""
-        marks = {self.same.get(paper, paper) for paper in papers}
-        return {paper for paper, mark in self.same.items() if mark in marks} | marks
+        first = {self.same.get(paper, paper) for paper in papers}
+        return {paper for paper, same in self.same.items() if same in first} | first
 
     def search(self, question: str, *, without: Iterable[str] = ()) -> list[str]:
-        """Ids of our chunks that the retriever finds, best first; searched deeper while too few are ours."""
+        """Ids of these chunks that the retriever finds, best first; searches deeper while there are too few of them."""
         key = (question, frozenset(without))
-        if key not in self._found:
+        if key not in self._results:
             depth, ids = SEARCH_DEPTH, list[str]()
             while True:
-                found = self.retriever.search(question, depth, without_papers=tuple(sorted(key[1])))
-                ids = [one.chunk_id for one in found if one.chunk_id in self.chunks]
-                if len(found) < depth or len(ids) >= SEARCH_DEPTH:
+                passages = self.retriever.search(question, depth, without_papers=tuple(sorted(key[1])))
+                ids = [passage.chunk_id for passage in passages if passage.chunk_id in self.chunks]
+                if len(passages) < depth or len(ids) >= SEARCH_DEPTH:
                     break
                 depth *= 2
-            self._found[key] = ids[:SEARCH_DEPTH]
-        return self._found[key]
+            self._results[key] = ids[:SEARCH_DEPTH]
+        return self._results[key]
 
     def gold(self, pair: Pair) -> tuple[str, ...] | None:
         """Ids of the chunks that hold the pair's evidence, sorted; None when a quote is in no chunk."""
-        found: set[str] = set()
-        for one in pair.evidence:
-            holders = [c.id for c in self.by_paper.get(one.paper, ()) if quote_in(one.quote, c.text) is None]
+        gold: set[str] = set()
+        for evidence in pair.evidence:
+            own = self.by_paper.get(evidence.paper, ())
+            holders = [chunk.id for chunk in own if quote_in(evidence.quote, chunk.text) is None]
             if not holders:
                 return None
-            found.add(next((identifier for identifier in holders if identifier in found), holders[0]))
-        return tuple(sorted(found))
+            gold.add(next((identifier for identifier in holders if identifier in gold), holders[0]))
+        return tuple(sorted(gold))
 
     def passages(self, ids: Iterable[str]) -> list[Passage]:
         chosen = (self.chunks[identifier] for identifier in ids)
-        return [Passage(one.id, one.document_id, one.title, one.text) for one in chosen]
+        return [Passage(chunk.id, chunk.document_id, chunk.title, chunk.text) for chunk in chosen]
 
 
 def _order(seed: int, *parts: str) -> str:
@@ -132,7 +133,7 @@ def _order(seed: int, *parts: str) -> str:
 def _even(pairs: Sequence[Pair], most: int) -> list[list[Pair]]:
     """``pairs`` in as few pieces of at most ``most`` as possible, of nearly equal length."""
     pieces = -(-len(pairs) // most)
-    return [list(pairs[at::pieces]) for at in range(pieces)]
+    return [list(pairs[first::pieces]) for first in range(pieces)]
 
 
 def _answerable_groups(golds: Mapping[str, tuple[str, ...]], pairs: Sequence[Pair], seed: int) -> list[_Group]:
@@ -145,7 +146,7 @@ def _answerable_groups(golds: Mapping[str, tuple[str, ...]], pairs: Sequence[Pai
         if kind == "synthesis":
             groups += [_Group(gold, piece) for piece in _even(members, ANSWERS_PER_GROUP // 2)]
     for group in groups:
-        for chunk in group.gold * GROUNDED_PER_GROUP:  # in turn, so that each paper gets its question
+        for chunk in group.gold * GROUNDED_PER_GROUP:  # one after the other, so that each paper gets a question
             waiting = by_gold.get(("grounded", (chunk,)))
             if waiting and len(group.pairs) < ANSWERS_PER_GROUP:
                 group.pairs.append(waiting.pop())
@@ -156,17 +157,17 @@ def _answerable_groups(golds: Mapping[str, tuple[str, ...]], pairs: Sequence[Pai
 
 
 def _merged(groups: list[_Group], corpus: _Corpus, top_k: int) -> list[_Group]:
-    """Fewer, fuller groups: two join when the retriever finds the gold of one for a question of the other.
+    """Fewer and larger groups: two join when the retriever finds the gold of one for a question of the other.
 
-    Each one's gold is then a hard distractor for the other's questions. All gold must fit into ``top_k``.
+    The gold of either is then a hard distractor for the other's questions. All gold must fit into ``top_k``.
     """
     holders: dict[str, list[int]] = defaultdict(list)
-    for at, group in enumerate(groups):
+    for number, group in enumerate(groups):
         for chunk in group.gold:
-            holders[chunk].append(at)
+            holders[chunk].append(number)
     gone: set[int] = set()
-    for at in sorted(range(len(groups)), key=lambda at: (len(groups[at].pairs), at)):
-        group = groups[at]
+    for number in sorted(range(len(groups)), key=lambda number: (len(groups[number].pairs), number)):
+        group = groups[number]
         near: dict[int, float] = defaultdict(float)
         for pair in group.pairs:
             for rank, chunk in enumerate(corpus.search(pair.question), 1):
@@ -175,37 +176,37 @@ def _merged(groups: list[_Group], corpus: _Corpus, top_k: int) -> list[_Group]:
         for other in sorted(near, key=lambda other: (-near[other], other)):
             host = groups[other]
             gold = tuple(sorted({*group.gold, *host.gold}))
-            room = len(host.pairs) + len(group.pairs) <= ANSWERS_PER_GROUP and len(gold) <= top_k
-            if room and other != at and not {at, other} & gone:
+            fits = len(host.pairs) + len(group.pairs) <= ANSWERS_PER_GROUP and len(gold) <= top_k
+            if fits and other != number and not {number, other} & gone:
                 groups[other] = _Group(gold, host.pairs + group.pairs)
-                gone.add(at)
+                gone.add(number)
                 for chunk in group.gold:
                     holders[chunk].append(other)
                 break
-    return [group for at, group in enumerate(groups) if at not in gone]
+    return [group for number, group in enumerate(groups) if number not in gone]
 
 
 def _host(groups: Sequence[_Group], pair: Pair, corpus: _Corpus, top_k: int, seed: int) -> _Group | None:
-    """The group whose contexts suit a refusal best, or None.
+    """The group whose contexts fit a refusal best, or None.
 
-    A near miss goes where the retriever finds a gold chunk for its question (within 2 × top_k), nearest
-    first; an off-corpus question where the fewest refusals are. What would answer it is never there.
+    A near miss joins the group whose gold chunk ranks highest for its question (within 2 × top_k), an
+    off-corpus question the group with the fewest refusals. Groups with chunks that answer it are excluded.
     """
     answering = _answering(pair, corpus)
-    ranks = {one: rank for rank, one in enumerate(corpus.search(pair.question, without=answering), 1)}
+    ranks = {name: rank for rank, name in enumerate(corpus.search(pair.question, without=answering), 1)}
     near_miss = pair.refusal_kind == "near_miss"
     best: tuple[float, str] | None = None
     chosen: _Group | None = None
     for group in groups:
-        gold = [corpus.chunks[one] for one in group.gold]
-        if len(group.pairs) >= ROWS_PER_GROUP or any(one.document_id in answering for one in gold):
+        gold = [corpus.chunks[name] for name in group.gold]
+        if len(group.pairs) >= ROWS_PER_GROUP or any(chunk.document_id in answering for chunk in gold):
             continue
-        if any(quote_in(quote.quote, one.text) is None for quote in pair.evidence for one in gold):
+        if any(quote_in(evidence.quote, chunk.text) is None for evidence in pair.evidence for chunk in gold):
             continue
-        near = max((1 / ranks[one] for one in group.gold if one in ranks), default=0.0)
+        near = max((1 / ranks[name] for name in group.gold if name in ranks), default=0.0)
         if near_miss and near < 1 / (2 * top_k):
             continue
-        load = sum(one.kind == "refusal" for one in group.pairs)
+        load = sum(member.kind == "refusal" for member in group.pairs)
         merit = near - load * (NEAR_MISS_LOAD if near_miss else 1)
         ranked = (merit, _order(seed, pair.id, *group.gold, group.pairs[0].id))
         if best is None or ranked > best:
@@ -214,12 +215,12 @@ def _host(groups: Sequence[_Group], pair: Pair, corpus: _Corpus, top_k: int, see
 
 
 def _answering(pair: Pair, corpus: _Corpus) -> set[str]:
-    """Papers that a refusal must not be shown. One with evidence is of a wrong section: only its chunk is out."""
+    """Papers that a refusal must not be shown. One with evidence is of a wrong section: only that chunk is excluded."""
     return set() if pair.evidence else corpus.versions(pair.papers)
 
 
 def _add_refusals(groups: list[_Group], refusals: Sequence[Pair], corpus: _Corpus, top_k: int, seed: int) -> None:
-    """Put each refusal into the group that suits it, near misses first; those that suit none stand alone."""
+    """Add each refusal to the group that fits it best, near misses first; others get groups of their own."""
     order = sorted(refusals, key=lambda pair: (pair.refusal_kind != "near_miss", _order(seed, pair.id)))
     answerable = list(groups)
     for pair in order:
@@ -234,16 +235,16 @@ def _add_refusals(groups: list[_Group], refusals: Sequence[Pair], corpus: _Corpu
 def _contexts(group: _Group, corpus: _Corpus, top_k: int, seed: int) -> list[str]:
     """Chunk ids: the gold ones and the best-ranked distractors of the group's questions, shuffled.
 
-    Ranks are fused over the questions (reciprocal rank, k = 60). A distractor is never of a gold paper or
-    its near-duplicate, of a paper that would answer a refusal of the group, nor does it hold a quote.
+    Ranks are fused over the questions (reciprocal rank, k = 60). A distractor never comes from a gold paper,
+    its near-duplicate, or a paper that would answer a refusal of the group, and it never holds a quote.
     """
-    barred = group.barred | corpus.versions(corpus.chunks[one].document_id for one in group.gold)
+    barred = group.barred | corpus.versions(corpus.chunks[name].document_id for name in group.gold)
     merit: dict[str, float] = defaultdict(float)
     for pair in group.pairs:
         for rank, identifier in enumerate(corpus.search(pair.question, without=barred), 1):
             merit[identifier] += 1 / (RANK_OFFSET + rank)
-    ranked = sorted(merit, key=lambda one: (-merit[one], one))
-    quotes = [one.quote for pair in group.pairs for one in pair.evidence]
+    ranked = sorted(merit, key=lambda name: (-merit[name], name))
+    quotes = [evidence.quote for pair in group.pairs for evidence in pair.evidence]
     chosen = list(group.gold)
     for identifier in ranked:
         chunk = corpus.chunks[identifier]
@@ -252,7 +253,7 @@ def _contexts(group: _Group, corpus: _Corpus, top_k: int, seed: int) -> list[str
         if all(quote_in(quote, chunk.text) for quote in quotes):
             chosen.append(identifier)
     ids = sorted(pair.id for pair in group.pairs)
-    return sorted(chosen, key=lambda one: _order(seed, "place", *ids, one))
+    return sorted(chosen, key=lambda name: _order(seed, "place", *ids, name))
 
 
 def _report(
@@ -264,12 +265,12 @@ def _report(
 ) -> AssemblyReport:
     rows = [(pair, contexts) for group, contexts in groups for pair in group.pairs]
     kinds = Counter(pair.kind for pair, _ in rows)
-    found = [
+    retrieved = [
         set(golds[pair.id]) <= set(corpus.search(pair.question)[: len(contexts)])
         for pair, contexts in rows
         if pair.kind != "refusal"
     ]
-    places = Counter(contexts.index(one) + 1 for group, contexts in groups for one in group.gold)
+    places = Counter(contexts.index(name) + 1 for group, contexts in groups for name in group.gold)
     sizes = Counter(len(group.pairs) for group, _ in groups)
     return AssemblyReport(
         kinds={kind: kinds[kind] for kind in wanted},
@@ -278,13 +279,13 @@ def _report(
         shares_got={kind: kinds[kind] / max(1, len(rows)) for kind in wanted},
         group_sizes=dict(sorted(sizes.items())),
         gold_positions=dict(sorted(places.items())),
-        gold_found=sum(found) / len(found) if found else None,
+        gold_found=sum(retrieved) / len(retrieved) if retrieved else None,
         dropped=tuple(dropped),
     )
 
 
 def _golds(pairs: Sequence[Pair], corpus: _Corpus, top_k: int) -> tuple[dict[str, tuple[str, ...]], list[Dropped]]:
-    """Gold chunks of each answerable pair, and the pairs that cannot be shown with theirs."""
+    """Gold chunks of each answerable pair, and the pairs whose gold chunks cannot be shown."""
     golds: dict[str, tuple[str, ...]] = {}
     dropped: list[Dropped] = []
     for pair in pairs:
@@ -292,7 +293,7 @@ def _golds(pairs: Sequence[Pair], corpus: _Corpus, top_k: int) -> tuple[dict[str
             continue
         gold = corpus.gold(pair)
         if gold is None:
-            dropped.append(Dropped(pair.id, "an evidence quote is not within one chunk of its paper"))
+            dropped.append(Dropped(pair.id, "an evidence quote is not inside one chunk of its paper"))
         elif not gold:
             dropped.append(Dropped(pair.id, "no evidence quote"))
         elif len(gold) > top_k:
@@ -312,11 +313,11 @@ def assemble(
     shares: Mapping[Kind, float],
     build_messages: BuildMessages,
 ) -> tuple[list[Example], AssemblyReport]:
-    """Training rows in groups of shared contexts, and what became of the pairs.
+    """Training rows in groups of shared contexts, and statistics.
 
     ``chunks`` are those that contexts may come from: leave out papers that must not be seen. The result
-    depends on nothing but the arguments; rows of a group are neighbours. ``shares`` are only reported
-    (``balance`` makes them true).
+    depends only on the arguments; rows of a group are adjacent. ``shares`` are only reported (``balance``
+    enforces them).
     """
     corpus = _Corpus(chunks, retriever)
     golds, dropped = _golds(pairs, corpus, top_k)
@@ -324,7 +325,7 @@ def assemble(
     groups = _merged(groups, corpus, top_k)
     _add_refusals(groups, [pair for pair in pairs if pair.kind == "refusal"], corpus, top_k, seed)
     placed = [(group, _contexts(group, corpus, top_k, seed)) for group in groups]
-    placed.sort(key=lambda one: _order(seed, "group", *sorted(pair.id for pair in one[0].pairs)))
+    placed.sort(key=lambda item: _order(seed, "group", *sorted(pair.id for pair in item[0].pairs)))
     rows: list[Example] = []
     for group, contexts in placed:
         name = hashlib.sha256("\0".join(contexts).encode()).hexdigest()[:12]

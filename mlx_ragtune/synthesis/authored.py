@@ -1,32 +1,31 @@
 """Authored pairs: a JSONL file is read whole, and all its problems are reported at once with their lines."""
 
 import difflib
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from mlx_ragtune.errors import InputError
-from mlx_ragtune.jsonl import parse_row
+from mlx_ragtune.jsonl import parse_row, read_values
 from mlx_ragtune.records import Document, Pair
 from mlx_ragtune.scoring.answers.style import markup
-from mlx_ragtune.synthesis.checks import plain_prose, quote_in
+from mlx_ragtune.synthesis.checks import is_blank, plain_prose, quote_in
 
 SHOWN_PROBLEMS = 20
 
 
 def _unknown(paper: str, documents: Mapping[str, Document]) -> str:
     by_title = {document.title.casefold(): name for name, document in documents.items()}
-    near = difflib.get_close_matches(paper, documents, n=1) or [
+    similar = difflib.get_close_matches(paper, documents, n=1) or [
         by_title[title] for title in difflib.get_close_matches(paper.casefold(), by_title, n=1)
     ]
-    hint = f", did you mean '{near[0]}'?" if near else f" ({len(documents)} papers in the corpus)"
+    hint = f", did you mean '{similar[0]}'?" if similar else f" ({len(documents)} papers in the corpus)"
     return f"unknown paper '{paper}'{hint}"
 
 
 def _form_problems(pair: Pair) -> Iterator[str]:
     """What is wrong with the row whatever the corpus holds."""
     for name in ("id", "question", "answer"):
-        if not getattr(pair, name).strip():
+        if is_blank(getattr(pair, name)):
             yield f"{name} is empty"
     if len(set(pair.papers)) < len(pair.papers):
         yield "papers: the same paper twice"
@@ -43,62 +42,57 @@ def _form_problems(pair: Pair) -> Iterator[str]:
             yield f"{pair.kind} needs {wanted}, not {len(set(pair.papers))}"
         if pair.refusal_kind is not None:
             yield f"refusal_kind on a {pair.kind} pair"
-        without = sorted(set(pair.papers) - {one.paper for one in pair.evidence})
+        without = sorted(set(pair.papers) - {evidence.paper for evidence in pair.evidence})
         if without:
             yield f"no evidence quote from {', '.join(without)}"
-    if pair.answer.strip() and plain_prose(pair.answer):
+    if not is_blank(pair.answer) and plain_prose(pair.answer):
         kinds = ", ".join(markup(pair.answer)) or "more than four paragraphs"
         yield f"the answer is not plain prose: {kinds}"
 
 
 def _corpus_problems(pair: Pair, documents: Mapping[str, Document]) -> Iterator[str]:
     """What is wrong with the row given these papers."""
-    for paper in dict.fromkeys((*pair.papers, *(one.paper for one in pair.evidence))):
+    for paper in dict.fromkeys((*pair.papers, *(evidence.paper for evidence in pair.evidence))):
         if paper not in documents:
             yield _unknown(paper, documents)
-    for one in pair.evidence:
-        if one.paper not in pair.papers:
-            yield f"evidence from '{one.paper}', which is not among the pair's papers"
-        elif one.paper in documents and (reason := quote_in(one.quote, documents[one.paper].text)):
-            yield f"{reason} of '{one.paper}': {one.quote!r:.80}"
+    for evidence in pair.evidence:
+        if evidence.paper not in pair.papers:
+            yield f"evidence from '{evidence.paper}', which is not among the pair's papers"
+        elif evidence.paper in documents and (reason := quote_in(evidence.quote, documents[evidence.paper].text)):
+            yield f"{reason} of '{evidence.paper}': {evidence.quote!r:.80}"
 
 
-def _rows(path: Path, problems: list[str]) -> Iterator[tuple[int, Pair]]:
-    """The rows that are pairs, with their lines; what is wrong with the others goes to ``problems``."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot be read: {error}", where=str(path), fix="save it as UTF-8 JSONL") from None
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
+def _rows(path: Path, problems: list[str]) -> Iterator[tuple[str, Pair]]:
+    """``file:line`` and pair of each row that is one; what is wrong with the others goes to ``problems``."""
+    errors: list[InputError] = []
+    for where, value in read_values(path, errors):
         try:
-            yield number, parse_row(Pair, json.loads(line), where=f"{path}:{number}")
-        except ValueError as error:
-            problems.append(f"{path}:{number}: not JSON: {error}")
+            yield where, parse_row(Pair, value, where=where)
         except InputError as error:
-            problems.append(f"{path}:{number}: {error.what}")
+            errors.append(error)
+    problems += [f"{error.where}: {error.what}" for error in errors]
 
 
 def read_pairs(path: Path, documents: Iterable[Document]) -> list[Pair]:
-    """All pairs of a JSONL file, each sound in form and supported by the papers.
+    """All pairs of a JSONL file, each well formed and supported by the papers.
 
     Raises InputError that lists the first 20 problems with ``file:line`` and counts all: rows that are
-    no pair, duplicate ids, unknown papers, evidence that is not in its paper, wrong number of papers
-    for the kind, answers that are not plain prose; or that the file holds no pair.
+    not pairs, duplicate ids, unknown papers, evidence that is not in its paper, wrong number of papers
+    for the kind, empty or invisible text, answers that are not plain prose; or that the file holds no pair.
     """
     known = {document.id: document for document in documents}
     problems: list[str] = []
-    first: dict[str, int] = {}
+    first: dict[str, str] = {}
     pairs: list[Pair] = []
-    for number, pair in _rows(path, problems):
-        found = [*_form_problems(pair), *_corpus_problems(pair, known)]
-        if first.setdefault(pair.id, number) != number:
-            found.insert(0, f"duplicate id '{pair.id}' (first on line {first[pair.id]})")
-        problems += [f"{path}:{number}: {one}" for one in found]
+    for where, pair in _rows(path, problems):
+        own = [*_form_problems(pair), *_corpus_problems(pair, known)]
+        if first.setdefault(pair.id, where) != where:
+            own.insert(0, f"duplicate id '{pair.id}' (first on line {first[pair.id].rpartition(':')[2]})")
+        problems += [f"{where}: {problem}" for problem in own]
         pairs.append(pair)
     if problems:
-        listing = "\n".join(f"  {one}" for one in problems[:SHOWN_PROBLEMS])
+        problems.sort(key=lambda problem: _line_number(problem, path))
+        listing = "\n".join(f"  {problem}" for problem in problems[:SHOWN_PROBLEMS])
         more = len(problems) - SHOWN_PROBLEMS
         raise InputError(
             f"{len(problems)} problem{'s' * (len(problems) > 1)} in the pairs:\n{listing}"
@@ -106,5 +100,9 @@ def read_pairs(path: Path, documents: Iterable[Document]) -> list[Pair]:
             fix=f"correct these lines of {path}",
         )
     if not pairs:
-        raise InputError("no pairs in it", where=str(path), fix="write one JSON object a line")
+        raise InputError("the file contains no pairs", where=str(path), fix="write one JSON object per line")
     return pairs
+
+
+def _line_number(problem: str, path: Path) -> int:
+    return int(problem.removeprefix(f"{path}:").partition(":")[0])

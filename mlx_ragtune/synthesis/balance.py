@@ -1,4 +1,4 @@
-"""The kinds of pairs in the proportions that the recipe asks for."""
+"""Pairs in the proportions of kinds that the recipe asks for."""
 
 import hashlib
 from collections import Counter
@@ -13,19 +13,19 @@ TOLERANCE = 0.05
 def _advice(counts: Mapping[Kind, int]) -> str:
     total = sum(counts.values())
     listing = ", ".join(f"{kind}: {count / total:.2f}" for kind, count in counts.items())
-    return f"add such pairs, or set dataset.shares to what the pairs are: {{{listing}}}"
+    return f"add such pairs, or set dataset.shares to the shares of the pairs: {{{listing}}}"
 
 
 def balance(pairs: Sequence[Pair], shares: Mapping[Kind, float], *, seed: int) -> tuple[list[Pair], list[Pair]]:
     """(kept, left out): the most pairs whose kinds are within 5 points of ``shares``, in their order.
 
-    Pairs are left out by hash, and all of a kind whose share is 0. Raises InputError when a kind that is
-    asked for has no pair.
+    Pairs are left out by hash; all pairs of a kind with share 0 are left out. Raises InputError when a kind
+    with a share has no pairs.
     """
     counts: dict[Kind, int] = {kind: sum(pair.kind == kind for pair in pairs) for kind in shares}
     absent = [kind for kind, share in shares.items() if share > 0 and not counts[kind]]
     if absent and pairs:
-        raise InputError(f"no {' and no '.join(absent)} pair, but dataset.shares asks for them", fix=_advice(counts))
+        raise InputError(f"no {' and no '.join(absent)} pairs, but dataset.shares asks for them", fix=_advice(counts))
     keep = {kind: count if shares[kind] else 0 for kind, count in counts.items()}
     while total := sum(keep.values()):
         slack = max(TOLERANCE, 1 / total)

@@ -1,6 +1,6 @@
-"""What the generator asks for: evenly over papers, sections and kinds; the same for the same corpus and seed.
+"""The calls to the generator: evenly over papers, sections and kinds, the same for the same corpus and seed.
 
-The plan is longer than the quota, by as much as the lowest accepted yield allows; the generator stops each
+The plan is longer than the quota, by as much as the lowest accepted yield requires. The generator stops each
 kind at its quota.
 """
 
@@ -17,10 +17,10 @@ import numpy as np
 from mlx_ragtune.errors import InputError
 from mlx_ragtune.recipe import GeneratorSettings
 from mlx_ragtune.records import Chunk, Kind
-from mlx_ragtune.synthesis.dedupe import Vectoriser
+from mlx_ragtune.synthesis.dedupe import Vectorizer
 
 Task = Literal["grounded", "partial", "synthesis", "off_corpus", "false_premise", "without_paper", "wrong_section"]
-"""What a generated pair is; the last two are made from accepted grounded pairs, not written anew."""
+"""Kinds of generated pairs; the last two are made from accepted grounded pairs."""
 
 WRITTEN: tuple[Task, ...] = get_args(Task)[:5]
 PARTS: Mapping[Kind, Mapping[Task, float]] = {
@@ -51,7 +51,7 @@ OWN = -2.0
 
 @dataclass(frozen=True)
 class Call:
-    """One request for ``pairs`` pairs of a task on the same chunks, about ``angle``; anew in each ``turn``."""
+    """One request for ``pairs`` pairs of a task on the same chunks, about ``angle``; repeated in each ``turn``."""
 
     task: Task
     chunk_ids: tuple[str, ...]
@@ -75,20 +75,20 @@ def _hash(seed: int, *parts: str) -> str:
 
 def _interleaved(rows: Sequence[Sequence[Chunk]]) -> list[Chunk]:
     """The first of each row, then the second of each, and so on."""
-    return [one for layer in itertools.zip_longest(*rows) for one in layer if one is not None]
+    return [chunk for layer in itertools.zip_longest(*rows) for chunk in layer if chunk is not None]
 
 
 def even_order(chunks: Sequence[Chunk], seed: int) -> list[Chunk]:
-    """All chunks so that any beginning covers papers evenly, and the sections of each paper evenly."""
+    """All chunks, ordered so that any first part of them covers the papers, and each paper's sections, evenly."""
     papers: dict[str, dict[str, list[Chunk]]] = defaultdict(lambda: defaultdict(list))
-    for chunk in sorted(chunks, key=lambda one: _hash(seed, "chunk", one.id)):
+    for chunk in sorted(chunks, key=lambda chunk: _hash(seed, "chunk", chunk.id)):
         papers[chunk.document_id][chunk.section].append(chunk)
     order = sorted(papers, key=lambda paper: _hash(seed, "paper", paper))
     return _interleaved([_interleaved(list(papers[paper].values())) for paper in order])
 
 
 def quotas(pairs: int, shares: Mapping[Kind, float], *, sections: bool) -> dict[Task, int]:
-    """How many pairs of each task; they sum to ``pairs``. Without ``sections`` there is no wrong one."""
+    """Task → number of pairs; they sum to ``pairs``. Without ``sections`` there are no wrong-section pairs."""
     wanted: dict[Task, float] = {}
     for kind, share in shares.items():
         for task, part in PARTS[kind].items():
@@ -103,9 +103,9 @@ def quotas(pairs: int, shares: Mapping[Kind, float], *, sections: bool) -> dict[
 
 
 def _partners(order: Sequence[Chunk]) -> Iterator[tuple[str, ...]]:
-    """Pairs of chunks of two papers, each chunk with the most similar one, then the next."""
-    vectoriser = Vectoriser(chunk.text for chunk in order)
-    vectors = vectoriser.vectors([f"{chunk.title} {chunk.text}" for chunk in order])
+    """Pairs of chunks of two papers: each chunk with the most similar one, then with the next."""
+    vectorizer = Vectorizer(chunk.text for chunk in order)
+    vectors = vectorizer.vectors([f"{chunk.title} {chunk.text}" for chunk in order])
     owners = np.array([chunk.document_id for chunk in order])
     nearest: list[list[int]] = []
     for start in range(0, len(order), BLOCK):
@@ -117,41 +117,46 @@ def _partners(order: Sequence[Chunk]) -> Iterator[tuple[str, ...]]:
         ]
     seen: set[frozenset[int]] = set()
     for layer in itertools.zip_longest(*nearest):
-        for at, other in enumerate(layer):
-            if other is not None and frozenset((at, other)) not in seen:
-                seen.add(frozenset((at, other)))
-                yield (order[at].id, order[other].id)
+        for number, other in enumerate(layer):
+            if other is not None and frozenset((number, other)) not in seen:
+                seen.add(frozenset((number, other)))
+                yield (order[number].id, order[other].id)
 
 
 def _calls(task: Task, order: Sequence[Chunk], size: int, seed: int) -> Iterator[Call]:
-    """Calls of one task without end, or until the corpus has no other pair of papers."""
+    """Calls of one task without end, or (synthesis) until the corpus has no other pair of chunks."""
     if task == "synthesis":
-        for at, chunk_ids in enumerate(_partners(order)):
-            yield Call(task, chunk_ids, min(size, 2), ANGLES[at % len(ANGLES)])
+        for number, chunk_ids in enumerate(_partners(order)):
+            yield Call(task, chunk_ids, min(size, 2), ANGLES[number % len(ANGLES)])
         return
     for turn in itertools.count():
         if task == "off_corpus":
-            subjects = sorted((one.strip() for one in SUBJECTS.split(",")), key=lambda subject: _hash(seed, subject))
+            subjects = sorted(
+                (subject.strip() for subject in SUBJECTS.split(",")), key=lambda subject: _hash(seed, subject)
+            )
             yield from (Call(task, (), size, subject, turn) for subject in subjects)
             continue
-        for at, chunk in enumerate(order):
-            yield Call(task, (chunk.id,), size, ANGLES[(at + turn) % len(ANGLES)], turn)
+        for number, chunk in enumerate(order):
+            yield Call(task, (chunk.id,), size, ANGLES[(number + turn) % len(ANGLES)], turn)
 
 
 def make_plan(chunks: Sequence[Chunk], settings: GeneratorSettings, shares: Mapping[Kind, float], *, seed: int) -> Plan:
     """The plan for ``settings.pairs`` pairs on these chunks (leave out papers that must not be seen).
 
-    Raises InputError when there is no chunk, or synthesis is asked for and there is one paper only.
+    Raises InputError when there are no chunks, or synthesis is asked for and there is only one paper.
     """
     papers: dict[str, set[str]] = defaultdict(set)
     for chunk in chunks:
         papers[chunk.document_id].add(chunk.id)
     if not papers:
-        raise InputError("there is no chunk to write questions on", fix="ragtune corpus RECIPE")
-    wanted = quotas(settings.pairs, shares, sections=any(len(found) > 1 for found in papers.values()))
+        raise InputError(
+            "there are no chunks to write questions on: the benchmark asks about every paper",
+            fix="add papers that the benchmark does not ask about",
+        )
+    wanted = quotas(settings.pairs, shares, sections=any(len(own) > 1 for own in papers.values()))
     if "synthesis" in wanted and len(papers) < 2:
         raise InputError(
-            f"synthesis pairs need two papers, the corpus has one: '{chunks[0].document_id}'",
+            f"synthesis pairs need two papers; the corpus has one outside the benchmark: '{chunks[0].document_id}'",
             fix="add papers, or set dataset.shares: {grounded: 0.75, synthesis: 0, refusal: 0.25}",
         )
     order = even_order(chunks, seed)
@@ -165,5 +170,5 @@ def make_plan(chunks: Sequence[Chunk], settings: GeneratorSettings, shares: Mapp
                 break
             placed.append((asked / most, rank, call))
             asked += call.pairs
-    placed.sort(key=lambda one: one[:2])
+    placed.sort(key=lambda item: item[:2])
     return Plan(tuple(call for *_, call in placed), wanted, seed)

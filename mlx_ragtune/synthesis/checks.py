@@ -15,12 +15,16 @@ from mlx_ragtune.scoring.answers.numbers import number_grounding
 from mlx_ragtune.scoring.answers.refusal import is_refusal
 from mlx_ragtune.scoring.answers.style import is_prose
 
+VERSION = 1
+"""Part of the key of every generated pair: raise it when a check changes, so that no old verdict is reused."""
 QUOTE_RATIO = 95.0
 SHORT_QUOTE_CHARACTERS = 15
 ANSWER_WORDS = (6, 90)
 QUESTION_WORDS = (4, 45)
 COPY_RATIO = 85.0
 
+_FILLERS = "\u115f\u1160\u3164\uffa0\u2800"
+"""Hangul fillers and the empty Braille pattern: letters and symbols that show nothing."""
 _CURLY = str.maketrans("“”„«»‘’", '"""""\'\'')
 _DEIXIS = re.compile(
     r"\b(?:this|that|these|our) (?:paper|study|studies|article|work|passage|excerpt|document|note|text)s?\b"
@@ -36,60 +40,65 @@ _UNNAMED = re.compile(
 )
 
 
-def plain(text: str) -> str:
-    """``text`` in NFC, each run of white space one space: the form in which quotes are looked up."""
+def is_blank(text: str) -> bool:
+    """Whether the text shows nothing: spaces, control and format characters, marks and fillers only."""
+    return not any(unicodedata.category(char)[0] in "LNPS" and char not in _FILLERS for char in text)
+
+
+def one_line(text: str) -> str:
+    """``text`` in NFC with each run of white space as one space: the form in which quotes are looked up."""
     return " ".join(unicodedata.normalize("NFC", text).split())
 
 
 def quote_in(quote: str, text: str) -> str | None:
-    """Whether the quote stands in the text: rapidfuzz partial ratio of at least 95, and every number of it.
+    """None if the quote is in the text: rapidfuzz partial ratio of at least 95, and all of its numbers.
 
-    Both sides are in NFC with white space folded. A quote under 15 characters must stand there exactly.
+    Both sides are compared in NFC with white space folded. A quote under 15 characters must match exactly.
     """
-    needle, hay = plain(quote), plain(text)
+    needle, hay = one_line(quote), one_line(text)
     if needle and needle in hay:
         return None
     if len(needle) < SHORT_QUOTE_CHARACTERS or len(needle) > len(hay) + 2:
         return "evidence quote not in the text"
-    found = fuzz.partial_ratio_alignment(needle, hay, score_cutoff=QUOTE_RATIO)
-    if found is None:
+    alignment = fuzz.partial_ratio_alignment(needle, hay, score_cutoff=QUOTE_RATIO)
+    if alignment is None:
         return "evidence quote not in the text"
-    around = hay[max(0, found.dest_start - 8) : found.dest_end + 8]
+    around = hay[max(0, alignment.dest_start - 8) : alignment.dest_end + 8]
     return None if number_grounding(needle, [around]) in (None, 1.0) else "evidence quote has other numbers"
 
 
 def numbers_shown(answer: str, shown: Iterable[str]) -> str | None:
-    """Whether every number and identifier (``NF4``) of the answer stands in what is shown."""
+    """None if every number and identifier (``NF4``) of the answer is in what is shown."""
     return None if number_grounding(answer, shown) in (None, 1.0) else "number that is not in the source"
 
 
 def titles_quoted(answer: str, titles: Iterable[str]) -> str | None:
-    """Whether every full title stands in double quotes in the answer."""
-    text = plain(answer).translate(_CURLY).casefold()
+    """None if the answer contains every full title in double quotes."""
+    text = one_line(answer).translate(_CURLY).casefold()
     for title in titles:
-        name = re.escape(plain(title).translate(_CURLY).casefold())
+        name = re.escape(one_line(title).translate(_CURLY).casefold())
         if not re.search(f'"{name}[.,]?"', text):
             return "title not cited in double quotes"
     return None
 
 
 def names_its_source(text: str) -> str | None:
-    """Whether the text avoids "this paper", "the passage above", "the authors of this study"."""
+    """None if the text avoids "this paper", "the passage above", "the authors of this study"."""
     return "speaks of 'this paper' or the passage" if _DEIXIS.search(text) else None
 
 
 def plain_prose(answer: str) -> str | None:
-    """Whether the answer is one to four paragraphs without markup."""
+    """None if the answer is one to four paragraphs without markup."""
     return None if is_prose(answer) else "not plain prose"
 
 
 def length_in(text: str, window: tuple[int, int], *, of: str) -> str | None:
-    """Whether the text has a number of words within the window, ends included."""
+    """None if the number of words of the text is within the window, ends included."""
     return None if window[0] <= len(words(text)) <= window[1] else f"{of} too short or too long"
 
 
 def not_a_copy(answer: str, question: str, titles: Iterable[str] = ()) -> str | None:
-    """Whether the answer, its titles apart, says something that the question does not."""
+    """None if the answer, without titles, says something that the question does not."""
     said = fold(answer)
     for title in titles:
         said = said.replace(fold(title), " ")
@@ -100,7 +109,7 @@ def not_a_copy(answer: str, question: str, titles: Iterable[str] = ()) -> str | 
 
 
 def stands_alone(question: str) -> str | None:
-    """Whether the question can be understood by someone who sees no passage, and is one."""
+    """None if the text is a question that can be understood without the passage."""
     if not question.rstrip().endswith("?"):
         return "question does not end in a question mark"
     if _DEIXIS.search(question) or _UNNAMED.search(question):
@@ -109,11 +118,8 @@ def stands_alone(question: str) -> str | None:
 
 
 def evidence_in(evidence: Sequence[Evidence], sources: Mapping[str, str]) -> str | None:
-    """Whether every quote stands in its paper's source text."""
-    for one in evidence:
-        if reason := quote_in(one.quote, sources.get(one.paper, "")):
-            return reason
-    return None
+    """None if every quote is in its paper's source text."""
+    return next(filter(None, (quote_in(item.quote, sources.get(item.paper, "")) for item in evidence)), None)
 
 
 def check_refusal(pair: Pair) -> str | None:
@@ -137,7 +143,7 @@ def check_pair(pair: Pair, sources: Mapping[str, str], titles: Mapping[str, str]
         stands_alone(pair.question)
         or (None if pair.evidence else "no evidence quote")
         or evidence_in(pair.evidence, sources)
-        or (None if {one.paper for one in pair.evidence} == set(pair.papers) else "a paper without evidence")
+        or (None if {evidence.paper for evidence in pair.evidence} == set(pair.papers) else "a paper without evidence")
         or titles_quoted(pair.answer, cited)
         or numbers_shown(pair.answer, [pair.question, *cited, *sources.values()])
         or names_its_source(pair.answer)

@@ -1,65 +1,83 @@
 """Questions that ask the same: exactly, nearly, or as the benchmark does.
 
-Nearly means a cosine of at least 0.92 between TF-IDF vectors of hashed words and character 4-grams.
+Nearly means a cosine of at least 0.92 between TF-IDF vectors of words and character 4-grams.
 The threshold keeps "How many bits does QLoRA save?" and "How many bits does DoRA save?" apart.
 """
 
 import math
 import re
 import zlib
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mlx_ragtune.records import Pair, Question
+from mlx_ragtune.records import Pair
 from mlx_ragtune.scoring.answers.normalize import fold
+from mlx_ragtune.synthesis.benchmark_view import BenchmarkView
 
 NEAR = 0.92
 DIMENSIONS = 4096
-BLOCK = 512
 WORD_WEIGHT = 3.0
+LACKING = 1 - NEAR**2 + 1e-9
+"""The most that a match can lack of a question: a share of the squared length of its vector."""
+CACHED = 2048
+SAMPLE = 5000
+"""How many questions of a benchmark the word frequencies are taken from."""
 
 Vectors = NDArray[np.float32]
 
 
 def normal_form(question: str) -> str:
-    """What two questions share that are exactly the same but for case, punctuation and spelling variants."""
+    """The words of a question without differences in case, punctuation and spelling variants."""
     return " ".join(re.findall(r"\w+(?:[.+]\w+)*\+*", fold(question)))
 
 
-def _features(text: str) -> Counter[str]:
-    words = normal_form(text).split()
-    counts: Counter[str] = Counter()
-    for word in words:
-        counts[word] += 1
-    joined = f" {' '.join(words)} "
-    for at in range(len(joined) - 3):
-        counts["#" + joined[at : at + 4]] += 1
+def _features(form: str) -> Counter[str]:
+    """Words and (marked by ``#``) character 4-grams of a text in normal form, with their counts."""
+    padded = f" {form} "
+    counts = Counter(form.split())
+    counts.update("#" + padded[start : start + 4] for start in range(len(padded) - 3))
     return counts
 
 
-class Vectoriser:
-    """TF-IDF vectors of unit length, by feature hashing; document frequencies come from ``texts``."""
+class Vectorizer:
+    """TF-IDF vectors of unit length; document frequencies come from ``texts``."""
 
     def __init__(self, texts: Iterable[str]) -> None:
         self._frequency: Counter[str] = Counter()
         self._texts = 0
+        self.weights = lru_cache(maxsize=CACHED)(self._weights)
+        """``_weights``, remembering the last few texts."""
         for text in texts:
-            self._frequency.update(_features(text).keys())
+            self._frequency.update(_features(normal_form(text)).keys())
             self._texts += 1
 
+    def rank(self, feature: str) -> tuple[int, str]:
+        """A sort key that puts rare features first."""
+        return self._frequency[feature], feature
+
+    def _weights(self, form: str) -> dict[str, float]:
+        """Feature → weight of a text in normal form; the squares sum to 1. Empty without a letter or digit."""
+        weights = {
+            feature: (1 + math.log(count))
+            * (math.log((1 + self._texts) / (1 + self._frequency[feature])) + 1)
+            * (1 if feature[0] == "#" else WORD_WEIGHT)
+            for feature, count in _features(form).items()
+        }
+        length = math.sqrt(sum(weight * weight for weight in weights.values()))
+        return {feature: weight / length for feature, weight in weights.items()} if form else {}
+
     def vectors(self, texts: Sequence[str]) -> Vectors:
-        """``(N, 4096)`` float32 rows of length 1 (0 for a text without a letter or digit)."""
+        """``(N, 4096)`` float32 rows of length 1 by feature hashing (0 for a text without a letter or digit)."""
         rows = np.zeros((len(texts), DIMENSIONS), dtype=np.float32)
         for row, text in zip(rows, texts, strict=True):
-            for feature, count in _features(text).items():
-                mark = zlib.crc32(feature.encode())
-                rarity = math.log((1 + self._texts) / (1 + self._frequency[feature])) + 1
-                weight = (1 + math.log(count)) * rarity * (1 if feature[0] == "#" else WORD_WEIGHT)
-                row[(mark >> 1) % DIMENSIONS] += weight if mark & 1 else -weight
+            for feature, weight in self.weights(normal_form(text)).items():
+                code = zlib.crc32(feature.encode())
+                row[(code >> 1) % DIMENSIONS] += weight if code & 1 else -weight
         lengths = np.linalg.norm(rows, axis=1, keepdims=True)
         lengths[lengths == 0] = 1
         rows /= lengths
@@ -68,50 +86,102 @@ class Vectoriser:
 
 @dataclass(frozen=True)
 class Duplicate:
-    """A row that asks what an earlier row (or a benchmark question) asks; ``cosine`` is 1 when exact."""
+    """A row ``id`` that asks what an earlier row or a benchmark question ``of`` asks; ``cosine`` is 1 when exact."""
 
     id: str
     of: str
     cosine: float
 
 
-class Seen:
-    """The questions so far, asked whether a new one is among them; grows by those that are not."""
+@dataclass(frozen=True)
+class _Question:
+    """A question in normal form. ``shares`` is word → its share of the squared length of the vector."""
 
-    def __init__(self, vectoriser: Vectoriser) -> None:
-        self._vectoriser = vectoriser
+    name: str
+    form: str
+    shares: dict[str, float]
+
+
+class QuestionIndex:
+    """Questions by name, searched for those that ask the same (cosine of at least ``NEAR``).
+
+    A cosine with a unit vector is at most the length of what the two have in common (Cauchy-Schwarz). So a
+    match has, of the indexed question, features that make up ``NEAR ** 2`` of its squared length, and at
+    least one of any features that make up more than the rest. Only a few rare words of each question are
+    indexed for that: 100,000 questions take seconds and little memory, and no match is missed.
+    """
+
+    def __init__(self, vectorizer: Vectorizer) -> None:
+        self._vectorizer = vectorizer
         self._exact: dict[str, str] = {}
-        self._ids: list[str] = []
-        self._columns: Vectors = np.zeros((DIMENSIONS, BLOCK), dtype=np.float32)
+        self._questions: list[_Question] = []
+        self._holders: dict[str, list[int]] = defaultdict(list)
+        self._grams_indexed = False
 
-    def add(self, identifier: str, question: str) -> Duplicate | None:
-        """The earlier question that this one repeats; None (and from now on it is one of them) if none."""
+    def add(self, name: str, question: str) -> None:
+        """Remember the question; of two that are exactly the same, the first counts."""
         form = normal_form(question)
         if form in self._exact:
-            return Duplicate(identifier, self._exact[form], 1.0)
-        vector = self._vectoriser.vectors([question])[0]
-        used = np.flatnonzero(vector)  # some sixty of the dimensions
-        count = len(self._ids)
-        if count:
-            cosines = np.einsum("dn,d->n", self._columns[used, :count], vector[used])
-            best = int(np.argmax(cosines))
-            if cosines[best] >= NEAR:
-                return Duplicate(identifier, self._ids[best], float(cosines[best]))
-        if count == self._columns.shape[1]:
-            self._columns = np.concatenate([self._columns, np.zeros_like(self._columns)], axis=1)
-        self._columns[used, count] = vector[used]
-        self._ids.append(identifier)
-        self._exact[form] = identifier
+            return
+        self._exact[form] = name
+        weights = self._vectorizer.weights(form)
+        for feature in self._prefix(weights):
+            self._holders[feature].append(len(self._questions))
+            self._grams_indexed = self._grams_indexed or feature[0] == "#"
+        shares = {feature: weight**2 for feature, weight in weights.items() if feature[0] != "#"}
+        self._questions.append(_Question(name, form, shares))
+
+    def _prefix(self, weights: Mapping[str, float]) -> list[str]:
+        """Words, the rarest first, and 4-grams only if needed, that make up more than a match can lack."""
+        prefix: list[str] = []
+        total = 0.0
+        for feature in sorted(weights, key=lambda feature: (feature[0] == "#", *self._vectorizer.rank(feature))):
+            if total > LACKING:
+                break
+            prefix.append(feature)
+            total += weights[feature] ** 2
+        return prefix
+
+    def matches(self, question: str) -> list[tuple[str, float]]:
+        """(name, cosine) of every question that asks the same, most similar first; ties in the order of addition."""
+        form = normal_form(question)
+        matches = [(self._exact[form], 1.0)] if form in self._exact else []
+        words = set(form.split())
+        features = words | _features(form).keys() if self._grams_indexed else words
+        for number in sorted({number for feature in features for number in self._holders.get(feature, ())}):
+            other = self._questions[number]
+            lacking = sum(share for word, share in other.shares.items() if word not in words)
+            if lacking <= LACKING and other.form != form and (cosine := self._cosine(form, other.form)) >= NEAR:
+                matches.append((other.name, cosine))
+        return sorted(matches, key=lambda match: -match[1])
+
+    def _cosine(self, left: str, right: str) -> float:
+        others = self._vectorizer.weights(right)
+        return sum(weight * others.get(feature, 0.0) for feature, weight in self._vectorizer.weights(left).items())
+
+
+class Seen:
+    """The questions so far; grows by those that repeat none of them."""
+
+    def __init__(self, vectorizer: Vectorizer) -> None:
+        self._index = QuestionIndex(vectorizer)
+
+    def add(self, identifier: str, question: str) -> Duplicate | None:
+        """The earlier question that this one repeats. If there is none, it is remembered and None is returned."""
+        for name, cosine in self._index.matches(question):
+            return Duplicate(identifier, name, cosine)
+        self._index.add(identifier, question)
         return None
 
 
 def without_duplicates(pairs: Sequence[Pair]) -> tuple[list[Pair], list[Duplicate]]:
-    """The pairs whose question no earlier pair of the same kind of answer asks, and the others.
+    """The pairs that repeat no question of an earlier pair, and the duplicates.
 
-    A refusal may repeat an answerable question (the same question with and without its paper).
+    Refusals are compared with refusals only: one may repeat an answerable question (the same question
+    with and without its paper).
     """
-    vectoriser = Vectoriser(pair.question for pair in pairs)
-    seen = {refuses: Seen(vectoriser) for refuses in (True, False)}
+    vectorizer = Vectorizer(pair.question for pair in pairs)
+    seen = {refuses: Seen(vectorizer) for refuses in (True, False)}
     kept: list[Pair] = []
     duplicates: list[Duplicate] = []
     for pair in pairs:
@@ -125,7 +195,7 @@ def without_duplicates(pairs: Sequence[Pair]) -> tuple[list[Pair], list[Duplicat
 
 @dataclass(frozen=True)
 class Contamination:
-    """What training would give away of the benchmark.
+    """What the pairs would teach of the benchmark.
 
     ``questions``: pairs that ask a benchmark question. ``papers``: pair id → benchmark papers it uses.
     """
@@ -137,22 +207,23 @@ class Contamination:
         return bool(self.questions or self.papers)
 
 
-def contamination(pairs: Sequence[Pair], benchmark: Sequence[Question]) -> Contamination:
-    """Pairs that repeat a benchmark question (cosine ≥ 0.92) or rest on a paper of the benchmark."""
-    gold = {paper for question in benchmark for paper in question.papers}
-    used = {pair.id: tuple(sorted(gold & set(pair.papers))) for pair in pairs}
-    papers = {identifier: found for identifier, found in used.items() if found}
-    if not pairs or not benchmark:
+def contamination(pairs: Sequence[Pair], benchmark: BenchmarkView) -> Contamination:
+    """Pairs that repeat a benchmark question (cosine ≥ 0.92) or use a paper of the benchmark."""
+    used = {pair.id: tuple(sorted(benchmark.papers & set(pair.papers))) for pair in pairs}
+    papers = {identifier: shared for identifier, shared in used.items() if shared}
+    if not pairs or not benchmark.questions:
         return Contamination((), papers)
-    asked = [question.question for question in benchmark]
-    vectoriser = Vectoriser([*asked, *(pair.question for pair in pairs)])
-    targets = vectoriser.vectors(asked)
-    found: list[Duplicate] = []
-    for start in range(0, len(pairs), BLOCK):
-        block = pairs[start : start + BLOCK]
-        cosines = vectoriser.vectors([pair.question for pair in block]) @ targets.T
-        for pair, row in zip(block, cosines, strict=True):
-            best = int(np.argmax(row))
-            if row[best] >= NEAR:
-                found.append(Duplicate(pair.id, benchmark[best].id, float(row[best])))
-    return Contamination(tuple(found), papers)
+    sample = benchmark.questions[:: -(-len(benchmark.questions) // SAMPLE)]
+    index = QuestionIndex(Vectorizer([*sample, *(pair.question for pair in pairs)]))
+    ids: dict[str, list[str]] = defaultdict(list)
+    for pair in pairs:
+        form = normal_form(pair.question)
+        ids[form].append(pair.id)
+        index.add(form, pair.question)
+    nearest: dict[str, tuple[str, float]] = {}
+    for question in benchmark.questions:
+        for form, cosine in index.matches(question):
+            if cosine > nearest.get(form, ("", 0.0))[1]:
+                nearest[form] = question, cosine
+    repeated = (Duplicate(name, *nearest[form]) for form, names in ids.items() if form in nearest for name in names)
+    return Contamination(tuple(repeated), papers)

@@ -1,10 +1,10 @@
-"""Pairs written by a chat model: planned, asked for, checked, kept; resumable at any point.
+"""Pairs written by a chat model: planned, asked for, checked, kept. Can be interrupted and resumed at any point.
 
     plan ─► calls ─► crew (threads × hosts) ─► jobs (SQLite) ─► selection ─► report
                         write, check by rule,                    then refusals made from
                         check by model                           the accepted pairs
 
-The caller passes one backend for each host. What an earlier run finished is not asked again.
+The caller passes one backend for each host. Calls that an earlier run finished are not made again.
 """
 
 import hashlib
@@ -17,11 +17,12 @@ from typing import Protocol
 from mlx_ragtune.errors import RagtuneError, ToolError
 from mlx_ragtune.recipe import GeneratorSettings
 from mlx_ragtune.records import ChatReply, Chunk, Pair, Passage
+from mlx_ragtune.synthesis import checks
 from mlx_ragtune.synthesis.assemble import Retriever
 from mlx_ragtune.synthesis.call_plan import Call, Plan, Task
 from mlx_ragtune.synthesis.checks import quote_in
 from mlx_ragtune.synthesis.crew import Crew
-from mlx_ragtune.synthesis.dedupe import Vectoriser
+from mlx_ragtune.synthesis.dedupe import Vectorizer
 from mlx_ragtune.synthesis.generator_prompts import prompt_version, writing_request
 from mlx_ragtune.synthesis.jobs import Jobs, Judged, Outcome, job_key
 from mlx_ragtune.synthesis.judging import Judge, read_pairs_of, without_verdict
@@ -37,15 +38,15 @@ MAIN: tuple[Task, ...] = ("grounded", "synthesis", "without_paper")
 
 
 class Progress(Protocol):
-    """Told how far the generation is."""
+    """Receives the progress of the generation."""
 
     def reach(self, done: int, total: int, note: str = "") -> None:
-        """``done`` of ``total`` pairs are kept."""
+        """Set progress to ``done`` of ``total`` kept pairs."""
 
 
 @dataclass(frozen=True)
 class Sources:
-    """The chunks that questions are written on, and what the served model would be shown of them."""
+    """The chunks that questions are written on, and the retriever of the served model."""
 
     chunks: Mapping[str, Chunk]
     retriever: Retriever
@@ -86,9 +87,9 @@ class GenerationReport:
         return [row.pair for row in self.rows]
 
     def table(self) -> list[tuple[str, ...]]:
-        """The funnel, a line for each task, all cells as text."""
+        """The funnel: a header and a line for each task, all cells as text."""
         header = ("task", "wanted", "asked", "written", "sound", "passed", "kept")
-        lines = [(task, *(str(getattr(one, name)) for name in header[1:])) for task, one in self.funnels.items()]
+        lines = [(task, *(str(getattr(funnel, name)) for name in header[1:])) for task, funnel in self.funnels.items()]
         return [header, *lines]
 
 
@@ -111,7 +112,7 @@ def _outcome(asked: int, judged: Iterable[Judged], replies: Sequence[ChatReply],
 
 
 def _write(backend: Backend, call: Call, chunks: Sequence[Chunk], key: str, seed: int) -> Outcome:
-    """One call: the pairs written, judged by rule and by the model."""
+    """The outcome of one call: the pairs written, checked by rule and by the model."""
     request = writing_request(call, chunks, seed=seed)
     try:
         written, replies = ask(backend, request, lambda reply: read_pairs_of(reply, call, chunks, key[:10]))
@@ -129,68 +130,70 @@ def _write(backend: Backend, call: Call, chunks: Sequence[Chunk], key: str, seed
     return _outcome(call.pairs, judged, [*replies, *judge.replies], written.unusable)
 
 
-def _refuse(backend: Backend, one: Judged, passages: Sequence[Chunk | Passage]) -> Outcome:
-    """One refusal made from an answerable pair: kept if the model finds no answer in the passages."""
+def _refuse(backend: Backend, draft: Judged, passages: Sequence[Chunk | Passage]) -> Outcome:
+    """The outcome of one refusal made from an answerable pair: kept if the model finds no answer in the passages."""
     judge = Judge(backend)
     try:
-        judged = judge.absent([one], passages)
+        judged = judge.absent([draft], passages)
     except UnusableReplyError as problem:
-        judged = without_verdict([one], problem)
+        judged = without_verdict([draft], problem)
     return _outcome(1, judged, judge.replies, {})
 
 
 class _Run:
-    """One generation under way."""
+    """The state of one generation."""
 
     def __init__(self, plan: Plan, sources: Sources, jobs: Jobs, settings: GeneratorSettings, model: str) -> None:
         self.plan, self.sources, self.jobs, self.settings, self.model = plan, sources, jobs, settings, model
-        self.selection = Selection(plan.quotas, Vectoriser(chunk.text for chunk in sources.chunks.values()))
+        self.selection = Selection(plan.quotas, Vectorizer(chunk.text for chunk in sources.chunks.values()))
         self.spent: Counter[str] = Counter()
         self.seconds = 0.0
         self._failures = 0
         self._begun = 0
 
     def written(self) -> Iterator[_Work]:
-        """The plan's calls that are not taken up yet, without those of a task that has its quota."""
+        """The plan's calls that are not used yet, without those of tasks that have reached their quota."""
         for call in self.plan.calls:
             if self.selection.full(call.task):
                 continue
-            chunks = [self.sources.chunks[one] for one in call.chunk_ids]
+            chunks = [self.sources.chunks[name] for name in call.chunk_ids]
             digest = hashlib.sha256(f"{self.plan.seed}\0{call.turn}".encode()).digest()
             seed = int.from_bytes(digest[:4], "big") >> 1
-            key = self._key(writing_request(call, chunks, seed=seed))
+            key = self._key(call, chunks, writing_request(call, chunks, seed=seed))
             if key not in self.selection.taken:
                 yield _Work(call.task, key, partial(_write, call=call, chunks=chunks, key=key, seed=seed))
 
     def derived(self, task: Task) -> Iterator[_Work]:
-        """Refusals of grounded questions that were kept, each question once: without their paper, or with
-        another section of it.
-        """
-        taken = {one.pair.question for other in DERIVED for one in self.selection.kept.get(other, ())}
-        kept = [one for one in self.selection.kept.get("grounded", ()) if one.topic]
-        kept.sort(key=lambda one: hashlib.sha256(f"{self.plan.seed}\0{one.pair.id}".encode()).digest())
-        for one in kept:
+        """Refusals of kept grounded questions, each question once: without their paper, or with another section."""
+        used = {judged.pair.question for other in DERIVED for judged in self.selection.kept.get(other, ())}
+        kept = [judged for judged in self.selection.kept.get("grounded", ()) if judged.topic]
+        kept.sort(key=lambda judged: hashlib.sha256(f"{self.plan.seed}\0{judged.pair.id}".encode()).digest())
+        for judged in kept:
             if task not in self.plan.quotas or self.selection.full(task):
                 return
             wrong = task == "wrong_section"
-            passages = self._wrong_section(one.pair) if wrong else self._elsewhere(one.pair)
-            if not passages or one.pair.question in taken:
+            passages = self._wrong_section(judged.pair) if wrong else self._elsewhere(judged.pair)
+            if not passages or judged.pair.question in used:
                 continue
             pair = Pair(
-                f"{task}-{one.pair.id}",
+                f"{task}-{judged.pair.id}",
                 "refusal",
-                one.pair.question,
-                refusal(one.topic, one.pair.question),
-                one.pair.papers,
-                one.pair.evidence if wrong else (),
+                judged.pair.question,
+                refusal(judged.topic, judged.pair.question),
+                judged.pair.papers,
+                judged.pair.evidence if wrong else (),
                 "near_miss",
             )
-            draft = Judged(pair, "", one.topic)
+            draft = Judged(pair, "", judged.topic)
             key = self._key(draft, passages)
-            yield _Work(task, key, partial(_refuse, one=draft, passages=passages))
+            yield _Work(task, key, partial(_refuse, draft=draft, passages=passages))
 
     def _key(self, *parts: object) -> str:
-        return job_key(*parts, prompt_version(), self.model, self.settings.context_tokens)
+        """The key of a job: its parts, the prompts, the checks, the model and its context window.
+
+        Chunks are parts because their ids become part of the pairs and other corpora share the table.
+        """
+        return job_key(*parts, prompt_version(), checks.VERSION, self.model, self.settings.context_tokens)
 
     def _elsewhere(self, pair: Pair) -> Sequence[Passage]:
         search = self.sources.retriever.search
@@ -198,29 +201,29 @@ class _Run:
 
     def _wrong_section(self, pair: Pair) -> Sequence[Chunk]:
         """Other chunks of the pair's paper, none of which holds its evidence."""
-        (quote,) = (one.quote for one in pair.evidence)
-        others = [one for one in self.sources.chunks.values() if one.document_id in pair.papers]
-        return [one for one in others if quote_in(quote, one.text)][: self.sources.top_k]
+        (quote,) = (evidence.quote for evidence in pair.evidence)
+        others = [chunk for chunk in self.sources.chunks.values() if chunk.document_id in pair.papers]
+        return [chunk for chunk in others if quote_in(quote, chunk.text)][: self.sources.top_k]
 
     def execute(self, works: Iterator[_Work], crew: Crew[Backend, Outcome], progress: Progress) -> None:
-        """Do the works that no earlier run has finished; keep each outcome before the next is begun."""
-        flying: dict[int, _Work] = {}
+        """Do what no earlier run has finished, and store each outcome before the next call is made."""
+        in_flight: dict[int, _Work] = {}
         for work in works:
             number, self._begun = self._begun, self._begun + 1
             if (known := self.jobs.finished(work.key)) is not None:
                 self._deliver(number, work, known, progress)
                 continue
-            while len(flying) >= crew.size:
-                self._receive(crew, flying, progress)
+            while len(in_flight) >= crew.size:
+                self._receive(crew, in_flight, progress)
             self.jobs.begin([(work.key, work.task)])
-            flying[number] = work
+            in_flight[number] = work
             crew.submit(number, work.do)
-        while flying:
-            self._receive(crew, flying, progress)
+        while in_flight:
+            self._receive(crew, in_flight, progress)
 
-    def _receive(self, crew: Crew[Backend, Outcome], flying: dict[int, _Work], progress: Progress) -> None:
+    def _receive(self, crew: Crew[Backend, Outcome], in_flight: dict[int, _Work], progress: Progress) -> None:
         number, result = crew.next()
-        work = flying.pop(number)
+        work = in_flight.pop(number)
         if isinstance(result, Exception):
             self._fail(work, result)
             self._deliver(number, work, None, progress)
@@ -232,76 +235,80 @@ class _Run:
         self._deliver(number, work, result, progress)
 
     def _fail(self, work: _Work, error: Exception) -> None:
-        """Note a server's failure; the third in a row ends the run. Any other exception is a bug."""
+        """Store a server's failure. Raises ToolError at the third in a row, and any exception that is a bug."""
         if not isinstance(error, RagtuneError):
             raise error
         self.jobs.fail(work.key, work.task, error.what)
         self._failures += 1
         if self._failures >= FAILURES_IN_A_ROW:
             raise ToolError(
-                f"{self._failures} calls failed in a row, the last one so: {error.what}",
+                f"{self._failures} calls failed in a row; the last error: {error.what}",
                 where=error.where,
-                fix=(f"{error.fix}; then " if error.fix else "") + "the same command goes on where it stopped",
+                fix=(f"{error.fix}; then " if error.fix else "") + "run the same command again to resume",
             ) from error
 
     def _deliver(self, number: int, work: _Work, outcome: Outcome | None, progress: Progress) -> None:
         self.selection.deliver(number, work.task, work.key, outcome)
         funnels = self.selection.funnels.values()
-        kept, wanted = sum(one.kept for one in funnels), sum(one.wanted for one in funnels)
+        kept, wanted = sum(funnel.kept for funnel in funnels), sum(funnel.wanted for funnel in funnels)
         progress.reach(kept, wanted, work.task)
-        if sum(one.asked for one in funnels) >= JUDGED_EARLY:
+        if sum(funnel.asked for funnel in funnels) >= JUDGED_EARLY:
             self.check_yield()
 
     def yield_share(self) -> float:
         """Pairs that passed all checks ÷ pairs asked for."""
         funnels = self.selection.funnels.values()
-        return sum(one.passed for one in funnels) / max(1, sum(one.asked for one in funnels))
+        return sum(funnel.passed for funnel in funnels) / max(1, sum(funnel.asked for funnel in funnels))
 
     def _reasons(self, funnels: Iterable[Funnel]) -> str:
         counts: Counter[str] = Counter()
-        for one in funnels:
-            counts.update(one.rejections)
+        for funnel in funnels:
+            counts.update(funnel.rejections)
         return "\n".join(f"  {count} × {reason}" for reason, count in counts.most_common(SHOWN_REASONS))
 
     def check_yield(self) -> None:
-        """Raise ToolError when too small a share of the pairs passes the checks."""
+        """Raise ToolError when the share of pairs that pass the checks is below ``min_yield``."""
         funnels = list(self.selection.funnels.values())
         if self.yield_share() < self.settings.min_yield:
             raise ToolError(
-                f"only {sum(one.passed for one in funnels)} of {sum(one.asked for one in funnels)} pairs "
+                f"only {sum(funnel.passed for funnel in funnels)} of {sum(funnel.asked for funnel in funnels)} pairs "
                 f"({self.yield_share():.0%}) passed the checks, dataset.generator.min_yield is "
                 f"{self.settings.min_yield:.0%}:\n{self._reasons(funnels)}",
                 where=f"generator {self.model}",
-                fix="a larger dataset.generator.model, or a lower min_yield; what passed is kept",
+                fix="set a larger dataset.generator.model or a lower min_yield; pairs that passed are kept",
             )
 
     def make_up(self, main: Task, *others: Task) -> None:
-        """Let ``main`` make up for what the other tasks of its kind lack, so that the kinds' shares hold."""
+        """Raise the quota of ``main`` by what the other tasks of its kind lack, so that each kind keeps its share."""
         funnels = self.selection.funnels
-        lacking = sum(funnels[one].wanted - funnels[one].kept for one in others if one in funnels)
+        lacking = sum(funnels[other].wanted - funnels[other].kept for other in others if other in funnels)
         if lacking and main in funnels:
             funnels[main].wanted += lacking
 
     def check_quotas(self) -> None:
-        """Raise ToolError when the plan is used up and a kind has not got its pairs."""
+        """Raise ToolError when all planned calls are made and a kind does not have its pairs."""
         funnels = self.selection.funnels
-        if any(funnels[one].kept < funnels[one].wanted for one in MAIN if one in funnels):
-            short = {task: one for task, one in funnels.items() if one.kept < one.wanted}
-            listing = "; ".join(f"{task}: {one.kept} of {one.wanted}" for task, one in short.items())
+        if any(funnels[task].kept < funnels[task].wanted for task in MAIN if task in funnels):
+            short = {task: funnel for task, funnel in funnels.items() if funnel.kept < funnel.wanted}
+            listing = "; ".join(f"{task}: {funnel.kept} of {funnel.wanted}" for task, funnel in short.items())
             raise ToolError(
-                f"the plan is used up and pairs are missing ({listing}):\n{self._reasons(short.values())}",
+                f"all planned calls are made and pairs are missing ({listing}):\n{self._reasons(short.values())}",
                 where=f"generator {self.model}",
-                fix="fewer dataset.generator.pairs, or more papers; what passed is kept",
+                fix="set fewer dataset.generator.pairs, or add papers; pairs that passed are kept",
             )
 
     def rows(self) -> Iterator[Generated]:
         """The kept pairs, task by task in the plan's order."""
         for task, kept in self.selection.kept.items():
-            for one in kept:
-                own = [c for c in self.sources.chunks.values() if c.document_id in one.pair.papers]
-                held = [c for c in own if any(quote_in(e.quote, c.text) is None for e in one.pair.evidence)]
-                digests = {c.id: hashlib.sha256(c.text.encode()).hexdigest() for c in held}
-                yield Generated(one.pair, task, digests, self.model, prompt_version(), one.scores)
+            for judged in kept:
+                quotes = [evidence.quote for evidence in judged.pair.evidence]
+                digests = {
+                    chunk.id: hashlib.sha256(chunk.text.encode()).hexdigest()
+                    for chunk in self.sources.chunks.values()
+                    if chunk.document_id in judged.pair.papers
+                    and any(quote_in(quote, chunk.text) is None for quote in quotes)
+                }
+                yield Generated(judged.pair, task, digests, self.model, prompt_version(), judged.scores)
 
 
 def generate(
@@ -314,11 +321,11 @@ def generate(
     model_digest: str,
     progress: Progress,
 ) -> GenerationReport:
-    """The pairs that the plan wants, from ``settings.slots`` requests at a time on each backend.
+    """The pairs of the plan, with ``settings.slots`` requests at a time on each backend.
 
     The result does not depend on the number of slots or on interruptions. Raises ToolError when a server
-    fails three times in a row, when the yield is below ``settings.min_yield`` (looked at from 40 pairs
-    on), or when the plan ends before a kind has its pairs; what was answered stays in ``jobs``.
+    fails three times in a row, when the yield is below ``settings.min_yield`` (checked from 40 pairs on),
+    or when the plan ends before a kind has its pairs. Finished calls stay in ``jobs``.
     """
     run = _Run(plan, sources, jobs, settings, model_digest)
     windowed = [Windowed(backend, settings.context_tokens) for backend in backends]

@@ -1,9 +1,8 @@
-"""What the generating model is told. Change a word and ``prompt_version`` changes: old
-answers are not reused.
+"""The prompts of the generating model. Any change to them changes ``prompt_version``: old answers are not reused.
 
-The passages come first and the order last, so that the calls on one context share their beginning. Servers
-write the keys of a schema in alphabetical order (ollama#18717), so the keys are named for it:
-evidence, question, reply, topic is also the order in which to think.
+The passages come first and the instructions last, so that the calls on one context share a prefix. Servers
+write the keys of a schema in alphabetical order (ollama#18717), so the keys are named for it: evidence,
+question, reply, topic is also the order in which to reason.
 """
 
 import hashlib
@@ -85,9 +84,10 @@ def rows_schema(key: str, item: Mapping[str, Any], count: int) -> dict[str, Any]
 
 
 def shown(passages: Sequence[Chunk | Passage]) -> str:
-    """The passages as every prompt begins: numbered, with their titles."""
+    """The passages as they start every prompt: numbered, with their titles."""
     return "\n\n".join(
-        f'Passage {number}, from "{one.title}":\n{one.text.strip()}' for number, one in enumerate(passages, start=1)
+        f'Passage {number}, from "{passage.title}":\n{passage.text.strip()}'
+        for number, passage in enumerate(passages, start=1)
     )
 
 
@@ -110,7 +110,8 @@ def writing_request(call: Call, chunks: Sequence[Chunk], *, seed: int) -> ChatRe
 def repair_request(request: ChatRequest, reply: str, problem: str) -> ChatRequest:
     """The same request with the bad reply and what is wrong with it."""
     told = f"That cannot be used: {problem}. Write the whole JSON object again, and nothing else."
-    messages = (*request.messages, Message("assistant", reply[:4000] or "{}"), Message("user", told))
+    quoted = reply[:4000].encode(errors="replace").decode() or "{}"  # half a surrogate pair cannot be sent
+    messages = (*request.messages, Message("assistant", quoted), Message("user", told))
     return ChatRequest(messages, request.sampling, request.think, request.schema)
 
 

@@ -5,6 +5,7 @@ and for answers without them. Reasons that begin with ``model:`` are the model's
 """
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -12,19 +13,21 @@ from mlx_ragtune.records import ChatReply, ChatRequest, Chunk, Evidence, Pair, P
 from mlx_ragtune.scoring.answers.normalize import fold, words
 from mlx_ragtune.scoring.answers.numbers import number_grounding
 from mlx_ragtune.synthesis.call_plan import Call
-from mlx_ragtune.synthesis.checks import check_pair
+from mlx_ragtune.synthesis.checks import check_pair, is_blank
 from mlx_ragtune.synthesis.generator_prompts import FIELDS, absence_request, answering_request, support_request
 from mlx_ragtune.synthesis.jobs import Judged
 from mlx_ragtune.synthesis.refusals import refusal, topic_of
 from mlx_ragtune.synthesis.replies import Backend, UnusableReplyError, ask, json_list
 
+NO_KEYS = "item without its keys"
+INVALID_TEXT = "text that is not valid Unicode"
 AGREES = 0.5
 STEM = 5
 
 
 @dataclass(frozen=True)
 class Written:
-    """The pairs of one reply, and how many items were none, by reason."""
+    """The pairs of one reply, and the number of items that are not pairs, by reason."""
 
     judged: tuple[Judged, ...]
     unusable: dict[str, int]
@@ -50,45 +53,55 @@ def _pair(call: Call, chunks: Sequence[Chunk], item: Mapping[str, str], identifi
 
 
 def read_pairs_of(reply: ChatReply, call: Call, chunks: Sequence[Chunk], name: str) -> Written:
-    """The pairs in a reply to ``writing_request``, each judged by rule. ``name`` begins their ids.
+    """The pairs in a reply to ``writing_request``, each checked by rule. Their ids start with ``name``.
 
-    Raises UnusableReplyError when the reply holds no item with all its keys.
+    Items without all their keys, with blank values, or with text that is not valid Unicode (a model can
+    write half of a surrogate pair) are counted as unusable. Raises UnusableReplyError when no item is usable.
     """
     sources = {chunk.document_id: chunk.text for chunk in chunks}
     titles = {chunk.document_id: chunk.title for chunk in chunks}
     judged: list[Judged] = []
-    unusable: dict[str, int] = {}
-    for at, item in enumerate(json_list(reply, "pairs")[: call.pairs]):
-        fields = FIELDS[call.task]
-        if not isinstance(item, dict) or not all(
-            isinstance(item.get(one), str) and item[one].strip() for one in fields
-        ):
-            unusable["item without its keys"] = unusable.get("item without its keys", 0) + 1
+    unusable: Counter[str] = Counter()
+    for number, item in enumerate(json_list(reply, "pairs")[: call.pairs]):
+        if problem := _item_problem(item, FIELDS[call.task]):
+            unusable[problem] += 1
             continue
-        pair = _pair(call, chunks, item, f"{call.task}-{name}-{at}")
+        assert isinstance(item, dict)  # noqa: S101 (else it is a problem)
+        pair = _pair(call, chunks, item, f"{call.task}-{name}-{number}")
         topic = topic_of(item["topic"]) or ""
         reason = check_pair(pair, sources, titles)
         if pair.kind == "refusal" and not topic:
             reason = "topic is not a short phrase"
         judged.append(Judged(pair, reason or "", topic))
-    if not judged:
+    if not judged and set(unusable) <= {NO_KEYS}:
         raise UnusableReplyError("no item with all the keys " + ", ".join(FIELDS[call.task]))
-    missing = call.pairs - len(judged) - sum(unusable.values())
-    return Written(tuple(judged), unusable | ({"pair not written": missing} if missing else {}))
+    if missing := call.pairs - len(judged) - sum(unusable.values()):
+        unusable["pair not written"] = missing
+    return Written(tuple(judged), dict(unusable))
+
+
+def _item_problem(item: object, fields: Sequence[str]) -> str:
+    """Why an item of a reply is not a pair; empty if it is one."""
+    if not isinstance(item, dict):
+        return NO_KEYS
+    values = [item.get(field) for field in fields]
+    if not all(isinstance(value, str) and not is_blank(value) for value in values):
+        return NO_KEYS
+    return INVALID_TEXT if any("\ud800" <= char <= "\udfff" for value in values for char in str(value)) else ""
 
 
 def agreement(reply: str, pair: Pair, titles: Sequence[str]) -> float:
-    """Between 0 and 1: how much of what the pair's answer adds to its question the reply says too.
+    """The share, from 0 to 1, of what the pair's answer adds to its question that is also in the reply.
 
-    The share of its numbers and identifiers where it has any, else of its words of four letters and more,
-    compared by their first five; 0 when the answer adds neither.
+    Counts numbers and identifiers where the answer adds any, else words of four or more letters, compared
+    by their first five; 0 when the answer adds neither.
     """
     known = fold(" ".join((pair.question, *titles)))
     answer = fold(pair.answer)
     for title in titles:
         answer = answer.replace(fold(title), " ")
     new = [word for word in dict.fromkeys(words(answer)) if word not in words(known)]
-    figures = " ".join(word for word in new if any(one.isdigit() for one in word))
+    figures = " ".join(word for word in new if any(char.isdigit() for char in word))
     if (share := number_grounding(figures, [reply])) is not None:
         return share
     said, asked = ({word[:STEM] for word in words(text)} for text in (fold(reply), known))
@@ -105,10 +118,10 @@ def _texts(reply: ChatReply, count: int) -> list[str]:
 
 def _verdicts(reply: ChatReply, count: int, allowed: Sequence[str]) -> list[str]:
     rows = json_list(reply, "verdicts")
-    found = [row.get("verdict") if isinstance(row, dict) else None for row in rows]
-    if len(found) != count or not all(one in allowed for one in found):
+    verdicts = [row.get("verdict") if isinstance(row, dict) else None for row in rows]
+    if len(verdicts) != count or not all(verdict in allowed for verdict in verdicts):
         raise UnusableReplyError("not one verdict for each question")
-    return [str(one) for one in found]
+    return [str(verdict) for verdict in verdicts]
 
 
 class Judge:
@@ -130,40 +143,43 @@ class Judge:
         return verdicts
 
     def supported(self, judged: Sequence[Judged], chunks: Sequence[Chunk]) -> list[Judged]:
-        """Answerable pairs: stated by the source, answered alike with it, and how far without it."""
-        open_ones = [one for one in judged if not one.reason]
-        if not open_ones:
+        """The same, rejecting answerable pairs that the source does not state or answers otherwise.
+
+        ``scores`` say how far the model gives the answer with the source and without it.
+        """
+        undecided = [item for item in judged if not item.reason]
+        if not undecided:
             return list(judged)
         titles = [chunk.title for chunk in chunks]
-        pairs = [one.pair for one in open_ones]
+        pairs = [item.pair for item in undecided]
         request = support_request(chunks, [(pair.question, pair.answer) for pair in pairs])
         verdicts = self._ask_verdicts(request, len(pairs), ("yes", "no"))
         with_source, without = self._answers(chunks, pairs), self._answers((), pairs)
         after: dict[str, Judged] = {}
-        for one, verdict, shown, blind in zip(open_ones, verdicts, with_source, without, strict=True):
+        for item, verdict, shown, blind in zip(undecided, verdicts, with_source, without, strict=True):
             scores = {
-                "round_trip": agreement(shown, one.pair, titles),
-                "closed_book": agreement(blind, one.pair, titles),
+                "round_trip": agreement(shown, item.pair, titles),
+                "closed_book": agreement(blind, item.pair, titles),
             }
             reason = "" if verdict == "yes" else "model: the source does not state the answer"
-            partial = one.pair.id.startswith("partial-")
+            partial = item.pair.id.startswith("partial-")
             if not reason and not partial and scores["round_trip"] < AGREES:
                 reason = "model: answers otherwise when shown the source"
-            after[one.pair.id] = replace(one, reason=reason, scores=scores)
-        return [after.get(one.pair.id, one) for one in judged]
+            after[item.pair.id] = replace(item, reason=reason, scores=scores)
+        return [after.get(item.pair.id, item) for item in judged]
 
     def absent(self, judged: Sequence[Judged], passages: Sequence[Chunk | Passage]) -> list[Judged]:
-        """Refusals: the passages do not answer them."""
-        open_ones = [one for one in judged if not one.reason]
-        if not open_ones:
+        """The same, rejecting refusals of questions that the passages answer."""
+        undecided = [item for item in judged if not item.reason]
+        if not undecided:
             return list(judged)
-        request = absence_request(passages, [one.pair.question for one in open_ones])
-        verdicts = self._ask_verdicts(request, len(open_ones), ("absent", "answered"))
-        answered = {one.pair.id for one, verdict in zip(open_ones, verdicts, strict=True) if verdict == "answered"}
+        request = absence_request(passages, [item.pair.question for item in undecided])
+        verdicts = self._ask_verdicts(request, len(undecided), ("absent", "answered"))
+        answered = {item.pair.id for item, verdict in zip(undecided, verdicts, strict=True) if verdict == "answered"}
         reason = "model: the passages do answer it"
-        return [replace(one, reason=reason) if one.pair.id in answered else one for one in judged]
+        return [replace(item, reason=reason) if item.pair.id in answered else item for item in judged]
 
 
 def without_verdict(judged: Sequence[Judged], problem: UnusableReplyError) -> list[Judged]:
-    """The same pairs, those that passed the rules now rejected because no verdict could be had."""
-    return [one if one.reason else replace(one, reason=f"model: no verdict ({problem})") for one in judged]
+    """The same pairs, with those that passed the rules rejected because there is no verdict on them."""
+    return [item if item.reason else replace(item, reason=f"model: no verdict ({problem})") for item in judged]

@@ -1,7 +1,7 @@
-"""Which judged pairs are kept: in the plan's order, no question twice, up to each task's quota.
+"""Which judged pairs are kept: in the plan's order, each question once, up to each task's quota.
 
-Outcomes may come in any order; they are taken up in the order of the calls, so that what is kept does
-not depend on which server was faster.
+Outcomes may arrive in any order. They are used in the order of the calls, so that the result does not
+depend on which server was faster.
 """
 
 from collections import Counter
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from mlx_ragtune.synthesis.call_plan import Task
-from mlx_ragtune.synthesis.dedupe import Seen, Vectoriser
+from mlx_ragtune.synthesis.dedupe import Seen, Vectorizer
 from mlx_ragtune.synthesis.jobs import Judged, Outcome
 
 FROM_MEMORY = 0.8
@@ -20,7 +20,7 @@ REMEMBERED = "answerable without the paper"
 
 @dataclass
 class Funnel:
-    """How many pairs of a task came how far."""
+    """How many pairs of a task reached each step."""
 
     wanted: int
     calls: int = 0
@@ -28,9 +28,9 @@ class Funnel:
     asked: int = 0
     written: int = 0
     sound: int = 0
-    """passed the rules"""
+    """Pairs that passed the rules."""
     passed: int = 0
-    """passed the model's checks too"""
+    """Pairs that also passed the model's checks."""
     kept: int = 0
     rejections: Counter[str] = field(default_factory=Counter)
 
@@ -38,12 +38,12 @@ class Funnel:
 class Selection:
     """The pairs kept so far, with the funnel of each task."""
 
-    def __init__(self, quotas: Mapping[Task, int], vectoriser: Vectoriser) -> None:
+    def __init__(self, quotas: Mapping[Task, int], vectorizer: Vectorizer) -> None:
         self.funnels = {task: Funnel(count) for task, count in quotas.items()}
         self.kept: dict[Task, list[Judged]] = {task: [] for task in quotas}
-        self._seen = {refuses: Seen(vectoriser) for refuses in (False, True)}
+        self._seen = {refuses: Seen(vectorizer) for refuses in (False, True)}
         self.taken: set[str] = set()
-        """keys of the calls that were taken up: those that came before their task had its quota"""
+        """Keys of the calls that were used: those that came before their task reached its quota."""
         self._waiting: dict[int, tuple[Task, str, Outcome | None]] = {}
         self._next = 0
         self._remembered: Counter[Task] = Counter()

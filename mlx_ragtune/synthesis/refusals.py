@@ -1,4 +1,4 @@
-"""How a generated refusal is worded: it says what is missing, in one of a few plain sentences."""
+"""The wording of generated refusals: one of a few plain sentences that say what is missing."""
 
 import hashlib
 import re
@@ -17,7 +17,7 @@ TOPIC_WORDS = (1, 14)
 
 
 def topic_of(text: str) -> str | None:
-    """The topic as it stands in a sentence, or None when it is not a short noun phrase."""
+    """The topic as it is written within a sentence, or None when it is not a short noun phrase."""
     topic = " ".join(text.split()).strip(" .?!:;\"'")
     if not TOPIC_WORDS[0] <= len(topic.split()) <= TOPIC_WORDS[1] or re.search(r"[.?!\n{}]\s", topic):
         return None
@@ -28,5 +28,5 @@ def topic_of(text: str) -> str | None:
 
 def refusal(topic: str, question: str) -> str:
     """A refusal that names the topic; the wording is chosen by the question's hash."""
-    at = int(hashlib.sha256(question.encode()).hexdigest(), 16) % len(WORDINGS)
-    return WORDINGS[at].format(topic=topic)
+    number = int(hashlib.sha256(question.encode()).hexdigest(), 16) % len(WORDINGS)
+    return WORDINGS[number].format(topic=topic)

@@ -1,4 +1,4 @@
-"""JSON from a chat reply: from its text, or from its thinking if that is where it is."""
+"""JSON from a chat reply: from its text, or else from its thinking."""
 
 import json
 import re
@@ -22,7 +22,7 @@ class Backend(Protocol):
 
 @dataclass(frozen=True)
 class Windowed:
-    """A backend whose every request is given this context window, half of it at most for the answer."""
+    """A backend that sends every request with this context window, at most half of it for the answer."""
 
     backend: Backend
     context_tokens: int
@@ -35,23 +35,25 @@ class Windowed:
 
 
 class UnusableReplyError(Exception):
-    """A reply without the JSON that was asked for; the text is the reason, one of a few."""
+    """A reply without the JSON that was asked for. The text is the reason, one of a fixed few."""
 
 
 def _objects(text: str) -> list[object]:
     """Every JSON object that begins at an outermost brace of the text, in order."""
-    found: list[object] = []
+    objects: list[object] = []
     decoder = json.JSONDecoder()
-    at = text.find("{")
-    while at >= 0:
+    start = text.find("{")
+    while start >= 0:
         try:
-            value, end = decoder.raw_decode(text, at)
+            value, end = decoder.raw_decode(text, start)
         except ValueError:
-            end = at + 1
+            end = start + 1
+        except RecursionError:
+            raise UnusableReplyError("JSON nested too deeply") from None
         else:
-            found.append(value)
-        at = text.find("{", end)
-    return found
+            objects.append(value)
+        start = text.find("{", end)
+    return objects
 
 
 def json_list(reply: ChatReply, key: str) -> list[object]:
@@ -73,9 +75,9 @@ def json_list(reply: ChatReply, key: str) -> list[object]:
 
 
 def ask(backend: Backend, request: ChatRequest, read: Callable[[ChatReply], Rows]) -> tuple[Rows, list[ChatReply]]:
-    """What ``read`` makes of the reply, after one try at repair, and the replies that it took.
+    """What ``read`` returns for the reply, or for a second one after a request to repair it; and all replies.
 
-    Raises UnusableReplyError when the second reply cannot be used either; ToolError comes from the backend.
+    Raises UnusableReplyError when the second reply cannot be used either; the backend raises ToolError.
     """
     first = backend.chat(request)
     try:

@@ -1,4 +1,4 @@
-"""Pairs are split by paper: no paper that trains the model is also used to test it."""
+"""Pairs are split by paper: no paper is used both to train and to test the model."""
 
 import hashlib
 import itertools
@@ -19,7 +19,7 @@ def _hash(seed: int, *parts: str) -> str:
 
 
 class _Union:
-    """Disjoint sets of names; the smallest name of a set stands for it."""
+    """Disjoint sets of names, each identified by its smallest name."""
 
     def __init__(self, names: Iterable[str]) -> None:
         self.parent = {name: name for name in names}
@@ -37,22 +37,24 @@ class _Union:
 def _sketch(text: str) -> frozenset[int]:
     """The smallest hashes of the text's word 4-grams (bottom-k sketch, Broder 1997)."""
     tokens = re.findall(r"\w+", text.casefold())
-    grams = {" ".join(tokens[at : at + SHINGLE_WORDS]) for at in range(max(1, len(tokens) - SHINGLE_WORDS + 1))}
+    grams = {
+        " ".join(tokens[first : first + SHINGLE_WORDS]) for first in range(max(1, len(tokens) - SHINGLE_WORDS + 1))
+    }
     return frozenset(sorted(zlib.crc32(gram.encode()) for gram in grams)[:SKETCH])
 
 
 def near_duplicate_papers(texts: Mapping[str, str]) -> dict[str, str]:
     """Each paper id → the smallest id of its near-duplicates (itself if it has none).
 
-    Two papers are near-duplicates when the Jaccard similarity of their sets of word 4-grams,
-    estimated from 128 hashes each, is at least one half: an earlier version, an extended abstract.
+    Two papers are near-duplicates when the Jaccard similarity of their sets of word 4-grams, estimated from
+    128 hashes each, is at least one half. Examples are an earlier version or an extended abstract.
     """
     sketches = {paper: _sketch(text) for paper, text in sorted(texts.items()) if text.strip()}
     holders: dict[int, list[str]] = defaultdict(list)
     for paper, sketch in sketches.items():
         for value in sketch:
             holders[value].append(paper)
-    shared = Counter(two for papers in holders.values() for two in itertools.combinations(papers, 2))
+    shared = {two for papers in holders.values() for two in itertools.combinations(papers, 2)}
     union = _Union(texts)
     for left, right in shared:
         merged = sorted(sketches[left] | sketches[right])[:SKETCH]
@@ -74,39 +76,39 @@ def _components(units: Iterable[str], links: Counter[tuple[str, str]]) -> dict[s
 
 
 def _held_out(sizes: Mapping[str, int], links: Counter[tuple[str, str]], wanted: int, seed: int) -> set[str]:
-    """Units of about ``wanted`` papers in all, that cut few synthesis pairs.
+    """Units of about ``wanted`` papers in total that cut few synthesis pairs.
 
-    Whole components of papers that synthesis joins are taken while they fit, then single units.
+    Takes whole components of papers that synthesis pairs connect while they fit, then single units.
     """
     taken: set[str] = set()
-    room = wanted
+    open_places = wanted
     components = _components(sizes, links)
     for name in sorted(components, key=lambda name: _hash(seed, "component", name)):
         size = sum(sizes[unit] for unit in components[name])
-        if size <= room:
+        if size <= open_places:
             taken.update(components[name])
-            room -= size
-    left = {unit for unit in sizes if unit not in taken and sizes[unit] <= max(room, 1)}
+            open_places -= size
+    left = {unit for unit in sizes if unit not in taken and sizes[unit] <= max(open_places, 1)}
     joined: dict[str, Counter[str]] = defaultdict(Counter)
-    for (one, two), count in links.items():
-        joined[one][two] += count
-        joined[two][one] += count
+    for (left_unit, right_unit), count in links.items():
+        joined[left_unit][right_unit] += count
+        joined[right_unit][left_unit] += count
 
     def cost(unit: str) -> tuple[int, str]:
         cut = sum(-count if other in taken else count for other, count in joined[unit].items())
         return cut, _hash(seed, "unit", unit)
 
-    while room > 0 and left:
+    while open_places > 0 and left:
         unit = min(left, key=cost)
         left.remove(unit)
-        if sizes[unit] <= room or not taken:
+        if sizes[unit] <= open_places or not taken:
             taken.add(unit)
-            room -= sizes[unit]
+            open_places -= sizes[unit]
     return taken
 
 
 def _number(share: float, total: int) -> int:
-    """``share`` of ``total``; at least one when a share is asked for and two or more are there."""
+    """``share`` of ``total``; at least one when the share is above 0 and there are two or more."""
     return max(round(share * total), 1) if share > 0 and total > 1 else 0
 
 
@@ -125,7 +127,7 @@ def _split_papers(
     shares: tuple[tuple[Split, float], ...] = (("test", test_share), ("valid", valid_share))
     for split, share in shares:
         rest = {unit: size for unit, size in sizes.items() if unit not in side}
-        wanted = min(_number(share, len(texts)), sum(rest.values()) - 1)
+        wanted = min(_number(share, len(texts)), sum(rest.values()) - 1)  # one paper is left for training
         side |= dict.fromkeys(_held_out(rest, links, wanted, seed), split)
     return {paper: side.get(unit, "train") for paper, unit in unit_of.items()}
 
@@ -138,11 +140,11 @@ def split_by_paper(
     test_share: float,
     seed: int,
 ) -> dict[str, Split]:
-    """Pair id → split, the same for the same pairs and seed, in any order of the pairs.
+    """Pair id → split. Depends on the pairs and the seed, not on the order of the pairs.
 
-    All pairs of one paper, and of its near-duplicates among ``documents``, are on one side; shares count
-    papers. A synthesis pair whose papers fall on two sides is **absent** from the result: the caller
-    lists it as dropped. Pairs without a paper (off-corpus refusals) are shared out by hash.
+    All pairs of one paper, and of its near-duplicates among ``documents``, are in one split; shares count
+    papers. A synthesis pair whose papers are in two splits is **absent** from the result: the caller lists
+    it as dropped. Pairs without a paper (off-corpus refusals) are divided by hash.
     """
     side = _split_papers(pairs, documents, valid_share, test_share, seed)
     splits: dict[str, Split] = {}
@@ -150,8 +152,8 @@ def split_by_paper(
         sides = {side[paper] for paper in pair.papers}
         if len(sides) == 1:
             splits[pair.id] = sides.pop()
-    free = sorted((pair.id for pair in pairs if not pair.papers), key=lambda one: _hash(seed, "pair", one))
+    free = sorted((pair.id for pair in pairs if not pair.papers), key=lambda name: _hash(seed, "pair", name))
     test, valid = _number(test_share, len(free)), _number(valid_share, len(free))
-    for at, identifier in enumerate(free):
-        splits[identifier] = "test" if at < test else "valid" if at < test + valid else "train"
+    for number, identifier in enumerate(free):
+        splits[identifier] = "test" if number < test else "valid" if number < test + valid else "train"
     return splits

@@ -1,11 +1,11 @@
-"""How many rows of each kind there are, how long they are, and which do not fit."""
+"""Counts and lengths of the rows by kind, and the rows that are too long."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mlx_ragtune.records import Example
 
-HEADER = ("kind", "rows", "share", "tokens min", "tokens mean", "tokens max", "do not fit")
+HEADER = ("kind", "rows", "share", "tokens min", "tokens mean", "tokens max", "too long")
 
 
 @dataclass(frozen=True)
@@ -32,18 +32,18 @@ class DatasetStatistics:
     too_long: tuple[str, ...]
 
     def table(self) -> list[tuple[str, ...]]:
-        """The header, a line for each kind, and the sum: all cells as text."""
+        """A header, a line for each kind, and the total: all cells as text."""
         lines = [
             (
-                one.kind,
-                str(one.rows),
-                f"{one.share:.0%}",
-                str(one.tokens_min),
-                f"{one.tokens_mean:.0f}",
-                str(one.tokens_max),
-                str(one.too_long),
+                row.kind,
+                str(row.rows),
+                f"{row.share:.0%}",
+                str(row.tokens_min),
+                f"{row.tokens_mean:.0f}",
+                str(row.tokens_max),
+                str(row.too_long),
             )
-            for one in (*self.kinds, self.total)
+            for row in (*self.kinds, self.total)
         ]
         return [HEADER, *lines]
 
@@ -61,9 +61,9 @@ def _of(kind: str, tokens: Sequence[int], total: int, max_tokens: int) -> KindSt
 
 
 def describe(rows: Sequence[Example], tokens: Mapping[str, int], *, max_tokens: int) -> DatasetStatistics:
-    """Statistics of the rows; ``tokens`` is row id → length of the whole row. Kinds without rows are absent.
+    """Statistics of the rows. ``tokens`` maps row id to length of the whole row; kinds without rows are absent.
 
-    Raises ValueError without rows and KeyError for a row without a length: both are mistakes of the caller.
+    Raises ValueError without rows and KeyError for a row without a length; both are errors of the caller.
     """
     if not rows:
         raise ValueError("no rows to describe")

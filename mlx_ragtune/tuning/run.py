@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlx_ragtune.artifact import fingerprint
+from mlx_ragtune.artifact import digest_json
 from mlx_ragtune.clients.machine import disk_writes
 from mlx_ragtune.clients.runtime_mlx import mx
 from mlx_ragtune.errors import InputError, ToolError
@@ -163,7 +163,7 @@ class _Run:
             if settings.frozen_store:
                 store = FrozenStore(self.checkpoints / "frozen", len(model.layers) - int(settings.layers))
                 rows = [*split["train"], *split["valid"]]
-                key = fingerprint({"base": (self.work or {}).get("base"), "first": store.first})
+                key = digest_json({"base": (self.work or {}).get("base"), "first": store.first})
                 store.build(model, rows, tokens_per_step=settings.tokens_per_step, work=key)
                 stack.enter_context(only_layers(model, store.first, len(model.layers), normed=True))
                 loop.objective = store.objective

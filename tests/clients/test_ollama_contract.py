@@ -65,9 +65,9 @@ class Replay:
 @pytest.fixture(scope="module")
 def replay(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replay]:
     with OllamaStandIn(tmp_path_factory.mktemp("ollama")) as standin:
-        one = Replay(standin, models)
-        yield one
-        one.close()
+        requests = Replay(standin, models)
+        yield requests
+        requests.close()
 
 
 def normal(text: str) -> str:
@@ -95,23 +95,23 @@ def compare(real: Any, ours: Any, at: str) -> None:
 
 
 def compare_lists(real: list[Any], ours: list[Any], at: str) -> None:
-    items = [one for one in real if not (isinstance(one, str) and one.startswith("... "))]
+    items = [item for item in real if not (isinstance(item, str) and item.startswith("... "))]
     if at.endswith(".bytes"):
         return  # half a character has none
     assert bool(items) == bool(ours), at
     if at.endswith(".capabilities"):
         assert sorted(set(items) - {"tools"}) == sorted(set(ours) - {"tools"}), at
         return
-    for index, one in enumerate(items[: len(ours)]):
-        name = one.get("name") if isinstance(one, dict) else None
+    for index, item in enumerate(items[: len(ours)]):
+        name = item.get("name") if isinstance(item, dict) else None
         twin = next((other for other in ours if name and other.get("name") == name), ours[index])
-        compare(one, twin, f"{at}[{index}]")
+        compare(item, twin, f"{at}[{index}]")
 
 
 def statuses(lines: list[dict[str, Any]]) -> list[str]:
     """The steps of a create stream, without digests and without the layers that a file happens to have."""
     kept = [normal(line.get("status", line.get("error", ""))) for line in lines]
-    return [one for one in kept if not one.startswith(("using existing layer", "creating new layer"))]
+    return [step for step in kept if not step.startswith(("using existing layer", "creating new layer"))]
 
 
 def compare_streams(real: list[dict[str, Any]], ours: list[dict[str, Any]], name: str) -> None:

@@ -55,6 +55,6 @@ def test_another_file_under_its_name_is_refused(toy: Path, tmp_path: Path) -> No
     receipt = asdict(embedded_receipt("demo-base", toy / "a.gguf"))
     other = tmp_path / "a.gguf"
     other.write_bytes((toy / "a.gguf").read_bytes()[:-1] + b"\x01")
-    with pytest.raises(ArtifactError, match="not the file that was registered as 'demo-base'") as caught:
+    with pytest.raises(ArtifactError, match="this is not the file that was registered as 'demo-base'") as caught:
         open_served(receipt, other, context_tokens=256)
     assert caught.value.fix == "ragtune register RECIPE --redo"

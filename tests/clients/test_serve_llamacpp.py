@@ -19,8 +19,8 @@ from tests.served_models import TURNS, request
 
 @pytest.fixture(scope="module")
 def server(models: Path) -> Iterator[LlamaCppServer]:
-    with LlamaCppServer(models / "qwen3.gguf", context_tokens=512) as one:
-        yield one
+    with LlamaCppServer(models / "qwen3.gguf", context_tokens=512) as running:
+        yield running
 
 
 def test_the_same_request_gives_the_same_text_whatever_came_before(models: Path) -> None:
@@ -110,8 +110,8 @@ def test_next_tokens_come_likeliest_first_and_lead_to_the_greedy_answer(server: 
     logs = [log for _, log in ranked]
     assert logs == sorted(logs, reverse=True)
     assert all(log <= 0 for log in logs)
-    one = server.post("/completion", {"prompt": ids, "n_predict": 1, "temperature": 0, "return_tokens": True})
-    assert one["tokens"] == [ranked[0][0]]
+    reply = server.post("/completion", {"prompt": ids, "n_predict": 1, "temperature": 0, "return_tokens": True})
+    assert reply["tokens"] == [ranked[0][0]]
 
 
 def test_an_error_of_the_engine_is_a_tool_error_in_its_words(server: LlamaCppServer) -> None:
@@ -145,7 +145,7 @@ def test_a_missing_or_damaged_file_is_named(tmp_path: Path, models: Path) -> Non
     with pytest.raises(InputError, match="no such GGUF"), LlamaCppServer(tmp_path / "no.gguf", context_tokens=512):
         pass
     cut = tmp_path / "cut.gguf"
-    cut.write_bytes((models / "qwen3.gguf").read_bytes()[:5000])
+    cut.write_bytes((models / "qwen3.gguf").read_bytes()[:-1000])
     with pytest.raises(InputError, match="cannot load") as error, LlamaCppServer(cut, context_tokens=512):
         pass
     assert error.value.where == str(cut)
@@ -158,14 +158,14 @@ def test_the_port_answers_only_to_its_key(server: LlamaCppServer) -> None:
 
 
 def test_the_engine_says_nothing_on_the_terminal(models: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    with LlamaCppServer(models / "qwen3.gguf", context_tokens=512) as one:
-        one.chat(request(max_tokens=2))
+    with LlamaCppServer(models / "qwen3.gguf", context_tokens=512) as engine:
+        engine.chat(request(max_tokens=2))
     assert capfd.readouterr() == ("", "")
 
 
 def test_leaving_stops_the_engine(models: Path) -> None:
-    with LlamaCppServer(models / "qwen3.gguf", context_tokens=512) as one:
-        address = str(one._open().base_url)
+    with LlamaCppServer(models / "qwen3.gguf", context_tokens=512) as engine:
+        address = str(engine._open().base_url)
     with pytest.raises(httpx.ConnectError):
         httpx.get(address, trust_env=False)
     assert threading.active_count() < 20
@@ -179,3 +179,38 @@ def test_two_models_are_served_side_by_side(models: Path) -> None:
         assert base.chat(request()).text != tuned.chat(request()).text
         assert base.identity()["digest"] != tuned.identity()["digest"]
         assert base.identity()["version"] == tuned.identity()["version"]
+
+
+@pytest.mark.parametrize("context_tokens", [10**9, 2**31, 10**30])
+def test_a_context_beyond_the_memory_is_refused_before_it_is_allocated(models: Path, context_tokens: int) -> None:
+    with (
+        pytest.raises(
+            ToolError, match=r"context tokens need about [\d.]+ GiB with this model; this machine has"
+        ) as error,
+        LlamaCppServer(models / "qwen3.gguf", context_tokens=context_tokens),
+    ):
+        pass
+    assert error.value.fix == "lower 'context_tokens'"
+
+
+def test_a_question_far_beyond_the_context_is_refused_before_it_reaches_the_engine(
+    server: LlamaCppServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LlamaCppServer, "post", lambda *_: pytest.fail("the engine was asked"))
+    with pytest.raises(PromptOverflowError, match="longer than the context of 512 tokens"):
+        server.chat(ChatRequest((Message("user", "word " * 1_000_000),), Sampling(context_tokens=512)))
+
+
+@pytest.mark.parametrize("sent", [b"data: {not json\n", b"error: [\n", b"data: " + b"[" * 100_000 + b"\n"])
+def test_an_event_that_is_not_json_is_a_tool_error(
+    server: LlamaCppServer, monkeypatch: pytest.MonkeyPatch, sent: bytes
+) -> None:
+    response = httpx.Response(200, content=sent)
+    monkeypatch.setattr(server._open(), "send", lambda *_, **__: response)
+    with pytest.raises(ToolError, match="not JSON"):
+        list(server.events("/completion", {}))
+
+
+def test_a_prompt_that_is_not_valid_unicode_is_an_input_error(server: LlamaCppServer) -> None:
+    with pytest.raises(InputError, match=r"not valid Unicode at character 4: '\\udc80b'"):
+        server.chat(ChatRequest((Message("user", "caf \udc80b"),), Sampling(context_tokens=512)))

@@ -1,11 +1,16 @@
 """init: a recipe for a folder of papers that is valid as it is written."""
 
+import os
+import shlex
+import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from mlx_ragtune.cli import main
 from mlx_ragtune.commands.init import write_recipe
-from mlx_ragtune.errors import InputError, RecipeError
+from mlx_ragtune.errors import InputError, RagtuneError, RecipeError, ToolError
 from mlx_ragtune.recipe import load_recipe
 
 
@@ -51,3 +56,112 @@ def test_a_folder_without_papers_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError):
         write_recipe(tmp_path / "empty", out=tmp_path / "x.yaml", base="x/y")
+
+
+NAMES = (
+    "rag #2", "rag: notes", "ends in a space ", " begins with one", "two\nlines", "a\ttab", "it's", '"quoted"',
+    "na\u00efve", "\u8ad6\u6587", "\U0001f4da books", "- x", "!!python", "&a", "*a", "~", "~root", "null", "true", "no",
+    "1e5", "0x10", "5", "@home", "%x", "`x`", "{a", "[a", "a, b", "?", "|", ">", "a\\b", "<<", "=", "...", "---",
+    "key: [", "#", "x # y: z", "a\u2028b", "$HOME", "back`tick", "x'\"y", "papers",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_folder_name_that_is_yaml_syntax_is_read_back_as_it_is(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    (tmp_path / "recipes").mkdir()
+    (folder / "a.md").write_text("# A\n\nWords of a paper.")
+    for kind in ("benchmark", "pairs"):
+        (folder / f"{kind}.jsonl").touch()
+    recipe = load_recipe(write_recipe(folder, out=tmp_path / "recipes" / "mine.yaml", base="x/y"))
+    assert recipe.corpus.folder == folder
+    assert (recipe.benchmark, recipe.dataset.pairs) == (folder / "benchmark.jsonl", folder / "pairs.jsonl")
+    beside = load_recipe(write_recipe(folder, out=tmp_path / "mine.yaml", base="x/y"))
+    assert beside.corpus.folder == folder
+
+
+@pytest.mark.parametrize("name", ["esc\x1b[2J", "bell\x07", "nel\x85", "return\r", "not-utf8-\udcff"])
+def test_a_folder_name_that_a_recipe_cannot_hold_is_refused(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    (folder / "a.md").write_text("# A\n\nWords of a paper.")
+    (folder / "benchmark.jsonl").touch()
+    with pytest.raises(InputError, match="which a recipe cannot hold") as caught:
+        write_recipe(folder, out=tmp_path / "mine.yaml", base="x/y")
+    assert "rename" in caught.value.fix
+    assert not list(tmp_path.glob("mine*"))
+
+
+def test_papers_on_another_volume_get_an_absolute_path(
+    papers: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = tmp_path_factory.mktemp("project")
+    (project / "recipes").mkdir()
+    monkeypatch.setenv("HOME", str(project))
+    written = write_recipe(papers, out=project / "recipes" / "mine.yaml", base="x/y")
+    assert f'folder: "{papers}"' in written.read_text()
+    assert load_recipe(written).corpus.folder == papers
+
+
+def test_a_base_folder_is_written_relative_to_the_recipe(papers: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = papers.parent
+    (home / "models").mkdir()
+    monkeypatch.chdir(home)
+    for out in (home / "recipes" / "mine.yaml", home / "mine.yaml"):
+        assert load_recipe(write_recipe(papers, out=out, base="./models")).base.model == str(home / "models")
+
+
+@pytest.mark.parametrize("base", ["a b", "x: y", "", "http://x/y", "./absent", "a\nb", "a\x1bb"])
+def test_an_unusable_base_leaves_no_recipe_behind(papers: Path, tmp_path: Path, base: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        write_recipe(papers, out=tmp_path / "recipes" / "mine.yaml", base=base)
+    assert "base.model" in str(caught.value)
+    assert "partial" not in str(caught.value)
+    assert not list((tmp_path / "recipes").iterdir())
+
+
+def test_an_out_file_that_cannot_name_a_run_leaves_no_recipe_behind(papers: Path, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"rename the file, for example to 'my-recipe\.yaml'"):
+        write_recipe(papers, out=tmp_path / "recipes" / "My Recipe.yaml", base="x/y")
+    assert not list((tmp_path / "recipes").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("out", "said"),
+    [
+        ("absent/mine.yaml", "no such folder"),
+        ("recipes", "a directory, expected a file"),
+        ("file/mine.yaml", "no such folder"),
+        ("x" * 300 + ".yaml", "cannot be written"),
+        ("a\0b.yaml", "cannot be written"),
+        ("loop/mine.yaml", "no such folder|cannot be written"),
+    ],
+)
+def test_an_out_that_cannot_be_written_is_told_with_the_next_command(
+    papers: Path, tmp_path: Path, out: str, said: str
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(RagtuneError, match=said) as caught:
+        write_recipe(papers, out=tmp_path / out, base="x/y")
+    assert caught.value.fix
+    assert not list(tmp_path.rglob("*.partial*"))
+
+
+@pytest.mark.skipif(os.geteuid() == 0 and sys.platform != "linux", reason="needs a place that root cannot write to")
+def test_an_unwritable_folder_is_told(papers: Path, tmp_path: Path) -> None:
+    place = Path("/proc/self") if os.geteuid() == 0 else tmp_path / "locked"
+    if os.geteuid():
+        place.mkdir(mode=0o500)
+    with pytest.raises(ToolError, match="the recipe cannot be written"):
+        write_recipe(papers, out=place / "mine.yaml", base="x/y")
+
+
+def test_the_next_command_can_be_pasted_where_a_path_has_spaces(papers: Path, tmp_path: Path) -> None:
+    (tmp_path / "my recipes").mkdir()
+    out = tmp_path / "my recipes" / "mine.yaml"
+    said = CliRunner().invoke(main, ["init", str(papers), "--out", str(out), "--base", "x/y"]).output
+    command = said.splitlines()[1].removeprefix("next: ").split(", then: ")[0]
+    assert shlex.split(command) == ["ragtune", "validate", str(out)]
+    assert f"#   ragtune run {shlex.quote(os.path.relpath(out))}" in out.read_text()

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from mlx_ragtune.clients.ollama_http import address
+from mlx_ragtune.clients.ollama_address import effective_host
 from tests.served_models import models as models
 
 START_SECONDS = 30.0
@@ -40,7 +40,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a real server; its models are left as they were."""
     given, binary = os.environ.get("OLLAMA_HOST"), shutil.which("ollama")
     if given:
-        yield address(given)
+        yield effective_host()
         return
     if binary is None:
         pytest.skip("no real Ollama: OLLAMA_HOST is not set and no 'ollama' is on PATH")

@@ -1,4 +1,4 @@
-"""What the stand-in promises, asked of a real Ollama. Run with ``make test-live``."""
+"""What the stand-in promises, checked with a real Ollama. Run with ``make test-live``."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -20,10 +20,9 @@ from tests.served_models import TURNS, request
 @pytest.fixture
 def receipt(host: str, name: str, models: Path) -> Iterator[Receipt]:
     """A registered toy Qwen3, removed afterwards."""
-    one = register_model(host, name, models / "qwen3.gguf")
-    yield one
+    yield register_model(host, name, models / "qwen3.gguf")
     with Ollama(host) as server:
-        server.request("DELETE", "/api/delete", {"model": name})
+        server.delete(name)
 
 
 @pytest.fixture
@@ -48,6 +47,14 @@ def test_the_prompt_is_served_as_the_file_renders_it(chat: OllamaChat, models: P
         tokens = len(engine.tokenize(expected["q"][1]))
     assert check_prompts(chat, expected, think=False).unproven == 0
     assert chat.chat(request()).prompt_tokens == tokens
+
+
+def test_one_file_under_two_names_has_one_digest(host: str, name: str, receipt: Receipt, models: Path) -> None:
+    other = register_model(host, f"{name}-other", models / "qwen3.gguf")
+    try:
+        assert other.digest == receipt.digest
+    finally:
+        assert remove_model(host, f"{name}-other", digest=other.digest)
 
 
 def test_greedy_answers_repeat(chat: OllamaChat) -> None:

@@ -1,11 +1,11 @@
-"""Whole recipes by Ollama: smoke, and the demo with a few of its questions, answer as the embedded server does.
+"""Whole recipes with Ollama: smoke, and the demo with a few of its questions, answer as the embedded server does.
 
     python tests/live/whole_recipes.py                           # against the stand-in
     OLLAMA_HOST=127.0.0.1:11434 python tests/live/whole_recipes.py    # against a real server
 
 Each recipe runs through all eight stages with the embedded server, then again with ``serve: ollama``, which
-runs only what that changes. The greedy answers of both are compared; what was registered is removed. A recipe
-whose base cannot be had here is skipped, and says so.
+runs only what that changes. The greedy answers of both are compared; registered models are removed. A recipe
+whose base model cannot be loaded is skipped, and says so.
 """
 
 import json
@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from mlx_ragtune.bases.resolve import resolve_base  # noqa: E402
+from mlx_ragtune.clients.ollama_address import effective_host  # noqa: E402
 from mlx_ragtune.errors import ToolError  # noqa: E402
 from mlx_ragtune.gguf.reader import import_gguf  # noqa: E402
 from mlx_ragtune.recipe import load_recipe  # noqa: E402
@@ -69,7 +70,7 @@ def answers(recipe: Path) -> dict[tuple[str, str], str]:
 
 
 def gate(recipe: Path) -> str:
-    """What the run says of its served prompts."""
+    """What the run says about its served prompts."""
     path = recipe.parent / "runs" / recipe.stem / "7-evaluate" / "gates.json"
     return str(json.loads(path.read_text(encoding="utf-8"))["served_prompts"])
 
@@ -80,7 +81,8 @@ def main() -> None:
     with ExitStack() as stack:
         (ROOT / "runs").mkdir(exist_ok=True)  # inside the project, where a recipe's paths have to be
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=ROOT / "runs")))
-        host = os.environ.get("OLLAMA_HOST") or stack.enter_context(OllamaStandIn(folder / "ollama")).host
+        given = os.environ.get("OLLAMA_HOST")
+        host = effective_host() if given else stack.enter_context(OllamaStandIn(folder / "ollama")).host
         for name in SHORTENED:
             recipe = write_recipe(folder, name, None)
             try:
@@ -103,7 +105,7 @@ def main() -> None:
                 )
             same = sum(served[key] == text for key, text in embedded.items())
             differ += len(embedded) - same
-            print(f"{name} by Ollama at {host}: {same} of {len(embedded)} answers are the embedded server's; ", end="")
+            print(f"{name}, Ollama at {host}: {same} of {len(embedded)} answers equal the embedded server's; ", end="")
             print(f"served prompts {gate(recipe)}", flush=True)
     sys.exit(1 if differ else 0)
 

@@ -1,12 +1,27 @@
-"""A whole report from real scores: the verdict of the scoring room on answers made by rule."""
+"""A whole report from real scores: the verdict on answers made by rule."""
 
-import json
 import random
-from dataclasses import asdict
 
-from mlx_ragtune.pages.report_data import LossPart, Report, fairness_of, from_comparison
+from mlx_ragtune.evaluation.fairness import Conditions
+from mlx_ragtune.pages.plots import LossPoint
+from mlx_ragtune.pages.report_data import (
+    BlindResult,
+    BothConditions,
+    BothRefusals,
+    CorrectedDifference,
+    Fact,
+    JudgeOutcome,
+    ProbeOutcome,
+    ReportData,
+    pair_answers,
+    pair_conditions,
+)
 from mlx_ragtune.records import Answer, Question, Score, Validity
+from mlx_ragtune.scoring.answers.refusal import RefusalTable
+from mlx_ragtune.scoring.answers.similarity import PlantedRow
 from mlx_ragtune.scoring.verdict.decision import compare
+from mlx_ragtune.scoring.verdict.distractors import ConditionRow
+from mlx_ragtune.scoring.verdict.guards import forgetting_guard
 
 TOPICS = ("qlora", "rag", "peft", "ragas")
 
@@ -47,57 +62,88 @@ def scores(asked: list[Question], model: str, seed: int) -> list[Score]:
 
 
 def answers(asked: list[Question]) -> list[Answer]:
-    made = []
+    given = []
     for at, question in enumerate(asked):
         for model in ("base", "tuned"):
             text = f"According to the {model} model, it measures {at + 3} things. " * 3
             text = "Ragas evaluates R" if model == "tuned" and at == 7 else text
-            made.append(
+            given.append(
                 Answer(
                     f"{model}{at}", question.id, "tuned" if model == "tuned" else "base", 0, text, "stop", 300, 40, 2.5
                 )
             )
-    return made
+    return given
 
 
-def losses() -> list[LossPart]:
+def losses() -> tuple[LossPoint, ...]:
     draw = random.Random(5)
-    rows: list[LossPart] = []
-    for update in range(1, 91):
-        row: LossPart = {
-            "update": update,
-            "epoch": update / 30,
-            "train_loss": 1.2 * 0.985**update + 0.2 * draw.random(),
-        }
-        if update % 15 == 0:
-            row["valid_loss"] = 1.15 - 0.007 * update + 0.00006 * update**2
-        rows.append(row)
-    return rows
+    return tuple(
+        LossPoint(
+            update,
+            1.2 * 0.985**update + 0.2 * draw.random(),
+            1.15 - 0.007 * update + 0.00006 * update**2 if update % 15 == 0 else None,
+        )
+        for update in range(1, 91)
+    )
 
 
-def report(seed: int = 1) -> Report:
+def probes() -> tuple[ProbeOutcome, ...]:
+    return tuple(
+        ProbeOutcome(f"p{at}", ("fact", "code", "format")[at % 3], base=at % 7 != 0, tuned=at % 6 != 0)
+        for at in range(60)
+    )
+
+
+def refusal_table(recall: float) -> RefusalTable:
+    return RefusalTable(30, 10, None if recall == 0 else 0.9, recall, 0.85, 0.9, 0.95, 0.92, 0.88, 0.05, 0.5, 1.0)
+
+
+def report(seed: int = 1) -> ReportData:
     asked = questions()
-    comparison = compare(scores(asked, "base", seed), scores(asked, "tuned", seed), asked)
-    made = from_comparison(json.loads(json.dumps(asdict(comparison))), asked, answers(asked))
-    conditions = {
-        "quantization": "Q8_0",
-        "template_sha256": "a" * 64,
-        "sampling": {"temperature": 0.0, "max_tokens": 160},
-        "prompts": {f"q{at}": "b" * 64 for at in range(40)},
-        "renderer": "",
-        "seeds": [0],
-    }
-    made.update({
-        "title": "demo: SmolLM2-135M-Instruct, base against tuned",
-        "recipe_name": "demo",
-        "fairness": fairness_of({"base": conditions, "tuned": conditions}),
-        "losses": losses(),
-        "best_update": 60,
-        "training": [{"label": "trainable parameters", "value": "4,884,480 of 139,399,488 (3.50 %)"}],
-        "dataset": [{"label": "training rows", "value": "152 (grounded 92, synthesis 30, refusal 30)"}],
-        "retrieval": [{"label": "hit@3", "value": "100.0 % of 77"}],
-        "settings": {"train": {"rank": 16, "learning_rate": 5e-4, "clip_norm": None}, "evaluate": {"seeds": [0]}},
-        "versions": {"mlx": "0.32.4", "mlx-lm": "0.32.2"},
-        "notes": ["Near-miss refusals are shown in a row of their own."],
-    })  # fmt: skip
-    return made
+    passed = {probe.id: (probe.base, probe.tuned) for probe in probes()}
+    guard = forgetting_guard(
+        {name: base for name, (base, _) in passed.items()},
+        {name: tuned for name, (_, tuned) in passed.items()},
+        margin=0.05, alpha=0.05,
+    )  # fmt: skip
+    comparison = compare(scores(asked, "base", seed), scores(asked, "tuned", seed), asked, guards=[guard])
+    conditions = Conditions(
+        quantization="Q8_0",
+        template_sha256="a" * 64,
+        context_tokens=4096,
+        server="ollama 0.12.3",
+        sampling={"temperature": 0.0, "max_tokens": 160},
+        seeds=(0,),
+        prompts={f"q{at}": "b" * 64 for at in range(40)},
+        retrieval={"top_k": 3},
+    )
+    return ReportData(
+        title="demo: base vs. tuned",
+        comparison=comparison,
+        answers=pair_answers(comparison, asked, answers(asked)),
+        blind=BlindResult(
+            "No preference shown: 12 votes for tuned, 9 for base, 4 without preference (sign test p = 0.664).",
+            (Fact("tuned preferred", "12"), Fact("base preferred", "9"), Fact("tie", "4")),
+        ),
+        retrieval=(Fact("hit@3", "1"), Fact("questions", "40")),
+        conditions=pair_conditions(BothConditions(conditions, conditions)),
+        refusals=BothRefusals(refusal_table(0.0), refusal_table(0.8)),
+        distractors=(
+            ConditionRow("gold", "correctness", 0.61, 0.702, 0.092, -0.01, 0.194, 60),
+            ConditionRow("distractors", "refusal_near_miss", 0.5, 0.25, -0.25, None, None, 12),
+        ),
+        probes=probes(),
+        judge=JudgeOutcome(
+            "granite3.3:8b",
+            "judge trusted (TPR 0.95, TNR 0.90, 0 verdicts missing)",
+            {"number_changed": (9, 10), "negated": (10, 10)},
+            CorrectedDifference(0.05, -0.01, 0.11, 60),
+        ),
+        similarity=(PlantedRow("negated", False, 0.93, 0.91), PlantedRow("concise and correct", True, 0.68, None)),
+        losses=losses(),
+        best_update=60,
+        training=(Fact("trainable parameters", "4884480"), Fact("peak memory bytes", "1.73 GiB")),
+        dataset=(Fact("train rows", "152"), Fact("grounded", "92 rows (61%), 310 to 1,204 tokens")),
+        settings=(Fact("train.rank", "16"), Fact("train.learning_rate", "0.0005"), Fact("seed", "0")),
+        versions=(Fact("mlx", "0.32.4"), Fact("mlx-lm", "0.32.2")),
+    )

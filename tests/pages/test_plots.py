@@ -1,4 +1,4 @@
-"""Plots: valid SVG, places to scale, escaped texts, nothing from outside."""
+"""Plots: valid SVG, positions to scale, escaped texts, nothing from outside."""
 
 import re
 from xml.etree import ElementTree as ET
@@ -6,7 +6,7 @@ from xml.etree import ElementTree as ET
 import pytest
 from markupsafe import Markup
 
-from mlx_ragtune.pages.plots import Bar, LossPoint, Whisker, delta_bars, dot_whisker, loss_curve, nice_limit, signed
+from mlx_ragtune.pages.plots import Bar, LossPoint, Whisker, delta_bars, dot_whisker, loss_curve, nice_limit
 
 
 def tree(svg: Markup) -> ET.Element:
@@ -22,10 +22,6 @@ def places(svg: Markup, tag: str, key: str) -> list[float]:
 )
 def test_the_limit_of_a_scale_is_a_round_number_that_holds_every_value(values: list[float], limit: float) -> None:
     assert nice_limit(values) == pytest.approx(limit)
-
-
-def test_numbers_carry_a_true_minus_and_nothing_is_minus_zero() -> None:
-    assert [signed(2.25, 1), signed(-3.14, 1), signed(-0.01, 1), signed(0)] == ["+2.2", "−3.1", "0.0", "0"]
 
 
 def test_dots_and_whiskers_stand_to_scale_around_zero() -> None:
@@ -65,10 +61,10 @@ def test_the_loss_curve_falls_and_marks_the_checkpoint_that_was_kept() -> None:
     heights = [float(pair.split(",")[1]) for pair in line.attrib["points"].split()]
     assert heights == sorted(heights)
     assert [one.attrib["class"] for one in tree(svg).iter("circle")] == ["dot plain", "dot better"]
-    assert "best validation loss 0.9000 at update 100" in tree(svg).attrib["aria-label"]
+    assert "lowest validation loss 0.9000 at update 100" in tree(svg).attrib["aria-label"]
 
 
-def test_losses_that_are_no_numbers_are_left_out_and_no_loss_is_no_plot() -> None:
+def test_losses_that_are_not_numbers_are_left_out_and_no_loss_is_no_plot() -> None:
     svg = loss_curve([LossPoint(1, 1.0, None), LossPoint(2, float("nan"), float("inf"))])
     assert "nan" not in svg
     assert "inf" not in svg

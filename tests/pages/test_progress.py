@@ -52,6 +52,26 @@ def test_a_terminal_gets_a_bar_that_disappears(monkeypatch: pytest.MonkeyPatch) 
     assert "writing base.gguf" in screen.getvalue()
 
 
+def test_the_time_left_is_shown_though_one_step_takes_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen, clock = Terminal(), [0.0]
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setattr("rich.console.monotonic", lambda: clock[0])
+    with bar("training", 10) as track:
+        for done in range(1, 4):
+            clock[0] += 120
+            track.reach(done, 10)
+    assert "14:00" in screen.getvalue()
+
+
+def test_notes_cannot_control_the_terminal_or_break_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stderr", screen)
+    with bar("asking [/x]", 2) as track:
+        track.advance(note="[/] \x1b]0;title\x07")
+    assert "\x1b]0" not in screen.getvalue()
+    assert "asking [/x]" in screen.getvalue()
+
+
 def test_an_error_inside_comes_out(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ValueError, match="a bug"), bar("reading", 3):
         raise ValueError("a bug")

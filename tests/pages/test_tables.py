@@ -5,13 +5,14 @@ import re
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.cells import cell_len as cell_width
 
-from mlx_ragtune.pages.tables import cell_width, render_table
+from mlx_ragtune.pages.tables import fill, render_table
 
 
 def test_columns_stand_under_their_headers() -> None:
     assert render_table(["stage", "rows"], [["corpus", 56], ["dataset", 7]]) == (
-        "stage    rows\n───────  ────\ncorpus     56\ndataset     7"
+        "stage    rows\n─────────────\ncorpus     56\ndataset     7"
     )
 
 
@@ -29,6 +30,23 @@ def test_long_cells_wrap_within_the_width_and_the_widest_column_gives_way() -> N
     assert len(lines) > 5
 
 
+def test_control_characters_are_shown_as_escapes() -> None:
+    assert "\\x1b[31m" in render_table(["a\x07"], [["\x1b[31mred"]])
+    assert "\\x9b" in fill("\x9b31m")
+
+
+def test_markup_of_rich_is_text() -> None:
+    assert "[bold]x[/]" in render_table(["a"], [["[bold]x[/]"]])
+    assert fill("[red]x[/]") == "[red]x[/]"
+
+
+def test_a_paragraph_is_indented_as_far_as_its_bullet() -> None:
+    lines = fill("論文の題 " * 30, width=40, bullet="  - ").split("\n")
+    assert lines[0].startswith("  - 論")
+    assert all(line.startswith("    論") for line in lines[1:])
+    assert max(map(cell_width, lines)) <= 40
+
+
 def test_wide_characters_count_twice_and_accents_not_at_all() -> None:
     assert cell_width("論文") == 4
     assert cell_width("e\u0301") == 1
@@ -42,7 +60,7 @@ def test_a_row_of_another_length_is_refused() -> None:
 
 
 def test_a_table_without_rows_is_its_head() -> None:
-    assert render_table(["a", "b"], []) == "a  b\n─  ─"
+    assert render_table(["a", "b"], []) == "a  b\n────"
 
 
 def test_none_is_blank() -> None:

@@ -1,6 +1,7 @@
 """PDF files written by hand: text operators on pages, and the oldest encryption there is."""
 
 import hashlib
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -132,3 +133,54 @@ def write_pdf(path: Path, pages: Sequence[PdfPage], *, title: str = "", password
         + b"startxref\n%d\n%%%%EOF\n" % len(out)
     )
     return path
+
+
+def write_objects(path: Path, objects: Sequence[bytes]) -> Path:
+    """A PDF 1.4 of these objects as they are, numbered from 1; the first is the catalog."""
+    out, places = b"%PDF-1.4\n", []
+    for number, content in enumerate(objects, 1):
+        places.append(len(out))
+        out += b"%d 0 obj\n%s\nendobj\n" % (number, content)
+    table = b"".join(b"%010d 00000 n \n" % place for place in places)
+    path.write_bytes(
+        out
+        + b"xref\n0 %d\n0000000000 65535 f \n%s" % (len(objects) + 1, table)
+        + b"trailer << /Size %d /Root 1 0 R >>\nstartxref\n%d\n%%%%EOF\n" % (len(objects) + 1, len(out))
+    )
+    return path
+
+
+def _stream(content: bytes, entries: bytes = b"") -> bytes:
+    return b"<< /Length %d %s >>\nstream\n%s\nendstream" % (len(content), entries, content)
+
+
+def flate_bomb(path: Path, size: int) -> Path:
+    """A PDF of a few KB whose one page expands to ``size`` bytes through three flate filters."""
+    packer = zlib.compressobj(1)
+    content = b"".join(packer.compress(b" " * 2**20) for _ in range(size // 2**20)) + packer.flush()
+    content = zlib.compress(zlib.compress(content, 9), 9)
+    return write_objects(
+        path,
+        [
+            b"<< /Type /Catalog /Pages 2 0 R >>",
+            b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
+            b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 595 842] /Contents 4 0 R >>",
+            _stream(content, b"/Filter [/FlateDecode /FlateDecode /FlateDecode]"),
+        ],
+    )
+
+
+def form_bomb(path: Path, *, depth: int = 12) -> Path:
+    """A PDF of a few KB whose one page draws 10 ** ``depth`` forms, each ten times the next."""
+    box = b"/MediaBox [0 0 595 842]"
+    objects = [
+        b"<< /Type /Catalog /Pages 2 0 R >>",
+        b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
+        b"<< /Type /Page /Parent 2 0 R %s /Contents 4 0 R /Resources << /XObject << /X 5 0 R >> >> >>" % box,
+        _stream(b"/X Do"),
+    ]
+    for level in range(depth):
+        content = b"/X Do " * 10 if level < depth - 1 else b"0 0 m"
+        resources = b"/Resources << /XObject << /X %d 0 R >> >>" % (6 + level)
+        objects.append(_stream(content, b"/Type /XObject /Subtype /Form /BBox [0 0 595 842] " + resources))
+    return write_objects(path, objects)

@@ -1,4 +1,4 @@
-"""PDF in: what print added is undone, what is left out is listed, what cannot be read says why."""
+"""PDF in: what printing added is undone, what is left out is listed, unreadable files say why."""
 
 import re
 from pathlib import Path
@@ -74,6 +74,35 @@ def test_the_text_stops_at_the_references_and_the_rest_is_listed_by_page(reading
     assert "More numbers." in rest.text
 
 
+def test_a_table_of_contents_on_page_one_does_not_cut_the_paper(tmp_path: Path) -> None:
+    contents = page("A Long Report", "Contents", "Introduction", "References", "Appendix")
+    body = [page(*(f"The {word} of the {part} is kept." for word in "abcdefghi")) for part in ("second", "third")]
+    end = page("References", "[1] A paper that is cited. 2021.")
+    reading = read_pdf(write_pdf(tmp_path / "p.pdf", [contents, *body, end]), "p")
+    assert "The i of the third is kept." in reading.document.text
+    assert "is cited" not in reading.document.text
+    assert [drop.page for drop in reading.dropped if drop.reason.startswith("references")] == [4]
+
+
+def test_control_characters_are_removed_and_listed_by_page(tmp_path: Path) -> None:
+    reading = read_pdf(write_pdf(tmp_path / "p.pdf", [page("First page."), page("Bell \x07 here.")]), "p")
+    assert "\x07" not in reading.document.text
+    assert [(drop.page, drop.reason, drop.text) for drop in reading.dropped] == [
+        (2, "control characters", "U+0007 × 1")
+    ]
+
+
+def test_too_many_pages_or_too_much_text_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_pdf(tmp_path / "p.pdf", [page("Words on this page.")] * 3)
+    monkeypatch.setattr("mlx_ragtune.papers.pdf.MAX_PAGES", 2)
+    with pytest.raises(InputError, match="it has 3 pages, more than 2"):
+        read_pdf(path, "p")
+    monkeypatch.setattr("mlx_ragtune.papers.pdf.MAX_PAGES", 3)
+    monkeypatch.setattr("mlx_ragtune.papers.plain_text.MAX_CHARACTERS", 40)
+    with pytest.raises(InputError, match="the text is longer than 40 characters"):
+        read_pdf(path, "p")
+
+
 def test_each_page_starts_where_its_first_word_stands(reading: Reading) -> None:
     document = reading.document
     assert [document.text[start:].split()[0] for start in document.page_starts[:3]] == ["Adapters", "left", "3"]
@@ -92,7 +121,7 @@ def test_the_title_in_the_metadata_wins_unless_a_program_put_it_there(tmp_path: 
         assert read_pdf(write_pdf(tmp_path / "b.pdf", pages, title=junk), "b").document.title == "Printed Title"
 
 
-def test_the_arxiv_stamp_is_no_title_but_gives_the_id_and_the_year(tmp_path: Path) -> None:
+def test_the_arxiv_stamp_is_not_the_title_but_gives_the_id_and_the_year(tmp_path: Path) -> None:
     first = PdfPage().add("A Title in Print", size=11).add("Text of the paper.")
     first.stamp("arXiv:2305.14314v1 [cs.LG] 23 May 2023")
     reading = read_pdf(write_pdf(tmp_path / "q.pdf", [first]), "q")
@@ -103,7 +132,7 @@ def test_the_arxiv_stamp_is_no_title_but_gives_the_id_and_the_year(tmp_path: Pat
     assert [one.reason for one in reading.dropped] == ["arXiv stamp"]
 
 
-def test_print_that_runs_up_the_margin_is_no_title(tmp_path: Path) -> None:
+def test_print_in_the_margin_is_not_the_title(tmp_path: Path) -> None:
     first = PdfPage().add("A Title in Print", size=12).add("Text of the paper.").stamp("AUTHOR MANUSCRIPT")
     assert read_pdf(write_pdf(tmp_path / "m.pdf", [first]), "m").document.title == "A Title in Print"
 
@@ -136,9 +165,9 @@ def test_a_page_without_text_among_others_is_listed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"", "it is empty"),
-        (b"<html>not found</html>", "it is not a PDF, or a damaged one"),
-        (b"%PDF-1.7\n" + b"\0" * 300, "it is not a PDF, or a damaged one"),
+        (b"", "the file is empty"),
+        (b"<html>not found</html>", "not a PDF, or damaged"),
+        (b"%PDF-1.7\n" + b"\0" * 300, "not a PDF, or damaged"),
     ],
 )
 def test_what_is_not_a_pdf_says_so(tmp_path: Path, content: bytes, reason: str) -> None:
@@ -158,10 +187,10 @@ def test_an_encrypted_pdf_says_so_and_its_text_is_really_sealed(tmp_path: Path) 
 
 
 def test_a_scan_without_a_text_layer_says_so(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no text on its 2 pages, it is scanned"):
+    with pytest.raises(InputError, match="no text on its 2 pages: it is scanned"):
         read_pdf(write_pdf(tmp_path / "scan.pdf", [PdfPage(), PdfPage()]), "scan")
 
 
 def test_a_folder_in_place_of_a_pdf_says_so(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="cannot read"):
         read_pdf(tmp_path, "folder")

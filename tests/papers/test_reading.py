@@ -1,11 +1,12 @@
-"""One door for all formats; headings of printed papers; sections that cover the whole text."""
+"""One function for all formats; headings of printed papers; sections that cover the whole text."""
 
 from pathlib import Path
 
 import pytest
 
 from mlx_ragtune.errors import InputError
-from mlx_ragtune.papers.reading import SUFFIXES, open_paper, read_paper
+from mlx_ragtune.papers.formats import SUFFIXES
+from mlx_ragtune.papers.reading import open_paper
 from mlx_ragtune.papers.sections import cover, headings, is_references
 
 
@@ -16,14 +17,14 @@ def test_the_format_is_known_by_its_ending_whatever_its_case(tmp_path: Path) -> 
         ("c.html", "<html><title>A title</title><body><p>Some text.</p></body></html>"),
     ):
         (tmp_path / name).write_text(text)
-        document = read_paper(tmp_path / name, id="x")
+        document = open_paper(tmp_path / name, id="x").document
         assert "Some text." in document.text, name
         assert document.id == "x"
 
 
 def test_another_format_is_refused_with_those_that_are_read(tmp_path: Path) -> None:
     (tmp_path / "a.docx").write_bytes(b"PK")
-    with pytest.raises(InputError, match=r"'\.docx' is not a paper's format") as caught:
+    with pytest.raises(InputError, match=r"'\.docx' is not a supported format") as caught:
         open_paper(tmp_path / "a.docx", id="x")
     assert all(suffix in caught.value.fix for suffix in SUFFIXES)
 
@@ -55,7 +56,7 @@ def test_lists_of_references_are_known(line: str) -> None:
 
 
 @pytest.mark.parametrize("line", ["References to earlier work", "See the references", "Reference", ""])
-def test_talk_of_references_is_no_list(line: str) -> None:
+def test_lines_that_mention_references_are_not_a_list(line: str) -> None:
     assert not is_references(line)
 
 
@@ -78,7 +79,7 @@ def test_numbers_that_do_not_follow_are_rows_and_items() -> None:
 @pytest.mark.parametrize(
     "line", ["1 introduction", "1 A sentence that ends.", "1 0.5 0.7 0.9", "1 " + "Word " * 13, "1 3.4 % of Rows, and"]
 )
-def test_a_line_that_is_no_title_is_no_heading(line: str) -> None:
+def test_a_numbered_line_that_is_not_a_title_is_not_a_heading(line: str) -> None:
     assert found(line) == []
 
 

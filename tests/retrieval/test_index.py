@@ -7,8 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mlx_ragtune.errors import ArtifactError
-from mlx_ragtune.retrieval.index import Index, build_index, match_expression
+from mlx_ragtune.errors import ArtifactError, ToolError
+from mlx_ragtune.retrieval.index import MAX_WORDS, Index, build_index, match_expression
 from tests.retrieval.made import CHUNKS, chunk
 
 
@@ -75,6 +75,10 @@ def test_words_of_the_query_language_are_words(tmp_path: Path) -> None:
     assert ids(one, "NEAR(far, 2) NOT title:nothing*") == ["a", "b"] or set(ids(one, "NEAR far nothing")) == {"a", "b"}
 
 
+def test_an_endless_query_is_cut() -> None:
+    assert match_expression(" ".join(f"word{number}" for number in range(50_000))).count(" OR ") == MAX_WORDS - 1
+
+
 def test_a_query_of_ten_thousand_words_is_answered(index: Index) -> None:
     assert "hnsw" in ids(index, " ".join(f"word{at}" for at in range(10_000)) + " graph")
 
@@ -118,3 +122,8 @@ def test_an_index_damaged_behind_its_head_says_so_when_it_is_searched(tmp_path: 
     path.write_bytes(content[:8192] + bytes(len(content) - 8192))
     with pytest.raises(ArtifactError, match="not a full-text index"):
         Index(path).search("graph", 1)
+
+
+def test_an_index_that_cannot_be_written_is_a_tool_error(tmp_path: Path) -> None:
+    with pytest.raises(ToolError, match="cannot write the full-text index"):
+        build_index(tmp_path / "absent" / "index.sqlite", [])

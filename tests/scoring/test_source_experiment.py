@@ -56,7 +56,7 @@ def test_the_table_is_the_published_one(verdict: Comparison) -> None:
 def test_it_is_inconclusive(verdict: Comparison) -> None:
     assert verdict.verdict == "INCONCLUSIVE"
     assert {row.verdict for row in verdict.rows if row.in_family} == {"INCONCLUSIVE"}
-    assert verdict.headline.startswith("INCONCLUSIVE: keyword coverage −9.1 points (95 % interval −21.4 to +3.1)")
+    assert verdict.headline.startswith("INCONCLUSIVE: keyword coverage −9.1 points (95% interval −21.4 to +3.1)")
 
 
 def test_the_smallest_detectable_effect_is_about_22_points(verdict: Comparison) -> None:
@@ -72,7 +72,7 @@ def test_ragas_is_named_as_what_carries_the_drop(verdict: Comparison) -> None:
     assert (first.metric, first.id) == ("keyword_coverage", "ragas")
     assert first.share == pytest.approx(80 / 137)
     assert first.difference_without == pytest.approx(-0.57 / 14)
-    assert any("ragas carries 58 % of the difference" in reason for reason in verdict.reasons)
+    assert any("ragas accounts for 58% of the difference" in reason for reason in verdict.reasons)
     assert verdict.worst_regressions[0] == "ragas"
 
 

@@ -23,5 +23,5 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def project(finished: Path, tmp_path: Path) -> Path:
     """A copy of the finished project that a test may change."""
     home = tmp_path / "copy"
-    shutil.copytree(finished, home)
+    shutil.copytree(finished, home, symlinks=True)
     return home

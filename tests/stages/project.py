@@ -3,12 +3,15 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
+from contextlib import chdir
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
+from click.testing import CliRunner
+
+from mlx_ragtune.cli import main
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT / "data" / "rag_notes"
@@ -29,7 +32,7 @@ scoring: {similarity: {backend: llamacpp}}
 
 def rows(path: Path) -> list[dict[str, Any]]:
     """The rows of a JSONL file as plain dicts."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
 
 
 def write_rows(path: Path, values: list[dict[str, Any]]) -> None:
@@ -76,11 +79,29 @@ def edit(recipe: Path, **sections: dict[str, Any]) -> None:
     recipe.write_text(yaml.safe_dump(value, sort_keys=False))
 
 
-def ragtune(*arguments: str | Path, cwd: Path) -> "subprocess.CompletedProcess[str]":
-    """The command as a user runs it, offline."""
-    command = [sys.executable, "-m", "mlx_ragtune.cli", *map(str, arguments)]
-    environment = {**os.environ, "RAGTUNE_OFFLINE": "1", "NO_COLOR": "1"}
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=240, env=environment)
+@dataclass(frozen=True)
+class Done:
+    """What a command printed, and its exit code."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def ragtune(*arguments: str | Path, cwd: Path) -> Done:
+    """The command as a user runs it, offline, in this process: starting Python and MLX takes seconds."""
+    before = {name: os.environ.get(name) for name in ("RAGTUNE_OFFLINE", "RAGTUNE_RUNS", "NO_COLOR")}
+    os.environ.update(RAGTUNE_OFFLINE="1", NO_COLOR="1")
+    os.environ.pop("RAGTUNE_RUNS", None)
+    try:
+        with chdir(cwd):
+            result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return Done(result.exit_code, result.stdout, result.stderr)
 
 
 def recipe_of(home: Path) -> Path:
@@ -91,3 +112,20 @@ def recipe_of(home: Path) -> Path:
 def run_folder(home: Path) -> Path:
     """The folder of its run."""
     return home / "runs" / "small"
+
+
+def stage_folder(home: Path, name: str) -> Path:
+    """The artifact that the run uses for a stage, ``3-train``, in the store."""
+    return (run_folder(home) / name).resolve()
+
+
+def forget(home: Path, *names: str) -> None:
+    """Remove artifacts, as if the stages had never run."""
+    for name in names:
+        shutil.rmtree(stage_folder(home, name))
+        (run_folder(home) / name).unlink()
+
+
+def answers_of(home: Path) -> list[dict[str, Any]]:
+    """All answers that were ever kept, of both models."""
+    return [row for path in sorted((home / "runs" / ".store" / "cache").rglob("*answers*")) for row in rows(path)]

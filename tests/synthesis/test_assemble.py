@@ -196,7 +196,7 @@ def test_pairs_that_cannot_be_shown_with_their_evidence_are_dropped_with_the_rea
     rows, report = build([split, wide, bare], top_k=1)
     assert rows == []
     reasons = {one.id: one.reason for one in report.dropped}
-    assert reasons["g-lora-0"].startswith("an evidence quote is not within one chunk")
+    assert reasons["g-lora-0"].startswith("an evidence quote is not inside one chunk")
     assert reasons["s-lora-hnsw"] == "its evidence lies in 2 chunks, top_k is 1"
     assert reasons["g-dora-0"] == "no evidence quote"
 

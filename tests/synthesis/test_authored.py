@@ -11,6 +11,7 @@ from mlx_ragtune.errors import InputError
 from mlx_ragtune.jsonl import write_rows
 from mlx_ragtune.records import Document, Evidence, Pair
 from mlx_ragtune.synthesis.authored import read_pairs
+from mlx_ragtune.synthesis.checks import is_blank
 from tests.synthesis.corpus import DOCUMENTS, METHODS, grounded, near_miss, off_corpus, sentence_of, synthesis
 
 
@@ -133,9 +134,40 @@ def test_twenty_problems_are_listed_and_all_are_counted(tmp_path: Path) -> None:
 
 
 def test_a_file_without_pairs_or_without_text_is_refused(tmp_path: Path) -> None:
-    assert "no pairs in it" in problems(tmp_path, "")
-    with pytest.raises(InputError, match="cannot be read"):
+    assert "the file contains no pairs" in problems(tmp_path, "")
+    with pytest.raises(InputError, match="cannot read: No such file"):
         read_pairs(tmp_path / "absent.jsonl", DOCUMENTS)
     (tmp_path / "latin.jsonl").write_bytes("é".encode("latin-1"))
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match=r"latin\.jsonl:1: not UTF-8"):
         read_pairs(tmp_path / "latin.jsonl", DOCUMENTS)
+
+
+@pytest.mark.parametrize(
+    "blank", ["\u200b", "\ufeff", "\u00ad\u00ad", "\u2060 \n", "\u3164", "\u2800", "\u0301", "\x07", "\ufe0f"]
+)
+def test_text_that_shows_nothing_is_empty(tmp_path: Path, blank: str) -> None:
+    pair = grounded("LoRA")
+    for row in (replace(pair, answer=blank), replace(pair, question=blank), replace(pair, id=blank)):
+        assert "is empty" in problems(tmp_path, off_corpus(1), row)
+    assert "pairs.jsonl:2: answer is empty" in problems(tmp_path, off_corpus(1), replace(pair, answer=blank))
+
+
+@pytest.mark.parametrize("text", ["a", "7", "海带", "🦙", "नि", "a\u200b"])
+def test_text_that_shows_something_is_not_empty(text: str) -> None:
+    assert not is_blank(text)
+
+
+def test_bad_json_lone_surrogates_and_bad_rows_are_reported_together_by_line(tmp_path: Path) -> None:
+    surrogate = json.dumps(asdict(grounded("LoRA"))).replace("LoRA saves", "\\ud83d saves", 1)
+    text = problems(tmp_path, surrogate, "{", "[1]", grounded("DoRA"), replace(grounded("PPO"), answer=""), "[" * 9000)
+    assert text.startswith("5 problems in the pairs:")
+    lines = [line.strip().partition(": ")[0] for line in text.splitlines()[1:6]]
+    assert lines == [f"pairs.jsonl:{number}" for number in (1, 2, 3, 5, 6)]
+    assert "pairs.jsonl:1: a lone surrogate" in text
+
+
+def test_line_separators_within_a_row_are_text_and_a_byte_order_mark_is_skipped(tmp_path: Path) -> None:
+    pair = replace(off_corpus(1), question="One\u2028two\x85three?")
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("\ufeff" + json.dumps(asdict(pair), ensure_ascii=False) + "\n", encoding="utf-8")
+    assert read_pairs(path, DOCUMENTS) == [pair]

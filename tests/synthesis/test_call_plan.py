@@ -133,7 +133,9 @@ def test_off_corpus_questions_are_on_many_subjects_and_no_chunk() -> None:
 
 def test_one_paper_cannot_give_synthesis_pairs() -> None:
     settings = GeneratorSettings(model="m", pairs=10)
-    with pytest.raises(InputError, match="synthesis pairs need two papers, the corpus has one: 'p0'"):
+    with pytest.raises(
+        InputError, match="synthesis pairs need two papers; the corpus has one outside the benchmark: 'p0'"
+    ):
         make_plan(chunks(1), settings, SHARES, seed=0)
     only: Mapping[Kind, float] = {"grounded": 0.75, "synthesis": 0.0, "refusal": 0.25}
     assert "synthesis" not in make_plan(chunks(1), settings, only, seed=0).quotas

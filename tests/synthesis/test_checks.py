@@ -10,7 +10,7 @@ from mlx_ragtune.synthesis.checks import (
     names_its_source,
     not_a_copy,
     numbers_shown,
-    plain,
+    one_line,
     plain_prose,
     quote_in,
     stands_alone,
@@ -57,7 +57,7 @@ def test_nothing_is_quoted_from_an_empty_text() -> None:
 
 
 def test_composed_and_decomposed_letters_are_the_same() -> None:
-    assert plain("Pe\u0301rez\n  et al.") == "Pérez et al."
+    assert one_line("Pe\u0301rez\n  et al.") == "Pérez et al."
     assert quote_in("Pe\u0301rez et al. measured it", "As Pérez et al. measured it, …") is None
 
 

@@ -1,34 +1,42 @@
 """Repeated questions are found, different ones are left alone."""
 
+import json
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from mlx_ragtune.jsonl import read_rows
+from mlx_ragtune.jsonl import read_rows, write_rows
 from mlx_ragtune.records import Question
+from mlx_ragtune.synthesis.benchmark_view import BenchmarkView, dataset_view, view_of
 from mlx_ragtune.synthesis.dedupe import (
-    BLOCK,
+    NEAR,
+    QuestionIndex,
     Seen,
-    Vectoriser,
+    Vectorizer,
     contamination,
     normal_form,
     without_duplicates,
 )
 from tests.synthesis.corpus import METHODS, grounded, near_miss, off_corpus
 
-BENCHMARK = tuple(read_rows(Path(__file__).parents[2] / "data" / "rag_notes" / "benchmark.jsonl", Question))
-VECTORISER = Vectoriser(question.question for question in BENCHMARK)
+FILE = Path(__file__).parents[2] / "data" / "rag_notes" / "benchmark.jsonl"
+BENCHMARK = tuple(read_rows(FILE, Question))
+VIEW = view_of(BENCHMARK)
+VECTORIZER = Vectorizer(question.question for question in BENCHMARK)
 
 
 def cosine(left: str, right: str) -> float:
-    one, two = VECTORISER.vectors([left, right])
-    return float(one @ two)
+    weights, others = (VECTORIZER.weights(normal_form(text)) for text in (left, right))
+    return sum(weight * others.get(feature, 0.0) for feature, weight in weights.items())
 
 
 def test_vectors_have_length_one_and_an_empty_text_has_none() -> None:
-    rows = VECTORISER.vectors(["What is LoRA?", "…"])
+    rows = VECTORIZER.vectors(["What is LoRA?", "…"])
     assert np.allclose(np.linalg.norm(rows, axis=1), [1, 0])
     assert rows.dtype == np.float32
 
@@ -60,13 +68,13 @@ def test_a_question_about_something_else_is_not_near(left: str, right: str) -> N
 
 
 def test_the_benchmark_repeats_no_question() -> None:
-    seen = Seen(VECTORISER)
+    seen = Seen(VECTORIZER)
     assert [found for one in BENCHMARK if (found := seen.add(one.id, one.question))] == []
 
 
-def test_more_questions_than_a_block_are_all_remembered() -> None:
-    seen = Seen(VECTORISER)
-    for number in range(BLOCK + 5):
+def test_hundreds_of_questions_are_all_remembered() -> None:
+    seen = Seen(VECTORIZER)
+    for number in range(600):
         assert seen.add(f"q{number}", f"What happened in year {number} to person {number * 7}?") is None
     again = seen.add("again", "What happened in year 0 to person 0?")
     assert again is not None
@@ -94,20 +102,68 @@ def test_a_refusal_may_ask_what_an_answerable_pair_asks() -> None:
 
 def test_a_benchmark_question_among_the_pairs_is_reported() -> None:
     stolen = replace(grounded("LoRA"), id="stolen", question=BENCHMARK[3].question.upper())
-    found = contamination([off_corpus(1), stolen], BENCHMARK)
-    assert [(one.id, one.of) for one in found.questions] == [("stolen", BENCHMARK[3].id)]
-    assert found
+    result = contamination([off_corpus(1), stolen, replace(stolen, id="again")], VIEW)
+    asked = BENCHMARK[3].question
+    assert [(duplicate.id, duplicate.of) for duplicate in result.questions] == [("stolen", asked), ("again", asked)]
+    assert result
 
 
 def test_a_benchmark_paper_among_the_pairs_is_reported() -> None:
-    found = contamination([grounded("LoRA"), grounded("PPO")], BENCHMARK)
-    assert found.papers == {"g-lora-0": ("lora",)}
+    result = contamination([grounded("LoRA"), grounded("PPO")], VIEW)
+    assert result.papers == {"g-lora-0": ("lora",)}
 
 
 def test_clean_pairs_are_not_contaminated() -> None:
-    assert not contamination([off_corpus(number) for number in range(3)], BENCHMARK)
-    assert not contamination([], BENCHMARK)
-    assert not contamination([grounded(name) for name in METHODS], [])
+    assert not contamination([off_corpus(number) for number in range(3)], VIEW)
+    assert not contamination([], VIEW)
+    assert not contamination([grounded(name) for name in METHODS], view_of([]))
+
+
+WORDS = st.sampled_from(["how", "many", "bits", "does", "lora", "qlora", "save", "量化", "64", "?", "αβγδεζηθ"])
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.lists(WORDS, max_size=12).map(" ".join), min_size=1, max_size=12), st.lists(WORDS).map(" ".join))
+def test_the_index_finds_exactly_what_comparing_with_every_question_finds(asked: list[str], question: str) -> None:
+    vectorizer = Vectorizer([*asked, question])
+    index = QuestionIndex(vectorizer)
+    for text in asked:
+        index.add(normal_form(text), text)
+    weights = vectorizer.weights(normal_form(question))
+    expected = set()
+    for form in {normal_form(text) for text in asked}:
+        others = vectorizer.weights(form)
+        cosine = sum(weight * others.get(feature, 0.0) for feature, weight in weights.items())
+        if form == normal_form(question) or cosine >= NEAR:
+            expected.add(form)
+    assert {name for name, _ in index.matches(question)} == expected
+
+
+def test_a_large_benchmark_is_compared_in_little_time_and_memory() -> None:
+    questions = tuple(f"Which value has item {number} of the list {number % 97}?" for number in range(1500))
+    pairs = [replace(off_corpus(1), id=f"p{number}", question=questions[number * 70]) for number in range(20)]
+    tracemalloc.start()
+    result = contamination([*pairs, off_corpus(2)], BenchmarkView(frozenset(), questions))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert [duplicate.id for duplicate in result.questions] == [pair.id for pair in pairs]
+    assert peak < 12 * 2**20, "a dense matrix of the questions takes 24 MiB"
+
+
+def test_the_data_set_depends_only_on_papers_and_question_texts(tmp_path: Path) -> None:
+    changed = [
+        replace(question, id=f"x{question.id}", topic="y", reference="z", keywords=(), nuggets=())
+        for question in reversed(BENCHMARK)
+    ]
+    write_rows(tmp_path / "changed.jsonl", changed)
+    assert dataset_view(tmp_path / "changed.jsonl") == dataset_view(FILE)
+    for name, other in (
+        ("question", replace(BENCHMARK[0], question="Another one?")),
+        ("papers", replace(BENCHMARK[0], papers=("another",))),
+    ):
+        write_rows(tmp_path / f"{name}.jsonl", [other, *BENCHMARK[1:]])
+        assert dataset_view(tmp_path / f"{name}.jsonl") != dataset_view(FILE), name
+    json.dumps(dataset_view(FILE))
 
 
 def test_normal_form_keeps_what_tells_methods_apart() -> None:

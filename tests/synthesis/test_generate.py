@@ -72,12 +72,32 @@ def test_the_wanted_number_of_pairs_in_the_wanted_kinds(tmp_path: Path) -> None:
     assert len({pair.id for pair in report.pairs}) == 50
 
 
+def test_replies_with_half_a_surrogate_pair_end_neither_the_run_nor_any_rerun(tmp_path: Path) -> None:
+    def spoil(reply: ChatReply) -> ChatReply:
+        return replace(reply, text=reply.text.replace("report about", "report about \\ud83d", 1))
+
+    first = run(tmp_path, Broken(spoil))
+    again = run(tmp_path, Broken(spoil))
+    assert len(first.pairs) == 50
+    assert first.rejections["text that is not valid Unicode"] > 10
+    assert again.rows == first.rows
+    assert again.requests == 0
+
+
+def test_corpora_with_other_ids_share_a_table_without_sharing_pairs(tmp_path: Path) -> None:
+    run(tmp_path, pairs=10)
+    moved = [replace(chunk, id=f"new-{chunk.id}", document_id=f"new-{chunk.document_id}") for chunk in CHUNKS]
+    report = run(tmp_path, pairs=10, chunks=moved)
+    assert report.requests > 0
+    assert all(paper.startswith("new-") for pair in report.pairs for paper in pair.papers)
+
+
 def test_what_is_kept_passes_the_checks_of_authored_pairs(tmp_path: Path) -> None:
-    from mlx_ragtune.papers.reading import read_paper
+    from mlx_ragtune.papers.reading import open_paper
     from tests.synthesis.writer import NAMES, NOTES
 
     report = run(tmp_path)
-    documents = [read_paper(NOTES / f"{name}.md", id=name) for name in NAMES]
+    documents = [open_paper(NOTES / f"{name}.md", id=name).document for name in NAMES]
     plain = [row.pair for row in report.rows if row.task != "wrong_section"]
     write_rows(tmp_path / "pairs.jsonl", plain)
     assert read_pairs(tmp_path / "pairs.jsonl", documents) == plain
@@ -300,7 +320,7 @@ def test_refusals_that_the_passages_do_answer_are_rejected(tmp_path: Path) -> No
 
     with pytest.raises(ToolError) as caught:
         run(tmp_path, Broken(always))
-    assert "the plan is used up and pairs are missing" in caught.value.what
+    assert "all planned calls are made and pairs are missing" in caught.value.what
     assert "without_paper: 0 of" in caught.value.what
     assert "× model: the passages do answer it" in caught.value.what
 
@@ -333,9 +353,9 @@ def test_what_the_model_knows_without_the_paper_is_capped_at_a_quarter(tmp_path:
 def test_a_server_that_is_away_stops_the_run_with_its_own_advice(tmp_path: Path) -> None:
     with pytest.raises(ToolError) as caught:
         run(tmp_path, Failing(lambda _number: True))
-    assert caught.value.what == "3 calls failed in a row, the last one so: connection refused"
+    assert caught.value.what == "3 calls failed in a row; the last error: connection refused"
     assert caught.value.where == "http://127.0.0.1:11434"
-    assert caught.value.fix == "ollama serve; then the same command goes on where it stopped"
+    assert caught.value.fix == "ollama serve; then run the same command again to resume"
     with Jobs(tmp_path / "jobs.sqlite") as jobs:
         assert jobs.counts()["error"] == 3
 

@@ -1,12 +1,13 @@
 """The job table keeps what was finished, in a real SQLite file."""
 
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from mlx_ragtune.errors import ArtifactError
+from mlx_ragtune.errors import ArtifactError, ToolError
 from mlx_ragtune.synthesis.jobs import Jobs, Judged, Outcome, job_key
 from tests.synthesis.corpus import CHUNKS, grounded, synthesis
 
@@ -95,6 +96,61 @@ def test_another_file_in_its_place_is_refused_and_left_alone(tmp_path: Path) -> 
         Jobs(path)
     assert caught.value.fix == f"rm {path}"
     assert path.read_text().startswith("these are my notes")
+
+
+def test_two_processes_share_one_table(tmp_path: Path) -> None:
+    """Connections of two threads lock each other as those of two processes do."""
+    path = tmp_path / "jobs.sqlite"
+
+    def work(name: str) -> None:
+        with Jobs(path) as jobs:
+            for number in range(30):
+                jobs.begin([(f"{name}-{number}", "grounded"), (f"both-{number}", "grounded")])
+                jobs.finish(f"{name}-{number}", "grounded", OUTCOME)
+                jobs.finish(f"both-{number}", "grounded", OUTCOME)
+
+    with ThreadPoolExecutor(3) as threads:
+        list(threads.map(work, "abc"))
+    with Jobs(path) as jobs:
+        assert jobs.counts() == {"pending": 0, "ok": 120, "rejected": 0, "error": 0}
+
+
+def test_a_failure_does_not_replace_what_another_process_finished(tmp_path: Path) -> None:
+    with Jobs(tmp_path / "jobs.sqlite") as jobs:
+        jobs.finish("a", "grounded", OUTCOME)
+        jobs.fail("a", "grounded", "connection refused")
+        assert jobs.finished("a") == OUTCOME
+        jobs.fail("b", "grounded", "the server said \ud83d")
+        jobs.fail("b", "grounded", "again")
+        assert jobs.counts()["error"] == 1
+
+
+def test_an_outcome_of_an_older_format_is_asked_for_again(tmp_path: Path) -> None:
+    with Jobs(tmp_path / "jobs.sqlite") as jobs:
+        for number, outcome in enumerate(["{", '{"asked": 1}', "null", None]):
+            jobs._write("INSERT INTO job VALUES (?, 'grounded', 'ok', '', ?)", [(f"{number}", outcome)])
+            assert jobs.finished(f"{number}") is None
+
+
+def test_a_table_that_cannot_be_written_is_a_tool_error_and_keeps_its_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Jobs(tmp_path / "jobs.sqlite") as jobs:
+        jobs.finish("a", "grounded", OUTCOME)
+        jobs._run("PRAGMA max_page_count=4")
+        with pytest.raises(ToolError, match="database or disk is full") as caught:
+            jobs.finish("b", "grounded", replace(OUTCOME, judged=(GOOD,) * 400))
+        assert not caught.value.fix.startswith("rm")
+        assert jobs.finished("a") == OUTCOME
+        monkeypatch.setattr("mlx_ragtune.synthesis.jobs.WAIT_SECONDS", 0.05)
+        holder = sqlite3.connect(tmp_path / "jobs.sqlite", isolation_level=None)
+        holder.execute("BEGIN IMMEDIATE")
+        with Jobs(tmp_path / "jobs.sqlite") as other, pytest.raises(ToolError, match="database is locked"):
+            other.fail("c", "grounded", "reason")
+        holder.execute("ROLLBACK")
+        holder.close()
+    with pytest.raises(ToolError, match="unable to open"):
+        Jobs(tmp_path / "absent" / "jobs.sqlite")
 
 
 def test_a_key_depends_on_every_part() -> None:

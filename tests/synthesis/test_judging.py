@@ -44,6 +44,22 @@ def test_an_item_becomes_a_pair_with_its_paper_quote_and_topic() -> None:
     assert one.pair.evidence[0].quote == sentence_of("LoRA")
 
 
+@pytest.mark.parametrize("field", ["evidence", "question", "reply", "topic"])
+def test_an_item_with_half_a_surrogate_pair_is_counted_and_the_others_are_kept(field: str) -> None:
+    bad = item(**{field: item()[field] + "\ud83d"})
+    written = read_pairs_of(reply("pairs", [bad, item()]), call(), [LORA], "abc")
+    assert [judged.reason for judged in written.judged] == [""]
+    assert written.unusable == {"text that is not valid Unicode": 1}
+    alone = read_pairs_of(reply("pairs", [bad]), call(pairs=1), [LORA], "abc")
+    assert (alone.judged, alone.unusable) == ((), {"text that is not valid Unicode": 1})
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\u200b", "\u2060\ufeff"])
+def test_an_item_with_invisible_text_is_counted(blank: str) -> None:
+    written = read_pairs_of(reply("pairs", [item(reply=blank), item()]), call(), [LORA], "abc")
+    assert written.unusable == {"item without its keys": 1}
+
+
 def test_a_synthesis_item_has_a_quote_from_each_paper() -> None:
     fields = {name: value for name, value in item().items() if name != "evidence"}
     both = f'"{title_of("LoRA")}" saves 10 percent and "{title_of("QLoRA")}" 11 percent.'

@@ -3,7 +3,7 @@
 import itertools
 from dataclasses import replace
 
-from mlx_ragtune.synthesis.dedupe import Vectoriser
+from mlx_ragtune.synthesis.dedupe import Vectorizer
 from mlx_ragtune.synthesis.jobs import Judged, Outcome
 from mlx_ragtune.synthesis.near_duplicates import REMEMBERED, REPEATED, Selection
 from tests.synthesis.corpus import METHODS, grounded, near_miss
@@ -22,7 +22,7 @@ def outcome(*judged: Judged) -> Outcome:
 
 
 def selection(**quotas: int) -> Selection:
-    return Selection(quotas, Vectoriser([]))  # type: ignore[arg-type]
+    return Selection(quotas, Vectorizer([]))  # type: ignore[arg-type]
 
 
 def test_any_order_of_finishing_keeps_the_same() -> None:

@@ -10,7 +10,7 @@ import pytest
 from mlx_ragtune.jsonl import read_rows
 from mlx_ragtune.papers.chunks import split
 from mlx_ragtune.papers.folder import document_ids, list_papers
-from mlx_ragtune.papers.reading import read_paper
+from mlx_ragtune.papers.reading import open_paper
 from mlx_ragtune.records import Chunk, Document, Example, Kind, Pair, Question
 from mlx_ragtune.retrieval.index import Index, build_index
 from mlx_ragtune.retrieval.prompt import build_messages
@@ -18,6 +18,7 @@ from mlx_ragtune.retrieval.retriever import Retriever
 from mlx_ragtune.synthesis.assemble import AssemblyReport, assemble
 from mlx_ragtune.synthesis.authored import read_pairs
 from mlx_ragtune.synthesis.balance import balance
+from mlx_ragtune.synthesis.benchmark_view import read_view
 from mlx_ragtune.synthesis.checks import quote_in
 from mlx_ragtune.synthesis.dedupe import contamination, without_duplicates
 from mlx_ragtune.synthesis.splits import split_by_paper
@@ -28,8 +29,9 @@ SHARES: Mapping[Kind, float] = {"grounded": 0.6, "synthesis": 0.2, "refusal": 0.
 
 @cache
 def documents() -> tuple[Document, ...]:
-    papers = document_ids(list_papers(FOLDER / "papers"), FOLDER / "papers")
-    return tuple(read_paper(path, id=name) for path, name in papers.items())
+    papers = list_papers(FOLDER / "papers")
+    ids = document_ids(paper.name for paper in papers)
+    return tuple(open_paper(paper.path, id=ids[paper.name]).document for paper in papers)
 
 
 @cache
@@ -68,7 +70,7 @@ def test_no_pair_is_left_out_for_the_shares() -> None:
 
 def test_no_question_is_asked_twice_and_none_is_the_benchmarks() -> None:
     assert without_duplicates(pairs())[1] == []
-    assert not contamination(pairs(), list(read_rows(FOLDER / "benchmark.jsonl", Question)))
+    assert not contamination(pairs(), read_view(FOLDER / "benchmark.jsonl"))
 
 
 @pytest.mark.parametrize("seed", [0, 1, 7])

@@ -47,6 +47,7 @@ def test_the_text_goes_before_the_thinking() -> None:
     [
         (reply(""), "empty reply"),
         (reply("  ", thinking=" "), "empty reply"),
+        (reply('{"pairs": ' + "[" * 100_000), "JSON nested too deeply"),
         (reply("No."), "no JSON object with a list 'pairs'"),
         (reply("[1, 2]"), "no JSON object with a list 'pairs'"),
         (reply('{"pairs": {"a": 1}}'), "no JSON object with a list 'pairs'"),

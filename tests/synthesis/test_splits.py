@@ -45,6 +45,17 @@ def test_one_paper_alone_is_for_training() -> None:
     assert split_by_paper([pair("a", "x")], valid_share=0.1, test_share=0.1, seed=0) == {"a": "train"}
 
 
+@pytest.mark.parametrize("papers", [1, 2, 3, 5])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_last_paper_is_left_for_training_whatever_the_shares(papers: int, seed: int) -> None:
+    pairs = [pair(f"p{number}", f"paper{number}") for number in range(papers)]
+    splits = split_by_paper(pairs, valid_share=0.9, test_share=0.9, seed=seed)
+    assert list(splits.values()).count("train") >= 1
+    joined = [pair(f"s{number}", f"paper{number}", f"paper{number + 1}") for number in range(papers - 1)]
+    splits = split_by_paper([*pairs, *joined], valid_share=1.0, test_share=0.0, seed=seed)
+    assert list(splits.values()).count("train") >= 1
+
+
 def test_papers_joined_by_synthesis_stay_together_while_they_fit() -> None:
     pairs = [pair(f"s{number}", f"a{number}", f"b{number}") for number in range(10)]
     splits = split_by_paper(pairs, valid_share=0.2, test_share=0.2, seed=0)

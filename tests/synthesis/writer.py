@@ -14,7 +14,7 @@ from pathlib import Path
 
 from mlx_ragtune.errors import ToolError
 from mlx_ragtune.papers.chunks import split
-from mlx_ragtune.papers.reading import read_paper
+from mlx_ragtune.papers.reading import open_paper
 from mlx_ragtune.records import ChatReply, ChatRequest, Chunk
 from mlx_ragtune.scoring.answers.normalize import sentences
 
@@ -24,7 +24,7 @@ NAMES = ("lora", "qlora", "rag", "ragas", "hnsw", "self_rag", "flan", "hotpot_qa
 
 def note_chunks(*names: str, words: int = 70) -> list[Chunk]:
     """Chunks of real notes: two or three for each."""
-    papers = [read_paper(NOTES / f"{name}.md", id=name) for name in names or NAMES]
+    papers = [open_paper(NOTES / f"{name}.md", id=name).document for name in names or NAMES]
     return [chunk for paper in papers for chunk in split(paper, words=words)[0]]
 
 

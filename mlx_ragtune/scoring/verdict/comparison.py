@@ -1,17 +1,19 @@
-"""The verdict as records: everything the report prints, plain data that serialises to JSON.
+"""The verdict as records: everything that the report shows, as plain data that serializes to JSON.
 
-Differences are tuned − base; ``gain`` turns the sign where lower is better. Shares are 0 … 1.
+Differences are tuned − base; ``gain`` changes the sign where lower is better. Shares range from 0 to 1.
 """
 
 import json
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Literal
 
+from mlx_ragtune.jsonl import parse_row, read_json
 from mlx_ragtune.records import Validity
 from mlx_ragtune.scoring.answers.metrics import Role, Unit
 
 Verdict = Literal["IMPROVED", "REGRESSED", "EQUIVALENT", "INCONCLUSIVE"]
-GuardState = Literal["HOLDS", "STRAINED", "BROKEN"]
+GuardState = Literal["PASS", "WARN", "FAIL"]
 
 
 @dataclass(frozen=True)
@@ -33,13 +35,13 @@ class View:
 
 @dataclass(frozen=True)
 class MetricRow:
-    """One metric, all answers counted and, beside it, only the questions where both were valid.
+    """One metric over all answers (``all``) and over the questions where both answers were valid.
 
-    ``due_to_invalid`` is the difference of the one minus that of the other. ``holm_p`` and a place in
-    ``in_family`` only for rows that decide. ``verdict`` is None for answer
-    length, which is reported and never judged. ``n_undefined`` questions had a value for one model only.
-    ``mcnemar_p`` where every answer is right or wrong. ``detectable`` and ``needed_questions``: the
-    smallest difference that this many questions find in 19 of 20 runs, and how many would find the margin.
+    ``due_to_invalid`` is the difference of ``all`` minus that of ``both_valid``. Only rows in the family
+    have a ``holm_p``, and only ``judged`` metrics have a ``verdict``. ``n_undefined`` questions had a
+    value for one model only. ``mcnemar_p`` exists where every answer is right or wrong. ``detectable``
+    is the smallest true difference that this many questions detect with a power of 95%;
+    ``needed_questions`` is how many questions detect a difference as large as the margin.
     """
 
     name: str
@@ -63,10 +65,15 @@ class MetricRow:
         """The difference, positive when the tuned model is better."""
         return self.all.difference if self.higher_is_better else -self.all.difference
 
+    @property
+    def shown_p(self) -> float:
+        """The Holm-adjusted p where the metric decides, else the unadjusted one."""
+        return self.all.p if self.holm_p is None else self.holm_p
+
 
 @dataclass(frozen=True)
 class Guard:
-    """A veto: BROKEN when surely worse, STRAINED when worse by more than the margin but not surely."""
+    """A check that can only block: FAIL when significantly worse, WARN when worse by more than the margin."""
 
     name: str
     label: str
@@ -78,7 +85,7 @@ class Guard:
 
 @dataclass(frozen=True)
 class Influence:
-    """What one question, or one cluster, does to a row's verdict when it is left out.
+    """How a row's verdict changes when one question, or one cluster, is left out.
 
     ``share`` is its part of the whole difference (above 1: the rest points the other way; None when the
     difference is 0).
@@ -94,7 +101,7 @@ class Influence:
 
     @property
     def flips(self) -> bool:
-        """Whether the verdict rests on it."""
+        """Whether the verdict changes without it."""
         return self.verdict != self.verdict_without
 
 
@@ -113,7 +120,7 @@ class QuestionDelta:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Base against tuned: the verdict, what it rests on, and what would overturn it."""
+    """The tuned model compared with the base: the verdict, its reasons, and every figure behind it."""
 
     verdict: Verdict
     headline: str
@@ -133,9 +140,14 @@ class Comparison:
     dropped: tuple[str, ...]
 
     def row(self, name: str) -> MetricRow | None:
-        """The row of one metric; None when it was undefined everywhere."""
+        """The row of one metric; None when the metric was undefined everywhere."""
         return next((row for row in self.rows if row.name == name), None)
 
     def to_json(self) -> str:
         """The same bytes for the same comparison; keys in field order, no NaN."""
         return json.dumps(asdict(self), ensure_ascii=False, allow_nan=False, indent=1) + "\n"
+
+
+def read_comparison(path: Path) -> Comparison:
+    """The comparison that ``to_json`` wrote. Raises InputError for any other file."""
+    return parse_row(Comparison, read_json(path), where=str(path))

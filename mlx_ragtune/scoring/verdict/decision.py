@@ -1,15 +1,16 @@
-"""Did the tuning help? One verdict from paired scores, by rules written down before anyone looks.
+"""Did the tuning help? One verdict from paired scores, by rules fixed before the scores are seen.
 
-A row is EQUIVALENT when its difference is surely inside the margin; else IMPROVED or REGRESSED when its
-Holm-adjusted cluster sign-flip p is at most alpha and its 1 − alpha interval leaves out 0; else
-INCONCLUSIVE. Holm runs over the pre-declared family and the guards together.
+A row is EQUIVALENT when two one-sided tests place its difference inside the margin; else IMPROVED or
+REGRESSED when its Holm-adjusted cluster sign-flip p is at most alpha and its 1 − alpha interval excludes
+0; else INCONCLUSIVE. The Holm correction covers the pre-declared family and the guards together.
 
-The whole, from the family (its first metric is the primary one) and the guards, first that applies:
+The overall verdict follows from the family (its first metric is the primary one) and the guards. The
+first rule that applies decides:
 
-1. REGRESSED: a family row regressed, or a guard is broken. Gains elsewhere do not buy it back.
-2. IMPROVED: a family row improved, the primary is surely not worse by more than the margin, and every
-   guard holds.
-3. EQUIVALENT: nothing improved, the primary row is EQUIVALENT and every guard holds.
+1. REGRESSED: a family row regressed, or a guard failed. Gains elsewhere do not outweigh it.
+2. IMPROVED: a family row improved, the primary metric is non-inferior at the margin, and every guard
+   passed.
+3. EQUIVALENT: nothing improved, the primary row is EQUIVALENT and every guard passed.
 4. INCONCLUSIVE: anything else.
 """
 
@@ -33,7 +34,7 @@ WORST = 5
 
 @dataclass(frozen=True)
 class Decision:
-    """What decides: rows, guards, raw p values of the Holm family, and the verdict."""
+    """The verdict with its rows, guards and the unadjusted p values of the Holm family."""
 
     verdict: Verdict
     rows: tuple[MetricRow, ...]
@@ -50,7 +51,7 @@ def decide(
 ) -> Decision:
     """The verdict on matched scores, by the rules at the head of this module.
 
-    ``others`` are p values that Holm has to count too, those of further models against the same base.
+    ``others`` are the p values of further models against the same base, which Holm counts too.
     """
     table = {name: pairs for name in METRICS if (pairs := pair_metric(scored, name)) is not None}
     p_values = {**others, **_tested(table, rules)}
@@ -65,16 +66,16 @@ def decide(
         )
         for name, pairs in table.items()
     )
-    vetoes = (
+    all_guards = (
         *(guard_of_row(row, margin=rules.margin) for row in rows if row.role == "guard"),
         *guards,
     )
     primary = rules.family[0]
     safe = primary in table and not_worse(table[primary], METRICS[primary], rules)
     return Decision(
-        verdict=_overall(rows, vetoes, primary, primary_not_worse=safe),
+        verdict=_overall(rows, all_guards, primary, primary_not_worse=safe),
         rows=rows,
-        guards=vetoes,
+        guards=all_guards,
         p_values=p_values,
         primary_not_worse=safe,
     )
@@ -88,9 +89,9 @@ def _tested(table: Mapping[str, Pairs], rules: Rules) -> dict[str, float]:
 
 def _overall(rows: Sequence[MetricRow], guards: Sequence[Guard], primary: str, *, primary_not_worse: bool) -> Verdict:
     verdicts = {row.name: row.verdict for row in rows if row.in_family}
-    if "REGRESSED" in verdicts.values() or any(guard.state == "BROKEN" for guard in guards):
+    if "REGRESSED" in verdicts.values() or any(guard.state == "FAIL" for guard in guards):
         return "REGRESSED"
-    if any(guard.state != "HOLDS" for guard in guards):
+    if any(guard.state != "PASS" for guard in guards):
         return "INCONCLUSIVE"
     if "IMPROVED" in verdicts.values():
         return "IMPROVED" if primary_not_worse else "INCONCLUSIVE"
@@ -116,13 +117,18 @@ def _worst(deltas: Sequence[QuestionDelta], rules: Rules) -> tuple[str, ...]:
     return tuple(name for _, lost, name in ranked if lost < 0)[:WORST]
 
 
-def _check(rules: Rules) -> None:
-    unknown = [name for name in rules.family if name not in METRICS or not METRICS[name].judged]
-    if unknown or not rules.family:
+def _rules(margin: float, alpha: float, family: Sequence[str]) -> Rules:
+    """Checked rules. Raises InputError for an unusable margin, alpha or family."""
+    for name, value, limit in (("margin", margin, 1.0), ("alpha", alpha, 0.5)):
+        if not 0 < value < limit:  # NaN too
+            raise InputError(f"{name} is {value:g}", where=name, fix=f"choose a number between 0 and {limit:g}")
+    unknown = [name for name in family if name not in METRICS or not METRICS[name].judged]
+    if unknown or not family:
         raise InputError(
-            f"no such metric to judge by: {', '.join(unknown) or '(none given)'}",
+            f"not a metric that can decide: {', '.join(unknown) or '(none given)'}",
             fix=f"choose the family from: {', '.join(name for name, metric in METRICS.items() if metric.judged)}",
         )
+    return Rules(margin, alpha, tuple(dict.fromkeys(family)))
 
 
 def compare(
@@ -135,15 +141,14 @@ def compare(
     family: Sequence[str] = FAMILY,
     guards: Sequence[Guard] = (),
 ) -> Comparison:
-    """Base against tuned, question by question, with the verdict and what it rests on.
+    """The tuned model compared with the base, question by question, with the verdict and its reasons.
 
     ``family`` names the metrics that decide, declared before the scores are seen, the primary first.
-    ``guards`` are further vetoes (``forgetting_guard``). Raises InputError when the scores do not match
-    question by question and seed by seed, or the family names no metric.
+    ``guards`` are added to those on metrics (``forgetting_guard``). Raises InputError when the scores do
+    not match question by question and seed by seed, or for an unusable margin, alpha or family.
     """
-    rules = Rules(margin, alpha, tuple(dict.fromkeys(family)))
-    _check(rules)
-    return _report(match(base, tuned, questions), rules, guards, {})
+    rules = _rules(margin, alpha, family)
+    return _comparison(match(base, tuned, questions), rules, guards, {})
 
 
 def compare_all(
@@ -156,36 +161,35 @@ def compare_all(
     family: Sequence[str] = FAMILY,
     guards: Mapping[str, Sequence[Guard]] = MappingProxyType({}),
 ) -> dict[str, Comparison]:
-    """Several tuned models against one base: each as ``compare`` has it, Holm over all of them together.
+    """Several tuned models against one base: each as in ``compare``, with one Holm correction over all.
 
-    The more models are tried, the surer each has to be: with ten, one looks better by luck.
+    The more models are compared, the stronger the evidence each one needs: of ten, one looks better by chance.
     """
-    rules = Rules(margin, alpha, tuple(dict.fromkeys(family)))
-    _check(rules)
+    rules = _rules(margin, alpha, family)
     matched = {name: match(base, scores, questions) for name, scores in tuned.items()}
     tested = {}
     for model, scored in matched.items():
         table = {name: pairs for name in METRICS if (pairs := pair_metric(scored, name)) is not None}
         tested[model] = {f"{model}/{name}": p for name, p in _tested(table, rules).items()}
     return {
-        model: _report(
+        model: _comparison(
             scored,
             rules,
             guards.get(model, ()),
-            {name: p for other, found in tested.items() if other != model for name, p in found.items()},
+            {name: p for other, p_values in tested.items() if other != model for name, p in p_values.items()},
         )
         for model, scored in matched.items()
     }
 
 
-def _report(scored: Scored, rules: Rules, guards: Sequence[Guard], others: Mapping[str, float]) -> Comparison:
+def _comparison(scored: Scored, rules: Rules, guards: Sequence[Guard], others: Mapping[str, float]) -> Comparison:
     decision = decide(scored, rules, guards, others)
     known = {row.name for row in decision.rows}
-    found = tuple(
-        one
+    influence = tuple(
+        influence
         for row in decision.rows
         if row.in_family
-        for one in influences(_pairs(scored, row.name), row, decision.p_values, rules)
+        for influence in influences(_pairs(scored, row.name), row, decision.p_values, rules)
     )
     deltas = question_deltas(scored, [row.name for row in decision.rows])
     comparison = Comparison(
@@ -201,7 +205,7 @@ def _report(scored: Scored, rules: Rules, guards: Sequence[Guard], others: Mappi
         n_clusters=len({delta.cluster for delta in deltas}),
         rows=decision.rows,
         guards=decision.guards,
-        influence=found,
+        influence=influence,
         questions=deltas,
         worst_regressions=_worst(deltas, rules),
         dropped=scored.dropped,

@@ -1,4 +1,4 @@
-"""M6: what passages of other papers do to an answer, and whether a question without its paper is refused."""
+"""M6: how passages of other papers change an answer, and whether a question without its paper is refused."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ MEASURED: dict[Condition, tuple[str, ...]] = {
 
 
 def condition_id(question_id: str, condition: Condition) -> str:
-    """Id of a question under a condition."""
+    """The id of a question asked under a condition."""
     return f"{condition}:{question_id}"
 
 
@@ -45,28 +45,28 @@ class ConditionRow:
 def condition_rows(
     base: Sequence[Score], tuned: Sequence[Score], questions: Sequence[Question], *, alpha: float
 ) -> list[ConditionRow]:
-    """A row for each condition and what is measured under it. They decide nothing, so no p is adjusted.
+    """A row for each condition and each metric measured under it. They do not affect the verdict.
 
     Raises InputError when the scores do not match question by question.
     """
-    found = []
+    rows = []
     for condition in CONDITIONS:
-        chosen = [one for one in questions if one.id.startswith(f"{condition}:")]
-        names = {one.id for one in chosen}
-        mine, theirs = ([one for one in scores if one.question_id in names] for scores in (base, tuned))
+        chosen = [question for question in questions if question.id.startswith(f"{condition}:")]
+        names = {question.id for question in chosen}
+        left, right = ([score for score in scores if score.question_id in names] for scores in (base, tuned))
         if not chosen:
             continue
-        scored = match(mine, theirs, chosen)
+        scored = match(left, right, chosen)
         for name in MEASURED[condition]:
             pairs = pair_metric(scored, name)
             if pairs is None:
                 continue
-            one = estimate(pairs, METRICS[name])
-            low, high = one.interval(1 - alpha) if int(pairs.clusters.max()) > 0 else (None, None)
-            found.append(
+            several = int(pairs.clusters.max()) > 0
+            low, high = estimate(pairs, METRICS[name]).interval(1 - alpha) if several else (None, None)
+            rows.append(
                 ConditionRow(
                     condition, name, float(pairs.base.mean()), float(pairs.tuned.mean()),
                     float(pairs.differences.mean()), low, high, len(pairs.question_ids),
                 )
             )  # fmt: skip
-    return found
+    return rows

@@ -1,4 +1,4 @@
-"""Which single question or paper carries a row, and does the verdict survive without it?"""
+"""Which single question or paper a row depends on most, and whether the verdict holds without it."""
 
 import numpy as np
 
@@ -10,26 +10,27 @@ from mlx_ragtune.scoring.verdict.statistics import Floats, Mask, holm, sign_flip
 
 
 def _verdict_without(pairs: Pairs, metric: Metric, p_values: dict[str, float], rules: Rules) -> Verdict | None:
-    """The row's verdict on fewer questions, the other rows' p values as they were."""
+    """The row's verdict on fewer questions, with the other rows' p values unchanged."""
     low, high = estimate(pairs, metric).interval(1 - rules.alpha)
     p = 1.0
-    if not low <= 0 <= high:  # otherwise no p could decide it
+    if not low <= 0 <= high:  # otherwise the interval rules out a decision
         p = holm(p_values | {metric.name: sign_flip_p(pairs.differences, pairs.clusters)})[metric.name]
     return decide_row(pairs, metric, p, rules)
 
 
 def _share(differences: Floats, left_out: Mask) -> float | None:
-    """The part of the whole difference that the left-out questions make; None when it is 0."""
+    """The share of the whole difference that the left-out questions make; None when the difference is 0."""
     total = float(differences.sum())
     return float(differences[left_out].sum()) / total if abs(total) > 1e-12 else None
 
 
 def influences(pairs: Pairs, row: MetricRow, p_values: dict[str, float], rules: Rules) -> tuple[Influence, ...]:
-    """The question that moves the row most, and every question or cluster whose absence flips its verdict.
+    """The question that changes the row most, and every question or cluster that flips its verdict.
 
-    Clusters of one question are listed as that question. Sorted: largest change of the difference first.
+    Clusters of one question are listed as that question. Sorted by how much the difference changes.
     """
-    metric, found = METRICS[row.name], []
+    metric = METRICS[row.name]
+    listed: list[Influence] = []
     identifiers = np.array(pairs.question_ids)
     sizes = np.bincount(pairs.clusters)
     masks = [("question", str(name), identifiers == name) for name in identifiers]
@@ -41,7 +42,7 @@ def influences(pairs: Pairs, row: MetricRow, p_values: dict[str, float], rules: 
         if mask.all():
             continue
         rest = pairs.only(~mask)
-        found.append(
+        listed.append(
             Influence(
                 metric=row.name,
                 kind="question" if kind == "question" else "cluster",
@@ -52,6 +53,6 @@ def influences(pairs: Pairs, row: MetricRow, p_values: dict[str, float], rules: 
                 verdict_without=_verdict_without(rest, metric, p_values, rules),
             )
         )
-    found.sort(key=lambda one: (-abs(one.difference_without - row.all.difference), one.kind, one.id))
-    most = next((one for one in found if one.kind == "question"), None)
-    return tuple(one for one in found if one.flips or one is most)
+    listed.sort(key=lambda item: (-abs(item.difference_without - row.all.difference), item.kind, item.id))
+    largest = next((item for item in listed if item.kind == "question"), None)
+    return tuple(item for item in listed if item.flips or item is largest)

@@ -1,4 +1,4 @@
-"""One metric, decided: its row from its paired values, by the rule of ``verdict``."""
+"""The row of one metric from its paired values, by the rules in ``decision``."""
 
 import math
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ MIN_CHANGED = 10
 
 @dataclass(frozen=True)
 class Rules:
-    """What counts: differences inside ``margin`` are equivalent, ``alpha`` is the family's error rate."""
+    """Differences inside ``margin`` are equivalent; ``alpha`` is the family-wise error rate."""
 
     margin: float
     alpha: float
@@ -35,7 +35,8 @@ class Rules:
 def estimate(pairs: Pairs, metric: Metric) -> Estimate:
     """The estimate behind the interval.
 
-    Widened for yes/no metrics, and for any share without spread, where the plain interval has no width.
+    Widened (``widened_estimate``) for yes/no metrics, and for any share whose values do not vary, where the
+    unwidened interval has no width.
     """
     plain = cluster_estimate(pairs.differences, pairs.clusters)
     if metric.unit == "share" and (pairs.binary or plain.standard_error < 1e-9):
@@ -44,35 +45,37 @@ def estimate(pairs: Pairs, metric: Metric) -> Estimate:
 
 
 def decide_row(pairs: Pairs, metric: Metric, p: float, rules: Rules) -> Verdict | None:
-    """The verdict of one metric, ``p`` being adjusted already.
+    """The verdict of one metric; ``p`` is already adjusted. None for a metric that is not judged.
 
-    Where fewer than ``MIN_CHANGED`` clusters differ, their spread is not known, and equivalence is claimed
-    on the widened estimate only: a handful of unchanged questions proves nothing. A metric that is no
-    share has no margin and is never equivalent.
+    Where fewer than ``MIN_CHANGED`` clusters differ, their variance is unknown, and equivalence is claimed
+    only on the widened estimate: a few unchanged questions prove nothing. A metric that is not a share
+    has no margin and is never equivalent.
     """
     if not metric.judged:
         return None
-    found = estimate(pairs, metric)
+    estimated = estimate(pairs, metric)
     sums = np.bincount(pairs.clusters, weights=pairs.differences)
     few = int((np.abs(sums) > 1e-12).sum()) < MIN_CHANGED
-    spread = widened_estimate(pairs.differences, pairs.clusters) if few else found
+    spread = widened_estimate(pairs.differences, pairs.clusters) if few else estimated
     if metric.unit == "share" and is_equivalent(spread, margin=rules.margin, alpha=rules.alpha):
         return "EQUIVALENT"
-    low, high = found.interval(1 - rules.alpha)
+    low, high = estimated.interval(1 - rules.alpha)
     if p > rules.alpha or low <= 0 <= high:
         return "INCONCLUSIVE"
     return "IMPROVED" if (low > 0) == metric.higher_is_better else "REGRESSED"
 
 
 def not_worse(pairs: Pairs, metric: Metric, rules: Rules) -> bool:
-    """Whether the metric is surely not worse by more than the margin."""
-    found = estimate(pairs, metric)
-    gain = found.mean if metric.higher_is_better else -found.mean
-    return is_noninferior(Estimate(gain, found.standard_error, found.df), margin=rules.margin, alpha=rules.alpha)
+    """Whether the metric is non-inferior at the margin (``is_noninferior``)."""
+    estimated = estimate(pairs, metric)
+    gain = estimated.mean if metric.higher_is_better else -estimated.mean
+    return is_noninferior(
+        Estimate(gain, estimated.standard_error, estimated.df), margin=rules.margin, alpha=rules.alpha
+    )
 
 
 def view(pairs: Pairs, metric: Metric, rules: Rules) -> View:
-    """Means, difference, interval and p. The interval of a share is cut at ±1."""
+    """Means, difference, interval and p. The interval of a share is clipped to ±1."""
     low, high = estimate(pairs, metric).interval(1 - rules.alpha)
     if metric.unit == "share":
         low, high = max(low, -1.0), min(high, 1.0)
@@ -98,7 +101,7 @@ def _needed(pairs: Pairs, metric: Metric, rules: Rules) -> int | None:
 
 
 def make_row(metric: Metric, pairs: Pairs, valid: Pairs | None, rules: Rules, *, holm_p: float | None) -> MetricRow:
-    """The row of one metric; ``holm_p`` is None for rows that decide nothing."""
+    """The row of one metric; ``holm_p`` is None for rows outside the family."""
     whole = view(pairs, metric, rules)
     both_valid = view(valid, metric, rules) if valid else None
     differences = pairs.differences

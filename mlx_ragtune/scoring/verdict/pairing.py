@@ -1,4 +1,4 @@
-"""From two lists of scores to one paired value per question: seeds averaged, clusters named, drops listed."""
+"""One paired value per question from two lists of scores: seeds averaged, clusters named, drops listed."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -12,10 +12,12 @@ from mlx_ragtune.scoring.verdict.comparison import QuestionDelta
 from mlx_ragtune.scoring.verdict.statistics import Codes, Floats, Mask
 
 Key = tuple[str, int]
+LISTED = 5
+"""How many ids an error message lists."""
 
 
 def cluster_of(question: Question) -> str:
-    """The first gold paper; the question itself where there is none."""
+    """The question's first gold paper; the question itself where it has none."""
     return f"paper:{question.papers[0]}" if question.papers else f"question:{question.id}"
 
 
@@ -37,7 +39,7 @@ class Pairs:
         return self.tuned - self.base
 
     def only(self, keep: Mask) -> "Pairs":
-        """The kept questions, clusters numbered anew. ``keep`` has shape [n]."""
+        """The kept questions, with clusters renumbered from 0. ``keep`` has shape [n]."""
         kept = [int(index) for index in np.flatnonzero(keep)]
         _, codes = np.unique(self.clusters[keep], return_inverse=True)
         return Pairs(
@@ -53,7 +55,7 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Scored:
-    """Both models' scores, matched by question and seed; ``dropped`` lost an answer to transport."""
+    """Both models' scores, matched by question and seed; for those in ``dropped`` a request failed."""
 
     questions: tuple[Question, ...]
     pairs: dict[str, tuple[tuple[Score, Score], ...]]
@@ -61,40 +63,40 @@ class Scored:
 
 
 def _by_key(scores: Sequence[Score], side: str) -> dict[Key, Score]:
-    found: dict[Key, Score] = {}
+    by_key: dict[Key, Score] = {}
     for score in scores:
         key = (score.question_id, score.seed)
-        if key in found:
+        if key in by_key:
             raise InputError(
                 f"{side} has two scores for question {key[0]!r}, seed {key[1]}",
                 fix="score one answer for each question and seed",
             )
-        found[key] = score
-    return found
+        by_key[key] = score
+    return by_key
 
 
 def match(base: Sequence[Score], tuned: Sequence[Score], questions: Sequence[Question]) -> Scored:
-    """Scores of both models side by side, in the order of ``questions``.
+    """Scores of both models matched by question and seed, in the order of ``questions``.
 
-    A (question, seed) with a transport error on either side is dropped for both and listed. Raises
-    InputError when the two sides answer different questions or seeds, or unknown ones.
+    A (question, seed) whose request failed for either model is dropped for both and listed. Raises
+    InputError when the models answered different questions or seeds, or unknown questions.
     """
     left, right = _by_key(base, "base"), _by_key(tuned, "tuned")
-    lone = sorted(left.keys() ^ right.keys())
-    if lone:
-        shown = ", ".join(f"{question} (seed {seed})" for question, seed in lone[:5])
+    unpaired = sorted(left.keys() ^ right.keys())
+    if unpaired:
+        listed = ", ".join(f"{question} (seed {seed})" for question, seed in unpaired[:LISTED])
         raise InputError(
-            f"{len(lone)} answers have no counterpart in the other model: {shown}",
+            f"{len(unpaired)} answers exist for one model only: {listed}{', …' * (len(unpaired) > LISTED)}",
             fix="ask both models the same questions with the same seeds, then score again",
         )
     unknown = sorted({question for question, _ in left} - {question.id for question in questions})
     if unknown:
         raise InputError(
-            f"scores for questions that the benchmark does not hold: {', '.join(unknown[:5])}",
-            fix="score with the benchmark that was asked",
+            f"scores for questions that are not in the benchmark: {', '.join(unknown[:LISTED])}",
+            fix="score with the benchmark whose questions were asked",
         )
     if not left:
-        raise InputError("there are no scores to compare", fix="ask and score some questions first")
+        raise InputError("there are no scores to compare", fix="answer and score at least one question")
     paired: dict[str, list[tuple[Score, Score]]] = defaultdict(list)
     dropped = []
     for key in sorted(left):
@@ -113,10 +115,10 @@ def _value(score: Score, metric: str) -> float | None:
 
 
 def pair_metric(scored: Scored, metric: str, *, both_valid: bool = False) -> Pairs | None:
-    """One metric's values per question; None when it is defined for no question.
+    """One metric's values per question; None when it is undefined for every question.
 
-    Seeds are averaged within the question, over those seeds where both models have a value, before any
-    difference is taken: seeds are repeats of one question, not more questions.
+    Seeds are averaged within a question, over the seeds where both models have a value, before the
+    difference is taken: seeds are repeats of one question, not additional questions.
     """
     ids, clusters, base, tuned, undefined = [], [], [], [], 0
     raw: set[float] = set()
@@ -150,7 +152,7 @@ def pair_metric(scored: Scored, metric: str, *, both_valid: bool = False) -> Pai
 
 
 def question_deltas(scored: Scored, metrics: Sequence[str]) -> tuple[QuestionDelta, ...]:
-    """Every question with both models' means over seeds, in benchmark order."""
+    """Every question with both models' means over seeds, in the order of the benchmark."""
     table = {metric: pair_metric(scored, metric) for metric in metrics}
     values: dict[str, dict[str, tuple[float, float]]] = defaultdict(dict)
     for metric, pairs in table.items():

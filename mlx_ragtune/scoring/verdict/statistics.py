@@ -1,4 +1,4 @@
-"""Paired statistics for clustered questions: the estimate, its interval, its p values, and what n could show.
+"""Paired statistics for clustered questions: estimate, interval, p values and power.
 
 One difference per question (tuned − base), one cluster per paper: ``G`` clusters, ``n`` questions. All
 arrays are float64 of shape [n]; ``clusters`` are integer codes 0 … G − 1 of shape [n].
@@ -30,7 +30,7 @@ class Estimate:
     df: int
 
     def interval(self, level: float) -> tuple[float, float]:
-        """Two-sided t interval; the whole line when there is but one cluster."""
+        """Two-sided t interval; (−∞, ∞) with a single cluster."""
         if self.df < 1:
             return -math.inf, math.inf
         half = float(stats.t.ppf((1 + level) / 2, self.df)) * self.standard_error
@@ -40,8 +40,8 @@ class Estimate:
 def cluster_estimate(differences: Floats, clusters: Codes) -> Estimate:
     """Mean difference with the CR2 standard error and G − 1 degrees of freedom.
 
-    CR2 (Bell & McCaffrey 2002; Pustejovsky & Tipton 2018, doi:10.1080/07350015.2016.1247004) for a model
-    that is only a mean: Σ_g (Σ_{i∈g} e_i)² / (1 − n_g/n) / n². With clusters of one size it equals CR1.
+    CR2 (Bell & McCaffrey 2002; Pustejovsky & Tipton 2018, doi:10.1080/07350015.2016.1247004) for an
+    intercept-only model: Σ_g (Σ_{i∈g} e_i)² / (1 − n_g/n) / n². With clusters of equal size it equals CR1.
     """
     n = differences.size
     sizes = np.bincount(clusters)
@@ -56,9 +56,9 @@ def cluster_estimate(differences: Floats, clusters: Codes) -> Estimate:
 def widened_estimate(differences: Floats, clusters: Codes, *, bound: float = 1.0) -> Estimate:
     """The estimate after adding two clusters of one question, one gaining and one losing ``bound``.
 
-    For yes/no answers, one question a cluster, it is Bonett & Price (2012, doi:10.3102/1076998611411915):
-    (b + 1)/(n + 2) − (c + 1)/(n + 2). It is never zero wide: n questions without any change cannot rule
-    out changes in a share of about 2/n.
+    For yes/no answers with one question per cluster it is Bonett & Price (2012,
+    doi:10.3102/1076998611411915): (b + 1)/(n + 2) − (c + 1)/(n + 2). The interval always has a width: n
+    questions without a change cannot rule out changes in a share of about 2/n.
     """
     more = np.concatenate([differences, [bound, -bound]])
     groups = int(clusters.max()) + 1
@@ -67,24 +67,24 @@ def widened_estimate(differences: Floats, clusters: Codes, *, bound: float = 1.0
 
 @lru_cache(maxsize=32)
 def _all_signs(groups: int) -> Floats:
-    """Every row of ±1: [2^G, G]."""
+    """All sign vectors of ±1, shape [2^G, G]."""
     codes = np.arange(2**groups)[:, None] >> np.arange(groups)
     return np.asarray(1.0 - 2.0 * (codes & 1), dtype=np.float64)
 
 
 @lru_cache(maxsize=16)
 def _random_signs(capacity: int) -> Floats:
-    """Random rows of ±1, always the same ones: [flips, capacity]."""
+    """Random sign vectors of ±1 from a fixed seed, shape [flips, capacity]."""
     generator = np.random.default_rng(20_211)
     return np.asarray(1.0 - 2.0 * generator.integers(0, 2, (FLIPS, capacity), dtype=np.int8), dtype=np.float64)
 
 
 def sign_flip_p(differences: Floats, clusters: Codes) -> float:
-    """Two-sided p of no difference: whole clusters change sign together.
+    """Two-sided p value of no difference: the signs of whole clusters are flipped together.
 
     Exact over all 2^G when at most ``EXACT_CLUSTERS`` clusters have a difference; else Monte Carlo with
-    (1 + hits) / (1 + flips) (Phipson & Smyth 2010, doi:10.2202/1544-6115.1585). The randomisation test
-    with the cluster as the unit: Canay, Romano & Shaikh 2017 (doi:10.3982/ECTA13081).
+    (1 + hits) / (1 + flips) (Phipson & Smyth 2010, doi:10.2202/1544-6115.1585). The randomization
+    test with the cluster as the unit: Canay, Romano & Shaikh 2017 (doi:10.3982/ECTA13081).
     """
     sums = np.bincount(clusters, weights=differences)
     sums = sums[np.abs(sums) > 1e-12]
@@ -99,7 +99,7 @@ def sign_flip_p(differences: Floats, clusters: Codes) -> float:
 
 
 def mcnemar_p(losses: int, gains: int) -> float:
-    """Exact two-sided McNemar p: a binomial test of the discordant pairs (McNemar 1947). 1 without any."""
+    """Exact two-sided McNemar p: a binomial test of the discordant pairs (McNemar 1947); 1 without any."""
     if losses + gains == 0:
         return 1.0
     return float(stats.binomtest(losses, losses + gains, 0.5).pvalue)
@@ -128,10 +128,10 @@ def is_noninferior(estimate: Estimate, *, margin: float, alpha: float) -> bool:
 
 
 def detectable(estimate: Estimate, *, alpha: float, power: float = POWER) -> float | None:
-    """Smallest true difference that this many clusters find with probability ``power``.
+    """The smallest true difference that this many clusters detect with probability ``power``.
 
     (t_{1−α/2} + t_{power}) · se with G − 1 degrees of freedom (Bloom 1995, doi:10.1177/0193841X9501900504).
-    Power .95 matches α .05: missing an effect is held as bad as inventing one. None with one cluster.
+    Power .95 matches α .05: a missed effect counts as much as a false one. None with one cluster.
     """
     if estimate.df < 1:
         return None
@@ -140,7 +140,7 @@ def detectable(estimate: Estimate, *, alpha: float, power: float = POWER) -> flo
 
 
 def needed_clusters(estimate: Estimate, *, effect: float, alpha: float, power: float = POWER) -> int | None:
-    """How many clusters like these would find a true difference of ``effect``; None with one cluster.
+    """How many clusters like these detect a true difference of ``effect``; None with one cluster.
 
     Solves ``detectable`` for G with se ∝ 1/√G, the t quantiles taken at the answer.
     """
@@ -148,7 +148,7 @@ def needed_clusters(estimate: Estimate, *, effect: float, alpha: float, power: f
         return None
     spread = estimate.standard_error * math.sqrt(estimate.df + 1)
     normal = float(stats.norm.ppf(1 - alpha / 2) + stats.norm.ppf(power))
-    groups = max(2, math.ceil((normal * spread / effect) ** 2))  # too few: t is wider than the normal
+    groups = max(2, math.ceil((normal * spread / effect) ** 2))  # a lower bound: t quantiles are larger
     while True:
         factor = float(stats.t.ppf(1 - alpha / 2, groups - 1) + stats.t.ppf(power, groups - 1))
         if factor * spread / math.sqrt(groups) <= effect:

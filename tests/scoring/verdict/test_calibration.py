@@ -7,7 +7,7 @@ from mlx_ragtune.errors import InputError
 from mlx_ragtune.scoring.verdict.calibration import corrected_difference
 
 
-def _labelled(n: int, labels: int) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
+def _labeled(n: int, labels: int) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
     return np.arange(n) < labels
 
 
@@ -15,7 +15,7 @@ def test_by_hand_with_one_question_a_cluster() -> None:
     rng = np.random.default_rng(0)
     n, labels = 120, 60
     judged, human = rng.normal(0.2, 0.3, n), rng.normal(0.0, 0.3, n)
-    chosen = _labelled(n, labels)
+    chosen = _labeled(n, labels)
     found = corrected_difference(judged, human, chosen, np.arange(n))
     errors, rest = (human - judged)[chosen], judged[~chosen]
     assert found.mean == pytest.approx(rest.mean() + errors.mean())
@@ -27,7 +27,7 @@ def test_by_hand_with_one_question_a_cluster() -> None:
 def test_a_perfect_judge_needs_no_correction() -> None:
     rng = np.random.default_rng(1)
     judged = rng.normal(0.1, 0.3, 100)
-    found = corrected_difference(judged, judged, _labelled(100, 50), np.arange(100))
+    found = corrected_difference(judged, judged, _labeled(100, 50), np.arange(100))
     assert found.mean == pytest.approx(judged[50:].mean())
 
 
@@ -50,10 +50,10 @@ def test_the_correction_takes_the_bias_out_and_its_interval_covers() -> None:
 def test_too_few_labels_or_nothing_left_to_judge_is_refused(n: int, labels: int) -> None:
     values = np.zeros(n)
     with pytest.raises(InputError, match=f"{labels} human labels"):
-        corrected_difference(values, values, _labelled(n, labels), np.arange(n))
+        corrected_difference(values, values, _labeled(n, labels), np.arange(n))
 
 
 def test_one_cluster_has_no_interval() -> None:
     values = np.zeros(80)
-    found = corrected_difference(values, values, _labelled(80, 50), np.zeros(80, dtype=np.intp))
+    found = corrected_difference(values, values, _labeled(80, 50), np.zeros(80, dtype=np.intp))
     assert found.interval(0.95) == (-math.inf, math.inf)

@@ -2,6 +2,7 @@ import json
 import random
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
@@ -9,7 +10,7 @@ from scipy import stats
 
 from mlx_ragtune.errors import InputError
 from mlx_ragtune.records import Score
-from mlx_ragtune.scoring.verdict.comparison import Comparison, Guard, Verdict
+from mlx_ragtune.scoring.verdict.comparison import Comparison, Guard, Verdict, read_comparison
 from mlx_ragtune.scoring.verdict.decision import compare, compare_all
 from tests.scoring.made import question, score, unanswerable
 
@@ -67,20 +68,20 @@ def test_the_whole_verdict_follows_the_written_rules(table: Table, expected: str
     assert comparison.headline.startswith(f"{expected}: ")
 
 
-def test_a_gain_whose_price_is_not_ruled_out_says_so() -> None:
+def test_a_gain_that_may_hide_a_loss_says_so() -> None:
     comparison = _compare({"correctness": NOISY, "prose_style": BETTER})
-    assert "better in plain prose +66.7 points, but a loss elsewhere is not ruled out" in comparison.headline
+    assert "better on plain prose +66.7 points, but a loss elsewhere cannot be ruled out" in comparison.headline
     assert any("loss of more than 5 points in correctness" in reason for reason in comparison.reasons)
 
 
-def test_a_strained_guard_withholds_the_improvement() -> None:
-    strained = Guard("forgetting", "General probes", "STRAINED", 0.9, 0.84, "60 probes: 4 lost, 0 gained")
-    comparison = _compare({"correctness": BETTER}, guards=[strained])
+def test_a_guard_warning_withholds_the_improvement() -> None:
+    warning = Guard("forgetting", "General probes", "WARN", 0.9, 0.84, "60 probes: 4 lost, 0 gained")
+    comparison = _compare({"correctness": BETTER}, guards=[warning])
     assert comparison.verdict == "INCONCLUSIVE"
-    assert "guard strained: general probes, 60 probes: 4 lost, 0 gained" in comparison.reasons
-    assert comparison.headline.endswith("not ruled out: general probes (60 probes: 4 lost, 0 gained).")
-    broken = replace(strained, state="BROKEN")
-    assert _compare({"correctness": BETTER}, guards=[broken]).verdict == "REGRESSED"
+    assert "guard warning: general probes, 60 probes: 4 lost, 0 gained" in comparison.reasons
+    assert comparison.headline.endswith("ruled out: general probes (60 probes: 4 lost, 0 gained).")
+    failed = replace(warning, state="FAIL")
+    assert _compare({"correctness": BETTER}, guards=[failed]).verdict == "REGRESSED"
 
 
 def test_lower_is_better_where_it_is() -> None:
@@ -169,7 +170,7 @@ def test_both_valid_and_the_gap_due_to_invalid_outputs() -> None:
     assert (row.both_valid.difference, row.both_valid.n_questions) == (0.0, 15)
     assert row.due_to_invalid == -0.25
     assert invalid.all.difference == 0.25
-    assert comparison.guards[0].state == "STRAINED"
+    assert comparison.guards[0].state == "WARN"
 
 
 def test_where_nothing_was_valid_on_both_sides_that_view_is_absent() -> None:
@@ -226,11 +227,11 @@ def test_dropped_answers_are_listed() -> None:
     comparison = compare(base, tuned, questions)
     assert comparison.dropped == ("q0 (seed 0)",)
     assert comparison.n_questions == 2
-    assert any("dropped for both models" in reason for reason in comparison.reasons)
+    assert any("left out for both models because a request failed" in reason for reason in comparison.reasons)
 
 
 def test_an_unknown_metric_in_the_family_is_refused() -> None:
-    with pytest.raises(InputError, match="no such metric to judge by: accuracy"):
+    with pytest.raises(InputError, match="not a metric that can decide: accuracy"):
         _compare({"correctness": (SAME, SAME)}, family=("accuracy",))
     with pytest.raises(InputError, match="none given"):
         _compare({"correctness": (SAME, SAME)}, family=())
@@ -332,5 +333,34 @@ def test_broken_answers_of_the_base_do_not_hide_refusals_of_the_tuned_model() ->
     ]
     comparison = compare(base, tuned, questions)
     assert comparison.verdict == "REGRESSED"
-    assert "false refusals (0.0 % → 33.3 %" in comparison.headline
-    assert "although better in correctness" in comparison.headline
+    assert "false refusals (0.0% → 33.3%" in comparison.headline
+    assert "although better on correctness" in comparison.headline
+
+
+def test_a_written_comparison_is_read_back_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "verdict.json"
+    questions = [question(id=f"q{i}", papers=(f"p{i}",)) for i in range(12)]
+    base = [score(one.id, "base", {"correctness": 1.0, "latency_seconds": 2.0}) for one in questions]
+    tuned = [
+        score(one.id, "tuned", {"correctness": float(i < 7)}, validity="ok" if i else "empty")
+        for i, one in enumerate(questions)
+    ]
+    comparison = compare(base, tuned, questions)
+    path.write_text(comparison.to_json(), encoding="utf-8")
+    assert read_comparison(path) == comparison
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"verdict": "IMPROVED"}', "NaN", "\xff"])
+def test_anything_but_a_comparison_is_refused_with_its_path(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "verdict.json"
+    path.write_text(text, encoding="latin-1")
+    with pytest.raises(InputError, match=r"verdict\.json"):
+        read_comparison(path)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"margin": float("nan")}, {"margin": 0.0}, {"alpha": float("nan")}, {"alpha": 0.5}]
+)
+def test_a_margin_or_alpha_that_decides_nothing_is_refused(changes: dict[str, float]) -> None:
+    with pytest.raises(InputError, match="choose a number between"):
+        _compare({"correctness": (SAME, SAME)}, **changes)

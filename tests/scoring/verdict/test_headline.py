@@ -7,6 +7,7 @@ import pytest
 from mlx_ragtune.records import Score
 from mlx_ragtune.scoring.verdict.comparison import Comparison, Guard
 from mlx_ragtune.scoring.verdict.decision import compare
+from mlx_ragtune.scoring.verdict.headline import signed, within_sentence
 from tests.scoring.made import question, score
 
 N = 60
@@ -29,13 +30,13 @@ def compared(*guards: Guard, margin: float = 0.05, **table: tuple[list[float], l
 
 def test_a_gain_in_the_primary_is_told_in_points() -> None:
     found = compared(correctness=(LOW, HIGH))
-    assert found.headline == "IMPROVED: the tuned model is better in correctness (nuggets, lexical) +66.7 points."
+    assert found.headline == "IMPROVED: the tuned model is better on correctness (nuggets, lexical) +66.7 points."
 
 
 def test_a_gain_elsewhere_is_told_with_what_is_known_of_the_primary() -> None:
     found = compared(correctness=(SAME, SAME), prose_style=(LOW, HIGH))
-    assert found.headline.startswith("IMPROVED: the tuned model is better in plain prose +66.7 points; correctness")
-    assert "95 % interval" in found.headline
+    assert found.headline.startswith("IMPROVED: the tuned model is better on plain prose +66.7 points; correctness")
+    assert "95% interval" in found.headline
 
 
 def test_several_gains_are_joined_by_and() -> None:
@@ -46,7 +47,7 @@ def test_several_gains_are_joined_by_and() -> None:
 
 def test_a_loss_is_told_first_and_gains_do_not_hide_it() -> None:
     found = compared(correctness=(LOW, HIGH), prose_style=(HIGH, LOW))
-    assert found.headline.startswith("REGRESSED: the tuned model is worse in plain prose −66.7 points, although better")
+    assert found.headline.startswith("REGRESSED: the tuned model is worse on plain prose −66.7 points, although better")
 
 
 def test_minus_is_a_minus_sign() -> None:
@@ -56,32 +57,32 @@ def test_minus_is_a_minus_sign() -> None:
 
 
 def test_equivalence_is_told_with_its_margin() -> None:
-    assert "differs by less than 7.5 points" in compared(correctness=(SAME, SAME), margin=0.075).headline
+    assert "differ by less than 7.5 points" in compared(correctness=(SAME, SAME), margin=0.075).headline
 
 
 def test_what_cannot_be_told_says_how_many_questions_there_were() -> None:
     found = compared(correctness=NOISY)
     assert found.headline.startswith("INCONCLUSIVE: correctness")
-    assert found.headline.endswith("60 questions cannot tell.")
-    assert any("questions find a difference of" in reason for reason in found.reasons)
+    assert found.headline.endswith("60 questions are too few to decide.")
+    assert any("questions detect a difference of" in reason for reason in found.reasons)
 
 
 def test_no_primary_at_all_is_said() -> None:
     found = compared(prose_style=(SAME, SAME))
-    assert "correctness is undefined for every question" in found.headline
-    assert any(reason.startswith("not tested, undefined for every question") for reason in found.reasons)
+    assert found.headline == "INCONCLUSIVE: correctness (nuggets, lexical) is undefined for every question."
+    assert any(reason.startswith("not measured, undefined for every question") for reason in found.reasons)
 
 
 @pytest.mark.parametrize(
     ("state", "verdict", "said"),
     [
-        ("HOLDS", "IMPROVED", None),
-        ("STRAINED", "INCONCLUSIVE", "guard strained: general probes, 60 probes: 4 lost, 0 gained"),
-        ("BROKEN", "REGRESSED", "guard broken: general probes, 60 probes: 4 lost, 0 gained"),
+        ("PASS", "IMPROVED", None),
+        ("WARN", "INCONCLUSIVE", "guard warning: general probes, 60 probes: 4 lost, 0 gained"),
+        ("FAIL", "REGRESSED", "guard failed: general probes, 60 probes: 4 lost, 0 gained"),
     ],
 )
-def test_a_guard_is_named_unless_it_holds(
-    state: Literal["HOLDS", "STRAINED", "BROKEN"], verdict: str, said: str | None
+def test_a_guard_is_named_unless_it_passed(
+    state: Literal["PASS", "WARN", "FAIL"], verdict: str, said: str | None
 ) -> None:
     guard = Guard("forgetting", "General probes", state, 0.9, 0.84, "60 probes: 4 lost, 0 gained")
     found = compared(guard, correctness=(LOW, HIGH))
@@ -89,13 +90,30 @@ def test_a_guard_is_named_unless_it_holds(
     assert [reason for reason in found.reasons if reason.startswith("guard")] == ([said] if said else [])
 
 
-def test_a_broken_guard_stands_in_the_headline() -> None:
-    guard = Guard("forgetting", "General probes", "BROKEN", 0.9, 0.6, "60 probes: 18 lost, 0 gained")
+def test_a_failed_guard_is_in_the_headline() -> None:
+    guard = Guard("forgetting", "General probes", "FAIL", 0.9, 0.6, "60 probes: 18 lost, 0 gained")
     found = compared(guard, correctness=(LOW, HIGH))
-    assert "worse in general probes (60 probes: 18 lost, 0 gained), although better in correctness" in found.headline
+    assert "worse on general probes (60 probes: 18 lost, 0 gained), although better on correctness" in found.headline
 
 
 def test_one_question_that_carries_the_difference_is_named() -> None:
     base, tuned = [0.5] * N, [0.5] * (N - 1) + [1.0]
     found = compared(correctness=(base, tuned))
-    assert any("question q59 carries 100 % of the difference" in reason for reason in found.reasons)
+    assert any("question q59 accounts for 100% of the difference" in reason for reason in found.reasons)
+
+
+def test_what_was_not_measured_is_named_by_its_label() -> None:
+    found = compared(correctness=NOISY)
+    assert any("citing the right paper by title" in reason for reason in found.reasons)
+    assert not any("citation_recall" in reason for reason in found.reasons)
+
+
+def test_acronyms_keep_their_letters_inside_a_sentence() -> None:
+    labels = ("Plain prose", "BERTScore F1 to the reference", "GGUF size", "F1", "x", "")
+    assert [within_sentence(label) for label in labels] == [
+        "plain prose", "BERTScore F1 to the reference", "GGUF size", "F1", "x", "",
+    ]  # fmt: skip
+
+
+def test_signs_are_typographic_and_zero_has_none() -> None:
+    assert [signed(2.25, 1), signed(-3.14, 1), signed(-0.01, 1), signed(0)] == ["+2.2", "−3.1", "0.0", "0"]

@@ -84,8 +84,8 @@ def test_a_metric_undefined_on_one_side_is_left_out_and_counted() -> None:
 @pytest.mark.parametrize(
     ("base", "tuned", "questions", "said"),
     [
-        ({"a": 1.0, "b": 1.0}, {"a": 1.0}, QUESTIONS, "no counterpart in the other model: b (seed 0)"),
-        ({"z": 1.0}, {"z": 1.0}, QUESTIONS, "does not hold: z"),
+        ({"a": 1.0, "b": 1.0}, {"a": 1.0}, QUESTIONS, "exist for one model only: b (seed 0)"),
+        ({"z": 1.0}, {"z": 1.0}, QUESTIONS, "not in the benchmark: z"),
         ({}, {}, QUESTIONS, "no scores"),
     ],
 )

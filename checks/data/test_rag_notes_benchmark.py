@@ -2,10 +2,11 @@
 
 import re
 from collections import Counter
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
-import pytest
 import yaml
 from rapidfuzz import fuzz
 
@@ -16,6 +17,7 @@ from mlx_ragtune.scoring.answers.keywords import keyword_coverage
 from mlx_ragtune.scoring.answers.nuggets import correctness, nugget_state
 from mlx_ragtune.scoring.answers.refusal import is_refusal
 
+Row = TypeVar("Row")
 FOLDER = Path(__file__).parents[2] / "data" / "rag_notes"
 TOPICS = {
     "qlora", "rag", "rag_eval", "peft", "prompt_engineering", "vector_db", "rag_security",
@@ -60,9 +62,33 @@ def names(questions: tuple[Question, ...]) -> list[str]:
     return [question.id for question in questions]
 
 
-each_gold_paper = pytest.mark.parametrize("paper", GOLD_PAPERS)
-each_answerable = pytest.mark.parametrize("question", ANSWERABLE, ids=names(ANSWERABLE))
-each_unanswerable = pytest.mark.parametrize("question", UNANSWERABLE, ids=names(UNANSWERABLE))
+def for_each(rows: Mapping[str, Row]) -> Callable[[Callable[[Row], None]], Callable[[], None]]:
+    """One test of a rule over all rows, which lists every row that breaks it."""
+
+    def decorate(rule: Callable[[Row], None]) -> Callable[[], None]:
+        def test() -> None:
+            failures = []
+            for name, row in rows.items():
+                try:
+                    rule(row)
+                except AssertionError as error:
+                    failures.append(f"{name}: {error}")
+            assert not failures, "\n".join(failures)
+
+        test.__name__, test.__doc__ = rule.__name__, rule.__doc__
+        return test
+
+    return decorate
+
+
+def by_name(questions: tuple[Question, ...]) -> dict[str, Question]:
+    return {question.id: question for question in questions}
+
+
+each_gold_paper = for_each({paper: paper for paper in GOLD_PAPERS})
+each_question = for_each(by_name(BENCHMARK))
+each_answerable = for_each(by_name(ANSWERABLE))
+each_unanswerable = for_each(by_name(UNANSWERABLE))
 
 
 # --- the notes
@@ -144,7 +170,7 @@ def test_near_duplicates_would_be_noticed() -> None:
     assert fuzz.ratio(asked, content_words("How many questions has TruthfulQA?")) >= NEAR_DUPLICATE
 
 
-@pytest.mark.parametrize("question", BENCHMARK, ids=names(BENCHMARK))
+@each_question
 def test_a_question_is_one_question_that_can_be_understood_alone(question: Question) -> None:
     assert question.question.endswith("?")
     assert 5 <= len(question.question.split()) <= 40
@@ -300,14 +326,16 @@ def by_id(identifier: str) -> Question:
     return next(question for question in BENCHMARK if question.id == identifier)
 
 
-@pytest.mark.parametrize(("identifier", "answer"), RIGHT.items(), ids=RIGHT)
-def test_a_right_answer_in_other_words_scores_full_marks(identifier: str, answer: str) -> None:
-    assert score(answer, by_id(identifier)) == 1.0
+@for_each({identifier: (identifier, answer) for identifier, answer in RIGHT.items()})
+def test_a_right_answer_in_other_words_scores_full_marks(row: tuple[str, str]) -> None:
+    identifier, answer = row
+    assert score(answer, by_id(identifier)) == 1.0, answer
 
 
-@pytest.mark.parametrize(("identifier", "answer"), WRONG.items(), ids=WRONG)
-def test_a_plausible_wrong_answer_does_not_score_full_marks(identifier: str, answer: str) -> None:
-    assert score(answer, by_id(identifier)) < 1.0
+@for_each({identifier: (identifier, answer) for identifier, answer in WRONG.items()})
+def test_a_plausible_wrong_answer_does_not_score_full_marks(row: tuple[str, str]) -> None:
+    identifier, answer = row
+    assert score(answer, by_id(identifier)) < 1.0, answer
 
 
 # --- unanswerable questions

@@ -1,0 +1,40 @@
+"""What the data set depends on of a benchmark: the papers that it asks about, and the text of its questions.
+
+References, nuggets, keywords, topics, ids and the order of the questions change no training row.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlx_ragtune.jsonl import read_rows
+from mlx_ragtune.records import Question
+
+
+@dataclass(frozen=True)
+class BenchmarkView:
+    """The benchmark's gold papers, and its different question texts, sorted."""
+
+    papers: frozenset[str]
+    questions: tuple[str, ...]
+
+
+def view_of(questions: Iterable[Question]) -> BenchmarkView:
+    """The view of questions that were read."""
+    papers: set[str] = set()
+    texts: set[str] = set()
+    for question in questions:
+        papers.update(question.papers)
+        texts.add(question.question)
+    return BenchmarkView(frozenset(papers), tuple(sorted(texts)))
+
+
+def read_view(benchmark: Path) -> BenchmarkView:
+    """The view of a benchmark file. Raises InputError with ``file:line`` for a row that is not a question."""
+    return view_of(read_rows(benchmark, Question))
+
+
+def dataset_view(benchmark: Path) -> list[list[str]]:
+    """The view as JSON values, for the data set's key: equal exactly when the view is equal."""
+    view = read_view(benchmark)
+    return [sorted(view.papers), list(view.questions)]
