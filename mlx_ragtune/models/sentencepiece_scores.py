@@ -1,7 +1,7 @@
-"""SentencePiece vocabularies without its library: scores out of ``tokenizer.model``, and scores ⇄ merges.
+"""SentencePiece vocabularies: scores from ``tokenizer.model``, and conversion between scores and merges.
 
-SentencePiece's BPE joins the neighbours whose piece has the highest score; a ``tokenizer.json`` lists the
-same decisions as merges in falling order of score. Each can be made from the other.
+SentencePiece's BPE joins the neighbors whose piece has the highest score; a ``tokenizer.json`` lists the
+same decisions as merges in falling order of score. Each can be derived from the other.
 """
 
 import struct
@@ -24,7 +24,7 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
         if byte < 0x80:
             return value, at
         if shift > 63:
-            raise ValueError("a number of more than 64 bits")
+            raise ValueError("a number with more than 64 bits")
 
 
 def _parts(data: bytes) -> Iterator[tuple[int, bytes]]:
@@ -43,7 +43,7 @@ def _parts(data: bytes) -> Iterator[tuple[int, bytes]]:
         else:
             raise ValueError(f"wire type {kind}")
         if end > len(data):
-            raise ValueError("it ends in the middle")
+            raise ValueError("truncated")
         yield tag >> 3, data[at:end]
         at = end
 
@@ -64,7 +64,7 @@ def model_pieces(file: Path) -> dict[str, float]:
 
 
 def scores_of_merges(merges: Sequence[Sequence[str]]) -> dict[str, float]:
-    """A score for every piece that some merge makes: less the rank of the first such merge."""
+    """A score for every piece that a merge makes: minus the rank of the first such merge."""
     scores: dict[str, float] = {}
     for rank, (left, right) in enumerate(merges):
         scores.setdefault(left + right, -float(rank))
@@ -72,15 +72,15 @@ def scores_of_merges(merges: Sequence[Sequence[str]]) -> dict[str, float]:
 
 
 def merges_of_scores(ids: Mapping[str, int], scores: Mapping[str, float]) -> list[tuple[str, str]]:
-    """All ways to make a piece of two others, best score first: what ``tokenizer.json`` lists.
+    """All ways to make a piece from two others, best score first: the merges of ``tokenizer.json``.
 
-    Among equal scores the longer left half comes first, as in transformers' conversion
+    Among equal scores the longer left part comes first, as in transformers' conversion
     (convert_slow_tokenizer.generate_merges).
     """
     ways = []
     for piece, score in scores.items():
-        halves = [(piece[:end], piece[end:]) for end in range(1, len(piece))]
-        local = sorted((ids[left], ids[right], left, right) for left, right in halves if left in ids and right in ids)
+        parts = [(piece[:end], piece[end:]) for end in range(1, len(piece))]
+        local = sorted((ids[left], ids[right], left, right) for left, right in parts if left in ids and right in ids)
         ways += [(score, len(left), len(right), left, right) for _, _, left, right in local]
     ways.sort(key=lambda way: way[:3], reverse=True)
     return [(left, right) for *_, left, right in ways]
