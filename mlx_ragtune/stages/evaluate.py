@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from mlx_ragtune.artifact import Draft, Inputs
+from mlx_ragtune.clients.machine import require_memory
 from mlx_ragtune.clients.serving import require_embedder, require_judge
 from mlx_ragtune.errors import InputError
 from mlx_ragtune.evaluation.asker import MODELS, Asker, Item, Model
@@ -18,6 +19,7 @@ from mlx_ragtune.evaluation.forgetting import probe_rows
 from mlx_ragtune.evaluation.items import ItemMaker
 from mlx_ragtune.evaluation.second_opinions import ScoredAnswers, add_judgements, add_similarity, judge_facts
 from mlx_ragtune.evaluation.served_prompt import PromptGate
+from mlx_ragtune.gguf.sizes import serve_memory
 from mlx_ragtune.jsonl import read_json, read_located_rows, read_rows, write_rows
 from mlx_ragtune.models.prompts import load_tokenizer
 from mlx_ragtune.recipe import JudgeSettings, Recipe
@@ -34,23 +36,30 @@ from mlx_ragtune.scoring.verdict.comparison import Guard
 from mlx_ragtune.scoring.verdict.decision import compare
 from mlx_ragtune.scoring.verdict.distractors import condition_rows
 from mlx_ragtune.scoring.verdict.guards import forgetting_guard
+from mlx_ragtune.tuning.train_checks import check_window
 
 
-def check(recipe: Recipe, _base: Path) -> None:
+def check(recipe: Recipe, base: Path) -> None:
     """Raise now what would fail after the answers.
 
     InputError: benchmark, probes, labels, ``evaluate.allow``. ToolError: the judge's family, and a judge or an
-    embedding model that its server does not have.
+    embedding model that its server does not have, or too little memory.
     """
     _check_benchmark(recipe.benchmark)
+    sampling = recipe.evaluate.sampling
+    check_window(base, sampling=sampling)
+    if recipe.register.serve == "llamacpp":
+        needed = serve_memory(base, recipe.export.type, context_tokens=sampling.context_tokens)
+        require_memory(
+            "evaluate", needed, fix="lower evaluate.sampling.context_tokens, or choose a smaller export.type"
+        )
     check_allowed(recipe.evaluate.allow)
     if recipe.evaluate.probes is not None:
         read_probes(recipe.evaluate.probes)
     if recipe.scoring.judge is not None:
         _check_judge(recipe, recipe.scoring.judge)
     if recipe.scoring.similarity is not None:
-        context_tokens = recipe.evaluate.sampling.context_tokens
-        require_embedder(recipe.scoring.similarity, context_tokens=context_tokens)
+        require_embedder(recipe.scoring.similarity, context_tokens=sampling.context_tokens)
 
 
 def _check_benchmark(path: Path) -> None:
