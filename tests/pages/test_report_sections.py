@@ -98,7 +98,7 @@ def test_metrics_are_grouped_by_what_they_may_decide(report: Report) -> None:
     tables = [block for block in section(report, "Base vs. tuned").blocks if isinstance(block, Table)]
     groups = {group.title: [row[0].text for row in group.rows] for group in tables[0].groups}
     assert list(groups.values()) == [
-        ["Correctness (nuggets, lexical)", "Cites the right paper by title", "Plain prose"],
+        ["Correctness (nuggets, lexical)", "Citing the right paper by title", "Plain prose"],
         ["Invalid answers", "False refusals"],
         ["Numbers found in the contexts"],
         ["Keyword coverage"],
@@ -182,7 +182,7 @@ def test_nothing_refused_is_undefined_precision_and_not_zero(report: Report) -> 
 def test_distractor_rows_name_condition_and_metric_with_minus_signs(report: Report) -> None:
     assert texts(report, "Distractors") == [
         ["gold passages only: correctness (nuggets, lexical)", "61.0%", "70.2%", "+9.2", "−1.0 to +19.4", "60"],
-        ["distractors only: refuses near-miss questions", "50.0%", "25.0%", "−25.0", "", "12"],
+        ["distractors only: refusing near-miss questions", "50.0%", "25.0%", "−25.0", "", "12"],
     ]
 
 
