@@ -49,7 +49,9 @@ def export(recipe: Recipe, inputs: Inputs, draft: Draft) -> None:
     messages = fixed_prompts(inputs["dataset"], inputs["corpus"], recipe.benchmark, top_k=recipe.retrieval.top_k)
     prompts = rendered(messages, inputs["base"], thinking=thinking)
     base = _shared_base(recipe, inputs["base"], draft, prompts)
-    tuned = _write(recipe, inputs["fuse"] / "model", draft / "tuned.gguf", "tuned", draft, prompts)
+    tuned = _write(
+        recipe, inputs["fuse"] / "model", gguf=draft / "tuned.gguf", name="tuned", draft=draft, prompts=prompts
+    )
     effect = effect_size(base["listed"], tuned["listed"])
     check_effect(effect, max(one["parity"]["mean_kl"] for one in (base, tuned)))
     _record(draft, {"base": base, "tuned": tuned}, effect)
@@ -75,7 +77,7 @@ def _shared_base(recipe: Recipe, base: Path, draft: Draft, prompts: Sequence[Pro
 
 
 def _write(
-    recipe: Recipe, model: Path, gguf: Path, name: str, draft: Draft, prompts: Sequence[Prompt]
+    recipe: Recipe, model: Path, *, gguf: Path, name: str, draft: Draft, prompts: Sequence[Prompt]
 ) -> dict[str, Any]:
     """Write a model as GGUF and compare the two: ``report``, ``parity`` and the engine's ``listed`` tokens."""
     _write_gguf(recipe, model, gguf, name, draft)
