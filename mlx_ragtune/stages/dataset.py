@@ -110,7 +110,9 @@ def _write_statistics(path: Path, report: Mapping[str, Any]) -> None:
         path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise ToolError(
-            f"cannot write: {error.strerror}", where=str(path), fix="free disk space, then run the same command again"
+            f"cannot be written: {error.strerror}",
+            where=str(path),
+            fix="free disk space, then run the same command again",
         ) from None
 
 
