@@ -6,10 +6,10 @@
     python benchmarks/export.py --converter ~/llama.cpp/convert_hf_to_gguf.py \
         --quantize ~/llama.cpp/build/bin/llama-quantize --tokenizer ~/models/Qwen3-0.6B
 
-One process a side, alternating; medians of wall time, peak memory of the process and its children. The converter
-knows real tokenizers only: ``--tokenizer`` names a folder to take one from. ``--python`` is an interpreter that
-has the converter's requirements (torch, transformers). With ``--quantize`` alone, llama.cpp starts from a BF16
-GGUF that is there already, and we from the model folder.
+One process per side, alternating; medians of wall time, peak memory of the process and its children. The converter
+supports real tokenizers only: ``--tokenizer`` is a folder with one. ``--python`` is an interpreter that has the
+converter's requirements (torch, transformers). With ``--quantize`` alone, llama.cpp starts from an existing BF16
+GGUF, and ragtune from the model folder.
 """
 
 import argparse
@@ -28,9 +28,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mlx_ragtune.gguf.weights import write_safetensors
 from mlx_ragtune.gguf.writer import write_gguf
+from mlx_ragtune.models.architectures import tensor_shapes
 from mlx_ragtune.models.toy import write_toy_model
+from mlx_ragtune.models.weights import write_safetensors
 
 SHAPES = {
     "0.6b": {"hidden_size": 1024, "intermediate_size": 3072, "num_hidden_layers": 28, "num_attention_heads": 16},
@@ -42,7 +43,7 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "mer
 
 
 def write_model(folder: Path, size: str, tokenizer: Path | None) -> int:
-    """A random Qwen3 folder in bfloat16; returns its bytes."""
+    """Size in bytes of a random Qwen3 folder in bfloat16, which is written."""
     write_toy_model(folder, architecture="qwen3")
     config = json.loads((folder / "config.json").read_text())
     config |= {**SHAPES[size], "num_key_value_heads": KV_HEADS, "head_dim": HEAD, "vocab_size": VOCABULARY}
@@ -51,34 +52,9 @@ def write_model(folder: Path, size: str, tokenizer: Path | None) -> int:
         if tokenizer and (tokenizer / name).exists():
             (folder / name).write_bytes((tokenizer / name).read_bytes())
     (folder / "config.json").write_text(json.dumps(config, indent=2))
-    shapes = sorted(model_shapes(config).items())
+    shapes = sorted(tensor_shapes(config).items())
     write_safetensors(folder / "model.safetensors", shapes, "BF16", pieces([shape for _, shape in shapes]))
     return (folder / "model.safetensors").stat().st_size
-
-
-def model_shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every tensor."""
-    hidden, inner = config["hidden_size"], config["intermediate_size"]
-    queries, keys = config["num_attention_heads"] * HEAD, KV_HEADS * HEAD
-    layer: dict[str, tuple[int, ...]] = {
-        "input_layernorm": (hidden,),
-        "post_attention_layernorm": (hidden,),
-        "self_attn.q_norm": (HEAD,),
-        "self_attn.k_norm": (HEAD,),
-        "self_attn.q_proj": (queries, hidden),
-        "self_attn.k_proj": (keys, hidden),
-        "self_attn.v_proj": (keys, hidden),
-        "self_attn.o_proj": (hidden, queries),
-        "mlp.gate_proj": (inner, hidden),
-        "mlp.up_proj": (inner, hidden),
-        "mlp.down_proj": (hidden, inner),
-    }
-    found = {
-        f"model.layers.{n}.{name}.weight": shape
-        for n in range(config["num_hidden_layers"])
-        for name, shape in layer.items()
-    }
-    return found | {"model.embed_tokens.weight": (VOCABULARY, hidden), "model.norm.weight": (hidden,)}
 
 
 def pieces(shapes: list[tuple[int, ...]]) -> Iterator[npt.NDArray[np.uint16]]:
@@ -135,17 +111,17 @@ def measure(kind: str, model: Path, folder: Path, arguments: argparse.Namespace)
     sides = {"ours": ours(model, folder / "ours.gguf", kind)}
     if arguments.quantize or (arguments.converter and not kind.endswith(("_M", "_S", "_K"))):
         sides["llama.cpp"] = theirs(model, folder / "theirs.gguf", kind, arguments)
-    found: dict[str, list[tuple[float, float]]] = {side: [] for side in sides}
+    times: dict[str, list[tuple[float, float]]] = {side: [] for side in sides}
     for repeat in range(arguments.repeats):
         for side in list(sides) if repeat % 2 == 0 else list(sides)[::-1]:
             parts = [run(command) for command in sides[side]]
-            found[side].append((sum(one[0] for one in parts), max(one[1] for one in parts)))
-            print(f"  {kind} {side}: {found[side][-1][0]:.1f} s", file=sys.stderr)
+            times[side].append((sum(seconds for seconds, _ in parts), max(peak for _, peak in parts)))
+            print(f"  {kind} {side}: {times[side][-1][0]:.1f} s", file=sys.stderr)
     row: dict[str, Any] = {"type": kind, "bytes": (folder / "ours.gguf").stat().st_size}
-    for side, runs in found.items():
+    for side, runs in times.items():
         row[side] = {
-            "seconds": round(statistics.median(one[0] for one in runs), 2),
-            "peak_gib": round(statistics.median(one[1] for one in runs), 2),
+            "seconds": round(statistics.median(seconds for seconds, _ in runs), 2),
+            "peak_gib": round(statistics.median(peak for _, peak in runs), 2),
         }
     if "llama.cpp" in row:
         row["ratio"] = round(row["llama.cpp"]["seconds"] / row["ours"]["seconds"], 2)
@@ -153,11 +129,11 @@ def measure(kind: str, model: Path, folder: Path, arguments: argparse.Namespace)
     return row
 
 
-def same_tensors(one: Path, other: Path) -> bool:
+def same_tensors(first: Path, second: Path) -> bool:
     """Whether both files hold the same tensors, byte for byte."""
     from gguf import GGUFReader
 
-    left, right = ({t.name: t for t in GGUFReader(path).tensors} for path in (one, other))
+    left, right = ({t.name: t for t in GGUFReader(path).tensors} for path in (first, second))
     return left.keys() == right.keys() and all(np.array_equal(left[name].data, right[name].data) for name in left)
 
 
@@ -169,9 +145,11 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--converter", type=Path, help="llama.cpp's convert_hf_to_gguf.py")
     parser.add_argument("--quantize", type=Path, help="llama.cpp's llama-quantize")
-    parser.add_argument("--python", default=sys.executable, help="interpreter for the converter")
+    parser.add_argument("--python", default=sys.executable, help="Python interpreter for the converter")
     parser.add_argument("--tokenizer", type=Path, help="folder of a real tokenizer")
-    parser.add_argument("--folder", type=Path, help="where to work (a fast disk with three times the model)")
+    parser.add_argument(
+        "--folder", type=Path, help="working folder on a fast disk with three times the size of the model"
+    )
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--write", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()

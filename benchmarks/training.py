@@ -1,13 +1,13 @@
-"""Stock mlx-lm against shared-prefix training: the same rows, one process a side, alternating.
+"""Stock mlx-lm against shared-prefix training: the same rows, one process per side, alternating.
 
     python benchmarks/training.py                    # SmolLM2-135M's shape, random weights, float32
     python benchmarks/training.py --base FOLDER      # a real model folder
     python benchmarks/training.py --count-only       # the work of the 1,897-row shape, without running it
     python benchmarks/training.py --json
 
-Beside every time stands the counted work, which no noise can move: tokens through the layers, rows of
-logits, FLOPs of the matrix products. Rows are random tokens with the lengths of the source experiment's
-(257 to 841 tokens, mean 377, answers of 77); K questions share a context.
+Every time is shown with the counted work, which does not depend on the load of the machine: tokens through the
+layers, rows of logits, FLOPs of the matrix products. Rows are random tokens with the lengths of the source
+experiment (257 to 841 tokens, mean 377, answers of 77); K questions share a context.
 """
 
 import argparse
@@ -61,7 +61,7 @@ BATCH, ACCUMULATION = 2, 8
 
 
 def made_rows(count: int, branches: int, *, vocabulary: int, seed: int = 0) -> list[TokenRow]:
-    """Rows of 257 to 841 tokens, mean about 377, answers about 77; ``branches`` questions to a context."""
+    """Rows of 257 to 841 tokens, mean about 377, answers about 77; ``branches`` questions per context."""
     draw = np.random.default_rng([seed, branches])
     rows: list[TokenRow] = []
     while len(rows) < count:
@@ -78,13 +78,13 @@ def made_rows(count: int, branches: int, *, vocabulary: int, seed: int = 0) -> l
 
 
 def stock_batches(rows: list[TokenRow], seed: int = 0) -> list[list[TokenRow]]:
-    """The batches of mlx-lm 0.32: its sort by length is dead (mlx-lm#1029), so file order, then shuffled."""
+    """The batches of mlx-lm 0.32: its sort by length has no effect (mlx-lm#1029), so file order, then shuffled."""
     order = np.random.default_rng(seed).permutation(len(rows) // BATCH)
     return [rows[int(index) * BATCH : int(index) * BATCH + BATCH] for index in order]
 
 
 def counted(rows: list[TokenRow], side: str, layers: int) -> Work:
-    """The work of one epoch on a side; the store's layers are counted by the caller's config."""
+    """The work of one epoch on a side; the caller's config counts the layers of the store."""
     if side == "stock":
         return total(work_of_whole_rows(batch, 32) for batch in stock_batches(rows))
     settings = train_settings(layers, side)
@@ -126,7 +126,7 @@ def load(base: Path | None) -> tuple[Any, dict[str, Any]]:
 
 
 def stock_step(model: Any, rows: list[TokenRow]) -> Callable[[], float]:
-    """One epoch with mlx-lm's own loss and padding, gradients accumulated as its trainer does."""
+    """One epoch with mlx-lm's own loss and padding; gradients are accumulated as in its trainer."""
     from mlx_lm.tuner.trainer import default_loss, iterate_batches
 
     dataset = [(row.tokens.tolist(), row.prompt_length) for row in rows]
@@ -135,7 +135,7 @@ def stock_step(model: Any, rows: list[TokenRow]) -> Callable[[], float]:
 
     def unsorted() -> Iterator[Any]:
         for batch in stock_batches(rows):
-            places = [next(i for i, one in enumerate(rows) if one is row) for row in batch]
+            places = [next(place for place, other in enumerate(rows) if other is row) for row in batch]
             yield from iterate_batches([dataset[place] for place in places], BATCH, 2048)
 
     def epoch() -> float:
@@ -146,7 +146,7 @@ def stock_step(model: Any, rows: list[TokenRow]) -> Callable[[], float]:
             loss += value * tokens
             mx.eval(loss, summed)
             if number % ACCUMULATION == 0:
-                optimizer.update(model, nn.utils.tree_map(lambda one: one / ACCUMULATION, summed))
+                optimizer.update(model, nn.utils.tree_map(lambda gradient: gradient / ACCUMULATION, summed))
                 mx.eval(model.trainable_parameters(), optimizer.state)
                 summed = None
         return float(loss.item()) if isinstance(loss, mx.array) else loss
@@ -155,7 +155,7 @@ def stock_step(model: Any, rows: list[TokenRow]) -> Callable[[], float]:
 
 
 def our_step(model: Any, rows: list[TokenRow], settings: TrainSettings, folder: Path) -> Callable[[], float]:
-    """One epoch of our loop, checkpoints aside."""
+    """One epoch of our loop, without checkpoints."""
     plan = make_plan(rows, settings, seed=0)
     loop = Loop(model, settings, plan, folder=folder, seed=0, work={})
     if settings.frozen_store:
@@ -166,16 +166,16 @@ def our_step(model: Any, rows: list[TokenRow], settings: TrainSettings, folder: 
     def epoch() -> float:
         loop.progress.update = 0
         loss = 0.0
-        for _, done, some in loop._updates(rows):
-            loop._one_update(some, done)
-            loss += loop.progress.losses[-1]["train_loss"] * answer_tokens(some)
+        for _, done, update_rows in loop._updates(rows):
+            loop._one_update(update_rows, done)
+            loss += loop.progress.losses[-1]["train_loss"] * answer_tokens(update_rows)
         return loss
 
     return epoch
 
 
 def measure(side: str, arguments: argparse.Namespace) -> dict[str, float]:
-    """In a process of its own: the second epoch of a side, timed."""
+    """Times of the second epoch of a side; runs in its own process."""
     model, config = load(arguments.base)
     layers = len(model.layers) // 3 if arguments.thirds else len(model.layers)
     settings = train_settings(layers, side)
@@ -217,17 +217,17 @@ def side_by_side(arguments: argparse.Namespace, sides: tuple[str, ...]) -> dict[
 
 def work_table(rows: list[TokenRow], config: dict[str, Any]) -> dict[str, dict[str, float]]:
     """Counted work of an epoch, stock and ours, all layers adapted."""
-    found: dict[str, dict[str, float]] = {}
+    table: dict[str, dict[str, float]] = {}
     for side in ("stock", "shared-prefix"):
         work = counted(rows, side, config["num_hidden_layers"])
-        found[side] = {
+        table[side] = {
             "layer_tokens": work.layer_tokens,
             "attention_pairs": work.attention_pairs,
             "logit_rows": work.logit_rows,
             "tflops": work.flops(config) / 1e12,
         }
-    found["row tokens"] = {"layer_tokens": sum(len(row.tokens) for row in rows)}
-    return found
+    table["row tokens"] = {"layer_tokens": sum(len(row.tokens) for row in rows)}
+    return table
 
 
 def machine() -> str:
@@ -254,7 +254,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--base", type=Path, help="a model folder; default: random weights in SmolLM2-135M's shape")
     parser.add_argument("--rows", type=int, default=16)
-    parser.add_argument("--branches", type=int, help="questions to a context; default: 4, then 1")
+    parser.add_argument("--branches", type=int, help="questions per context; default: 4, then 1")
     parser.add_argument("--thirds", action="store_true", help="adapt the last third of the layers")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--count-only", action="store_true")
@@ -272,7 +272,7 @@ def main() -> None:
             what = f"an epoch of 1,897 rows, K = {branches}, {name}, counted"
             results.append({"what": what, "work": work_table(rows, config)})
     if not arguments.count_only:
-        for branches, thirds in [(one, False) for one in shapes] + [(shapes[0], True)]:
+        for branches, thirds in [(shape, False) for shape in shapes] + [(shapes[0], True)]:
             arguments.branches, arguments.thirds = branches, thirds
             rows = made_rows(arguments.rows, branches, vocabulary=1000)
             sides = SIDES if thirds else SIDES[:2]

@@ -5,97 +5,27 @@ it needs when it runs.
 """
 
 import json
-import os
-import shlex
-import sqlite3
 import sys
-import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from mlx_ragtune import __version__
-from mlx_ragtune.errors import RagtuneError, of_machine
+from mlx_ragtune.cli_group import RECIPE_KEY, RUN_KEY, STAGE_NAMES, CommandGroup
 from mlx_ragtune.pipeline import STAGES, Stage
 
 if TYPE_CHECKING:
-    from mlx_ragtune.pages.ab_server import Session
-    from mlx_ragtune.pipeline import Run
-
-STAGE_NAMES = [stage.name for stage in STAGES]
-
-
-class _Group(click.Group):
-    """Commands in pipeline order; every failure that a user can fix becomes one message and an exit code."""
-
-    def list_commands(self, _ctx: click.Context) -> list[str]:
-        rest = sorted(name for name in set(self.commands) - set(STAGE_NAMES) if not self.commands[name].hidden)
-        return ["run", *STAGE_NAMES, *(name for name in rest if name != "run")]
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        names = self.list_commands(ctx)
-        for title, part in (
-            ("Pipeline commands (each runs the stages before it too)", ["run", *STAGE_NAMES]),
-            ("Other commands", [name for name in names if name not in {"run", *STAGE_NAMES}]),
-        ):
-            with formatter.section(title):
-                formatter.write_dl([(name, self.commands[name].get_short_help_str(58)) for name in part])
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except RagtuneError as error:
-            _fail(ctx, error)
-        except KeyboardInterrupt:
-            click.echo(f"\n{_stopped(ctx)}", err=True)
-            ctx.exit(130)
-        except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            ctx.exit(0)
-        except (click.ClickException, click.exceptions.Exit, click.Abort):
-            raise
-        except (OSError, MemoryError, sqlite3.OperationalError) as error:
-            _fail(ctx, of_machine(error))
-        except Exception:
-            traceback.print_exc()
-            click.echo(
-                "error: this is a bug in ragtune, not in your recipe. Please report it with the traceback above and "
-                "the output of: ragtune doctor --json",
-                err=True,
-            )
-            ctx.exit(70)
-
-
-def _fail(ctx: click.Context, error: RagtuneError) -> NoReturn:
-    """Print the error, with the recipe's real path in its hint, and exit."""
-    if recipe := ctx.meta.get(_RECIPE):
-        error.fix = error.fix.replace("RECIPE", shlex.quote(str(recipe)))
-    click.echo(f"error: {error}", err=True)
-    ctx.exit(error.exit_code)
-
-
-def _stopped(ctx: click.Context) -> str:
-    """What was kept when the user pressed Ctrl-C."""
-    run = ctx.meta.get(_RUN)
-    if run is None or not run.current:
-        return "stopped"
-    if run.current == "train" and run.recipe.train.engine == "mlx-lm":
-        kept = "finished stages are kept; 'engine: mlx-lm' has no checkpoints, so training starts from the beginning"
-    else:
-        kept = "finished work is kept"
-    return f"stopped in stage '{run.current}'; {kept}. Run the same command to continue"
-
-
-_RECIPE, _RUN = "mlx_ragtune.recipe", "mlx_ragtune.run"
+    from mlx_ragtune.pages.ab_session import Session
+    from mlx_ragtune.runner import Run
 
 
 RECIPE = click.argument("recipe", type=click.Path(path_type=Path, dir_okay=False))
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for a script.")
 
 
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="ragtune")
 def main() -> None:
     """Turn a folder of papers into a small model that answers from them, and test honestly whether it helped.
@@ -120,12 +50,12 @@ def open_run(path: Path, *, offline: bool = False, allow: tuple[str, ...] = ()) 
     ``allow`` adds to the recipe's ``evaluate.allow``.
     """
     from mlx_ragtune.pages.progress import bar
-    from mlx_ragtune.pipeline import Run, run_folder
     from mlx_ragtune.recipe import load_recipe, runs_folder
+    from mlx_ragtune.runner import Run, run_folder
 
     context = click.get_current_context(silent=True)
     if context is not None:
-        context.meta[_RECIPE] = path
+        context.meta[RECIPE_KEY] = path
     recipe = load_recipe(path)
     if allow:
         named = tuple(dict.fromkeys((*recipe.evaluate.allow, *allow)))
@@ -133,7 +63,7 @@ def open_run(path: Path, *, offline: bool = False, allow: tuple[str, ...] = ()) 
     home = run_folder(path, runs_folder(path))
     run = Run(recipe.model_copy(update={"name": home.name}), home, path, track=bar, say=_say, offline=offline)
     if context is not None:
-        context.meta[_RUN] = run
+        context.meta[RUN_KEY] = run
     return run
 
 
@@ -316,6 +246,27 @@ def doctor(as_json: bool) -> None:
 
 
 @main.command()
+@click.argument("folder", default="ragtune-demo", type=click.Path(path_type=Path, file_okay=False))
+@AS_JSON
+def demo(folder: Path, as_json: bool) -> None:
+    """Run the whole pipeline on a small real model and the bundled papers.
+
+    Copies the demo recipe, its papers and questions into FOLDER (default: ragtune-demo) and runs the recipe
+    there. Files that are already there are kept, so a second call resumes.
+
+    \b
+    Examples:
+      ragtune demo
+      ragtune demo ~/ragtune-demo
+    """
+    from mlx_ragtune.commands.demo import prepare_demo
+
+    recipe = prepare_demo(folder)
+    _say(f"recipe: {recipe}")
+    _finish(open_run(recipe), STAGE_NAMES[-1], (), as_json)
+
+
+@main.command()
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Recipe to write [recipes/NAME.yaml].")
 @click.option("--base", default="Qwen/Qwen3-4B", show_default=True, help="Model to tune.")
@@ -448,16 +399,20 @@ def ab(recipe: Path, count: int | None, port: int, no_browser: bool) -> None:
     run = open_run(recipe, offline=True)
     session = open_comparison(run, count)
     _say(f"{session.done} of {len(session.trials)} comparisons done; stop with Ctrl-C, continue with the same command")
-    with serve(session, port=port) as address:
-        click.echo(address)
-        if sys.stdout.isatty() and not no_browser:
-            click.launch(address)
-        _wait_for_unblinding(session)
+    try:
+        with serve(session, port=port) as address:
+            click.echo(address)
+            if sys.stdout.isatty() and not no_browser:
+                click.launch(address)
+            _wait_for_unblinding(session)
+    except KeyboardInterrupt:
+        _say(f"\nstopped: {session.done} of {len(session.trials)} comparisons are saved; the same command continues")
+        raise click.exceptions.Exit(130) from None
     _say(f"next: ragtune report {recipe}   # includes the votes")
 
 
 def _wait_for_unblinding(session: "Session") -> None:
-    """Until the result was looked at, or Ctrl-C."""
+    """Return when the result was shown; a session that was unblinded before stays open until Ctrl-C."""
     import time
 
     was_done = session.unblinded

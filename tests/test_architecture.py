@@ -30,7 +30,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("evaluation",),
     ("pages",),
     ("stages", "commands"),
-    ("pipeline", "cli"),
+    ("pipeline", "runner", "cli", "cli_group"),
 )
 """From the bottom up. Packages on one level do not import each other; single modules may, without a cycle."""
 

@@ -13,7 +13,8 @@ from click.testing import CliRunner, Result
 
 from mlx_ragtune import cli
 from mlx_ragtune.errors import ArtifactError, InputError, RagtuneError, RecipeError, ToolError
-from mlx_ragtune.pipeline import STAGES, Run
+from mlx_ragtune.pipeline import STAGES
+from mlx_ragtune.runner import Run
 
 
 def call(*arguments: str) -> Result:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import yaml
 
+from mlx_ragtune.commands.bundled import bundled
 from mlx_ragtune.errors import InputError, RecipeError, ToolError, printable
 from mlx_ragtune.papers.folder import list_papers
 from mlx_ragtune.recipe import load_recipe, project_folder
@@ -47,8 +48,8 @@ export:
 register:
   serve: ollama
 {evaluate}"""
-PROBES = Path(__file__).parents[2] / "data" / "probes" / "general.jsonl"
-"""The general questions of the project, where the package runs from its source folder."""
+PROBES = "data/probes/general.jsonl"
+"""The general questions that come with the package."""
 
 AUTHORED = "  pairs: {pairs}"
 GENERATED = """\
@@ -135,7 +136,7 @@ def _recipe_text(folder: Path, recipe: Path, *, base: str, papers: int) -> str:
         base = _path_value(Path(base).expanduser().resolve(), recipe)
     else:
         base = _yaml_text(base)
-    probes = PROBES.exists() and _relative(PROBES, recipe)
+    probes = bundled(PROBES)
     return TEMPLATE.format(
         count=f"{papers} paper{'s' * (papers != 1)}",
         shown=_one_line(folder.name),
@@ -144,7 +145,7 @@ def _recipe_text(folder: Path, recipe: Path, *, base: str, papers: int) -> str:
         folder=_path_value(folder, recipe),
         dataset=AUTHORED.format(pairs=_path_value(pairs[0], recipe)) if pairs else GENERATED.format(pairs=15 * papers),
         benchmark=_path_value(questions[0], recipe),
-        evaluate=f"\nevaluate:\n  probes: {_path_value(PROBES, recipe)}\n" if probes else "",
+        evaluate=f"\nevaluate:\n  probes: {_path_value(probes, recipe)}\n",
     )
 
 

@@ -7,13 +7,13 @@ from mlx_ragtune.artifact import OpenRun
 from mlx_ragtune.jsonl import read_rows
 from mlx_ragtune.records import Example
 from mlx_ragtune.tuning.preflight import Preflight, plan_run
-from mlx_ragtune.tuning.run import check_settings
+from mlx_ragtune.tuning.train_checks import check_engine
 
 
 def plan(run: OpenRun) -> Preflight:
     """The preflight of a recipe. Brings corpus and dataset up to date first. Raises as they do."""
     recipe = run.recipe
-    check_settings(recipe.train)
+    check_engine(recipe.train)
     run.bring("dataset")
     folder = run.artifact("dataset").folder
     rows = {split: list(read_rows(folder / f"examples-{split}.jsonl", Example)) for split in ("train", "valid")}

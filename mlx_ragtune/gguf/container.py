@@ -1,8 +1,8 @@
-"""A GGUF file taken apart without trusting it: every count and length is checked against the file's size first.
+"""A reader of GGUF files from any source: every count and length is checked against the file's size first.
 
     magic, version, counts │ key-value pairs │ tensor descriptions │ padding │ tensor data
 
-Layout: github.com/ggml-org/ggml/blob/master/docs/gguf.md. Nothing is allocated that the file does not hold.
+Layout: github.com/ggml-org/ggml/blob/master/docs/gguf.md. Nothing larger than the file is allocated.
 """
 
 import mmap
@@ -35,12 +35,12 @@ _SCALARS = {
 _BOOL, _STRING, _ARRAY = 7, 8, 9
 _MAX_DIMENSIONS = 4
 _SMALLEST_PAIR, _SMALLEST_TENSOR, _SMALLEST_STRING = 13, 24, 8
-"""Bytes: no key-value pair, tensor description or string in an array takes less."""
+"""Smallest possible sizes, in bytes, of a key-value pair, a tensor description and a string in an array."""
 
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """One tensor: ``shape`` with the row length last, its type, and where its bytes are in the file."""
+    """One tensor: ``shape`` (row length last), type, and the position of its bytes in the file."""
 
     name: str
     shape: tuple[int, ...]
@@ -50,9 +50,9 @@ class StoredTensor:
 
 
 class GgufFile:
-    """``fields`` (plain Python values, numeric arrays as numpy) and ``tensors`` of a GGUF file, checked whole.
+    """``fields`` (Python values, numeric arrays as numpy) and ``tensors`` of a GGUF file that was checked completely.
 
-    Raises InputError for anything that is not a sound little-endian GGUF of version 2 or 3 in one piece.
+    Raises InputError for anything but an intact little-endian GGUF of version 2 or 3 in one file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -65,11 +65,11 @@ class GgufFile:
         self.tensors = self._tensors(tensors)
 
     def damaged(self, what: str) -> InputError:
-        """The error for this file."""
-        return InputError(f"not a GGUF file that can be read: {what}", where=str(self.path), fix="fetch it again")
+        """An error about this file."""
+        return InputError(f"not a valid GGUF file: {what}", where=str(self.path), fix="fetch the file again")
 
     def need(self, key: str, kind: type | tuple[type, ...]) -> Any:
-        """The value of a key. Raises InputError when it is absent or not a ``kind``."""
+        """The value of a key. Raises InputError when it is missing or not a ``kind``."""
         value = self.fields.get(key)
         if value is None:
             raise self.damaged(f"key {key} is missing")
@@ -87,25 +87,25 @@ class GgufFile:
     def _head(self) -> tuple[int, int, int]:
         head = bytes(self._data[:24])
         if head[:4] != MAGIC:
-            raise self.damaged(f"it begins with {head[:4]!r}")
+            raise self.damaged(f"it starts with {head[:4]!r}")
         if len(head) < 24:
-            raise self.damaged(f"it has {len(head)} bytes")
+            raise self.damaged(f"it has only {len(head)} bytes")
         version, tensors, pairs = struct.unpack("<IQQ", head[4:])
         if version in (2 << 24, 3 << 24):
             raise self.damaged("it is big-endian")
         if version not in (2, 3):
             raise self.damaged(f"version {version}")
-        room = len(self._data) - 24
-        if pairs > room // _SMALLEST_PAIR or tensors > room // _SMALLEST_TENSOR:
-            raise self.damaged(f"{pairs} keys and {tensors} tensors do not fit in {room} bytes")
+        size = len(self._data) - 24
+        if pairs > size // _SMALLEST_PAIR or tensors > size // _SMALLEST_TENSOR:
+            raise self.damaged(f"{pairs} keys and {tensors} tensors do not fit in {size} bytes")
         self._at = 24
         return version, tensors, pairs
 
     def _take(self, count: int) -> int:
-        """Step over ``count`` bytes; returns where they begin."""
+        """Position of the next ``count`` bytes, which are skipped."""
         start = self._at
         if count > len(self._data) - start:
-            raise self.damaged(f"it ends after {len(self._data)} bytes, in the middle of its description")
+            raise self.damaged(f"truncated: it ends after {len(self._data)} bytes, within its header")
         self._at = start + count
         return start
 
@@ -148,7 +148,7 @@ class GgufFile:
         for _ in range(count):
             key = self._string()
             if key in fields:
-                raise self.damaged(f"key {key[:60]!r} twice")
+                raise self.damaged(f"duplicate key {key[:60]!r}")
             fields[key] = self._value(self._number("<I"))
         return fields
 
@@ -165,7 +165,7 @@ class GgufFile:
         if not isinstance(alignment, int) or not 8 <= alignment <= 2**20 or alignment & (alignment - 1):
             raise self.damaged(f"alignment {str(alignment)[:40]!r}")
         base = -(-self._at // alignment) * alignment
-        tensors = tuple(self._placed(one, base, alignment) for one in described)
+        tensors = tuple(self._placed(description, base, alignment) for description in described)
         if len({tensor.name for tensor in tensors}) < count:
             raise self.damaged("two tensors have the same name")
         return tensors
@@ -173,14 +173,18 @@ class GgufFile:
     def _placed(self, described: tuple[str, tuple[int, ...], int, int], base: int, alignment: int) -> StoredTensor:
         name, shape, number, offset = described
         if number not in set(GGMLQuantizationType):
-            raise InputError(f"tensor '{name[:60]}' has the unknown type {number}", where=str(self.path))
+            raise InputError(
+                f"tensor '{name[:60]}' has the unknown type {number}",
+                where=str(self.path),
+                fix="choose a file of another quantization, such as Q8_0",
+            )
         kind = GGMLQuantizationType(number)
         block, block_bytes = GGML_QUANT_SIZES[kind]
         if min(shape) < 1 or shape[-1] % block or offset % alignment:
             raise self.damaged(f"tensor {name[:60]!r} has shape {list(shape)} at {offset}")
         size = prod(shape) // block * block_bytes
         if base + offset + size > len(self._data):
-            raise self.damaged(f"cut short: tensor {name[:60]!r} ends past the file's {len(self._data)} bytes")
+            raise self.damaged(f"truncated: tensor {name[:60]!r} ends beyond the file's {len(self._data)} bytes")
         return StoredTensor(name, shape, kind, base + offset, size)
 
 
@@ -189,6 +193,6 @@ def _map(path: Path) -> mmap.mmap:
         with path.open("rb") as stream:
             return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
     except ValueError:
-        raise InputError("the file is empty", where=str(path), fix="fetch it again") from None
+        raise InputError("the file is empty", where=str(path), fix="fetch the file again") from None
     except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}", where=str(path), fix="correct the path") from None
+        raise InputError(f"cannot read it: {error.strerror}", where=str(path), fix="correct the path") from None

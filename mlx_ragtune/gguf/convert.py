@@ -1,8 +1,7 @@
-"""Weights into their places in a GGUF file: a few rows a time, by several workers, the same bytes in any order.
+"""Converts weights into a GGUF file in parallel, a few rows at a time; the result does not depend on the order.
 
-Each piece knows its rows in the source and its offset in the target, so nothing is passed between workers
-and no whole tensor is ever held. Quantizing holds Python's lock (libgguf), so it is done by processes; float
-conversions are done by threads.
+Each piece knows its rows in the source and its offset in the target, so workers pass no data and never hold
+a whole tensor. Quantizing holds the GIL (libgguf), so processes do it; threads do float conversions.
 """
 
 import os
@@ -21,22 +20,23 @@ import numpy.typing as npt
 from gguf import GGML_QUANT_SIZES
 from gguf import GGMLQuantizationType as Type
 
+from mlx_ragtune.clients.machine import disk_writes
 from mlx_ragtune.errors import InputError, ToolError
 from mlx_ragtune.gguf.quantize import encode
-from mlx_ragtune.gguf.weights import Floats, StoredWeight, to_float32
+from mlx_ragtune.models.weights import Floats, StoredWeight, to_float32
 
 PIECE_VALUES = 4 * 2**20
-"""Values that one piece holds: 16 MiB as float32, and a worker needs about four times that."""
+"""Values in one piece: 16 MiB as float32; a worker needs about four times that."""
 _WORTH_PROCESSES = 32 * 2**20
-"""Values below which starting processes takes longer than quantizing."""
+"""With fewer values, starting processes takes longer than quantizing."""
 _FLOATS = (Type.F32, Type.F16, Type.BF16)
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """A tensor of the target: where its values come from, its type, and where its bytes begin.
+    """A tensor of the target: its type, the offset of its bytes, and the source of its values.
 
-    ``values`` stands in for a stored source. ``heads`` > 0: rows go into interleaved rotary order, head by
+    ``values`` replaces a stored source. ``heads`` > 0: rows are put into interleaved rotary order, head by
     head. ``shift`` is added to every value.
     """
 
@@ -64,9 +64,9 @@ class _Piece:
 
 
 def interleave(rows: npt.NDArray[np.generic], heads: int) -> npt.NDArray[np.generic]:
-    """Rows of whole q or k heads from half-split to interleaved rotary order (llama.cpp's layout).
+    """Rows of complete q or k heads, reordered from half-split to interleaved rotary order (llama.cpp's layout).
 
-    With half h = rows a head // 2: row j of a head's first half goes to 2j, of its second half to 2j + 1.
+    Row j of a head's first half moves to 2j, row j of its second half to 2j + 1. Shape [rows, ...] stays.
     """
     rest = rows.shape[1:]
     return rows.reshape(heads, 2, rows.shape[0] // heads // 2, *rest).swapaxes(1, 2).reshape(rows.shape)
@@ -109,7 +109,7 @@ def _encoded(piece: _Piece) -> npt.NDArray[np.generic]:
     raw = tensor.source.raw(piece.first, piece.count)
     if not is_finite(raw):
         raise InputError(
-            f"'{tensor.source.name}' has values that are not numbers (NaN or infinite)",
+            f"'{tensor.source.name}' contains NaN or infinite values",
             where=str(tensor.source.file),
             fix="train again with a lower train.learning_rate, or fetch the base again",
         )
@@ -123,9 +123,9 @@ def _encoded(piece: _Piece) -> npt.NDArray[np.generic]:
     coded = encode(values, tensor.type)
     if tensor.type == Type.F16 and not is_finite(coded):
         raise InputError(
-            f"'{tensor.name}' has values up to {np.abs(values).max():.3g}, and F16 ends at 65504",
+            f"'{tensor.name}' has values up to {np.abs(values).max():.3g}, more than F16's maximum 65504",
             where=str(tensor.source.file),
-            fix="set export.type: BF16, or Q8_0",
+            fix="set export.type to BF16 or Q8_0",
         )
     return coded
 
@@ -134,11 +134,11 @@ _EXPONENT: dict["np.dtype[Any]", np.uint16] = {
     np.dtype(np.uint16): np.uint16(0x7F80),
     np.dtype(np.float16): np.uint16(0x7C00),
 }
-"""Exponent bits of the two-byte types (uint16 is bfloat16): all set in an infinity or NaN, and in nothing else."""
+"""Exponent bits of the two-byte types (uint16 is bfloat16): all set only in infinities and NaN (IEEE 754)."""
 
 
 def is_finite(values: npt.NDArray[np.generic]) -> bool:
-    """Whether every value is a number; uint16 holds bfloat16. Two-byte values are not widened for it."""
+    """Whether every value is finite; uint16 holds bfloat16. Two-byte values are not widened."""
     mask = _EXPONENT.get(values.dtype)
     if mask is None:
         return bool(np.isfinite(values).all())
@@ -146,7 +146,7 @@ def is_finite(values: npt.NDArray[np.generic]) -> bool:
 
 
 def usable_cores() -> int:
-    """Cores that this process may use."""
+    """Number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -154,7 +154,7 @@ def _executor(tensors: list[Tensor], workers: int) -> Executor:
     quantized = sum(prod(tensor.shape) for tensor in tensors if tensor.type not in _FLOATS)
     if quantized < _WORTH_PROCESSES or workers == 1:
         return ThreadPoolExecutor(workers)
-    return ProcessPoolExecutor(workers, get_context("spawn"))  # a fork of a process with MLX's threads can hang
+    return ProcessPoolExecutor(workers, get_context("spawn"))  # forking a process with MLX's threads can deadlock
 
 
 def convert(
@@ -164,23 +164,25 @@ def convert(
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Write all tensors' bytes into ``file``, which has its full size. ``progress`` gets (pieces done, all).
+    """Write the bytes of all tensors into ``file``, which already has its full size.
 
-    Raises InputError for values that the type cannot hold, ToolError when the disk or a worker fails.
+    ``progress`` is called with (pieces done, all pieces). Raises InputError for values that the type cannot
+    represent, and ToolError when a write or a worker fails.
     """
     pieces = [piece for tensor in tensors for piece in _pieces(tensor)]
     executor = _executor(tensors, workers or usable_cores())
     try:
-        waiting = [executor.submit(partial(_convert, file), piece) for piece in pieces]
-        for done, one in enumerate(as_completed(waiting), start=1):
-            one.result()
-            if progress:
-                progress(done, len(pieces))
-    except OSError as error:
-        raise ToolError(f"cannot write: {error.strerror}", where=str(file), fix="free some disk") from error
+        with disk_writes(file, sum(tensor.bytes for tensor in tensors)):
+            futures = [executor.submit(partial(_convert, file), piece) for piece in pieces]
+            for done, future in enumerate(as_completed(futures), start=1):
+                future.result()
+                if progress:
+                    progress(done, len(pieces))
     except BrokenProcessPool as error:
         raise ToolError(
-            "a worker process was killed while quantizing", where=str(file), fix="close other programs: memory ran out"
+            "a worker process was killed while quantizing, probably because memory ran out",
+            where=str(file),
+            fix="close other programs and run the same command again",
         ) from error
     finally:
         executor.shutdown(cancel_futures=True)

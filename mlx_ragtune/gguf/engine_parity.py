@@ -1,4 +1,4 @@
-"""Does a GGUF file in llama.cpp say what the model says in MLX? Compared on the next token after real prompts."""
+"""Compares a GGUF file in llama.cpp with its model in MLX, by the next token after real prompts."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ from mlx_ragtune.models.prompts import Prompt
 
 Floats = npt.NDArray[np.float64]
 Listed = Sequence[Sequence[tuple[int, float]]]
-"""For each prompt the engine's most probable next tokens with their log probabilities."""
+"""For each prompt, the engine's most probable next tokens (id, log probability in nats)."""
 TOP = 64
-"""Next tokens that are compared for each prompt."""
+"""How many next tokens are compared for each prompt."""
 
 
 @dataclass(frozen=True)
 class Limit:
-    """What a type may cost: mean KL divergence in nats, and the least share of equal first choices."""
+    """Limits for a quantization type: largest mean KL divergence in nats, smallest share of equal top tokens."""
 
     mean_kl: float
     top1_agreement: float
@@ -39,15 +39,15 @@ LIMITS: Mapping[QuantType, Limit] = {
 }
 """Loose multiples of what ``ragtune parity recipes/demo.yaml --type all`` prints (``benchmarks/README.md``)."""
 CLOSE = 0.05
-"""First choices whose log probabilities differ by less are a toss-up: either counts as agreement."""
+"""Two tokens whose log probabilities differ by less are tied: either one counts as agreement."""
 
 
 @dataclass(frozen=True)
 class Parity:
-    """How far the engine's next-token distributions are from MLX's, over the prompts.
+    """Difference between the next-token distributions of MLX and the engine, over the prompts.
 
-    ``mean_kl`` is KL(MLX ‖ engine) over the engine's listed tokens and all others as one, in nats: a lower
-    bound of the whole divergence, never negative.
+    ``mean_kl`` is KL(MLX ‖ engine) in nats over the tokens that the engine lists, with all others merged into
+    one: a lower bound of the full divergence, never negative.
     """
 
     type: QuantType
@@ -59,7 +59,7 @@ class Parity:
 
 
 def log_softmax(logits: npt.ArrayLike) -> Floats:
-    """Natural log probabilities along the last axis, float64."""
+    """Natural log probabilities along the last axis, float64, same shape."""
     values = np.asarray(logits, dtype=np.float64)
     shifted = values - values.max(-1, keepdims=True)
     result: Floats = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
@@ -67,8 +67,8 @@ def log_softmax(logits: npt.ArrayLike) -> Floats:
 
 
 def _divergence(ours: Floats, theirs: Floats) -> float:
-    """KL of two distributions given by log probabilities of the same listed tokens, the others as one token."""
-    rest = [max(1e-12, 1.0 - float(np.exp(one).sum())) for one in (ours, theirs)]
+    """KL divergence of two distributions over the same listed tokens, with all other tokens merged into one."""
+    rest = [max(1e-12, 1.0 - float(np.exp(logprobs).sum())) for logprobs in (ours, theirs)]
     return float(np.sum(np.exp(ours) * (ours - theirs))) + rest[0] * float(np.log(rest[0] / rest[1]))
 
 
@@ -79,11 +79,11 @@ def compare_next_tokens(
     *,
     tokens_equal: bool,
 ) -> Parity:
-    """``logits`` [P, V] from MLX against the engine's (id, log probability) lists for the same P prompts."""
+    """Compare ``logits`` [P, V] from MLX with the engine's (id, log probability) lists for the same P prompts."""
     ours = log_softmax(logits)
     differences, kls, agree = [], [], 0
     for row, listed in zip(ours, engine, strict=True):
-        ids = np.array([one for one, _ in listed])
+        ids = np.array([token for token, _ in listed])
         theirs = np.array([logprob for _, logprob in listed])
         differences.append(float(np.abs(row[ids] - theirs).max()))
         kls.append(_divergence(row[ids], theirs))
@@ -100,53 +100,56 @@ def compare_next_tokens(
 
 
 def check_parity(parity: Parity, *, what: str) -> None:
-    """Raise ArtifactError when the file does not say what the model says."""
+    """Raise ArtifactError when the file differs from its model by more than its type allows."""
     limit = LIMITS[parity.type]
     if not parity.tokens_equal:
         raise ArtifactError(
-            f"{what}: the engine splits the prompts into other tokens than training did",
-            fix="check that text is NFC and the base's tokenizer is whole; then ragtune export RECIPE --redo",
+            f"{what}: llama.cpp tokenizes the prompts differently than training did",
+            fix="fetch the base again, then run `ragtune export RECIPE --redo`",
         )
     if not parity.mean_kl <= limit.mean_kl or parity.top1_agreement < limit.top1_agreement:
         raise ArtifactError(
-            f"{what}: the GGUF file is not the model: mean KL {parity.mean_kl:.3g} (limit {limit.mean_kl:g}), "
-            f"same first token {parity.top1_agreement:.0%} (limit {limit.top1_agreement:.0%})",
-            fix="ragtune export RECIPE --redo, or a larger export.type",
+            f"{what}: the GGUF file differs from the model: mean KL {parity.mean_kl:.3g} (limit {limit.mean_kl:g}), "
+            f"same top token {parity.top1_agreement:.0%} (limit {limit.top1_agreement:.0%})",
+            fix="choose a larger export.type, or run `ragtune export RECIPE --redo`",
         )
 
 
 def effect_size(base: Sequence[Sequence[tuple[int, float]]], tuned: Sequence[Sequence[tuple[int, float]]]) -> float:
-    """Mean KL(tuned ‖ base) in the engine over tokens that both list, in nats: what tuning changed as served."""
+    """Mean KL(tuned ‖ base) in nats over the tokens that the engine lists: the effect of tuning as served."""
     kls = []
     for before, after in zip(base, tuned, strict=True):
         known = dict(before)
         floor = min(known.values())
-        kls.append(sum(float(np.exp(p)) * (p - known.get(token, floor)) for token, p in after))
+        kls.append(sum(float(np.exp(logprob)) * (logprob - known.get(token, floor)) for token, logprob in after))
     return float(np.mean(kls))
 
 
 def check_effect(effect: float, noise: float) -> None:
-    """Raise ArtifactError when the tuned file differs from the base by no more than quantization moves it."""
+    """Raise ArtifactError when quantization noise exceeds the fine-tuning effect (both in nats)."""
     if not effect > 2 * noise:
         raise ArtifactError(
-            f"the adapter's effect was lost: tuned and base differ by {effect:.3g} nats, quantizing moves {noise:.3g}",
-            fix="choose a larger export.type, or train longer",
+            f"quantization noise exceeds the fine-tuning effect: tuned and base differ by {effect:.3g} nats, "
+            f"quantization alone by {noise:.3g}",
+            fix="choose a larger export.type, train longer, or raise train.learning_rate",
         )
 
 
 def in_engine(
     gguf: Path, prompts: Sequence[Prompt], *, thinking: bool, adapter: Path | None = None
 ) -> tuple[bool, Listed]:
-    """Whether llama.cpp renders and splits every prompt as training did, and its most probable next tokens."""
-    context = max(len(one.tokens) for one in prompts) + 16
+    """(whether llama.cpp renders and tokenizes every prompt as training did, its most probable next tokens)."""
+    context = max(len(prompt.tokens) for prompt in prompts) + 16
     with LlamaCppServer(gguf, context_tokens=context, adapter=adapter) as server:
-        equal = all(server.tokenize(server.render(one.messages, think=thinking)) == list(one.tokens) for one in prompts)
-        return equal, [server.next_tokens(one.tokens, TOP) for one in prompts]
+        equal = all(
+            server.tokenize(server.render(prompt.messages, think=thinking)) == list(prompt.tokens) for prompt in prompts
+        )
+        return equal, [server.next_tokens(prompt.tokens, TOP) for prompt in prompts]
 
 
 def compare_with_model(
     kind: QuantType, logits: npt.ArrayLike, gguf: Path, prompts: Sequence[Prompt], *, thinking: bool
 ) -> tuple[Parity, Listed]:
-    """A GGUF file against the logits [P, V] of the folder it was written from, and what the engine listed."""
+    """(parity of a GGUF file with the logits [P, V] of its model folder, the engine's next tokens)."""
     equal, listed = in_engine(gguf, prompts, thinking=thinking)
     return compare_next_tokens(kind, logits, listed, tokens_equal=equal), listed

@@ -1,4 +1,4 @@
-"""The key-value pairs of a GGUF file: what llama.cpp needs to know of a model besides its tensors."""
+"""The key-value pairs of a GGUF file: what llama.cpp reads besides the tensors."""
 
 import math
 from collections.abc import Mapping
@@ -8,26 +8,16 @@ import numpy as np
 from gguf import GGUFWriter, size_label
 
 from mlx_ragtune.gguf.quantize import FILE_TYPES, QuantType
-from mlx_ragtune.models.architectures import Architecture, rope_parameters
+from mlx_ragtune.models.architectures import Architecture, head_dimension, key_value_heads, rope_parameters
 from mlx_ragtune.models.vocabulary import Vocabulary
 
-_QUANTISATION_VERSION = 2
-
-
-def head_dimension(config: Mapping[str, Any]) -> int:
-    """Length of one attention head."""
-    return int(config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"])
-
-
-def key_value_heads(config: Mapping[str, Any]) -> int:
-    """Key-value heads, fewer than heads in grouped-query attention."""
-    return int(config.get("num_key_value_heads") or config["num_attention_heads"])
+_QUANTIZATION_VERSION = 2
 
 
 def rope_factors(config: Mapping[str, Any]) -> tuple[float, ...]:
-    """Llama 3's divisors of the rotary frequencies, one for each pair of dimensions; empty without them.
+    """Llama 3's divisors of the rotary frequencies, one per pair of dimensions; empty for other models.
 
-    Long wavelengths are stretched by ``factor``, short ones kept, those between blended (llama.cpp,
+    Long wavelengths are stretched by ``factor``, short ones kept, those between interpolated (llama.cpp,
     conversion/llama.py; transformers, modeling_rope_utils.py).
     """
     rope = rope_parameters(config)
@@ -35,7 +25,8 @@ def rope_factors(config: Mapping[str, Any]) -> tuple[float, ...]:
         return ()
     dimension = head_dimension(config)
     factor, low, high = (
-        float(rope.get(k, d)) for k, d in (("factor", 8), ("low_freq_factor", 1), ("high_freq_factor", 4))
+        float(rope.get(key, default))
+        for key, default in (("factor", 8), ("low_freq_factor", 1), ("high_freq_factor", 4))
     )
     context = float(rope.get("original_max_position_embeddings", 8192))
     powers = np.arange(0, dimension, 2, dtype=np.float32) / np.float32(dimension)
@@ -49,16 +40,16 @@ def rope_factors(config: Mapping[str, Any]) -> tuple[float, ...]:
         else:
             smooth = (context / wavelength - low) / (high - low)
             factors.append(1 / ((1 - smooth) / factor + smooth))
-    return tuple(float(np.float32(one)) for one in factors)
+    return tuple(float(np.float32(value)) for value in factors)
 
 
 def add_model(writer: GGUFWriter, config: Mapping[str, Any], *, name: str, kind: QuantType, parameters: int) -> None:
-    """``general.*`` and the dimensions of the architecture."""
+    """Add ``general.*`` and the dimensions of the architecture."""
     writer.add_type("model")
     writer.add_name(name)
     writer.add_size_label(size_label(parameters, parameters, 0, 0))
     writer.add_file_type(FILE_TYPES[kind])
-    writer.add_quantization_version(_QUANTISATION_VERSION)
+    writer.add_quantization_version(_QUANTIZATION_VERSION)
     writer.add_block_count(int(config["num_hidden_layers"]))
     writer.add_context_length(int(config["max_position_embeddings"]))
     writer.add_embedding_length(int(config["hidden_size"]))
@@ -70,7 +61,7 @@ def add_model(writer: GGUFWriter, config: Mapping[str, Any], *, name: str, kind:
 
 
 def add_particulars(writer: GGUFWriter, config: Mapping[str, Any], architecture: Architecture) -> None:
-    """What only some architectures have."""
+    """Add the keys that only some architectures have."""
     head = head_dimension(config)
     if config.get("head_dim"):
         writer.add_key_length(head)
@@ -83,7 +74,7 @@ def add_particulars(writer: GGUFWriter, config: Mapping[str, Any], architecture:
 
 
 def add_tokenizer(writer: GGUFWriter, vocabulary: Vocabulary) -> None:
-    """``tokenizer.ggml.*`` and the chat template."""
+    """Add ``tokenizer.ggml.*`` and the chat template."""
     writer.add_tokenizer_model(vocabulary.model)
     writer.add_tokenizer_pre(vocabulary.pre)
     writer.add_add_space_prefix(vocabulary.add_space_prefix)
@@ -101,7 +92,7 @@ def add_tokenizer(writer: GGUFWriter, vocabulary: Vocabulary) -> None:
     ):
         if short in vocabulary.specials:
             add(vocabulary.specials[short])
-    # Left out, older Ollama takes both for true and puts <|endoftext|> before every prompt of Qwen3.
+    # Without these keys, older Ollama assumes true and puts <|endoftext|> before every prompt of Qwen3.
     writer.add_add_bos_token(vocabulary.add_bos)
     writer.add_add_eos_token(vocabulary.add_eos)
     writer.add_chat_template(vocabulary.template)

@@ -1,4 +1,4 @@
-"""Which tensor gets which type, and its bytes: the same as llama.cpp's converter and quantizer."""
+"""The type of each tensor and its encoded bytes, identical to llama.cpp's converter and quantizer."""
 
 from typing import Literal
 
@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from gguf import GGMLQuantizationType as Type
 
-from mlx_ragtune.gguf.weights import Floats
+from mlx_ragtune.models.weights import Floats
 
 QuantType = Literal["F32", "F16", "BF16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_K_S"]
 
@@ -23,27 +23,27 @@ _BLOCK = {Type.Q8_0: 32, Type.Q5_0: 32, Type.Q5_1: 32, Type.Q4_K: 256, Type.Q5_K
 
 
 def _more_bits(layer: int, layers: int) -> bool:
-    """llama.cpp's ``use_more_bits``: the first and last eighth, and every third layer between."""
+    """Whether llama.cpp's ``use_more_bits`` applies: the first and last eighth, and every third layer between."""
     return layer < layers // 8 or layer >= 7 * layers // 8 or (layer - layers // 8) % 3 == 2
 
 
 def _k_quant(name: str, kind: QuantType, layers: int, tied: bool) -> Type:
-    """The layer policy of llama.cpp's quantizer for dense models (src/llama-quant.cpp)."""
+    """The type that llama.cpp's quantizer gives a matrix of a dense model (src/llama-quant.cpp)."""
     if name == "output.weight" or (name == "token_embd.weight" and tied):
         return Type.Q6_K
-    usual = _K_QUANTS[kind]
+    default = _K_QUANTS[kind]
     if not name.endswith((".attn_v.weight", ".ffn_down.weight")):
-        return usual
+        return default
     layer = int(name.split(".")[1])
     if kind in ("Q4_K_M", "Q5_K_M") and _more_bits(layer, layers):
         return Type.Q6_K
     if kind == "Q4_K_S" and layer < (4 if name.endswith(".attn_v.weight") else layers // 8):
         return Type.Q5_K
-    return usual
+    return default
 
 
 def tensor_type(name: str, shape: tuple[int, ...], kind: QuantType, *, layers: int, tied: bool) -> Type:
-    """The type of one tensor. Vectors stay float32; rows that do not fit a block fall back as in llama.cpp."""
+    """The type of one tensor. Vectors stay float32; row lengths that do not fit a block fall back as in llama.cpp."""
     if len(shape) == 1 or kind == "F32":
         return Type.F32
     chosen = _PLAIN[kind] if kind in _PLAIN else _k_quant(name, kind, layers, tied)
@@ -55,17 +55,17 @@ def tensor_type(name: str, shape: tuple[int, ...], kind: QuantType, *, layers: i
 
 
 def encode_bf16(values: Floats) -> npt.NDArray[np.uint16]:
-    """bfloat16 bits of float32 values, to nearest, ties to even."""
+    """bfloat16 bits of float32 values, rounded to nearest, ties to even. Same shape."""
     bits = np.ascontiguousarray(values).view(np.uint32)
     return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
 
 
 def encode(values: Floats, kind: Type) -> npt.NDArray[np.generic]:
-    """The bytes of some rows: float32, float16, uint16 (bfloat16), or uint8 blocks. Row lengths must fit."""
+    """Rows encoded as float32, float16, uint16 (bfloat16) or uint8 blocks. Row lengths must be whole blocks."""
     if kind == Type.F32:
         return values
     if kind == Type.F16:
-        with np.errstate(over="ignore"):  # the caller looks for what became infinite
+        with np.errstate(over="ignore"):  # the caller checks for infinite values
             return values.astype(np.float16)
     if kind == Type.BF16:
         return encode_bf16(values)

@@ -1,4 +1,4 @@
-"""A GGUF file becomes a model folder that mlx-lm and transformers read: weights, config, tokenizer, template."""
+"""Imports a GGUF file as a model folder for mlx-lm and transformers: weights, config, tokenizer, template."""
 
 import json
 import os
@@ -21,13 +21,13 @@ from mlx_ragtune.gguf.convert import PIECE_VALUES, deinterleave
 from mlx_ragtune.gguf.metadata import rope_factors
 from mlx_ragtune.gguf.quantize import encode_bf16
 from mlx_ragtune.gguf.restore import restored_tokenizer, tokenizer_settings
-from mlx_ragtune.gguf.weights import Floats, write_safetensors
-from mlx_ragtune.models.architectures import ARCHITECTURES, GGUF_TO_MODEL_TYPE, Architecture
+from mlx_ragtune.models.architectures import ARCHITECTURES, GGUF_TO_MODEL_TYPE, Architecture, tensor_shapes
+from mlx_ragtune.models.weights import Floats, write_safetensors
 
 Dtype = Literal["float32", "float16", "bfloat16"]
 _STORED: dict[Dtype, str] = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 _LLAMA3_FACTORS = (8.0, 32.0)
-"""Stretch of the rotary frequencies in Llama 3.1 and 3.2; the file holds only what follows from it."""
+"""Scaling factors of the rotary frequencies in Llama 3.1 and 3.2; a GGUF file stores only the resulting divisors."""
 _MAX_VALUE = 2**31
 
 
@@ -42,13 +42,13 @@ class _Source:
         return ARCHITECTURES[self.model_type]
 
 
-def _plain(value: float) -> float:
+def _shortest(value: float) -> float:
     """The shortest decimal of a float32: 1e-05, not 9.999999747378752e-06."""
     return float(str(np.float32(value)))
 
 
 class _Keys:
-    """The numbers of one architecture, by the end of their keys."""
+    """Numbers under an architecture's prefix, checked."""
 
     def __init__(self, file: GgufFile, architecture: str) -> None:
         self._file, self._architecture = file, architecture
@@ -69,7 +69,7 @@ class _Keys:
         value = float(self._file.need(key, (int, float)))
         if not 0 < value < 1e12:
             raise self._file.damaged(f"key {key} is {value}")
-        return _plain(value)
+        return _shortest(value)
 
 
 def _open(path: Path, dtype: Dtype) -> _Source:
@@ -82,9 +82,11 @@ def _open(path: Path, dtype: Dtype) -> _Source:
             fix="choose another base",
         )
     if file.fields.get("split.count", 1) not in (0, 1):
-        raise InputError("one part of a split GGUF", where=str(path), fix="llama-gguf-split --merge FIRST-PART WHOLE")
+        raise InputError(
+            "this is one part of a split GGUF", where=str(path), fix="llama-gguf-split --merge FIRST-PART OUTPUT"
+        )
     if not file.fields.get("tokenizer.chat_template"):
-        raise InputError("no chat template in it", where=str(path), fix="choose an instruction-tuned model")
+        raise InputError("no chat template", where=str(path), fix="choose an instruction-tuned model")
     model_type = GGUF_TO_MODEL_TYPE[name]
     return _Source(file, model_type, _config(file, model_type, dtype))
 
@@ -126,16 +128,16 @@ def _config(file: GgufFile, model_type: str, dtype: Dtype) -> dict[str, Any]:
 
 
 def _rope_scaling(file: GgufFile, config: dict[str, Any]) -> dict[str, Any]:
-    """Llama 3's rotary scaling, recognised by the divisors in the file. Raises InputError for any other."""
+    """Llama 3's rotary scaling, recognized by the divisors in the file. Raises InputError for any other."""
     kind = file.fields.get(f"{ARCHITECTURES[config['model_type']].gguf}.rope.scaling.type", "none")
     if kind != "none":
         raise InputError(
             f"rope scaling '{str(kind)[:40]}' is not supported", where=str(file.path), fix="choose another base"
         )
-    tensor = next((one for one in file.tensors if one.name == "rope_freqs.weight"), None)
+    tensor = next((stored for stored in file.tensors if stored.name == "rope_freqs.weight"), None)
     if tensor is None:
         return {}
-    stored = _values(file, tensor, 0, 1)[0]
+    divisors = _values(file, tensor, 0, 1)[0]
     for factor in _LLAMA3_FACTORS:
         scaling = {
             "rope_type": "llama3",
@@ -145,75 +147,65 @@ def _rope_scaling(file: GgufFile, config: dict[str, Any]) -> dict[str, Any]:
             "original_max_position_embeddings": 8192,
         }
         expected = rope_factors({**config, "rope_scaling": scaling})
-        if len(expected) == stored.size and np.allclose(stored, expected, rtol=1e-5):
+        if len(expected) == divisors.size and np.allclose(divisors, expected, rtol=1e-5):
             return {"rope_scaling": scaling}
-    raise InputError("its rope_freqs are not those of Llama 3", where=str(file.path), fix="choose another base")
+    raise InputError("rope_freqs.weight is not that of Llama 3", where=str(file.path), fix="choose another base")
 
 
 def _values(file: GgufFile, tensor: StoredTensor, first: int, count: int) -> Floats:
     """``count`` rows as float32, shape [count, row length]; a vector is one row."""
     try:
-        with np.errstate(all="ignore"):  # damaged scales are found below
+        with np.errstate(all="ignore"):  # damaged scales are detected below
             values = dequantize(file.rows(tensor, first, count), tensor.type).astype(np.float32, copy=False)
     except (NotImplementedError, KeyError):
         raise InputError(
-            f"tensor type {tensor.type.name} is not supported", where=str(file.path), fix="choose a Q8_0 or F16 file"
+            f"tensor type {tensor.type.name} is not supported",
+            where=str(file.path),
+            fix="choose a Q8_0 or F16 file of this model",
         ) from None
     if not np.isfinite(values).all():
-        raise file.damaged(f"tensor {tensor.name!r} has values that are not numbers")
+        raise file.damaged(f"tensor {tensor.name!r} contains NaN or infinite values")
     return values
 
 
 def _narrowed(values: Floats, dtype: Dtype, name: str) -> npt.NDArray[Any]:
-    """The values in the type asked for; bfloat16 as uint16. Raises InputError for what float16 cannot hold."""
+    """The values as ``dtype``; bfloat16 as uint16. Raises InputError for values that float16 cannot represent."""
     if dtype == "bfloat16":
         return encode_bf16(values)
     with np.errstate(over="ignore"):
         narrow = values.astype(dtype, copy=False)
     if not np.isfinite(narrow).all():
-        raise InputError(f"'{name}' has values past float16's 65504", fix="import it as float32 or bfloat16")
+        raise InputError(f"'{name}' has values beyond float16's maximum 65504", fix="import it as float32 or bfloat16")
     return narrow
 
 
-def _expected_shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
-    hidden, inner, head = config["hidden_size"], config["intermediate_size"], config["head_dim"]
-    queries, keys = config["num_attention_heads"] * head, config["num_key_value_heads"] * head
-    layer = {
-        "self_attn.q_proj": (queries, hidden), "self_attn.k_proj": (keys, hidden), "self_attn.v_proj": (keys, hidden),
-        "self_attn.o_proj": (hidden, queries), "mlp.gate_proj": (inner, hidden), "mlp.up_proj": (inner, hidden),
-        "mlp.down_proj": (hidden, inner), "self_attn.q_norm": (head,), "self_attn.k_norm": (head,),
-    }  # fmt: skip
-    whole = (config["vocab_size"], hidden)
-    shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": whole, "lm_head.weight": whole}
-    for name in ARCHITECTURES[config["model_type"]].layer:
-        shapes[name] = layer.get(name, (hidden,))
-    return {**shapes, "model.norm.weight": (hidden,)}
-
-
 def _named(source: _Source) -> list[tuple[str, StoredTensor]]:
-    """Model names and tensors, checked to be all there and of the shapes that the config says."""
-    expected, config = _expected_shapes(source.config), source.config
+    """Model names and tensors, sorted by name. Raises InputError if one is missing or of the wrong shape."""
+    if source.config["num_hidden_layers"] > len(source.file.tensors):
+        raise source.file.damaged(
+            f"{len(source.file.tensors)} tensors cannot be {source.config['num_hidden_layers']} layers"
+        )
+    required = tensor_shapes(source.config)
+    optional = {"lm_head.weight": required["model.embed_tokens.weight"]}
+    optional |= {name.removesuffix("weight") + "bias": shape[:1] for name, shape in required.items()}
     named = {}
     for tensor in source.file.tensors:
         if tensor.name == "rope_freqs.weight":
             continue
         name = source.architecture.model_name(tensor.name)
-        layer, _, tail = name.removeprefix("model.layers.").partition(".")
-        stem, _, ending = tail.rpartition(".")
-        shape = expected.get(name) or (expected[stem] if ending == "weight" else expected[stem][:1])
-        if tensor.shape != shape or (name not in expected and int(layer) >= config["num_hidden_layers"]):
+        shape = required.get(name) or optional.get(name)
+        if shape is None:
+            raise source.file.damaged(f"tensor {tensor.name!r} belongs to no layer of the model")
+        if tensor.shape != shape:
             raise source.file.damaged(f"tensor {tensor.name!r} is {list(tensor.shape)}, not {list(shape)}")
         named[name] = tensor
-    wanted = {"model.embed_tokens.weight", "model.norm.weight"}
-    for number in range(config["num_hidden_layers"]):
-        wanted |= {f"model.layers.{number}.{stem}.weight" for stem in source.architecture.layer}
-        if missing := wanted - set(named):
-            raise source.file.damaged(f"tensor {sorted(missing)[0]!r} is missing")
+    if missing := sorted(set(required) - set(named)):
+        raise source.file.damaged(f"tensor {missing[0]!r} is missing")
     return sorted(named.items())
 
 
 def _pieces(source: _Source, named: list[tuple[str, StoredTensor]], dtype: Dtype) -> Iterator[npt.NDArray[Any]]:
-    """The values of all tensors in order, a few whole heads at a time."""
+    """The values of all tensors in order, a few complete heads at a time."""
     for name, tensor in named:
         for piece in _stored_values(source, name, tensor):
             yield _narrowed(piece, dtype, name)
@@ -221,22 +213,22 @@ def _pieces(source: _Source, named: list[tuple[str, StoredTensor]], dtype: Dtype
 
 def _stored_values(source: _Source, name: str, tensor: StoredTensor) -> Iterator[Floats]:
     shift = np.float32(source.architecture.norm_shift if name.endswith("norm.weight") else 0.0)
-    turned = source.architecture.interleaved and (".q_proj." in name or ".k_proj." in name)
+    interleaved = source.architecture.interleaved and (".q_proj." in name or ".k_proj." in name)
     head = source.config["head_dim"]
     if len(tensor.shape) == 1:
         values = _values(source.file, tensor, 0, 1)[0]
-        yield deinterleave(values, values.size // head) if turned else values - shift
+        yield deinterleave(values, values.size // head) if interleaved else values - shift
         return
-    step = head if turned else 1
+    step = head if interleaved else 1
     size = max(1, PIECE_VALUES // (tensor.shape[1] * step)) * step
     for first in range(0, tensor.shape[0], size):
         rows = _values(source.file, tensor, first, min(size, tensor.shape[0] - first))
-        yield deinterleave(rows, len(rows) // head) if turned else rows
+        yield deinterleave(rows, len(rows) // head) if interleaved else rows
 
 
 @contextmanager
 def _built_aside(folder: Path) -> Iterator[Path]:
-    """An empty folder that takes the place of ``folder`` when the block ends well."""
+    """An empty folder that replaces ``folder`` when the block succeeds. Raises ToolError when a write fails."""
     draft = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(draft, ignore_errors=True)
     try:
@@ -245,16 +237,18 @@ def _built_aside(folder: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
         draft.rename(folder)
     except OSError as error:
-        raise ToolError(f"cannot write: {error.strerror}", where=str(folder), fix="free some disk") from error
+        raise ToolError(
+            f"cannot write: {error.strerror}", where=str(folder), fix="free disk space or choose a writable folder"
+        ) from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 
 
 def import_gguf(gguf: Path, folder: Path, *, dtype: Dtype = "float32") -> None:
-    """Write a model folder from a GGUF file, dequantized to ``dtype``; whole or not there.
+    """Write a model folder from a GGUF file, dequantized to ``dtype``. The folder appears complete or not at all.
 
-    Memory does not grow with the model. Raises InputError for a file that is damaged, or of an architecture,
-    tokenizer or type not supported, ToolError when the disk does not hold the folder.
+    Memory use does not depend on the size of the model. Raises InputError for a damaged file or an unsupported
+    architecture, tokenizer or tensor type, and ToolError when the disk is too small or not writable.
     """
     source = _open(gguf, dtype)
     named = _named(source)

@@ -1,4 +1,4 @@
-"""The tokenizer of a GGUF file as ``tokenizer.json`` and its settings."""
+"""Restores ``tokenizer.json`` and ``tokenizer_config.json`` from a GGUF file."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ _SPECIALS = (("bos", "bos"), ("eos", "eos"), ("pad", "padding"), ("unk", "unknow
 
 
 def _lists(file: GgufFile) -> tuple[list[str], list[int]]:
-    """Texts and types of all tokens."""
+    """Text and type of every token."""
     tokens = file.need("tokenizer.ggml.tokens", list)
     types = file.need("tokenizer.ggml.token_type", np.ndarray)
     if not tokens or not all(isinstance(token, str) for token in tokens) or len(types) != len(tokens):
@@ -25,13 +25,13 @@ def _lists(file: GgufFile) -> tuple[list[str], list[int]]:
 
 
 def _byte_level(file: GgufFile, tokens: list[str], types: list[int]) -> Tokenizer:
-    rules = [one.split(" ") for one in file.need("tokenizer.ggml.merges", list) if isinstance(one, str)]
+    rules = [merge.split(" ") for merge in file.need("tokenizer.ggml.merges", list) if isinstance(merge, str)]
     vocabulary = {
         token: n for n, (token, kind) in enumerate(zip(tokens, types, strict=True)) if kind != TokenType.UNUSED
     }
     pairs = [(left, right) for left, right in (rule for rule in rules if len(rule) == 2)]
     if len(pairs) != len(rules):
-        raise file.damaged("a merge that is not two tokens")
+        raise file.damaged("a merge does not have two tokens")
     name = file.need("tokenizer.ggml.pre", str)
     splitter, normalizer = pretokenizer(name)
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=pairs, ignore_merges=name in ("llama-bpe", "tekken")))
@@ -74,7 +74,7 @@ def _special(file: GgufFile, key: str, tokens: list[str]) -> int | None:
 
 
 def _framed(file: GgufFile, tokenizer: Tokenizer, tokens: list[str]) -> None:
-    """Put bos in front and eos behind where the file says so."""
+    """Make encoding add bos and eos where the file says so."""
     ends = [
         _special(file, key, tokens) if file.fields.get(f"tokenizer.ggml.add_{key}_token") else None
         for key in ("bos", "eos")
@@ -87,10 +87,12 @@ def _framed(file: GgufFile, tokenizer: Tokenizer, tokens: list[str]) -> None:
 
 
 def restored_tokenizer(file: GgufFile) -> str:
-    """``tokenizer.json`` as text. Raises InputError for a tokenizer of another kind, or a damaged one."""
+    """``tokenizer.json`` as text. Raises InputError for an unsupported or damaged tokenizer."""
     kind = file.need("tokenizer.ggml.model", str)
     if kind not in ("gpt2", "llama"):
-        raise InputError(f"a '{kind[:40]}' tokenizer is not read", where=str(file.path), fix="choose another base")
+        raise InputError(
+            f"tokenizer type '{kind[:40]}' is not supported", where=str(file.path), fix="choose another base"
+        )
     tokens, types = _lists(file)
     try:
         tokenizer = (_byte_level if kind == "gpt2" else _by_score)(file, tokens, types)

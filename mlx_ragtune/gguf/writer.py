@@ -1,4 +1,4 @@
-"""A model folder becomes one GGUF file: the same bytes every time, whole or not there."""
+"""Writes a model folder as one GGUF file: the same bytes every time, complete or not at all."""
 
 import hashlib
 import os
@@ -14,21 +14,23 @@ from gguf import GGUFWriter
 from gguf.quants import quant_shape_to_byte_shape
 
 from mlx_ragtune.artifact import digest_file, require_disk
-from mlx_ragtune.errors import InputError, ToolError
+from mlx_ragtune.clients.machine import disk_writes
+from mlx_ragtune.errors import InputError
 from mlx_ragtune.gguf.convert import PIECE_VALUES, Tensor, convert
-from mlx_ragtune.gguf.metadata import add_model, add_particulars, add_tokenizer, key_value_heads, rope_factors
+from mlx_ragtune.gguf.metadata import add_model, add_particulars, add_tokenizer, rope_factors
 from mlx_ragtune.gguf.quantize import QuantType, tensor_type
-from mlx_ragtune.gguf.weights import StoredWeight, Weights
-from mlx_ragtune.models.architectures import Architecture, check_architecture
+from mlx_ragtune.models.architectures import Architecture, check_architecture, check_dimensions, key_value_heads
+from mlx_ragtune.models.model_folder import check_weights
 from mlx_ragtune.models.vocabulary import read_json, read_vocabulary
+from mlx_ragtune.models.weights import StoredWeight, Weights
 
 _ALIGNMENT = 32
-_METADATA_BYTES = 16 * 2**20
+METADATA_BYTES = 16 * 2**20
 
 
 @dataclass(frozen=True)
 class GgufReport:
-    """What was written. ``template_sha256`` is over the template's UTF-8 bytes."""
+    """Facts about a written file. ``template_sha256`` is the digest of the chat template's UTF-8 bytes."""
 
     type: QuantType
     tensors: int
@@ -41,20 +43,12 @@ class GgufReport:
 def _config(model: Path) -> tuple[dict[str, Any], Architecture]:
     config = read_json(model / "config.json")
     architecture = check_architecture(config)
-    try:
-        for key in ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"):
-            if int(config[key]) < 1:
-                raise ValueError(key)
-        float(config["rms_norm_eps"]), int(config["max_position_embeddings"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            f"{error} is missing or wrong", where=str(model / "config.json"), fix="fetch the model again"
-        ) from None
+    check_dimensions(config, where=model / "config.json")
     return config, architecture
 
 
 def _order(tensor: Tensor) -> tuple[int, int, str]:
-    """Embedding, layers in order, then the rest."""
+    """Sort key: embedding, layers in order, then the others."""
     name = tensor.name
     if name.startswith("blk."):
         return 1, int(name.split(".")[1]), name
@@ -62,37 +56,39 @@ def _order(tensor: Tensor) -> tuple[int, int, str]:
 
 
 def _is_tied(config: dict[str, Any], weights: Weights) -> bool:
-    """Whether output and embedding share their weights. Raises InputError when config and weights disagree."""
-    there = "lm_head.weight" in weights
-    said = config.get("tie_word_embeddings")
-    tied = bool(said) if said is not None else not there
-    if not tied and not there:
-        raise InputError("no lm_head.weight, and config.json says embeddings are not tied", fix="fetch the model again")
-    if tied and there and not _same(weights["lm_head.weight"], weights["model.embed_tokens.weight"]):
+    """Whether output and embedding share weights. Raises InputError when config.json and the weights disagree."""
+    has_head = "lm_head.weight" in weights
+    setting = config.get("tie_word_embeddings")
+    tied = bool(setting) if setting is not None else not has_head
+    if not tied and not has_head:
         raise InputError(
-            "config.json says embeddings are tied, but lm_head.weight is another matrix",
+            "lm_head.weight is missing, and config.json says embeddings are not tied", fix="fetch the model again"
+        )
+    if tied and has_head and not _same(weights["lm_head.weight"], weights["model.embed_tokens.weight"]):
+        raise InputError(
+            "config.json says embeddings are tied, but lm_head.weight differs from the embedding",
             fix='set "tie_word_embeddings": false in the model\'s config.json',
         )
     return tied
 
 
-def _same(one: StoredWeight, other: StoredWeight) -> bool:
-    if (one.shape, one.dtype) != (other.shape, other.dtype):
+def _same(left: StoredWeight, right: StoredWeight) -> bool:
+    if (left.shape, left.dtype) != (right.shape, right.dtype):
         return False
-    step = max(1, PIECE_VALUES // prod(one.shape[1:]))
+    step = max(1, PIECE_VALUES // prod(left.shape[1:]))
     return all(
-        np.array_equal(one.raw(first, count), other.raw(first, count))
-        for first in range(0, one.shape[0], step)
-        for count in (min(step, one.shape[0] - first),)
+        np.array_equal(left.raw(first, count), right.raw(first, count))
+        for first in range(0, left.shape[0], step)
+        for count in (min(step, left.shape[0] - first),)
     )
 
 
 def _tensors(model: Path, kind: QuantType) -> list[Tensor]:
-    """All tensors in file order; offsets count from the first tensor's byte."""
+    """All tensors in file order; offsets count from the first byte of tensor data."""
     config, architecture = _config(model)
-    weights = Weights(model)
+    weights = check_weights(model, config)
     tied, layers = _is_tied(config, weights), int(config["num_hidden_layers"])
-    found = []
+    tensors = []
     for source in weights:
         if source == "lm_head.weight" and tied:
             continue
@@ -100,11 +96,11 @@ def _tensors(model: Path, kind: QuantType) -> list[Tensor]:
         chosen = tensor_type(name, stored.shape, kind, layers=layers, tied=tied)
         shift = architecture.norm_shift if name.endswith("_norm.weight") else 0.0
         heads = _interleaved_heads(name, config) if architecture.interleaved else 0
-        found.append(Tensor(name, chosen, stored.shape, 0, stored, heads=heads, shift=shift))
+        tensors.append(Tensor(name, chosen, stored.shape, 0, stored, heads=heads, shift=shift))
     if factors := rope_factors(config):
-        found.append(Tensor("rope_freqs.weight", Type.F32, (len(factors),), 0, values=factors))
-    _check_complete(found, config, architecture, model)
-    return _placed(sorted(found, key=_order))
+        tensors.append(Tensor("rope_freqs.weight", Type.F32, (len(factors),), 0, values=factors))
+    _check_extra(tensors, layers, model)
+    return _placed(sorted(tensors, key=_order))
 
 
 def _interleaved_heads(name: str, config: dict[str, Any]) -> int:
@@ -113,26 +109,15 @@ def _interleaved_heads(name: str, config: dict[str, Any]) -> int:
     return key_value_heads(config) if ".attn_k." in name else 0
 
 
-def _check_complete(tensors: list[Tensor], config: dict[str, Any], architecture: Architecture, model: Path) -> None:
-    expected = {
-        f"blk.{n}.{tail}.weight" for n in range(config["num_hidden_layers"]) for tail in architecture.layer.values()
-    }
-    expected |= {"token_embd.weight", "output_norm.weight"}
-    names = {tensor.name for tensor in tensors}
-    missing = sorted(expected - names)
-    extra = sorted(
-        name for name in names if name.startswith("blk.") and int(name.split(".")[1]) >= config["num_hidden_layers"]
-    )
-    if missing or extra:
-        what = f"{architecture.model_name(missing[0])} is missing" if missing else f"{extra[0]} is one layer too many"
-        raise InputError(what, where=str(model), fix="fetch the model again")
-    shape = next(tensor.shape for tensor in tensors if tensor.name == "token_embd.weight")
-    if shape != (config["vocab_size"], config["hidden_size"]):
-        raise InputError(
-            f"the embedding is {list(shape)}, config.json says {[config['vocab_size'], config['hidden_size']]}",
-            where=str(model),
-            fix="fetch the model again",
-        )
+def _check_extra(tensors: list[Tensor], layers: int, model: Path) -> None:
+    """Raise InputError for a tensor of a layer that config.json does not count."""
+    for tensor in tensors:
+        if tensor.name.startswith("blk.") and int(tensor.name.split(".")[1]) >= layers:
+            raise InputError(
+                f"{tensor.name} belongs to a layer beyond num_hidden_layers {layers}",
+                where=str(model),
+                fix="fetch the model again",
+            )
 
 
 def _placed(tensors: list[Tensor]) -> list[Tensor]:
@@ -148,7 +133,7 @@ def _data_bytes(tensors: list[Tensor]) -> int:
 
 
 def estimate_bytes(model: Path, kind: QuantType) -> int:
-    """Size of the GGUF file, in bytes, metadata aside (a few MB). Reads only headers."""
+    """Size of the GGUF file in bytes, without its metadata (a few MB). Reads only headers."""
     return _data_bytes(_tensors(model, kind))
 
 
@@ -166,7 +151,7 @@ def _describe(writer: GGUFWriter, tensors: list[Tensor]) -> None:
 
 
 def check_name(name: str) -> None:
-    """Raise InputError for a model name that could not be a file's or a served model's."""
+    """Raise InputError for a model name that cannot be the name of a file or of a served model."""
     if not name or name != name.strip() or any(sign in "/\\\0" or not sign.isprintable() for sign in name):
         raise InputError(f"not a model name: {name!r}", fix="use letters, digits, '.', '_' and '-'")
 
@@ -179,43 +164,39 @@ def write_gguf(
     name: str,
     progress: Callable[[int, int], None] | None = None,
 ) -> GgufReport:
-    """Write ``target`` from a full-precision model folder; nothing is left behind when it fails.
+    """Write ``target`` from a full-precision model folder; a failure leaves nothing behind.
 
-    A few rows at a time, so that memory does not grow with the model. Raises InputError for a model that
-    cannot be exported and ToolError for a disk that is too small or not writable. ``progress`` gets
-    (pieces done, all).
+    ``name`` becomes ``general.name`` and is part of the file's bytes: pass a name of the model (not of the
+    recipe) where files are to be shared. The same folder, type and name give the same bytes. Rows are read a
+    few at a time, so memory use does not depend on the size of the model. ``progress`` is called with (pieces
+    done, all pieces). Raises InputError for a model that cannot be exported, and ToolError when the disk is too
+    small or not writable.
     """
     check_name(name)
     config, architecture = _config(model)
     tensors, vocabulary = _tensors(model, type), read_vocabulary(model)
-    require_disk(target.parent, _data_bytes(tensors) + _METADATA_BYTES, what=f"writing {target.name}")
+    require_disk(target.parent, _data_bytes(tensors) + METADATA_BYTES, what=f"writing {target.name}")
     temporary = target.with_name(f".{target.name}.part")
     writer = GGUFWriter(temporary, architecture.gguf)
     parameters = sum(prod(tensor.shape) for tensor in tensors)
     add_model(writer, config, name=name, kind=type, parameters=parameters)
     add_particulars(writer, config, architecture)
     add_tokenizer(writer, vocabulary)
-    try:
+    with disk_writes(target, _data_bytes(tensors), partial=temporary):
         try:
             _describe(writer, tensors)
-        except OSError as error:
-            raise ToolError(
-                f"cannot write: {error.strerror}", where=str(target), fix="choose a writable folder"
-            ) from None
         finally:
             writer.close()
         start = -(-temporary.stat().st_size // _ALIGNMENT) * _ALIGNMENT
         os.truncate(temporary, start + _data_bytes(tensors))
         convert([replace(tensor, offset=start + tensor.offset) for tensor in tensors], temporary, progress=progress)
         _settle(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
     digest = hashlib.sha256(vocabulary.template.encode()).hexdigest()
     return GgufReport(type, len(tensors), target.stat().st_size, digest_file(target), vocabulary.pre, digest)
 
 
 def _settle(temporary: Path, target: Path) -> None:
-    """Everything on the disk, then the name."""
+    """Rename the file after its content is on disk."""
     with temporary.open("rb") as stream:
         os.fsync(stream.fileno())
     temporary.replace(target)

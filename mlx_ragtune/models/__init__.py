@@ -1,1 +1,1 @@
-"""Facts about a model folder: architecture, chat template, tokenizer, prompts as tokens."""
+"""Facts about a model folder: architecture, weights, chat template, tokenizer, prompts as tokens."""

@@ -1,40 +1,76 @@
-"""What a model folder must hold before anything else is done with it."""
+"""Checks of a model folder that cost no more than reading its headers, so that nothing fails after training."""
 
 import importlib.util
-import json
 from pathlib import Path
 from typing import Any
 
 from mlx_ragtune.errors import InputError
-from mlx_ragtune.models.architectures import check_architecture
-from mlx_ragtune.models.vocabulary import chat_template
+from mlx_ragtune.models.architectures import check_architecture, check_dimensions, tensor_shapes
+from mlx_ragtune.models.prompts import check_template
+from mlx_ragtune.models.vocabulary import read_json
+from mlx_ragtune.models.weights import Weights, shard_names
 
 PATTERNS = ("*.json", "*.safetensors", "*.jinja", "*.txt", "*.model")
+_MLX_MODULES = {"mistral": "llama"}
+"""Where mlx-lm implements an architecture under another name (``mlx_lm.utils.MODEL_REMAPPING``)."""
 
 
 def missing_files(folder: Path) -> list[str]:
-    """What a model folder lacks of configuration, weights (all shards of its index) and tokenizer."""
+    """Names of the files that a model folder lacks: config, weights (all shards of the index), tokenizer."""
     missing = [] if (folder / "config.json").is_file() else ["config.json"]
     if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json", "tokenizer.model")):
         missing.append("tokenizer.json")
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    shards = shard_names(folder)
+    if shards:
         missing += [shard for shard in shards if not (folder / shard).is_file()]
     elif not any(folder.glob("*.safetensors")):
         missing.append("*.safetensors")
     return missing
 
 
-def check_base(folder: Path) -> dict[str, Any]:
-    """Its config. Raises InputError for an architecture that cannot be trained and exported, or no template."""
+def read_config(folder: Path) -> dict[str, Any]:
+    """``config.json`` of a supported model. Raises InputError for an unsupported architecture or damaged values."""
     path = folder / "config.json"
-    try:
-        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise InputError("no readable config.json", where=str(folder), fix="name a complete model folder") from None
+    config = read_json(path)
     check_architecture(config)
-    if importlib.util.find_spec(f"mlx_lm.models.{config['model_type']}") is None:
-        raise InputError(f"mlx-lm does not know architecture '{config['model_type']}'", where=str(path))
-    chat_template(folder)
+    check_dimensions(config, where=path)
+    module = _MLX_MODULES.get(config["model_type"], config["model_type"])
+    if importlib.util.find_spec(f"mlx_lm.models.{module}") is None:
+        raise InputError(
+            f"mlx-lm does not support architecture '{config['model_type']}'",
+            where=str(path),
+            fix="choose another base, or install the mlx-lm version in constraints.txt",
+        )
+    return config
+
+
+def check_weights(folder: Path, config: dict[str, Any]) -> Weights:
+    """The weights, whose names and shapes are those that ``config`` requires. Reads headers only.
+
+    Raises InputError for a missing or truncated shard, a damaged header, and a missing or misshapen tensor.
+    """
+    weights = Weights(folder)
+    for name, shape in tensor_shapes(config).items():
+        if name not in weights:
+            raise InputError(f"tensor '{name}' is missing", where=str(folder), fix="fetch the model again")
+        if weights[name].shape != shape:
+            raise InputError(
+                f"tensor '{name}' has shape {list(weights[name].shape)}, config.json requires {list(shape)}",
+                where=str(weights[name].file),
+                fix="fetch the model again: config.json and weights do not belong together",
+            )
+    return weights
+
+
+def check_base(folder: Path, *, thinking: bool = False) -> dict[str, Any]:
+    """The config of a base that can be trained, exported and served.
+
+    ``thinking`` is the recipe's ``dataset.thinking``. Raises InputError for an unsupported architecture, damaged
+    config, weights or tokenizer, and a chat template that this project cannot use (``check_template``).
+    """
+    config = read_config(folder)
+    if (folder / "generation_config.json").exists():
+        read_json(folder / "generation_config.json")
+    check_weights(folder, config)
+    check_template(folder, thinking=thinking)
     return config

@@ -1,6 +1,6 @@
-"""Which pre-tokenizer a byte-level BPE tokenizer uses, told the way llama.cpp tells it: by a hash.
+"""The pre-tokenizer of a byte-level BPE tokenizer, recognized as llama.cpp's converter does: by a hash.
 
-llama.cpp knows the splitting rules of each family by name (``tokenizer.ggml.pre``). Its converter finds
+llama.cpp has the splitting rules of each family under a name (``tokenizer.ggml.pre``). Its converter finds
 the name by tokenizing one fixed text and hashing the ids; the same text and hashes are used here.
 """
 
@@ -27,7 +27,7 @@ NAMES = {
     "3ce83efda5659b07b1ad37ca97ca5797ea4285d9b9ab0dc679e4a720c9da7454": "gpt-2",
     "c66de03b58949a768f053eb3cf0bc84c79a642bd3ad33dbfbb0d356f92ac16a8": "qwen2",
 }
-"""sha256 of the ids of CHECK_TEXT → name (llama.cpp, convert_hf_to_gguf.py; the last is ``gguf/toy.py``)."""
+"""sha256 of the ids of CHECK_TEXT → name (llama.cpp, convert_hf_to_gguf.py; the last one is ``models/toy.py``)."""
 
 _CONTRACTIONS = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 _QWEN2 = (
@@ -37,13 +37,13 @@ _LLAMA3 = _QWEN2.replace(r"|\p{N}|", r"|\p{N}{1,3}|")
 
 
 def pretokenizer_name(tokenizer: Path) -> str:
-    """The name for a ``tokenizer.json``. Raises InputError for a tokenizer that llama.cpp does not know."""
+    """The name for a ``tokenizer.json``. Raises InputError for a tokenizer that llama.cpp cannot reproduce."""
     ids = Tokenizer.from_file(str(tokenizer)).encode(CHECK_TEXT).ids
     digest = hashlib.sha256(str(ids).encode()).hexdigest()
     if digest not in NAMES:
         raise InputError(
-            f"unknown tokenizer (hash {digest[:12]}…): its splitting rules are not known to the GGUF format "
-            f"(known: {', '.join(sorted(set(NAMES.values())))})",
+            f"unknown tokenizer (hash {digest[:12]}…): llama.cpp has no name for its splitting rules "
+            f"(supported: {', '.join(sorted(set(NAMES.values())))})",
             where=str(tokenizer),
             fix="choose a base of the Llama 3, Qwen 2/3, SmolLM or Mistral Nemo family",
         )
@@ -51,7 +51,7 @@ def pretokenizer_name(tokenizer: Path) -> str:
 
 
 def pretokenizer(name: str) -> tuple[pre_tokenizers.PreTokenizer, normalizers.Normalizer | None]:
-    """The splitting rules and the normaliser of a named family. Raises InputError for an unknown one."""
+    """The splitting rules and the normalizer of a named family. Raises InputError for an unknown one."""
     if name in ("smollm", "gpt-2"):
         level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
         digits = [pre_tokenizers.Digits(individual_digits=True)] if name == "smollm" else []
@@ -60,4 +60,7 @@ def pretokenizer(name: str) -> tuple[pre_tokenizers.PreTokenizer, normalizers.No
         split = pre_tokenizers.Split(Regex(_QWEN2 if name == "qwen2" else _LLAMA3), "isolated")
         level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
         return pre_tokenizers.Sequence([split, level]), normalizers.NFC() if name == "qwen2" else None
-    raise InputError(f"pre-tokenizer '{name}' is not supported", fix="choose qwen2, llama-bpe, smollm or gpt-2")
+    raise InputError(
+        f"pre-tokenizer '{name:.40}' is not supported",
+        fix="choose a model whose pre-tokenizer is qwen2, llama-bpe, smollm or gpt-2",
+    )

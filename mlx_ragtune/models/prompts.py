@@ -4,52 +4,205 @@ import os
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from mlx_ragtune.errors import InputError
+from mlx_ragtune.models.vocabulary import chat_template, read_json
 from mlx_ragtune.records import Message
+
+_SYSTEM, _USER, _ASSISTANT = (f"\u2060{role}\u2060" for role in ("system", "user", "assistant"))
+"""Marks that no template contains. Word joiners are not white space, so ``trim`` keeps them."""
+_THINK_TAGS = (
+    ("<think>", "</think>"),
+    ("<thinking>", "</thinking>"),
+    ("<reasoning>", "</reasoning>"),
+    ("[THINK]", "[/THINK]"),
+    ("<|begin_of_thought|>", "<|end_of_thought|>"),
+)
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """transformers' tokenizer of a model folder, without remote code, and without a word about torch."""
+    """transformers' tokenizer of a model folder, without remote code. Raises InputError for a damaged one."""
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
+    try:
+        return AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False, local_files_only=True)
+    except Exception as error:
+        raise InputError(
+            f"cannot load the tokenizer: {type(error).__name__}: {_first_line(error)}",
+            where=str(folder),
+            fix="fetch the model again",
+        ) from None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or "no message").splitlines()[0][:300]
 
 
 def prompt_text(messages: Sequence[Message], tokenizer: Any, *, thinking: bool) -> str:
-    """The prompt as training renders it and the server must: with an empty think block where thinking is off."""
-    turns = [{"role": one.role, "content": unicodedata.normalize("NFC", one.content)} for one in messages]
+    """The prompt as text, in NFC, ending where the answer begins; an empty think block where thinking is off."""
+    turns = [{"role": message.role, "content": unicodedata.normalize("NFC", message.content)} for message in messages]
     return str(
         tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False, enable_thinking=thinking)
     )
 
 
 def prompt_tokens(messages: Sequence[Message], tokenizer: Any, *, thinking: bool) -> list[int]:
-    """The tokens of ``prompt_text``; special tokens by their text, nothing put in front."""
+    """Token ids of ``prompt_text``. Special tokens come from the text only; no BOS is added."""
     return list(tokenizer.encode(prompt_text(messages, tokenizer, thinking=thinking), add_special_tokens=False))
 
 
 def end_of_turn(tokenizer: Any) -> list[int]:
-    """The tokens that end the model's turn, read off the chat template: for ChatML ``<|im_end|>``."""
-    marks = ("\u2060user\u2060", "\u2060assistant\u2060")
-    turns = [{"role": "user", "content": marks[0]}, {"role": "assistant", "content": marks[1]}]
-    text = tokenizer.apply_chat_template(turns, tokenize=False)
-    tail = text.rsplit(marks[1], 1)[-1].strip() if marks[1] in text else ""
+    """Token ids that end the model's turn, taken from the chat template: ``<|im_end|>`` for ChatML."""
+    text = tokenizer.apply_chat_template(_turns(_USER, _ASSISTANT), tokenize=False)
+    tail = text.rsplit(_ASSISTANT, 1)[-1].strip() if _ASSISTANT in text else ""
     ids = list(tokenizer.encode(tail, add_special_tokens=False)) if tail else []
     return ids or [int(tokenizer.eos_token_id)]
 
 
+def _turns(*marks: str) -> list[dict[str, str]]:
+    return [{"role": mark.strip("\u2060"), "content": mark} for mark in marks]
+
+
+class _Clock:
+    """Stands in for ``datetime`` in transformers' ``strftime_now``; ``read`` tells whether it was asked."""
+
+    def __init__(self) -> None:
+        self.read = False
+
+    def now(self) -> datetime:
+        self.read = True
+        return datetime(2000, 1, 1, tzinfo=UTC)
+
+
+class _Template:
+    """A chat template that is tried out with marks in place of messages."""
+
+    def __init__(self, folder: Path, *, thinking: bool) -> None:
+        self._text, self._tokenizer, self._thinking = chat_template(folder), load_tokenizer(folder), thinking
+        file = folder / "chat_template.jinja"
+        self.where = str(file if file.exists() else folder / "tokenizer_config.json")
+
+    def prints_the_date(self) -> bool:
+        """Whether the template calls ``strftime_now`` for a prompt with a system message."""
+        if "strftime_now" not in self._text:
+            return False
+        from transformers.utils import chat_template_utils
+
+        clock = _Clock()
+        real, chat_template_utils.datetime = chat_template_utils.datetime, clock
+        try:
+            self.render(_SYSTEM, _USER, generate=True)
+        finally:
+            chat_template_utils.datetime = real
+        return clock.read
+
+    def render(self, *turns: str, generate: bool) -> str:
+        """The text of turns by system, user and assistant. Raises InputError when the template fails."""
+        try:
+            return str(
+                self._tokenizer.apply_chat_template(
+                    _turns(*turns),
+                    add_generation_prompt=generate,
+                    tokenize=False,
+                    enable_thinking=self._thinking,
+                )
+            )
+        except Exception as error:
+            line = getattr(error, "lineno", None)
+            where = f"{self.where}:{line}" if line and self.where.endswith(".jinja") else self.where
+            raise InputError(
+                f"the chat template fails: {type(error).__name__}: {_first_line(error)}",
+                where=where,
+                fix="choose another base, or repair the template",
+            ) from None
+
+    def error(self, what: str, fix: str = "choose a base whose template has all three roles") -> InputError:
+        """An error about this template."""
+        return InputError(f"the chat template {what}", where=self.where, fix=fix)
+
+
+def check_template(folder: Path, *, thinking: bool) -> None:
+    """Raise InputError for a chat template that training and serving cannot use.
+
+    It must render without an error, keep the text of system, user and assistant turns, give the same prompt
+    every day, and not end the prompt inside an open think block.
+    """
+    template = _Template(folder, thinking=thinking)
+    template.render(_USER, generate=True)
+    try:
+        prompt = template.render(_SYSTEM, _USER, generate=True)
+    except InputError as error:
+        reason = error.what.removeprefix("the chat template fails: ")
+        raise template.error(
+            f"does not accept a system message ({reason})", "choose a base whose template has a system role"
+        ) from None
+    whole = template.render(_SYSTEM, _USER, _ASSISTANT, generate=False)
+    for mark, role, text in ((_SYSTEM, "system", prompt), (_USER, "user", prompt), (_ASSISTANT, "assistant", whole)):
+        if mark not in text:
+            raise template.error(f"leaves out the {role} message")
+    if template.prints_the_date():
+        raise template.error(
+            "prints the current date, so the same prompt would differ from day to day",
+            "copy the model folder, replace strftime_now(...) in its chat template with a fixed date, "
+            "and name the copy in base.model",
+        )
+    tail = prompt.rsplit(_USER, 1)[-1]
+    for begin, end in _THINK_TAGS:
+        if tail.count(begin) > tail.count(end):
+            setting = "dataset.thinking is on" if thinking else "dataset.thinking is off"
+            raise template.error(
+                f"always opens a think block ({begin!r}), although {setting} and the training answers have none",
+                "choose a base that answers without thinking, or whose template supports enable_thinking",
+            )
+
+
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt as training rendered it."""
+    """Messages with the token ids that training makes of them."""
 
     messages: tuple[Message, ...]
     tokens: tuple[int, ...]
 
 
+def context_window(folder: Path) -> int:
+    """Tokens that the model reads at most: ``max_position_embeddings``."""
+    return int(read_json(folder / "config.json")["max_position_embeddings"])
+
+
+def check_prompt_lengths(prompts: Sequence[Sequence[int]], *, window: int) -> None:
+    """Raise InputError when a prompt (token ids) leaves no room for an answer in a window of so many tokens."""
+    longest = max(map(len, prompts), default=0)
+    if longest >= window:
+        raise InputError(
+            f"a prompt has {longest} tokens, the base model reads at most {window}",
+            where="benchmark",
+            fix="shorten the longest benchmark question, or lower retrieval.top_k or corpus.chunk_words",
+        )
+
+
+def check_question_lengths(questions: Sequence[tuple[str, str]], folder: Path, *, window: int) -> None:
+    """Raise InputError for a question (``file:line``, text) that alone fills a window of so many tokens."""
+    tokenizer = load_tokenizer(folder)
+    for where, text in questions:
+        # a token is at least one byte, so short questions need no tokenizer
+        if len(text.encode("utf-8", "replace")) < window:
+            continue
+        tokens = len(tokenizer.encode(text, add_special_tokens=False))
+        if tokens >= window:
+            raise InputError(
+                f"the question has {tokens} tokens, the model reads at most {window}",
+                where=where,
+                fix="shorten the question",
+            )
+
+
 def rendered(messages: Sequence[Sequence[Message]], base: Path, *, thinking: bool) -> list[Prompt]:
-    """The prompts with the tokens that training makes of them."""
+    """The prompts with the tokens that training makes of them. Raises InputError for one beyond the base's window."""
     tokenizer = load_tokenizer(base)
-    return [Prompt(tuple(one), tuple(prompt_tokens(one, tokenizer, thinking=thinking))) for one in messages]
+    prompts = [Prompt(tuple(turns), tuple(prompt_tokens(turns, tokenizer, thinking=thinking))) for turns in messages]
+    check_prompt_lengths([prompt.tokens for prompt in prompts], window=context_window(base))
+    return prompts

@@ -1,6 +1,6 @@
 """A random two-layer model with a byte-exact tokenizer: the base of the smoke recipe and of the tests.
 
-What it says means nothing; everything else about it is real: it loads in mlx-lm and transformers, trains,
+Its answers mean nothing; everything else about it is real: it loads in mlx-lm and transformers, trains,
 converts to GGUF and runs in llama.cpp.
 """
 
@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from safetensors.numpy import save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers
 from tokenizers.pre_tokenizers import ByteLevel
 
-from mlx_ragtune.models.architectures import ARCHITECTURES
+from mlx_ragtune.models.architectures import ARCHITECTURES, GEMMA3_PATTERN, tensor_shapes
 from mlx_ragtune.models.pretokenizer import pretokenizer
 from mlx_ragtune.models.sentencepiece_scores import SPACE
+from mlx_ragtune.models.weights import write_safetensors
 
 Architecture = Literal["llama", "mistral", "qwen2", "qwen3", "gemma3_text"]
 HEAD = 16
-"""Length of an attention head."""
+"""Width of an attention head."""
 SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 UNKNOWN = "<unk>"
 THINK = ("<think>", "</think>")
@@ -44,7 +44,7 @@ TEMPLATE = """\
 
 
 def _merges(space: str) -> tuple[list[str], list[tuple[str, str]]]:
-    """Tokens and merge rules that build each of WORDS from its left."""
+    """Tokens and merge rules that build each of WORDS from left to right."""
     tokens: list[str] = []
     rules: list[tuple[str, str]] = []
     for word in WORDS:
@@ -115,49 +115,42 @@ def _config(architecture: Architecture, vocabulary: int, hidden: int, layers: in
             "rope_local_base_freq": 10000.0,
             "query_pre_attn_scalar": HEAD,
             "sliding_window": 512,
-            "sliding_window_pattern": 6,
+            "sliding_window_pattern": GEMMA3_PATTERN,
         }
     return config
 
 
 def _shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
-    hidden, inner, layers = config["hidden_size"], config["intermediate_size"], config["num_hidden_layers"]
-    queries, keys = config["num_attention_heads"] * HEAD, config["num_key_value_heads"] * HEAD
-    matrices = {
-        "self_attn.q_proj": (queries, hidden),
-        "self_attn.k_proj": (keys, hidden),
-        "self_attn.v_proj": (keys, hidden),
-        "self_attn.o_proj": (hidden, queries),
-        "mlp.gate_proj": (inner, hidden),
-        "mlp.up_proj": (inner, hidden),
-        "mlp.down_proj": (hidden, inner),
-        "self_attn.q_norm": (HEAD,),
-        "self_attn.k_norm": (HEAD,),
-    }
-    names = ARCHITECTURES[config["model_type"]].layer
-    layer: dict[str, tuple[int, ...]] = {f"{name}.weight": matrices.get(name, (hidden,)) for name in names}
+    shapes = tensor_shapes(config)
     if config["model_type"] == "qwen2":
-        layer |= {f"self_attn.{one}_proj.bias": matrices[f"self_attn.{one}_proj"][:1] for one in "qkv"}
-    shapes = {f"model.layers.{n}.{name}": shape for n in range(layers) for name, shape in layer.items()}
-    return shapes | {"model.embed_tokens.weight": (config["vocab_size"], hidden), "model.norm.weight": (hidden,)}
+        shapes |= {
+            name.replace("weight", "bias"): shape[:1]
+            for name, shape in shapes.items()
+            if name.endswith(("q_proj.weight", "k_proj.weight", "v_proj.weight"))
+        }
+    return shapes
 
 
 def _weights(config: dict[str, Any], seed: int) -> dict[str, np.ndarray]:
-    """Near-normal values around 0, norms around 1: sums of whole numbers, so the same on every machine."""
+    """Nearly normal values around 0, norms around 1: sums of integers, so the same on every machine."""
     draw = np.random.default_rng(seed)
     shift = ARCHITECTURES[config["model_type"]].norm_shift
     weights = {}
     for name, shape in sorted(_shapes(config).items()):
-        whole = draw.integers(-2048, 2048, (4, *shape)).sum(0)  # standard deviation 2365
-        centre = 1.0 - shift if name.endswith("norm.weight") else 0.0
-        weights[name] = (centre + whole * 2.0 ** (-15 if len(shape) == 1 else -14)).astype(np.float32)
+        sums = draw.integers(-2048, 2048, (4, *shape)).sum(0)  # standard deviation 2365
+        center = 1.0 - shift if name.endswith("norm.weight") else 0.0
+        weights[name] = (center + sums * 2.0 ** (-15 if len(shape) == 1 else -14)).astype(np.float32)
     return weights
 
 
 def write_toy_model(
-    folder: Path, *, architecture: Architecture = "qwen3", seed: int = 0, hidden: int = 64, layers: int = 2
+    folder: Path, *, architecture: Architecture = "qwen3", seed: int = 0, hidden: int = 64, layers: int | None = None
 ) -> None:
-    """Write a complete model folder; the same arguments give the same bytes."""
+    """Write a complete model folder; the same arguments give the same bytes.
+
+    ``layers`` is 2 by default, and 6 for Gemma, whose first global layer is the sixth.
+    """
+    layers = layers or (GEMMA3_PATTERN if architecture == "gemma3_text" else 2)
     folder.mkdir(parents=True, exist_ok=True)
     by_score = architecture in ("mistral", "gemma3_text")
     tokenizer = toy_byte_fallback_tokenizer() if by_score else toy_tokenizer()
@@ -182,4 +175,6 @@ def write_toy_model(
         ("generation_config.json", {"eos_token_id": end, "pad_token_id": config["bos_token_id"]}),
     ):
         (folder / name).write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-    save_file(_weights(config, seed), folder / "model.safetensors", metadata={"format": "mlx"})
+    weights = _weights(config, seed)
+    shapes = [(name, values.shape) for name, values in weights.items()]
+    write_safetensors(folder / "model.safetensors", shapes, "F32", weights.values())

@@ -1,4 +1,4 @@
-"""A tokenizer folder as GGUF metadata, with the chat template inside.
+"""The tokenizer of a model folder as GGUF metadata, including the chat template.
 
 Two families: byte-level BPE (``gpt2`` in GGUF: Llama 3, Qwen, SmolLM) and SentencePiece-like BPE with byte
 fallback (``llama`` in GGUF: Gemma, Mistral), which llama.cpp merges by score instead of by a list of merges.
@@ -13,6 +13,7 @@ from gguf import TokenType
 from tokenizers import Tokenizer
 
 from mlx_ragtune.errors import InputError
+from mlx_ragtune.models.architectures import check_dimensions
 from mlx_ragtune.models.pretokenizer import pretokenizer_name
 from mlx_ragtune.models.sentencepiece_scores import SPACE, model_pieces, scores_of_merges
 
@@ -22,10 +23,11 @@ _ADDED_SCORE, _UNUSED_SCORE = -1000.0, -10000.0
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What ``tokenizer.ggml.*`` and ``tokenizer.chat_template`` hold.
+    """The values of ``tokenizer.ggml.*`` and ``tokenizer.chat_template``.
 
-    ``scores`` are there for ``llama`` and ``merges`` for ``gpt2``; the other is empty. ``specials`` are ids
-    of bos, eos, pad and unk, those there are. ``add_bos``: encoding puts bos in front.
+    ``tokens`` and ``types`` have one entry per id of the model's vocabulary. ``scores`` is empty for ``gpt2``,
+    ``merges`` for ``llama``. ``specials`` holds the ids of bos, eos, pad and unk that exist. ``add_bos``:
+    encoding adds bos at the start.
     """
 
     model: Literal["gpt2", "llama"]
@@ -42,51 +44,69 @@ class Vocabulary:
 
 
 def chat_template(folder: Path) -> str:
-    """The template, from ``chat_template.jinja`` or the tokenizer's settings. Raises InputError for none."""
+    """The template, from ``chat_template.jinja`` or ``tokenizer_config.json``. Raises InputError if there is none."""
     file = folder / "chat_template.jinja"
     if file.exists():
-        return file.read_text(encoding="utf-8")
+        try:
+            return file.read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise InputError(f"cannot read it: {error}", where=str(file), fix="fetch the model again") from None
     template = read_json(folder / "tokenizer_config.json").get("chat_template")
     if isinstance(template, list):
-        template = next((one["template"] for one in template if one["name"] == "default"), None)
-    if not template:
+        named = {entry.get("name"): entry.get("template") for entry in template if isinstance(entry, dict)}
+        template = named.get("default")
+    if not template or not isinstance(template, str):
         raise InputError("no chat template", where=str(folder), fix="choose an instruction-tuned base")
-    return str(template)
+    return template
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a model folder. Raises InputError naming the file."""
+    """A JSON object from a model folder. Raises InputError, with the file, for anything else (NaN included)."""
+    fix = "fetch the model again"
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_constant)
     except FileNotFoundError:
-        raise InputError(f"'{path.name}' is missing", where=str(path.parent), fix="fetch the model again") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"not JSON: {error}", where=str(path), fix="fetch the model again") from None
+        raise InputError(f"'{path.name}' is missing", where=str(path.parent), fix=fix) from None
+    except RecursionError:
+        raise InputError("nested too deeply", where=str(path), fix=fix) from None
+    except OSError as error:
+        raise InputError(f"cannot read it: {error.strerror}", where=str(path), fix=fix) from None
+    except ValueError as error:
+        raise InputError(f"not valid JSON: {error}", where=str(path), fix=fix) from None
     if not isinstance(value, dict):
-        raise InputError("not a JSON object", where=str(path), fix="fetch the model again")
+        raise InputError("not a JSON object", where=str(path), fix=fix)
     return value
 
 
 def _special_ids(folder: Path, ids: dict[str, int], size: int) -> dict[str, int]:
-    """bos, eos, pad and unk ids, as the tokenizer's settings name them, else as the model's."""
+    """Ids of bos, eos, pad and unk: by ``tokenizer_config.json``, otherwise by ``config.json``."""
     settings, config = read_json(folder / "tokenizer_config.json"), read_json(folder / "config.json")
-    found = {}
+    specials = {}
     for short, name in _NAMES:
         token = settings.get(name)
         token = token.get("content") if isinstance(token, dict) else token
-        number = ids.get(token) if token else config.get(f"{name}_id")
-        number = number[0] if isinstance(number, list) else number
-        if number is not None and not 0 <= int(number) < size:
-            raise InputError(f"{name}_id {number} is past the vocabulary of {size}", where=str(folder))
-        if number is not None:
-            found[short] = int(number)
-    if "eos" not in found:
-        raise InputError("no eos token: an answer would never end", where=str(folder), fix="choose another base")
-    return found
+        number = ids.get(token) if isinstance(token, str) and token else config.get(f"{name}_id")
+        number = number[0] if isinstance(number, list) and number else number
+        if number is None or number == []:
+            continue
+        if not isinstance(number, int) or not 0 <= number < size:
+            raise InputError(
+                f"{name}_id {number!r:.40} is outside the vocabulary of {size}",
+                where=str(folder),
+                fix="fetch the model again",
+            )
+        specials[short] = number
+    if "eos" not in specials:
+        raise InputError("no eos token: answers would never end", where=str(folder), fix="choose another base")
+    return specials
 
 
 def looks_special(token: str) -> bool:
-    """Whether llama.cpp's converter takes an added token for a control token whatever its flag says."""
+    """Whether llama.cpp's converter makes an added token a control token, whatever its flag (conversion/base.py)."""
     return (
         token in ("<pad>", "<mask>", "<2mass>", "[@BOS@]")
         or (token.startswith("<|") and token.endswith("|>"))
@@ -95,8 +115,8 @@ def looks_special(token: str) -> bool:
     )
 
 
-def _listed(data: dict[str, Any], size: int, folder: Path) -> tuple[list[str], list[int]]:
-    """Every id's text and type; ids that the tokenizer does not have are unused ``[PADi]``."""
+def _tokens_and_types(data: dict[str, Any], size: int, folder: Path) -> tuple[list[str], list[int]]:
+    """Text and type of every id; ids that the tokenizer lacks become unused ``[PADi]``, as in llama.cpp."""
     tokens = [f"[PAD{number}]" for number in range(size)]
     types = [int(TokenType.UNUSED)] * size
     try:
@@ -108,32 +128,46 @@ def _listed(data: dict[str, Any], size: int, folder: Path) -> tuple[list[str], l
             types[number] = int(TokenType.CONTROL if control else TokenType.USER_DEFINED)
     except IndexError:
         raise InputError(
-            f"the tokenizer has ids past the model's vocabulary of {size}",
+            f"the tokenizer has ids beyond the model's vocabulary of {size}",
             where=str(folder),
             fix="fetch the model again: tokenizer and weights do not belong together",
         ) from None
     return tokens, types
 
 
-def read_vocabulary(folder: Path) -> Vocabulary:
-    """The vocabulary of a model folder, padded to the model's size with unused tokens.
-
-    Raises InputError for a tokenizer that llama.cpp would split differently, or a folder without template.
-    """
-    file = folder / "tokenizer.json"
-    data, size = read_json(file), int(read_json(folder / "config.json")["vocab_size"])
-    model = data.get("model") or {}
-    if model.get("type") != "BPE":
+def _read_tokenizer(file: Path) -> tuple[dict[str, Any], Tokenizer]:
+    """``tokenizer.json`` as JSON and as a working tokenizer. Raises InputError if it is not BPE, or damaged."""
+    data = read_json(file)
+    model = data.get("model")
+    kind = model.get("type") if isinstance(model, dict) else None
+    if kind != "BPE":
         raise InputError(
-            f"a {model.get('type')} tokenizer; only BPE is exported",
+            f"the tokenizer's type is {kind!r:.40}; only BPE can be exported",
             where=str(file),
             fix="choose a base of the Llama 3, Qwen 2/3, SmolLM, Gemma 3 or Mistral family",
         )
-    tokens, types = _listed(data, size, folder)
+    try:
+        return data, Tokenizer.from_file(str(file))
+    except Exception as error:
+        raise InputError(f"not a tokenizer: {error!s:.200}", where=str(file), fix="fetch the model again") from None
+
+
+def read_vocabulary(folder: Path) -> Vocabulary:
+    """The vocabulary of a model folder, padded to the model's size with unused tokens.
+
+    Raises InputError for a damaged tokenizer, one that llama.cpp would split differently, or no chat template.
+    """
+    file = folder / "tokenizer.json"
+    data, tokenizer = _read_tokenizer(file)
+    config = read_json(folder / "config.json")
+    check_dimensions(config, where=folder / "config.json")
+    model, size = data["model"], config["vocab_size"]
+    tokens, types = _tokens_and_types(data, size, folder)
     ids = {token: number for number, token in enumerate(tokens)}
-    tokenizer = Tokenizer.from_file(str(file))
     bare, framed = (tokenizer.encode("a", add_special_tokens=special).ids for special in (False, True))
-    pairs = [one.split(" ", 1) if isinstance(one, str) else one for one in model["merges"]]
+    if not bare:
+        raise InputError("the tokenizer has no token for 'a'", where=str(file), fix="fetch the model again")
+    pairs = [merge.split(" ", 1) if isinstance(merge, str) else merge for merge in model["merges"]]
     by_score = bool(model.get("byte_fallback"))
     if by_score:
         _mark_bytes(tokens, types, model.get("unk_token"))
@@ -161,7 +195,7 @@ def _mark_bytes(tokens: list[str], types: list[int], unknown: str | None) -> Non
 
 
 def _scores(folder: Path, tokens: list[str], types: list[int], merges: list[list[str]]) -> list[float]:
-    """Scores as ``tokenizer.model`` has them, else by the rank of the merge that makes the token."""
+    """Scores from ``tokenizer.model``, otherwise by the rank of the merge that makes the token."""
     if (folder / "tokenizer.model").is_file():
         known = model_pieces(folder / "tokenizer.model")
     else:

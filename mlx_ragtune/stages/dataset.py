@@ -29,13 +29,15 @@ from mlx_ragtune.synthesis.jobs import Jobs
 from mlx_ragtune.synthesis.splits import split_by_paper
 from mlx_ragtune.synthesis.token_statistics import describe
 from mlx_ragtune.tuning.token_rows import tokenize
+from mlx_ragtune.tuning.train_checks import check_window
 
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")
 
 
 def check(recipe: Recipe, base: Path) -> None:
     """Raise an error for a base that cannot render rows, or a generator that its server does not have."""
-    check_base(base)
+    check_base(base, thinking=recipe.dataset.thinking == "on")
+    check_window(base, dataset=recipe.dataset)
     if recipe.dataset.generator is not None:
         require_generator(recipe.dataset.generator)
 
@@ -86,6 +88,7 @@ def dataset(recipe: Recipe, inputs: Inputs, draft: Draft) -> None:
         **{f"{split}_rows": report[split]["rows"] for split in SPLITS},
         shares=report["train"]["assembly"]["shares_got"],
         tokens=report["train"]["tokens"],
+        too_long=sum(len(report[split]["too_long"]) for split in SPLITS),
     )
 
 

@@ -1,18 +1,20 @@
-"""LoRA and DoRA layers on a frozen base, in the adapter folder format of mlx-lm."""
+"""LoRA and DoRA layers on a frozen base, saved in mlx-lm's adapter folder format."""
 
 import json
 from pathlib import Path
 from typing import Any
 
+from mlx_ragtune.clients.machine import disk_writes
 from mlx_ragtune.clients.runtime_mlx import mx, tree_flatten
 from mlx_ragtune.errors import RecipeError
 from mlx_ragtune.recipe import TrainSettings
+from mlx_ragtune.tuning.seeds import seed64
 
 _GROUPS = {"q_proj": "self_attn", "k_proj": "self_attn", "v_proj": "self_attn", "o_proj": "self_attn"}
 
 
 def adapter_config(settings: TrainSettings, layers: int) -> dict[str, Any]:
-    """``adapter_config.json`` as mlx-lm reads it."""
+    """The content of ``adapter_config.json`` as mlx-lm reads it; ``layers`` is the number of layers of the model."""
     return {
         "fine_tune_type": settings.method,
         "num_layers": layers if settings.layers == "all" else settings.layers,
@@ -26,37 +28,40 @@ def adapter_config(settings: TrainSettings, layers: int) -> dict[str, Any]:
 
 
 def apply_adapter(model: Any, settings: TrainSettings, *, seed: int) -> None:
-    """Put trainable LoRA layers, seeded, into the model. Raises RecipeError for more layers than it has."""
+    """Add trainable LoRA or DoRA layers, initialized from ``seed``. Raises RecipeError for more layers than it has."""
     from mlx_lm.tuner.utils import linear_to_lora_layers
 
     layers = len(model.layers)
     if settings.layers != "all" and settings.layers > layers:
-        raise RecipeError(f"{settings.layers} layers asked for, the model has {layers}", where="train.layers")
+        raise RecipeError(
+            f"{settings.layers} layers, but the model has only {layers}",
+            where="train.layers",
+            fix=f"set train.layers to all, or to at most {layers}",
+        )
     config = adapter_config(settings, layers)
-    mx.random.seed(seed)
+    mx.random.seed(seed64(seed))
     model.freeze()
     linear_to_lora_layers(model, config["num_layers"], config["lora_parameters"], use_dora=settings.method == "dora")
     mx.eval(model.trainable_parameters())
 
 
 def count_parameters(model: Any) -> tuple[int, int]:
-    """(trainable, all) parameters, the adapter included; a quantized layer counts its weights, not its packed words."""
+    """(trainable, total) parameters including the adapter; quantized layers count weights, not packed words."""
     from mlx_lm.utils import get_total_parameters
 
     trainable = sum(value.size for _, value in tree_flatten(model.trainable_parameters()))
-    return trainable, trainable + int(get_total_parameters(model))  # mlx-lm counts leaves alone, no adapter is one
-
-
-def trainable(model: Any) -> dict[str, mx.array]:
-    """The adapter's arrays by name."""
-    return dict(tree_flatten(model.trainable_parameters()))
+    return trainable, trainable + int(get_total_parameters(model))  # mlx-lm counts leaf modules, adapters are not
 
 
 def save_adapter(folder: Path, arrays: dict[str, mx.array], settings: TrainSettings, layers: int) -> None:
-    """Write ``adapters.safetensors`` and ``adapter_config.json``; each aside and renamed."""
+    """Write ``adapters.safetensors`` and ``adapter_config.json``, each to a temporary file that is then renamed.
+
+    The same arrays and settings give the same bytes. Raises ToolError when a write fails.
+    """
     part = folder / ".adapters.part.safetensors"
-    mx.save_safetensors(str(part), arrays)
-    part.replace(folder / "adapters.safetensors")
     config = folder / ".adapter_config.part"
-    config.write_text(json.dumps(adapter_config(settings, layers), indent=2) + "\n", encoding="utf-8")
-    config.replace(folder / "adapter_config.json")
+    with disk_writes(folder / "adapters.safetensors", sum(array.nbytes for array in arrays.values()), partial=part):
+        mx.save_safetensors(str(part), dict(sorted(arrays.items())))
+        part.replace(folder / "adapters.safetensors")
+        config.write_text(json.dumps(adapter_config(settings, layers), indent=2) + "\n", encoding="utf-8")
+        config.replace(folder / "adapter_config.json")

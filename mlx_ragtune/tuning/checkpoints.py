@@ -1,18 +1,19 @@
-"""Checkpoints from which a killed run goes on exactly: adapter, optimizer, losses so far.
+"""Checkpoints from which a killed run resumes exactly: adapter, optimizer state, losses so far.
 
     checkpoints/update-000040/   weights.safetensors, optimizer.safetensors, state.json
-    checkpoints/best-000040/     an adapter of low validation loss, and what it scored
+    checkpoints/best-000040/     an adapter with a low validation loss, and that loss
 
-A folder is written aside, synced and renamed, state.json with the digests last. The last two are kept, so
-that a damaged one costs only a little.
+A folder is written under a temporary name, synced and renamed; state.json with the digests is written last.
+The last two checkpoints are kept, so a damaged one costs little work.
 """
 
 import json
+import math
 import os
 import shutil
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,9 @@ Arrays = dict[str, mx.array]
 
 @dataclass
 class Progress:
-    """Where the run is: ``best`` holds (update, validation loss) of the kept adapters, lowest loss first.
+    """State of a run: ``best`` holds (update, validation loss) of the kept adapters, lowest loss first.
 
-    ``work`` says what is being trained, key by key; ``losses`` are the rows of ``losses.jsonl`` so far.
+    ``work`` describes the run, key by key (``describe_work``); ``losses`` are the rows of ``losses.jsonl`` so far.
     """
 
     work: dict[str, str]
@@ -41,11 +42,14 @@ class Progress:
 
     @property
     def kept(self) -> str:
-        """What survives if the run stops here, in words."""
+        """For messages: the adapter that is kept if the run stops now."""
         if not self.best:
-            return "nothing validated yet"
+            return "no validation yet"
         update, loss = self.best[0]
-        return f"best so far kept: {loss:.4f} at update {update}"
+        return f"best adapter so far: validation loss {loss:.4f} at update {update}"
+
+
+_STATE = {field.name for field in fields(Progress)}
 
 
 def _sync(path: Path) -> None:
@@ -66,9 +70,9 @@ def _fill(draft: Path, arrays: Mapping[str, Arrays], state: Mapping[str, Any]) -
             raise OSError(f"{file.name} is shorter than what was written")
         digests[name] = digest_file(file)
         _sync(file)
-    text = draft / "state.json"
-    text.write_text(json.dumps({**state, "digests": digests}), encoding="utf-8")
-    _sync(text)
+    file = draft / "state.json"
+    file.write_text(json.dumps({**state, "digests": digests}, allow_nan=False), encoding="utf-8")
+    _sync(file)
 
 
 def _write(folder: Path, arrays: Mapping[str, Arrays], state: Mapping[str, Any]) -> None:
@@ -79,9 +83,9 @@ def _write(folder: Path, arrays: Mapping[str, Arrays], state: Mapping[str, Any])
     except (OSError, RuntimeError) as error:
         shutil.rmtree(draft, ignore_errors=True)
         raise ToolError(
-            f"the checkpoint cannot be written: {error}",
+            f"cannot write the checkpoint: {error}",
             where=str(folder),
-            fix="free some disk space; the same command goes on from the last checkpoint",
+            fix="free disk space, then run the same command again: it resumes from the last checkpoint",
         ) from None
     shutil.rmtree(folder, ignore_errors=True)
     draft.rename(folder)
@@ -89,7 +93,7 @@ def _write(folder: Path, arrays: Mapping[str, Arrays], state: Mapping[str, Any])
 
 
 def save(folder: Path, model: Any, optimizer: Any, progress: Progress) -> None:
-    """Write the checkpoint of this update and remove all but the last two. Raises ToolError when the disk is full."""
+    """Write the checkpoint of this update and remove all but the last two. Raises ToolError when a write fails."""
     arrays: dict[str, Arrays] = {
         "weights": dict(tree_flatten(model.trainable_parameters())),
         "optimizer": {name: value for name, value in tree_flatten(optimizer.state) if isinstance(value, mx.array)},
@@ -100,74 +104,80 @@ def save(folder: Path, model: Any, optimizer: Any, progress: Progress) -> None:
 
 
 def keep_if_best(folder: Path, model: Any, progress: Progress, loss: float, *, most: int = 1) -> bool:
-    """Note a validation; keep the adapter if its loss is among the ``most`` lowest. True for a new lowest.
+    """Whether ``loss`` is the lowest so far. The adapter is kept if its loss is among the ``most`` lowest.
 
-    A loss that is not a number is never kept.
+    A loss that is not finite is never kept.
     """
-    lowest = loss == loss and (not progress.best or loss < progress.best[0][1])
+    lowest = math.isfinite(loss) and (not progress.best or loss < progress.best[0][1])
     progress.worse_evals = 0 if lowest else progress.worse_evals + 1
-    ranked = sorted([*progress.best, (progress.update, loss)], key=lambda one: (one[1], one[0]))[:most]
-    if loss == loss and loss != float("inf") and (progress.update, loss) in ranked:
+    ranked = sorted([*progress.best, (progress.update, loss)], key=lambda kept: (kept[1], kept[0]))[:most]
+    if math.isfinite(loss) and (progress.update, loss) in ranked:
         weights = dict(tree_flatten(model.trainable_parameters()))
         state = {"update": progress.update, "loss": loss}
         _write(folder / f"best-{progress.update:06d}", {"weights": weights}, state)
         progress.best = ranked
-        wanted = {f"best-{update:06d}" for update, _ in ranked}
+        names = {f"best-{update:06d}" for update, _ in ranked}
         for old in folder.glob("best-*"):
-            if old.name not in wanted:
+            if old.name not in names:
                 shutil.rmtree(old)
     return lowest
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Arrays]] | None:
-    """State and arrays of a checkpoint whose files are all as they were written, else None."""
+    """State and arrays of a checkpoint; None when a file is missing or differs from what was written."""
     try:
         state: dict[str, Any] = json.loads((path / "state.json").read_text(encoding="utf-8"))
         digests = state.pop("digests")
         if any(digest_file(path / f"{name}.safetensors") != digest for name, digest in digests.items()):
             return None
         arrays: Any = {name: mx.load(str(path / f"{name}.safetensors")) for name in digests}
+        if set(state) not in (_STATE, {"update", "loss"}):
+            return None  # written by another version
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError):
         return None
     return state, arrays
 
 
-def _refuse_other_work(there: Mapping[str, str], now: Mapping[str, str], folder: Path) -> None:
-    keys = [key for key in sorted({*there, *now}) if there.get(key) != now.get(key)]
+def _refuse_other_run(saved: Mapping[str, str], work: Mapping[str, str], folder: Path) -> None:
+    keys = [key for key in sorted({*saved, *work}) if saved.get(key) != work.get(key)]
     if keys:
-        listing = "\n".join(f"  {key}: {there.get(key)} there, {now.get(key)} now" for key in keys)
+        listing = "\n".join(
+            f"  {key}: {saved.get(key, 'not set')} in the checkpoint, {work.get(key, 'not set')} now" for key in keys
+        )
         raise ArtifactError(
-            f"the checkpoints there are of other work:\n{listing}",
+            f"the checkpoints belong to a different run:\n{listing}",
             where=str(folder),
             fix=f"rm -r {folder}, or undo the change",
         )
 
 
 def load_last(folder: Path, model: Any, optimizer: Any, work: Mapping[str, str]) -> Progress | None:
-    """Restore the newest whole checkpoint into model and optimizer; None when there is none.
+    """The progress of the newest intact checkpoint, restored into model and optimizer; None without one.
 
-    A damaged one is named on stderr and the one before it is used. Raises ArtifactError, with what
-    differs, for a checkpoint of other work (another base, recipe or data set).
+    A damaged checkpoint is reported on stderr, and the one before it is used. Raises ArtifactError, with the
+    differences, for a checkpoint of a different run (another base, recipe or data set).
     """
     for path in sorted(folder.glob("update-*"), reverse=True):
-        found = _read(path)
-        if found is None:
-            print(f"checkpoint {path.name} is damaged: going on from the one before", file=sys.stderr)
+        content = _read(path)
+        if content is None:
+            print(f"checkpoint {path.name} is damaged: resuming from the one before it", file=sys.stderr)
             continue
-        state, arrays = found
-        _refuse_other_work(state["work"], work, folder)
+        state, arrays = content
+        _refuse_other_run(state["work"], work, folder)
         model.update(tree_unflatten(list(arrays["weights"].items())))
         restored = {**dict(tree_flatten(optimizer.state)), **arrays["optimizer"]}
         optimizer.state = tree_unflatten(list(restored.items()))
         mx.eval(model.trainable_parameters(), optimizer.state)
-        return Progress(**{**state, "best": [tuple(one) for one in state["best"]]})
+        return Progress(**{**state, "best": [(update, loss) for update, loss in state["best"]]})
     return None
 
 
 def load_kept(folder: Path, update: int) -> Arrays:
-    """The adapter kept of an update. Raises ArtifactError when it is damaged or gone."""
+    """The adapter that was kept at an update, by name. Raises ArtifactError when it is damaged or missing."""
     path = folder / f"best-{update:06d}"
-    found = _read(path)
-    if found is None:
-        raise ArtifactError("the kept adapter is damaged", where=str(path), fix=f"rm -r {folder}, then train again")
-    return found[1]["weights"]
+    content = _read(path)
+    if content is None:
+        raise ArtifactError(
+            "the best adapter is damaged", where=str(path), fix=f"rm -r {folder}, then run the same command again"
+        )
+    return content[1]["weights"]

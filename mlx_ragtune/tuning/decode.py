@@ -1,4 +1,4 @@
-"""Greedy answers in MLX, many prompts at a time."""
+"""Greedy answers in MLX, several prompts at a time."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,9 +9,9 @@ from mlx_ragtune.clients.runtime_mlx import mx
 def greedy_answers(
     model: Any, tokenizer: Any, prompts: Sequence[Sequence[int]], *, max_tokens: int, at_once: int = 8
 ) -> list[str]:
-    """The likeliest continuation of each prompt (token ids), up to its end of turn or ``max_tokens``.
+    """Greedy continuation of each prompt (token ids) up to the end of turn or ``max_tokens``, in the given order.
 
-    ``tokenizer`` is mlx-lm's wrapper: it knows the tokens that end a turn.
+    ``tokenizer`` is mlx-lm's wrapper, which knows the tokens that end a turn.
     """
     from mlx_lm.generate import batch_generate
 

@@ -1,8 +1,8 @@
-"""``engine: mlx-lm``: mlx-lm's own trainer, with our batches and loss. The reference, and the stock side.
+"""``engine: mlx-lm``: mlx-lm's own trainer with our batches and loss, as the reference for the other engine.
 
-What its defaults get wrong is mended from outside: rows sorted by their true length, no padding token
-trained, no row cut or left out, tokens weighted alike across an update, gradients clipped, the best
-validation kept. It cannot resume: a killed run starts again.
+Defects of the stock trainer are corrected from outside: rows are sorted by their true length, no padding token
+is trained, no row is cut or left out, tokens have equal weight within an update, gradients are clipped, and
+the best validation is kept. It cannot resume: a killed run starts from the beginning.
 """
 
 import math
@@ -33,11 +33,11 @@ PADDED_TO = 32
 
 
 class _StopError(Exception):
-    """Patience has run out."""
+    """Raised to stop the trainer when patience runs out."""
 
 
 class _Clipping:
-    """An optimizer that clips the global gradient norm first; mlx-lm's trainer has no such option."""
+    """An optimizer that first clips the global gradient norm, an option that mlx-lm's trainer lacks."""
 
     def __init__(self, optimizer: Any, norm: float) -> None:
         self._optimizer, self._norm = optimizer, norm
@@ -46,12 +46,12 @@ class _Clipping:
         return getattr(self._optimizer, name)
 
     def update(self, model: Any, gradients: Any) -> None:
-        """Clip, then update."""
+        """Clip the gradients, then update."""
         self._optimizer.update(model, optimizers.clip_grad_norm(gradients, self._norm)[0])
 
 
 def make_batch(rows: Rows, weight: float) -> Batch:
-    """Tokens [B, 1 + L] with L a multiple of 32, spans [B, 2], and the batch's weight in its update."""
+    """(tokens [B, 1 + L] with L a multiple of 32, spans [B, 2], weight of the batch in its update); int32, float32."""
     length = 1 + -(-max(len(row.tokens) for row in rows) // PADDED_TO) * PADDED_TO
     tokens = np.zeros((len(rows), length), np.int32)
     for index, row in enumerate(rows):
@@ -61,10 +61,10 @@ def make_batch(rows: Rows, weight: float) -> Batch:
 
 
 def update_batches(rows: Rows, accumulation: int) -> list[Batch]:
-    """The micro-batches of one update: always ``accumulation`` of them, rows of like length together.
+    """The ``accumulation`` micro-batches of one update, rows of similar length together.
 
-    The trainer divides the summed gradients by ``accumulation``; the weights turn that into a mean over
-    the tokens of the update.
+    The trainer divides the summed gradients by ``accumulation``; the weights make that a mean over the tokens
+    of the update.
     """
     ordered = sorted(rows, key=lambda row: (len(row.tokens), row.id))
     total = answer_tokens(rows)
@@ -77,24 +77,24 @@ def update_batches(rows: Rows, accumulation: int) -> list[Batch]:
 
 
 def weighted_loss(model: Any, tokens: mx.array, spans: mx.array, weight: mx.array) -> tuple[mx.array, mx.array]:
-    """(mean loss × weight, answer tokens): what the trainer differentiates and reports."""
+    """(mean loss × weight, answer tokens), which the trainer differentiates and reports."""
     total, count = plain_loss(model, tokens, spans)
     return total / count * weight, count
 
 
 class _Callback:
-    """After each update: the losses, the validation where one is due, the best adapter, patience."""
+    """Records losses after each update, validates when due, keeps the best adapter, and applies patience."""
 
     def __init__(self, model: Any, settings: TrainSettings, plan: Plan, *, folder: Path, progress: Progress) -> None:
         self.model, self.settings, self.plan = model, settings, plan
         self.folder, self.progress = folder, progress
         self.valid: Rows = []
         self.report: Report = lambda _done, _total, _note: None
-        self.sizes: list[int] = []  # tokens of each update begun, whole rows: as the other engine counts them
+        self.sizes: list[int] = []  # tokens of whole rows in each started update, as the other engine counts them
         self._started = time.perf_counter()
 
     def on_train_loss_report(self, info: Mapping[str, Any]) -> None:
-        """One update is done."""
+        """Called by the trainer after each update."""
         progress, loss = self.progress, float(info["train_loss"])
         if progress.update == self.plan.updates:
             return
@@ -113,7 +113,7 @@ class _Callback:
     def _finite(self, loss: float) -> None:
         if not math.isfinite(loss):
             raise ToolError(
-                f"the loss is {loss} at update {self.progress.update} ({self.progress.kept})",
+                f"training diverged: the loss is {loss} at update {self.progress.update} ({self.progress.kept})",
                 where=str(self.folder),
                 fix=f"lower train.learning_rate (now {self.settings.learning_rate:g}), or set train.clip_norm",
             )
@@ -145,9 +145,9 @@ def train_with_mlx_lm(
     progress: Progress,
     report: Report,
 ) -> Progress:
-    """Run ``mlx_lm.tuner.trainer.train`` for the planned updates; the best adapter is left in ``folder``.
+    """The progress after ``mlx_lm.tuner.trainer.train`` ran the plan; the best adapter is kept in ``folder``.
 
-    Raises ToolError when the loss is not a number or the memory is full.
+    Raises ToolError when the loss is not finite, or memory or disk are full.
     """
     from mlx_lm.tuner.trainer import TrainingArgs
     from mlx_lm.tuner.trainer import train as run_trainer
@@ -158,7 +158,7 @@ def train_with_mlx_lm(
     callback.valid, callback.report = list(split["valid"]), report
 
     def batches(dataset: Sequence[TokenRow], **_options: Any) -> Iterator[Batch]:
-        apply_caps(caps_here())  # the trainer has just wired the whole recommended set (mlx-lm#828)
+        apply_caps(caps_here())  # the trainer has just wired the whole recommended working set (mlx-lm#828)
         epoch = 0
         while True:
             for rows in updates_of_epoch(dataset, rows_per_update(settings), seed=seed, epoch=epoch):
@@ -177,7 +177,7 @@ def train_with_mlx_lm(
     )
     clipping = optimizer if settings.clip_norm is None else _Clipping(optimizer, settings.clip_norm)
     try:
-        with uncompiled_on_cpu(), redirect_stdout(StringIO()):  # its own panels and bars; ours are shown instead
+        with uncompiled_on_cpu(), redirect_stdout(StringIO()):  # hides the trainer's own progress output
             run_trainer(model, clipping, split["train"], None, arguments, weighted_loss, batches, callback)
     except _StopError:
         pass
@@ -188,7 +188,7 @@ def train_with_mlx_lm(
 
 @contextmanager
 def uncompiled_on_cpu() -> Iterator[None]:
-    """On a CPU ``mx.compile`` calls the host's C++ compiler for each new fusion: minutes on a busy machine, no gain."""
+    """Turn ``mx.compile`` off on a CPU, where it calls the C++ compiler for minutes and gains nothing."""
     if mx.default_device() != mx.Device(mx.cpu):
         yield
         return
@@ -200,7 +200,7 @@ def uncompiled_on_cpu() -> Iterator[None]:
 
 
 def _scheduled(plan: Plan, step: mx.array) -> mx.array:
-    """The plan's learning rate as an MLX expression of the optimizer's step, counted from 0 updates done."""
+    """The plan's learning rate as an MLX expression of the number of updates done."""
     update = step + 1
     warmup, peak = max(plan.warmup_updates, 1), plan.peak_learning_rate
     rising = peak * update / warmup

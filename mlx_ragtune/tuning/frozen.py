@@ -1,7 +1,7 @@
-"""The frozen lower layers, computed once: their outputs on disk, read in every epoch and every trial.
+"""Stores the outputs of the frozen lower layers on disk, so that they are computed once and not in every epoch.
 
-With adapters on the last N of L layers the first L − N are a constant function of the tokens. The layers
-above are fed their outputs through ``input_embeddings``; the others are passed over.
+With adapters on the last N of L layers, the first L - N layers are a constant function of the tokens. The
+upper layers read the stored outputs as ``input_embeddings``, and the lower ones are skipped.
 """
 
 import hashlib
@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from mlx_ragtune.clients.machine import disk_writes
 from mlx_ragtune.clients.runtime_mlx import mx, nn
 from mlx_ragtune.errors import RecipeError
 from mlx_ragtune.tuning.groups import Group
@@ -22,15 +23,15 @@ from mlx_ragtune.tuning.schedule import micro_batches
 from mlx_ragtune.tuning.token_rows import TokenRow
 
 AGREEMENT = {"float32": 1e-5, "bfloat16": 1e-2, "float16": 1e-2}
-"""Largest relative difference of a loss with and without the store, by the type of the activations."""
+"""Largest relative difference between the loss with and without the store, by the type of the activations."""
 
 
-class _Passed(nn.Module):
-    """A layer that does nothing. What a model asks about it (``use_sliding``) is answered by the real one."""
+class _Skipped(nn.Module):
+    """A layer that returns its input. Attributes (``use_sliding``) are those of the real layer."""
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
-        object.__setattr__(self, "layer", layer)  # not a child: its parameters do not belong to the model now
+        object.__setattr__(self, "layer", layer)  # not a child: its parameters must not count as the model's
 
     def __getattr__(self, name: str) -> Any:
         return getattr(object.__getattribute__(self, "layer"), name)
@@ -41,11 +42,11 @@ class _Passed(nn.Module):
 
 @contextmanager
 def only_layers(model: Any, start: int, stop: int, *, normed: bool) -> Iterator[None]:
-    """While this lasts only layers ``start`` to ``stop`` compute, then the final norm if ``normed``."""
+    """Inside the block only layers ``start`` to ``stop - 1`` compute, then the final norm if ``normed``."""
     inner = model.model
     layers, norm = list(inner.layers), inner.norm
-    inner.layers = [layer if start <= place < stop else _Passed(layer) for place, layer in enumerate(layers)]
-    inner.norm = norm if normed else _Passed(norm)
+    inner.layers = [layer if start <= place < stop else _Skipped(layer) for place, layer in enumerate(layers)]
+    inner.norm = norm if normed else _Skipped(norm)
     try:
         yield
     finally:
@@ -57,7 +58,7 @@ def _key(row: TokenRow) -> str:
 
 
 def _lower(model: Any, groups: Sequence[Group]) -> tuple[Batch, mx.array | None, mx.array]:
-    """Batch, and the outputs of the layers that compute now: prefixes [G, P, D] and branches [B, L, D]."""
+    """(batch, outputs of the active layers for prefixes [G, P, D], and for branches [B, L, D])."""
     batch = make_batch(groups)
     prefix, caches = None, branch_caches(model, batch)
     if batch.prefix is not None:
@@ -66,7 +67,7 @@ def _lower(model: Any, groups: Sequence[Group]) -> tuple[Batch, mx.array | None,
 
 
 class FrozenStore:
-    """Outputs of the first ``first`` layers for every row: one file, memory-mapped, [tokens, D]."""
+    """Outputs of the first ``first`` layers for every row, in one memory-mapped file of shape [tokens, D]."""
 
     def __init__(self, folder: Path, first: int) -> None:
         self.folder, self.first = folder, first
@@ -75,9 +76,10 @@ class FrozenStore:
         self._states: Any = None
 
     def build(self, model: Any, rows: Sequence[TokenRow], *, tokens_per_step: int, work: str) -> None:
-        """Compute what is not there yet. ``work`` names base and layers: another's file is written anew.
+        """Compute the outputs unless the file already has them; ``work`` identifies base and layers.
 
-        Raises RecipeError where the layers above do not give the same loss from the stored outputs.
+        Raises RecipeError when the upper layers do not give the same loss from the stored outputs, and ToolError
+        when the file cannot be written.
         """
         if not self._open(rows, work):
             self._fill(model, rows, tokens_per_step, work)
@@ -93,8 +95,8 @@ class FrozenStore:
         model.train()
         if not abs(stored - whole) <= AGREEMENT[self._dtype] * abs(whole):
             raise RecipeError(
-                f"the loss from stored outputs is {stored:.6g}, not {whole:.6g}: this architecture does something "
-                "between its embedding and its layers",
+                f"the loss from stored outputs is {stored:.6g} instead of {whole:.6g}: this architecture changes its "
+                "embeddings before the first layer",
                 where="train.frozen_store",
                 fix="set train.frozen_store: false",
             )
@@ -116,9 +118,15 @@ class FrozenStore:
         (self.folder / "index.json").unlink(missing_ok=True)
         places: dict[str, int] = {}
         done = 0
-        with (self.folder / "states.bin").open("wb") as stream, only_layers(model, 0, self.first, normed=False):
+        file = self.folder / "states.bin"
+        needed = 4 * sum(len(row.tokens) for row in rows) * int(model.model.norm.weight.shape[0])
+        with (
+            disk_writes(file, needed),
+            file.open("wb") as stream,
+            only_layers(model, 0, self.first, normed=False),
+        ):
             for groups in micro_batches(rows, tokens_per_step):
-                batch, prefix, branches = _lower(model, groups)
+                _, prefix, branches = _lower(model, groups)
                 dtype = str(branches.dtype).removeprefix("mlx.core.")
                 for place, (row, parent, length) in enumerate(_members(groups)):
                     parts = [branches[place, : len(row.tokens) - 1 - length]]
@@ -129,7 +137,6 @@ class FrozenStore:
                     stream.write(raw.tobytes())
                     places[_key(row)] = done
                     done += len(raw)
-                del batch
         shape = [done, int(branches.shape[-1])]
         index = {"work": work, "dtype": dtype, "shape": shape, "places": places}
         (self.folder / "index.json").write_text(json.dumps(index), encoding="utf-8")
@@ -140,14 +147,14 @@ class FrozenStore:
         return states if self._dtype == "float32" else states.view(getattr(mx, self._dtype))
 
     def objective(self, model: Any, groups: Sequence[Group]) -> mx.array:
-        """``batch_loss`` from stored outputs; the caller holds ``only_layers`` of the layers above."""
+        """``batch_loss`` from stored outputs, to be called inside ``only_layers`` of the upper layers."""
         batch = make_batch(groups)
         caches = None
         if batch.prefix is not None:
             length = batch.prefix.shape[1]
             prefixes = [
-                mx.pad(self._read(one.rows[0], 0, one.prefix_length), [(length - one.prefix_length, 0), (0, 0)])
-                for one in groups
+                mx.pad(self._read(group.rows[0], 0, group.prefix_length), [(length - group.prefix_length, 0), (0, 0)])
+                for group in groups
             ]
             caches = branch_caches(model, batch, input_embeddings=mx.stack(prefixes))
         length = batch.branches.shape[1]
@@ -161,5 +168,5 @@ class FrozenStore:
 
 
 def _members(groups: Sequence[Group]) -> list[tuple[TokenRow, int, int]]:
-    """(row, its group, its prefix length) of every branch, in the order of ``make_batch``."""
+    """(row, index of its group, prefix length) of every branch, in the order of ``make_batch``."""
     return [(row, parent, group.prefix_length) for parent, group in enumerate(groups) for row in group.rows]

@@ -1,7 +1,7 @@
-"""Rows that begin alike become one prefix with K branches, so that what they share is computed once.
+"""Groups rows that start with the same tokens into one prefix with K branches, so the prefix is computed once.
 
-Which rows begin alike is read off their tokens, not their origin: plain chat rows that share only a
-system prompt are grouped too where that saves work.
+Only the tokens matter, not the origin of the rows: chat rows that share only a system prompt are grouped too
+where that saves work.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,40 +12,40 @@ import numpy as np
 from mlx_ragtune.tuning.token_rows import TokenRow
 
 CUT = 8
-"""Prefixes end at a multiple of this and branches are padded to one; what is left over is repeated."""
+"""Prefixes end at a multiple of this and branches are padded to one; the remaining shared tokens are repeated."""
 MOST_BRANCHES = 8
 
 
 @dataclass(frozen=True)
 class Group:
-    """Rows whose first ``prefix_length`` tokens are the same; 0 where they share nothing worth while."""
+    """Rows whose first ``prefix_length`` tokens are the same; 0 where sharing saves nothing."""
 
     rows: tuple[TokenRow, ...]
     prefix_length: int
 
     @property
     def branch_length(self) -> int:
-        """Length L of the padded branches: all of a row behind the prefix but its last token, a mere target."""
+        """Length L of the padded branches: a row after the prefix without its last token, which is only a target."""
         return padded(max(len(row.tokens) for row in self.rows) - self.prefix_length - 1)
 
     @property
     def tokens(self) -> int:
-        """Tokens that go through the layers: the prefix once, K branches with their padding."""
+        """Tokens that go through the layers: the prefix once and K padded branches."""
         return self.prefix_length + len(self.rows) * self.branch_length
 
     @property
     def answer_tokens(self) -> int:
-        """Tokens that the loss is taken over."""
+        """Tokens that count in the loss."""
         return answer_tokens(self.rows)
 
 
 def answer_tokens(rows: Iterable[TokenRow]) -> int:
-    """Trained tokens of the rows: answers and the tokens that end them."""
+    """Trained tokens of the rows: answers and their end-of-turn tokens."""
     return sum(len(row.tokens) - row.prompt_length for row in rows)
 
 
 def padded(length: int) -> int:
-    """The length as a multiple of CUT."""
+    """The length rounded up to a multiple of CUT."""
     return -(-length // CUT) * CUT
 
 
@@ -57,7 +57,7 @@ def _common(first: TokenRow, second: TokenRow, limit: int) -> int:
 
 
 def shared_length(rows: Sequence[TokenRow]) -> int:
-    """The longest common prefix, cut to a multiple of CUT and short of every answer by at least one token."""
+    """Length of the longest common prefix, a multiple of CUT that ends at least one token before every answer."""
     limit = min(row.prompt_length for row in rows) - 1
     for row in rows[1:]:
         limit = _common(rows[0], row, limit)
@@ -71,12 +71,12 @@ def _with(group: Group, row: TokenRow) -> Group:
 
 
 def make_groups(rows: Iterable[TokenRow], *, most: int = MOST_BRANCHES) -> list[Group]:
-    """All rows, each once, in groups of at most ``most`` branches; a row joins where that saves tokens.
+    """All rows, each once, in groups of at most ``most`` branches; a row joins a group where that saves tokens.
 
-    Rows are visited in the order of their tokens, in which those that begin alike are neighbours.
+    Rows are visited in the order of their tokens, so rows with the same start are neighbors.
     """
     groups: list[Group] = []
-    for row in sorted(rows, key=lambda one: (one.tokens.astype(">i4").tobytes(), one.id)):
+    for row in sorted(rows, key=lambda row: (row.tokens.astype(">i4").tobytes(), row.id)):
         alone = Group((row,), shared_length([row]))
         if groups and len(groups[-1].rows) < most:
             joined = _with(groups[-1], row)

@@ -1,7 +1,7 @@
-"""The vocabulary head: cross-entropy of chosen positions with one pass of exponentials and bounded memory.
+"""The output head: cross-entropy of chosen positions with one pass of exponentials and bounded memory.
 
-The head is frozen, so that the loss's gradient reaches only the hidden states; it is computed along with
-the loss (as in Liger-Kernel, arXiv 2410.10989) and a chunk of logits is gone before the next is made.
+The head is frozen, so the gradient of the loss is needed for the hidden states only. It is computed together
+with the loss (as in Liger-Kernel, arXiv 2410.10989), and a chunk of logits is freed before the next is made.
 """
 
 from typing import Any
@@ -10,17 +10,17 @@ from mlx_ragtune.clients.runtime_mlx import mx
 from mlx_ragtune.errors import InputError
 
 CHUNK_LOGITS = 2**24
-"""Logits that exist at a time: 64 MiB in float32."""
+"""Logits in memory at a time: 64 MiB in float32."""
 
 
 def hidden_states(model: Any, tokens: mx.array, cache: list[Any] | None = None, **options: Any) -> mx.array:
-    """Last hidden states, shape [B, T, D]; the head is left out."""
+    """Last hidden states, shape [B, T, D], without the head."""
     states: mx.array = model.model(tokens, cache=cache, **options)
     return states
 
 
 def logits_of(model: Any, states: mx.array) -> mx.array:
-    """Logits of hidden states: [..., D] → [..., V], by the model's own head or its tied embedding."""
+    """Logits of hidden states: [..., D] → [..., V], by the model's head or its tied embedding."""
     if hasattr(model, "lm_head"):
         logits: mx.array = model.lm_head(states)
     else:
@@ -33,12 +33,12 @@ def _chunk(model: Any, states: mx.array, targets: mx.array) -> tuple[mx.array, m
     logits = logits_of(model, states)
     scores = logits.astype(mx.float32)
     shares = mx.softmax(scores, axis=-1, precise=True)
-    # log Σexp from the likeliest token, whose share cannot underflow: no second pass of exponentials
-    normaliser = scores.max(axis=-1) - mx.log(shares.max(axis=-1))
+    # log Σexp from the most likely token, whose probability cannot underflow: saves a second pass of exponentials
+    normalizer = scores.max(axis=-1) - mx.log(shares.max(axis=-1))
     rows = mx.arange(targets.shape[0])
-    loss = (normaliser - scores[rows, targets]).sum()
+    loss = (normalizer - scores[rows, targets]).sum()
     cotangent = shares.at[rows, targets].add(-1.0).astype(logits.dtype)
-    _, (gradient,) = mx.vjp(lambda one: logits_of(model, one), [states], [cotangent])
+    _, (gradient,) = mx.vjp(lambda states: logits_of(model, states), [states], [cotangent])
     return loss, gradient
 
 
@@ -51,8 +51,8 @@ def answer_loss(model: Any, states: mx.array, targets: mx.array) -> mx.array:
     @mx.custom_function
     def loss_and_gradient(states: mx.array) -> tuple[mx.array, mx.array]:
         parts = [
-            _chunk(model, some, wanted)
-            for some, wanted in zip(mx.split(states, cuts), mx.split(targets, cuts), strict=True)
+            _chunk(model, chunk, chunk_targets)
+            for chunk, chunk_targets in zip(mx.split(states, cuts), mx.split(targets, cuts), strict=True)
         ]
         gradient = mx.concatenate([part[1] for part in parts])
         return mx.stack([part[0] for part in parts]).sum(), gradient
@@ -68,13 +68,13 @@ def answer_loss(model: Any, states: mx.array, targets: mx.array) -> mx.array:
 
 
 def check_head(model: Any) -> None:
-    """Raise InputError where our head is not the model's (some architectures cap or scale their logits)."""
+    """Raise InputError when ``logits_of`` differs from the model (some architectures cap or scale logits)."""
     tokens = mx.array([[1, 2, 3, 4]])
-    theirs = model(tokens).astype(mx.float32)
+    expected = model(tokens).astype(mx.float32)
     ours = logits_of(model, hidden_states(model, tokens)).astype(mx.float32)
-    if not mx.allclose(ours, theirs, rtol=1e-3, atol=1e-3).item():
+    if not mx.allclose(ours, expected, rtol=1e-3, atol=1e-3).item():
         raise InputError(
-            f"the head of architecture '{getattr(model, 'model_type', '?')}' does more than multiply",
+            f"the output head of architecture '{getattr(model, 'model_type', '?')}' is not a plain matrix product",
             where="train.engine",
             fix="use train.engine: mlx-lm",
         )

@@ -1,11 +1,13 @@
-"""The frozen base: what is checked before anything costs time, and how it is held in memory."""
+"""Loading a base model: its folder is checked first, and its weights are held in the recipe's precision."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from mlx_ragtune.clients.runtime_mlx import mx, nn, tree_map
-from mlx_ragtune.models.model_folder import check_base
+from mlx_ragtune.clients.runtime_mlx import mx, nn, tree_flatten, tree_map
+from mlx_ragtune.errors import InputError, ToolError
+from mlx_ragtune.models.model_folder import read_config
+from mlx_ragtune.tuning.memory import is_out_of_memory
 
 Precision = Literal["fp32", "bf16", "8bit", "4bit"]
 GROUP_SIZE = 64
@@ -20,19 +22,37 @@ class Base:
     config: dict[str, Any]
 
 
+def load_stored(folder: Path) -> Any:
+    """The model of a folder, with weights in their stored types. Raises InputError for a damaged or odd folder."""
+    from mlx_lm.utils import load_model
+
+    try:
+        model, _ = load_model(folder)
+    except (ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        if is_out_of_memory(error):
+            raise ToolError(
+                f"out of memory while loading the model: {reason}", where=str(folder), fix="choose a smaller base"
+            ) from None
+        raise InputError(f"cannot load the model: {reason}", where=str(folder), fix="fetch the model again") from None
+    return model
+
+
 def load_base(folder: Path, precision: Precision) -> Base:
     """Model and tokenizer with every weight cast to ``precision``; 8bit and 4bit quantize in groups of 64.
 
-    Layers whose rows 64 does not divide stay as they are. bfloat16 is slow on a CPU: use fp32 there.
+    Layers whose row length is not a multiple of 64 are not quantized. bfloat16 is slow on a CPU: use fp32 there.
+    Raises InputError for an unsupported or damaged folder, and for weights that are not finite.
     """
-    from mlx_lm.utils import load_model, load_tokenizer
+    from mlx_lm.utils import load_tokenizer
 
-    config = check_base(folder)
-    model, _ = load_model(folder)
+    config = read_config(folder)
+    model = load_stored(folder)
+    _check_finite(model, folder)
     dtype = mx.float32 if precision == "fp32" else mx.bfloat16
     model.update(
         tree_map(
-            lambda one: one.astype(dtype) if mx.issubdtype(one.dtype, mx.floating) else one,
+            lambda weight: weight.astype(dtype) if mx.issubdtype(weight.dtype, mx.floating) else weight,
             model.parameters(),
         )
     )
@@ -47,4 +67,20 @@ def load_base(folder: Path, precision: Precision) -> Base:
         )
     model.freeze()
     mx.eval(model.parameters())
-    return Base(model, load_tokenizer(folder), config)
+    try:
+        tokenizer = load_tokenizer(folder)
+    except Exception as error:
+        raise InputError(
+            f"cannot load the tokenizer: {type(error).__name__}: {error!s:.200}",
+            where=str(folder),
+            fix="fetch the model again",
+        ) from None
+    return Base(model, tokenizer, config)
+
+
+def _check_finite(model: Any, folder: Path) -> None:
+    for name, weight in tree_flatten(model.parameters()):
+        if mx.issubdtype(weight.dtype, mx.floating) and not mx.isfinite(weight).all().item():
+            raise InputError(
+                f"'{name}' contains NaN or infinite values", where=str(folder), fix="fetch the model again"
+            )

@@ -1,7 +1,7 @@
-"""``engine: shared-prefix``: our loop. Each shared context is computed once, answers alone get logits.
+"""``engine: shared-prefix``: computes each shared context once, and logits for answers only.
 
-Gradients are summed over the micro-batches of an update (and over machines) and divided by its answer
-tokens, so that every token weighs the same whatever the batch it came in.
+Gradients are summed over the micro-batches of an update (and over machines) and divided by its number of
+answer tokens, so every token has the same weight in whatever batch it is.
 """
 
 import math
@@ -21,16 +21,19 @@ from mlx_ragtune.tuning.memory import shortage
 from mlx_ragtune.tuning.optimizer import make_optimizer, set_learning_rate
 from mlx_ragtune.tuning.ranks import Ranks, find_ranks
 from mlx_ragtune.tuning.schedule import Plan, Rows, micro_batches, rows_per_update, updates_of_epoch
+from mlx_ragtune.tuning.seeds import seed64
 from mlx_ragtune.tuning.token_rows import TokenRow
 
 SAVE_SECONDS = 60.0
+"""Seconds between checkpoints."""
 Report = Callable[[int, int, str], None]
+"""Called after each update with (updates done, all updates, a note)."""
 Objective = Callable[[Any, Sequence[Group]], mx.array]
-"""Summed loss of the groups' answer tokens."""
+"""Summed cross-entropy of the groups' answer tokens, in nats."""
 
 
 def group_objective(model: Any, groups: Sequence[Group]) -> mx.array:
-    """The whole model on the groups."""
+    """Summed cross-entropy of the groups' answer tokens with all layers computed."""
     return batch_loss(model, make_batch(groups))
 
 
@@ -54,7 +57,7 @@ def mean_loss(
 
 
 class Loop:
-    """One training run. ``run`` goes on from the last checkpoint in ``folder`` and leaves the best there."""
+    """One training run. ``run`` resumes from the last checkpoint in ``folder`` and leaves the best one there."""
 
     def __init__(
         self, model: Any, settings: TrainSettings, plan: Plan, *, folder: Path, seed: int, work: dict[str, str]
@@ -70,10 +73,10 @@ class Loop:
         self.progress = Progress(work)
 
     def run(self, train: Sequence[TokenRow], valid: Sequence[TokenRow], report: Report) -> Progress:
-        """Train to the end or until patience runs out.
+        """The progress at the end of the plan, or when patience ran out.
 
-        Raises ToolError when the loss is not a number, the memory or the disk is full; ArtifactError for
-        checkpoints of other work.
+        Raises ToolError when the loss is not finite or memory or disk are full, and ArtifactError for
+        checkpoints of a different run.
         """
         self._restore()
         self.model.train()
@@ -93,8 +96,8 @@ class Loop:
 
     def _restore(self) -> None:
         if self.ranks.first:
-            found = checkpoints.load_last(self.folder, self.model, self.optimizer, self.progress.work)
-            self.progress = found or self.progress
+            saved = checkpoints.load_last(self.folder, self.model, self.optimizer, self.progress.work)
+            self.progress = saved or self.progress
         if self.ranks.size > 1:
             counts = mx.array([self.progress.update, self.progress.worse_evals])
             self.progress.update, self.progress.worse_evals = self.ranks.from_first(counts).tolist()
@@ -102,7 +105,7 @@ class Loop:
             self.optimizer.state = self.ranks.from_first(self.optimizer.state)
 
     def _updates(self, train: Sequence[TokenRow]) -> Iterator[tuple[int, float, Rows]]:
-        """(number from 1, epochs done with it, rows) of the updates still to do."""
+        """(number from 1, epochs done after it, rows) of the remaining updates."""
         update = epoch = 0
         while update < self.plan.updates:
             batches = updates_of_epoch(train, rows_per_update(self.settings), seed=self.seed, epoch=epoch)
@@ -118,8 +121,8 @@ class Loop:
         total, gradient = mx.array(0.0), tree_map(mx.zeros_like, self.model.trainable_parameters())
         try:
             for groups in self.ranks.share(micro_batches(rows, self.settings.tokens_per_step)):
-                loss, one = value_and_grad(self.model, groups)
-                total, gradient = total + loss, tree_map(mx.add, gradient, one)
+                loss, part = value_and_grad(self.model, groups)
+                total, gradient = total + loss, tree_map(mx.add, gradient, part)
                 mx.eval(total, gradient)
         except RuntimeError as error:
             raise shortage(error, self.settings) from error
@@ -129,8 +132,8 @@ class Loop:
 
     def _one_update(self, rows: Rows, epoch: float) -> None:
         started = time.perf_counter()
-        # Dropout is drawn from the update's own number: a resumed run needs no random state.
-        mx.random.seed(self.seed * 1_000_003 + self.progress.update)
+        # Dropout is drawn from seed and update, so a resumed run needs no random state.
+        mx.random.seed(seed64(self.seed * 1_000_003 + self.progress.update))
         loss, gradient = self._gradient(rows)
         gradient, norm = optimizers.clip_grad_norm(gradient, self.settings.clip_norm or math.inf)
         rate = self.plan.learning_rate(self.progress.update + 1)
@@ -158,7 +161,8 @@ class Loop:
 
     def _diverged(self, loss: float, rate: float) -> None:
         raise ToolError(
-            f"the loss is {loss} at update {self.progress.update + 1}, learning rate {rate:.2e} ({self.progress.kept})",
+            f"training diverged: the loss is {loss} at update {self.progress.update + 1}, learning rate {rate:.2e} "
+            f"({self.progress.kept})",
             where=str(self.folder),
             fix=f"lower train.learning_rate (now {self.settings.learning_rate:g}), or set train.clip_norm",
         )

@@ -1,7 +1,7 @@
-"""The loss: cross-entropy of the answer tokens, summed. Two ways to the same number.
+"""The loss: summed cross-entropy of the answer tokens, computed in two equivalent ways.
 
-``plain_loss`` runs whole rows, as the reference does. ``batch_loss`` runs shared prefixes once and their
-branches on top of them; logits exist for answer positions only.
+``plain_loss`` runs whole rows, as the reference does. ``batch_loss`` runs shared prefixes once and then their
+branches; logits are computed for answer positions only.
 """
 
 from collections.abc import Sequence
@@ -19,11 +19,11 @@ from mlx_ragtune.tuning.token_rows import Tokens
 
 @dataclass(frozen=True)
 class Batch:
-    """A micro-batch of G groups with B branches in all and N answer tokens, ready for the model.
+    """A micro-batch of G groups with B branches in total and N answer tokens, all int32.
 
-    ``prefix`` [G, P] is left-padded by ``pads`` [G] (None where all are as long), or None where P is 0;
-    ``branches`` [B, L] are right-padded; ``parents`` [B] name each branch's group; ``positions`` [N] index
-    the flattened branches where an answer token is predicted, ``targets`` [N] are those tokens.
+    ``prefix`` [G, P] is left-padded by ``pads`` [G] (None where all have the same length), or None where P is 0;
+    ``branches`` [B, L] are right-padded; ``parents`` [B] is each branch's group; ``positions`` [N] index the
+    flattened branches where an answer token is predicted, ``targets`` [N] are those tokens.
     """
 
     prefix: Tokens | None
@@ -46,7 +46,7 @@ def _prefixes(groups: Sequence[Group]) -> tuple[Tokens | None, Tokens | None]:
 
 
 def make_batch(groups: Sequence[Group]) -> Batch:
-    """The groups as arrays."""
+    """The groups as padded arrays."""
     length = max(group.branch_length for group in groups)
     members = [(index, group.prefix_length, row) for index, group in enumerate(groups) for row in group.rows]
     tokens = np.zeros((len(members), length), np.int32)
@@ -68,20 +68,20 @@ def make_batch(groups: Sequence[Group]) -> Batch:
 
 
 def branch_caches(model: Any, batch: Batch, **options: Any) -> list[Branches] | None:
-    """Run the prefixes; a cache for each layer that continues them. None where there is no prefix."""
+    """A cache per layer that continues the prefixes, which are computed here. None where there is no prefix."""
     if batch.prefix is None:
         return None
     pads = None if batch.pads is None else mx.array(batch.pads)
     parents = None if len(batch.prefix) == 1 else mx.array(batch.parents)
     recorders = [Prefix(pads) for _ in model.layers]
     hidden_states(model, mx.array(batch.prefix), recorders, **options)
-    return [Branches(one, batch.prefix.shape[1], parents) for one in recorders]
+    return [Branches(recorder, batch.prefix.shape[1], parents) for recorder in recorders]
 
 
 def batch_loss(model: Any, batch: Batch) -> mx.array:
     """Summed cross-entropy of the batch's answer tokens, in nats, float32. Differentiable.
 
-    What no answer depends on (the prefix's last MLP, its head) is never computed: MLX is lazy.
+    MLX is lazy, so what no answer depends on (the prefix's last MLP, its head) is never computed.
     """
     states = hidden_states(model, mx.array(batch.branches), branch_caches(model, batch))
     chosen = states.reshape(-1, states.shape[-1])[mx.array(batch.positions)]
@@ -89,10 +89,10 @@ def batch_loss(model: Any, batch: Batch) -> mx.array:
 
 
 def plain_loss(model: Any, tokens: mx.array, spans: mx.array) -> tuple[mx.array, mx.array]:
-    """(summed cross-entropy, answer tokens) of whole rows; ``spans`` [B, 2] holds prompt and row lengths.
+    """(summed cross-entropy in nats, number of answer tokens) of whole rows ``tokens`` [B, 1 + L].
 
-    mlx-lm's own loss with its mask mended: position t predicts token t + 1, so the last trained step is
-    ``length − 1`` and no padding token is ever a target (mlx-lm#1697).
+    ``spans`` [B, 2] holds prompt and row lengths. This is mlx-lm's loss with a corrected mask: position t
+    predicts token t + 1, so the last trained step is ``length - 1`` and padding is never a target (mlx-lm#1697).
     """
     logits = model(tokens[:, :-1])
     targets = tokens[:, 1:]

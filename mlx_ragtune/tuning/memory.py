@@ -1,7 +1,7 @@
-"""Memory: how much a run may take, what to do when it was too much, and keeping a Mac awake.
+"""Memory limits for MLX, advice when memory runs out, and keeping a Mac awake during a run.
 
-On a Mac the GPU shares memory with everything else: wiring the whole recommended set makes the machine
-swap (mlx-lm#828), so that the limit stays below it. On Linux MLX's CPU backend has nothing to wire.
+On a Mac the GPU shares memory with all other programs: wiring the whole recommended working set makes the
+machine swap (mlx-lm#828), so the limit stays below it. On Linux MLX's CPU backend wires nothing.
 """
 
 import os
@@ -13,19 +13,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from mlx_ragtune.clients.machine import memory_bytes
 from mlx_ragtune.clients.runtime_mlx import mx
 from mlx_ragtune.errors import RagtuneError, ToolError
 from mlx_ragtune.recipe import TrainSettings
 
 WIRED_SHARE = 0.85
-"""Of the recommended working set; the rest is for the window server and the page cache."""
+"""Share of the recommended working set; the rest is left to the window server and the page cache."""
 CACHE_SHARE = 0.1
-"""Of the usable memory may lie in MLX's cache of freed buffers."""
+"""Share of the usable memory that MLX's cache of freed buffers may keep."""
 
 
 @dataclass(frozen=True)
 class Caps:
-    """Bytes. ``usable`` is what a run may take in all; ``wired`` is 0 where nothing is wired."""
+    """Limits in bytes. ``usable`` is the limit of the whole run; ``wired`` is 0 where nothing is wired."""
 
     usable: int
     wired: int
@@ -33,7 +34,7 @@ class Caps:
 
 
 def decide(*, platform: str, available: int, recommended: int) -> Caps:
-    """The caps for a machine with ``available`` bytes free (Linux) or a ``recommended`` working set (macOS)."""
+    """The limits for ``available`` free bytes (Linux) or a ``recommended`` working set in bytes (macOS)."""
     if platform == "darwin":
         usable = wired = int(recommended * WIRED_SHARE)
     else:
@@ -42,17 +43,16 @@ def decide(*, platform: str, available: int, recommended: int) -> Caps:
 
 
 def _available() -> int:
-    """Free memory of a Linux machine, within its control group's limit if it has one."""
+    """Available memory of a Linux machine in bytes, at most the limit of its control group."""
+    free = memory_bytes()
     for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
         if line.startswith("MemAvailable:"):
             free = int(line.split()[1]) * 1024
-    limit = Path("/sys/fs/cgroup/memory.max")
-    text = limit.read_text(encoding="ascii").strip() if limit.exists() else "max"
-    return free if text == "max" else min(free, int(text))
+    return min(free, memory_bytes())
 
 
 def caps_here() -> Caps:
-    """The caps for this machine now."""
+    """The limits for this machine now."""
     if sys.platform == "darwin":
         info = mx.device_info()
         recommended = int(info["max_recommended_working_set_size"])
@@ -61,14 +61,14 @@ def caps_here() -> Caps:
 
 
 def apply_caps(caps: Caps) -> None:
-    """Tell MLX. Wiring is a Mac's alone."""
+    """Set the limits in MLX."""
     mx.set_cache_limit(caps.cache)
     if caps.wired:
         mx.set_wired_limit(caps.wired)
 
 
 def next_setting(settings: TrainSettings) -> str:
-    """The recipe change that saves most memory of those not yet made."""
+    """The recipe change that saves most memory of those that are left."""
     if settings.engine == "shared-prefix" and settings.tokens_per_step > 1024:
         return f"lower train.tokens_per_step (now {settings.tokens_per_step}) to {settings.tokens_per_step // 2}"
     if settings.engine == "mlx-lm" and settings.batch_size > 1:
@@ -78,17 +78,21 @@ def next_setting(settings: TrainSettings) -> str:
     return "set base.precision: 4bit, or train fewer layers (train.layers)"
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether MLX raised ``error`` because memory ran out."""
+    return any(word in str(error).lower() for word in ("alloc", "insufficient memory", "out of memory"))
+
+
 def shortage(error: RuntimeError, settings: TrainSettings) -> RagtuneError | RuntimeError:
-    """A ToolError that names the next setting if MLX ran out of memory; any other error as it is."""
-    text = str(error)
-    if not any(word in text.lower() for word in ("alloc", "insufficient memory", "out of memory")):
+    """A ToolError that names the next setting if MLX ran out of memory; any other error unchanged."""
+    if not is_out_of_memory(error):
         return error
-    return ToolError(f"out of memory: {text.splitlines()[0]}", where="train", fix=next_setting(settings))
+    return ToolError(f"out of memory: {str(error).splitlines()[0]}", where="train", fix=next_setting(settings))
 
 
 @contextmanager
 def awake() -> Iterator[None]:
-    """A Mac does not go to sleep while this lasts."""
+    """Keep a Mac from sleeping inside the block."""
     tool = shutil.which("caffeinate") if sys.platform == "darwin" else None
     if tool is None:
         yield

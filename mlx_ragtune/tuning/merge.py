@@ -1,4 +1,4 @@
-"""The adapter merged into full-precision weights: the delta in float32, the folder complete, the logits compared."""
+"""Merges an adapter into full-precision weights in float32, writes a complete folder, and compares logits."""
 
 import json
 import shutil
@@ -10,27 +10,31 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mlx_ragtune.clients.runtime_mlx import mx, tree_flatten, tree_map, tree_unflatten
+from mlx_ragtune.clients.machine import disk_writes
+from mlx_ragtune.clients.runtime_mlx import mx, tree_flatten, tree_unflatten
 from mlx_ragtune.errors import ArtifactError
-from mlx_ragtune.models.model_folder import check_base
-from mlx_ragtune.models.prompts import load_tokenizer, prompt_tokens
+from mlx_ragtune.models.model_folder import read_config
+from mlx_ragtune.models.prompts import check_prompt_lengths, load_tokenizer, prompt_tokens
 from mlx_ragtune.records import Message
-from mlx_ragtune.tuning.logits import logits_after
+from mlx_ragtune.tuning.load import load_stored
+from mlx_ragtune.tuning.logits import load_float32, logits_after
 
 AGREEMENT = {"float32": 2e-3, "bfloat16": 1.0, "float16": 0.25}
-"""Largest |Δ logit| between adapter and fused model, by the type the weights are saved in."""
+"""Largest allowed |Δ logit| between base plus adapter and the fused model, by the stored type of the weights."""
 SHARD_BYTES = 4 * 2**30
 CARRIED = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
-    "merges.txt", "generation_config.json", "chat_template.jinja",
+    "merges.txt", "tokenizer.model", "generation_config.json", "chat_template.jinja",
 )  # fmt: skip
+"""Files of the base that the fused folder needs unchanged, so that both export to the same vocabulary."""
 
 
 @dataclass(frozen=True)
 class FuseReport:
-    """Fused layers, the saved type, and how the fused model compares with base plus adapter.
+    """Number of fused layers, the saved type, and the difference between the fused model and base plus adapter.
 
-    ``adapter_effect`` is the largest |Δ logit| between base and adapter: what tuning did at all.
+    ``max_logit_difference`` is the largest |Δ logit| between the two; ``top1_agreement`` the share of prompts
+    with the same most likely next token; ``adapter_effect`` the largest |Δ logit| between base and adapter.
     """
 
     fused_layers: int
@@ -41,38 +45,37 @@ class FuseReport:
     adapter_effect: float
 
 
-def _load(folder: Path) -> Any:
-    from mlx_lm.utils import load_model
-
-    model, _ = load_model(folder)
-    return model
-
-
 def _adapted(base: Path, adapter: Path) -> Any:
-    """The base in float32 with the adapter's layers on it, dropout off."""
+    """The base in float32 with the adapter's layers, without dropout. Raises ArtifactError for a damaged adapter."""
     from mlx_lm.tuner.utils import load_adapters
 
-    model = _load(base)
-    model.update(tree_map(lambda one: one.astype(mx.float32), model.parameters()))
-    load_adapters(model, str(adapter))
+    model = load_float32(base)
+    try:
+        load_adapters(model, str(adapter))
+    except (AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
+        raise ArtifactError(
+            f"cannot load the adapter: {' '.join(str(error).split())[:300]}",
+            where=str(adapter),
+            fix="ragtune train RECIPE --redo",
+        ) from None
     model.eval()
     return model
 
 
 def adapted_logits(base: Path, adapter: Path, tokens: Sequence[Sequence[int]]) -> npt.NDArray[np.float32]:
-    """Next-token logits [prompts, V] of the base with the adapter on it, nothing fused."""
+    """Next-token logits [prompts, V], float32, of base plus adapter without fusing."""
     return logits_after(_adapted(base, adapter), tokens)
 
 
 def _merge(model: Any) -> int:
-    """Replace every adapted layer by its fused one; returns how many there were."""
+    """Number of adapted layers, each of which is replaced with its fused layer."""
     fused = [(name, module.fuse()) for name, module in model.named_modules() if hasattr(module, "fuse")]
     model.update_modules(tree_unflatten(fused))
     return len(fused)
 
 
 def _save(model: Any, base: Path, target: Path, dtypes: dict[str, mx.Dtype], config: dict[str, Any]) -> None:
-    """Write the folder: shards in the base's own types, config without quantization, tokenizer, template."""
+    """Write a complete folder: sorted shards in the base's stored types, config, tokenizer, chat template."""
     target.mkdir(parents=True, exist_ok=True)
     arrays = {name: value.astype(dtypes.get(name, value.dtype)) for name, value in tree_flatten(model.parameters())}
     shards: list[dict[str, mx.array]] = [{}]
@@ -89,7 +92,7 @@ def _save(model: Any, base: Path, target: Path, dtypes: dict[str, mx.Dtype], con
         mx.save_safetensors(str(target / file), shard, metadata={"format": "mlx"})
         weight_map |= dict.fromkeys(shard, file)
     if len(shards) > 1:
-        index = {"metadata": {"total_size": sum(a.nbytes for a in arrays.values())}, "weight_map": weight_map}
+        index = {"metadata": {"total_size": sum(array.nbytes for array in arrays.values())}, "weight_map": weight_map}
         (target / "model.safetensors.index.json").write_text(json.dumps(index, indent=2), encoding="utf-8")
     (target / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     for name in CARRIED:
@@ -102,22 +105,26 @@ def fuse(
 ) -> FuseReport:
     """Write the fused model to ``target`` and compare it with base plus adapter on the prompts.
 
-    Works in float32 on the full-precision base, also when training quantized it. Raises ArtifactError when
-    the saved model's logits are not the adapted model's, or the adapter changes nothing.
+    Works in float32 on the full-precision base, even when training used a quantized one. The same base and
+    adapter give the same files. Raises InputError for a prompt beyond the base's window, ArtifactError when the
+    saved model's logits differ from those of base plus adapter or the adapter changes nothing, and ToolError
+    when the folder cannot be written.
     """
-    config = check_base(base)
+    config = read_config(base)
     tokenizer = load_tokenizer(base)
-    tokens = [prompt_tokens(one, tokenizer, thinking=thinking) for one in prompts]
-    plain = _load(base)
+    tokens = [prompt_tokens(messages, tokenizer, thinking=thinking) for messages in prompts]
+    check_prompt_lengths(tokens, window=int(config["max_position_embeddings"]))
+    plain = load_stored(base)
     dtypes = {name: value.dtype for name, value in tree_flatten(plain.parameters())}
     before = logits_after(plain, tokens)
     del plain
     model = _adapted(base, adapter)
     adapted = logits_after(model, tokens)
     count = _merge(model)
-    _save(model, base, target, dtypes, config)
+    with disk_writes(target, sum(file.stat().st_size for file in base.glob("*.safetensors"))):
+        _save(model, base, target, dtypes, config)
     del model
-    after = logits_after(_load(target), tokens)
+    after = logits_after(load_stored(target), tokens)
     load_tokenizer(target)
     dtype = str(next(iter(dtypes.values()))).removeprefix("mlx.core.")
     report = FuseReport(
@@ -136,13 +143,14 @@ def _check(report: FuseReport, adapter: Path) -> None:
     limit = AGREEMENT[report.dtype]
     if not report.max_logit_difference <= limit:
         raise ArtifactError(
-            f"the fused model is not the adapted one: logits {report.max_logit_difference:.3g} apart (limit {limit})",
+            f"the fused model differs from base plus adapter: logits differ by {report.max_logit_difference:.3g}, "
+            f"the limit for {report.dtype} is {limit}",
             where=str(adapter),
-            fix="train again with --redo; if it stays, report it as a bug",
+            fix="run `ragtune train RECIPE --redo`; if the error stays, report it as a bug",
         )
     if report.fused_layers == 0 or report.adapter_effect <= report.max_logit_difference:
         raise ArtifactError(
-            f"the adapter changes nothing (logits move by {report.adapter_effect:.3g})",
+            f"the adapter changes nothing (logits differ by {report.adapter_effect:.3g} from those of the base)",
             where=str(adapter),
             fix="train longer, or raise train.learning_rate",
         )

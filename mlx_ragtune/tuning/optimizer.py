@@ -1,4 +1,4 @@
-"""MLX optimizers by name, with LoRA+ and a learning rate set before each update."""
+"""MLX optimizers by name, with LoRA+, and a learning rate that is set before each update."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,11 +8,10 @@ from mlx_ragtune.recipe import TrainSettings
 
 _DECAYS = {"adamw", "lion", "sgd", "adafactor"}
 
-
 Rate = float | Callable[[mx.array], mx.array]
 
 
-def _one(settings: TrainSettings, rate: Rate) -> Any:
+def _single(settings: TrainSettings, rate: Rate) -> Any:
     kinds = {
         "adamw": optimizers.AdamW,
         "adam": optimizers.Adam,
@@ -29,24 +28,24 @@ def _one(settings: TrainSettings, rate: Rate) -> Any:
 
 
 def make_optimizer(settings: TrainSettings, rate: Rate | None = None) -> Any:
-    """The recipe's optimizer; with LoRA+ one for the B matrices and one for the rest (arXiv 2402.12354).
+    """The recipe's optimizer; with LoRA+ one for the B matrices and one for the others (arXiv 2402.12354).
 
-    ``rate`` may be a function of the optimizer's step, for a trainer that does not set it itself.
+    ``rate`` may be a function of the optimizer's step, for a trainer that does not set the rate itself.
     """
     chosen = settings.learning_rate if rate is None else rate
     ratio = settings.lora_plus_ratio
     if ratio == 1:
-        return _one(settings, chosen)
+        return _single(settings, chosen)
     raised: Rate = (lambda step: chosen(step) * ratio) if callable(chosen) else chosen * ratio
     return optimizers.MultiOptimizer(
-        [_one(settings, raised), _one(settings, chosen)], [lambda path, _value: path.endswith("lora_b")]
+        [_single(settings, raised), _single(settings, chosen)], [lambda path, _value: path.endswith("lora_b")]
     )
 
 
 def set_learning_rate(optimizer: Any, rate: float, settings: TrainSettings) -> None:
-    """The rate of the coming update; B gets ``lora_plus_ratio`` times as much."""
+    """Set the learning rate of the next update; B gets ``lora_plus_ratio`` times as much."""
     if settings.lora_plus_ratio == 1:
         optimizer.learning_rate = mx.array(rate)
         return
-    for one, factor in zip(optimizer.optimizers, (settings.lora_plus_ratio, 1.0), strict=True):
-        one.learning_rate = mx.array(rate * factor)
+    for part, factor in zip(optimizer.optimizers, (settings.lora_plus_ratio, 1.0), strict=True):
+        part.learning_rate = mx.array(rate * factor)

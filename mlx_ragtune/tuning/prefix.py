@@ -1,6 +1,6 @@
-"""Two caches through which an unpatched mlx-lm model runs a prefix once and K branches on top of it.
+"""Two caches with which an unpatched mlx-lm model runs a prefix once and then K branches that continue it.
 
-They speak mlx-lm's cache protocol: ``offset``, ``update_and_fetch``, ``make_mask``. Shapes: G prefixes of
+They implement mlx-lm's cache protocol: ``offset``, ``update_and_fetch``, ``make_mask``. Shapes: G prefixes of
 P tokens, B branches of L tokens, H key-value heads of width D.
 """
 
@@ -10,9 +10,9 @@ from mlx_ragtune.clients.runtime_mlx import mx
 
 
 def causal_mask(count: int, before: int, pads: mx.array | None, window: int | None) -> mx.array:
-    """Which of ``before + count`` columns each of ``count`` queries sees: [count, columns], or [B, 1, …].
+    """Which of ``before + count`` columns each of ``count`` queries sees: bool, [count, columns] or [B, 1, …].
 
-    ``pads`` [B] is left padding: hidden from all but itself, since a query that sees nothing makes NaN.
+    ``pads`` [B] is left padding. Each padded query sees only itself, because one that sees nothing gives NaN.
     """
     columns = mx.arange(before + count)[None]
     queries = mx.arange(before, before + count)[:, None]
@@ -26,7 +26,7 @@ def causal_mask(count: int, before: int, pads: mx.array | None, window: int | No
 
 
 class Prefix:
-    """Keeps one layer's keys and values of the prefixes: [G, H, P, D]. ``pads`` [G] is their left padding."""
+    """Stores one layer's keys and values of the prefixes, [G, H, P, D]. ``pads`` [G] is their left padding."""
 
     def __init__(self, pads: mx.array | None = None) -> None:
         self.pads = pads
@@ -35,12 +35,12 @@ class Prefix:
         self.values: Any = None
 
     def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
-        """Keep them."""
+        """Store and return keys and values."""
         self.keys, self.values = keys, values
         return keys, values
 
     def make_mask(self, count: int, return_array: bool = False, window_size: int | None = None) -> Any:
-        """Causal, within the window if the layer has one."""
+        """A causal mask, within the window if the layer has one."""
         window = window_size if window_size is not None and window_size < count else None
         if self.pads is None and window is None and not return_array:
             return "causal"
@@ -48,7 +48,7 @@ class Prefix:
 
 
 class Branches:
-    """Puts the prefix of each branch before its own keys. ``parents`` [B] says which; None: all the only one."""
+    """Puts each branch's prefix in front of its own keys. ``parents`` [B] are prefix numbers; None: one prefix."""
 
     def __init__(self, prefix: Prefix, length: int, parents: mx.array | None) -> None:
         self.prefix, self._length, self._parents = prefix, length, parents
@@ -69,10 +69,10 @@ class Branches:
         return mx.concatenate([before, own], axis=2)
 
     def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
-        """Keys and values of prefix and branch: [B, H, P + L, D]; gradients of branches add up in the prefix."""
+        """Keys and values of prefix and branch, [B, H, P + L, D]. Gradients of branches are summed in the prefix."""
         return self._joined(self.prefix.keys, keys), self._joined(self.prefix.values, values)
 
     def make_mask(self, count: int, window_size: int | None = None, **_options: Any) -> mx.array:
-        """All of the own prefix, and causal in the branch, within the window if the layer has one."""
+        """A mask over the branch's own prefix (all of it) and the branch (causal), within the layer's window."""
         window = window_size if window_size is not None and window_size < self._length + count else None
         return causal_mask(count, self._length, self._pads, window)

@@ -1,7 +1,7 @@
-"""What a run will come to, before it starts: rows, updates, memory and time, and whether it fits at all.
+"""``ragtune plan``: rows, updates, memory and time of a run before it starts, and whether it fits.
 
-Time and memory are predicted from two real steps on this machine, a small and a typical micro-batch: both
-grow with the work, whose amount is known for every micro-batch.
+Time and memory are predicted from two measured steps on this machine, with a small and a typical micro-batch.
+Both grow with the work, which is known for every micro-batch.
 """
 
 import time
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mlx_ragtune.clients.runtime_mlx import mx, nn, tree_flatten
-from mlx_ragtune.errors import ToolError
+from mlx_ragtune.errors import InputError, ToolError
 from mlx_ragtune.recipe import BaseModelSettings, DatasetSettings, TrainSettings
 from mlx_ragtune.records import Example
 from mlx_ragtune.tuning.adapters import apply_adapter, count_parameters
@@ -22,10 +22,11 @@ from mlx_ragtune.tuning.memory import Caps, caps_here, next_setting
 from mlx_ragtune.tuning.recompute import recomputing
 from mlx_ragtune.tuning.schedule import Plan, make_plan, micro_batches, rows_per_update, updates_of_epoch
 from mlx_ragtune.tuning.token_rows import Refused, TokenRow, tokenize
+from mlx_ragtune.tuning.train_checks import check_train
 from mlx_ragtune.tuning.work import total, work_of_batch
 
 MARGIN = 1.15
-"""Predicted memory is multiplied by this before it is compared with what there is."""
+"""Safety factor on the predicted memory before it is compared with the limit."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Lengths:
 
 @dataclass(frozen=True)
 class Preflight:
-    """The run as planned. Memory in bytes, time in seconds; ``saving`` is the share of tokens not computed."""
+    """The planned run. Memory in bytes, time in seconds; ``saving`` is the share of tokens not computed."""
 
     lengths: dict[str, Lengths]
     refused: tuple[Refused, ...]
@@ -56,18 +57,18 @@ class Preflight:
 
     @property
     def saving(self) -> float:
-        """Of all row tokens of an epoch, the share that sharing prefixes spares, less the padding."""
+        """Share of an epoch's row tokens that shared prefixes save, after padding."""
         return 1 - self.computed_tokens / self.row_tokens
 
     @property
     def fits(self) -> bool:
-        """Whether the predicted memory, with its margin, is there."""
+        """Whether the predicted memory, with its margin, is available."""
         return self.predicted_memory_bytes * MARGIN <= self.caps.usable
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Two measured steps. ``memory`` and ``seconds`` are lines through them."""
+    """Two measured steps: FLOPs, peaks in bytes, seconds. Predictions are linear in the work."""
 
     works: tuple[float, float]
     peaks: tuple[int, int]
@@ -79,28 +80,30 @@ class Calibration:
         return ys[1] + slope * (x - xs[1])
 
     def memory(self, flops: float) -> int:
-        """Peak bytes of a micro-batch of so much work."""
+        """Predicted peak in bytes of a micro-batch with this work."""
         return int(self._line(self.works, self.peaks, flops))
 
     def seconds(self, flops: float) -> float:
-        """Seconds of one; never less than in proportion to the typical one's."""
+        """Predicted seconds of a micro-batch with this work, in proportion to the typical one."""
         return self.times[1] * flops / self.works[1]
 
 
 def describe_lengths(rows: Sequence[TokenRow]) -> dict[str, Lengths]:
-    """Lengths by kind of row, kinds sorted."""
-    found: dict[str, Lengths] = {}
+    """Row lengths by kind, kinds sorted."""
+    lengths: dict[str, Lengths] = {}
     for kind in sorted({row.kind for row in rows}):
         sizes = [len(row.tokens) for row in rows if row.kind == kind]
         answers = [len(row.tokens) - row.prompt_length for row in rows if row.kind == kind]
-        found[kind] = Lengths(len(sizes), min(sizes), sum(sizes) / len(sizes), max(sizes), sum(answers) / len(answers))
-    return found
+        lengths[kind] = Lengths(
+            len(sizes), min(sizes), sum(sizes) / len(sizes), max(sizes), sum(answers) / len(answers)
+        )
+    return lengths
 
 
 def calibrate(
     model: Any, batches: Sequence[Sequence[Group]], config: Mapping[str, Any], *, recompute: bool
 ) -> Calibration:
-    """Loss and gradient of the smallest and of the median micro-batch, the second run of each timed."""
+    """Memory and time of loss and gradient for the smallest and the median micro-batch; the second run is timed."""
     ordered = sorted(batches, key=lambda groups: work_of_batch(groups).flops(config))
     chosen = (ordered[0], ordered[len(ordered) // 2])
     value_and_grad = nn.value_and_grad(model, group_objective)
@@ -135,15 +138,23 @@ def plan_run(
     rows: Mapping[str, Sequence[Example]],
     seed: int,
 ) -> Preflight:
-    """Look at every row and run two steps; nothing is written.
+    """The plan, from all rows and two measured steps; nothing is written.
 
-    Raises RecipeError when a row does not fit in a step. Time and memory are those of ``engine: shared-prefix``.
+    Time and memory are those of ``engine: shared-prefix``. Raises RecipeError when a row does not fit in a step,
+    and InputError when no row is left.
     """
+    check_train(settings, base)
     loaded = load_base(base, model.precision)
     apply_adapter(loaded.model, settings, seed=seed)
     options: dict[str, Any] = {"thinking": dataset.thinking == "on", "max_tokens": dataset.max_tokens}
     train, refused = tokenize(rows["train"], loaded.tokenizer, on_too_long="drop", **options)
     valid, refused_too = tokenize(rows["valid"], loaded.tokenizer, on_too_long="drop", **options)
+    if not train or not valid:
+        raise InputError(
+            f"no {'validation' if train else 'training'} rows are left",
+            where="dataset",
+            fix="raise dataset.max_tokens, or add pairs about more papers",
+        )
     plan = make_plan(train, settings, seed=seed)
     batches = _epoch(train, settings, seed)
     measured = calibrate(loaded.model, batches, loaded.config, recompute=settings.grad_checkpoint)
@@ -168,34 +179,35 @@ def plan_run(
 
 
 def require_fit(preflight: Preflight, settings: TrainSettings) -> None:
-    """Raise ToolError, naming the next setting to change, when the run will not fit in memory."""
+    """Raise ToolError, with the setting to change, when the run does not fit in memory."""
     if not preflight.fits:
-        needed, there = preflight.predicted_memory_bytes * MARGIN / 2**30, preflight.caps.usable / 2**30
+        needed, usable = preflight.predicted_memory_bytes * MARGIN / 2**30, preflight.caps.usable / 2**30
         raise ToolError(
-            f"training needs about {needed:.1f} GiB, {there:.1f} GiB may be used",
+            f"training needs about {needed:.1f} GiB of memory, {usable:.1f} GiB can be used",
             where="train",
             fix=next_setting(settings),
         )
 
 
 def describe(preflight: Preflight) -> str:
-    """The plan as lines for people."""
+    """The plan as text."""
     kinds = [
-        f"  {kind:<10} {one.rows:>5} rows, {one.shortest}–{one.longest} tokens, mean {one.mean:.0f}, "
-        f"answer {one.answer_mean:.0f}"
-        for kind, one in preflight.lengths.items()
+        f"  {kind:<10} {lengths.rows:>5} rows, {lengths.shortest}–{lengths.longest} tokens, "
+        f"mean {lengths.mean:.0f}, mean answer {lengths.answer_mean:.0f}"
+        for kind, lengths in preflight.lengths.items()
     ]
     share = preflight.trainable_parameters / preflight.total_parameters
     return "\n".join(
         [
-            "rows to train on",
+            "training rows",
             *kinds,
-            f"  left out   {len(preflight.refused):>5} rows that do not fit",
+            f"  left out   {len(preflight.refused):>5} rows that are too long or empty",
             preflight.plan.describe(),
-            f"{preflight.computed_tokens} tokens an epoch through the layers, "
+            f"{preflight.computed_tokens} tokens per epoch through the layers, "
             f"{preflight.saving:.0%} fewer than the rows have",
-            f"{preflight.trainable_parameters:,} of {preflight.total_parameters:,} parameters train ({share:.2%})",
-            f"about {preflight.predicted_memory_bytes / 2**30:.1f} GiB of {preflight.caps.usable / 2**30:.1f}, "
+            f"{preflight.trainable_parameters:,} of {preflight.total_parameters:,} parameters trained ({share:.2%})",
+            f"about {preflight.predicted_memory_bytes / 2**30:.1f} GiB of memory "
+            f"({preflight.caps.usable / 2**30:.1f} GiB can be used), "
             f"about {preflight.predicted_seconds / 60:.1f} minutes",
         ]
     )

@@ -1,7 +1,7 @@
-"""Several machines on one run, by MLX's own ``mlx.launch``: each takes its share of every update.
+"""Data-parallel training over several machines with ``mlx.launch``: each rank computes a share of every update.
 
-All ranks hold the same weights and make the same update, since gradients are summed over all of them;
-only rank 0 writes files. Without ``mlx.launch`` there is one rank and nothing is sent.
+All ranks hold the same weights and make the same update, because gradients are summed over all of them; only
+rank 0 writes files. Without ``mlx.launch`` there is one rank and nothing is sent.
 """
 
 from collections.abc import Sequence
@@ -15,34 +15,34 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among its peers."""
+    """The rank of this process and the number of ranks."""
 
     rank: int
     size: int
 
     @property
     def first(self) -> bool:
-        """Whether this one writes."""
+        """Whether this rank writes files."""
         return self.rank == 0
 
     def share(self, items: Sequence[Item]) -> list[Item]:
-        """This rank's items: every ``size``-th."""
+        """This rank's items: every ``size``-th one."""
         return list(items[self.rank :: self.size])
 
     def total(self, tree: Any) -> Any:
-        """The tree's arrays, each summed over all ranks. Every rank must call it."""
+        """The tree's arrays summed over all ranks. Every rank must call it."""
         if self.size == 1:
             return tree
-        return tree_map(lambda one: mx.distributed.all_sum(one, stream=mx.cpu), tree)
+        return tree_map(lambda array: mx.distributed.all_sum(array, stream=mx.cpu), tree)
 
     def from_first(self, tree: Any) -> Any:
-        """Rank 0's arrays on every rank; the others give arrays of the same shapes."""
+        """Rank 0's arrays, on every rank; the other ranks pass arrays of the same shapes."""
         if self.size == 1:
             return tree
         return self.total(tree if self.first else tree_map(mx.zeros_like, tree))
 
 
 def find_ranks() -> Ranks:
-    """This process's place, as ``mlx.launch`` told it; (0, 1) when started alone."""
+    """The ranks as set by ``mlx.launch``; (0, 1) without it."""
     world = mx.distributed.init()
     return Ranks(world.rank(), world.size())

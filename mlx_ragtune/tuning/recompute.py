@@ -1,8 +1,8 @@
-"""Gradient checkpointing: a layer's inner activations are thrown away and computed again in the backward pass.
+"""Gradient checkpointing: a layer's inner activations are discarded and computed again in the backward pass.
 
-Unlike the stock trainer's, which patches the layer class for good (a second run in one process is wrapped
-twice), it ends with the ``with`` block; and it works through the prefix caches, whose keys and values it
-hands over as arguments and results, so that gradients flow through them.
+The stock trainer patches the layer class permanently, so a second run in one process is wrapped twice; here
+the patch ends with the ``with`` block. Keys and values of the prefix caches are passed as arguments and
+results, so that gradients flow through them.
 """
 
 from collections.abc import Callable, Iterator
@@ -55,14 +55,14 @@ def _recomputed(plain: Callable[..., Any]) -> Callable[..., Any]:
                 return _branch_layer(plain, layer, x, mask, cache)
             return _plain_layer(plain, layer, x, mask)
         finally:
-            layer.update(before)  # the inner call left its own tracers in the layer
+            layer.update(before)  # the inner call left its tracers in the layer
 
     return call
 
 
 @contextmanager
 def recomputing(model: Any, on: bool = True) -> Iterator[None]:
-    """While this lasts, training passes of the model's layers keep no inner activations."""
+    """Inside the block, training passes of the model's layers keep no inner activations."""
     kinds = {type(layer) for layer in model.layers} if on else set()
     plain = {kind: kind.__call__ for kind in kinds}
     try:

@@ -1,8 +1,7 @@
-"""One entry to training, whichever engine: rows in, an adapter folder out."""
+"""Trains an adapter with either engine, from rows to a finished adapter folder."""
 
 import hashlib
 import json
-import math
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -11,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from mlx_ragtune.artifact import digest_json
+from mlx_ragtune.clients.machine import disk_writes
 from mlx_ragtune.clients.runtime_mlx import mx
-from mlx_ragtune.errors import InputError, RecipeError, ToolError
+from mlx_ragtune.errors import InputError, ToolError
 from mlx_ragtune.jsonl import write_rows
 from mlx_ragtune.recipe import BaseModelSettings, DatasetSettings, TrainSettings
 from mlx_ragtune.records import Example
@@ -27,24 +27,28 @@ from mlx_ragtune.tuning.memory import apply_caps, awake, caps_here
 from mlx_ragtune.tuning.ranks import find_ranks
 from mlx_ragtune.tuning.recompute import recomputing
 from mlx_ragtune.tuning.schedule import Plan, make_plan, micro_batches
+from mlx_ragtune.tuning.seeds import seed64
 from mlx_ragtune.tuning.select import Candidate, choose_by_task, development_slice
 from mlx_ragtune.tuning.token_rows import TokenRow, tokenize
+from mlx_ragtune.tuning.train_checks import check_attention, check_train
 
 Split = Mapping[str, Sequence[TokenRow]]
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What training came to. Losses in nats per answer token, memory in bytes, rates in row tokens a second.
+    """Facts about a finished training run, all valid JSON.
 
-    ``candidates`` holds, under ``select: task``, both scores of each checkpoint that was tried.
+    Losses are in nats per answer token, memory in bytes, rates in row tokens per second. ``candidates`` holds,
+    with ``select: task``, both scores of each checkpoint that was tried. On ranks other than the first,
+    ``best_update`` is 0 and ``best_valid_loss`` is None, because only the first keeps adapters.
     """
 
     engine: str
     updates: int
     planned_updates: int
     best_update: int
-    best_valid_loss: float
+    best_valid_loss: float | None
     stopped_early: bool
     train_rows: int
     valid_rows: int
@@ -57,29 +61,20 @@ class TrainResult:
 
 
 def prepare_rows(rows: Sequence[Example], tokenizer: Any, dataset: DatasetSettings) -> list[TokenRow]:
-    """Token rows by the recipe's limits; rows that do not fit are left out or refused, as it says."""
-    found, _ = tokenize(
+    """Token rows within the recipe's limits. Raises InputError for rows that do not fit, unless they are dropped."""
+    token_rows, _ = tokenize(
         rows,
         tokenizer,
         thinking=dataset.thinking == "on",
         max_tokens=dataset.max_tokens,
         on_too_long=dataset.on_too_long,
     )
-    return found
+    return token_rows
 
 
-def check_settings(settings: TrainSettings) -> None:
-    """Raise RecipeError for what the chosen engine cannot do, before anything is loaded."""
-    if settings.engine == "mlx-lm" and settings.grad_checkpoint:
-        raise RecipeError(
-            "mlx-lm's gradient checkpointing patches the model for good",
-            where="train.grad_checkpoint",
-            fix="use train.engine: shared-prefix, whose checkpointing ends with the run",
-        )
-    if settings.engine == "mlx-lm" and find_ranks().size > 1:
-        raise RecipeError(
-            "mlx-lm's trainer shares out batches, not rows of an update", where="train.engine", fix="shared-prefix"
-        )
+def keeps_checkpoints(engine: str) -> bool:
+    """Whether a stopped run of this ``train.engine`` resumes; otherwise it starts from the beginning."""
+    return engine == "shared-prefix"
 
 
 def train(
@@ -96,21 +91,27 @@ def train(
 ) -> TrainResult:
     """Train on ``rows["train"]``, choose by ``rows["valid"]``, and write the adapter and ``losses.jsonl``.
 
-    The same call goes on from the checkpoints in ``folder`` (``engine: mlx-lm`` starts again); the result is
-    the same bytes as unbroken. Raises InputError without rows, ToolError for a loss that is not a number or
-    full memory or disk, ArtifactError for checkpoints of other work.
+    The same call resumes from the checkpoints in ``folder`` (``engine: mlx-lm`` starts from the beginning); an
+    interrupted run gives the same adapter bytes as an uninterrupted one. Raises RecipeError for settings that do
+    not fit the base, InputError without rows, ToolError for a diverged loss or full memory or disk, and
+    ArtifactError for checkpoints of a different run.
     """
-    check_settings(settings)
+    check_train(settings, base)
     loaded = load_base(base, model.precision)
     apply_adapter(loaded.model, settings, seed=seed)
     check_head(loaded.model)
     split = {name: prepare_rows(rows[name], loaded.tokenizer, dataset) for name in ("train", "valid")}
     if not split["train"] or not split["valid"]:
-        raise InputError("training needs rows to train on and rows to validate on", where="dataset")
+        empty = "training" if not split["train"] else "validation"
+        raise InputError(
+            f"there are no {empty} rows",
+            where="dataset",
+            fix="add pairs about more papers, or raise dataset.max_tokens or dataset.valid_share",
+        )
     plan = make_plan(split["train"], settings, seed=seed)
     print(plan.describe(), file=sys.stderr)
     apply_caps(caps_here())
-    mx.random.seed(seed)
+    mx.random.seed(seed64(seed))
     mx.reset_peak_memory()
     run = _Run(loaded, settings, plan, folder, seed, progress)
     run.work = describe_work(settings, model, base=base, split=split, seed=seed)
@@ -121,7 +122,7 @@ def train(
 
 @dataclass
 class _Run:
-    """One training run's parts."""
+    """The parts of one training run."""
 
     base: Base
     settings: TrainSettings
@@ -136,7 +137,7 @@ class _Run:
         return self.folder / "checkpoints"
 
     def by_mlx_lm(self, split: Split) -> Progress:
-        """Train with the reference engine."""
+        """The progress after training with the reference engine."""
         return train_with_mlx_lm(
             self.base.model,
             self.settings,
@@ -149,28 +150,30 @@ class _Run:
         )
 
     def by_loop(self, split: Split, save_seconds: float) -> Progress:
-        """Train with our loop, with the frozen store and gradient checkpointing where the recipe says so."""
+        """The progress after training with the shared-prefix loop, frozen store and gradient checkpointing included."""
         model, settings = self.base.model, self.settings
+        heads = int(self.base.config["num_attention_heads"])
         for name in ("train", "valid"):
-            micro_batches(split[name], settings.tokens_per_step)  # refuses rows that do not fit, before training
+            for groups in micro_batches(split[name], settings.tokens_per_step):  # refuses rows that do not fit
+                check_attention(groups, heads)
         loop = Loop(model, settings, self.plan, folder=self.checkpoints, seed=self.seed, work=self.work or {})
         loop.save_seconds = save_seconds
         loop.tracker = _tracker(settings, self.folder)
         with ExitStack() as stack:
             if settings.frozen_store:
                 store = FrozenStore(self.checkpoints / "frozen", len(model.layers) - int(settings.layers))
-                both = [*split["train"], *split["valid"]]
+                rows = [*split["train"], *split["valid"]]
                 key = digest_json({"base": (self.work or {}).get("base"), "first": store.first})
-                store.build(model, both, tokens_per_step=settings.tokens_per_step, work=key)
+                store.build(model, rows, tokens_per_step=settings.tokens_per_step, work=key)
                 stack.enter_context(only_layers(model, store.first, len(model.layers), normed=True))
                 loop.objective = store.objective
             stack.enter_context(recomputing(model, settings.grad_checkpoint))
             return loop.run(split["train"], split["valid"], self.report)
 
     def finish(self, done: Progress, split: Split, valid: Sequence[Example], *, thinking: bool) -> TrainResult:
-        """Write the winner's adapter and the losses. On other ranks than the first nothing: it alone kept any."""
+        """The result, after writing adapter and losses. Only the first rank writes: it alone keeps adapters."""
         peak = int(mx.get_peak_memory())
-        best: tuple[int, float] = (0, math.nan)
+        best: tuple[int, float | None] = (0, None)
         candidates: tuple[Candidate, ...] = ()
         if find_ranks().first:
             best, candidates = self._write(done, valid, thinking=thinking)
@@ -195,46 +198,48 @@ class _Run:
     def _write(
         self, done: Progress, valid: Sequence[Example], *, thinking: bool
     ) -> tuple[tuple[int, float], tuple[Candidate, ...]]:
-        """((update, loss) of the winner, what was tried); its adapter and all losses are files now."""
+        """((update, loss) of the best adapter, candidates), after writing that adapter and all losses."""
         kept = {(update, loss): load_kept(self.checkpoints, update) for update, loss in done.best}
         candidates: tuple[Candidate, ...] = ()
         if self.settings.select == "task":
-            some = development_slice(valid, seed=self.seed)
-            candidates = tuple(choose_by_task(self.base.model, self.base.tokenizer, kept, some, thinking=thinking))
+            rows = development_slice(valid, seed=self.seed)
+            candidates = tuple(choose_by_task(self.base.model, self.base.tokenizer, kept, rows, thinking=thinking))
         best = done.best[0]
         if candidates:
             best = (candidates[0].update, candidates[0].valid_loss)
         save_adapter(self.folder, kept[best], self.settings, len(self.base.model.layers))
-        write_rows(self.folder / "losses.jsonl", done.losses)
+        losses = self.folder / "losses.jsonl"
+        with disk_writes(losses, 256 * len(done.losses)):
+            write_rows(losses, done.losses)
         return best, candidates
 
 
 def describe_work(
     settings: TrainSettings, model: BaseModelSettings, *, base: Path, split: Split, seed: int
 ) -> dict[str, str]:
-    """All that a run depends on, key by key; a checkpoint of anything else is refused with the difference."""
+    """Everything that the result depends on, key by key; checkpoints with another description are refused."""
     keys = settings.model_dump(mode="json", exclude={"report_to"})
     described = {f"train.{name}": json.dumps(value) for name, value in keys.items()}
     described |= {"seed": str(seed), "base.precision": model.precision, "base": base_digest(base)}
     for name, rows in split.items():
-        whole = hashlib.sha256()
+        digest = hashlib.sha256()
         for row in rows:
-            whole.update(f"{row.id}\0{row.group}\0{row.prompt_length}\0".encode() + row.tokens.tobytes())
-        described[f"{name} rows"] = whole.hexdigest()
+            digest.update(f"{row.id}\0{row.group}\0{row.prompt_length}\0".encode() + row.tokens.tobytes())
+        described[f"{name} rows"] = digest.hexdigest()
     return described
 
 
 def base_digest(folder: Path) -> str:
-    """A digest of a model folder: config, tokenizer, and size and first MiB of each weight file."""
-    whole = hashlib.sha256()
+    """A digest of a model folder: JSON files, and size and first MiB of each weight file."""
+    digest = hashlib.sha256()
     for path in sorted(folder.glob("*.json")) + sorted(folder.glob("*.safetensors")):
         with path.open("rb") as stream:
-            whole.update(f"{path.name} {path.stat().st_size}".encode() + stream.read(2**20))
-    return whole.hexdigest()
+            digest.update(f"{path.name} {path.stat().st_size}".encode() + stream.read(2**20))
+    return digest.hexdigest()
 
 
 def _tracker(settings: TrainSettings, folder: Path) -> Any:
-    """mlx-lm's own callbacks for the trackers that the recipe names. Raises ToolError for one not installed."""
+    """mlx-lm's callback for the trackers in the recipe, or None. Raises ToolError for one that is not installed."""
     if not settings.report_to:
         return None
     from mlx_lm.tuner.callbacks import get_reporting_callbacks
@@ -246,5 +251,5 @@ def _tracker(settings: TrainSettings, folder: Path) -> Any:
     except (ImportError, AttributeError, TypeError) as error:
         names = " ".join(settings.report_to)
         raise ToolError(
-            f"a tracker did not start: {error}", where="train.report_to", fix=f"pip install {names}"
+            f"cannot start the tracker: {error}", where="train.report_to", fix=f"pip install {names}"
         ) from None

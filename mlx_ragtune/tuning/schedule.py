@@ -1,7 +1,7 @@
-"""Epochs and ratios of the recipe, resolved into updates before the first one.
+"""Turns epochs and ratios of the recipe into updates, before training starts.
 
-rows ─► contexts ─► updates (which rows share an optimizer step: the seed decides)
-                        └─► micro-batches (which rows are computed together: the tokens decide)
+rows ─► contexts ─► updates (rows that share an optimizer step, chosen by the seed)
+                        └─► micro-batches (rows that are computed together, chosen by their lengths)
 """
 
 import math
@@ -13,16 +13,17 @@ import numpy as np
 from mlx_ragtune.errors import RecipeError
 from mlx_ragtune.recipe import TrainSettings
 from mlx_ragtune.tuning.groups import Group, make_groups
+from mlx_ragtune.tuning.seeds import seed64
 from mlx_ragtune.tuning.token_rows import TokenRow
 
 Rows = list[TokenRow]
 MOST_PADDING = 0.03
-"""Share of a micro-batch that may be padding before another one is begun."""
+"""Largest share of a micro-batch that may be padding; beyond it a new micro-batch starts."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What the run will do. ``evals`` are the updates after which it validates; the last is always one."""
+    """The updates of a run. ``evals`` are the updates after which it validates; the last update is one of them."""
 
     rows: int
     updates: int
@@ -33,7 +34,7 @@ class Plan:
     schedule: str
 
     def learning_rate(self, update: int) -> float:
-        """Of the update numbered from 1: linear warm-up, then cosine or linear towards 0, or constant."""
+        """The learning rate of an update, counted from 1: linear warm-up, then cosine, linear or constant."""
         if update <= self.warmup_updates:
             return self.peak_learning_rate * update / self.warmup_updates
         if self.schedule == "constant":
@@ -43,21 +44,21 @@ class Plan:
         return self.peak_learning_rate * factor
 
     def describe(self) -> str:
-        """One line for people, printed before the start."""
+        """One line that is printed before training starts."""
         return (
-            f"{self.updates} updates ({self.updates_per_epoch} an epoch of {self.rows} rows), "
+            f"{self.updates} updates ({self.updates_per_epoch} per epoch of {self.rows} rows), "
             f"warm-up {self.warmup_updates}, learning rate {self.peak_learning_rate:g} {self.schedule}, "
             f"validation after {', '.join(map(str, self.evals))}"
         )
 
 
 def rows_per_update(settings: TrainSettings) -> int:
-    """The effective batch: rows that share an optimizer step."""
+    """The effective batch size: rows per optimizer step."""
     return settings.batch_size * settings.accumulation
 
 
 def contexts(rows: Sequence[TokenRow], most: int) -> list[Rows]:
-    """Rows by their ``group``, in first order; more than ``most`` are dealt out evenly."""
+    """Rows by their ``group``, in order of first appearance; groups of more than ``most`` rows are split evenly."""
     named: dict[str, Rows] = {}
     for row in rows:
         named.setdefault(row.group, []).append(row)
@@ -69,13 +70,13 @@ def contexts(rows: Sequence[TokenRow], most: int) -> list[Rows]:
 
 
 def updates_of_epoch(rows: Sequence[TokenRow], per_update: int, *, seed: int, epoch: int) -> list[Rows]:
-    """The epoch's updates: every row once, in an order that the seed and the epoch decide.
+    """The rows of each update of an epoch: every row once, in an order that depends on seed and epoch only.
 
-    Rows of one context stay together, so an update has ``per_update`` rows as nearly as whole contexts allow.
+    Rows of one context stay together, so an update has about ``per_update`` rows.
     """
     units = contexts(rows, per_update)
     updates: list[Rows] = [[]]
-    for index in np.random.default_rng([seed, epoch]).permutation(len(units)):
+    for index in np.random.default_rng([seed64(seed), epoch]).permutation(len(units)):
         unit = units[int(index)]
         if updates[-1] and len(updates[-1]) + len(unit) / 2 > per_update:
             updates.append([])
@@ -84,7 +85,7 @@ def updates_of_epoch(rows: Sequence[TokenRow], per_update: int, *, seed: int, ep
 
 
 def make_plan(rows: Sequence[TokenRow], settings: TrainSettings, *, seed: int) -> Plan:
-    """Updates, warm-up and validations of the run; part of an epoch counts as part of its updates."""
+    """Updates, warm-up and validations of the run; a part of an epoch is the same part of its updates."""
     per_update = rows_per_update(settings)
     whole, part = divmod(settings.epochs, 1)
     sizes = [
@@ -107,7 +108,7 @@ def make_plan(rows: Sequence[TokenRow], settings: TrainSettings, *, seed: int) -
 
 
 def batch_tokens(groups: Sequence[Group]) -> int:
-    """Tokens of a micro-batch with all its padding: G prefixes and B branches, each as long as the longest."""
+    """Tokens of a micro-batch including padding: G prefixes and B branches, each as long as the longest one."""
     branches = sum(len(group.rows) for group in groups)
     return len(groups) * max(group.prefix_length for group in groups) + branches * max(
         group.branch_length for group in groups
@@ -115,7 +116,7 @@ def batch_tokens(groups: Sequence[Group]) -> int:
 
 
 def _fitting(group: Group, tokens_per_step: int) -> list[Group]:
-    """The group in as few pieces as fit. Raises RecipeError when one row alone does not."""
+    """The group in as few pieces as fit. Raises RecipeError when a single row does not fit."""
     for pieces in range(1, len(group.rows) + 1):
         parts = [
             Group(tuple(group.rows[int(index)] for index in part), group.prefix_length)
@@ -125,7 +126,7 @@ def _fitting(group: Group, tokens_per_step: int) -> list[Group]:
             return parts
     longest = max(group.rows, key=lambda row: len(row.tokens))
     raise RecipeError(
-        f"row '{longest.id}' needs {Group((longest,), group.prefix_length).tokens} tokens in a step, "
+        f"row '{longest.id}' needs {Group((longest,), group.prefix_length).tokens} tokens, "
         f"more than tokens_per_step {tokens_per_step}",
         where="train.tokens_per_step",
         fix="raise train.tokens_per_step, or lower dataset.max_tokens",
@@ -133,13 +134,17 @@ def _fitting(group: Group, tokens_per_step: int) -> list[Group]:
 
 
 def micro_batches(rows: Sequence[TokenRow], tokens_per_step: int) -> list[list[Group]]:
-    """The rows in shared-prefix groups, like lengths together, each micro-batch within ``tokens_per_step``."""
+    """The rows in shared-prefix groups of similar length, each micro-batch of at most ``tokens_per_step`` tokens."""
     groups = [part for group in make_groups(rows) for part in _fitting(group, tokens_per_step)]
     batches: list[list[Group]] = []
-    for group in sorted(groups, key=lambda one: (one.prefix_length, one.branch_length, one.rows[0].id)):
+    for group in sorted(groups, key=lambda group: (group.prefix_length, group.branch_length, group.rows[0].id)):
         together = [*batches[-1], group] if batches else [group]
         size = batch_tokens(together)
-        if batches and size <= tokens_per_step and size * (1 - MOST_PADDING) <= sum(one.tokens for one in together):
+        if (
+            batches
+            and size <= tokens_per_step
+            and size * (1 - MOST_PADDING) <= sum(member.tokens for member in together)
+        ):
             batches[-1] = together
         else:
             batches.append([group])

@@ -1,8 +1,8 @@
-"""``select: task``: of the checkpoints with the lowest loss, the one whose answers do the task best.
+"""``select: task``: of the checkpoints with the lowest loss, choose the one with the best answers.
 
-A low loss is not yet a good answer: the score is that of greedy answers to held-out questions. An
-answerable question earns nothing when refused, else the mean of citing the right titles and of word overlap
-with the reference; an unanswerable one is right when refused.
+The score is that of greedy answers to held-out questions. For an answerable question it is 0 when refused,
+otherwise the mean of cited titles (recall) and word overlap with the reference (F1); for an unanswerable
+question it is 1 when refused.
 """
 
 import re
@@ -20,6 +20,7 @@ from mlx_ragtune.records import Example
 from mlx_ragtune.scoring.answers.citation import cited_papers, title_candidates
 from mlx_ragtune.scoring.answers.refusal import is_refusal
 from mlx_ragtune.tuning.decode import greedy_answers
+from mlx_ragtune.tuning.seeds import seed64
 
 ROWS = 24
 MAX_TOKENS = 192
@@ -35,8 +36,8 @@ class Candidate:
 
 
 def development_slice(rows: Sequence[Example], *, seed: int, most: int = ROWS) -> list[Example]:
-    """At most ``most`` rows, taken in turn from the kinds, so that each is there."""
-    draw = np.random.default_rng([seed, 0x7A5C])
+    """At most ``most`` rows, taken from the kinds in turn, so that every kind is included."""
+    draw = np.random.default_rng([seed64(seed), 0x7A5C])
     by_kind: dict[str, list[Example]] = {}
     for index in draw.permutation(len(rows)):
         by_kind.setdefault(rows[int(index)].kind, []).append(rows[int(index)])
@@ -50,14 +51,14 @@ def _words(text: str) -> Counter[str]:
 
 
 def word_overlap(answer: str, reference: str) -> float:
-    """F1 of the words of both, in [0, 1]."""
+    """F1 of the words of both texts, in [0, 1]."""
     left, right = _words(answer), _words(reference)
     both = sum((left & right).values())
     return 2 * both / (sum(left.values()) + sum(right.values())) if both else 0.0
 
 
 def score_answer(row: Example, answer: str) -> float:
-    """What the answer earns, in [0, 1]."""
+    """The score of an answer, in [0, 1]."""
     reference = row.messages[-1].content
     if row.kind == "refusal":
         return float(is_refusal(answer))
@@ -78,9 +79,9 @@ def choose_by_task(
     *,
     thinking: bool,
 ) -> list[Candidate]:
-    """The kept adapters, (update, loss) → arrays, scored on ``rows``: best first, loss breaks ties.
+    """The kept adapters, (update, loss) → arrays, scored on ``rows``: best first, ties broken by loss.
 
-    The model ends with the last adapter tried in it.
+    The model is left with the last adapter that was tried.
     """
     prompts = [prompt_tokens(row.messages[:-1], tokenizer, thinking=thinking) for row in rows]
     candidates = []
@@ -89,4 +90,4 @@ def choose_by_task(
         answers = greedy_answers(model, tokenizer, prompts, max_tokens=MAX_TOKENS)
         scores = [score_answer(row, answer) for row, answer in zip(rows, answers, strict=True)]
         candidates.append(Candidate(update, loss, sum(scores) / len(scores)))
-    return sorted(candidates, key=lambda one: (-one.task_score, one.valid_loss))
+    return sorted(candidates, key=lambda candidate: (-candidate.task_score, candidate.valid_loss))

@@ -1,4 +1,4 @@
-"""Examples as token rows: what is trained is the answer and the token that ends it, nothing else."""
+"""Examples as token rows. Only the answer and its end-of-turn token are trained."""
 
 import unicodedata
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ Tokens = npt.NDArray[np.int32]
 
 @dataclass(frozen=True)
 class TokenRow:
-    """``tokens[prompt_length:]`` are the answer and its end-of-turn token. Shape [T], int32."""
+    """``tokens``, shape [T], int32; ``tokens[prompt_length:]`` is the answer and its end-of-turn token."""
 
     id: str
     group: str
@@ -28,7 +28,7 @@ class TokenRow:
 
 @dataclass(frozen=True)
 class Refused:
-    """A row that is not trained on, and why."""
+    """A row that is left out of training, with its length in tokens and the reason."""
 
     id: str
     tokens: int
@@ -43,29 +43,29 @@ def tokenize(
     max_tokens: int,
     on_too_long: Literal["fail", "drop"],
 ) -> tuple[list[TokenRow], list[Refused]]:
-    """Rows in order, and those that do not fit. Raises InputError for any that does not fit under ``fail``.
+    """(rows in order, rows left out). Raises InputError for rows that do not fit when ``on_too_long`` is ``fail``.
 
-    An answer is never cut; a row without an answer is refused like one that is too long.
+    Answers are never cut. A row without an answer is treated like one that is too long.
     """
     end = end_of_turn(tokenizer)
     rows: list[TokenRow] = []
     refused: list[Refused] = []
-    for one in examples:
-        prompt = prompt_tokens(one.messages[:-1], tokenizer, thinking=thinking)
-        text = unicodedata.normalize("NFC", one.messages[-1].content).strip()
+    for example in examples:
+        prompt = prompt_tokens(example.messages[:-1], tokenizer, thinking=thinking)
+        text = unicodedata.normalize("NFC", example.messages[-1].content).strip()
         answer = list(tokenizer.encode(text, add_special_tokens=False))
         tokens = np.array([*prompt, *answer, *end], dtype=np.int32)
         if not answer:
-            refused.append(Refused(one.id, len(tokens), "no answer tokens"))
+            refused.append(Refused(example.id, len(tokens), "no answer tokens"))
         elif len(tokens) > max_tokens:
-            refused.append(Refused(one.id, len(tokens), f"{len(tokens)} tokens, more than {max_tokens}"))
+            refused.append(Refused(example.id, len(tokens), f"{len(tokens)} tokens, more than {max_tokens}"))
         else:
-            rows.append(TokenRow(one.id, one.group, one.kind, tokens, len(prompt)))
+            rows.append(TokenRow(example.id, example.group, example.kind, tokens, len(prompt)))
     if refused and on_too_long == "fail":
-        listing = "\n".join(f"  {one.id}: {one.reason}" for one in refused[:10])
+        listing = "\n".join(f"  {row.id}: {row.reason}" for row in refused[:10])
         raise InputError(
             f"{len(refused)} rows do not fit:\n{listing}",
             where="dataset.max_tokens",
-            fix="raise dataset.max_tokens, lower retrieval.top_k or corpus.chunk_words, or on_too_long: drop",
+            fix="raise dataset.max_tokens, lower retrieval.top_k or corpus.chunk_words, or set on_too_long: drop",
         )
     return rows, refused

@@ -1,7 +1,7 @@
-"""The work of a step, counted: what no noise of the machine can move.
+"""The work of a training step, counted instead of measured.
 
-FLOPs are multiply-adds × 2 of the matrix products, forward and backward. The backward pass of a frozen
-weight costs as much as its forward pass (only the gradient of the activations is formed).
+FLOPs are 2 × the multiply-adds of the matrix products, forward and backward. The backward pass of a frozen
+weight costs as much as its forward pass, because only the gradient of the activations is computed.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +15,7 @@ from mlx_ragtune.tuning.token_rows import TokenRow
 
 @dataclass(frozen=True)
 class Work:
-    """Tokens through the layers, pairs of tokens in attention (all that are computed), rows of logits."""
+    """Tokens through the layers, computed query-key pairs in attention (masked ones included), rows of logits."""
 
     layer_tokens: int
     attention_pairs: int
@@ -29,7 +29,7 @@ class Work:
         )
 
     def flops(self, config: Mapping[str, Any]) -> float:
-        """Forward and backward FLOPs on a model of this ``config.json`` (llama, qwen2, qwen3)."""
+        """Forward and backward FLOPs for a model with this ``config.json`` (llama, qwen2, qwen3)."""
         hidden, inner = config["hidden_size"], config["intermediate_size"]
         heads = config["num_attention_heads"]
         width = config.get("head_dim") or hidden // heads
@@ -45,7 +45,7 @@ NOTHING = Work(0, 0, 0)
 
 
 def work_of_batch(groups: Sequence[Group]) -> Work:
-    """A shared-prefix micro-batch, its padding included."""
+    """The work of a shared-prefix micro-batch, including padding."""
     prefix = max(group.prefix_length for group in groups)
     length = max(group.branch_length for group in groups)
     branches = sum(len(group.rows) for group in groups)
@@ -57,12 +57,12 @@ def work_of_batch(groups: Sequence[Group]) -> Work:
 
 
 def work_of_whole_rows(rows: Sequence[TokenRow], padded_to: int) -> Work:
-    """A micro-batch as the stock trainer computes it: every row whole and padded, logits everywhere."""
+    """The work of a micro-batch in the stock trainer: whole padded rows, logits at every position."""
     longest = max(len(row.tokens) for row in rows)
     length = -(-longest // padded_to) * padded_to
     return Work(len(rows) * length, len(rows) * length**2, len(rows) * length)
 
 
 def total(parts: Iterable[Work]) -> Work:
-    """The sum."""
+    """The sum of the parts."""
     return sum(parts, NOTHING)

@@ -57,6 +57,6 @@ def test_the_file_says_what_it_is(tmp_path: Path) -> None:
 def test_dora_is_refused_with_the_way_out(tmp_path: Path) -> None:
     base = toy_base(tmp_path / "base")
     adapter = made_adapter(base, tmp_path / "adapter", method="dora")
-    with pytest.raises(InputError, match="LoRA adapters only, this one is 'dora'") as error:
+    with pytest.raises(InputError, match="only LoRA adapters can be stored in GGUF, this one is 'dora'") as error:
         write_adapter(adapter, base, tmp_path / "adapter.gguf")
     assert "without --preview" in (error.value.fix or "")

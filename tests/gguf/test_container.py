@@ -144,7 +144,7 @@ def test_text_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
 
 def test_a_key_twice_is_refused(tmp_path: Path) -> None:
     one = pair("k", 0, b"\1")
-    assert "'k' twice" in refused(build(tmp_path / "a.gguf", pairs=[one, one]))
+    assert "duplicate key 'k'" in refused(build(tmp_path / "a.gguf", pairs=[one, one]))
 
 
 @pytest.mark.parametrize("value", [struct.pack("<I", 0), struct.pack("<I", 24), struct.pack("<I", 2**31)])
@@ -155,15 +155,15 @@ def test_an_alignment_that_is_none_is_refused(tmp_path: Path, value: bytes) -> N
 @pytest.mark.parametrize(
     ("described", "said"),
     [
-        (tensor("t", (32,), 0, 0), "cut short"),
-        (tensor("t", (2**40, 2**40), 0, 0), "cut short"),
+        (tensor("t", (32,), 0, 0), "truncated"),
+        (tensor("t", (2**40, 2**40), 0, 0), "truncated"),
         (tensor("t", (0,), 0, 0), "shape"),
         (tensor("t", (33,), 8, 0), "shape"),
         (tensor("t", (4,), 0, 1), "shape"),
         (tensor("t", (), 0, 0), "0 dimensions"),
         (tensor("t", (1, 1, 1, 1, 1), 0, 0), "5 dimensions"),
         (tensor("t", (4,), 255, 0), "unknown type 255"),
-        (tensor("t", (4,), 0, 2**63), "cut short"),
+        (tensor("t", (4,), 0, 2**63), "truncated"),
     ],
 )
 def test_tensors_that_cannot_be_are_refused(tmp_path: Path, described: bytes, said: str) -> None:

@@ -113,7 +113,7 @@ def test_interleaving_left_out_would_be_seen(toys: Path, written: Written, monke
     with LlamaCppServer(target, context_tokens=1024) as server:
         listed = [server.next_tokens(prompt, 32) for prompt in prompts]
     found = compare_next_tokens("F32", next_token_logits(toys / "llama", prompts), listed, tokens_equal=True)
-    with pytest.raises(ArtifactError, match="is not the model"):
+    with pytest.raises(ArtifactError, match="differs from the model"):
         check_parity(found, what="spoiled.gguf")
 
 

@@ -81,7 +81,7 @@ def test_another_models_file_is_caught_at_every_type() -> None:
     ours, theirs = drawn(seed=1), drawn(seed=2)
     for kind in LIMITS:
         found = compare_next_tokens(kind, ours, listed(theirs), tokens_equal=True)
-        with pytest.raises(ArtifactError, match="the GGUF file is not the model"):
+        with pytest.raises(ArtifactError, match="the GGUF file differs from the model"):
             check_parity(found, what="tuned.gguf")
 
 
@@ -97,10 +97,10 @@ def test_limits_grow_as_bits_shrink() -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"tokens_equal": False}, "other tokens than training did"),
+        ({"tokens_equal": False}, "tokenizes the prompts differently than training did"),
         ({"mean_kl": 0.06}, "mean KL 0.06 (limit 0.05)"),
         ({"mean_kl": float("nan")}, "mean KL nan"),
-        ({"top1_agreement": 0.5}, "same first token 50% (limit 85%)"),
+        ({"top1_agreement": 0.5}, "same top token 50% (limit 85%)"),
     ],
 )
 def test_each_limit_is_enforced_with_its_figure(changes: dict[str, object], said: str) -> None:
@@ -127,7 +127,7 @@ def test_a_token_the_base_did_not_list_counts_as_its_least_likely() -> None:
 
 @pytest.mark.parametrize(("effect", "noise"), [(0.0, 0.0), (0.01, 0.01), (0.019, 0.01), (float("nan"), 0.01)])
 def test_an_effect_within_the_noise_of_quantizing_is_lost(effect: float, noise: float) -> None:
-    with pytest.raises(ArtifactError, match="the adapter's effect was lost"):
+    with pytest.raises(ArtifactError, match="quantization noise exceeds the fine-tuning effect"):
         check_effect(effect, noise)
 
 

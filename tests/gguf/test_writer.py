@@ -17,6 +17,7 @@ from mlx_ragtune.gguf.convert import deinterleave, interleave
 from mlx_ragtune.gguf.quantize import FILE_TYPES, QuantType
 from mlx_ragtune.gguf.writer import estimate_bytes, write_gguf
 from mlx_ragtune.models.toy import TEMPLATE, Architecture
+from tests.clients.test_machine import small_files
 from tests.toy_models import ARCHITECTURES, Written, change, copied
 
 KINDS: tuple[QuantType, ...] = ("F32", "F16", "BF16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_K_S")
@@ -177,14 +178,20 @@ UP = "model.layers.1.mlp.up_proj.weight"
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (_drop(UP), f"{UP} is missing"),
-        (_drop("model.norm.weight"), "model.norm.weight is missing"),
-        (_set("model.layers.2.mlp.up_proj.weight", lambda one: one[UP]), "one layer too many"),
-        (_set("model.visual.weight", lambda one: one[UP]), "'model.visual.weight' has no place in a GGUF file"),
-        (_set("lm_head.weight", lambda one: one["model.embed_tokens.weight"] + 1), "lm_head.weight is another matrix"),
-        (_set("model.embed_tokens.weight", lambda one: one["model.embed_tokens.weight"][:-1]), "the embedding is"),
-        (_set(UP, lambda one: np.full_like(one[UP], np.nan)), "not numbers"),
-        (_set(UP, lambda one: np.full_like(one[UP], 1e30)), "F16 ends at 65504"),
+        (_drop(UP), f"{UP}' is missing"),
+        (_drop("model.norm.weight"), "'model.norm.weight' is missing"),
+        (_set("model.layers.2.mlp.up_proj.weight", lambda one: one[UP]), "a layer beyond num_hidden_layers 2"),
+        (_set("model.visual.weight", lambda one: one[UP]), "'model.visual.weight' has no name in GGUF"),
+        (
+            _set("lm_head.weight", lambda one: one["model.embed_tokens.weight"] + 1),
+            "lm_head.weight differs from the embedding",
+        ),
+        (
+            _set("model.embed_tokens.weight", lambda one: one["model.embed_tokens.weight"][:-1]),
+            "'model.embed_tokens.weight' has shape",
+        ),
+        (_set(UP, lambda one: np.full_like(one[UP], np.nan)), "NaN or infinite"),
+        (_set(UP, lambda one: np.full_like(one[UP], 1e30)), "F16's maximum 65504"),
     ],
 )
 def test_weights_that_are_no_model_are_refused_and_leave_nothing(
@@ -200,7 +207,7 @@ def test_weights_that_are_no_model_are_refused_and_leave_nothing(
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"tie_word_embeddings": False}, "no lm_head.weight"),
+        ({"tie_word_embeddings": False}, "lm_head.weight is missing"),
         ({"model_type": "mamba"}, "mamba"),
         ({"hidden_size": None}, "hidden_size"),
         ({"num_hidden_layers": 0}, "num_hidden_layers"),
@@ -258,3 +265,21 @@ def test_an_old_file_stays_when_the_new_one_fails(toys: Path, tmp_path: Path) ->
     with pytest.raises(InputError):
         write_gguf(folder, target, type="F16", name="x")
     assert target.read_bytes() == before
+
+
+def test_only_the_name_differs_between_files_of_two_names(toys: Path, tmp_path: Path) -> None:
+    """``general.name`` is part of the bytes: files that recipes share are written under a name of the model."""
+    files = [tmp_path / f"{name}.gguf" for name in ("one", "two", "again")]
+    for file, name in zip(files, ("model-a", "model-b", "model-a"), strict=True):
+        write_gguf(toys / "qwen3", file, type="Q8_0", name=name)
+    one, two, again = (file.read_bytes() for file in files)
+    assert one == again
+    assert one.replace(b"model-a", b"model-b") == two
+
+
+def test_a_full_disk_while_writing_names_the_file_and_leaves_nothing(toys: Path, tmp_path: Path) -> None:
+    with small_files(50_000), pytest.raises(ToolError, match="cannot write") as caught:
+        write_gguf(toys / "qwen3", tmp_path / "a.gguf", type="F16", name="x")
+    assert caught.value.where.endswith("a.gguf") or caught.value.where.endswith(".a.gguf.part")
+    assert "disk space" in caught.value.fix
+    assert not list(tmp_path.iterdir())

@@ -42,8 +42,8 @@ def test_the_same_norm_has_another_name_in_gemma() -> None:
         "model.layers.0.mlp.experts.up_proj.weight", "vision.patch.weight", "model.layers.0.self_attn.q_norm.weight",
     ],
 )  # fmt: skip
-def test_a_tensor_without_a_place_is_refused(name: str) -> None:
-    with pytest.raises(InputError, match="has no place in a GGUF file"):
+def test_a_tensor_without_a_name_in_gguf_is_refused(name: str) -> None:
+    with pytest.raises(InputError, match="has no name in GGUF"):
         ARCHITECTURES["llama"].gguf_name(name)
 
 

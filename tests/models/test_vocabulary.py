@@ -65,7 +65,7 @@ def test_ids_that_the_tokenizer_lacks_are_unused(toys: Path, tmp_path: Path) -> 
 
 
 def test_ids_past_the_models_vocabulary_are_refused(toys: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="past the model's vocabulary of 100"):
+    with pytest.raises(InputError, match="beyond the model's vocabulary of 100"):
         read_vocabulary(spoiled(toys, tmp_path / "m", vocab_size=100))
 
 
@@ -96,7 +96,7 @@ def test_without_an_end_an_answer_would_never_end(toys: Path, tmp_path: Path) ->
 def test_a_special_id_outside_the_vocabulary_is_refused(toys: Path, tmp_path: Path, number: int) -> None:
     folder = copied(toys / "qwen3", tmp_path / "m", eos_token_id=number)
     change(folder / "tokenizer_config.json", eos_token=None)
-    with pytest.raises(InputError, match="past the vocabulary"):
+    with pytest.raises(InputError, match="outside the vocabulary"):
         read_vocabulary(folder)
 
 
@@ -119,7 +119,7 @@ def test_a_tokenizer_that_puts_bos_in_front_says_so(toys: Path, tmp_path: Path) 
 
 @pytest.mark.parametrize("model", [{"type": "Unigram", "vocab": []}, {"type": "WordPiece"}, {}])
 def test_other_kinds_of_tokenizers_are_refused(toys: Path, tmp_path: Path, model: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match="only BPE is exported"):
+    with pytest.raises(InputError, match="only BPE can be exported"):
         read_vocabulary(spoiled(toys, tmp_path / "m", tokenizer={"model": model}))
 
 

@@ -55,7 +55,8 @@ def statistics() -> dict[str, Any]:
 
 def manifest(folder: Path) -> dict[str, Any]:
     return {
-        "key": "k" * 64, "facts": {}, "described": {}, "finished_at": "2026-01-01T00:00:00Z", "platform": "Linux", "python": "3.11",
+        "key": "k" * 64, "facts": {}, "described": {}, "finished_at": "2026-01-01T00:00:00Z",
+        "platform": "Linux", "python": "3.11",
         "packages": {"mlx": "0.32"},
         "files": {path.name: {"bytes": path.stat().st_size, "sha256": digest_file(path)} for path in folder.iterdir()},
     }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Run by the kill tests: one training run on a toy, a checkpoint after every update."""
+"""Run by the kill tests: one training run on a toy, with a checkpoint after every update."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""Toy models with trained-looking adapters, and rows in groups, for the tests of this room."""
+"""Toy models with adapters that look trained, and rows in groups, for the tests of this package."""
 
 import importlib
 from collections.abc import Iterator

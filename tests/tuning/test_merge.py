@@ -8,9 +8,14 @@ import numpy as np
 import pytest
 
 from mlx_ragtune.clients.runtime_mlx import mx, tree_flatten, tree_map
-from mlx_ragtune.errors import ArtifactError
+from mlx_ragtune.errors import ArtifactError, InputError, ToolError
+from mlx_ragtune.models.vocabulary import read_vocabulary
+from mlx_ragtune.tuning import logits
 from mlx_ragtune.tuning import merge as module
+from mlx_ragtune.tuning.load import load_stored
 from mlx_ragtune.tuning.merge import fuse
+from tests.clients.test_machine import small_files
+from tests.models.test_sentencepiece_scores import piece
 from tests.tuning.made import all_files, examples, load_arrays, made_adapter, toy_base, train_settings
 
 PROMPTS = [one.messages[:-1] for one in examples(2, 2)]
@@ -100,10 +105,102 @@ def test_a_fused_model_that_is_not_the_adapted_one_is_refused(tmp_path: Path, mo
         return count
 
     monkeypatch.setattr(module, "_merge", wrong)
-    with pytest.raises(ArtifactError, match="apart"):
+    with pytest.raises(ArtifactError, match="differs from base plus adapter"):
         fuse(base, adapter, tmp_path / "fused", prompts=PROMPTS, thinking=False)
 
 
 def test_rslora_scales_by_the_root_of_the_rank() -> None:
     assert train_settings(rank=16, alpha=32.0).lora_scale == 2.0
     assert train_settings(rank=16, alpha=32.0, rank_stabilized=True).lora_scale == 8.0
+
+
+def test_the_same_adapter_gives_the_same_files(tmp_path: Path) -> None:
+    base = toy_base(tmp_path / "base")
+    adapter = made_adapter(base, tmp_path / "adapter")
+    for name in ("first", "second"):
+        fuse(base, adapter, tmp_path / name, prompts=PROMPTS, thinking=False)
+    for file in all_files(tmp_path / "first"):
+        assert (tmp_path / "first" / file).read_bytes() == (tmp_path / "second" / file).read_bytes(), file
+
+
+def test_every_file_of_the_tokenizer_comes_along_also_through_links(tmp_path: Path) -> None:
+    base = toy_base(tmp_path / "base")
+    for name in module.CARRIED:
+        if not (base / name).exists():
+            (tmp_path / f"store-{name}").write_text(f"content of {name}")
+            (base / name).symlink_to(tmp_path / f"store-{name}")
+    adapter = made_adapter(toy_base(tmp_path / "plain"), tmp_path / "adapter")
+    module._save(load_stored(tmp_path / "plain"), base, tmp_path / "fused", {}, {})
+    for name in module.CARRIED:
+        assert (tmp_path / "fused" / name).read_bytes() == (base / name).read_bytes()
+        assert not (tmp_path / "fused" / name).is_symlink()
+    assert adapter.exists()
+
+
+def test_scores_of_a_sentencepiece_model_reach_the_export_of_both(tmp_path: Path) -> None:
+    """Without ``tokenizer.model`` in the fused folder, base and tuned would get different token scores."""
+    base = toy_base(tmp_path / "base", "mistral")
+    pieces = read_vocabulary(base).tokens
+    (base / "tokenizer.model").write_bytes(b"".join(piece(text, -0.5 * n) for n, text in enumerate(pieces)))
+    adapter = made_adapter(base, tmp_path / "adapter")
+    fuse(base, adapter, tmp_path / "fused", prompts=PROMPTS, thinking=False)
+    assert read_vocabulary(tmp_path / "fused") == read_vocabulary(base)
+
+
+def test_a_prompt_beyond_the_window_is_refused_before_anything_is_loaded(tmp_path: Path) -> None:
+    base = toy_base(tmp_path / "base")
+    config = json.loads((base / "config.json").read_text())
+    (base / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 100}))
+    (base / "model.safetensors").unlink()
+    with pytest.raises(InputError, match="the base model reads at most 100"):
+        fuse(base, tmp_path / "none", tmp_path / "fused", prompts=PROMPTS, thinking=False)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen3", "gemma3_text"])
+def test_long_prompts_in_chunks_have_the_logits_of_the_whole(
+    tmp_path: Path, architecture: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = toy_base(tmp_path / "base", architecture)
+    prompts = [list(range(1, 200)), [7] * 64, list(range(5, 70))]
+    whole = logits.next_token_logits(base, prompts)
+    monkeypatch.setattr(logits, "CHUNK_TOKENS", 64)
+    np.testing.assert_allclose(logits.next_token_logits(base, prompts), whole, atol=2e-4)
+
+
+def test_memory_of_a_prompt_grows_with_its_length_not_with_its_square(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Attention over 24,000 tokens at once ended the process: 2^31 scores and more."""
+    base, peaks = toy_base(tmp_path / "base"), []
+    monkeypatch.setattr(logits, "CHUNK_TOKENS", 256)
+    for tokens in (512, 2048):
+        mx.clear_cache()
+        mx.reset_peak_memory()
+        logits.next_token_logits(base, [[3] * tokens])
+        peaks.append(mx.get_peak_memory())
+    assert peaks[1] < 5 * peaks[0]
+
+
+@pytest.mark.parametrize("damage", ["truncated", "missing", "other model"])
+def test_a_damaged_adapter_is_told_apart_from_a_bug(tmp_path: Path, damage: str) -> None:
+    base = toy_base(tmp_path / "base")
+    adapter = made_adapter(base, tmp_path / "adapter")
+    file = adapter / "adapters.safetensors"
+    if damage == "truncated":
+        file.write_bytes(file.read_bytes()[:-50])
+    elif damage == "missing":
+        file.unlink()
+    else:
+        mx.save_safetensors(str(file), {"model.layers.0.mlp.up_proj.lora_a": mx.ones((3, 3))})
+    with pytest.raises(ArtifactError) as caught:
+        fuse(base, adapter, tmp_path / "fused", prompts=PROMPTS, thinking=False)
+    assert caught.value.where == str(adapter)
+
+
+def test_a_full_disk_while_fusing_names_the_folder(tmp_path: Path) -> None:
+    base = toy_base(tmp_path / "base")
+    adapter = made_adapter(base, tmp_path / "adapter")
+    with small_files(10_000), pytest.raises(ToolError, match="cannot write") as caught:
+        fuse(base, adapter, tmp_path / "fused", prompts=PROMPTS, thinking=False)
+    assert caught.value.where == str(tmp_path / "fused")
+    assert "MiB needed" in caught.value.what

@@ -82,7 +82,7 @@ def test_sharing_saves_what_it_says(base: Path) -> None:
 
 def test_the_description_names_everything(base: Path) -> None:
     text = describe(plan(base, {"train": examples(4, 3), "valid": examples(1, 1)}))
-    for word in ("grounded", "updates", "warm-up", "learning rate", "parameters train", "GiB", "minutes", "fewer"):
+    for word in ("grounded", "updates", "warm-up", "learning rate", "parameters trained", "GiB", "minutes", "fewer"):
         assert word in text
 
 
@@ -90,7 +90,7 @@ def test_what_will_not_fit_is_refused_with_the_setting_to_change(base: Path, mon
     monkeypatch.setattr(module, "caps_here", lambda: Caps(usable=2**16, wired=0, cache=0))
     told = plan(base, {"train": examples(4, 3), "valid": examples(1, 1)})
     assert not told.fits
-    with pytest.raises(ToolError, match="GiB may be used") as caught:
+    with pytest.raises(ToolError, match="GiB can be used") as caught:
         require_fit(told, train_settings())
     assert "tokens_per_step" in caught.value.fix
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,17 +10,22 @@ import numpy as np
 import pytest
 
 from mlx_ragtune.clients.runtime_mlx import mx, tree_flatten
-from mlx_ragtune.errors import InputError, RecipeError, ToolError
+from mlx_ragtune.errors import ArtifactError, InputError, RecipeError, ToolError
 from mlx_ragtune.recipe import TrainSettings
 from mlx_ragtune.tuning import loop, run
-from mlx_ragtune.tuning.run import TrainResult, train
-from mlx_ragtune.tuning.schedule import Plan
+from mlx_ragtune.tuning.adapters import apply_adapter
+from mlx_ragtune.tuning.load import load_base
+from mlx_ragtune.tuning.ranks import Ranks
+from mlx_ragtune.tuning.run import TrainResult, prepare_rows, train
+from mlx_ragtune.tuning.schedule import Plan, make_plan
 from mlx_ragtune.tuning.select import Candidate
+from tests.clients.test_machine import small_files
 from tests.tuning.made import (
     all_files,
     base_settings,
     dataset_settings,
     examples,
+    flat,
     load_arrays,
     toy_base,
     train_settings,
@@ -157,24 +163,24 @@ def test_a_diverging_run_stops_keeps_the_best_and_names_the_setting(
     assert "at update" in str(caught.value)
     kept = list((tmp_path / "checkpoints").glob("best-*"))
     if engine == "shared-prefix":
-        assert "best so far kept" in str(caught.value)
+        assert "best adapter so far" in str(caught.value)
         assert len(kept) == 1
     for path in kept:
         assert math.isfinite(json.loads((path / "state.json").read_text())["loss"])
 
 
 def test_without_rows_nothing_starts(base: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="validate"):
+    with pytest.raises(InputError, match="no validation rows"):
         run_training(base, tmp_path, train_settings(), rows={"train": ROWS["train"], "valid": []})
 
 
 def test_reference_engine_refuses_what_it_cannot_do(base: Path, tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="for good"):
+    with pytest.raises(RecipeError, match="does not support gradient checkpointing"):
         run_training(base, tmp_path, train_settings(engine="mlx-lm", grad_checkpoint=True))
 
 
 def test_more_layers_than_the_model_has_are_refused(base: Path, tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="the model has 2"):
+    with pytest.raises(RecipeError, match="the model has only 2"):
         run_training(base, tmp_path, train_settings(layers=3))
 
 
@@ -214,9 +220,78 @@ def test_the_better_answers_win_under_select_task(base: Path, tmp_path: Path, mo
     assert [one.task_score for one in result.candidates] == [1.0, 0.0, 0.0]
 
 
-def test_dropout_is_drawn_from_the_seed(base: Path, tmp_path: Path) -> None:
-    for name, seed in (("a", 3), ("b", 3), ("c", 4)):
-        run_training(base, tmp_path / name, train_settings(dropout=0.2, epochs=1.0), seed=seed)
-    first, again, other = (weights(tmp_path / name) for name in "abc")
-    assert all(mx.array_equal(again[name], value).item() for name, value in first.items())
-    assert not all(mx.array_equal(other[name], value).item() for name, value in first.items())
+def test_dropout_is_drawn_from_the_seed_and_the_update(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only dropout differs: the adapter's first values and the order of the rows are those of one seed."""
+    settings = train_settings(dropout=0.5, epochs=1.0)
+    model = load_base(base, "fp32").model
+    loaded = load_base(base, "fp32")
+    apply_adapter(model, settings, seed=3)
+    rows = prepare_rows(ROWS["train"], loaded.tokenizer, dataset_settings())
+    plan = make_plan(rows, settings, seed=3)
+
+    def gradients(seed: int, update: int) -> bytes:
+        runner = loop.Loop(model, settings, plan, folder=base / "none", seed=seed, work={})
+        runner.progress.update = update
+        seen: list[bytes] = []
+        monkeypatch.setattr(runner.optimizer, "update", lambda _model, gradient: seen.append(flat(gradient).tobytes()))
+        model.train()
+        runner._one_update(rows[:2], 1.0)
+        return seen[0]
+
+    assert gradients(3, 0) == gradients(3, 0)
+    assert gradients(3, 0) != gradients(4, 0), "dropout ignores the seed"
+    assert gradients(3, 0) != gradients(3, 1), "dropout is the same in every update"
+
+
+@pytest.mark.parametrize("seed", [-1, 10**30])
+def test_seeds_of_any_size_and_sign_train(base: Path, tmp_path: Path, seed: int) -> None:
+    result = run_training(base, tmp_path, train_settings(epochs=0.2, dropout=0.1), seed=seed)
+    assert math.isfinite(result.best_valid_loss or math.nan)
+
+
+def test_the_same_seed_gives_the_same_bytes_in_another_folder(base: Path, tmp_path: Path) -> None:
+    """Needed so that a rerun of training can stop there: no path, time or machine is in the artifact's files."""
+    for name in ("first", "second"):
+        run_training(base, tmp_path / name, train_settings(epochs=1.0, dropout=0.1))
+    for file in ("adapters.safetensors", "adapter_config.json"):
+        first, second = ((tmp_path / name / file).read_bytes() for name in ("first", "second"))
+        assert first == second
+        assert str(tmp_path).encode() not in first
+    pairs = zip(losses(tmp_path / "first"), losses(tmp_path / "second"), strict=True)
+    assert all({**one, "seconds": 0} == {**other, "seconds": 0} for one, other in pairs)
+
+
+def test_a_full_disk_ends_training_with_the_path_and_the_same_command_resumes(base: Path, tmp_path: Path) -> None:
+    settings = train_settings(epochs=1.0)
+    with small_files(3000), pytest.raises(ToolError, match=r"cannot write|Unable to write") as caught:
+        run_training(base, tmp_path, settings)
+    assert str(tmp_path) in caught.value.where
+    assert "disk space" in caught.value.fix
+    run_training(base, tmp_path, settings)
+    assert (tmp_path / "adapters.safetensors").exists()
+
+
+def test_the_result_is_json_on_every_rank(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = run_training(base, tmp_path, train_settings(epochs=0.2))
+    json.dumps(asdict(result), allow_nan=False)
+    monkeypatch.setattr(run, "find_ranks", lambda: Ranks(1, 1))
+    other = run_training(base, tmp_path / "other", train_settings(epochs=0.2))
+    assert json.loads(json.dumps(asdict(other), allow_nan=False))["best_valid_loss"] is None
+
+
+def test_a_torn_losses_file_of_a_killed_run_is_written_again(base: Path, tmp_path: Path) -> None:
+    settings = train_settings(epochs=1.0)
+    run_training(base, tmp_path, settings)
+    whole = losses(tmp_path)
+    text = (tmp_path / "losses.jsonl").read_text()
+    (tmp_path / "losses.jsonl").write_text(text[:-20])
+    run_training(base, tmp_path, settings)
+    assert losses(tmp_path) == whole
+
+
+def test_checkpoints_of_a_different_run_are_refused_in_plain_words(base: Path, tmp_path: Path) -> None:
+    run_training(base, tmp_path, train_settings(epochs=0.2))
+    with pytest.raises(ArtifactError, match="the checkpoints belong to a different run") as caught:
+        run_training(base, tmp_path, train_settings(epochs=0.2, rank=2))
+    assert "train.rank: 4 in the checkpoint, 2 now" in caught.value.what
+    assert caught.value.fix.startswith("rm -r ")

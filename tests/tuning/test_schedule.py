@@ -51,7 +51,7 @@ def test_epochs_and_warm_up_are_resolved_into_updates() -> None:
         rows, train_settings(batch_size=2, accumulation=8, epochs=3.0, warmup_ratio=0.05, learning_rate=2e-4), seed=0
     )
     assert (plan.updates_per_epoch, plan.updates, plan.warmup_updates, plan.evals) == (7, 21, 2, (7, 14, 21))
-    assert "21 updates (7 an epoch of 100 rows), warm-up 2" in plan.describe()
+    assert "21 updates (7 per epoch of 100 rows), warm-up 2" in plan.describe()
 
 
 def test_the_source_experiments_table_gives_its_357_updates() -> None:

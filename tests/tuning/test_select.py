@@ -9,6 +9,7 @@ import pytest
 from mlx_ragtune.clients.runtime_mlx import mx, tree_flatten
 from mlx_ragtune.models.prompts import prompt_tokens
 from mlx_ragtune.records import Example, Message
+from mlx_ragtune.tuning import select
 from mlx_ragtune.tuning.adapters import apply_adapter
 from mlx_ragtune.tuning.decode import greedy_answers
 from mlx_ragtune.tuning.load import load_base
@@ -22,11 +23,12 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 def test_batched_answers_are_those_of_one_prompt_at_a_time(loaded: Any) -> None:
-    prompts = [prompt_tokens(row.messages[:-1], loaded.tokenizer, thinking=False) for row in examples(3, 2)]
-    together = greedy_answers(loaded.model, loaded.tokenizer, prompts, max_tokens=12, at_once=4)
+    rows = [example(group, index, words=3) for group in range(2) for index in range(2)]
+    prompts = [prompt_tokens(row.messages[:-1], loaded.tokenizer, thinking=False) for row in rows]
+    together = greedy_answers(loaded.model, loaded.tokenizer, prompts, max_tokens=6, at_once=3)
     for prompt, text in zip(prompts, together, strict=True):
         tokens = list(prompt)
-        for _ in range(12):
+        for _ in range(6):
             best = int(np.argmax(np.array(loaded.model(mx.array([tokens]))[0, -1])))
             if best in loaded.tokenizer.eos_token_ids:
                 break
@@ -76,10 +78,14 @@ def test_the_slice_has_every_kind_and_is_the_same_for_a_seed() -> None:
     assert len(some) == 5
     assert [one.id for one in some] == [one.id for one in development_slice(rows, seed=1, most=5)]
     assert development_slice([], seed=1) == []
+    assert len(development_slice(rows, seed=-1, most=5)) == len(development_slice(rows, seed=10**30, most=5)) == 5
 
 
-def test_the_checkpoint_with_the_better_answers_wins_over_a_lower_loss(tmp_path: Path) -> None:
+def test_the_checkpoint_with_the_better_answers_wins_over_a_lower_loss(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Two adapters; the rows' references are what the second says, so that it must win."""
+    monkeypatch.setattr(select, "MAX_TOKENS", 24)
     base = load_base(toy_base(tmp_path / "base"), "fp32")
     apply_adapter(base.model, train_settings(), seed=1)
     kept = {}
@@ -89,12 +95,13 @@ def test_the_checkpoint_with_the_better_answers_wins_over_a_lower_loss(tmp_path:
             name: mx.random.normal(value.shape) * 0.3 for name, value in tree_flatten(base.model.trainable_parameters())
         }
         kept[(update, loss)] = arrays
-    prompts = [prompt_tokens(one.messages[:-1], base.tokenizer, thinking=False) for one in examples(3, 1)]
+    questions = [example(group, 0, words=3) for group in range(2)]
+    prompts = [prompt_tokens(one.messages[:-1], base.tokenizer, thinking=False) for one in questions]
     base.model.load_weights(list(kept[(2, 0.7)].items()), strict=False)
-    said = greedy_answers(base.model, base.tokenizer, prompts, max_tokens=192)
+    said = greedy_answers(base.model, base.tokenizer, prompts, max_tokens=24)
     rows = [
         Example(one.id, "grounded", one.group, (*one.messages[:-1], Message("assistant", text)))
-        for one, text in zip(examples(3, 1), said, strict=True)
+        for one, text in zip(questions, said, strict=True)
     ]
     ranked = choose_by_task(base.model, base.tokenizer, kept, rows, thinking=False)
     assert [one.update for one in ranked] == [2, 1]

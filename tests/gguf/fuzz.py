@@ -1,6 +1,6 @@
 """Mutated GGUF files through the importer: a model, or an error a user can read; never a crash or a hang.
 
-python -m mlx_ragtune.gguf.fuzz 20000
+python -m tests.gguf.fuzz 20000
 """
 
 import random
@@ -63,7 +63,7 @@ def main(count: int) -> None:
         for seed in range(count):
             started = time.perf_counter()
             try:
-                models += survives(mutated(whole, random.Random(seed)), folder)  # noqa: S311 (reproducible, not secret)
+                models += survives(mutated(whole, random.Random(seed)), folder)
             except BaseException:
                 print(f"seed {seed}", file=sys.stderr)
                 raise

@@ -8,7 +8,7 @@ from safetensors.numpy import load_file, save_file
 
 from mlx_ragtune.errors import InputError
 from mlx_ragtune.gguf.quantize import encode_bf16
-from mlx_ragtune.gguf.weights import Weights, to_float32, write_safetensors
+from mlx_ragtune.models.weights import Weights, to_float32, write_safetensors
 
 VALUES: "np.ndarray[tuple[Any, ...], np.dtype[np.float32]]" = (np.arange(24).reshape(6, 4) / 3).astype(np.float32)
 
@@ -53,7 +53,7 @@ def test_what_is_written_in_pieces_is_a_safetensors_file(tmp_path: Path) -> None
 
 
 def test_pieces_that_do_not_add_up_are_a_bug(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="not what the shapes say"):
+    with pytest.raises(ValueError, match="do not match the shapes"):
         write_safetensors(tmp_path / "x.safetensors", [("a", (6, 4))], "F32", [VALUES[:4]])
 
 
@@ -70,7 +70,7 @@ def test_only_the_shards_of_the_index_are_read(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
     assert list(Weights(tmp_path)) == ["a", "b"]
     (tmp_path / "model-2.safetensors").unlink()
-    assert refused(tmp_path) == "missing shard model-2.safetensors"
+    assert refused(tmp_path) == "shard model-2.safetensors is missing"
     save_file({"c": VALUES}, tmp_path / "model-2.safetensors")
     assert "'b' is in the index but in no shard" in refused(tmp_path)
 
@@ -85,14 +85,14 @@ def test_a_tensor_in_two_shards_is_refused(tmp_path: Path) -> None:
 def test_a_shard_cut_short_is_refused(tmp_path: Path, cut: int) -> None:
     path = folder(tmp_path) / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-cut])
-    assert "cut short: 'a'" in refused(tmp_path)
+    assert "truncated: 'a'" in refused(tmp_path)
 
 
 def test_a_shard_that_shrinks_while_it_is_read_is_refused(tmp_path: Path) -> None:
     weights = Weights(folder(tmp_path))
     path = tmp_path / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-8])
-    with pytest.raises(InputError, match="cut short"):
+    with pytest.raises(InputError, match="truncated"):
         weights.float32("a")
 
 

@@ -1,4 +1,4 @@
-"""Tensors of a model folder, a few rows at a time and straight from the file; nothing is held in memory."""
+"""Tensors of a model folder: headers are checked, values are read a few rows at a time straight from the file."""
 
 import json
 import os
@@ -22,7 +22,7 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class StoredWeight:
-    """A tensor in a safetensors file: ``dtype`` is F32, F16 or BF16, its bytes begin at ``start``."""
+    """A tensor in a safetensors file: ``dtype`` is F32, F16 or BF16, ``start`` its first byte in the file."""
 
     name: str
     file: Path
@@ -30,17 +30,27 @@ class StoredWeight:
     shape: tuple[int, ...]
     dtype: str
 
+    @property
+    def size(self) -> int:
+        """Number of values."""
+        return prod(self.shape)
+
+    @property
+    def bytes(self) -> int:
+        """Size in the file."""
+        return self.size * _TYPES[self.dtype].itemsize
+
     def raw(self, first: int, count: int) -> npt.NDArray[Any]:
         """``count`` rows along the first axis as stored; bfloat16 as uint16. Raises InputError if cut short."""
         kind, width = _TYPES[self.dtype], prod(self.shape[1:])
         values = np.fromfile(self.file, kind, count * width, offset=self.start + first * width * kind.itemsize)
         if values.size != count * width:
-            raise InputError(f"cut short: '{self.name}'", where=str(self.file), fix="fetch the model again")
+            raise InputError(f"truncated: '{self.name}'", where=str(self.file), fix="fetch the model again")
         return values.reshape(count, *self.shape[1:])
 
 
 def to_float32(raw: npt.NDArray[Any]) -> Floats:
-    """Exact float32 values of stored ones (uint16 is bfloat16)."""
+    """The stored values as float32, exactly (uint16 is bfloat16)."""
     if raw.dtype == np.uint16:
         wide = raw.astype(np.uint32)
         wide <<= 16
@@ -51,7 +61,7 @@ def to_float32(raw: npt.NDArray[Any]) -> Floats:
 class Weights:
     """The tensors of a folder by name, sorted; only headers are read.
 
-    Raises InputError for a missing or shortened shard, a damaged header, a tensor that is not float.
+    Raises InputError for a missing or truncated shard, a damaged header, and a tensor that is not float.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -66,7 +76,9 @@ class Weights:
     def _check_index(self, folder: Path) -> None:
         absent = sorted(set(_index(folder)) - set(self._entries))
         if absent:
-            raise InputError(f"'{absent[0]}' is in the index but in no shard", where=str(folder), fix="fetch it again")
+            raise InputError(
+                f"'{absent[0]}' is in the index but in no shard", where=str(folder), fix="fetch the model again"
+            )
 
     def __contains__(self, name: str) -> bool:
         return name in self._entries
@@ -88,52 +100,64 @@ def _index(folder: Path) -> dict[str, str]:
     if not file.exists():
         return {}
     try:
-        return dict(json.loads(file.read_text(encoding="utf-8"))["weight_map"])
-    except (ValueError, KeyError, TypeError):
+        entries = dict(json.loads(file.read_text(encoding="utf-8"))["weight_map"])
+        if not all(isinstance(name, str) and Path(name).name == name for name in entries.values()):
+            raise ValueError("a shard that is not a file name")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise InputError("not a shard index", where=str(file), fix="fetch the model again") from None
+    return entries
+
+
+def shard_names(folder: Path) -> list[str]:
+    """File names in ``model.safetensors.index.json``, sorted; empty without an index. Raises InputError if damaged."""
+    return sorted(set(_index(folder).values()))
 
 
 def _files(folder: Path) -> list[Path]:
-    """Shards of the index; without one, what mlx-lm would load (not ``consolidated`` or ``adapters``)."""
-    files = sorted({folder / name for name in _index(folder).values()}) or sorted(folder.glob("model*.safetensors"))
+    """Shards of the index; without one, the files that mlx-lm would load (not ``consolidated`` or ``adapters``)."""
+    files = [folder / name for name in shard_names(folder)] or sorted(folder.glob("model*.safetensors"))
     if not files:
         raise InputError("no model*.safetensors file", where=str(folder), fix="name a complete model folder")
     for file in files:
         if not file.is_file():
-            raise InputError(f"missing shard {file.name}", where=str(folder), fix="fetch the model again")
+            raise InputError(f"shard {file.name} is missing", where=str(folder), fix="fetch the model again")
     return files
 
 
 def _header(file: Path) -> dict[str, StoredWeight]:
-    size = file.stat().st_size
-    with file.open("rb") as stream:
-        length = int.from_bytes(stream.read(8), "little")
-        if not 2 <= length <= min(size - 8, _MAX_HEADER):
-            raise InputError("not a safetensors file", where=str(file), fix="fetch the model again")
-        try:
+    try:
+        size = file.stat().st_size
+        with file.open("rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+            if not 2 <= length <= min(size - 8, _MAX_HEADER):
+                raise InputError("not a safetensors file", where=str(file), fix="fetch the model again")
             header = json.loads(stream.read(length))
-            return {
-                name: _entry(name, entry, file, 8 + length) for name, entry in header.items() if name != "__metadata__"
-            }
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise InputError("its header is damaged", where=str(file), fix="fetch the model again") from None
+        return {name: _entry(name, entry, file, 8 + length) for name, entry in header.items() if name != "__metadata__"}
+    except OSError as error:
+        raise InputError(f"cannot read it: {error.strerror}", where=str(file), fix="fetch the model again") from None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise InputError("its header is damaged", where=str(file), fix="fetch the model again") from None
 
 
 def _entry(name: str, entry: dict[str, Any], file: Path, data: int) -> StoredWeight:
-    dtype, shape, (begin, end) = entry["dtype"], tuple(int(one) for one in entry["shape"]), entry["data_offsets"]
+    dtype, shape, (begin, end) = entry["dtype"], tuple(int(length) for length in entry["shape"]), entry["data_offsets"]
     if dtype not in _TYPES:
-        raise InputError(f"'{name}' is {dtype}, not F32, F16 or BF16", where=str(file), fix="fetch the full model")
+        raise InputError(
+            f"'{name:.120}' is {dtype!s:.20}, not F32, F16 or BF16",
+            where=str(file),
+            fix="fetch the full-precision model",
+        )
     if not shape or min(shape) < 1 or begin < 0 or end - begin != prod(shape) * _TYPES[dtype].itemsize:
         raise ValueError("shape and offsets do not agree")
     if data + end > file.stat().st_size:
-        raise InputError(f"cut short: '{name}' is not whole", where=str(file), fix="fetch the model again")
+        raise InputError(f"truncated: '{name:.120}' is incomplete", where=str(file), fix="fetch the model again")
     return StoredWeight(name, file, data + begin, shape, dtype)
 
 
 def write_safetensors(
     file: Path, shapes: Sequence[tuple[str, tuple[int, ...]]], dtype: str, pieces: Iterable[npt.NDArray[Any]]
 ) -> None:
-    """Write tensors of one type (F32, F16, BF16) whose values come as ``pieces``, in the order of ``shapes``."""
+    """Write tensors of one type (F32, F16, BF16) whose values arrive as ``pieces``, in the order of ``shapes``."""
     header: dict[str, Any] = {"__metadata__": {"format": "mlx"}}
     at = 0
     for name, shape in shapes:
@@ -147,6 +171,6 @@ def write_safetensors(
         for piece in pieces:
             stream.write(np.ascontiguousarray(piece).data)
         if stream.tell() != 8 + len(text) + at:
-            raise ValueError("the pieces are not what the shapes say")
+            raise ValueError("the pieces do not match the shapes")
         stream.flush()
         os.fsync(stream.fileno())

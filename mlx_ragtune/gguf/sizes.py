@@ -1,0 +1,40 @@
+"""Memory and disk that exporting and serving need, predicted from config.json and safetensors headers."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mlx_ragtune.gguf.convert import PIECE_VALUES, usable_cores
+from mlx_ragtune.gguf.quantize import QuantType
+from mlx_ragtune.gguf.writer import METADATA_BYTES, estimate_bytes
+from mlx_ragtune.models.architectures import head_dimension, key_value_heads
+from mlx_ragtune.models.model_folder import read_config
+
+_BATCH_TOKENS = 512
+"""Tokens that llama.cpp computes at once (``n_ubatch``)."""
+_ENGINE_BYTES = 256 * 2**20
+"""The server itself: code, tokenizer, buffers that do not depend on the model."""
+
+
+def export_disk(base: Path, kind: QuantType) -> int:
+    """Bytes of the two GGUF files that export writes."""
+    return 2 * (estimate_bytes(base, kind) + METADATA_BYTES)
+
+
+def convert_memory() -> int:
+    """Bytes that writing a GGUF file needs: a piece of values for each worker, whatever the model."""
+    return usable_cores() * (4 * 4 * PIECE_VALUES + 2**27)
+
+
+def cache_bytes(config: Mapping[str, Any], context_tokens: int) -> int:
+    """Bytes of llama.cpp's float16 key-value cache for a window of ``context_tokens``."""
+    width = key_value_heads(config) * head_dimension(config)
+    return int(config["num_hidden_layers"]) * context_tokens * width * 2 * 2
+
+
+def serve_memory(base: Path, kind: QuantType, *, context_tokens: int) -> int:
+    """Bytes that llama.cpp needs to serve one model of this base: file, key-value cache, compute buffers."""
+    config = read_config(base)
+    compute = 4 * _BATCH_TOKENS * (config["vocab_size"] + 4 * config["intermediate_size"])
+    scores = 4 * _BATCH_TOKENS * config["num_attention_heads"] * context_tokens
+    return estimate_bytes(base, kind) + cache_bytes(config, context_tokens) + compute + scores + _ENGINE_BYTES

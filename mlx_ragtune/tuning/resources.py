@@ -1,0 +1,149 @@
+"""Memory and disk that training, fusing and comparing need, predicted from config.json and safetensors headers.
+
+The factors are fitted to peaks that MLX reported for small models (``tests/tuning/test_resources.py`` measures
+again). They are meant to be slightly too high, never far too high: a machine that is refused cannot run the stage.
+"""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlx_ragtune.models.architectures import head_dimension, key_value_heads, tensor_shapes
+from mlx_ragtune.models.model_folder import check_weights, read_config
+from mlx_ragtune.models.weights import Weights
+from mlx_ragtune.recipe import TrainSettings
+from mlx_ragtune.tuning.head import CHUNK_LOGITS
+from mlx_ragtune.tuning.load import GROUP_SIZE, Precision
+from mlx_ragtune.tuning.logits import CHUNK_TOKENS
+from mlx_ragtune.tuning.schedule import rows_per_update
+
+TYPICAL_ROW_TOKENS = 512
+"""Length of a training row where none is known yet."""
+_FUSE_SHARE, _CHECK_SHARE = 1.5, 1.25
+"""Peak of fusing and of comparing logits over the float32 weights (measured: 1.36 and 1.16)."""
+_OPTIMIZER_COPIES = 5
+"""Arrays of the adapter's size: adapter, gradient, accumulated gradient, and two of the optimizer."""
+_MIB = 2**20
+
+
+@dataclass(frozen=True)
+class _Model:
+    config: Mapping[str, Any]
+    weights: Weights
+
+    @property
+    def parameters(self) -> int:
+        return sum(self.weights[name].size for name in self.weights)
+
+    @property
+    def stored_bytes(self) -> int:
+        return sum(self.weights[name].bytes for name in self.weights)
+
+
+def _read(base: Path) -> _Model:
+    config = read_config(base)
+    return _Model(config, check_weights(base, config))
+
+
+def _held_bytes(model: _Model, precision: Precision) -> int:
+    """Bytes of the frozen weights in a precision; 8bit and 4bit have a bfloat16 scale and bias per group."""
+    if precision in ("fp32", "bf16"):
+        return model.parameters * (4 if precision == "fp32" else 2)
+    total = 0.0
+    for name in model.weights:
+        shape, size = model.weights[name].shape, model.weights[name].size
+        quantized = len(shape) == 2 and "embed_tokens" not in name and shape[-1] % GROUP_SIZE == 0
+        total += size * (int(precision[0]) / 8 + 4 / GROUP_SIZE if quantized else 2)
+    return int(total)
+
+
+def adapter_parameters(config: Mapping[str, Any], settings: TrainSettings) -> int:
+    """Trainable parameters of the recipe's adapter: rank × (inputs + outputs) of every adapted matrix."""
+    layers = config["num_hidden_layers"]
+    adapted = layers if settings.layers == "all" else min(settings.layers, layers)
+    total = 0
+    for name, shape in tensor_shapes({**config, "num_hidden_layers": 1}).items():
+        if name.rsplit(".", 2)[-2] in settings.target_modules:
+            total += adapted * (settings.rank * sum(shape) + (shape[0] if settings.method == "dora" else 0))
+    return total
+
+
+def _activation_values(config: Mapping[str, Any], settings: TrainSettings, tokens: int, row_tokens: int) -> float:
+    """Values that the backward pass of one micro-batch of ``tokens`` keeps."""
+    hidden, inner, heads = config["hidden_size"], config["intermediate_size"], config["num_attention_heads"]
+    queries, keys = heads * head_dimension(config), key_value_heads(config) * head_dimension(config)
+    layers = config["num_hidden_layers"]
+    adapted = layers if settings.layers == "all" else min(settings.layers, layers)
+    layer = tokens * (5 * hidden + 3 * queries + 2 * keys + 5.5 * inner)
+    scores = 1.1 * heads * tokens * row_tokens
+    if settings.grad_checkpoint:
+        kept = adapted * tokens * 2 * (hidden + keys) + 2 * layer + 2 * scores
+    elif sys.platform == "darwin":  # Metal's fused attention keeps no scores; the backward pass makes one layer's
+        kept = adapted * layer + 3 * scores
+    else:
+        kept = adapted * (layer + scores)
+    positions = tokens * config["vocab_size"]
+    logits = positions if settings.engine == "mlx-lm" else min(CHUNK_LOGITS, positions)
+    return kept + 3 * logits
+
+
+def train_memory(
+    base: Path, settings: TrainSettings, precision: Precision, *, row_tokens: int = TYPICAL_ROW_TOKENS
+) -> int:
+    """Bytes that training needs for rows of ``row_tokens``: weights, adapter, optimizer, activations.
+
+    ``ragtune plan`` measures real steps on the real rows and is more exact.
+    """
+    model = _read(base)
+    held = _held_bytes(model, precision)
+    same_type = precision == "fp32" and model.stored_bytes == 4 * model.parameters
+    loading = held if same_type else held + model.stored_bytes
+    if settings.engine == "mlx-lm":
+        tokens = settings.batch_size * row_tokens
+    else:
+        tokens = max(row_tokens, min(settings.tokens_per_step, rows_per_update(settings) * row_tokens))
+    width = 4 if precision == "fp32" else 3  # bfloat16 activations beside float32 ones of the adapter
+    adapter = 4 * _OPTIMIZER_COPIES * adapter_parameters(model.config, settings)
+    step = held + adapter + width * _activation_values(model.config, settings, tokens, row_tokens)
+    return int(max(loading, step))
+
+
+def _forward_bytes(config: Mapping[str, Any], prompt_tokens: int) -> int:
+    """Float32 bytes of attention scores, MLP and logits while one prompt goes through the layers."""
+    tokens = min(prompt_tokens, CHUNK_TOKENS)
+    scores = 2 * config["num_attention_heads"] * tokens * prompt_tokens
+    return int(4 * (scores + 4 * tokens * config["intermediate_size"] + 64 * config["vocab_size"]))
+
+
+def fuse_memory(base: Path, *, prompt_tokens: int = CHUNK_TOKENS) -> int:
+    """Bytes that fusing needs: the float32 model with its fused copy, and one prompt's activations."""
+    model = _read(base)
+    narrow = 0 if model.stored_bytes == 4 * model.parameters else model.stored_bytes
+    weights = _FUSE_SHARE * 4 * model.parameters + 0.75 * narrow
+    return int(weights + _forward_bytes(model.config, prompt_tokens))
+
+
+def logits_memory(base: Path, *, prompt_tokens: int = CHUNK_TOKENS) -> int:
+    """Bytes that ``next_token_logits`` needs: the float32 model and one prompt's activations."""
+    model = _read(base)
+    return int(_CHECK_SHARE * 4 * model.parameters + _forward_bytes(model.config, prompt_tokens))
+
+
+def fuse_disk(base: Path) -> int:
+    """Bytes of the fused model folder: the size of the base's weights and tokenizer."""
+    return _read(base).stored_bytes + 64 * _MIB
+
+
+def train_disk(base: Path, settings: TrainSettings, *, rows: int = 0, row_tokens: int = TYPICAL_ROW_TOKENS) -> int:
+    """Bytes that training writes: checkpoints and kept adapters, and with ``frozen_store`` the stored outputs.
+
+    ``rows`` is the number of training and validation rows, where it is known.
+    """
+    config = read_config(base)
+    adapter = 4 * adapter_parameters(config, settings)
+    kept = settings.select_best if settings.select == "task" else 1
+    checkpoints = (3 * 3 + kept + 2) * adapter  # three of weights and optimizer, kept adapters, the result
+    store = 4 * rows * row_tokens * int(config["hidden_size"]) if settings.frozen_store else 0
+    return checkpoints + store + 64 * _MIB

@@ -1,0 +1,110 @@
+"""Checks of the training settings against a base, from its config alone, before anything is loaded."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mlx_ragtune.clients.runtime_mlx import mx
+from mlx_ragtune.errors import RecipeError
+from mlx_ragtune.models.architectures import ARCHITECTURES
+from mlx_ragtune.models.model_folder import read_config
+from mlx_ragtune.recipe import DatasetSettings, SamplingSettings, TrainSettings
+from mlx_ragtune.tuning.groups import Group
+from mlx_ragtune.tuning.ranks import find_ranks
+from mlx_ragtune.tuning.work import work_of_batch
+
+_MAX_CPU_VALUES = 2**31
+
+
+def check_engine(settings: TrainSettings) -> None:
+    """Raise RecipeError for settings that the chosen engine does not support."""
+    if settings.engine != "mlx-lm":
+        return
+    if settings.grad_checkpoint:
+        raise RecipeError(
+            "engine mlx-lm does not support gradient checkpointing: it would patch the model permanently",
+            where="train.grad_checkpoint",
+            fix="set train.engine: shared-prefix, or train.grad_checkpoint: false",
+        )
+    if settings.frozen_store:
+        raise RecipeError(
+            "engine mlx-lm does not support the frozen store",
+            where="train.frozen_store",
+            fix="set train.engine: shared-prefix, or train.frozen_store: false",
+        )
+    if find_ranks().size > 1:
+        raise RecipeError(
+            "engine mlx-lm does not support several machines",
+            where="train.engine",
+            fix="set train.engine: shared-prefix",
+        )
+
+
+def check_train(settings: TrainSettings, base: Path) -> None:
+    """Raise RecipeError for settings that do not fit the base, and InputError for an unsupported base.
+
+    Reads ``config.json`` only: number of layers, projections, frozen store, and the engine's limits.
+    """
+    check_engine(settings)
+    config = read_config(base)
+    layers, model_type = config["num_hidden_layers"], config["model_type"]
+    if settings.layers != "all" and settings.layers > layers:
+        raise RecipeError(
+            f"{settings.layers} layers, but the model has only {layers}",
+            where="train.layers",
+            fix=f"set train.layers to all, or to at most {layers}",
+        )
+    projections = {name.rsplit(".", 1)[-1] for name in ARCHITECTURES[model_type].layer}
+    if unknown := [name for name in settings.target_modules if name not in projections]:
+        raise RecipeError(
+            f"architecture '{model_type}' has no {', '.join(unknown)}",
+            where="train.target_modules",
+            fix=f"choose from {', '.join(sorted(name for name in projections if name.endswith('_proj')))}",
+        )
+    if settings.frozen_store:
+        _check_frozen_store(settings, config)
+
+
+def _check_frozen_store(settings: TrainSettings, config: dict[str, Any]) -> None:
+    fix = "set train.frozen_store: false"
+    if settings.layers in ("all", config["num_hidden_layers"]):
+        raise RecipeError("all layers are trained, so none can be stored", where="train.frozen_store", fix=fix)
+    if config["model_type"] == "gemma3_text":
+        raise RecipeError(
+            "Gemma scales its embeddings before the first layer, which the frozen store does not support",
+            where="train.frozen_store",
+            fix=fix,
+        )
+
+
+def check_attention(groups: Sequence[Group], heads: int) -> None:
+    """Raise RecipeError when the attention scores of a micro-batch exceed MLX's index range on a CPU (2^31)."""
+    pairs = work_of_batch(groups).attention_pairs
+    if mx.default_device() == mx.Device(mx.cpu) and heads * pairs >= _MAX_CPU_VALUES:
+        longest = max(len(row.tokens) for group in groups for row in group.rows)
+        raise RecipeError(
+            f"rows of up to {longest} tokens are too long for attention on a CPU",
+            where="dataset.max_tokens",
+            fix="lower dataset.max_tokens or train.tokens_per_step, or train on a Mac",
+        )
+
+
+def check_window(
+    base: Path, *, dataset: DatasetSettings | None = None, sampling: SamplingSettings | None = None
+) -> None:
+    """Raise RecipeError when training rows or served prompts may exceed the base's window.
+
+    The window is ``max_position_embeddings``. ``dataset.max_tokens`` and ``evaluate.sampling.context_tokens``
+    must not exceed it, and an answer of ``evaluate.sampling.max_tokens`` must fit into ``context_tokens``.
+    """
+    window = int(read_config(base)["max_position_embeddings"])
+    limits = []
+    if dataset is not None:
+        limits.append(("dataset.max_tokens", dataset.max_tokens, window, f"the base model reads at most {window}"))
+    if sampling is not None:
+        key, context = "evaluate.sampling", sampling.context_tokens
+        limits.append((f"{key}.context_tokens", context, window, f"the base model reads at most {window}"))
+        limits.append((f"{key}.max_tokens", sampling.max_tokens, context - 1, f"{key}.context_tokens is {context}"))
+    for key, tokens, most, why in limits:
+        if tokens > most:
+            raise RecipeError(f"{tokens} tokens, but {why}", where=key, fix=f"set {key} to at most {most}")
