@@ -1,4 +1,4 @@
-"""Scores and merges say the same thing, and ``tokenizer.model`` is read without its library."""
+"""Scores and merges say the same thing, and scores are read from ``tokenizer.model``."""
 
 import struct
 from pathlib import Path
@@ -27,16 +27,14 @@ def piece(text: str, score: float, kind: int | None = None) -> bytes:
 
 def test_pieces_and_scores_are_read(tmp_path: Path) -> None:
     file = tmp_path / "tokenizer.model"
-    file.write_bytes(
-        piece("<unk>", 0.0, kind=2) + piece("▁the", -3.5) + piece("日本" * 60, -12.25) + field(2, b"trainer")
-    )
+    file.write_bytes(piece("<unk>", 0.0, kind=2) + piece("▁the", -3.5) + piece("日本" * 60, -12.25))
     assert model_pieces(file) == {"<unk>": 0.0, "▁the": -3.5, "日本" * 60: -12.25}
 
 
 def test_a_piece_without_score_has_zero(tmp_path: Path) -> None:
     file = tmp_path / "tokenizer.model"
-    file.write_bytes(field(1, field(1, b"a")))
-    assert model_pieces(file) == {"a": 0.0}
+    file.write_bytes(piece("<unk>", 0.0, kind=2) + field(1, field(1, b"a")))
+    assert model_pieces(file) == {"<unk>": 0.0, "a": 0.0}
 
 
 @pytest.mark.parametrize(

@@ -141,7 +141,9 @@ def test_scores_of_a_sentencepiece_model_reach_the_export_of_both(tmp_path: Path
     """Without ``tokenizer.model`` in the fused folder, base and tuned would get different token scores."""
     base = toy_base(tmp_path / "base", "mistral")
     pieces = read_vocabulary(base).tokens
-    (base / "tokenizer.model").write_bytes(b"".join(piece(text, -0.5 * n) for n, text in enumerate(pieces)))
+    (base / "tokenizer.model").write_bytes(
+        b"".join(piece(text, -0.5 * n, kind=2 if text == "<unk>" else None) for n, text in enumerate(pieces))
+    )
     adapter = made_adapter(base, tmp_path / "adapter")
     fuse(base, adapter, tmp_path / "fused", prompts=PROMPTS, thinking=False)
     assert read_vocabulary(tmp_path / "fused") == read_vocabulary(base)
