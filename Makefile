@@ -40,7 +40,7 @@ check-data: setup ## the shipped papers, pairs and questions, row by row
 	@$(BIN)/python -m pytest checks/data
 
 test: setup ## the test suite; needs no server and no network
-	@OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-wheel: setup ## build the wheel and the sdist, install the wheel, run it in an empty folder
 	@$(BIN)/python -m pytest checks/wheel

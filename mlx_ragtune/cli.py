@@ -17,7 +17,7 @@ from mlx_ragtune.cli_group import RECIPE_KEY, RUN_KEY, STAGE_NAMES, CommandGroup
 from mlx_ragtune.pipeline import STAGES, Stage
 
 if TYPE_CHECKING:
-    from mlx_ragtune.pages.ab_server import Session
+    from mlx_ragtune.pages.ab_session import Session
     from mlx_ragtune.runner import Run
 
 
@@ -399,16 +399,20 @@ def ab(recipe: Path, count: int | None, port: int, no_browser: bool) -> None:
     run = open_run(recipe, offline=True)
     session = open_comparison(run, count)
     _say(f"{session.done} of {len(session.trials)} comparisons done; stop with Ctrl-C, continue with the same command")
-    with serve(session, port=port) as address:
-        click.echo(address)
-        if sys.stdout.isatty() and not no_browser:
-            click.launch(address)
-        _wait_for_unblinding(session)
+    try:
+        with serve(session, port=port) as address:
+            click.echo(address)
+            if sys.stdout.isatty() and not no_browser:
+                click.launch(address)
+            _wait_for_unblinding(session)
+    except KeyboardInterrupt:
+        _say(f"\nstopped: {session.done} of {len(session.trials)} comparisons are saved; the same command continues")
+        raise click.exceptions.Exit(130) from None
     _say(f"next: ragtune report {recipe}   # includes the votes")
 
 
 def _wait_for_unblinding(session: "Session") -> None:
-    """Until the result was looked at, or Ctrl-C."""
+    """Return when the result was shown; a session that was unblinded before stays open until Ctrl-C."""
     import time
 
     was_done = session.unblinded

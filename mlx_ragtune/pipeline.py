@@ -239,9 +239,13 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "evaluate",
         "Ask both models the benchmark; score and compare",
-        keys=("base.model", "benchmark", "dataset.thinking", "dataset.generator", "retrieval", "evaluate", "scoring"),
+        keys=(
+            "base.model", "benchmark", "dataset.thinking", "dataset.generator", "retrieval", "export.type",
+            "register.serve", "evaluate", "scoring",
+        ),
         ignores=(
-            "base.model", "benchmark", "dataset.generator", "evaluate.probes", "scoring.judge.host",
+            "base.model", "benchmark", "dataset.generator", "export.type", "register.serve", "evaluate.probes",
+            "scoring.judge.host",
             "scoring.judge.labels", "scoring.similarity.host",
         ),
         needs={

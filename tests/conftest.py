@@ -3,6 +3,9 @@
 import os
 import signal
 
+# The models are tiny: more threads only wait for each other, above all beside a second worker. Children inherit this.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 # A shell that starts this in the background leaves SIGINT ignored, and children would inherit that: no test of Ctrl-C
 # would stop anything. With a handler here, a child begins with the default.
 signal.signal(signal.SIGINT, signal.default_int_handler)

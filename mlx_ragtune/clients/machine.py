@@ -9,6 +9,8 @@ from pathlib import Path
 
 from mlx_ragtune.errors import ToolError
 
+SMALLER_BASE = "choose a smaller base model, or run this recipe on a machine with more memory"
+"""The fix where no setting lowers the memory that is needed."""
 _CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 _MLX_WRITE_ERRORS = ("Unable to write", "Failed to open file")
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}

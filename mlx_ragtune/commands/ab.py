@@ -1,42 +1,50 @@
-"""``ragtune ab``: a blind comparison of both models' answers by a person, on a page of this machine alone."""
+"""``ragtune ab``: a blind comparison of both models' answers by a person, on a local page."""
 
-import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-from mlx_ragtune.artifact import digest_file
+from mlx_ragtune.artifact import STAGE_FOLDERS, OpenRun, digest_file
 from mlx_ragtune.errors import ArtifactError
-from mlx_ragtune.jsonl import parse_row, read_rows
-from mlx_ragtune.pages.ab_plan import Item
-from mlx_ragtune.pages.ab_server import Session, open_session
-from mlx_ragtune.pipeline import stage_named
+from mlx_ragtune.jsonl import read_json, read_rows
+from mlx_ragtune.pages.ab_plan import Item, is_usable
+from mlx_ragtune.pages.ab_session import Session, open_session, read_session
 from mlx_ragtune.records import Answer, Passage, Question, Score
-from mlx_ragtune.runner import Run
 
-MOST = 50
+DEFAULT_COMPARISONS = 50
+
+
+@dataclass(frozen=True)
+class _Contexts:
+    """One row of ``contexts.jsonl``."""
+
+    question_id: str
+    passages: tuple[Passage, ...]
+
+
+def _passages(path: Path) -> dict[str, tuple[Passage, ...]]:
+    """The passages that both models were given, by question id."""
+    return {contexts.question_id: contexts.passages for contexts in read_rows(path, _Contexts)}
 
 
 def _items(evaluate: Path) -> Iterator[Item]:
-    """Both models' first answers to every question, with what both were shown."""
-    used = [one for one in read_rows(evaluate / "used.jsonl", Answer) if not one.error]
+    """Both models' first answers to every question, with the passages that both were given."""
+    used = [answer for answer in read_rows(evaluate / "used.jsonl", Answer) if not answer.error]
     texts: dict[tuple[str, str], str] = {}
-    for one in sorted(used, key=lambda answer: answer.seed):
-        texts.setdefault((one.question_id, one.model), one.text)
-    passages = {}
-    for line in (evaluate / "contexts.jsonl").read_text(encoding="utf-8").splitlines():
-        row = json.loads(line)
-        passages[row["question_id"]] = tuple(parse_row(Passage, one, where="contexts.jsonl") for one in row["passages"])
+    for answer in sorted(used, key=lambda answer: answer.seed):
+        texts.setdefault((answer.question_id, answer.model), answer.text)
+    passages = _passages(evaluate / "contexts.jsonl")
     for question in read_rows(evaluate / "questions.jsonl", Question):
-        both = [texts.get((question.id, model)) for model in ("base", "tuned")]
-        if both[0] is not None and both[1] is not None:
+        base, tuned = texts.get((question.id, "base")), texts.get((question.id, "tuned"))
+        if base is not None and tuned is not None:
             cluster = question.papers[0] if question.papers else question.id
-            yield Item(question.id, question.question, both[0], both[1], cluster, passages[question.id])
+            yield Item(question.id, question.question, base, tuned, cluster, passages[question.id])
 
 
 def _preferences(evaluate: Path) -> dict[str, str]:
-    """What a trusted judge would have preferred, by its correctness: base, tuned or tie."""
+    """What a trusted judge would prefer, by its correctness: base, tuned or tie."""
     path = evaluate / "judge.json"
-    if not path.exists() or not json.loads(path.read_text(encoding="utf-8"))["trusted"]:
+    if not path.exists() or not read_json(path)["trusted"]:
         return {}
     judged: dict[str, dict[str, float]] = {}
     for score in read_rows(evaluate / "scores.jsonl", Score):
@@ -52,21 +60,18 @@ def _better(values: dict[str, float]) -> str:
     return "tuned" if values["tuned"] > values["base"] else "base"
 
 
-def open_comparison(run: Run, n: int | None) -> Session:
-    """The session on the run's present answers, begun or gone on with; answers that changed begin another.
+def open_comparison(run: OpenRun, n: int | None) -> Session:
+    """The session on the run's current answers, new or continued; other answers start another session.
 
-    ``n`` comparisons; by default as many as the session began with, else up to 50. Raises ArtifactError
-    without answers.
+    ``n`` comparisons; by default as many as the session began with, or up to ``DEFAULT_COMPARISONS``. Raises
+    ArtifactError without answers or for a damaged session.
     """
-    evaluate = run.home / stage_named("evaluate").folder
+    evaluate = run.home / STAGE_FOLDERS["evaluate"]
     if not (evaluate / "used.jsonl").exists():
-        raise ArtifactError(
-            "there are no answers to compare yet", fix=f"ragtune evaluate recipes/{run.recipe.name}.yaml"
-        )
+        raise ArtifactError("there are no answers to compare yet", fix="ragtune evaluate RECIPE")
     items = list(_items(evaluate))
     folder = run.home / "ab" / digest_file(evaluate / "used.jsonl")[:12]
     if n is None:
-        begun = folder / "session.json"
-        different = sum(one.base_text.split() != one.tuned_text.split() for one in items)
-        n = json.loads(begun.read_text(encoding="utf-8"))["n"] if begun.exists() else min(MOST, different)
+        known = read_session(folder)
+        n = known["n"] if known else min(DEFAULT_COMPARISONS, sum(is_usable(item) for item in items))
     return open_session(folder, items, n=n, judge=_preferences(evaluate))

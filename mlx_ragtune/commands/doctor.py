@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from mlx_ragtune import __version__
+from mlx_ragtune.clients.machine import memory_bytes
 from mlx_ragtune.errors import RagtuneError
 
 State = Literal["ok", "optional", "missing"]
@@ -55,11 +56,6 @@ def matmul_gflops(size: int = 1024) -> float:
         mx.eval(matrix @ matrix)
         seconds.append(time.perf_counter() - started)
     return 2 * size**3 / min(seconds) / 1e9
-
-
-def memory_bytes() -> int:
-    """Physical memory of this machine, in bytes."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _python() -> Finding:

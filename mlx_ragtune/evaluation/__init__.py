@@ -1,1 +1,1 @@
-"""Asking models the frozen questions: items, requests, served-prompt check, fairness."""
+"""Asks models the fixed questions: items, requests, served-prompt check, fairness, second opinions."""

@@ -1,7 +1,7 @@
-"""The fairness gate: both models under the same conditions, or no comparison.
+"""The fairness gate: both models run under the same conditions, or they are not compared.
 
-A quantization or a template that differs moves answers as much as tuning does. Each difference is named
-with both values and the command that mends it; the only way past is to allow it by name.
+A different quantization or template changes answers as much as fine-tuning does. Each difference is reported
+with both values and the command that removes it; a difference can only be accepted by name.
 """
 
 import json
@@ -19,11 +19,11 @@ _SHOWN = 5
 
 @dataclass(frozen=True)
 class Conditions:
-    """How one model was served and asked.
+    """How one model was served and queried.
 
     ``parameters`` are those the server reports for the model; ``renderer`` and ``parser`` are Ollama's
-    names (empty when the template does it). ``prompts`` maps each question id to the hash of the
-    rendered prompt (of the messages where the server renders). ``retrieval`` describes index and depth.
+    names (empty when the template is used). ``prompts`` maps each question id to the hash of the
+    rendered prompt ("" if it is unknown). ``retrieval`` describes index and depth.
     """
 
     quantization: str
@@ -42,7 +42,7 @@ class Conditions:
 
 @dataclass(frozen=True)
 class Difference:
-    """One condition that is not equal, both values as text, the command that mends it."""
+    """One condition that differs, with both values as text and the command that removes the difference."""
 
     name: str
     base: str
@@ -78,7 +78,7 @@ def _text(value: object) -> str:
 
 
 def _unequal_keys(base: Mapping[str, Any], tuned: Mapping[str, Any]) -> tuple[str, str]:
-    """Both values of every key that differs, as text; the first few when there are many."""
+    """Both values of every key that differs, as text; only the first few when there are many."""
     missing = object()
     names = sorted(name for name in base.keys() | tuned.keys() if base.get(name, missing) != tuned.get(name, missing))
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
@@ -91,37 +91,39 @@ def _unequal_keys(base: Mapping[str, Any], tuned: Mapping[str, Any]) -> tuple[st
 
 
 def check_allowed(names: Iterable[str]) -> None:
-    """Raise InputError for a name that is no condition."""
+    """Raise InputError for a name that is not a condition."""
     unknown = sorted(set(names) - set(NAMES))
     if unknown:
-        raise InputError(f"no such condition to allow: {', '.join(unknown)}", fix=f"choose from: {', '.join(NAMES)}")
+        what = f"cannot allow an unknown condition: {', '.join(unknown)}"
+        raise InputError(what, fix=f"choose from: {', '.join(NAMES)}")
 
 
 def differences(base: Conditions, tuned: Conditions, *, allow: Iterable[str] = ()) -> list[Difference]:
-    """Every condition that is not equal, in the order of ``NAMES``; allowed ones are marked, not hidden.
+    """Every condition that differs, in the order of ``NAMES``; allowed ones are marked and not hidden.
 
-    Raises InputError for a name in ``allow`` that is no condition.
+    Raises InputError for a name in ``allow`` that is not a condition.
     """
     allowed = set(allow)
     check_allowed(allowed)
-    found = []
+    unequal = []
     for name in NAMES:
         left, right = getattr(base, name), getattr(tuned, name)
         if left == right:
             continue
         texts = _unequal_keys(left, right) if isinstance(left, Mapping) else (_text(left), _text(right))
-        found.append(Difference(name, *texts, fix=_FIXES[name], allowed=name in allowed))
-    return found
+        unequal.append(Difference(name, *texts, fix=_FIXES[name], allowed=name in allowed))
+    return unequal
 
 
 def require_equal(base: Conditions, tuned: Conditions, *, allow: Iterable[str] = ()) -> list[Difference]:
-    """The allowed differences, to be stamped on every page. Raises ToolError naming all the others."""
-    found = differences(base, tuned, allow=allow)
-    refused = [one for one in found if not one.allowed]
+    """The allowed differences, which every page shows. Raises ToolError that lists all the others."""
+    unequal = differences(base, tuned, allow=allow)
+    refused = [difference for difference in unequal if not difference.allowed]
     if refused:
         raise ToolError(
-            "base and tuned were not run under the same conditions:\n" + "\n".join(f"  {one}" for one in refused),
-            fix="\n       ".join(dict.fromkeys(one.fix for one in refused))
-            + f"\n       or accept it by name: {' '.join(f'--allow {one.name}' for one in refused)}",
+            "base and tuned were not run under the same conditions:\n"
+            + "\n".join(f"  {difference}" for difference in refused),
+            fix="\n       ".join(dict.fromkeys(difference.fix for difference in refused))
+            + f"\n       or accept it by name: {' '.join(f'--allow {difference.name}' for difference in refused)}",
         )
-    return found
+    return unequal

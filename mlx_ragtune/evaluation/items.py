@@ -1,4 +1,4 @@
-"""What both models are asked, each prompt frozen with its training render: questions, their variants, probes."""
+"""What both models are asked, with fixed prompts and their training renders: questions, variants, probes."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mlx_ragtune.evaluation.asker import Item
+from mlx_ragtune.evaluation.forgetting import PREFIX
 from mlx_ragtune.jsonl import read_rows
 from mlx_ragtune.models.prompts import prompt_text
 from mlx_ragtune.records import Message, Passage, Question
@@ -18,13 +19,13 @@ from mlx_ragtune.scoring.verdict.distractors import CONDITIONS, Condition, condi
 RANKED = 10
 """Depth of the ranking that the retrieval metrics are computed on."""
 GOLD_DEPTH = 50
-"""How deep a question's own papers are looked for."""
+"""Depth of the search for a question's own papers."""
 PROBE_SYSTEM = "You are a helpful assistant."
-"""Sent with every general probe: a server may lose the default that a template would put there."""
+"""Sent with every general probe, because a server may drop the default system prompt of a template."""
 
 
 class ItemMaker:
-    """Makes items with a corpus' retriever and the base's tokenizer; ``top_k`` passages a question."""
+    """Makes items with the corpus retriever and the base model's tokenizer; ``top_k`` passages per question."""
 
     def __init__(self, retriever: Retriever, tokenizer: Any, *, top_k: int, thinking: bool) -> None:
         self._retriever, self._tokenizer = retriever, tokenizer
@@ -47,20 +48,20 @@ class ItemMaker:
             ranked = self._retriever.search(question.question, max(RANKED, self._top_k))
             passages = tuple(ranked[: self._top_k])
             messages = build_messages(passages, question.question)
-            yield self._item(question, passages, messages, tuple(one.document_id for one in ranked))
+            yield self._item(question, passages, messages, tuple(passage.document_id for passage in ranked))
 
     def variants(self, items: Sequence[Item]) -> Iterator[Item]:
-        """Answerable questions with their gold passages alone, with distractors among them, with distractors alone.
+        """Answerable questions with gold passages only, with gold passages and distractors, with distractors only.
 
-        Without the gold passages the question has become unanswerable: a near miss. A question whose gold
-        passages are not found is left out.
+        Without its gold passages a question becomes unanswerable: a near miss. A question whose gold passages
+        are not found is left out.
         """
         for item in items:
             papers = set(item.question.papers)
             if not item.question.answerable or not papers:
                 continue
-            found = self._retriever.search(item.question.question, GOLD_DEPTH)
-            gold = [one for one in found if one.document_id in papers][: self._top_k]
+            ranked = self._retriever.search(item.question.question, GOLD_DEPTH)
+            gold = [passage for passage in ranked if passage.document_id in papers][: self._top_k]
             hard = self._retriever.search(item.question.question, self._top_k, without_papers=papers)
             if gold and hard:
                 for condition in CONDITIONS:
@@ -70,7 +71,7 @@ class ItemMaker:
         self, question: Question, condition: Condition, gold: Sequence[Passage], hard: Sequence[Passage]
     ) -> Item:
         mixed = [*gold[: max(1, self._top_k // 2)], *hard][: max(2, self._top_k)]
-        random.Random(question.id).shuffle(mixed)  # noqa: S311 (the same order every time, nothing secret)
+        random.Random(question.id).shuffle(mixed)  # noqa: S311 (a fixed order, not a secret)
         passages = tuple({"gold": gold, "mixed": mixed, "distractors": hard}[condition])
         asked = replace(question, id=condition_id(question.id, condition))
         if condition == "distractors":
@@ -78,8 +79,8 @@ class ItemMaker:
         return self._item(asked, passages, build_messages(passages, question.question))
 
     def probes(self, probes: Sequence[Probe]) -> Iterator[Item]:
-        """General probes as questions without contexts; their ids cannot meet a benchmark's."""
+        """General probes as questions without contexts."""
         for probe in probes:
             messages = (Message("system", PROBE_SYSTEM), Message("user", probe.prompt))
-            question = Question(f"probe:{probe.id}", probe.category, probe.prompt, answerable=True)
+            question = Question(f"{PREFIX}{probe.id}", probe.category, probe.prompt, answerable=True)
             yield self._item(question, (), messages)

@@ -7,8 +7,6 @@ same decisions as merges in falling order of score. Each can be derived from the
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from sentencepiece import SentencePieceProcessor
-
 from mlx_ragtune.errors import InputError
 
 SPACE = "▁"
@@ -16,11 +14,16 @@ SPACE = "▁"
 
 def model_pieces(file: Path) -> dict[str, float]:
     """Scores by piece of a ``tokenizer.model``. Raises InputError when it is not one."""
+    from sentencepiece import SentencePieceProcessor
+
     try:
-        model = SentencePieceProcessor(model_file=str(file))
-        return {model.id_to_piece(number): model.get_score(number) for number in range(model.get_piece_size())}
-    except (OSError, RuntimeError, UnicodeDecodeError):
-        raise InputError("not a SentencePiece model", where=str(file), fix="fetch the model again") from None
+        model = SentencePieceProcessor(model_proto=file.read_bytes())
+        pieces = {model.id_to_piece(number): float(model.get_score(number)) for number in range(model.vocab_size())}
+    except (RuntimeError, ValueError, UnicodeDecodeError):
+        pieces = {}
+    if not pieces:
+        raise InputError("not a SentencePiece model", where=str(file), fix="fetch the model again")
+    return pieces
 
 
 def scores_of_merges(merges: Sequence[Sequence[str]]) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""What blind votes say: wins, ties, a sign test, an interval over papers, and how far the voter can be trusted."""
+"""Statistics of blind votes: wins, ties, a sign test, an interval over papers, and how reliable the voter is."""
 
 import math
 from collections import Counter
@@ -21,9 +21,9 @@ RESAMPLES = 10_000
 class ABResult:
     """Votes on the real trials; ``score`` is the mean of win 1, no preference ½, loss 0 for the tuned model.
 
-    ``sign_p``: exact two-sided sign test on the votes with a preference (1 without any). ``low``/``high``:
-    95 % percentile interval of ``score``, papers resampled whole; None with a single paper. ``repeats``
-    and ``checks`` are (agreed or passed, of how many). ``judge_kappa``: agreement with the judge's
+    ``sign_p``: exact two-sided sign test on the votes with a preference (1 if there are none). ``low``/``high``:
+    95% percentile interval of ``score`` with whole papers resampled; None for a single paper. ``repeats``
+    and ``checks`` are (agreed or passed, total). ``judge_kappa``: agreement with the judge's
     preferences (base, tuned, tie; both bad counts as a tie), None without a judge.
     """
 
@@ -42,13 +42,13 @@ class ABResult:
 
 
 def needed_votes(share: float, *, alpha: float = 0.05, power: float = 0.8) -> int:
-    """Votes with a preference that find ``share`` against one half (normal approximation of the sign test)."""
+    """Votes with a preference that detect ``share`` against one half (normal approximation of the sign test)."""
     spread = float(stats.norm.ppf(1 - alpha / 2)) * 0.5 + float(stats.norm.ppf(power)) * math.sqrt(share * (1 - share))
     return math.ceil((spread / abs(share - 0.5)) ** 2)
 
 
 def winner(trial: Trial, choice: Choice) -> Source | Literal["tie", "both_bad"]:
-    """Whose answer was preferred."""
+    """The source of the preferred answer."""
     return {"left": trial.left, "right": trial.right, "tie": "tie", "both_bad": "both_bad"}[choice]
 
 
@@ -59,13 +59,13 @@ def _interval(scores: Sequence[float], clusters: Sequence[str]) -> tuple[float |
     if groups < 2:
         return None, None
     sums, sizes = np.bincount(codes, weights=np.array(scores)), np.bincount(codes)
-    drawn = np.random.default_rng(85_194).integers(0, groups, (RESAMPLES, groups))
-    means = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
+    sampled = np.random.default_rng(85_194).integers(0, groups, (RESAMPLES, groups))
+    means = sums[sampled].sum(axis=1) / sizes[sampled].sum(axis=1)
     low, high = np.quantile(means, [0.025, 0.975])
     return float(low), float(high)
 
 
-def analyse(
+def analyze(
     trials: Sequence[Trial], votes: Mapping[str, Choice], *, judge: Mapping[str, str] | None = None
 ) -> ABResult:
     """The result of all votes given (trial id → choice). Raises ValueError when no real trial has one.
@@ -97,12 +97,12 @@ def analyse(
 
 def _with_judge(people: Mapping[str, str], judge: Mapping[str, str]) -> float | None:
     both = [name for name in people if name in judge]
-    said = ["tie" if people[name] == "both_bad" else people[name] for name in both]
-    return cohen_kappa(said, [judge[name] for name in both]) if both else None
+    votes = ["tie" if people[name] == "both_bad" else people[name] for name in both]
+    return cohen_kappa(votes, [judge[name] for name in both]) if both else None
 
 
 def _repeats(trials: Sequence[Trial], votes: Mapping[str, Choice], first: Mapping[str, str]) -> tuple[int, int]:
-    """How many repeats, sides swapped, got the same winner as before."""
+    """How many repeats, with the sides swapped, have the same winner as the first time."""
     again = [
         winner(trial, votes[trial.id]) == first[trial.item.question_id]
         for trial in trials
@@ -112,7 +112,7 @@ def _repeats(trials: Sequence[Trial], votes: Mapping[str, Choice], first: Mappin
 
 
 def _checks(trials: Sequence[Trial], votes: Mapping[str, Choice]) -> tuple[int, int]:
-    """How many planted bad answers did not win (a real answer can be as bad)."""
+    """How many planted bad answers neither won nor tied (both bad is accepted: a real answer can be as bad)."""
     passed = [
         winner(trial, votes[trial.id]) not in ("planted", "tie")
         for trial in trials
@@ -122,43 +122,44 @@ def _checks(trials: Sequence[Trial], votes: Mapping[str, Choice]) -> tuple[int, 
 
 
 def cohen_kappa(first: Sequence[str], second: Sequence[str]) -> float | None:
-    """Agreement beyond chance (Cohen 1960) of two raters on the same items; None where chance alone agrees."""
+    """Agreement of two raters beyond chance (Cohen 1960) on the same items; None when chance agreement is 1."""
     if len(first) != len(second) or not first:
         raise ValueError("two raters need the same items, at least one")
     n = len(first)
     left, right = Counter(first), Counter(second)
     chance = sum(left[name] * right[name] for name in left) / n**2
-    agreed = sum(one == other for one, other in zip(first, second, strict=True)) / n
+    agreed = sum(left_rating == right_rating for left_rating, right_rating in zip(first, second, strict=True)) / n
     return None if chance >= 1 else (agreed - chance) / (1 - chance)
 
 
 def judged(result: ABResult) -> str:
-    """One sentence that claims no more than the votes."""
+    """One sentence that claims no more than the votes show."""
     n = result.wins + result.losses
     counted = (
-        f"{result.wins} votes for tuned, {result.losses} for base, {result.ties + result.both_bad} without preference"
+        f"{result.wins} votes for tuned, {result.losses} for base, {result.ties + result.both_bad} without a preference"
     )
     if result.checks[0] < result.checks[1]:
-        return f"Not to be relied on, a planted bad answer was not seen: {counted}."
+        return f"Not reliable, because a planted bad answer was not noticed: {counted}."
     if n and result.sign_p <= 0.05:
         better = "tuned" if result.wins > result.losses else "base"
         return f"The {better} model is preferred: {counted} (sign test p = {result.sign_p:.3f})."
-    return f"No preference shown: {counted} (sign test p = {result.sign_p:.3f}); 60/40 takes {needed_votes(0.6)} votes."
+    needed = f"detecting a 60/40 preference takes {needed_votes(0.6)} votes"
+    return f"No preference shown: {counted} (sign test p = {result.sign_p:.3f}); {needed}."
 
 
 def report_part(result: ABResult) -> ABPart:
     """The result for the report."""
     between = (
-        "" if result.low is None or result.high is None else f" ({100 * result.low:.0f} to {100 * result.high:.0f} %)"
+        "" if result.low is None or result.high is None else f" ({100 * result.low:.0f} to {100 * result.high:.0f}%)"
     )
     rows: list[RowPart] = [
         {"label": "tuned preferred", "value": str(result.wins)},
         {"label": "base preferred", "value": str(result.losses)},
         {"label": "tie", "value": str(result.ties)},
         {"label": "both bad", "value": str(result.both_bad)},
-        {"label": "wins + ½ ties", "value": f"{100 * result.score:.0f} %{between}, {result.n_clusters} papers"},
-        {"label": "repeats agreed with", "value": f"{result.repeats[0]} of {result.repeats[1]}"},
-        {"label": "planted answers seen", "value": f"{result.checks[0]} of {result.checks[1]}"},
+        {"label": "wins + ½ ties", "value": f"{100 * result.score:.0f}%{between}, {result.n_clusters} papers"},
+        {"label": "repeats with the same vote", "value": f"{result.repeats[0]} of {result.repeats[1]}"},
+        {"label": "planted bad answers noticed", "value": f"{result.checks[0]} of {result.checks[1]}"},
     ]
     if result.judge_kappa is not None:
         rows.append({"label": "agreement with the judge", "value": f"κ = {result.judge_kappa:.2f}"})

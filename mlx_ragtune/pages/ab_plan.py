@@ -1,8 +1,8 @@
-"""A blind comparison, planned: which pairs of answers are shown, in which order, on which sides.
+"""The plan of a blind comparison: which pairs of answers are shown, in which order, on which sides.
 
-Order, sides and ids come from an HMAC under a key that never leaves the session's folder: the page and
-the votes alone do not say which answer is whose. A tenth of the trials comes again with the sides
-swapped; a twentieth pits a real answer against a planted bad one.
+Order, sides and ids come from an HMAC with a key that never leaves the session's folder: the page and the
+votes alone do not say which answer belongs to which model. A tenth of the trials is repeated with the sides
+swapped; a twentieth compares a real answer with a planted bad one.
 """
 
 import hashlib
@@ -17,15 +17,15 @@ from mlx_ragtune.records import Passage
 Source = Literal["base", "tuned", "planted"]
 Kind = Literal["real", "repeat", "check"]
 REPEATS = 10
-"""One trial in so many comes again, sides swapped."""
+"""One trial in ``REPEATS`` is repeated with the sides swapped."""
 CHECKS = 20
-"""For so many trials there is one with a planted bad answer."""
-FEWEST = 4
+"""For each ``CHECKS`` trials there is one with a planted bad answer."""
+MIN_TRIALS = 4
 
 
 @dataclass(frozen=True)
 class Item:
-    """One question with both answers and what both models were shown; ``cluster`` is the gold paper."""
+    """One question with both answers and the passages that both models got; ``cluster`` is the gold paper."""
 
     question_id: str
     question: str
@@ -37,7 +37,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Trial:
-    """Two answers side by side. ``id`` tells nothing without the key."""
+    """Two answers side by side. ``id`` reveals nothing without the key."""
 
     id: str
     kind: Kind
@@ -49,7 +49,7 @@ class Trial:
 
 
 def _mac(key: bytes, *parts: str) -> bytes:
-    return hmac.new(key, "\0".join(parts).encode(), hashlib.sha256).digest()
+    return hmac.new(key, "\0".join(parts).encode(errors="replace"), hashlib.sha256).digest()
 
 
 def _trial(key: bytes, kind: Kind, item: Item, sources: tuple[Source, Source], texts: dict[Source, str]) -> Trial:
@@ -63,53 +63,62 @@ def _texts(item: Item) -> dict[Source, str]:
 
 
 def _sides(key: bytes, kind: Kind, item: Item, pair: tuple[Source, Source]) -> tuple[Source, Source]:
-    """The pair, or the pair the other way round: one bit of the HMAC."""
+    """The pair in the order that one bit of the HMAC gives."""
     return pair if _mac(key, "side", kind, item.question_id)[0] & 1 else (pair[1], pair[0])
 
 
 def _planted(item: Item, others: Sequence[Item], key: bytes) -> str:
-    """A bad answer to the item's question: what a model said to a question about another paper."""
-    foreign = [one for one in others if one.cluster != item.cluster and one.base_text.strip()]
-    foreign = foreign or [one for one in others if one is not item]
-    return min(foreign, key=lambda one: _mac(key, "planted", item.question_id, one.question_id)).base_text
+    """A bad answer to the item's question: the answer to a question about another paper."""
+    foreign = [other for other in others if other.cluster != item.cluster and other.base_text.strip()]
+    foreign = foreign or [other for other in others if other is not item]
+    return min(foreign, key=lambda other: _mac(key, "planted", item.question_id, other.question_id)).base_text
+
+
+def is_usable(item: Item) -> bool:
+    """Whether the two answers differ in their words."""
+    return item.base_text.split() != item.tuned_text.split()
 
 
 def plan_trials(items: Sequence[Item], key: bytes, *, n: int) -> list[Trial]:
-    """``n`` real trials with their repeats and checks among them; the same key gives the same plan.
+    """``n`` real trials mixed with repeats and checks; the same key gives the same plan.
 
-    Questions on which both models say the same, word for word, are left out. A repeat comes in the second
-    half of the session, its first showing in the first half. Raises InputError when fewer than ``n``
-    questions are left, or ``n`` is too small to hold a repeat and a check.
+    Questions with the same words in both answers are left out. A repeat is in the second half of the session,
+    its first showing in the first half. Raises InputError when fewer than ``n`` questions are left, or when
+    ``n`` is too small for a repeat and a check.
     """
-    usable = [one for one in items if one.base_text.split() != one.tuned_text.split()]
-    if n < FEWEST or len(usable) < n:
+    usable = [item for item in items if is_usable(item)]
+    if n < MIN_TRIALS or len(usable) < n:
         raise InputError(
-            f"{n} comparisons asked for, {len(usable)} questions have two different answers",
-            fix=f"choose a number from {FEWEST} to {len(usable)}",
+            f"{n} comparisons were asked for, and {len(usable)} questions have two different answers",
+            fix=f"choose a number from {MIN_TRIALS} to {len(usable)} with -n"
+            if len(usable) >= MIN_TRIALS
+            else f"a blind comparison needs at least {MIN_TRIALS} such questions: add questions to the benchmark",
         )
-    chosen = sorted(usable, key=lambda one: _mac(key, "order", one.question_id))[:n]
-    real = [_trial(key, "real", one, _sides(key, "real", one, ("base", "tuned")), _texts(one)) for one in chosen]
+    chosen = sorted(usable, key=lambda item: _mac(key, "order", item.question_id))[:n]
+    real = [_trial(key, "real", item, _sides(key, "real", item, ("base", "tuned")), _texts(item)) for item in chosen]
     half = (n + 1) // 2
     repeats = [
-        _trial(key, "repeat", one.item, (one.right, one.left), _texts(one.item)) for one in real[: max(1, n // REPEATS)]
+        _trial(key, "repeat", trial.item, (trial.right, trial.left), _texts(trial.item))
+        for trial in real[: max(1, n // REPEATS)]
     ]
     checks = []
-    for one in chosen[half : half + max(1, n // CHECKS)]:
-        shown: Source = "tuned" if one.tuned_text.strip() else "base"
-        texts: dict[Source, str] = {**_texts(one), "planted": _planted(one, items, key)}
-        checks.append(_trial(key, "check", one, _sides(key, "check", one, (shown, "planted")), texts))
+    for item in chosen[half : half + max(1, n // CHECKS)]:
+        shown: Source = "tuned" if item.tuned_text.strip() else "base"
+        texts: dict[Source, str] = {**_texts(item), "planted": _planted(item, items, key)}
+        checks.append(_trial(key, "check", item, _sides(key, "check", item, (shown, "planted")), texts))
     first, second = real[:half] + checks, real[half:] + repeats
     return [
         trial
         for part in (first, second)
-        for trial in sorted(part, key=lambda one: _mac(key, "place", one.kind, one.item.question_id))
+        for trial in sorted(part, key=lambda trial: _mac(key, "place", trial.kind, trial.item.question_id))
     ]
 
 
 def plan_digest(trials: Sequence[Trial]) -> str:
-    """sha256 of all that is shown, in order: votes belong to one plan."""
+    """sha256 of everything that is shown, in order, so that votes belong to one plan."""
     total = hashlib.sha256()
     for trial in trials:
         for part in (trial.id, trial.item.question, trial.left_text, trial.right_text):
-            total.update(f"{len(part.encode())}:{part}".encode())
+            data = part.encode(errors="replace")
+            total.update(f"{len(data)}:".encode() + data)
     return total.hexdigest()

@@ -1,17 +1,12 @@
-"""The blind A/B page: a server on this machine alone, votes in an append-only file, unblinding at the end.
+"""The blind A/B page: a server on the loopback address. Votes and session are in ``ab_session``."""
 
-session folder: key (secret) · session.json (n, digest of the plan) · votes.jsonl · unblinded.json
-"""
-
-import json
-import os
+import errno
 import re
 import secrets
+import sys
 import threading
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -20,144 +15,37 @@ from urllib.parse import parse_qs, urlsplit
 from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
-from mlx_ragtune.errors import ArtifactError
-from mlx_ragtune.jsonl import to_json
-from mlx_ragtune.pages.ab_analysis import CHOICES, Choice, analyse, needed_votes, report_part
-from mlx_ragtune.pages.ab_plan import Item, Trial, plan_digest, plan_trials
-from mlx_ragtune.pages.report_data import ABPart
+from mlx_ragtune.errors import RagtuneError, ToolError
+from mlx_ragtune.pages.ab_analysis import needed_votes
+from mlx_ragtune.pages.ab_session import REASONS, Session
 
 _HERE = Path(__file__).parent
-REASONS = ("right", "grounded", "names its paper", "clear", "complete")
-MOST_BYTES = 10_000
+MAX_BODY_BYTES = 10_000
+IDLE_SECONDS = 60
 
 
 def smooth(text: str) -> str:
-    """The text without Markdown's marks, which give a model away; no word changes."""
+    """The text without Markdown markup, which would give a model away; no word changes."""
     lines = [re.sub(r"^\s*(?:#{1,6}|[-*+]|\d+[.)]|>)\s+", "", line) for line in text.splitlines()]
     plain = re.sub(r"\*\*|__|```\w*|`|(?<!\w)[*_](?=\w)|(?<=\w)[*_](?!\w)", "", "\n".join(lines))
     return re.sub(r"\n{3,}", "\n\n", plain).strip()
 
 
-@dataclass
-class Session:
-    """One plan and the votes on it. A later vote on a trial replaces the earlier one; both stay in the file."""
+def render_page(session: Session, *, at: int | None, nonce: str, problem: str = "") -> str:
+    """The start page (``at`` None), a comparison, the unblinding, the result, or a ``problem``.
 
-    folder: Path
-    trials: list[Trial]
-    n: int
-    votes: dict[str, Choice] = field(default_factory=dict)
-    judge: Mapping[str, str] = field(default_factory=dict)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    @property
-    def done(self) -> int:
-        """Place of the first trial without a vote."""
-        return next((at for at, trial in enumerate(self.trials) if trial.id not in self.votes), len(self.trials))
-
-    @property
-    def unblinded(self) -> bool:
-        """Whether the result has been looked at."""
-        return (self.folder / "unblinded.json").exists()
-
-    def vote(self, trial: str, choice: str, reasons: Sequence[str] = ()) -> bool:
-        """Append a vote, fsynced. False, and nothing written, for what is no vote or comes too late."""
-        known = {one.id for one in self.trials}
-        chosen: Choice | None = next((one for one in CHOICES if one == choice), None)
-        if trial not in known or chosen is None:
-            return False
-        row = {
-            "trial": trial,
-            "choice": chosen,
-            "reasons": [one for one in REASONS if one in reasons],
-            "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        }
-        with self.lock:
-            if self.unblinded:
-                return False
-            with (self.folder / "votes.jsonl").open("a", encoding="utf-8") as stream:
-                stream.write(to_json(row) + "\n")
-                stream.flush()
-                os.fsync(stream.fileno())
-            self.votes[trial] = chosen
-        return True
-
-    def unblind(self) -> bool:
-        """Write the result, once every trial has its vote; no vote is taken after that."""
-        with self.lock:
-            if self.done < len(self.trials):
-                return False
-            if not self.unblinded:
-                result = json.dumps(
-                    report_part(analyse(self.trials, self.votes, judge=self.judge)), ensure_ascii=False, indent=1
-                )
-                aside = self.folder / "unblinded.json.part"
-                aside.write_text(result + "\n", encoding="utf-8")
-                aside.rename(self.folder / "unblinded.json")
-        return True
-
-    def result(self) -> ABPart | None:
-        """What the votes said; None before the unblinding."""
-        if not self.unblinded:
-            return None
-        part: ABPart = json.loads((self.folder / "unblinded.json").read_text(encoding="utf-8"))
-        return part
-
-
-def _key(folder: Path) -> bytes:
-    path = folder / "key"
-    if not path.exists():
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
-            stream.write(secrets.token_hex(32))
-    return bytes.fromhex(path.read_text())
-
-
-def _read_votes(path: Path) -> Iterator[tuple[str, Choice]]:
-    """Votes in order. A last line without its end was cut by a stop and is cut off; it was never confirmed."""
-    content = path.read_bytes() if path.exists() else b""
-    whole = content[: content.rfind(b"\n") + 1]
-    if whole != content:
-        os.truncate(path, len(whole))
-    for number, line in enumerate(whole.decode("utf-8", "replace").splitlines(), start=1):
-        try:
-            row = json.loads(line)
-            yield row["trial"], row["choice"]
-        except (ValueError, KeyError, TypeError):
-            raise ArtifactError("not a vote", where=f"{path}:{number}", fix="remove this line") from None
-
-
-def open_session(folder: Path, items: Sequence[Item], *, n: int, judge: Mapping[str, str] | None = None) -> Session:
-    """The session in the folder, begun or gone on with. ``judge`` maps question ids to its preferences.
-
-    Raises ArtifactError when votes were given on other answers, or another ``n`` was set at the beginning;
-    InputError as ``plan_trials``.
+    Never says which side is whose.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    trials = plan_trials(items, _key(folder), n=n)
-    described = {"n": n, "plan": plan_digest(trials)}
-    path = folder / "session.json"
-    if path.exists() and json.loads(path.read_text(encoding="utf-8")) != described:
-        raise ArtifactError(
-            "votes were given here on other answers, or with another number of comparisons",
-            where=str(folder),
-            fix="move that folder away to begin again",
-        )
-    path.write_text(json.dumps(described) + "\n", encoding="utf-8")
-    votes = dict(_read_votes(folder / "votes.jsonl"))
-    valid = {name: choice for name, choice in votes.items() if choice in CHOICES}
-    return Session(folder, trials, n, valid, judge or {})
-
-
-def render_page(session: Session, *, at: int | None, nonce: str) -> str:
-    """The start page (``at`` None), a trial, the unblinding, or the result. Never says which side is whose."""
     total = len(session.trials)
     place = session.done if at is None else max(0, min(at, session.done))
-    result = session.result()
-    trial = session.trials[place] if at is not None and place < total and result is None else None
+    result = None if problem else session.result()
+    shows_trial = at is not None and place < total and result is None and not problem
     environment = Environment(loader=FileSystemLoader(_HERE), autoescape=True)
     return environment.get_template("ab.html.jinja").render(
         css=Markup((_HERE / "style.css").read_text(encoding="utf-8")),  # noqa: S704 (a file of this package)
         nonce=nonce,
-        trial=trial,
+        problem=problem,
+        trial=session.trials[place] if shows_trial else None,
         result=result,
         at=place,
         total=total,
@@ -169,19 +57,20 @@ def render_page(session: Session, *, at: int | None, nonce: str) -> str:
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Answers only under the token, only to this machine's own names: another site's page cannot vote."""
+    """Answers only under the token, and only to this machine's own names, so that no other site can vote."""
 
     server: "_Server"
     server_version = "ragtune"
     sys_version = ""
+    timeout = IDLE_SECONDS
 
     def log_message(self, *_arguments: Any) -> None:
         pass
 
     def _route(self) -> str | None:
-        """The path below the token; None for a stranger."""
+        """The path below the token; None, after a 404, for any other request."""
         host = self.headers.get("Host", "")
-        path = urlsplit(self.path).path
+        path = _path(self.path)
         prefix = f"/{self.server.token}/"
         known = host in (f"127.0.0.1:{self.server.server_port}", f"localhost:{self.server.server_port}")
         given = path[: len(prefix)]
@@ -198,10 +87,16 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_error(404)
             return
         asked = parse_qs(urlsplit(self.path).query).get("at", [""])[0]
+        at = int(asked) if re.fullmatch(r"[0-9]{1,6}", asked) else None
+        try:
+            self._send_page(200, at=at)
+        except RagtuneError as error:
+            self._send_page(500, problem=str(error))
+
+    def _send_page(self, status: int, *, at: int | None = None, problem: str = "") -> None:
         nonce = secrets.token_urlsafe(16)
-        at = int(asked) if re.fullmatch(r"\d{1,6}", asked) else None
-        body = render_page(self.server.session, at=at, nonce=nonce).encode()
-        self.send_response(200)
+        body = render_page(self.server.session, at=at, nonce=nonce, problem=problem).encode("utf-8", "replace")
+        self.send_response(status)
         self.send_header("Content-Type", "text/html; charset=utf-8")
         self.send_header("Content-Length", str(len(body)))
         self.send_header("Cache-Control", "no-store")
@@ -219,23 +114,34 @@ class _Handler(BaseHTTPRequestHandler):
         if route is None:
             return
         length = self.headers.get("Content-Length", "")
-        if not length.isdigit() or int(length) > MOST_BYTES:
+        if not re.fullmatch(r"[0-9]{1,9}", length) or int(length) > MAX_BODY_BYTES:
             self.send_error(413)
             return
         form = parse_qs(self.rfile.read(int(length)).decode("utf-8", "replace"))
         session = self.server.session
-        if route == "vote":
-            choice = form.get("choice", [""])[0]
-            taken = session.vote(form.get("trial", [""])[0], choice, form.get("reason", []))
-        else:
-            taken = route == "unblind" and session.unblind()
-        if not taken:
-            self.send_error(409, "not taken")
+        try:
+            if route == "vote":
+                choice = form.get("choice", [""])[0]
+                accepted = session.vote(form.get("trial", [""])[0], choice, form.get("reason", []))
+            else:
+                accepted = route == "unblind" and session.unblind()
+        except RagtuneError as error:
+            self._send_page(500, problem=str(error))
+            return
+        if not accepted:
+            self.send_error(409, "not accepted")
             return
         self.send_response(303)
         self.send_header("Location", f"/{self.server.token}/?at={session.done}")
         self.send_header("Content-Length", "0")
         self.end_headers()
+
+
+def _path(target: str) -> str:
+    try:
+        return urlsplit(target).path
+    except ValueError:  # a malformed request line
+        return ""
 
 
 class _Server(ThreadingHTTPServer):
@@ -245,17 +151,38 @@ class _Server(ThreadingHTTPServer):
         self.session, self.token = session, token
         super().__init__(("127.0.0.1", port), _Handler)
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Print nothing when a browser closes its connection."""
+        if not isinstance(sys.exception(), ConnectionError | TimeoutError):
+            super().handle_error(request, client_address)
+
+
+def _open_server(session: Session, token: str, port: int) -> _Server:
+    try:
+        return _Server(session, token, port)
+    except OSError as error:
+        reason = "it is in use" if error.errno == errno.EADDRINUSE else error.strerror or str(error)
+        raise ToolError(
+            f"cannot listen on port {port}: {reason}",
+            where=f"127.0.0.1:{port}",
+            fix="choose another port with --port, or leave it out for a free one",
+        ) from None
+
 
 @contextmanager
 def serve(session: Session, *, port: int = 0) -> Iterator[str]:
-    """The page's address while the context is open; loopback only, a fresh token in the path each time."""
+    """The page's address while the context is open: loopback only, with a new token in the path each time.
+
+    Raises ArtifactError when another process serves this session, ToolError when the port is not available.
+    """
     token = secrets.token_urlsafe(18)
-    server = _Server(session, token, port)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/{token}/"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with session.exclusive():
+        server = _open_server(session, token, port)
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/{token}/"
+        finally:
+            server.shutdown()
+            thread.join()
+            server.server_close()

@@ -31,7 +31,7 @@ OUT_OF_MEMORY = 75
 class Limits:
     """What one paper may take: seconds of processor time (four times that on the clock), bytes of memory."""
 
-    seconds: int = 30
+    seconds: float = 30
     memory_bytes: int = 2**30
 
 
@@ -100,7 +100,7 @@ class PaperReader:
         """Why the worker ended instead of answering."""
         self._stop()
         if status in (-signal.SIGPROF, -signal.SIGALRM):
-            reason = f"reading it takes longer than {self._limits.seconds} seconds"
+            reason = f"reading it takes longer than {self._limits.seconds:g} seconds"
         elif status == OUT_OF_MEMORY:
             reason = f"reading it needs more than {self._limits.memory_bytes // 2**20} MiB of memory"
         else:

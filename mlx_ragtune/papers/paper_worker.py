@@ -53,7 +53,7 @@ def _answer(path: Path, identifier: str, chunk_words: int) -> dict[str, Any]:
     return {"paper": paper}
 
 
-def main(seconds: int, limit: int) -> None:
+def main(seconds: float, limit: int) -> None:
     """Answer requests until stdin ends. Libraries that print cannot disturb the answers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends this process
     answers = os.fdopen(os.dup(1), "wb")
@@ -76,4 +76,4 @@ def main(seconds: int, limit: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]))
+    main(float(sys.argv[1]), int(sys.argv[2]))

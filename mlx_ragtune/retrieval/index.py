@@ -28,7 +28,7 @@ def build_index(path: Path, chunks: Iterable[Chunk]) -> None:
         _build(path, chunks)
     except (OSError, sqlite3.Error) as error:
         raise ToolError(
-            f"cannot write the full-text index: {error}",
+            f"the full-text index cannot be written: {error}",
             where=str(path),
             fix="free disk space or correct the permissions, then run the same command again",
         ) from None

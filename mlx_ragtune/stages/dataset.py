@@ -29,13 +29,15 @@ from mlx_ragtune.synthesis.jobs import Jobs
 from mlx_ragtune.synthesis.splits import split_by_paper
 from mlx_ragtune.synthesis.token_statistics import describe
 from mlx_ragtune.tuning.token_rows import tokenize
+from mlx_ragtune.tuning.train_checks import check_window
 
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")
 
 
 def check(recipe: Recipe, base: Path) -> None:
     """Raise an error for a base that cannot render rows, or a generator that its server does not have."""
-    check_base(base)
+    check_base(base, thinking=recipe.dataset.thinking == "on")
+    check_window(base, dataset=recipe.dataset)
     if recipe.dataset.generator is not None:
         require_generator(recipe.dataset.generator)
 
@@ -108,7 +110,9 @@ def _write_statistics(path: Path, report: Mapping[str, Any]) -> None:
         path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise ToolError(
-            f"cannot write: {error.strerror}", where=str(path), fix="free disk space, then run the same command again"
+            f"cannot be written: {error.strerror}",
+            where=str(path),
+            fix="free disk space, then run the same command again",
         ) from None
 
 

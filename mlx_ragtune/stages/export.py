@@ -8,6 +8,7 @@ from typing import Any
 
 from mlx_ragtune.artifact import Draft, Inputs, digest_json, link_file
 from mlx_ragtune.clients.file_digests import base_digest
+from mlx_ragtune.clients.machine import SMALLER_BASE, require_memory
 from mlx_ragtune.gguf.engine_parity import (
     Listed,
     Parity,
@@ -16,27 +17,30 @@ from mlx_ragtune.gguf.engine_parity import (
     compare_with_model,
     effect_size,
 )
-from mlx_ragtune.gguf.writer import estimate_bytes, write_gguf
-from mlx_ragtune.models.architectures import check_architecture
+from mlx_ragtune.gguf.sizes import convert_memory, export_disk
+from mlx_ragtune.gguf.writer import write_gguf
+from mlx_ragtune.models.model_folder import read_config
 from mlx_ragtune.models.prompts import Prompt, rendered
 from mlx_ragtune.models.vocabulary import read_vocabulary
 from mlx_ragtune.recipe import Recipe
 from mlx_ragtune.retrieval.fixed import fixed_prompts
 from mlx_ragtune.tuning.logits import next_token_logits
+from mlx_ragtune.tuning.resources import logits_memory
 
 BASE_VERSION = 1
 """Raised when the same base would give another GGUF file or another comparison with it."""
 
 
 def check(_recipe: Recipe, base: Path) -> None:
-    """Raise InputError for an architecture or tokenizer that cannot be written as GGUF."""
-    check_architecture(json.loads((base / "config.json").read_text(encoding="utf-8")))
+    """Raise InputError for a base that cannot be written as GGUF, ToolError for too little memory."""
+    read_config(base)
     read_vocabulary(base)
+    require_memory("export", max(convert_memory(), logits_memory(base)), fix=SMALLER_BASE)
 
 
 def disk_bytes(recipe: Recipe, base: Path) -> int:
-    """Both GGUF files."""
-    return 2 * estimate_bytes(base, recipe.export.type)
+    """Bytes of both GGUF files."""
+    return export_disk(base, recipe.export.type)
 
 
 def export(recipe: Recipe, inputs: Inputs, draft: Draft) -> None:

@@ -5,14 +5,21 @@ from dataclasses import asdict
 from pathlib import Path
 
 from mlx_ragtune.artifact import Draft, Inputs
+from mlx_ragtune.clients.machine import SMALLER_BASE, require_memory
 from mlx_ragtune.recipe import Recipe
 from mlx_ragtune.retrieval.fixed import fixed_prompts
 from mlx_ragtune.tuning.merge import fuse as merge
+from mlx_ragtune.tuning.resources import fuse_disk, fuse_memory
+
+
+def check(_recipe: Recipe, base: Path) -> None:
+    """Raise ToolError when the machine has too little memory."""
+    require_memory("fuse", fuse_memory(base), fix=SMALLER_BASE)
 
 
 def disk_bytes(_recipe: Recipe, base: Path) -> int:
-    """The fused model is as large as the base."""
-    return sum(file.stat().st_size for file in base.glob("*.safetensors"))
+    """Bytes of the fused model folder."""
+    return fuse_disk(base)
 
 
 def fuse(recipe: Recipe, inputs: Inputs, draft: Draft) -> None:

@@ -6,16 +6,30 @@ from dataclasses import asdict
 from pathlib import Path
 
 from mlx_ragtune.artifact import Draft, Inputs
+from mlx_ragtune.clients.machine import require_memory
 from mlx_ragtune.jsonl import read_rows
 from mlx_ragtune.models.model_folder import check_base
 from mlx_ragtune.recipe import Recipe
 from mlx_ragtune.records import Example
+from mlx_ragtune.tuning.resources import train_disk, train_memory
 from mlx_ragtune.tuning.run import train as tune
+from mlx_ragtune.tuning.train_checks import check_train
 
 
-def check(_recipe: Recipe, base: Path) -> None:
-    """Raise InputError for a base without a chat template or of an unsupported architecture."""
-    check_base(base)
+def check(recipe: Recipe, base: Path) -> None:
+    """Raise an error for an unsupported base, settings that do not fit it, or too little memory."""
+    check_base(base, thinking=recipe.dataset.thinking == "on")
+    check_train(recipe.train, base)
+    require_memory(
+        "train",
+        train_memory(base, recipe.train, recipe.base.precision),
+        fix="lower train.tokens_per_step, set train.grad_checkpoint: true, or set base.precision: 4bit",
+    )
+
+
+def disk_bytes(recipe: Recipe, base: Path) -> int:
+    """Bytes of the checkpoints and the adapter."""
+    return train_disk(base, recipe.train)
 
 
 def train(recipe: Recipe, inputs: Inputs, draft: Draft) -> None:

@@ -82,5 +82,5 @@ def test_an_allowed_difference_is_returned_for_every_page_to_show() -> None:
 
 
 def test_only_known_names_can_be_allowed() -> None:
-    with pytest.raises(InputError, match="no such condition to allow: everything"):
+    with pytest.raises(InputError, match="cannot allow an unknown condition: everything"):
         differences(SAME, SAME, allow=["everything"])

@@ -12,7 +12,7 @@ from mlx_ragtune.clients.ollama_registry import register_model, remove_model, re
 from mlx_ragtune.clients.receipts import Receipt
 from mlx_ragtune.clients.serve_llamacpp import LlamaCppServer
 from mlx_ragtune.errors import ToolError
-from mlx_ragtune.evaluation.served_prompt import check_prompts
+from mlx_ragtune.evaluation.served_prompt import check_prompt
 from mlx_ragtune.records import ChatRequest, Message, Sampling
 from tests.served_models import TURNS, request
 
@@ -43,9 +43,9 @@ def test_the_server_holds_the_type_that_was_sent(receipt: Receipt) -> None:
 
 def test_the_prompt_is_served_as_the_file_renders_it(chat: OllamaChat, models: Path) -> None:
     with LlamaCppServer(models / "qwen3.gguf", context_tokens=512) as engine:
-        expected = {"q": (TURNS, engine.render(TURNS, think=False))}
-        tokens = len(engine.tokenize(expected["q"][1]))
-    assert check_prompts(chat, expected, think=False).unproven == 0
+        expected = engine.render(TURNS, think=False)
+        tokens = len(engine.tokenize(expected))
+    assert check_prompt(chat, "q", TURNS, expected, think=False)
     assert chat.chat(request()).prompt_tokens == tokens
 
 

@@ -1,45 +1,40 @@
-"""Scores and merges say the same thing, and scores are read from ``tokenizer.model``."""
+"""Scores and merges say the same thing, and ``tokenizer.model`` is read."""
 
-import struct
+import io
 from pathlib import Path
 
 import pytest
+from sentencepiece import SentencePieceTrainer
 
 from mlx_ragtune.errors import InputError
 from mlx_ragtune.models.sentencepiece_scores import merges_of_scores, model_pieces, scores_of_merges
 
 
-def varint(value: int) -> bytes:
-    out = b""
-    while value > 0x7F:
-        out, value = out + bytes([value & 0x7F | 0x80]), value >> 7
-    return out + bytes([value])
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A byte-fallback BPE model, trained on a few words."""
+    words = ("the theory of the other", "日本語 の 日本", "gather there then") * 20
+    trained = io.BytesIO()
+    SentencePieceTrainer.train(
+        sentence_iterator=iter(words), model_writer=trained, vocab_size=300, model_type="bpe", byte_fallback=True,
+        character_coverage=1.0, minloglevel=2,
+    )  # fmt: skip
+    file = tmp_path_factory.mktemp("sentencepiece") / "tokenizer.model"
+    file.write_bytes(trained.getvalue())
+    return file
 
 
-def field(number: int, content: bytes) -> bytes:
-    return varint(number << 3 | 2) + varint(len(content)) + content
-
-
-def piece(text: str, score: float, kind: int | None = None) -> bytes:
-    inner = field(1, text.encode()) + varint(2 << 3 | 5) + struct.pack("<f", score)
-    return field(1, inner + (b"" if kind is None else varint(3 << 3) + varint(kind)))
-
-
-def test_pieces_and_scores_are_read(tmp_path: Path) -> None:
-    file = tmp_path / "tokenizer.model"
-    file.write_bytes(piece("<unk>", 0.0, kind=2) + piece("▁the", -3.5) + piece("日本" * 60, -12.25))
-    assert model_pieces(file) == {"<unk>": 0.0, "▁the": -3.5, "日本" * 60: -12.25}
-
-
-def test_a_piece_without_score_has_zero(tmp_path: Path) -> None:
-    file = tmp_path / "tokenizer.model"
-    file.write_bytes(piece("<unk>", 0.0, kind=2) + field(1, field(1, b"a")))
-    assert model_pieces(file) == {"<unk>": 0.0, "a": 0.0}
+def test_pieces_and_scores_are_read(model: Path) -> None:
+    pieces = model_pieces(model)
+    assert len(pieces) == 300
+    assert (pieces["<unk>"], pieces["<0x0A>"]) == (0.0, 0.0)
+    assert pieces["he"] == 0.0  # the first merge
+    assert 0 > pieces["▁the"] > pieces["本"]
 
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"not protobuf", piece("a", 1.0)[:-2], b"\x0f", b"\xff" * 20, field(1, b""), field(1, field(1, b"\xff\xfe"))],
+    [b"", b"not protobuf", b"\x0f", b"\xff" * 20, b"\x0a\x00", b"\x0a\x05\x0a\x03a"],
 )
 def test_what_is_no_model_is_refused(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "tokenizer.model"

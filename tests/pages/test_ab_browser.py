@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mlx_ragtune.pages.ab_server import open_session, serve
+from mlx_ragtune.pages.ab_server import serve
+from mlx_ragtune.pages.ab_session import open_session
 from tests.pages.browser import chromium
 from tests.pages.test_ab_server import items
 
@@ -45,7 +46,7 @@ def test_a_session_is_voted_through_by_keys_alone(tmp_path: Path) -> None:
             tab.press(key)
         tab.until(count, f"All {total} comparisons are done")
         tab.says("document.getElementById('unblind').click()")
-        tab.until(count, "Unblinded")
+        tab.until(count, "Result")
     chosen = [session.votes[trial.id] for trial in session.trials]
     assert chosen == ["both_bad", "right", "tie", "left", "right", "tie"][:total]
     first = (tmp_path / "ab" / "votes.jsonl").read_text().splitlines()[0]

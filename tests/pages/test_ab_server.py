@@ -10,9 +10,10 @@ from urllib.parse import urlencode, urlsplit
 import pytest
 
 from mlx_ragtune.errors import ArtifactError, InputError
-from mlx_ragtune.pages.ab_analysis import Choice, analyse, cohen_kappa, judged, needed_votes, report_part, winner
+from mlx_ragtune.pages.ab_analysis import Choice, analyze, cohen_kappa, judged, needed_votes, report_part, winner
 from mlx_ragtune.pages.ab_plan import Item, Trial, plan_trials
-from mlx_ragtune.pages.ab_server import Session, open_session, render_page, serve, smooth
+from mlx_ragtune.pages.ab_server import render_page, serve, smooth
+from mlx_ragtune.pages.ab_session import Session, open_session
 from mlx_ragtune.records import Passage
 
 KEY = b"k" * 32
@@ -77,7 +78,7 @@ def test_a_planted_answer_belongs_to_a_question_about_another_paper() -> None:
 
 def test_equal_answers_are_left_out_and_too_few_are_refused() -> None:
     same = [Item(f"q{at}", "?", "the  same", "the same", "p") for at in range(5)]
-    with pytest.raises(InputError, match="20 comparisons asked for, 10 questions have two different answers"):
+    with pytest.raises(InputError, match="20 comparisons were asked for, and 10 questions have two different answers"):
         plan_trials([*items(10), *same], KEY, n=20)
     with pytest.raises(InputError, match="3 comparisons"):
         plan_trials(items(), KEY, n=3)
@@ -88,7 +89,7 @@ def test_equal_answers_are_left_out_and_too_few_are_refused() -> None:
 
 def test_a_preference_is_counted_for_the_model_and_not_for_the_side() -> None:
     trials = plan_trials(items(), KEY, n=40)
-    result = analyse(trials, {trial.id: choose(trial, "tuned") for trial in trials})
+    result = analyze(trials, {trial.id: choose(trial, "tuned") for trial in trials})
     assert (result.wins, result.losses, result.ties) == (40, 0, 0)
     assert result.repeats == (4, 4)
     assert result.checks == (2, 2)
@@ -98,7 +99,7 @@ def test_a_preference_is_counted_for_the_model_and_not_for_the_side() -> None:
 
 def test_a_voter_of_one_side_only_disagrees_with_every_repeat() -> None:
     trials = plan_trials(items(), KEY, n=40)
-    result = analyse(trials, {trial.id: "left" for trial in trials})
+    result = analyze(trials, {trial.id: "left" for trial in trials})
     assert result.repeats == (0, 4)
 
 
@@ -106,7 +107,7 @@ def test_the_sign_test_leaves_ties_out_and_the_score_counts_them_half() -> None:
     trials = [trial for trial in plan_trials(items(10), KEY, n=10) if trial.kind == "real"]
     votes: dict[str, Choice] = {trial.id: choose(trial, "tuned") for trial in trials[:5]}
     votes |= {trials[5].id: choose(trials[5], "base"), trials[6].id: "tie", trials[7].id: "both_bad"}
-    result = analyse(trials, votes)
+    result = analyze(trials, votes)
     assert (result.wins, result.losses, result.ties, result.both_bad) == (5, 1, 1, 1)
     assert result.sign_p == pytest.approx(2 * (1 + 6) / 64)
     assert result.score == pytest.approx((5 + 0.5 + 0.5) / 8)
@@ -119,7 +120,7 @@ def test_papers_are_resampled_whole() -> None:
             for at, name in enumerate(clusters)
         ]
         votes: dict[str, Choice] = {str(at): "left" if at < 10 else "right" for at in range(20)}
-        result = analyse(trials, votes)
+        result = analyze(trials, votes)
         assert result.low is not None
         assert result.high is not None
         return result.low, result.high
@@ -131,10 +132,10 @@ def test_papers_are_resampled_whole() -> None:
 
 def test_one_paper_has_no_interval_and_no_vote_no_result() -> None:
     one = Trial("t", "real", Item("q", "?", "a", "b", "p"), "base", "tuned", "a", "b")
-    result = analyse([one], {"t": "right"})
+    result = analyze([one], {"t": "right"})
     assert (result.low, result.high, result.sign_p) == (None, None, 1.0)
     with pytest.raises(ValueError, match="no vote"):
-        analyse([one], {})
+        analyze([one], {})
 
 
 def test_the_votes_needed_are_those_of_the_design() -> None:
@@ -153,22 +154,22 @@ def test_the_judge_is_compared_on_the_questions_it_judged() -> None:
     trials = plan_trials(items(), KEY, n=20)
     votes = {trial.id: choose(trial, "tuned" if int(trial.item.question_id[1:]) % 2 else "base") for trial in trials}
     judge = {f"q{at}": "tuned" if at % 2 else "base" for at in range(30)}
-    result = analyse(trials, votes, judge=judge)
+    result = analyze(trials, votes, judge=judge)
     assert result.judge_kappa == pytest.approx(1.0)
     assert {"label": "agreement with the judge", "value": "κ = 1.00"} in report_part(result)["rows"]
-    assert analyse(trials, votes).judge_kappa is None
+    assert analyze(trials, votes).judge_kappa is None
 
 
 def test_the_sentence_claims_no_more_than_the_votes() -> None:
     trials = plan_trials(items(), KEY, n=40)
-    assert judged(analyse(trials, {t.id: choose(t, "tuned") for t in trials})).startswith(
+    assert judged(analyze(trials, {t.id: choose(t, "tuned") for t in trials})).startswith(
         "The tuned model is preferred"
     )
     assert judged(
-        analyse(trials, {t.id: "tie" if t.kind == "real" else choose(t, "tuned") for t in trials})
+        analyze(trials, {t.id: "tie" if t.kind == "real" else choose(t, "tuned") for t in trials})
     ).startswith("No preference shown")
     fooled = {t.id: choose(t, "planted") if t.kind == "check" else choose(t, "tuned") for t in trials}
-    assert judged(analyse(trials, fooled)).startswith("Not to be relied on")
+    assert judged(analyze(trials, fooled)).startswith("Not reliable")
 
 
 def test_a_winner_is_named_from_its_side() -> None:
@@ -282,7 +283,7 @@ def ask(address: str, path: str = "", form: dict[str, str] | None = None, **head
 def test_a_whole_session_by_http(tmp_path: Path) -> None:
     session = open_session(tmp_path, items(), n=4)
     with serve(session) as address:
-        assert "find 65 to 35" in ask(address)[1]
+        assert "detecting 65 to 35" in ask(address)[1]
         for at, trial in enumerate(session.trials):
             status, page, _ = ask(address, f"?at={at}")
             assert status == 200

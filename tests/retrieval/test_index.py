@@ -125,5 +125,5 @@ def test_an_index_damaged_behind_its_head_says_so_when_it_is_searched(tmp_path: 
 
 
 def test_an_index_that_cannot_be_written_is_a_tool_error(tmp_path: Path) -> None:
-    with pytest.raises(ToolError, match="cannot write the full-text index"):
+    with pytest.raises(ToolError, match="the full-text index cannot be written"):
         build_index(tmp_path / "absent" / "index.sqlite", [])

@@ -12,7 +12,7 @@ from mlx_ragtune.errors import ArtifactError, InputError
 from mlx_ragtune.gguf.writer import write_gguf
 from mlx_ragtune.models.toy import write_toy_model
 from mlx_ragtune.pages.ab_plan import Trial
-from mlx_ragtune.pages.ab_server import Session
+from mlx_ragtune.pages.ab_session import Session
 from mlx_ragtune.recipe import load_recipe
 from mlx_ragtune.runner import Run
 from tests.stages.project import answers_of, edit, forget, ragtune, recipe_of, rows, run_folder, write_rows
@@ -119,7 +119,7 @@ def test_other_conditions_are_refused_and_allowed_only_by_name(project: Path) ->
     assert "--allow parameters" in refused.stderr
     unknown = ragtune("run", recipe_of(project), "--allow", "weather", cwd=project)
     assert unknown.returncode == 3
-    assert "no such condition to allow: weather" in unknown.stderr
+    assert "cannot allow an unknown condition: weather" in unknown.stderr
     allowed = ragtune("run", recipe_of(project), "--allow", "parameters", cwd=project)
     assert allowed.returncode == 0, allowed.stderr
     for name in ("report.html", "report.md", "summary.txt"):
@@ -245,7 +245,7 @@ def test_without_answers_there_is_nothing_to_compare_blind(project: Path) -> Non
 
 
 def test_more_comparisons_than_different_answers_are_refused(project: Path) -> None:
-    with pytest.raises(InputError, match="comparisons asked for"):
+    with pytest.raises(InputError, match="comparisons were asked for"):
         open_comparison(run_of(project), 40)
 
 

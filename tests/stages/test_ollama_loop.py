@@ -112,7 +112,7 @@ def test_a_context_shorter_than_a_prompt_is_an_overflow_and_never_a_cut(served: 
 
 def test_a_server_that_cuts_prompts_silently_stops_the_run(served: Path, ollama: OllamaStandIn) -> None:
     ollama.cuts_to = 64
-    refused(served, "the server read 64 prompt tokens", "it cut the prompt")
+    refused(served, "the server read 64 prompt tokens", "it truncated the prompt")
 
 
 def test_a_server_that_goes_away_in_the_middle_loses_nothing(

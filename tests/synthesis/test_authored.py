@@ -135,7 +135,7 @@ def test_twenty_problems_are_listed_and_all_are_counted(tmp_path: Path) -> None:
 
 def test_a_file_without_pairs_or_without_text_is_refused(tmp_path: Path) -> None:
     assert "the file contains no pairs" in problems(tmp_path, "")
-    with pytest.raises(InputError, match="cannot read: No such file"):
+    with pytest.raises(InputError, match="cannot be read: No such file"):
         read_pairs(tmp_path / "absent.jsonl", DOCUMENTS)
     (tmp_path / "latin.jsonl").write_bytes("é".encode("latin-1"))
     with pytest.raises(InputError, match=r"latin\.jsonl:1: not UTF-8"):
@@ -163,7 +163,7 @@ def test_bad_json_lone_surrogates_and_bad_rows_are_reported_together_by_line(tmp
     assert text.startswith("5 problems in the pairs:")
     lines = [line.strip().partition(": ")[0] for line in text.splitlines()[1:6]]
     assert lines == [f"pairs.jsonl:{number}" for number in (1, 2, 3, 5, 6)]
-    assert "pairs.jsonl:1: a lone surrogate" in text
+    assert "pairs.jsonl:1: lone surrogate" in text
 
 
 def test_line_separators_within_a_row_are_text_and_a_byte_order_mark_is_skipped(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import tracemalloc
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -137,6 +138,24 @@ def test_the_index_finds_exactly_what_comparing_with_every_question_finds(asked:
         if form == normal_form(question) or cosine >= NEAR:
             expected.add(form)
     assert {name for name, _ in index.matches(question)} == expected
+
+
+def test_questions_with_one_word_left_out_are_found_exactly_when_they_are_near() -> None:
+    vectorizer = Vectorizer(question.question for question in BENCHMARK)
+    index = QuestionIndex(vectorizer)
+    for question in BENCHMARK[:40]:
+        index.add(question.id, question.question)
+    near: Counter[bool] = Counter()
+    for question in BENCHMARK[:40]:
+        parts = question.question.split()
+        own = vectorizer.weights(normal_form(question.question))
+        for number in range(len(parts)):
+            variant = " ".join(parts[:number] + parts[number + 1 :])
+            weights = vectorizer.weights(normal_form(variant))
+            is_near = sum(weight * own.get(feature, 0.0) for feature, weight in weights.items()) >= NEAR
+            assert (question.id in dict(index.matches(variant))) == is_near, variant
+            near[is_near] += 1
+    assert min(near.values()) > 20
 
 
 def test_a_large_benchmark_is_compared_in_little_time_and_memory() -> None:

@@ -84,7 +84,10 @@ def test_replies_with_half_a_surrogate_pair_end_neither_the_run_nor_any_rerun(tm
     assert again.requests == 0
 
 
-def test_corpora_with_other_ids_share_a_table_without_sharing_pairs(tmp_path: Path) -> None:
+def test_corpora_with_other_ids_share_a_table_without_sharing_pairs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mlx_ragtune.synthesis.call_plan.ANGLES", ("what was measured",))
     run(tmp_path, pairs=10)
     moved = [replace(chunk, id=f"new-{chunk.id}", document_id=f"new-{chunk.document_id}") for chunk in CHUNKS]
     report = run(tmp_path, pairs=10, chunks=moved)

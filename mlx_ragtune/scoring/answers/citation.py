@@ -1,14 +1,16 @@
 """M3: which papers does the answer cite by title, and do they exist?
 
 A title is cited when rapidfuzz's ``partial_ratio`` of the folded title in the folded answer is at least
-90; of overlapping matches the best counts (LoRA and LoRA+ are near neighbours). The part before a
-title's colon is an alias: from three words on it counts wherever it stands, a shorter one ("RAGAS") only
-where it cites ("the RAGAS paper", "according to RAGAS", quoted), since as the name of a method it cites
-nothing. Text that looks like a title and belongs to no paper of the corpus is fabricated.
+90; of overlapping matches the best counts ("LoRA" and "LoRA+" are similar titles). The part before a
+title's colon is an alias. An alias of three or more words counts anywhere; a shorter one ("RAGAS") counts
+only where it cites ("the RAGAS paper", "according to RAGAS", in quotation marks), because the bare name of
+a method is not a citation. Text that looks like a title but matches no paper of the corpus is fabricated.
 """
 
+import itertools
 import re
-from collections.abc import Iterable, Mapping
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from rapidfuzz import fuzz
@@ -17,8 +19,16 @@ from mlx_ragtune.scoring.answers.normalize import find_phrase, fold
 
 THRESHOLD = 90.0
 SHORT_TITLE_CHARACTERS = 15
+MAX_FUZZY_ROUNDS = 10
+"""How often one misspelled title is found in one answer; every round reads the whole answer."""
+MAX_CANDIDATES = 100
+"""How many pieces of one answer are compared with all titles."""
+MAX_CANDIDATE_WORDS = 40
 
-_GONE = "\0"  # stands where a title was found: no title and no folding contains it
+Span = tuple[int, int, str]
+"""Start, end and paper id of a title in the folded answer."""
+
+_GONE = "\0"  # replaces a title that was found: no title and no folding contains it
 
 _SMALL = frozenset(
     re.findall(r"\w+", "a an and are as at be by can for from in into is it of on or the to via vs with without")
@@ -30,7 +40,7 @@ _TOKEN = re.compile(r"\s*([^\s,;.!?\"“”()]+(?:\.\d+)?)([,;.!?\"“”()]?)")
 
 @dataclass(frozen=True)
 class Citations:
-    """Ids of the corpus papers that an answer cites, sorted, and the titles that it made up."""
+    """Sorted ids of the corpus papers that an answer cites, and the titles that it fabricates."""
 
     cited: tuple[str, ...]
     fabricated: tuple[str, ...]
@@ -52,43 +62,75 @@ def _in_citing_position(answer: str, alias: str) -> bool:
     )
 
 
-def _title_matches(folded: str, titles: Mapping[str, str]) -> Iterable[tuple[float, int, int, str]]:
-    """(score, start, end, id) of the best match of each title in the folded answer."""
-    for identifier, title in titles.items():
-        needle = fold(title)
+def _fuzzy_matches(rest: str, folded_titles: Mapping[str, str]) -> Iterator[tuple[float, int, int, str]]:
+    """(score, start, end, id) of the best match of each long title in ``rest``."""
+    for identifier, needle in folded_titles.items():
         if len(needle) < SHORT_TITLE_CHARACTERS:
-            yield from ((100.0, *span, identifier) for span in find_phrase(folded, title))
-        elif len(folded) >= len(needle):
-            found = fuzz.partial_ratio_alignment(needle, folded, score_cutoff=THRESHOLD)
-            if found and found.score >= THRESHOLD:
-                yield found.score, found.dest_start, found.dest_end, identifier
-        elif fuzz.ratio(needle, folded) >= THRESHOLD:
-            yield fuzz.ratio(needle, folded), 0, len(folded), identifier
+            continue
+        if len(rest) >= len(needle):
+            match = fuzz.partial_ratio_alignment(needle, rest, score_cutoff=THRESHOLD)
+            if match and match.score >= THRESHOLD:
+                yield match.score, match.dest_start, match.dest_end, identifier
+        elif (score := fuzz.ratio(needle, rest)) >= THRESHOLD:
+            yield score, 0, len(rest), identifier
 
 
-def _title_spans(folded: str, titles: Mapping[str, str]) -> list[tuple[int, int, str]]:
-    """(start, end, id) of every title in the folded answer, repeats too; of overlapping ones the best."""
-    spans: list[tuple[int, int, str]] = []
+def _exact_spans(folded: str, folded_titles: Mapping[str, str]) -> list[Span]:
+    """Every exact occurrence of a title, longer titles first, without overlaps."""
+    spans: list[Span] = []
     rest = folded
-    while True:
-        found: list[tuple[int, int, str]] = []
-        ranked = sorted(_title_matches(rest, titles), key=lambda one: (-one[0], one[1] - one[2], one[3]))
-        for _score, start, end, identifier in ranked:
-            if all(end <= left or start >= right for left, right, _ in found):
-                found.append((start, end, identifier))
-        if not found:
-            return spans
-        for start, end, _ in found:
-            rest = rest[:start] + _GONE * (end - start) + rest[end:]
-        spans += found
+    for identifier, needle in sorted(folded_titles.items(), key=lambda item: (-len(item[1]), item[0])):
+        if len(needle) < SHORT_TITLE_CHARACTERS:
+            places = find_phrase(rest, needle)
+        else:
+            places = [match.span() for match in re.finditer(re.escape(needle), rest)]
+        spans += ((start, end, identifier) for start, end in places)
+        rest = _without(rest, places)
+    return spans
+
+
+def _without(text: str, places: Sequence[tuple[int, int]]) -> str:
+    """``text`` with the given places blanked out; its length does not change."""
+    if not places:
+        return text
+    pieces, position = [], 0
+    for start, end in sorted(places):
+        pieces += [text[position:start], _GONE * (end - start)]
+        position = end
+    return "".join([*pieces, text[position:]])
+
+
+def _title_spans(folded: str, titles: Mapping[str, str]) -> list[Span]:
+    """Every title in the folded answer, repeats included, in order; of overlapping matches the best.
+
+    Exact occurrences come first. Misspelled titles are found in at most ``MAX_FUZZY_ROUNDS`` rounds, each of
+    which finds every title once, so that the time is linear in the length of the answer.
+    """
+    folded_titles = {identifier: fold(title) for identifier, title in titles.items()}
+    spans = _exact_spans(folded, folded_titles)
+    rest = _without(folded, [(start, end) for start, end, _ in spans])
+    for _ in range(MAX_FUZZY_ROUNDS):
+        accepted: list[Span] = []
+        matches = sorted(
+            _fuzzy_matches(rest, folded_titles), key=lambda match: (-match[0], match[1] - match[2], match[3])
+        )
+        for _score, start, end, identifier in matches:
+            if all(end <= left or start >= right for left, right, _ in accepted):
+                accepted.append((start, end, identifier))
+        if not accepted:
+            break
+        rest = _without(rest, [(start, end) for start, end, _ in accepted])
+        spans += accepted
+    return sorted(spans)
 
 
 def without_titles(answer: str, titles: Mapping[str, str]) -> str:
-    """The folded answer with every corpus title cut out: a title names a source, it states nothing."""
+    """The folded answer without any corpus title: a title names a source and states nothing."""
     folded = fold(answer)
-    for start, end, _ in sorted(_title_spans(folded, titles), reverse=True):
-        folded = f"{folded[:start]} … {folded[end:]}"
-    return folded
+    spans = _title_spans(folded, titles)
+    starts, ends = [start for start, _, _ in spans], [end for _, end, _ in spans]
+    kept = zip([0, *ends], [*starts, len(folded)], strict=True)
+    return " … ".join(folded[end:start] for end, start in kept)
 
 
 def cited_papers(answer: str, titles: Mapping[str, str]) -> tuple[str, ...]:
@@ -99,18 +141,23 @@ def cited_papers(answer: str, titles: Mapping[str, str]) -> tuple[str, ...]:
     for identifier, title in titles.items():
         alias = _alias(title)
         if len(alias.split()) >= 3:
-            places = find_phrase(folded, alias)
-            if any(all(end <= left or start >= right for left, right, _ in spans) for start, end in places):
+            if any(_is_free(spans, start, end) for start, end in find_phrase(folded, alias)):
                 cited.add(identifier)
         elif alias and _in_citing_position(answer, alias):
             cited.add(identifier)
     return tuple(sorted(cited))
 
 
-def _run_of_capitals(text: str) -> str:
-    """The title-like words that ``text`` begins with: capitalised, numbers and small words, to a stop."""
+def _is_free(spans: Sequence[Span], start: int, end: int) -> bool:
+    """Whether no span overlaps ``[start, end)``; spans are ascending and do not overlap each other."""
+    following = bisect_left(spans, start, key=lambda span: span[1] - 1)
+    return following == len(spans) or spans[following][0] >= end
+
+
+def _run_of_capitals(text: str, start: int) -> str:
+    """The title-like words at ``start``, up to a punctuation mark: capitalized words, numbers and small words."""
     kept: list[str] = []
-    for match in _TOKEN.finditer(text):
+    for match in itertools.islice(_TOKEN.finditer(text, start), MAX_CANDIDATE_WORDS):
         word, stop = match[1], match[2]
         if not (word[:1].isupper() or word[:1].isdigit() or word.rstrip(":").lower() in _SMALL):
             break
@@ -127,24 +174,24 @@ def _capitals(text: str) -> int:
 
 
 def title_candidates(answer: str) -> tuple[str, ...]:
-    """Pieces of the answer that look like a title, in order.
+    """Pieces of the answer that look like a title, in order, at most ``MAX_CANDIDATES``.
 
-    Quoted or emphasised text of at least three words, at least half of its longer ones capitalised;
-    and capitalised words after "titled", "the paper" (three of them) or "according to" (three with a
+    Quoted or emphasized text of at least three words, with at least half of its longer words capitalized;
+    and capitalized words after "titled" or "the paper" (three of them) or "according to" (three with a
     colon, else five: fewer may be the authors' names).
     """
-    found: dict[str, None] = {}
+    candidates: dict[str, None] = {}
     for match in _QUOTED.finditer(answer):
         text = (match[1] or match[2]).strip(" .,;")
         long_words = [word for word in text.split() if word.lower().strip(":") not in _SMALL]
         if len(text.split()) >= 3 and 2 * _capitals(" ".join(long_words)) >= len(long_words) > 1:
-            found[text] = None
+            candidates[text] = None
     for match in _CUE.finditer(answer):
-        text = _run_of_capitals(answer[match.end() :])
+        text = _run_of_capitals(answer, match.end())
         least = 3 if ":" in text or "ccording" not in match[0] else 5
         if _capitals(text) >= least:
-            found[text] = None
-    return tuple(found)
+            candidates[text] = None
+    return tuple(itertools.islice(candidates, MAX_CANDIDATES))
 
 
 def _known(candidate: str, titles: Mapping[str, str], shown: str) -> bool:
@@ -162,22 +209,22 @@ def _known(candidate: str, titles: Mapping[str, str], shown: str) -> bool:
 
 
 def find_citations(answer: str, titles: Mapping[str, str], shown: Iterable[str] = ()) -> Citations:
-    """The corpus papers cited and the titles made up. Words that stand in ``shown`` are not made up."""
+    """The corpus papers that are cited and the titles that are fabricated. Text in ``shown`` is not fabricated."""
     source = fold("\n".join(shown))
-    made_up = (text for text in title_candidates(answer) if not _known(text, titles, source))
-    return Citations(cited_papers(answer, titles), tuple(made_up))
+    fabricated = (text for text in title_candidates(answer) if not _known(text, titles, source))
+    return Citations(cited_papers(answer, titles), tuple(fabricated))
 
 
 def citation_metrics(
     citations: Citations, *, gold: Iterable[str], in_context: Iterable[str], answerable: bool
 ) -> dict[str, float]:
-    """The per-answer citation metrics; undefined ones absent.
+    """The citation metrics of one answer; undefined ones are absent.
 
     - citation_rate: 1 when a corpus title is cited (answerable questions only)
-    - citation_precision: gold papers among all titles cited, made-up ones included (if any is cited)
-    - citation_recall: cited papers among the gold ones (answerable questions with gold papers)
+    - citation_precision: share of gold papers among all cited titles, fabricated ones included (if any is cited)
+    - citation_recall: share of the gold papers that are cited (answerable questions with gold papers)
     - outside_context_citation: 1 when a cited paper was not among the contexts
-    - fabricated_title: 1 when a title was made up
+    - fabricated_title: 1 when a title is fabricated
     """
     cited, wanted = set(citations.cited), set(gold)
     metrics = {

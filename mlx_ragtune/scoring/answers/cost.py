@@ -1,13 +1,13 @@
-"""M9: what an answer cost: time without loading, tokens, tokens per second, time to the first token.
+"""M9: the cost of an answer: time without loading, tokens, tokens per second, time to the first token.
 
-The first answer after a load is cold: caches are empty, pages are read. It is reported apart from the warm ones.
+The first answer after loading the model is cold: caches are empty. It is reported separately from warm answers.
 """
 
 from mlx_ragtune.records import Answer
 
 
 def cost_metrics(answer: Answer) -> dict[str, float]:
-    """Measured costs of one answer; what was not reported is absent. Times of warm and cold answers never mix."""
+    """Measured costs of one answer; unknown ones are absent. Times of warm and cold answers are never mixed."""
     load = answer.load_seconds or 0.0
     seconds = answer.latency_seconds - load
     first = None if answer.first_token_seconds is None else answer.first_token_seconds - load
@@ -21,7 +21,7 @@ def cost_metrics(answer: Answer) -> dict[str, float]:
 
 
 def _tokens_per_second(answer: Answer) -> float | None:
-    """By the server's own time for generating; else by the client's, after the first token."""
+    """By the server's generation time if known, otherwise by the client's time after the first token."""
     if answer.generate_seconds:
         return answer.answer_tokens / answer.generate_seconds if answer.answer_tokens else None
     generating = answer.latency_seconds - (answer.first_token_seconds or 0.0)

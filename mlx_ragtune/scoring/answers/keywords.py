@@ -1,13 +1,13 @@
-"""Keyword coverage, the source experiment's metric: kept for comparison with old runs; decides nothing.
+"""Keyword coverage, the metric of the source experiment: kept for comparison with old runs; it decides nothing.
 
-It punishes a concise answer and cannot see a negation, which is why it is secondary.
+It penalizes concise answers and ignores negation, so it is secondary.
 """
 
 from mlx_ragtune.scoring.answers.normalize import fold, has_any
 
 
 def keyword_coverage(text: str, groups: tuple[tuple[str, ...], ...]) -> float | None:
-    """Share of the alias groups of which at least one alias occurs in the answer; None without groups."""
+    """Share of the alias groups with at least one alias in the answer; None without groups."""
     if not groups:
         return None
     folded = fold(text)

@@ -1,9 +1,8 @@
-"""Every metric that can be compared: its label, its direction, its worst value and what it decides.
+"""Every metric that can be compared: its label, its direction, its worst value and its role.
 
-Roles: ``decides`` metrics may stand in the family that forms the verdict (``FAMILY`` unless declared
-otherwise, the primary first; with a trusted judge its correctness takes the place of the lexical one);
-``guard`` metrics may only veto it; ``supporting`` and ``secondary`` rows decide nothing, and secondary
-ones can be fooled.
+Roles: ``decides`` metrics may be in the family that forms the verdict (by default ``FAMILY``, the primary
+metric first; a trusted judge's correctness replaces the lexical one); ``guard`` metrics can only veto it;
+``supporting`` and ``secondary`` metrics decide nothing, and secondary ones are easy to fool.
 """
 
 from dataclasses import dataclass
@@ -15,9 +14,9 @@ Unit = Literal["share", "seconds", "tokens", "tokens/s", "words"]
 
 @dataclass(frozen=True)
 class Metric:
-    """One metric. ``worst`` is what an invalid answer gets; None leaves the measured value.
+    """One metric. ``worst`` is the value of an invalid answer; None keeps the measured value.
 
-    Of a metric that is not ``judged`` neither direction is better: it is reported without a verdict.
+    A metric that is not ``judged`` has no better direction: it is reported without a verdict.
     """
 
     name: str
@@ -37,13 +36,13 @@ _ALL = (
     Metric("refusal_off_corpus", "Refusing off-corpus questions", "decides"),
     Metric("refusal_near_miss", "Refusing near-miss questions", "decides"),
     Metric("invalid", "Invalid answers", "guard", False, None),
-    # As measured: were broken answers of the base counted as refusals, a tuned model could refuse as often.
+    # As measured: if invalid base answers counted as refusals, a tuned model could refuse as often unnoticed.
     Metric("false_refusal", "False refusals", "guard", False, None),
     Metric("citation_rate", "Citing any corpus title", "supporting"),
-    Metric("citation_precision", "Precision of citations", "supporting"),
-    Metric("outside_context_citation", "Citing a paper it was not shown", "supporting", False, 1.0),
-    Metric("fabricated_title", "Making up a title", "supporting", False, 1.0),
-    Metric("grounding", "Sentences the contexts support (judged)", "supporting"),
+    Metric("citation_precision", "Citation precision", "supporting"),
+    Metric("outside_context_citation", "Citing a paper outside the contexts", "supporting", False, 1.0),
+    Metric("fabricated_title", "Fabricating a title", "supporting", False, 1.0),
+    Metric("grounding", "Sentences supported by the contexts (judged)", "supporting"),
     Metric("number_grounding", "Numbers found in the contexts", "supporting"),
     Metric("keyword_coverage", "Keyword coverage", "secondary"),
     Metric("substantive", "Substantive rate", "secondary"),
@@ -52,7 +51,7 @@ _ALL = (
     Metric("latency_seconds", "Latency, warm", "secondary", False, None, "seconds"),
     Metric("first_token_seconds", "Time to first token, warm", "secondary", False, None, "seconds"),
     Metric("cold_first_token_seconds", "Time to first token, cold", "secondary", False, None, "seconds"),
-    Metric("load_seconds", "Loading the model", "secondary", False, None, "seconds"),
+    Metric("load_seconds", "Model load time", "secondary", False, None, "seconds"),
     Metric("tokens_per_second", "Generation speed", "secondary", True, None, "tokens/s"),
     Metric("answer_tokens", "Answer length", "secondary", False, None, "tokens", judged=False),
 )

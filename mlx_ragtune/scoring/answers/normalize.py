@@ -1,7 +1,8 @@
-"""How answers are read: one folding for all metrics, so that spelling never decides a comparison.
+"""Text normalization shared by all metrics, so that spelling never decides a comparison.
 
-Folding is applied to both sides of every match: case, dashes, thousands separators, ``per cent`` and
-``%``, ``48 GB`` and ``48GB``, ``65 billion`` and ``65B``, ``-ise`` and ``-ize`` are the same.
+Both sides of every match are folded: case, dashes, thousands separators, ``per cent`` and ``%``, ``48 GB``
+and ``48GB``, ``65 billion`` and ``65B``, ``-ise`` and ``-ize`` become the same. Every function here takes
+time linear in the length of the text.
 """
 
 import itertools
@@ -27,9 +28,26 @@ _FOLDS = (
 _SENTENCE_END = re.compile(r"(?<!\bal)(?<!\be\.g)(?<!\bi\.e)(?<!\bvs)(?<!\bcf)[.!?][\"')\]”]*\s+|\n+")
 
 
-@lru_cache(maxsize=4096)
+SHORT_CHARACTERS = 500
+"""Texts up to this length (titles, phrases) stay in a large cache; longer ones (answers) in a small one."""
+
+
 def fold(text: str) -> str:
     """``text`` in the form in which all comparisons are made; lines are kept."""
+    return _fold_short(text) if len(text) <= SHORT_CHARACTERS else _fold_long(text)
+
+
+@lru_cache(maxsize=4096)
+def _fold_short(text: str) -> str:
+    return _fold(text)
+
+
+@lru_cache(maxsize=8)
+def _fold_long(text: str) -> str:
+    return _fold(text)
+
+
+def _fold(text: str) -> str:
     folded = unicodedata.normalize("NFKC", text).casefold()
     for pattern, replacement in _FOLDS:
         folded = pattern.sub(replacement, folded)
@@ -37,12 +55,12 @@ def fold(text: str) -> str:
 
 
 def words(text: str) -> list[str]:
-    """The words of ``text``: runs of letters, digits, apostrophes and inner hyphens, points or pluses."""
+    """The words of ``text``: runs of letters and digits, joined by inner apostrophes, hyphens, points or pluses."""
     return re.findall(r"\w+(?:['’.+-]\w+)*\+*", text)
 
 
 def sentences(text: str) -> list[str]:
-    """``text`` cut after sentence ends and at line ends; nothing empty."""
+    """``text`` split after sentence ends and at line ends, without empty parts."""
     cuts = [0, *(match.end() for match in _SENTENCE_END.finditer(text)), len(text)]
     parts = (text[start:end].strip() for start, end in itertools.pairwise(cuts))
     return [part for part in parts if part]
@@ -58,10 +76,10 @@ def _pattern(phrase: str) -> re.Pattern[str]:
 
 
 def find_phrase(folded: str, phrase: str) -> list[tuple[int, int]]:
-    """Spans of ``phrase`` in an already folded text, at word boundaries, a plural ending allowed.
+    """Spans ``(start, end)`` of ``phrase`` in an already folded text, at word boundaries; a plural ending may follow.
 
     ``4`` is not found in ``45``, ``4.5`` or ``4bit``; ``LoRA`` is not found in ``QLoRA`` or ``LoRA+``.
-    A phrase without any letter, digit or sign is found nowhere.
+    A phrase that folds to nothing has no spans.
     """
     if not fold(phrase):
         return []

@@ -1,11 +1,12 @@
-"""M2's companion without a judge: are the answer's numbers and identifiers in what the model was shown?
+"""M2 without a judge: do the answer's numbers and identifiers occur in the contexts or the question?
 
-A number is a value with an optional unit; it is found when the contexts or the question hold the same
-value with the same unit, or one side has none. An identifier (``GPT-3``, ``NF4``) is found when its
-letters and digits occur, however they are joined. List markers and ``[1]`` are not counted.
+A number is a value with an optional unit. It is grounded when the contexts or the question contain the same
+value with the same unit, or with no unit on either side. An identifier (``GPT-3``, ``NF4``) is grounded when
+its letters and digits occur, with or without hyphens. List markers and ``[1]`` are not counted.
 """
 
 import re
+from collections import defaultdict
 from collections.abc import Iterable
 
 from mlx_ragtune.scoring.answers.normalize import fold
@@ -22,8 +23,9 @@ _WORDS = {
 }
 _NUMBER = re.compile(r"(?<![\w.])(?P<number>\d+(?:\.\d+)*)(?P<unit>%|[a-z]{1,4}\b)?")
 _MENTION = re.compile(rf"(?<![\w.])(?P<name>[a-z]+\d[a-z0-9]*(?:\.\d+)*)|{_NUMBER.pattern}")
+_CONTINUED = re.compile(r"\.?\d")
 _INSIDE_NAME = re.compile(r"(?<=[A-Za-z])[-‐‑](?=\d)")
-_MARKERS = re.compile(r"\[\d+(?:, ?\d+)*\]|^\s*\d+[.)]\s", re.MULTILINE)
+_MARKERS = re.compile(r"\[\d+(?:, ?\d+)*\]|^[^\S\n]*\d+[.)]\s", re.MULTILINE)
 
 
 def _value(digits: str) -> str:
@@ -42,16 +44,30 @@ def mentions(text: str) -> tuple[set[tuple[str, str]], set[str]]:
 
 
 def number_grounding(text: str, shown: Iterable[str]) -> float | None:
-    """Share of the answer's distinct numbers and identifiers that occur in ``shown``; None if it has none."""
+    """Share of the answer's distinct numbers and identifiers that occur in ``shown``; None if there are none."""
     numbers, identifiers = mentions(text)
     if not numbers and not identifiers:
         return None
     source = fold("\n".join(shown))
-    known = {(_value(match["number"]), match["unit"] or "") for match in _NUMBER.finditer(source)}
-    known |= {(_WORDS[word], "") for word in re.findall(r"[a-z]+", source) if word in _WORDS}
+    known_units: dict[str, set[str]] = defaultdict(set)
+    for match in _NUMBER.finditer(source):
+        known_units[_value(match["number"])].add(match["unit"] or "")
+    for word in re.findall(r"[a-z]+", source):
+        if word in _WORDS:
+            known_units[_WORDS[word]].add("")
     joined = re.sub(r"[^a-z0-9.|]", "", re.sub(r"\.(?!\d)", "|", source))
-    found = sum(
-        any(value == other and (unit == has or not unit or not has) for other, has in known) for value, unit in numbers
+    grounded = sum(
+        value in known_units and (not unit or bool(known_units[value] & {unit, ""})) for value, unit in numbers
     )
-    found += sum(bool(re.search(re.escape(name) + r"(?!\d|\.\d)", joined)) for name in identifiers)
-    return found / (len(numbers) + len(identifiers))
+    grounded += sum(_has_identifier(joined, name) for name in identifiers)
+    return grounded / (len(numbers) + len(identifiers))
+
+
+def _has_identifier(joined: str, name: str) -> bool:
+    """Whether ``name`` occurs where no digit and no decimal part continues it."""
+    at = joined.find(name)
+    while at >= 0:
+        if not _CONTINUED.match(joined, at + len(name)):
+            return True
+        at = joined.find(name, at + 1)
+    return False

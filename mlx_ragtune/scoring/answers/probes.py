@@ -1,10 +1,10 @@
-"""Forgetting probes: general questions whose answers a program can check, asked of both models alike.
+"""M8, forgetting probes: general questions whose answers a program can check, asked of both models.
 
-A probe says how its answer is checked and carries one answer that passes and one that does not:
+A probe states how its answer is checked, with one answer that passes and one that fails:
 
     number        the last number of the answer is ``value``
-    contains_any  one of ``aliases`` stands in the answer as whole words, and none of ``none_of`` does
-    exact         the answer is one of ``values``, but for case, quotes, emphasis and the final stop
+    contains_any  one of ``aliases`` occurs in the answer as whole words, and none of ``none_of`` does
+    exact         the answer is one of ``values``, ignoring case, quotes, emphasis and a final full stop
     regex         ``pattern`` is found in the answer
     json_keys     the answer is one JSON object with exactly these ``keys``
     word_count    the answer has ``least`` to ``most`` words
@@ -25,7 +25,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, with_config
 
 from mlx_ragtune.errors import InputError
-from mlx_ragtune.jsonl import read_rows
+from mlx_ragtune.jsonl import read_located_rows
 
 Category = Literal["format", "arithmetic", "fact", "code", "translation", "reasoning"]
 
@@ -54,7 +54,7 @@ class ContainsCheck:
 @_strict
 @dataclass(frozen=True)
 class ExactCheck:
-    """The whole answer is one of ``values``; case, quotes, emphasis and a final stop do not count."""
+    """The whole answer is one of ``values``; case, quotes, emphasis and a final full stop are ignored."""
 
     type: Literal["exact"]
     values: Annotated[tuple[str, ...], Field(min_length=1)]
@@ -63,7 +63,7 @@ class ExactCheck:
 @_strict
 @dataclass(frozen=True)
 class RegexCheck:
-    """``pattern`` is found by ``re.search`` in the stripped answer; repeated groups are refused."""
+    """``pattern`` is found by ``re.search`` in the start of the stripped answer; repeated groups are refused."""
 
     type: Literal["regex"]
     pattern: Annotated[str, Field(min_length=1)]
@@ -112,9 +112,11 @@ class Probe:
 
 # Thousands are grouped by commas; a minus counts unless it follows a digit or letter, as in "5-3".
 _NUMBER = re.compile(r"(?<![\w.])[-−]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?!\d)")
-_FENCED = re.compile(r"```(?:json)?\s*\n(.*)\n\s*```", flags=re.DOTALL | re.IGNORECASE)
-# A repeated group that ends in a repetition, such as (a+)+, is what makes a search exponential.
+_FENCE_START = re.compile(r"```(?:json)?[^\S\n]*\n", flags=re.IGNORECASE)
+# A repeated group that ends in a repetition, such as (a+)+, makes a search exponential.
 _REPEATED_GROUP = re.compile(r"\)[*+{]")
+MAX_REGEX_CHARACTERS = 4000
+"""How much of an answer a probe's own pattern reads: the pattern may take quadratic time."""
 _WRAPPING = " \t\n\"'`*_“”‘’«».!"
 
 
@@ -128,8 +130,8 @@ def _whole_words(alias: str) -> re.Pattern[str]:
 
 
 def _number(check: NumberCheck, answer: str) -> bool:
-    found = _NUMBER.findall(answer)
-    return bool(found) and float(found[-1].replace(",", "").replace("−", "-")) == check.value
+    numbers = _NUMBER.findall(answer)
+    return bool(numbers) and float(numbers[-1].replace(",", "").replace("−", "-")) == check.value
 
 
 def _contains_any(check: ContainsCheck, answer: str) -> bool:
@@ -144,20 +146,29 @@ def _exact(check: ExactCheck, answer: str) -> bool:
 
 
 def _regex(check: RegexCheck, answer: str) -> bool:
-    return re.search(check.pattern, answer) is not None
+    return re.search(check.pattern, answer[:MAX_REGEX_CHARACTERS]) is not None
+
+
+def _unfenced(answer: str) -> str:
+    """The answer without a code fence around it."""
+    start = _FENCE_START.match(answer)
+    if start is None or not answer.endswith("```"):
+        return answer
+    inner = answer[start.end() : -3]
+    closed_on_own_line = "\n" in inner[len(inner.rstrip()) :]
+    return inner if closed_on_own_line else answer
 
 
 def _json_keys(check: JsonCheck, answer: str) -> bool:
-    fenced = _FENCED.fullmatch(answer)
     try:
-        value = json.loads(fenced[1] if fenced else answer)
+        value = json.loads(_unfenced(answer))
     except (ValueError, RecursionError):
         return False
     return isinstance(value, dict) and set(value) == set(check.keys)
 
 
 def _count(check: CountCheck, answer: str) -> bool:
-    parts = answer.split() if check.type == "word_count" else [one for one in answer.splitlines() if one.strip()]
+    parts = answer.split() if check.type == "word_count" else [line for line in answer.splitlines() if line.strip()]
     return check.least <= len(parts) <= check.most
 
 
@@ -178,11 +189,11 @@ def passes(probe: Probe, answer_text: str) -> bool:
 
 
 def _fault(probe: Probe) -> str | None:
-    """What is wrong with a probe in itself, or None."""
+    """What is wrong with a probe, or None."""
     check = probe.check
     if isinstance(check, RegexCheck):
         if _REPEATED_GROUP.search(check.pattern):
-            return "its pattern repeats a group, which can take exponential time: write the group out"
+            return "its pattern repeats a group, which can take exponential time"
         try:
             re.compile(check.pattern)
         except re.error as error:
@@ -197,16 +208,16 @@ def _fault(probe: Probe) -> str | None:
 
 
 def read_probes(path: Path) -> list[Probe]:
-    """The probes of a JSONL file, in order: distinct ids, each passing its good and failing its bad answer.
+    """The probes of a JSONL file, in order. Raises InputError with the file, the line and the probe.
 
-    Raises InputError that names the file and the probe.
+    Ids must be distinct; each probe's check must accept its good answer and reject its bad one.
     """
     probes: dict[str, Probe] = {}
-    for probe in read_rows(path, Probe):
+    for where, probe in read_located_rows(path, Probe):
         fault = "its id is used twice" if probe.id in probes else _fault(probe)
         if fault:
-            raise InputError(f"probe {probe.id!r}: {fault}", where=str(path), fix="correct this row")
+            raise InputError(f"probe {probe.id!r}: {fault}", where=where, fix="correct this line")
         probes[probe.id] = probe
     if not probes:
-        raise InputError("holds no probes", where=str(path), fix="add one JSON object a line")
+        raise InputError("the file has no probes", where=str(path), fix="write one JSON object per line")
     return list(probes.values())

@@ -1,7 +1,7 @@
-"""M7: did retrieval find the gold papers? Computed once, since both models are shown the same contexts."""
+"""M7: did retrieval find the gold papers? Computed once, because both models get the same contexts."""
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 NDCG_DEPTH = 10
 
@@ -56,3 +56,12 @@ def retrieval_metrics(document_ids: Sequence[str], gold: Collection[str]) -> dic
         "ndcg@10": ndcg(ranked, gold),
     }
     return {name: value for name, value in values.items() if value is not None}
+
+
+def mean_retrieval_metrics(rankings: Iterable[tuple[Sequence[str], Collection[str]]]) -> dict[str, float]:
+    """Means of ``retrieval_metrics`` over (document ids, gold) pairs that have gold documents, and their number."""
+    rows = [retrieval_metrics(document_ids, gold) for document_ids, gold in rankings if gold]
+    means = {
+        name: sum(row[name] for row in rows) / len(rows) for name in sorted({name for row in rows for name in row})
+    }
+    return {**means, "questions": len(rows)}

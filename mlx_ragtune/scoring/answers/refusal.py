@@ -1,8 +1,8 @@
 """M5: does an answer refuse, and are the right questions refused?
 
-An answer refuses when its first sentence, apologies and descriptions of the contexts aside, says so (the
-contexts do not contain it, it cannot be answered, nothing is known) and it does not answer after all:
-neither with a hedge ("but generally …") nor with ``ANSWER_WORDS`` words that are not about the contexts.
+An answer refuses when its first sentence, after apologies and descriptions of the contexts, says so (the
+contexts do not contain it, it cannot be answered, nothing is known) and no answer follows: neither with a
+hedge ("but generally …") nor with ``ANSWER_WORDS`` words that are not about the contexts.
 """
 
 import itertools
@@ -65,12 +65,12 @@ _OFFERS = re.compile(r"\b(?:please|if you|would you|let me know|feel free|happy 
 
 
 def _is_preamble(part: str) -> bool:
-    """Whether a sentence only says what the contexts are about, apologises or offers help."""
+    """Whether a sentence only describes the contexts, apologizes or offers help."""
     return bool(_ABOUT_CONTEXTS.search(part) or _OFFERS.search(part))
 
 
 def is_refusal(text: str) -> bool:
-    """Whether the answer declines. "Not in the papers, but generally …" is an answer; so is no text."""
+    """Whether the answer declines. "Not in the papers, but generally …" does not; an empty text does not."""
     parts = sentences(fold(text))
     opening = itertools.dropwhile(lambda part: not _REFUSALS.search(part) and _is_preamble(part), parts)
     first = next(opening, "")
@@ -82,7 +82,7 @@ def is_refusal(text: str) -> bool:
 
 @dataclass(frozen=True)
 class RefusalTable:
-    """Who was refused. Each rate is None where it is 0/0."""
+    """Which questions were refused. A rate is None when it is 0/0."""
 
     n_answerable: int
     n_unanswerable: int
@@ -98,20 +98,18 @@ class RefusalTable:
     off_corpus_recall: float | None
 
 
-def outcomes(
-    questions: Iterable[Question], scores: Iterable[Score], *, valid_only: bool = False
-) -> list[tuple[Question, bool]]:
-    """(question, refused) of one model's scores, for ``refusal_table``; transport errors left out.
+def outcomes(questions: Iterable[Question], scores: Iterable[Score]) -> list[tuple[Question, bool]]:
+    """(question, refused) of one model's scores, for ``refusal_table``; without transport errors.
 
-    An invalid answer counts against the model: as a refusal where it should answer, as an answer where it
-    should refuse. With ``valid_only`` only valid answers are taken.
+    An invalid answer counts against the model: as a refusal if it should answer, as an answer if it should
+    refuse.
     """
     by_id = {question.id: question for question in questions}
     rows = []
     for score in scores:
         question = by_id[score.question_id]
         name = "false_refusal" if question.answerable else f"refusal_{question.refusal_kind or 'off_corpus'}"
-        if name in score.metrics and (score.validity == "ok" or not valid_only):
+        if name in score.metrics:
             refused = score.metrics[name] == 1.0 if score.validity == "ok" else question.answerable
             rows.append((question, refused))
     return rows

@@ -1,7 +1,7 @@
-"""All per-answer metrics of one answer, from the answer, its question and what the model was shown.
+"""All metrics of one answer, from the answer, its question and the passages that the model got.
 
-The value stored for an invalid answer is the metric's worst: that is the *all* view. The *both-valid*
-view leaves such items out for both models. Generates nothing: scoring again needs only the records.
+An invalid answer gets the worst value of each metric: that is the *all* view. The *both-valid* view leaves
+such questions out for both models. Scoring needs only the records and asks no model.
 """
 
 from collections.abc import Mapping, Sequence
@@ -56,16 +56,16 @@ def score_answer(
     *,
     sampling: Sampling,
 ) -> Score:
-    """The score of one answer; undefined metrics are absent, an invalid answer gets each metric's worst.
+    """The score of one answer; undefined metrics are absent, an invalid answer gets the worst value of each.
 
-    ``titles`` maps the id of every paper of the corpus to its title. After a transport error there is
-    nothing to score, and the metrics are empty.
+    ``titles`` maps the id of every paper of the corpus to its title. After a transport error the metrics are
+    empty.
     """
     validity = classify(answer, sampling)
     metrics: dict[str, float] = {}
     if validity != "transport_error":
-        found = _text_metrics(question, answer.text, passages, titles)
-        metrics = {name: value for name, value in found.items() if value is not None}
+        measured = _text_metrics(question, answer.text, passages, titles)
+        metrics = {name: value for name, value in measured.items() if value is not None}
         if validity != "ok":
             for name in metrics:
                 worst = METRICS[name].worst

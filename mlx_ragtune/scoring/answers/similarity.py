@@ -1,7 +1,7 @@
 """Similarity to the reference answer: embedding cosine and BERTScore. Secondary: a negation fools both.
 
-They see what an answer is about, not whether it is true, so they decide nothing, and ``planted_rows``
-shows them beside answers that are known to be right or wrong.
+They measure what an answer is about, not whether it is true, so they decide nothing. ``planted_rows`` shows
+their values for answers that are known to be right or wrong.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,15 +16,15 @@ TokenVectors = Callable[[str], Vectors]
 
 
 def _unit(vectors: Vectors) -> NDArray[np.float64]:
-    """Rows scaled to length 1, in float64; a row of zeros stays zero."""
+    """Rows scaled to length 1, in float64; a zero row stays zero."""
     rows = np.asarray(vectors, dtype=np.float64)
     lengths = np.linalg.norm(rows, axis=-1, keepdims=True)
     return np.asarray(rows / np.where(lengths == 0, 1.0, lengths))
 
 
-def cosine(one: Vectors, other: Vectors) -> float | None:
+def cosine(first: Vectors, second: Vectors) -> float | None:
     """Cosine of two embeddings of shape [D]; None when one is zero (an empty answer has no direction)."""
-    left, right = _unit(one), _unit(other)
+    left, right = _unit(first), _unit(second)
     if not left.any() or not right.any():
         return None
     return float(left @ right)
@@ -42,9 +42,9 @@ class BertScore:
 def bertscore(candidate: Vectors, reference: Vectors) -> BertScore | None:
     """BERTScore (Zhang et al. 2020, arXiv 1904.09675) without idf and without baseline rescaling.
 
-    ``candidate`` [T, D] and ``reference`` [S, D] are contextual token vectors, special tokens left out.
-    Precision: mean over candidate tokens of the best cosine with a reference token; recall the mirror;
-    F1 their harmonic mean. None when either has no token; F1 is 0 unless both are positive.
+    ``candidate`` [T, D] and ``reference`` [S, D] are contextual token vectors, without special tokens.
+    Precision: mean over candidate tokens of the best cosine with a reference token; recall the reverse;
+    F1 their harmonic mean. None when either has no tokens; F1 is 0 unless both are positive.
     """
     if len(candidate) == 0 or len(reference) == 0:
         return None
@@ -55,17 +55,17 @@ def bertscore(candidate: Vectors, reference: Vectors) -> BertScore | None:
 
 
 def similarity_metrics(text: str, reference: str, embed: Embed, token_vectors: TokenVectors | None) -> dict[str, float]:
-    """``similarity`` and, with token vectors, ``bertscore_f1`` of a valid answer; undefined ones absent."""
-    found = {"similarity": cosine(*embed([text, reference]))}
+    """``similarity`` and, with token vectors, ``bertscore_f1`` of a valid answer; undefined ones are absent."""
+    metrics = {"similarity": cosine(*embed([text, reference]))}
     if token_vectors is not None:
         score = bertscore(token_vectors(text), token_vectors(reference))
-        found["bertscore_f1"] = None if score is None else score.f1
-    return {name: value for name, value in found.items() if value is not None}
+        metrics["bertscore_f1"] = None if score is None else score.f1
+    return {name: value for name, value in metrics.items() if value is not None}
 
 
 @dataclass(frozen=True)
 class Planted:
-    """An answer known to be right or wrong, for the reader to see what similarity makes of it."""
+    """An answer known to be right or wrong, to show the reader its similarity."""
 
     name: str
     text: str
@@ -91,7 +91,7 @@ PLANTED = (
 
 @dataclass(frozen=True)
 class PlantedRow:
-    """What similarity says of a planted answer."""
+    """The similarity of a planted answer."""
 
     name: str
     right: bool
@@ -101,8 +101,8 @@ class PlantedRow:
 
 def planted_rows(embed: Embed, token_vectors: TokenVectors | None = None) -> list[PlantedRow]:
     """Each planted answer with its similarity to the reference."""
-    found = []
-    for one in PLANTED:
-        metrics = similarity_metrics(one.text, REFERENCE, embed, token_vectors)
-        found.append(PlantedRow(one.name, one.right, metrics.get("similarity"), metrics.get("bertscore_f1")))
-    return found
+    rows = []
+    for planted in PLANTED:
+        metrics = similarity_metrics(planted.text, REFERENCE, embed, token_vectors)
+        rows.append(PlantedRow(planted.name, planted.right, metrics.get("similarity"), metrics.get("bertscore_f1")))
+    return rows

@@ -1,7 +1,7 @@
-"""Substantive rate, the source experiment's second metric; secondary.
+"""Substantive rate, the second metric of the source experiment; secondary.
 
-The source does not print its definition; ours: an answer is substantive when it has at least ten words
-and is not a refusal. Its one failure ("Ragas evaluates R") fails here too.
+The source does not define it. Here an answer is substantive when it has at least ten words and is not a
+refusal; the source's only failing answer ("Ragas evaluates R") fails here too.
 """
 
 from mlx_ragtune.scoring.answers.normalize import words

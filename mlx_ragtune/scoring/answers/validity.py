@@ -1,7 +1,7 @@
-"""M0: is this an answer at all? A deterministic gate before every metric.
+"""M0: is this a valid answer? A deterministic check before every metric.
 
-Order of the checks, the first that applies wins: transport_error, prompt_overflow, empty, think_leak,
-repetition_loop, truncated, too_short. A broken answer is thus named by its cause, not by its symptom.
+The first check that applies wins: transport_error, prompt_overflow, empty, think_leak, repetition_loop,
+truncated, too_short. An invalid answer is thus classified by its cause, not by its symptom.
 """
 
 import re
@@ -23,15 +23,15 @@ _THINKING = re.compile(
 
 
 def classify(answer: Answer, sampling: Sampling) -> Validity:
-    """The first thing that is wrong with the answer, or ``ok``.
+    """The first problem of the answer, or ``ok``.
 
     - transport_error: the request failed (``answer.error``, unless it begins with ``prompt_overflow``)
-    - prompt_overflow: the prompt filled the window, or generation stopped for length before
-      ``max_tokens``, which happens when the window is full
-    - think_leak: a think tag in the visible text, or the monologue that Qwen3 writes without one
-    - repetition_loop: stopped as a loop, or see ``loops``
+    - prompt_overflow: the prompt does not fit in the context, or generation stopped for length before
+      ``max_tokens``, which happens when the context is full
+    - think_leak: a think tag in the visible text, or the reasoning that Qwen3 writes without a tag
+    - repetition_loop: stopped by the server as a loop, or ``loops``
     - truncated: stopped for length
-    - too_short: fewer than ``MIN_WORDS`` words and no refusal ("I don't know." is complete)
+    - too_short: fewer than ``MIN_WORDS`` words and not a refusal ("I don't know." is complete)
     """
     if answer.error and not answer.error.startswith("prompt_overflow"):
         return "transport_error"
@@ -52,10 +52,10 @@ def classify(answer: Answer, sampling: Sampling) -> Validity:
 
 
 def loops(text: str) -> bool:
-    """Whether words repeat back to back, or a sentence of at least five words comes three times.
+    """Whether a block of words repeats back to back, or a sentence of five or more words occurs three times.
 
-    Back to back: a block of 1 to 40 words, at least four times (three from eight words on), and at
-    least 16 words in all.
+    Back to back: a block of 1 to 40 words at least four times (three times from eight words on), and at
+    least 16 words in total.
     """
     tokens = [word.casefold() for word in words(text)]
     for size in range(1, min(LONGEST_LOOP_WORDS, len(tokens) // 3) + 1):

@@ -1,16 +1,16 @@
 """A chat model as judge: pointwise yes/no questions on nuggets and claims, cached, invalid replies counted.
 
-It is never asked for a mark or a preference: a small closed question has an answer that can be checked.
-With a temperature of 0 and the cache, judging again asks nothing and gives the same bytes.
+It is never asked for a grade or a preference: the answer to a small closed question can be checked.
+With temperature 0 and the cache, judging again sends no request and gives the same result.
 """
 
 import hashlib
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from mlx_ragtune.records import ChatReply, ChatRequest, Message, Question, Sampling
 from mlx_ragtune.scoring.answers.normalize import sentences, words
@@ -36,7 +36,7 @@ _STATES = (
 )
 _CONTRADICTS = (
     "Question: {question}\n\n<answer>\n{answer}\n</answer>\n\nFact: {fact}\n\n"
-    "Does the answer say something that cannot be true if this fact is? Leaving it out is no contradiction."
+    "Does the answer say something that cannot be true if this fact is? Leaving it out is not a contradiction."
 )
 _GROUNDED = (
     "<sources>\n{contexts}\n</sources>\n\n<sentence>\n{claim}\n</sentence>\n\n"
@@ -44,28 +44,25 @@ _GROUNDED = (
 )
 
 
-class ChatBackend(Protocol):
-    """What a judge needs of a chat model."""
-
-    def chat(self, request: ChatRequest) -> ChatReply:
-        """The reply to one request. Raises ToolError when there is none."""
-        ...
+Ask = Callable[[ChatRequest], ChatReply | None]
+"""Sends one request to the judge's model; None when there is no reply, which makes the verdict missing."""
 
 
 class Cache:
-    """Verdicts on disk (SQLite), by sha256 of judge digest, prompt and options; a context manager."""
+    """Replies in an SQLite file, by sha256 of judge digest, prompt and options. Several processes may share it."""
 
     def __init__(self, path: Path) -> None:
-        self._connection = sqlite3.connect(path)
+        self._connection = sqlite3.connect(path, timeout=60)
         self._connection.execute("CREATE TABLE IF NOT EXISTS verdicts (key TEXT PRIMARY KEY, prompt TEXT, reply TEXT)")
 
     def get(self, key: str) -> str | None:
-        """The reply that was kept under ``key``."""
+        """The reply stored under ``key``, or None."""
         row = self._connection.execute("SELECT reply FROM verdicts WHERE key = ?", (key,)).fetchone()
         return None if row is None else str(row[0])
 
     def put(self, key: str, prompt: str, reply: str) -> None:
-        """Keep a reply at once: a stopped run loses nothing."""
+        """Store a reply on disk at once, so that a stopped run loses nothing. Lone surrogates become "?"."""
+        prompt, reply = (text.encode(errors="replace").decode() for text in (prompt, reply))
         with self._connection:
             self._connection.execute("INSERT OR REPLACE INTO verdicts VALUES (?, ?, ?)", (key, prompt, reply))
 
@@ -83,10 +80,10 @@ def cache_key(digest: str, prompt: str) -> str:
 
 
 def read_verdict(reply: str) -> bool | None:
-    """True for yes, False for no; None for anything but the object that the schema asks for."""
+    """True for yes, False for no; None for anything but the object that the schema requires."""
     try:
         value = json.loads(reply)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(value, dict) or set(value) != {"verdict"}:
         return None
@@ -95,16 +92,14 @@ def read_verdict(reply: str) -> bool | None:
 
 @dataclass(frozen=True)
 class Judgement:
-    """What the judge found in one answer. A value is None when undefined or when a verdict is missing.
+    """The judge's result for one answer. A value is None when it is undefined or when a verdict is missing.
 
     ``correctness``: share of vital nuggets stated, 0 when any nugget is contradicted or the answer
-    refuses. ``grounding``: share of sentences that the contexts support; "not in the papers" claims nothing.
+    refuses. ``grounding``: share of sentences that the contexts support; "not in the papers" is not a claim.
     """
 
     correctness: float | None
     grounding: float | None
-    n_verdicts: int
-    n_missing: int
 
     def metrics(self) -> dict[str, float]:
         """As metrics of a ``Score``: judged_correctness and grounding, undefined ones absent."""
@@ -113,26 +108,28 @@ class Judgement:
 
 
 class Judge:
-    """Asks ``backend``; ``digest`` identifies its weights, so that another model's verdicts are not reused."""
+    """Asks by ``ask``; ``digest`` identifies the model, so that verdicts of another model are not reused."""
 
-    def __init__(self, backend: ChatBackend, digest: str, cache: Cache) -> None:
-        self._backend, self._digest, self._cache = backend, digest, cache
+    def __init__(self, ask: Ask, digest: str, cache: Cache) -> None:
+        self._send, self._digest, self._cache = ask, digest, cache
         self.n_verdicts = self.n_missing = 0
 
     def _ask(self, prompt: str) -> bool | None:
         key = cache_key(self._digest, prompt)
-        reply = self._cache.get(key)
-        if reply is None:
+        text = self._cache.get(key)
+        if text is None:
             messages = (Message("system", _SYSTEM), Message("user", prompt))
-            reply = self._backend.chat(ChatRequest(messages, SAMPLING, think=False, schema=SCHEMA)).text
-            self._cache.put(key, prompt, reply)
-        verdict = read_verdict(reply)
+            reply = self._send(ChatRequest(messages, SAMPLING, think=False, schema=SCHEMA))
+            if reply is not None:
+                text = reply.text
+                self._cache.put(key, prompt, text)
+        verdict = None if text is None else read_verdict(text)
         self.n_verdicts += 1
         self.n_missing += verdict is None
         return verdict
 
     def states(self, question: str, answer: str, fact: str) -> bool | None:
-        """Whether the answer states the fact; None when the judge's reply was invalid."""
+        """Whether the answer states the fact; None when the verdict is missing."""
         return self._ask(_STATES.format(question=question, answer=answer, fact=fact))
 
     def contradicts(self, question: str, answer: str, fact: str) -> bool | None:
@@ -140,20 +137,14 @@ class Judge:
         return self._ask(_CONTRADICTS.format(question=question, answer=answer, fact=fact))
 
     def is_grounded(self, claim: str, contexts: str) -> bool | None:
-        """Whether the contexts say all that the sentence says."""
+        """Whether the contexts state everything that the sentence states."""
         return self._ask(_GROUNDED.format(contexts=contexts, claim=claim))
 
     def judge(self, question: Question, text: str, contexts: str) -> Judgement:
-        """Correctness and grounding of one valid answer, with the verdicts that went missing."""
-        asked, missing = self.n_verdicts, self.n_missing
+        """Correctness and grounding of one valid answer; ``n_missing`` counts the missing verdicts of all."""
         correctness = self._correctness(question, text)
         verdicts = [self.is_grounded(claim, contexts) for claim in claims(text)]
-        return Judgement(
-            correctness=correctness,
-            grounding=_share(verdicts),
-            n_verdicts=self.n_verdicts - asked,
-            n_missing=self.n_missing - missing,
-        )
+        return Judgement(correctness, _share(verdicts))
 
     def _correctness(self, question: Question, text: str) -> float | None:
         if not question.answerable or not any(nugget.vital for nugget in question.nuggets):
@@ -171,7 +162,7 @@ class Judge:
 
 
 def _share(verdicts: Sequence[bool | None]) -> float | None:
-    """Share of yes; None without verdicts or with one missing, so that a mute judge favours nobody."""
+    """Share of yes; None without verdicts or with one missing, so that missing verdicts favor neither model."""
     if not verdicts or None in verdicts:
         return None
     return sum(verdict is True for verdict in verdicts) / len(verdicts)

@@ -1,7 +1,7 @@
-"""What a judge and an embedding model add to scores that are there already; an invalid answer gets the worst.
+"""Metrics that a judge and an embedding model add to existing scores; an invalid answer gets the worst value.
 
-The judge first proves itself on planted errors in the benchmark's own references. Its verdicts replace the
-lexical correctness in the family only when it is trusted; either way they stand in the table.
+The judge is first tested on planted errors in the benchmark's own references. Its correctness replaces the
+lexical one in the verdict only when it is trusted; it is reported in both cases.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,7 +20,7 @@ from mlx_ragtune.scoring.verdict.pairing import match, pair_metric
 from mlx_ragtune.scoring.verdict.statistics import Estimate
 
 TESTED = 12
-"""References that a judge is tested on; each costs it about twenty verdicts."""
+"""References that a judge is tested on; each takes about twenty verdicts."""
 Metrics = dict[str, float]
 
 
@@ -31,32 +31,32 @@ def family(*, judge_trusted: bool) -> tuple[str, ...]:
 
 def shown_text(passages: Sequence[Passage]) -> str:
     """The contexts as a judge reads them."""
-    return "\n\n".join(f'"{one.title}"\n{one.text}' for one in passages)
+    return "\n\n".join(f'"{passage.title}"\n{passage.text}' for passage in passages)
 
 
 def good_answers(contexts: Mapping[str, Sequence[Passage]], questions: Sequence[Question]) -> list[GoodAnswer]:
-    """References that rest on the contexts shown: answers known to be right, for the judge's self-test."""
-    found = []
+    """References that the retrieved contexts support: answers known to be right, for the judge's self-test."""
+    goods = []
     for question in questions:
         passages = contexts[question.id]
-        shown = {one.document_id for one in passages}
+        shown = {passage.document_id for passage in passages}
         vital = any(nugget.vital for nugget in question.nuggets)
         if question.answerable and question.reference and vital and shown >= set(question.papers):
-            found.append(GoodAnswer(question, question.reference, shown_text(passages)))
-    step = max(1, len(found) // TESTED)
-    return found[::step][:TESTED]  # spread over the papers, not the first paper's questions
+            goods.append(GoodAnswer(question, question.reference, shown_text(passages)))
+    step = max(1, len(goods) // TESTED)
+    return goods[::step][:TESTED]  # spread over the papers, not the first paper's questions
 
 
 @dataclass(frozen=True)
 class Opinion:
-    """More metrics of an answer: which a question always has, and what they are for a valid answer's text."""
+    """Additional metrics: ``defined`` names those of a question, ``measure`` computes them for a valid answer."""
 
     defined: Callable[[Question], tuple[str, ...]]
     measure: Callable[[Question, str], Metrics]
 
 
 def by_judge(judge: Judge, contexts: Mapping[str, Sequence[Passage]]) -> Opinion:
-    """Correctness and grounding as the judge sees them."""
+    """Correctness and grounding by the judge."""
 
     def defined(question: Question) -> tuple[str, ...]:
         vital = question.answerable and any(nugget.vital for nugget in question.nuggets)
@@ -69,7 +69,7 @@ def by_judge(judge: Judge, contexts: Mapping[str, Sequence[Passage]]) -> Opinion
 
 
 def by_similarity(embed: Embed, token_vectors: TokenVectors | None) -> Opinion:
-    """Cosine, and BERTScore where there are token vectors, to the reference of an answerable question."""
+    """Cosine, and BERTScore if there are token vectors, to the reference of an answerable question."""
     names = ("similarity",) if token_vectors is None else ("bertscore_f1", "similarity")
 
     def defined(question: Question) -> tuple[str, ...]:
@@ -84,7 +84,7 @@ def by_similarity(embed: Embed, token_vectors: TokenVectors | None) -> Opinion:
 def add_opinion(
     opinion: Opinion, scores: Sequence[Score], answers: Sequence[Answer], questions: Sequence[Question]
 ) -> Iterator[Score]:
-    """The scores with the opinion's metrics, one by one; after a transport error there is nothing to judge."""
+    """The scores with the opinion's metrics, one by one, in the same order."""
     known = {question.id: question for question in questions}
     for score, answer in zip(scores, answers, strict=True):
         question = known[score.question_id]
@@ -98,7 +98,7 @@ def add_opinion(
 
 @dataclass(frozen=True)
 class Label:
-    """What people say of both answers to a question: how correct each is, 0 to 1."""
+    """People's ratings of both answers to a question: how correct each is, 0 to 1."""
 
     question_id: str
     base: float
@@ -108,16 +108,22 @@ class Label:
 def calibrated(
     base: Sequence[Score], tuned: Sequence[Score], questions: Sequence[Question], labels: Sequence[Label]
 ) -> Estimate:
-    """The judge's difference in correctness, corrected by people's labels. Raises InputError for too few."""
+    """The judge's difference in correctness, corrected by people's labels. Raises InputError for too few labels."""
     pairs = pair_metric(match(base, tuned, questions), "judged_correctness")
     if pairs is None:
-        raise InputError("the judge gave no verdict on correctness", fix="look at judge.json")
+        raise InputError(
+            "the judge gave no verdict on correctness",
+            where="scoring.judge",
+            fix="remove scoring.judge.labels, or use another judge",
+        )
     human = {label.question_id: label.tuned - label.base for label in labels}
     unknown = sorted(set(human) - set(pairs.question_ids))
     if unknown:
         raise InputError(
-            f"labels of questions that have no judged answer: {', '.join(unknown[:5])}", where="scoring.judge.labels"
+            f"labels of questions without a judged answer: {', '.join(unknown[:5])}",
+            where="scoring.judge.labels",
+            fix="remove these labels",
         )
-    labelled = np.array([name in human for name in pairs.question_ids])
-    said = np.array([human.get(name, 0.0) for name in pairs.question_ids])
-    return corrected_difference(pairs.differences, said, labelled, pairs.clusters)
+    labeled = np.array([name in human for name in pairs.question_ids])
+    rated = np.array([human.get(name, 0.0) for name in pairs.question_ids])
+    return corrected_difference(pairs.differences, rated, labeled, pairs.clusters)

@@ -1,7 +1,7 @@
-"""Planted errors: a good answer spoilt in one known way, to see whether a judge or a metric notices.
+"""Planted errors: a good answer changed in one known way, to test whether a judge or a metric notices.
 
-Each function returns the spoilt text, or None where the answer offers nothing to spoil in that way.
-Titles in quotation marks are left alone, except by ``fabricated_title``.
+Each function returns the changed text, or None when the answer cannot be changed in that way.
+Titles in quotation marks are not changed, except by ``fabricated_title``.
 """
 
 import re
@@ -21,7 +21,9 @@ Kind = Literal[
     "fabricated_title",
     "cut_at_3_words",
 ]
-MADE_UP_TITLE = "Adaptive Rank Merging for Compact Language Models"
+MAX_DIGITS = 18
+"""Of a longer number the first digits are increased: Python does not convert thousands of digits."""
+FABRICATED_TITLE = "Adaptive Rank Merging for Compact Language Models"
 
 _QUOTED = re.compile(r"[\"“][^\"”]{8,200}[\"”]")
 _NUMBER = re.compile(r"(?<![\w.])\d+(?:[.,]\d+)*")
@@ -30,7 +32,7 @@ _VERB = re.compile(r"\b(is|are|was|were|can|could|has|have|does|do|will|should)\
 
 @dataclass(frozen=True)
 class GoodAnswer:
-    """A question, an answer known to be right, and the text of the contexts it rests on."""
+    """A question, an answer known to be right, and the text of the contexts that support it."""
 
     question: Question
     text: str
@@ -46,40 +48,40 @@ def _outside_titles(text: str, change: Callable[[str], str]) -> str:
 
 
 def number_changed(good: GoodAnswer) -> str | None:
-    """Every number raised by 13, decimals and separators kept."""
+    """Every number increased by 13, with its decimals and separators kept."""
 
     def raised(match: re.Match[str]) -> str:
-        whole = re.match(r"\d+", match[0])
-        return f"{int(whole[0]) + 13}{match[0][whole.end() :]}" if whole else match[0]
+        integer = re.match(r"\d+", match[0][:MAX_DIGITS])
+        return f"{int(integer[0]) + 13}{match[0][integer.end() :]}" if integer else match[0]
 
-    spoilt = _outside_titles(good.text, lambda part: _NUMBER.sub(raised, part))
-    return spoilt if spoilt != good.text else None
+    changed = _outside_titles(good.text, lambda part: _NUMBER.sub(raised, part))
+    return changed if changed != good.text else None
 
 
 def negated(good: GoodAnswer) -> str | None:
-    """The first verb that takes a "not" gets one, or loses it; without such a verb, "It is not true that"."""
+    """A "not" added after the first auxiliary verb or removed from it; without such a verb, "It is not true that"."""
     for pattern, replacement in (
         (re.compile(rf"{_VERB.pattern} not\b", re.IGNORECASE), r"\1"),
         (_VERB, r"\1 not"),
     ):
-        spoilt = _outside_titles(good.text, lambda part: pattern.sub(replacement, part, count=1))  # noqa: B023
-        if spoilt != good.text:
-            return spoilt
+        changed = _outside_titles(good.text, lambda part: pattern.sub(replacement, part, count=1))  # noqa: B023
+        if changed != good.text:
+            return changed
     return f"It is not true that {good.text[:1].lower()}{good.text[1:]}" if good.text else None
 
 
 def entity_swapped(good: GoodAnswer, other: GoodAnswer) -> str | None:
-    """A wordy anchor of a vital nugget replaced by one of another question's."""
-    new = _wordy_anchor(other.text, other.question.nuggets)
-    old = _wordy_anchor(good.text, good.question.nuggets)
+    """An anchor without digits of a vital nugget replaced by one of another question."""
+    new = _anchor_in_words(other.text, other.question.nuggets)
+    old = _anchor_in_words(good.text, good.question.nuggets)
     if not new or not old or fold(new) == fold(old):
         return None
     pattern = re.compile(re.escape(old), re.IGNORECASE)
-    spoilt = _outside_titles(good.text, lambda part: pattern.sub(lambda _: new, part))
-    return spoilt if spoilt != good.text else None
+    changed = _outside_titles(good.text, lambda part: pattern.sub(lambda _: new, part))
+    return changed if changed != good.text else None
 
 
-def _wordy_anchor(text: str, nuggets: tuple[Nugget, ...]) -> str | None:
+def _anchor_in_words(text: str, nuggets: tuple[Nugget, ...]) -> str | None:
     for nugget in nuggets:
         for aliases in nugget.anchors if nugget.vital else ():
             for alias in aliases:
@@ -94,7 +96,7 @@ def other_answer(good: GoodAnswer, other: GoodAnswer) -> str | None:
 
 
 def nugget_dropped(good: GoodAnswer) -> str | None:
-    """The sentences without the first vital nugget's anchors; None when nothing would be left."""
+    """The sentences that lack the first vital nugget's anchors; None when nothing would be left."""
     vital = next((nugget for nugget in good.question.nuggets if nugget.vital), None)
     if vital is None:
         return None
@@ -107,20 +109,20 @@ def nugget_dropped(good: GoodAnswer) -> str | None:
 
 
 def fabricated_title(good: GoodAnswer) -> str | None:
-    """The first quoted title exchanged for one that does not exist."""
-    spoilt = _QUOTED.sub(f'"{MADE_UP_TITLE}"', good.text, count=1)
-    return spoilt if spoilt != good.text else None
+    """The first quoted title replaced by one that does not exist."""
+    changed = _QUOTED.sub(f'"{FABRICATED_TITLE}"', good.text, count=1)
+    return changed if changed != good.text else None
 
 
 def cut_at_3_words(good: GoodAnswer) -> str | None:
-    """The first three words; None when there are no more."""
-    found = words(good.text)
-    return " ".join(found[:3]) if len(found) > 3 else None
+    """The first three words; None when the answer has no more."""
+    all_words = words(good.text)
+    return " ".join(all_words[:3]) if len(all_words) > 3 else None
 
 
 def plant(good: GoodAnswer, other: GoodAnswer) -> dict[Kind, str]:
     """Every error that can be planted in the answer; ``other`` is another question with its answer."""
-    made: dict[Kind, str | None] = {
+    planted: dict[Kind, str | None] = {
         "number_changed": number_changed(good),
         "negated": negated(good),
         "entity_swapped": entity_swapped(good, other),
@@ -129,4 +131,4 @@ def plant(good: GoodAnswer, other: GoodAnswer) -> dict[Kind, str]:
         "fabricated_title": fabricated_title(good),
         "cut_at_3_words": cut_at_3_words(good),
     }
-    return {kind: text for kind, text in made.items() if text is not None}
+    return {kind: text for kind, text in planted.items() if text is not None}

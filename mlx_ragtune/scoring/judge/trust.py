@@ -1,7 +1,7 @@
-"""May this judge decide? Its family, its habits, and a test with planted errors before every run.
+"""May this judge decide? Its family, whether it thinks, and a test with planted errors before every run.
 
-A judge prefers its own kind (preference leakage, arXiv 2502.01534), and one that misses planted errors
-measures nothing. Below the gate it is "not trusted", and the deterministic metrics decide.
+A judge prefers answers of its own model family (preference leakage, arXiv 2502.01534), and a judge that misses
+planted errors measures nothing. Below the thresholds it is "not trusted", and the deterministic metrics decide.
 """
 
 import re
@@ -13,9 +13,9 @@ from mlx_ragtune.errors import InputError, ToolError
 from mlx_ragtune.scoring.judge.model_judge import Judge, claims
 from mlx_ragtune.scoring.judge.planted import GoodAnswer, Kind, plant
 
-LEAST_TPR = 0.85
-LEAST_TNR = 0.80
-MOST_MISSING = 0.2
+MIN_TPR = 0.85
+MIN_TNR = 0.80
+MAX_MISSING = 0.2
 
 _FAMILIES = {
     "qwen": r"qwen|qwq",
@@ -34,35 +34,43 @@ _FAMILIES = {
 _THINKS = re.compile(r"deepseek-?r1|qwq|magistral|gpt-?oss|thinking|reasoning|-r1\b", re.IGNORECASE)
 
 
-def families(name: str) -> frozenset[str]:
-    """Families that a model's name belongs to; a distillate (``deepseek-r1-qwen``) belongs to both.
+def model_name(reference: str) -> str:
+    """The model's own name in a hub id, a path or an Ollama name, in lower case.
 
-    A name of no known family is its own.
+    Only the last part counts: a folder such as ``/models/qwen/`` does not say what the model in it is.
     """
-    lower = name.lower()
-    found = frozenset(family for family, pattern in _FAMILIES.items() if re.search(pattern, lower))
-    return found or frozenset({re.split(r"[-_:\d]", lower.rsplit("/", 1)[-1])[0]})
+    return reference.rstrip("/").rsplit("/", 1)[-1].lower().removesuffix(".gguf")
+
+
+def families(reference: str) -> frozenset[str]:
+    """Families of a model, by its name; a distilled model (``deepseek-r1-qwen``) belongs to both.
+
+    A name of no known family is a family of its own.
+    """
+    name = model_name(reference)
+    known = frozenset(family for family, pattern in _FAMILIES.items() if re.search(pattern, name))
+    return known or frozenset({re.split(r"[-_:.\d]", name)[0] or name})
 
 
 def check_judge(judge: str, *, contestants: Sequence[str], generator: str | None = None) -> None:
-    """Raise ToolError when the judge thinks aloud, or is a relative of a contestant or of the generator."""
+    """Raise ToolError when the judge is a thinking model, or of the family of a contestant or of the generator."""
     fix = "choose an instruct model of another family, for example granite3.3:8b or gemma3:12b; or judge: none"
-    if _THINKS.search(judge):
-        raise ToolError(f"judge '{judge}' is a thinking model", where="judge", fix=fix)
+    if _THINKS.search(model_name(judge)):
+        raise ToolError(f"judge '{judge}' is a thinking model", where="scoring.judge", fix=fix)
     for name in (*contestants, *([generator] if generator else [])):
         if related := families(judge) & families(name):
             raise ToolError(
                 f"judge '{judge}' is of the same family ({', '.join(sorted(related))}) as '{name}'",
-                where="judge",
+                where="scoring.judge",
                 fix=fix,
             )
 
 
 @dataclass(frozen=True)
 class Trust:
-    """The self-test: TPR, the share of planted errors caught; TNR, the share of good answers let pass.
+    """The self-test: TPR is the share of planted errors caught, TNR the share of good answers accepted.
 
-    ``caught`` maps each kind of error to (caught, planted). Missing verdicts are in neither rate.
+    ``caught`` maps each kind of error to (caught, planted). Missing verdicts count in neither rate.
     """
 
     trusted: bool
@@ -94,32 +102,36 @@ def _accepts(judge: Judge, good: GoodAnswer, text: str, *, by_claims: bool) -> b
 
 
 def self_test(judge: Judge, goods: Sequence[GoodAnswer]) -> Trust:
-    """Plant every error in every good answer and ask the judge. Raises InputError for fewer than two.
+    """Plant every error in every good answer and ask the judge. Raises InputError for fewer than two answers.
 
     A fabricated title must be caught by the claim question, everything else by the nugget question; a good
     answer must pass both.
     """
     if len(goods) < 2:
-        raise InputError("the judge's self-test needs two good answers", fix="give the benchmark references")
+        raise InputError(
+            f"the judge's self-test needs two references whose papers were retrieved, and there are {len(goods)}",
+            where="benchmark",
+            fix="add references and vital nuggets to answerable questions; or judge: none",
+        )
     planted: Counter[Kind] = Counter()
     caught: Counter[Kind] = Counter()
-    passed = kept = 0
-    asked, mute = judge.n_verdicts, judge.n_missing
+    passed = judged = 0
+    verdicts_before, missing_before = judge.n_verdicts, judge.n_missing
     for number, good in enumerate(goods):
         for by_claims in (False, True):
             accepted = _accepts(judge, good, good.text, by_claims=by_claims)
             passed += accepted is True
-            kept += accepted is not None
+            judged += accepted is not None
         for kind, text in plant(good, goods[(number + 1) % len(goods)]).items():
             accepted = _accepts(judge, good, text, by_claims=kind == "fabricated_title")
             planted[kind] += accepted is not None
             caught[kind] += accepted is False
     tpr = caught.total() / planted.total() if planted.total() else None
-    tnr = passed / kept if kept else None
-    n_verdicts, n_missing = judge.n_verdicts - asked, judge.n_missing - mute
-    enough = n_missing <= MOST_MISSING * n_verdicts
+    tnr = passed / judged if judged else None
+    n_verdicts, n_missing = judge.n_verdicts - verdicts_before, judge.n_missing - missing_before
+    enough = n_missing <= MAX_MISSING * n_verdicts
     return Trust(
-        trusted=enough and tpr is not None and tnr is not None and tpr >= LEAST_TPR and tnr >= LEAST_TNR,
+        trusted=enough and tpr is not None and tnr is not None and tpr >= MIN_TPR and tnr >= MIN_TNR,
         tpr=tpr,
         tnr=tnr,
         n_good=len(goods),

@@ -286,5 +286,5 @@ def test_an_id_used_twice_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_file_without_probes_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="holds no probes"):
+    with pytest.raises(InputError, match="the file has no probes"):
         read_probes(written(tmp_path))

@@ -98,5 +98,3 @@ def test_the_table_of_scores_counts_an_invalid_answer_against_the_model() -> Non
     ]
     table = refusal_table(outcomes(questions, scores))
     assert (table.false_refusal_rate, table.near_miss_recall, table.off_corpus_recall) == (0.5, 0.0, 1.0)
-    valid = refusal_table(outcomes(questions, scores, valid_only=True))
-    assert (valid.false_refusal_rate, valid.near_miss_recall, valid.off_corpus_recall) == (0.0, None, 1.0)

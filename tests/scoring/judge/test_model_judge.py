@@ -63,30 +63,30 @@ def cache(tmp_path: Path) -> Iterator[Cache]:
 def test_correctness_and_grounding_by_hand(
     cache: Cache, text: str, correctness: float, grounding: float | None
 ) -> None:
-    judge = Judge(Oracle(_literal), "digest", cache)
+    judge = Judge(Oracle(_literal).chat, "digest", cache)
     found = judge.judge(ASKED, text, "Memory falls to 48GB. And more.")
     assert (found.correctness, found.grounding) == (correctness, grounding)
-    assert found.n_missing == 0
+    assert judge.n_missing == 0
 
 
 def test_questions_without_an_answer_have_no_correctness(cache: Cache) -> None:
-    judge = Judge(Oracle(_literal), "digest", cache)
+    judge = Judge(Oracle(_literal).chat, "digest", cache)
     assert judge.judge(unanswerable(), "It is quick.", "x").correctness is None
 
 
 def test_a_missing_verdict_makes_the_value_undefined_and_is_counted(cache: Cache) -> None:
     judge = Judge(
-        Oracle(lambda kind, prompt: "Well, maybe" if "quick" in prompt else _literal(kind, prompt)), "d", cache
+        Oracle(lambda kind, prompt: "Well, maybe" if "quick" in prompt else _literal(kind, prompt)).chat, "d", cache
     )
     found = judge.judge(ASKED, "Memory falls to 48GB. It is fast.", "Memory falls to 48GB")
     assert found.correctness is None
-    assert (found.n_missing, found.n_verdicts) == (1, 3)
+    assert (judge.n_missing, judge.n_verdicts) == (1, 3)
     assert "judged_correctness" not in found.metrics()
 
 
 def test_requests_carry_the_schema_and_are_greedy_without_thinking(cache: Cache) -> None:
     oracle = Oracle(_literal)
-    Judge(oracle, "digest", cache).states("Q?", "It is quick.", "It is quick.")
+    Judge(oracle.chat, "digest", cache).states("Q?", "It is quick.", "It is quick.")
     (request,) = oracle.requests
     assert request.schema == SCHEMA
     assert not request.think
@@ -99,7 +99,7 @@ def test_a_verdict_is_asked_for_once_even_by_another_process(tmp_path: Path) -> 
     for expected in (4, 0):
         oracle = Oracle(_literal)
         with Cache(path) as cache:
-            results.append(Judge(oracle, "digest", cache).judge(ASKED, "It is quick and good.", "It is quick"))
+            results.append(Judge(oracle.chat, "digest", cache).judge(ASKED, "It is quick and good.", "It is quick"))
         assert len(oracle.requests) == expected
     assert results[0] == results[1]
 
@@ -107,7 +107,7 @@ def test_a_verdict_is_asked_for_once_even_by_another_process(tmp_path: Path) -> 
 def test_another_judge_asks_again(cache: Cache) -> None:
     for digest in ("one", "two"):
         oracle = Oracle(_literal)
-        Judge(oracle, digest, cache).states("Q?", "It is quick.", "It is quick.")
+        Judge(oracle.chat, digest, cache).states("Q?", "It is quick.", "It is quick.")
         assert len(oracle.requests) == 1
     assert cache_key("one", "p") != cache_key("two", "p") != cache_key("two", "q")
 

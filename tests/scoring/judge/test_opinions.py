@@ -59,7 +59,7 @@ def test_valid_answers_are_judged_and_invalid_ones_get_the_worst(tmp_path: Path)
     scores = [scored("a"), scored("b", "empty"), scored("c", "transport_error"), scored("d", "empty")]
     backend = Yes("48GB")
     with Cache(tmp_path / "judge.sqlite") as cache:
-        opinion = by_judge(Judge(backend, "digest", cache), CONTEXTS)
+        opinion = by_judge(Judge(backend.chat, "digest", cache), CONTEXTS)
         found = [one.metrics for one in add_opinion(opinion, scores, answers, questions)]
     assert found[0]["judged_correctness"] == 1.0
     assert found[1] == {"judged_correctness": 0.0, "grounding": 0.0}
@@ -139,7 +139,7 @@ def test_peoples_labels_correct_a_judge_that_flatters() -> None:
     ("labels", "what"),
     [
         ([Label("q000", 0, 0)], "1 human labels"),
-        ([Label("nobody", 0, 0)], "labels of questions that have no judged answer: nobody"),
+        ([Label("nobody", 0, 0)], "labels of questions without a judged answer: nobody"),
     ],
 )
 def test_too_few_labels_or_unknown_questions_are_refused(labels: list[Label], what: str) -> None:

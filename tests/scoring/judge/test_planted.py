@@ -1,7 +1,7 @@
 import pytest
 
 from mlx_ragtune.records import Nugget
-from mlx_ragtune.scoring.judge.planted import MADE_UP_TITLE, GoodAnswer, Kind, plant
+from mlx_ragtune.scoring.judge.planted import FABRICATED_TITLE, GoodAnswer, Kind, plant
 from tests.scoring.made import question
 
 TITLE = '"LoRA 2021: Low-Rank Adaptation"'
@@ -27,7 +27,7 @@ OTHER = GoodAnswer(
         ("nugget_dropped", "It needs 1,000 steps at rank 4.5."),
         (
             "fabricated_title",
-            f'According to "{MADE_UP_TITLE}", the weights are frozen. It needs 1,000 steps at rank 4.5.',
+            f'According to "{FABRICATED_TITLE}", the weights are frozen. It needs 1,000 steps at rank 4.5.',
         ),
         ("cut_at_3_words", "According to LoRA"),
     ],

@@ -31,7 +31,7 @@ def _goods() -> list[GoodAnswer]:
 
 def _test(path: Path, says: Callable[[str, str], str], goods: list[GoodAnswer]) -> Trust:
     with Cache(path / "judge.sqlite") as cache:
-        return self_test(Judge(Oracle(says), "digest", cache), goods)
+        return self_test(Judge(Oracle(says).chat, "digest", cache), goods)
 
 
 def test_a_judge_that_reads_is_trusted(tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_a_judge_blind_to_one_kind_of_error_shows_it(tmp_path: Path) -> None:
 
 
 def test_one_good_answer_is_too_few(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="two good answers"):
+    with pytest.raises(InputError, match="needs two references whose papers were retrieved, and there are 1"):
         _test(tmp_path, _literal, _goods()[:1])
 
 
@@ -87,6 +87,12 @@ def test_one_good_answer_is_too_few(tmp_path: Path) -> None:
         ("deepseek-r1-distill-qwen:7b", {"deepseek", "qwen"}),
         ("gemma3:12b", {"gemma"}),
         ("acme/Wizard-7B", {"wizard"}),
+        ("/models/qwen/llama.gguf", {"llama"}),
+        ("../qwen3/gemma/granite-3.3-8b.Q8_0.gguf", {"granite"}),
+        ("./models/mistral/SmolLM2-135M/", {"smollm"}),
+        ("Qwen-users/wizard.gguf", {"wizard"}),
+        ("hf.co/qwen/gemma-3-12b:Q4_K_M", {"gemma"}),
+        ("/gpt/7b-mine", {"7b-mine"}),
     ],
 )
 def test_families_are_read_from_the_name(name: str, expected: set[str]) -> None:
@@ -99,6 +105,14 @@ def test_relatives_of_contestants_and_of_the_generator_do_not_judge() -> None:
         check_judge("qwen2.5:14b", contestants=["Qwen/Qwen3-4B"])
     with pytest.raises(ToolError, match="as 'gemma3:4b'"):
         check_judge("gemma3:12b", contestants=["Qwen/Qwen3-4B"], generator="gemma3:4b")
+
+
+def test_a_folder_that_names_another_family_or_thinking_does_not_matter() -> None:
+    check_judge(
+        "/reasoning/qwen/granite.gguf", contestants=["/models/granite-runs/qwen3-4b"], generator="/qwen/gemma.gguf"
+    )
+    with pytest.raises(ToolError, match=r"same family \(llama\)"):
+        check_judge("/models/qwen/llama.gguf", contestants=["meta/Llama-3.2-1B"])
 
 
 @pytest.mark.parametrize("name", ["deepseek-r1:8b", "qwq:32b", "gpt-oss:20b", "qwen3-4b-thinking"])

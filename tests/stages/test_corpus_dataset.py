@@ -1,0 +1,254 @@
+"""The stages corpus and dataset, called as functions on a small project."""
+
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import yaml
+
+from mlx_ragtune.artifact import Draft
+from mlx_ragtune.errors import InputError, RecipeError, ToolError
+from mlx_ragtune.jsonl import read_dicts, read_rows
+from mlx_ragtune.models.prompts import load_tokenizer
+from mlx_ragtune.models.toy import write_toy_model
+from mlx_ragtune.recipe import load_recipe
+from mlx_ragtune.records import Chunk, Document, Example, Pair
+from mlx_ragtune.stages import corpus as corpus_stage
+from mlx_ragtune.stages import dataset as dataset_stage
+from tests.papers.made import page, write_pdf
+from tests.stages.project import edit, make_project, rows, write_rows
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("base") / "toy"
+    write_toy_model(folder)
+    return folder
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    return make_project(tmp_path / "project")
+
+
+def run_corpus(recipe: Path, name: str = "corpus") -> tuple[Draft, list[str]]:
+    said: list[str] = []
+    draft = Draft(recipe.parent / name, say=said.append)
+    draft.folder.mkdir()
+    corpus_stage.corpus(load_recipe(recipe), {}, draft)
+    return draft, said
+
+
+def run_dataset(recipe: Path, base: Path, corpus: Path, name: str = "dataset") -> Draft:
+    draft = Draft(recipe.parent / name)
+    draft.folder.mkdir(exist_ok=True)
+    dataset_stage.dataset(load_recipe(recipe), {"corpus": corpus, "base": base}, draft)
+    return draft
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in sorted(folder.iterdir())}
+
+
+def papers_of(recipe: Path) -> Path:
+    return recipe.parents[1] / "papers"
+
+
+def test_ignored_files_are_shown_and_change_no_file_of_the_corpus(recipe: Path) -> None:
+    before, said = run_corpus(recipe)
+    assert said == []
+    for name in ("library.bib", ".DS_Store", "LICENSE"):
+        (papers_of(recipe) / name).write_text("@article{x}")
+    after, said = run_corpus(recipe, "again")
+    assert content(after.folder) == content(before.folder)
+    assert said == [
+        "ignored .DS_Store: hidden",
+        "ignored LICENSE: no file name suffix",
+        "ignored library.bib: '.bib' is not a supported format",
+    ]
+
+
+def test_what_readers_and_the_chunker_leave_out_is_listed(recipe: Path) -> None:
+    lines = [f"The {word} sentence of this paper." for word in "abcdefghijklmnop"]
+    write_pdf(papers_of(recipe) / "printed.pdf", [page(*lines[:8]), page(*lines[8:], "References", "[1] Cited. 2021.")])
+    (papers_of(recipe) / "z.md").write_text("# Empty\n\n# Full\n\nA bell \x07 rings.\n")
+    draft, _ = run_corpus(recipe)
+    reasons = {(row["document_id"], row["reason"]) for row in read_dicts(draft / "dropped.jsonl")}
+    assert reasons == {
+        ("printed", "references and what follows them"),
+        ("z", "control characters"),
+        ("z", "heading without text"),
+    }
+    assert sum(draft.facts["dropped"].values()) == 3
+
+
+def break_papers(papers: Path) -> None:
+    (papers / "empty.md").write_text("\n")
+    (papers / "latin.txt").write_bytes("café".encode("latin-1"))
+    (papers / "broken.pdf").write_bytes(b"%PDF-1.4 nothing")
+    os.mkfifo(papers / "pipe.md")
+    (papers.parent / "secret.md").write_text("A secret outside of the folder.")
+    (papers / "secret.md").symlink_to("../secret.md")
+
+
+def test_unreadable_papers_are_refused_all_at_once_or_skipped_and_listed(recipe: Path) -> None:
+    break_papers(papers_of(recipe))
+    with pytest.raises(InputError, match="5 of 16 papers cannot be used") as caught:
+        run_corpus(recipe)
+    for name in ("empty.md", "latin.txt", "broken.pdf", "pipe.md", "secret.md"):
+        assert name in caught.value.what
+    assert caught.value.fix == "remove them, or set corpus.on_unreadable: skip"
+    edit(recipe, corpus={"on_unreadable": "skip"})
+    draft, _ = run_corpus(recipe, "skipped")
+    assert {row["path"]: row["reason"] for row in read_dicts(draft / "unreadable.jsonl")} == {
+        "broken.pdf": "not a PDF, or damaged",
+        "empty.md": "it contains no text",
+        "latin.txt": "not UTF-8 text (byte 0xe9 at position 4)",
+        "pipe.md": "not a regular file",
+        "secret.md": "symlink that leaves the folder",
+    }
+    assert (draft.facts["documents"], draft.facts["unreadable"]) == (11, 5)
+    assert b"secret outside" not in (draft / "chunks.jsonl").read_bytes()
+
+
+def test_what_shows_without_reading_is_refused_before_the_first_stage(recipe: Path, base: Path) -> None:
+    corpus_stage.check(load_recipe(recipe), base)
+    (papers_of(recipe) / "gone.md").symlink_to("nowhere.md")
+    with pytest.raises(InputError, match=r"gone\.md: symlink to a missing file"):
+        corpus_stage.check(load_recipe(recipe), base)
+    edit(recipe, corpus={"on_unreadable": "skip"})
+    corpus_stage.check(load_recipe(recipe), base)
+
+
+def test_a_folder_of_unreadable_papers_only_is_refused_with_the_reasons(recipe: Path) -> None:
+    for paper in papers_of(recipe).iterdir():
+        paper.write_bytes(b"\xff")
+    edit(recipe, corpus={"on_unreadable": "skip"})
+    with pytest.raises(InputError, match=r"none of the 11 papers could be read:\n  \w+\.md: not UTF-8 text"):
+        run_corpus(recipe)
+
+
+def test_papers_with_one_title_are_reported(recipe: Path) -> None:
+    for name, title in (("one.md", "The  Same Title"), ("two.md", "the same title"), ("three.md", "Another Title")):
+        (papers_of(recipe) / name).write_text(f"# {title}\n\nText of {name}.\n")
+    _, said = run_corpus(recipe)
+    assert said == ["warning: one, two have the same title 'The Same Title': a citation cannot tell them apart"]
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The corpus of the small project, for tests that change nothing in the papers."""
+    draft, _ = run_corpus(make_project(tmp_path_factory.mktemp("corpus") / "project"))
+    return draft.folder
+
+
+def examples(draft: Draft, split: str) -> list[Example]:
+    return list(read_rows(draft / f"examples-{split}.jsonl", Example))
+
+
+def test_papers_that_validate_or_test_are_in_no_context_of_training(recipe: Path, base: Path, corpus: Path) -> None:
+    edit(recipe, retrieval={"top_k": 5}, dataset={"valid_share": 0.25, "test_share": 0.25})
+    draft = run_dataset(recipe, base, corpus)
+    own = {split: {paper for row in examples(draft, split) for paper in row.papers} for split in dataset_stage.SPLITS}
+    shown = {
+        split: {name.rpartition(":")[0] for row in examples(draft, split) for name in row.context_ids}
+        for split in dataset_stage.SPLITS
+    }
+    assert all(own.values())
+    assert not own["train"] & (own["valid"] | own["test"])
+    assert not shown["train"] - own["train"]
+    assert not shown["valid"] & own["test"]
+    assert shown["valid"] & own["train"], "validation contexts may hold papers of training"
+
+
+def test_half_of_the_papers_at_least_are_for_training(recipe: Path) -> None:
+    edit(recipe, dataset={"valid_share": 0.25, "test_share": 0.25})
+    load_recipe(recipe)
+    edit(recipe, dataset={"valid_share": 0.26})
+    with pytest.raises(RecipeError, match="leave less than half of the papers for training"):
+        load_recipe(recipe)
+
+
+def test_stock_mlx_lm_reads_the_folder_with_and_without_a_test_split(recipe: Path, base: Path, corpus: Path) -> None:
+    from mlx_ragtune.clients import runtime_mlx  # noqa: F401 (before mlx_lm)
+
+    datasets = pytest.importorskip("mlx_lm.tuner.datasets")
+    tokenizer = load_tokenizer(base)
+    for test_share, files in ((0.0, {"train", "valid"}), (0.2, {"train", "valid", "test"})):
+        edit(recipe, dataset={"test_share": test_share})
+        draft = run_dataset(recipe, base, corpus, f"share-{test_share}")
+        assert {file.stem for file in draft.folder.glob("[tv]*.jsonl")} == files
+        loaded = datasets.load_local_dataset(draft.folder, tokenizer, SimpleNamespace(mask_prompt=False))
+        assert [bool(len(split)) for split in loaded] == [True, True, "test" in files]
+
+
+def test_scoring_data_of_the_benchmark_changes_no_byte_of_the_data_set(recipe: Path, base: Path, corpus: Path) -> None:
+    before = run_dataset(recipe, base, corpus)
+    benchmark = recipe.parents[1] / "benchmark.jsonl"
+    other = {"topic": "y", "reference": "z", "nuggets": [], "keywords": []}
+    write_rows(benchmark, [{**row, **other, "id": f"x-{row['id']}"} for row in rows(benchmark)])
+    after = run_dataset(recipe, base, corpus, "again")
+    assert content(after.folder) == content(before.folder)
+
+
+def test_pairs_on_the_benchmarks_papers_or_questions_are_refused(recipe: Path, base: Path, corpus: Path) -> None:
+    pairs, benchmark = recipe.parents[1] / "pairs.jsonl", rows(recipe.parents[1] / "benchmark.jsonl")
+    first = rows(pairs)[0]
+    write_rows(pairs, [{**first, "question": benchmark[0]["question"].upper()}, *rows(pairs)[1:]])
+    with pytest.raises(InputError, match=f"1 pairs use papers .*or repeat its questions: {first['id']}"):
+        run_dataset(recipe, base, corpus)
+
+
+def test_a_bad_line_of_the_pairs_is_named(recipe: Path, base: Path, corpus: Path) -> None:
+    pairs = recipe.parents[1] / "pairs.jsonl"
+    good = rows(pairs)
+    for bad, problem in (
+        ({**good[1], "answer": "\u200b"}, "answer is empty"),
+        ({**good[1], "question": "What \ud83d is this?"}, "lone surrogate"),
+        ({"id": "x"}, "not a Pair"),
+    ):
+        write_rows(pairs, [good[0], bad, *good[2:]])
+        with pytest.raises(InputError, match=rf"pairs\.jsonl:2: {problem}"):
+            run_dataset(recipe, base, corpus)
+
+
+def test_pairs_on_one_paper_are_refused_with_a_hint_that_helps(recipe: Path, base: Path, corpus: Path) -> None:
+    pairs = recipe.parents[1] / "pairs.jsonl"
+    paper = rows(pairs)[0]["papers"]
+    write_rows(pairs, [row for row in rows(pairs) if row["papers"] == paper and row["kind"] == "grounded"])
+    edit(recipe, dataset={"shares": {"grounded": 1.0, "synthesis": 0.0, "refusal": 0.0}})
+    with pytest.raises(InputError, match="0 validation rows, but both are needed") as caught:
+        run_dataset(recipe, base, corpus)
+    assert caught.value.fix.startswith("write pairs on a second paper")
+
+
+@pytest.mark.parametrize("file", ["statistics.json", "examples-train.jsonl", "valid.jsonl"])
+def test_a_file_that_cannot_be_written_is_a_tool_error(recipe: Path, base: Path, corpus: Path, file: str) -> None:
+    (recipe.parent / "dataset" / file).mkdir(parents=True)
+    with pytest.raises(ToolError, match="cannot be written") as caught:
+        run_dataset(recipe, base, corpus)
+    assert caught.value.where.endswith(file)
+
+
+def test_the_generators_server_is_asked_for_its_model_before_the_first_stage(recipe: Path, base: Path) -> None:
+    value = yaml.safe_load(recipe.read_text())
+    del value["dataset"]["pairs"]
+    value["dataset"]["generator"] = {"model": "qwen3:4b", "hosts": ["http://127.0.0.1:9"], "pairs": 10}
+    recipe.write_text(yaml.safe_dump(value))
+    with pytest.raises(ToolError) as caught:
+        dataset_stage.check(load_recipe(recipe), base)
+    assert "127.0.0.1:9" in str(caught.value)
+
+
+def test_visible_chunks_follow_the_splits(corpus: Path) -> None:
+    documents = list(read_rows(corpus / "documents.jsonl", Document))[:3]
+    pairs = [Pair(document.id, "grounded", "q?", "a", (document.id,)) for document in documents]
+    chunks = list(read_rows(corpus / "chunks.jsonl", Chunk))
+    splits = dict(zip((pair.id for pair in pairs), dataset_stage.SPLITS, strict=True))
+    visible = {
+        split: {chunk.document_id for chunk in dataset_stage._visible(chunks, pairs, splits, split)}
+        for split in dataset_stage.SPLITS
+    }
+    train, valid, test = (pair.id for pair in pairs)
+    assert visible == {"train": {train}, "valid": {train, valid}, "test": {train, test}}
