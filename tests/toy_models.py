@@ -40,7 +40,7 @@ def toys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """
     folder = tmp_path_factory.mktemp("toys")
     for architecture in ARCHITECTURES:
-        write_toy_model(folder / architecture, architecture=architecture, seed=1)
+        write_toy_model(folder / architecture, architecture=architecture, seed=1, layers=2)
     write_toy_model(folder / "wide", architecture="qwen3", seed=2, hidden=256, layers=3)
     write_toy_model(folder / "deep", architecture="llama", seed=3, hidden=32, layers=20)
     write_toy_model(folder / "untied", architecture="qwen3", seed=4)

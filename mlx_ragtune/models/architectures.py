@@ -166,8 +166,6 @@ def _gemma3_unsupported(config: Mapping[str, Any]) -> Iterable[str]:
         yield f"rope_local_base_freq {local:g}"
     if int(config.get("sliding_window_pattern") or GEMMA3_PATTERN) != GEMMA3_PATTERN:
         yield f"sliding_window_pattern {config['sliding_window_pattern']}"
-    if int(config.get("num_hidden_layers") or GEMMA3_PATTERN) < GEMMA3_PATTERN:
-        yield f"{config['num_hidden_layers']} layers, none of them global"
     if config.get("final_logit_softcapping") or config.get("attn_logit_softcapping"):
         yield "logit soft-capping"
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mlx_ragtune.errors import InputError
-from mlx_ragtune.models.architectures import check_architecture, check_dimensions, tensor_shapes
+from mlx_ragtune.models.architectures import GEMMA3_PATTERN, check_architecture, check_dimensions, tensor_shapes
 from mlx_ragtune.models.prompts import check_template
 from mlx_ragtune.models.vocabulary import read_json
 from mlx_ragtune.models.weights import Weights, shard_names
@@ -34,6 +34,12 @@ def read_config(folder: Path) -> dict[str, Any]:
     config = read_json(path)
     check_architecture(config)
     check_dimensions(config, where=path)
+    if config["model_type"] == "gemma3_text" and config["num_hidden_layers"] < GEMMA3_PATTERN:
+        raise InputError(
+            f"num_hidden_layers is {config['num_hidden_layers']}: Gemma needs at least {GEMMA3_PATTERN} layers",
+            where=str(path),
+            fix="choose another base",
+        )
     module = _MLX_MODULES.get(config["model_type"], config["model_type"])
     if importlib.util.find_spec(f"mlx_lm.models.{module}") is None:
         raise InputError(

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers
 from tokenizers.pre_tokenizers import ByteLevel
 
 from mlx_ragtune.models.architectures import ARCHITECTURES, GEMMA3_PATTERN, tensor_shapes
 from mlx_ragtune.models.pretokenizer import pretokenizer
 from mlx_ragtune.models.sentencepiece_scores import SPACE
-from mlx_ragtune.models.weights import write_safetensors
 
 Architecture = Literal["llama", "mistral", "qwen2", "qwen3", "gemma3_text"]
 HEAD = 16
@@ -175,6 +176,7 @@ def write_toy_model(
         ("generation_config.json", {"eos_token_id": end, "pad_token_id": config["bos_token_id"]}),
     ):
         (folder / name).write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-    weights = _weights(config, seed)
-    shapes = [(name, values.shape) for name, values in weights.items()]
-    write_safetensors(folder / "model.safetensors", shapes, "F32", weights.values())
+    try:
+        save_file(_weights(config, seed), folder / "model.safetensors", metadata={"format": "mlx"})
+    except SafetensorError as error:  # a full disk, for example
+        raise OSError(str(error)) from None

@@ -1,6 +1,7 @@
 """The fused folder is the base plus the adapter, complete, and read by those who must read it."""
 
 import json
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ from mlx_ragtune.tuning import merge as module
 from mlx_ragtune.tuning.load import load_stored
 from mlx_ragtune.tuning.merge import fuse
 from tests.clients.test_machine import small_files
-from tests.models.test_sentencepiece_scores import piece
 from tests.tuning.made import all_files, examples, load_arrays, made_adapter, toy_base, train_settings
 
 PROMPTS = [one.messages[:-1] for one in examples(2, 2)]
@@ -137,11 +137,24 @@ def test_every_file_of_the_tokenizer_comes_along_also_through_links(tmp_path: Pa
     assert adapter.exists()
 
 
+def field(number: int, content: bytes) -> bytes:
+    """A length-delimited protobuf field of less than 16 KiB."""
+    length = len(content)
+    return bytes([number << 3 | 2, length & 0x7F | 0x80, length >> 7]) + content
+
+
+def piece(text: str, score: float, *, unknown: bool) -> bytes:
+    """A piece of SentencePiece's ModelProto."""
+    return field(1, field(1, text.encode()) + b"\x15" + struct.pack("<f", score) + (b"\x18\x02" if unknown else b""))
+
+
 def test_scores_of_a_sentencepiece_model_reach_the_export_of_both(tmp_path: Path) -> None:
     """Without ``tokenizer.model`` in the fused folder, base and tuned would get different token scores."""
     base = toy_base(tmp_path / "base", "mistral")
     pieces = read_vocabulary(base).tokens
-    (base / "tokenizer.model").write_bytes(b"".join(piece(text, -0.5 * n) for n, text in enumerate(pieces)))
+    (base / "tokenizer.model").write_bytes(
+        b"".join(piece(text, -0.5 * n, unknown=text == "<unk>") for n, text in enumerate(pieces))
+    )
     adapter = made_adapter(base, tmp_path / "adapter")
     fuse(base, adapter, tmp_path / "fused", prompts=PROMPTS, thinking=False)
     assert read_vocabulary(tmp_path / "fused") == read_vocabulary(base)

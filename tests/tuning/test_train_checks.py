@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from mlx_ragtune.errors import RecipeError
+from mlx_ragtune.models.toy import write_toy_model
 from mlx_ragtune.recipe import SamplingSettings
 from mlx_ragtune.tuning.groups import Group
 from mlx_ragtune.tuning.run import keeps_checkpoints
@@ -29,15 +30,18 @@ def test_settings_that_fit_are_accepted_without_weights(toys: Path, tmp_path: Pa
         ("qwen3", {"layers": 99}, "train.layers", "99 layers, but the model has only 2"),
         ("qwen3", {"layers": 3}, "train.layers", "3 layers, but the model has only 2"),
         ("qwen3", {"layers": 2, "frozen_store": True}, "train.frozen_store", "none can be stored"),
-        ("gemma3_text", {"layers": 1, "frozen_store": True}, "train.frozen_store", "Gemma"),
+        ("gemma", {"layers": 1, "frozen_store": True}, "train.frozen_store", "Gemma"),
         ("llama", {"engine": "mlx-lm", "grad_checkpoint": True}, "train.grad_checkpoint", "does not support"),
     ],
 )
 def test_what_does_not_fit_is_refused_by_key(
-    toys: Path, architecture: str, changes: dict[str, Any], where: str, said: str
+    toys: Path, tmp_path: Path, architecture: str, changes: dict[str, Any], where: str, said: str
 ) -> None:
+    if architecture == "gemma":
+        write_toy_model(tmp_path / "gemma", architecture="gemma3_text")
+    folder = tmp_path / "gemma" if architecture == "gemma" else toys / architecture
     with pytest.raises(RecipeError, match=said) as caught:
-        check_train(train_settings(**changes), toys / architecture)
+        check_train(train_settings(**changes), folder)
     assert caught.value.where == where
     assert caught.value.fix
 
