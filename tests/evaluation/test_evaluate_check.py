@@ -5,9 +5,12 @@ from typing import Any
 
 import pytest
 
+from mlx_ragtune.bases.resolve import resolve_base
 from mlx_ragtune.clients.ollama_registry import register_model
 from mlx_ragtune.errors import InputError, ToolError
+from mlx_ragtune.gguf.reader import import_gguf
 from mlx_ragtune.jsonl import write_rows
+from mlx_ragtune.recipe import BaseModelSettings
 from mlx_ragtune.records import Question
 from mlx_ragtune.stages.evaluate import check
 from tests.evaluation.asked import make_recipe
@@ -22,10 +25,14 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mlx_ragtune.clients.ollama_http.time.sleep", lambda _seconds: None)
 
 
+def toy_base() -> Path:
+    return resolve_base(BaseModelSettings(model="toy:qwen3"), import_gguf=import_gguf)
+
+
 def checked(folder: Path, questions: list[Question] | None = None, **sections: Any) -> None:
     if not (folder / "benchmark.jsonl").exists():
         write_rows(folder / "benchmark.jsonl", [QUESTION] if questions is None else questions)
-    check(make_recipe(folder, **sections), folder)
+    check(make_recipe(folder, **sections), toy_base())
 
 
 def test_a_good_benchmark_passes(tmp_path: Path) -> None:
