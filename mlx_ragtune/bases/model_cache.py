@@ -13,7 +13,7 @@ def is_complete(folder: Path) -> bool:
     """Whether a folder has all files of a model; False also for one that cannot be read."""
     try:
         return folder.is_dir() and not missing_files(folder)
-    except (OSError, ValueError, InputError):  # an index file of the wrong shape, for example
+    except (InputError, OSError):  # InputError: a damaged index file
         return False
 
 
