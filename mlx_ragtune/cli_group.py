@@ -74,7 +74,9 @@ def _stopped(ctx: click.Context) -> str:
     run = ctx.meta.get(RUN_KEY)
     if run is None or not run.current:
         return "stopped"
-    if run.current == "train" and run.recipe.train.engine == "mlx-lm":
+    from mlx_ragtune.tuning.run import keeps_checkpoints
+
+    if run.current == "train" and not keeps_checkpoints(run.recipe.train.engine):
         kept = "finished stages are kept; 'engine: mlx-lm' has no checkpoints, so training starts from the beginning"
     else:
         kept = "finished work is kept"

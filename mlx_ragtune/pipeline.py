@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from mlx_ragtune.artifact import STAGE_FOLDERS, Draft, Inputs, digest_file, digest_json
-from mlx_ragtune.errors import InputError
 
 if TYPE_CHECKING:
     from mlx_ragtune.recipe import Recipe
@@ -101,15 +100,9 @@ def _digest(files: UserFiles, path: Path) -> str:
 
 def _papers(files: UserFiles) -> dict[str, str]:
     """The digest of each paper that is read, or why it cannot be read; files that are ignored do not count."""
-    from mlx_ragtune.papers.folder import list_papers
+    from mlx_ragtune.papers.folder import paper_digests
 
-    digests = {}
-    for paper in list_papers(files.recipe.corpus.folder):
-        try:
-            digests[paper.name] = paper.problem or _digest(files, paper.path)
-        except InputError as error:  # the stage lists it, or fails, as corpus.on_unreadable says
-            digests[paper.name] = error.what
-    return digests
+    return paper_digests(files.recipe.corpus.folder, digest=lambda path: _digest(files, path))
 
 
 def _file(path: Callable[["Recipe"], Path | None]) -> Callable[[UserFiles], str | None]:

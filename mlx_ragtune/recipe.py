@@ -323,11 +323,6 @@ class Recipe(Settings):
     evaluate: EvaluateSettings = EvaluateSettings()
     scoring: ScoringSettings = ScoringSettings()
 
-    @property
-    def served_name(self) -> str:
-        """The name of the served models, without the ``-base`` and ``-tuned`` endings."""
-        return self.register.name or self.name
-
 
 UNUSED: tuple[tuple[str, str, object, object], ...] = (
     ("train.tokens_per_step", "train.engine", "mlx-lm", None),

@@ -310,7 +310,7 @@ def test_two_recipes_with_one_name_do_not_share_a_run_folder(home: Path) -> None
     assert (first.home.name, second.home.name[:6]) == ("small", "small-")
     ran(home, "mine/small.yaml")
     assert set(states(home).values()) == {"up to date"}
-    assert opened(home, "mine/small.yaml").recipe.served_name != first.recipe.served_name
+    assert opened(home, "mine/small.yaml").recipe.name != first.recipe.name
 
 
 def test_a_renamed_recipe_folder_keeps_the_run(home: Path) -> None:
@@ -337,6 +337,14 @@ def test_every_stage_that_will_run_is_checked_before_the_first_one(home: Path, m
         opened(home).run()
     assert checked[len(NAMES) :] == ["train", "fuse", "export", "register"]
     assert states(home)["train"] == "run"
+
+
+def test_redo_checks_the_stage_and_those_that_depend_on_it(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran(home)
+    checked: list[str] = []
+    monkeypatch.setattr(Stage, "check", lambda stage, *_: checked.append(stage.name))
+    ran(home, redo=("fuse",))
+    assert checked == ["fuse", "export", "register", "evaluate", "report"]
 
 
 def test_disk_of_all_stages_together_is_refused_before_the_first(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ from mlx_ragtune.evaluation.second_opinions import ScoredAnswers, add_judgements
 from mlx_ragtune.evaluation.served_prompt import PromptGate
 from mlx_ragtune.gguf.sizes import serve_memory
 from mlx_ragtune.jsonl import read_json, read_located_rows, read_rows, write_rows
-from mlx_ragtune.models.prompts import load_tokenizer
+from mlx_ragtune.models.prompts import check_question_lengths, load_tokenizer
 from mlx_ragtune.recipe import JudgeSettings, Recipe
 from mlx_ragtune.records import Answer, Document, Question, Sampling, Score
 from mlx_ragtune.retrieval.retriever import open_retriever
@@ -45,9 +45,10 @@ def check(recipe: Recipe, base: Path) -> None:
     InputError: benchmark, probes, labels, ``evaluate.allow``. ToolError: the judge's family, and a judge or an
     embedding model that its server does not have, or too little memory.
     """
-    _check_benchmark(recipe.benchmark)
+    questions = _check_benchmark(recipe.benchmark)
     sampling = recipe.evaluate.sampling
     check_window(base, sampling=sampling)
+    check_question_lengths(questions, base, window=sampling.context_tokens)
     if recipe.register.serve == "llamacpp":
         needed = serve_memory(base, recipe.export.type, context_tokens=sampling.context_tokens)
         require_memory(
@@ -62,8 +63,9 @@ def check(recipe: Recipe, base: Path) -> None:
         require_embedder(recipe.scoring.similarity, context_tokens=sampling.context_tokens)
 
 
-def _check_benchmark(path: Path) -> None:
-    """Raise InputError for a duplicate id or no question; reads the file row by row."""
+def _check_benchmark(path: Path) -> list[tuple[str, str]]:
+    """``file:line`` and text of each question. Raises InputError for a duplicate id or no question."""
+    questions: list[tuple[str, str]] = []
     places: dict[str, str] = {}
     for where, question in read_located_rows(path, Question):
         if question.id in places:
@@ -74,10 +76,12 @@ def _check_benchmark(path: Path) -> None:
                 fix="give each question its own id",
             )
         places[question.id] = where
+        questions.append((where, question.question))
     if not places:
         raise InputError(
             "the benchmark has no questions", where=str(path), fix="for an example see data/rag_notes/benchmark.jsonl"
         )
+    return questions
 
 
 def _check_judge(recipe: Recipe, judge: JudgeSettings) -> None:

@@ -6,14 +6,19 @@ from pathlib import Path
 
 from mlx_ragtune.artifact import Draft, Inputs
 from mlx_ragtune.clients.machine import SMALLER_BASE, require_memory
+from mlx_ragtune.jsonl import read_located_rows
+from mlx_ragtune.models.prompts import check_question_lengths, context_window
 from mlx_ragtune.recipe import Recipe
+from mlx_ragtune.records import Question
 from mlx_ragtune.retrieval.fixed import fixed_prompts
 from mlx_ragtune.tuning.merge import fuse as merge
 from mlx_ragtune.tuning.resources import fuse_disk, fuse_memory
 
 
-def check(_recipe: Recipe, base: Path) -> None:
-    """Raise ToolError when the machine has too little memory."""
+def check(recipe: Recipe, base: Path) -> None:
+    """Raise InputError for a question longer than the base's window, ToolError for too little memory."""
+    questions = ((where, question.question) for where, question in read_located_rows(recipe.benchmark, Question))
+    check_question_lengths(list(questions), base, window=context_window(base))
     require_memory("fuse", fuse_memory(base), fix=SMALLER_BASE)
 
 

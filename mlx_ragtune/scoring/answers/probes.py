@@ -168,7 +168,7 @@ def _json_keys(check: JsonCheck, answer: str) -> bool:
 
 
 def _count(check: CountCheck, answer: str) -> bool:
-    parts = answer.split() if check.type == "word_count" else [line for line in answer.splitlines() if line.strip()]
+    parts = answer.split() if check.type == "word_count" else [line for line in answer.split("\n") if line.strip()]
     return check.least <= len(parts) <= check.most
 
 
