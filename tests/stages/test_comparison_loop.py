@@ -3,6 +3,8 @@
 import json
 import re
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -76,11 +78,17 @@ def test_a_judge_is_tested_first_and_a_guessing_one_decides_nothing(project: Pat
     verdict = json.loads((evaluated(project) / "verdict.json").read_text())
     assert verdict["primary"] == "correctness"
     assert "<h2>Judge</h2>" in (run_folder(project) / "8-report" / "report.html").read_text()
-    before = (evaluated(project) / "scores.jsonl").read_bytes()
-    (project / "granite-toy.gguf").write_bytes(b"gone")  # every verdict is in the cache: nobody is asked again
-    again = ragtune("run", recipe_of(project), "--redo", "report", cwd=project)
+    asked = judged(project)
+    edit(recipe_of(project), scoring={"margin": 0.1})
+    again = ragtune("run", recipe_of(project), cwd=project)
     assert again.returncode == 0, again.stderr
-    assert (evaluated(project) / "scores.jsonl").read_bytes() == before
+    assert judged(project) == asked  # every verdict is in the cache: the judge is not asked again
+
+
+def judged(home: Path) -> int:
+    with closing(sqlite3.connect(home / "runs" / ".store" / "cache" / "judge.sqlite")) as connection:
+        tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+        return sum(connection.execute(f'SELECT count(*) FROM "{name}"').fetchone()[0] for (name,) in tables)
 
 
 @pytest.mark.parametrize(

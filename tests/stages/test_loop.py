@@ -252,12 +252,12 @@ def twice_in_benchmark(home: Path) -> None:
     [
         (break_papers, ("2 of 13 papers cannot be used", "broken.pdf", "empty.md", "on_unreadable"), 3),
         (break_pairs, ("pairs.jsonl:", "not JSON"), 3),
-        (train_on_the_benchmark, ("rest on papers of the benchmark", "leak"), 3),
+        (train_on_the_benchmark, ("use papers of the benchmark", "leak"), 3),
         (empty_corpus, ("no paper",), 3),
-        (twice_in_benchmark, ("twice",), 3),
+        (twice_in_benchmark, ("duplicate question id", "benchmark.jsonl:9"), 3),
         (lambda home: edit(recipe_of(home), dataset={"max_tokens": 100}), ("rows do not fit", "max_tokens"), 3),
         (lambda home: edit(recipe_of(home), train={"learning_rate": 1e30}), ("the loss is", "learning_rate"), 4),
-        (lambda home: edit(recipe_of(home), train={"layers": 9}), ("the model has 2", "train.layers"), 2),
+        (lambda home: edit(recipe_of(home), train={"layers": 9}), ("the model has only 2", "train.layers"), 2),
         (lambda home: edit(recipe_of(home), register={"serve": "ollama", "host": "http://127.0.0.1:1"}),
          ("127.0.0.1:1",), 4),
         (lambda home: edit(recipe_of(home), base={"model": "nobody/nothing"}), ("nobody/nothing", "base"), 4),
@@ -380,8 +380,10 @@ def test_a_second_recipe_with_another_rank_reuses_everything_before_training_and
     for row in before:
         new.remove(row)
     assert {row["model"] for row in new} == {"tuned"}
-    verdicts = [json.loads((runs / name / "8-report" / "report.json").read_text()) for name in ("small", "other")]
-    assert [one["recipe_name"] for one in verdicts] == ["small", "other"]
+    titles = [
+        json.loads((runs / name / "8-report" / "report.json").read_text())["title"] for name in ("small", "other")
+    ]
+    assert titles == ["small: base vs. tuned", "other: base vs. tuned"]
 
 
 def test_equal_models_are_equal_files_whatever_the_recipe_is_called(project: Path) -> None:

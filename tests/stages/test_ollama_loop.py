@@ -154,5 +154,5 @@ def test_hosts_that_hold_different_models_under_one_name_do_not_write_pairs(
         edit(recipe_of(project), dataset={"pairs": None, "generator": {"model": "writer", "hosts": hosts}})
         done = ragtune("dataset", recipe_of(project), cwd=project)
     assert done.returncode == 4, done.stderr
-    assert "the hosts hold different models as 'writer'" in done.stderr
+    assert "the hosts have different models named 'writer'" in done.stderr
     assert "Traceback" not in done.stderr
