@@ -389,7 +389,7 @@ def declared_view(folder: Path, source: Path, patterns: Iterable[str]) -> Path:
 def unused(store: Store, *, remove: bool = False) -> Iterator[tuple[str, int]]:
     """(name, bytes freed) of each artifact, part and unfinished draft that no run uses; ``remove`` deletes them.
 
-    A draft that is being built is in use.
+    What another process is building is in use.
     """
     runs = store.root.parent
     links = [link for link in runs.glob("*/*") if link.is_symlink() and link.is_dir()]
@@ -400,7 +400,8 @@ def unused(store: Store, *, remove: bool = False) -> Iterator[tuple[str, int]]:
         kind = folder.parent.name
         if kind not in (*STAGE_FOLDERS, "parts", ".drafts") or folder.resolve() in used or folder.name in parts:
             continue
-        with store.try_lock(folder.name.removesuffix("-redo") if kind == ".drafts" else folder.name) as free:
+        lock = f"{kind}-{folder.name}" if kind in STAGE_FOLDERS else folder.name.removesuffix("-redo")
+        with store.try_lock(lock) as free:
             if free:
                 files = [path.stat() for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
                 size = sum(about.st_size for about in files if about.st_nlink == 1)

@@ -301,7 +301,7 @@ class Run:
             if artifact is None:
                 self.say(f"{stage.folder}: {'resuming' if step.state == 'resume' else stage.does}")
                 artifact = self._run_stage(stage, key, described, artifacts, redo=redo, before=before)
-        set_link(link, artifact.folder)
+            set_link(link, artifact.folder)  # under the lock: 'ragtune prune' must not find it unused
         artifacts[stage.name] = artifact
         seconds = time.monotonic() - started
         self.say(f"{stage.folder}: {'reused from an earlier run' if did == 'reused' else f'done in {clock(seconds)}'}")

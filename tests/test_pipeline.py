@@ -516,6 +516,21 @@ def test_prune_removes_just_what_no_run_uses(home: Path) -> None:
     assert set(states(home).values()) == {"up to date"}
 
 
+def test_prune_leaves_what_is_being_built(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[list[str]] = []
+
+    def pruning(stage: Stage) -> Callable[[Recipe, Inputs, Draft], None]:
+        def work(recipe: Recipe, inputs: Inputs, draft: Draft) -> None:
+            stand_in(stage)(recipe, inputs, draft)
+            seen.append([name for name, _ in unused(opened(home).store, remove=True)])
+
+        return work
+
+    monkeypatch.setattr(Stage, "function", pruning)
+    assert ran(home) == NAMES
+    assert not any(seen)
+
+
 def test_parts_are_built_once_and_pruned_with_their_last_user(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     built: list[Path] = []
 

@@ -311,13 +311,22 @@ def wait_for(condition: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
+@pytest.fixture(scope="module")
+def unbroken(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The adapter of a run with four validations an epoch that nothing stopped."""
+    home = tmp_path_factory.mktemp("unbroken") / "copy"
+    shutil.copytree(finished, home, symlinks=True)
+    edit(recipe_of(home), train={"evals_per_epoch": 4})
+    done = ragtune("train", recipe_of(home), cwd=home)
+    assert done.returncode == 0, done.stderr
+    return (run_folder(home) / "3-train" / "adapters.safetensors").read_bytes()
+
+
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
-def test_stopped_in_training_the_same_command_gives_the_same_adapter(project: Path, how: signal.Signals) -> None:
+def test_stopped_in_training_the_same_command_gives_the_same_adapter(
+    project: Path, how: signal.Signals, unbroken: bytes
+) -> None:
     edit(recipe_of(project), train={"evals_per_epoch": 4})
-    reference = ragtune("train", recipe_of(project), cwd=project)
-    assert reference.returncode == 0, reference.stderr
-    whole = (run_folder(project) / "3-train" / "adapters.safetensors").read_bytes()
-    forget(project, "3-train")
     running = start(project, "train", recipe_of(project))
     drafts = project / "runs" / ".store" / ".drafts"
     wait_for(lambda: any(drafts.glob("train-*/checkpoints/update-*")) or running.poll() is not None)
@@ -330,7 +339,7 @@ def test_stopped_in_training_the_same_command_gives_the_same_adapter(project: Pa
     assert json.loads(ragtune("status", recipe_of(project), "--json", cwd=project).stdout)[2]["state"] == "resume"
     again = ragtune("train", recipe_of(project), cwd=project)
     assert again.returncode == 0, again.stderr
-    assert (run_folder(project) / "3-train" / "adapters.safetensors").read_bytes() == whole
+    assert (run_folder(project) / "3-train" / "adapters.safetensors").read_bytes() == unbroken
 
 
 def test_killed_while_asking_no_answer_is_lost_or_asked_twice(project: Path) -> None:
