@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from mlx_ragtune.errors import ArtifactError, ToolError
 
 if TYPE_CHECKING:
+    from filelock import FileLock
+
     from mlx_ragtune.recipe import Recipe
 
 Inputs = Mapping[str, Path]
@@ -268,35 +270,33 @@ class Store:
             _sync(target.parent)
         return target
 
+    def _file_lock(self, name: str) -> "FileLock":
+        from filelock import FileLock
+
+        folder = self.root / ".locks"
+        folder.mkdir(parents=True, exist_ok=True)
+        return FileLock(folder / f"{name}.lock")
+
     @contextmanager
     def lock(self, name: str, say: Callable[[str], None] = lambda _text: None) -> Iterator[None]:
         """Hold the lock of one artifact; while another process holds it, wait and say so."""
-        import filelock
-
-        folder = self.root / ".locks"
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(folder / f"{name}.lock")
-        try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout:
-            say(f"{name}: another run is building it; waiting")
-            lock.acquire()
-        try:
+        with self.try_lock(name) as free:
+            if free:
+                yield
+                return
+        say(f"{name}: another run is building it; waiting")
+        with self._file_lock(name):
             yield
-        finally:
-            lock.release()
 
     @contextmanager
     def try_lock(self, name: str) -> Iterator[bool]:
-        """Whether the lock could be had at once; it is held until the end."""
-        import filelock
+        """Whether the lock was free; it is held until the end."""
+        from filelock import Timeout
 
-        folder = self.root / ".locks"
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(folder / f"{name}.lock")
+        lock = self._file_lock(name)
         try:
             lock.acquire(timeout=0)
-        except filelock.Timeout:
+        except Timeout:
             yield False
             return
         try:
