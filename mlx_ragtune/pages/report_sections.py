@@ -355,7 +355,8 @@ def cost(data: ReportData) -> Section | None:
     """The metrics that are times and amounts."""
     rows = (_metric_cells(row, "")[:5] for row in data.comparison.rows if row.unit != "share")
     level = percent(1 - data.comparison.alpha)
-    return _table("Cost per answer", (Column("mean"), *_metric_columns(level)[1:5]), rows, stacks=True)
+    note = "Times were measured when the answer was generated; an answer from an earlier run keeps its times."
+    return _table("Cost per answer", (Column("mean"), *_metric_columns(level)[1:5]), rows, note=note, stacks=True)
 
 
 def settings(data: ReportData) -> Section | None:

@@ -175,7 +175,11 @@ def _check_fairness(recipe: Recipe, asker: Asker, items: Sequence[Item], draft: 
     _write_json(draft / "conditions.json", {model: asdict(conditions[model]) for model in MODELS})
     allowed = require_equal(conditions["base"], conditions["tuned"], allow=recipe.evaluate.allow)
     gate = asker.gate(items)
-    gates = {"allowed": [asdict(difference) for difference in allowed], "served_prompts": str(gate)}
+    gates = {
+        "allowed": [asdict(difference) for difference in allowed],
+        "served_prompts": str(gate),
+        "reused_answers": asker.reused,
+    }
     _write_json(draft / "gates.json", gates)
     return gate
 

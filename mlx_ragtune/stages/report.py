@@ -1,7 +1,7 @@
 """report: the result for a person: a summary, Markdown, JSON and one self-contained HTML page."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
@@ -77,7 +77,7 @@ def _gather(recipe: Recipe, inputs: Inputs) -> ReportData:
         stamps=stamps_of([parse_row(Difference, item, where="gates.json") for item in gates["allowed"]]),
         blind=_blind(inputs["votes"], evaluate),
         retrieval=_facts(read_json(evaluate / "retrieval.json")),
-        conditions=_conditions(evaluate, gates["served_prompts"]),
+        conditions=_conditions(evaluate, gates),
         refusals=parse_row(BothRefusals, read_json(evaluate / "refusals.json"), where="refusals.json"),
         distractors=tuple(_rows_if_any(evaluate / "distractors.jsonl", ConditionRow)),
         probes=tuple(_rows_if_any(evaluate / "probes.jsonl", ProbeOutcome)),
@@ -103,9 +103,11 @@ def _losses(path: Path) -> Iterator[LossPoint]:
         yield LossPoint(row["update"], row.get("train_loss"), row.get("valid_loss"))
 
 
-def _conditions(evaluate: Path, served_prompts: str) -> tuple[ConditionPair, ...]:
+def _conditions(evaluate: Path, gates: Mapping[str, Any]) -> tuple[ConditionPair, ...]:
     """What the server reported of each model; the check of the served prompts covers both."""
+    served_prompts, reused = gates["served_prompts"], gates["reused_answers"]
     return (
+        ConditionPair("answers from an earlier run", str(reused["base"]), str(reused["tuned"]), equal=True),
         ConditionPair("served prompts", served_prompts, served_prompts, equal=True),
         *pair_conditions(read_conditions(evaluate / "conditions.json")),
     )

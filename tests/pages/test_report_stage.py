@@ -77,7 +77,14 @@ def project(tmp_path: Path) -> Path:
     conditions = asdict(Conditions("Q8_0", "a" * 64, 4096, "ollama 0.12", {}, (0,)))
     for name, value in (
         ("conditions.json", {"base": conditions, "tuned": conditions}),
-        ("gates.json", {"allowed": [], "served_prompts": "equal to the training render"}),
+        (
+            "gates.json",
+            {
+                "allowed": [],
+                "served_prompts": "equal to the training render",
+                "reused_answers": {"base": 0, "tuned": 0},
+            },
+        ),
         ("retrieval.json", {"hit@3": 1.0}),
         ("refusals.json", {"base": asdict(made.refusal_table(0.0)), "tuned": asdict(made.refusal_table(0.5))}),
     ):
@@ -124,7 +131,8 @@ def test_no_password_and_no_absolute_path_reaches_any_file(project: Path) -> Non
     )
     evaluate = project / "runs" / "evaluate"
     gates = {"allowed": [{"name": "server", "base": secret, "tuned": "x", "fix": "", "allowed": True}],
-             "served_prompts": f"not read from {secret}"}  # fmt: skip
+             "served_prompts": f"not read from {secret}",
+             "reused_answers": {"base": 0, "tuned": 0}}  # fmt: skip
     (evaluate / "gates.json").write_text(to_json(gates))
     files = made_report(project, recipe)
     for name, text in files.items():

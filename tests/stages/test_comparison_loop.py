@@ -26,7 +26,11 @@ def evaluated(home: Path) -> Path:
 
 def test_every_served_prompt_was_proven(finished: Path) -> None:
     gates = json.loads((evaluated(finished) / "gates.json").read_text())
-    assert gates == {"allowed": [], "served_prompts": "equal to the training render, byte for byte (16 prompts)"}
+    assert gates == {
+        "allowed": [],
+        "served_prompts": "equal to the training render, byte for byte (16 prompts)",
+        "reused_answers": {"base": 0, "tuned": 0},
+    }
     page = (run_folder(finished) / "8-report" / "report.html").read_text()
     assert "served prompts" in page
     assert "byte for byte" in page

@@ -389,6 +389,8 @@ def test_a_second_recipe_with_another_rank_reuses_everything_before_training_and
     for row in before:
         new.remove(row)
     assert {row["model"] for row in new} == {"tuned"}
+    gates = json.loads((runs / "other" / "7-evaluate" / "gates.json").read_text())
+    assert gates["reused_answers"] == {"base": len(before) // 2, "tuned": 0}  # the report says so
     titles = [
         json.loads((runs / name / "8-report" / "report.json").read_text())["title"] for name in ("small", "other")
     ]
