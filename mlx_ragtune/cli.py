@@ -117,14 +117,16 @@ def _stage_command(stage: Stage) -> click.Command:
     def command(recipe: Path, redo: bool, as_json: bool, allow: tuple[str, ...] = ()) -> None:
         _finish(open_run(recipe, allow=allow), stage.name, (stage.name,) if redo else (), as_json)
 
-    made: Callable[..., Any] = click.option("--redo", is_flag=True, help="Run it even if it is up to date.")(command)
+    decorated: Callable[..., Any] = click.option("--redo", is_flag=True, help="Run it even if it is up to date.")(
+        command
+    )
     if "evaluate" in (stage.name, *stage.needs):
-        made = ALLOW(made)
+        decorated = ALLOW(decorated)
     return click.command(
         stage.name,
         help=f"{stage.does}.\n\n\b\nExample:\n  ragtune {stage.name} recipes/demo.yaml",
         short_help=stage.does,
-    )(RECIPE(AS_JSON(made)))
+    )(RECIPE(AS_JSON(decorated)))
 
 
 for _stage in STAGES:
@@ -164,9 +166,9 @@ def plan(recipe: Path, as_json: bool) -> None:
     from mlx_ragtune.tuning.preflight import describe, require_fit
 
     run = open_run(recipe)
-    found = preflight.plan(run)
-    click.echo(json.dumps(preflight.as_json(found), indent=2) if as_json else describe(found))
-    require_fit(found, run.recipe.train)
+    estimate = preflight.plan(run)
+    click.echo(json.dumps(preflight.as_json(estimate), indent=2) if as_json else describe(estimate))
+    require_fit(estimate, run.recipe.train)
 
 
 @main.command()
@@ -213,10 +215,10 @@ def validate(recipes: tuple[Path, ...], as_json: bool) -> None:
         except RecipeError as error:
             problems[str(recipe)] = str(error)
     if as_json:
-        click.echo(json.dumps([{"recipe": str(one), "error": problems.get(str(one))} for one in recipes], indent=2))
+        click.echo(json.dumps([{"recipe": str(path), "error": problems.get(str(path))} for path in recipes], indent=2))
     else:
-        for one in recipes:
-            click.echo(problems.get(str(one)) or f"{one}: ok", err=str(one) in problems)
+        for path in recipes:
+            click.echo(problems.get(str(path)) or f"{path}: ok", err=str(path) in problems)
     if problems:
         sys.exit(RecipeError.exit_code)
 
@@ -235,13 +237,13 @@ def doctor(as_json: bool) -> None:
 
     findings = examine()
     if as_json:
-        click.echo(json.dumps([vars(one) for one in findings], indent=2))
+        click.echo(json.dumps([vars(finding) for finding in findings], indent=2))
     else:
-        click.echo(render_table(["", "what", "found"], [[one.mark, one.what, one.found] for one in findings]))
-        for one in findings:
-            if one.fix:
-                click.echo(f"{one.what}: {one.fix}")
-    if any(one.state == "missing" for one in findings):
+        click.echo(render_table(["", "what", "found"], [[row.mark, row.what, row.found] for row in findings]))
+        for finding in findings:
+            if finding.fix:
+                click.echo(f"{finding.what}: {finding.fix}")
+    if any(finding.state == "missing" for finding in findings):
         sys.exit(4)
 
 
@@ -476,15 +478,17 @@ def prune(yes: bool, as_json: bool) -> None:
     from mlx_ragtune.recipe import runs_folder
 
     store = Store(runs_folder(Path.cwd() / "recipe"))
-    found = list(unused(store, remove=yes))
+    artifacts = list(unused(store, remove=yes))
     if as_json:
         click.echo(
-            json.dumps({"removed": yes, "artifacts": [{"name": name, "bytes": size} for name, size in found]}, indent=2)
+            json.dumps(
+                {"removed": yes, "artifacts": [{"name": name, "bytes": size} for name, size in artifacts]}, indent=2
+            )
         )
         return
-    total = sum(size for _, size in found)
-    if found:
-        click.echo(render_table(["unused", "MiB"], [[name, f"{size / 2**20:.1f}"] for name, size in found]))
+    total = sum(size for _, size in artifacts)
+    if artifacts:
+        click.echo(render_table(["unused", "MiB"], [[name, f"{size / 2**20:.1f}"] for name, size in artifacts]))
     click.echo(f"{total / 2**30:.2f} GiB {'removed' if yes else 'can be removed with: ragtune prune --yes'}")
 
 

@@ -162,15 +162,15 @@ class Run:
 
     def settings(self, stage: Stage) -> dict[str, Any]:
         """The declared settings that can change the stage's result, as plain JSON by dotted key."""
-        found = {}
+        settings = {}
         for key in stage.keys:
             value: Any = self.recipe
             for name in key.split("."):
                 value = getattr(value, name) if value is not None else None
             below = [name.removeprefix(f"{key}.") for name in stage.ignores if name.startswith(f"{key}.")]
             if key not in stage.ignores:
-                found[key] = _without(_as_json(value), below)
-        return found
+                settings[key] = _without(_as_json(value), below)
+        return settings
 
     def outside(self, stage: Stage) -> dict[str, Any]:
         """Digests of the user's files that the stage reads, by role."""
@@ -244,9 +244,9 @@ class Run:
                     where=str(self.home / STAGE_FOLDERS[step.stage]),
                     fix=f"ragtune {stage} RECIPE",
                 )
-        found = self._linked(stage_named(stage))
-        assert found is not None  # noqa: S101 (it is up to date)
-        return found
+        artifact = self._linked(stage_named(stage))
+        assert artifact is not None  # noqa: S101 (it is up to date)
+        return artifact
 
     def bring(self, until: str) -> None:
         """Run every stage up to ``until`` that is not up to date."""

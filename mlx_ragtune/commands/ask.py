@@ -38,7 +38,7 @@ def answer(run: OpenRun, question: str, *, model: str, preview: bool = False) ->
     for name in ("base", "tuned") if model == "both" else (model,):
         with _preview(run, name) if preview else _registered(run, name) as backend:
             answers[name] = backend.chat(request).text
-    return {"question": question, "contexts": [vars(one) for one in passages], "answers": answers}
+    return {"question": question, "contexts": [vars(passage) for passage in passages], "answers": answers}
 
 
 def _registered(run: OpenRun, model: str) -> AbstractContextManager[ChatBackend]:

@@ -68,7 +68,7 @@ def _types(run: OpenRun, asked: Sequence[str]) -> list[QuantType]:
         raise InputError(f"no GGUF type '{unknown[0]}'", where="--type", fix=f"one of {', '.join(known)}, or all")
     if "all" in asked:
         return list(known)
-    return [one for one in known if one in asked] or [run.recipe.export.type]
+    return [kind for kind in known if kind in asked] or [run.recipe.export.type]
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class _Setting:
 
     @property
     def tokens(self) -> list[tuple[int, ...]]:
-        return [one.tokens for one in self.prompts]
+        return [prompt.tokens for prompt in self.prompts]
 
 
 def measure(run: OpenRun, types: Sequence[str]) -> tuple[list[HandOff], RagtuneError | None]:
@@ -102,8 +102,8 @@ def measure(run: OpenRun, types: Sequence[str]) -> tuple[list[HandOff], RagtuneE
         rows = _of_adapter(setting, logits["tuned"], in_gguf=run.recipe.train.method == "lora")
         track.advance()
         for kind in chosen:
-            found, error = _at_type(kind, setting, logits)
-            rows += found
+            handoffs, error = _at_type(kind, setting, logits)
+            rows += handoffs
             failed = failed or error
             track.advance()
     return rows, failed
@@ -142,11 +142,11 @@ def _at_type(
         parities[model] = compare_next_tokens(kind, logits[model], listed[model], tokens_equal=equal)
         errors[model] = _failure(partial(check_parity, parities[model], what=f"{model}.gguf as {kind}"))
     effect = effect_size(listed["base"], listed["tuned"])
-    noise = max(one.mean_kl for one in parities.values())
+    noise = max(parity.mean_kl for parity in parities.values())
     errors["tuned"] = errors["tuned"] or _failure(partial(check_effect, effect, noise))
     rows = [
-        _handoff(f"{model} → {kind}", one, effect if model == "tuned" else None, errors[model])
-        for model, one in parities.items()
+        _handoff(f"{model} → {kind}", parity, effect if model == "tuned" else None, errors[model])
+        for model, parity in parities.items()
     ]
     return rows, errors["base"] or errors["tuned"]
 

@@ -20,6 +20,6 @@ def plan(run: OpenRun) -> Preflight:
     return plan_run(recipe.train, recipe.base, recipe.dataset, base=run.base, rows=rows, seed=recipe.seed)
 
 
-def as_json(found: Preflight) -> dict[str, Any]:
+def as_json(preflight: Preflight) -> dict[str, Any]:
     """The plan for scripts: bytes, seconds, tokens."""
-    return {**asdict(found), "saving": found.saving, "fits": found.fits}
+    return {**asdict(preflight), "saving": preflight.saving, "fits": preflight.fits}

@@ -20,9 +20,9 @@ def _kind(annotation: Any) -> str:
     if origin is Annotated:
         return _kind(inner[0])
     if origin is Literal:
-        return ", ".join(f"`{one}`" for one in inner)
+        return ", ".join(f"`{value}`" for value in inner)
     if origin in (Union, UnionType):
-        return " or ".join(_kind(one) for one in inner)
+        return " or ".join(_kind(part) for part in inner)
     if origin is tuple:
         return f"list of {_kind(inner[0])}"
     if origin is dict:
@@ -40,14 +40,14 @@ def _default(field: FieldInfo) -> str:
     if isinstance(value, tuple):
         return f"`[{', '.join(map(str, value))}]`"
     if isinstance(value, dict):
-        return "`{" + ", ".join(f"{key}: {one}" for key, one in value.items()) + "}`"
+        return "`{" + ", ".join(f"{key}: {item}" for key, item in value.items()) + "}`"
     return f"`{json.dumps(value)}`" if value is None or isinstance(value, bool) else f"`{value}`"
 
 
 def _section(annotation: Any) -> type[Settings] | None:
     """The settings class in an annotation, if it is one."""
     inner = [annotation, *get_args(annotation)]
-    return next((one for one in inner if isinstance(one, type) and issubclass(one, Settings)), None)
+    return next((part for part in inner if isinstance(part, type) and issubclass(part, Settings)), None)
 
 
 def _sections(model: type[Settings], at: str) -> Iterator[str]:
@@ -81,8 +81,8 @@ def _commands(command: click.Command, name: str, parent: click.Context | None) -
     context = click.Context(command, info_name=name, parent=parent, terminal_width=80, **command.context_settings)
     yield f"## {context.command_path}\n\n```\n{command.get_help(context)}\n```"
     if isinstance(command, click.Group):
-        for one in command.list_commands(context):
-            yield from _commands(command.commands[one], one, context)
+        for child in command.list_commands(context):
+            yield from _commands(command.commands[child], child, context)
 
 
 def commands_page(main: click.Command) -> str:

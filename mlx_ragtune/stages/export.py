@@ -57,7 +57,7 @@ def export(recipe: Recipe, inputs: Inputs, draft: Draft) -> None:
         recipe, inputs["fuse"] / "model", gguf=draft / "tuned.gguf", name="tuned", draft=draft, prompts=prompts
     )
     effect = effect_size(base["listed"], tuned["listed"])
-    check_effect(effect, max(one["parity"]["mean_kl"] for one in (base, tuned)))
+    check_effect(effect, max(model["parity"]["mean_kl"] for model in (base, tuned)))
     _record(draft, {"base": base, "tuned": tuned}, effect)
 
 
