@@ -62,7 +62,7 @@ class Asker:
         self._answers: dict[str, Answer] = {}
         self._think = recipe.dataset.thinking == "on"
         self.reused: dict[Model, int] = {"base": 0, "tuned": 0}
-        """Answers that were in the file before anything was asked."""
+        """Different answers that were in the file before anything was asked."""
 
     def ask_all(self, items: Sequence[Item], tracker: Tracker) -> None:
         """Ask base, tuned, tuned, base, so that neither model always comes first on a cool machine.
@@ -82,9 +82,11 @@ class Asker:
         ):
             wanted = {request.key for _, requests in blocks for request in requests}
             self._answers = {answer.key: answer for answer in log.rows(Answer) if answer.key in wanted}
+            for model in MODELS:
+                keys = {request.key for asked, requests in blocks if asked == model for request in requests}
+                self.reused[model] = len(keys & self._answers.keys())
             for model, requests in blocks:
                 missing = [request for request in requests if request.key not in self._answers]
-                self.reused[model] += len(requests) - len(missing)
                 track.advance(len(requests) - len(missing))
                 if missing:
                     self._ask_block(model, missing, log, failures, track)
