@@ -447,6 +447,11 @@ def running(home: Path) -> tuple[int, str] | None:
     return None
 
 
+def _size(count: int) -> str:
+    """Bytes for a person: ``3.2 GiB``, ``40 MiB``."""
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
+
+
 def require_disk(folder: Path, needed_bytes: int, *, what: str) -> None:
     """Raise ToolError when the volume that holds ``folder`` has less than ``needed_bytes`` free."""
     while not folder.exists():
@@ -454,7 +459,7 @@ def require_disk(folder: Path, needed_bytes: int, *, what: str) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed_bytes:
         raise ToolError(
-            f"{what} needs {needed_bytes / 2**30:.1f} GiB of disk; {free / 2**30:.1f} GiB are free",
+            f"{what} needs {_size(needed_bytes)} of disk; {_size(free)} are free",
             where=str(folder),
             fix="free disk space with 'ragtune prune', choose a smaller export.type, or set RAGTUNE_RUNS",
         )
