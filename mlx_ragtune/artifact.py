@@ -7,6 +7,7 @@ runs/.store/cache/              append-only results that stay right for any reci
 runs/<recipe>/3-train           a link to the artifact that the recipe uses now
 """
 
+import fcntl
 import fnmatch
 import hashlib
 import json
@@ -396,13 +397,14 @@ def unused(store: Store, *, remove: bool = False) -> Iterator[tuple[str, int]]:
     used = {link.resolve() for link in links}
     artifacts = [artifact for folder in used if (artifact := read_artifact(folder))]
     parts = {name for artifact in artifacts for name in artifact.manifest.get("parts", ())}
+    building = any(running(home) for home in runs.iterdir() if home.is_dir())
     for folder in sorted(path for path in store.root.glob("*/*") if path.is_dir()):
         kind = folder.parent.name
         if kind not in (*STAGE_FOLDERS, "parts", ".drafts") or folder.resolve() in used or folder.name in parts:
             continue
         lock = f"{kind}-{folder.name}" if kind in STAGE_FOLDERS else folder.name.removesuffix("-redo")
         with store.try_lock(lock) as free:
-            if free:
+            if free and not (kind == "parts" and building):  # the part may be of an artifact that is being built
                 files = [path.stat() for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
                 size = sum(about.st_size for about in files if about.st_nlink == 1)
                 if remove:
@@ -442,9 +444,12 @@ def running(home: Path) -> tuple[int, str] | None:
     """(process, stage) of the run in progress in a run folder, or None."""
     with suppress(OSError, ValueError):
         process, _, stage = (home / ".running").read_text(encoding="utf-8").partition("\n")
-        os.kill(int(process), 0)
-        return int(process), stage.strip()
-    return None
+        with (home / ".lock").open("rb") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return int(process), stage.strip()
+    return None  # a killed run leaves the file, but not the lock
 
 
 def _size(count: int) -> str:

@@ -117,7 +117,8 @@ def test_a_second_run_is_refused_and_names_the_process(tmp_path: Path) -> None:
 
 
 def test_a_process_that_is_gone_is_not_running(tmp_path: Path) -> None:
-    (tmp_path / ".running").write_text("999999999\ntrain\n")
+    (tmp_path / ".running").write_text(f"{os.getpid()}\ntrain\n")  # its number may belong to another process by now
+    (tmp_path / ".lock").touch()
     assert running(tmp_path) is None
 
 
