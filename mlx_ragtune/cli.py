@@ -163,10 +163,12 @@ def plan(recipe: Path, as_json: bool) -> None:
       ragtune plan recipes/qwen3_4b_r16.yaml
     """
     from mlx_ragtune.commands import plan as preflight
+    from mlx_ragtune.pages.interrupt import announce_interrupt
     from mlx_ragtune.tuning.preflight import describe, require_fit
 
     run = open_run(recipe)
-    estimate = preflight.plan(run)
+    with announce_interrupt():
+        estimate = preflight.plan(run)
     click.echo(json.dumps(preflight.as_json(estimate), indent=2) if as_json else describe(estimate))
     require_fit(estimate, run.recipe.train)
 
@@ -184,9 +186,11 @@ def parity(recipe: Path, types: tuple[str, ...], as_json: bool) -> None:
       ragtune parity recipes/demo.yaml --type all    which types keep the effect
     """
     from mlx_ragtune.commands.parity import HEADERS, cells, measure
+    from mlx_ragtune.pages.interrupt import announce_interrupt
     from mlx_ragtune.pages.tables import render_table
 
-    rows, failed = measure(open_run(recipe), types)
+    with announce_interrupt():
+        rows, failed = measure(open_run(recipe), types)
     if as_json:
         click.echo(json.dumps([vars(row) for row in rows], indent=2))
     else:
