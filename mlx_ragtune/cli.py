@@ -14,10 +14,10 @@ import click
 
 from mlx_ragtune import __version__
 from mlx_ragtune.cli_group import RECIPE_KEY, RUN_KEY, STAGE_NAMES, CommandGroup
+from mlx_ragtune.pages.interrupt import announce_interrupt
 from mlx_ragtune.pipeline import STAGES, Stage
 
 if TYPE_CHECKING:
-    from mlx_ragtune.pages.ab_session import Session
     from mlx_ragtune.runner import Run
 
 
@@ -69,7 +69,6 @@ def open_run(path: Path, *, offline: bool = False, allow: tuple[str, ...] = ()) 
 
 def _finish(run: "Run", until: str, redo: tuple[str, ...], as_json: bool) -> None:
     from mlx_ragtune.artifact import read_artifact
-    from mlx_ragtune.pages.interrupt import announce_interrupt
 
     with announce_interrupt():
         outcomes = run.run(until=until, redo=redo)
@@ -163,7 +162,6 @@ def plan(recipe: Path, as_json: bool) -> None:
       ragtune plan recipes/qwen3_4b_r16.yaml
     """
     from mlx_ragtune.commands import plan as preflight
-    from mlx_ragtune.pages.interrupt import announce_interrupt
     from mlx_ragtune.tuning.preflight import describe, require_fit
 
     run = open_run(recipe)
@@ -186,7 +184,6 @@ def parity(recipe: Path, types: tuple[str, ...], as_json: bool) -> None:
       ragtune parity recipes/demo.yaml --type all    which types keep the effect
     """
     from mlx_ragtune.commands.parity import HEADERS, cells, measure
-    from mlx_ragtune.pages.interrupt import announce_interrupt
     from mlx_ragtune.pages.tables import render_table
 
     with announce_interrupt():
@@ -399,7 +396,7 @@ def ab(recipe: Path, count: int | None, port: int, no_browser: bool) -> None:
     Example:
       ragtune ab recipes/demo.yaml -n 40
     """
-    from mlx_ragtune.commands.ab import open_comparison
+    from mlx_ragtune.commands.ab import open_comparison, wait_for_result
     from mlx_ragtune.pages.ab_server import serve
 
     run = open_run(recipe, offline=True)
@@ -410,24 +407,12 @@ def ab(recipe: Path, count: int | None, port: int, no_browser: bool) -> None:
             click.echo(address)
             if sys.stdout.isatty() and not no_browser:
                 click.launch(address)
-            _wait_for_unblinding(session)
+            if headline := wait_for_result(session):
+                click.echo(headline)
     except KeyboardInterrupt:
         _say(f"\nstopped: {session.done} of {len(session.trials)} comparisons are saved; the same command continues")
         raise click.exceptions.Exit(130) from None
     _say(f"next: ragtune report {recipe}   # includes the votes")
-
-
-def _wait_for_unblinding(session: "Session") -> None:
-    """Return when the result was shown; a session that was unblinded before stays open until Ctrl-C."""
-    import time
-
-    was_done = session.unblinded
-    while was_done or not session.unblinded:
-        time.sleep(0.3)
-    time.sleep(2)  # the page with the result is on its way
-    part = session.result()
-    if part is not None:
-        click.echo(part["headline"])
 
 
 @main.group(invoke_without_command=True)

@@ -1,5 +1,6 @@
 """``ragtune ab``: a blind comparison of both models' answers by a person, on a local page."""
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,3 +76,13 @@ def open_comparison(run: OpenRun, n: int | None) -> Session:
         known = read_session(folder)
         n = known["n"] if known else min(DEFAULT_COMPARISONS, sum(is_usable(item) for item in items))
     return open_session(folder, items, n=n, judge=_preferences(evaluate))
+
+
+def wait_for_result(session: Session) -> str:
+    """Wait until the result was unblinded on the page; returns its headline, or "" without one."""
+    was_done = session.unblinded
+    while was_done or not session.unblinded:
+        time.sleep(0.3)
+    time.sleep(2)  # the page with the result is on its way
+    result = session.result()
+    return result["headline"] if result is not None else ""

@@ -84,7 +84,7 @@ def test_ctrl_c_ends_quietly_and_says_what_is_saved(run: Any, monkeypatch: pytes
         session.vote(session.trials[0].id, "tie")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "_wait_for_unblinding", vote_and_stop)
+    monkeypatch.setattr("mlx_ragtune.commands.ab.wait_for_result", vote_and_stop)
     result = invoke(run, monkeypatch, tmp_path)
     assert result.exit_code == 130
     assert "stopped: 1 of 6 comparisons are saved" in result.stderr
