@@ -212,6 +212,8 @@ class RegisterSettings(Settings):
     """`ollama`: model name, without the `-base` and `-tuned` endings; default: the recipe's name."""
     host: str = "http://127.0.0.1:11434"
     """`ollama`: address of the server."""
+    development_build: bool = False
+    """`ollama`: accept a server that reports version 0.0.0. Its features are then unknown."""
 
     @field_validator("name")
     @classmethod
@@ -240,6 +242,15 @@ class SamplingSettings(Settings):
     """Context window, in tokens. A longer prompt is refused before it is sent."""
 
 
+class PromptedSettings(Settings):
+    """The base model with examples in its prompt: what tuning has to beat."""
+
+    examples: Annotated[int, Field(ge=1, le=16)] = 3
+    """How many training examples stand before each question, as earlier chat turns."""
+    tokens: Annotated[int, Field(ge=32, le=2**16)] = 400
+    """How many tokens the examples may add to the prompt."""
+
+
 class EvaluateSettings(Settings):
     """The questions and how they are asked."""
 
@@ -251,6 +262,14 @@ class EvaluateSettings(Settings):
     """JSONL file of general questions, checked by a program, that test for forgetting."""
     distractors: bool = False
     """Ask each answerable question three more times: gold passages only, gold and distractors, distractors only."""
+    prompted: PromptedSettings | None = None
+    """Ask the base model a second time, with training examples in its prompt, and compare that with the tuned model."""
+    slots: Annotated[int, Field(ge=1, le=64)] = 1
+    """How many requests are sent at a time. Latency is measured on a part that is sent one by one."""
+    budget: Annotated[float, Field(gt=0, le=100_000)] | None = None
+    """Minutes. Questions are asked in a seeded order until then; the report says how many were asked."""
+    threads: Annotated[int, Field(ge=1, le=1024)] | None = None
+    """CPU threads that generate; default: the usable cores. It is the same for all models."""
     allow: tuple[str, ...] = ()
     """Conditions that may differ between base and tuned. Each is named on every page."""
 

@@ -12,12 +12,18 @@ from typing import Any, Literal
 Kind = Literal["grounded", "synthesis", "refusal"]
 RefusalKind = Literal["near_miss", "off_corpus"]
 Split = Literal["train", "valid", "test"]
+Arm = Literal["base", "prompted", "tuned"]
+"""What answers: the base model, the base model with examples in its prompt, the tuned model."""
+ARMS: tuple[Arm, ...] = ("base", "prompted", "tuned")
 Validity = Literal[
     "ok",
     "empty",
     "too_short",
     "truncated",
     "think_leak",
+    "prompt_leak",
+    "self_dialogue",
+    "turn_token_leak",
     "prompt_overflow",
     "repetition_loop",
     "transport_error",
@@ -186,7 +192,7 @@ class ChatReply:
 
 @dataclass(frozen=True)
 class Answer:
-    """The reply of one model to one question with one seed. ``key`` identifies model, prompt and options.
+    """The reply of one arm to one question with one seed. ``key`` identifies model, prompt and options.
 
     ``prompt_sha256`` is the digest of the prompt as the server rendered it, empty if the server does not
     report it. ``cold`` marks the first answer after the model was loaded.
@@ -194,7 +200,7 @@ class Answer:
 
     key: str
     question_id: str
-    model: Literal["base", "tuned"]
+    model: Arm
     seed: int
     text: str
     done_reason: str
@@ -215,7 +221,7 @@ class Score:
     """The metrics of one answer. An undefined metric is absent, never 0 and never 1."""
 
     question_id: str
-    model: Literal["base", "tuned"]
+    model: Arm
     seed: int
     validity: Validity
     metrics: dict[str, float] = field(default_factory=dict)

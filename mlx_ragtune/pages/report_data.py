@@ -7,18 +7,18 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal, TypedDict
+from typing import TypedDict
 
 from mlx_ragtune.evaluation.fairness import Conditions, Difference
 from mlx_ragtune.jsonl import parse_row, read_json
 from mlx_ragtune.pages.plots import LossPoint
-from mlx_ragtune.records import Answer, Question
+from mlx_ragtune.records import Answer, Arm, Question
 from mlx_ragtune.scoring.answers.refusal import RefusalTable
 from mlx_ragtune.scoring.answers.similarity import PlantedRow
 from mlx_ragtune.scoring.verdict.comparison import Comparison, MetricRow, QuestionDelta
 from mlx_ragtune.scoring.verdict.distractors import ConditionRow
 
-Model = Literal["base", "tuned"]
+Model = Arm
 
 
 class RowPart(TypedDict):

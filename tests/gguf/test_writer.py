@@ -243,7 +243,7 @@ def test_a_disk_that_is_too_small_is_told_before_writing(
         free = 1000
 
     monkeypatch.setattr("shutil.disk_usage", lambda _folder: Small)
-    with pytest.raises(ToolError, match="[GM]iB of disk"):
+    with pytest.raises(ToolError, match=r"[GM]iB of disk"):
         write_gguf(toys / "qwen3", tmp_path / "a.gguf", type="F16", name="x")
     assert not list(tmp_path.iterdir())
 

@@ -12,7 +12,7 @@ from mlx_ragtune.jsonl import parse_row, read_json
 from mlx_ragtune.records import Validity
 from mlx_ragtune.scoring.answers.metrics import Role, Unit
 
-Verdict = Literal["IMPROVED", "REGRESSED", "EQUIVALENT", "INCONCLUSIVE"]
+Verdict = Literal["IMPROVED", "REGRESSED", "MIXED", "EQUIVALENT", "INCONCLUSIVE"]
 GuardState = Literal["PASS", "WARN", "FAIL"]
 
 
@@ -41,7 +41,9 @@ class MetricRow:
     have a ``holm_p``, and only ``judged`` metrics have a ``verdict``. ``n_undefined`` questions had a
     value for one model only. ``mcnemar_p`` exists where every answer is right or wrong. ``detectable``
     is the smallest true difference that this many questions detect with a power of 95%;
-    ``needed_questions`` is how many questions detect a difference as large as the margin.
+    ``needed_questions`` is how many questions detect a difference as large as the margin. ``noise`` is how
+    far numerical noise alone (threads, parallel requests, another engine) can move the difference, in the
+    metric's unit; None when it was not measured.
     """
 
     name: str
@@ -59,6 +61,7 @@ class MetricRow:
     n_undefined: int
     detectable: float | None
     needed_questions: int | None
+    noise: float | None = None
 
     @property
     def gain(self) -> float:
@@ -146,6 +149,30 @@ class Comparison:
     def to_json(self) -> str:
         """The same bytes for the same comparison; keys in field order, no NaN."""
         return json.dumps(asdict(self), ensure_ascii=False, allow_nan=False, indent=1) + "\n"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """``verdict.json``: does tuning beat the base, and does it beat the base with examples in its prompt?
+
+    ``verdict`` is that of ``against_base``. ``headline`` answers both questions in at most three sentences:
+    what was gained, what was paid, what to try next. In ``against_prompted`` the prompted base stands in the
+    place of the base. One Holm correction covers both comparisons.
+    """
+
+    verdict: Verdict
+    headline: str
+    against_base: Comparison
+    against_prompted: Comparison | None
+
+    def to_json(self) -> str:
+        """The same bytes for the same outcome; keys in field order, no NaN."""
+        return json.dumps(asdict(self), ensure_ascii=False, allow_nan=False, indent=1) + "\n"
+
+
+def read_outcome(path: Path) -> Outcome:
+    """The outcome that ``to_json`` wrote. Raises InputError for any other file."""
+    return parse_row(Outcome, read_json(path), where=str(path))
 
 
 def read_comparison(path: Path) -> Comparison:
