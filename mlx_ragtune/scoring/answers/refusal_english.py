@@ -1,0 +1,250 @@
+"""How English refuses: who (the papers, I) cannot or does not give what (the answer, the thing that was asked).
+
+The patterns are matched at the start of a clause in which contractions are expanded and quotations replaced
+by ``QUOTED`` (``refusal.clauses``), so that reported speech ("the model says that it cannot answer") and
+conditions ("when the context does not contain the answer") do not match.
+"""
+
+from mlx_ragtune.scoring.answers.refusal_grammar import QUOTED, Grammar
+
+_ADVERBS = (
+    r"(?:(?:also|just|even|ever|either|still|really|however|therefore|thus|then|themselves|itself|alone|in fact"
+    r"|at all|seem to|appear to|seems to|appears to|\w+ly|as far as i can (?:see|tell)|to my knowledge)[, ]+){0,3}"
+)
+_ADJECTIVES = (
+    r"(?:(?:provided|given|supplied|available|retrieved|above|shown|following|present|current|cited|selected"
+    r"|context|academic|research|scientific|attached|listed|accompanying|relevant|other|underlying|enclosed|two"
+    r"|three|four|five|few|same|single|source|original|reference|background|input|\d+) ){0,4}"
+)
+_DOCUMENTS = (
+    r"(?:contexts?|passages?|papers?|documents?|documentation|texts?|sources?|notes|materials?|articles?|abstracts?"
+    r"|literature|excerpts?|snippets?|extracts?|publications?|manuscripts?|chunks|sections?|references|content"
+    r"|information|knowledge base|pages)"
+)
+_DETERMINER = r"(?:all of |any of |both of )?(?:the|these|those|this|that|all|both|any|either|my|your|our|each) "
+_WHICH = (
+    r"(?: (?:themselves|alone|here|above|at hand|in question|listed|in front of me|"
+    r"(?:that |which )?(?:i|we) (?:was|were|am|are|have|had|can|could|received|got|see)(?: been)?"
+    r"(?: (?:given|shown|provided|supplied|sent|see|access|read))?(?: with| me| to| in| access){0,2}"
+    r"|(?:that |which )?you (?:have |had )?(?:gave|provided|shared|supplied|sent|showed|posted|given|shown)(?: me| us)?"
+    r"|(?:that |which )?(?:was|were|is|are|have been|has been) (?:provided|given|supplied|shown|retrieved|listed)"
+    r"(?: to me| to us| here)?"
+    r"|provided|given|supplied|shown|available|retrieved|on [\w -]{1,30}?|by [\w -]{1,30}?"
+    rf"|{QUOTED}(?: and {QUOTED}){{0,3}})){{0,3}}"
+)
+SOURCES = rf"(?:{_DETERMINER}{_ADJECTIVES}|{_ADJECTIVES}){_DOCUMENTS}{_WHICH}"
+_SHOWN = rf"(?:{SOURCES}|corpus|the corpus|them|these|it|what (?:i|we) (?:was|were|have|am) \w+|here|there)"
+_WEAK = (
+    rf"(?:the (?:\w+ )?authors?(?: of [\w ]{{1,40}}?)?|the researchers|it|they|(?:the|this|that|each|either) "
+    rf"(?:study|work|report|survey)(?: {QUOTED})?|the studies|(?:the (?:study|work|report) )?{QUOTED}"
+    rf"(?: and {QUOTED}){{0,3}})"
+)
+_NOT = r"(?:(?:do|does|did|has|have|had|can|could|would|will) not|never|fails? to|failed to)"
+_TELL = (
+    r"(?:contain|mention|discuss|provide|include|cover|say|state|describe|address|specif|report|giv|give|answer"
+    r"|explain|offer|refer|tell|cite|present|indicat|define|detail|touch|disclose|name|list|reveal|identif|treat"
+    r"|deal|go into|going into|talk|show|note|quote|suppl|consider|examin|speak|quantif|elaborat|clarif|hold"
+    r"|document|record|comment|relate|compare|supply|concern|involve|analy[sz]e|study|studied|investigate|explore|bring up"
+    r"|go (?:deep|far|that)|help|settle|resolve|spell out|allude|hint|attribute|make (?:any |it |that |this |clear)"
+    r"|have (?:any|the|an|enough|sufficient|that|this|much|information|anything)|allow (?:an|any|us|me|one|for an)"
+    r"|permit (?:an|any|us|me)|let (?:me|us)|enable (?:me|us)|suffice|contain|seem to|appear to|shed|support an answer)"
+)
+_TELL_WEAK = (
+    r"(?:say(?! that)|mention|report|stat(?:e|ed)\b(?! that)|specif|disclos|discuss|describe|explain|address|indicat|reveal"
+    r"|tell|touch|go into|elaborat|clarif|detail\b|quantif|comment on|spell out|cover\b|giv(?:e|en?)\b(?! up)|answer (?:this|that|the))"
+)
+_TOLD = (
+    r"(?:mentioned|discussed|covered|described|provided|addressed|specified|stated|reported|given|answered"
+    r"|explained|disclosed|detailed|named|listed|revealed|recorded|documented|indicated|included|contained"
+    r"|identified|touched (?:on|upon)|dealt with|talked about|treated|noted|spelled out|elaborated(?: on)?|defined"
+    r"|brought up|referred to|to be found|found|available|present|part|among|in|known|clear|evident|apparent"
+    r"|answerable|possible|something|a topic|the (?:topic|subject)|one of)"
+)
+_TOLD_SURELY = (
+    r"(?:mentioned|discussed|covered|addressed|specified|stated|reported|given|disclosed|described|explained"
+    r"|provided|answered|listed|answerable|spelled out|documented|indicated)"
+)
+_INFORMATION = (
+    r"(?:information|info|mention|answers?|details?|discussion|data|statements?|reference|figures?|indication"
+    r"|explanation|description|account|hint|clue|word|evidence|results?|numbers?|value|comparison|basis|material"
+    r"|content|passage|record|coverage|knowledge|idea|way|trace|sign|facts?|specifics)"
+)
+_ANY_SUCH = r"(?:(?:any|the|an?|enough|sufficient|such|relevant|specific|explicit|direct|clear|further|exact|\w+ed) ){0,3}"
+_ANSWER_VERBS = (
+    r"(?:answer|say|tell|find|determine|provide|give|help|respond|reply|confirm|verify|state|name|list|locate|see|identify"
+    r"|explain|conclude|infer|know|offer|assist|speculate|guess|comment|derive|specify|report|describe|establish"
+    r"|judge|decide|work out|deduce|make out|supply|address|compare|discern|ascertain|pin down|extract|reconstruct"
+    r"|cite|point to|draw|come up|gather|look up|share|settle|be (?:able|certain|sure|answered|determined))"
+)
+_ANSWERED = (
+    r"(?:answered|determined|found|derived|inferred|established|given|known|provided|verified|concluded|said|told"
+    r"|ascertained|stated|deduced|identified|settled|decided|located|extracted|explained|named|confirmed|gleaned"
+    r"|worked out|resolved|read off|taken)"
+)
+_THE_QUESTION = (
+    r"(?:(?:this|that|the|your|such a|my|either|these) (?:\w+ ){0,3}?(?:questions?|query|request|topic|matter|subject|point|one)"
+    r"|this|that|it|you|the answer|(?:any|an|a) (?:\w+ )?(?:answer|reply|response)|anything)"
+)
+_INTRO = (
+    r"(?:(?:and|but|so|then|thus|therefore|hence|however|yet|nor|or|also|well|hmm|no|yes|sorry|apologies|sadly"
+    r"|unfortunately|regrettably|alas|that said|honestly|frankly|answer|note|overall|instead|for that reason|nevertheless|still"
+    r"|in (?:short|summary|conclusion)|i am afraid|i am sorry|i regret|it (?:seems|appears|looks)(?: like| as if)?"
+    r"|as (?:far as i can (?:tell|see)|such)|to my knowledge|i (?:have to|must|should) (?:say|admit|note|point out|confess)"
+    r"|i (?:think|believe|see|note|find)|please note|consequently|accordingly|to be (?:honest|clear|frank)|"
+    r"good question|after (?:reading|checking|reviewing|going through) [^,;]{1,60}?"
+    r"|(?:according to|based on|per|from|in|within|on the basis of|judging (?:from|by)|going by|given|with|by"
+    rf"|looking at|using|across|throughout|among) (?:only |just )?{_SHOWN}(?: alone| only)?|without [^,;]{{1,60}}?"
+    r"|apparently|evidently|as (?:it stands|given|of now)|that)[,:]? ){0,4}"
+)
+_END = r"(?=$|[ ,]*(?:here|there|anywhere|at all|either|explicitly|directly|yet|further|to me)?$)"
+
+_INABILITY = (
+    rf"(?:i|we|one|you|he|nobody|no one) (?:{_ADVERBS})(?:(?:can|could|will|would|may|might) not|am not able to|are not able to|"
+    rf"was not able to|am unable to|are unable to|was unable to|would not be able to|will not be able to|am not in a position to|do not feel able to"
+    rf"|is not able to|can neither|have not been able to|would prefer not to|must not|should not) {_ADVERBS}{_ANSWER_VERBS}\b"
+)
+_STRONG_OBJECT = (
+    rf"(?:[ ,]*$| {_THE_QUESTION}\b(?! (?:directly|exactly|fully|completely|precisely|with certainty|part|half))"
+    rf"| (?:from|based|using|on the|without|with (?:the|these|what|any)|in (?:the|these|any)|here|further|out of)\b)"
+)
+_STRONG = (
+    rf"{_INABILITY}(?: (?:to|with|on|about|for|you|me|us)){{0,3}}{_STRONG_OBJECT}",
+    rf"(?:{_THE_QUESTION}|(?:the|an|any) (?:\w+ ){{0,3}}?answer(?: to {_THE_QUESTION})?)"
+    rf"(?:,? (?:of|about|on|to|how|who|what|which|whether|why|when|where|as) [^;]{{1,120}}?)?,? (?:simply |clearly )?"
+    rf"(?:(?:can|could) (?:therefore |thus |hence |so )?not (?:\w+ly )?(?:be |been )(?:\w+ly )?{_ANSWERED}"
+    rf"|(?:is|was|remains?|stays?|goes) (?:therefore |thus |left )?(?:not (?:\w+ly )?(?:answerable|answered|covered|addressed)"
+    rf"|unanswerable|unanswered|impossible to answer)|(?:has|have) no answer|is not one (?:that )?(?:i|we|the))",
+    rf"(?:there is |there was |there can be |i have |i see |i found |i can give |i can offer |we have |they (?:offer|give|provide) )?no (?:\w+ )?answer"
+    rf"(?:$| (?:is|was|can|could|to|here|in|from|available|for (?:this|that|the)) ?(?!extraction))",
+    r"(?:i|we) (?:must|have to|will have to|need to|should|would|had better|am going to|choose to)?\s?(?:decline|refrain|abstain|pass)\b",
+    r"(?:it is |that is |this is |it is simply )?(?:not possible|impossible) (?:for me |here )?to (?:answer|reply|respond)\b",
+    rf"(?:i|we) (?:do|did) not (?:\w+ly )?(?:know|have (?:an|the|any) answer)(?:$| (?:the|an) answer| this| that$)",
+    rf"{SOURCES},? {_ADVERBS}(?:(?:do|does|did) not {_ADVERBS}(?:contain|provide|include|have|give|offer|hold|supply|allow|permit) {_ANY_SUCH}"
+    rf"(?:answers?\b|(?:information|details?|context|data|evidence) (?:\w+ )?to (?:be able to )?(?:answer|address|respond))"
+    rf"|(?:is|are) (?:not sufficient|insufficient|not enough) to answer|(?:do|does|did) not answer {_THE_QUESTION})",
+    r"unanswerable\b|not answerable\b|can not answer\b|unable to answer\b",
+)
+_NO_INFORMATION = (
+    rf"no (?:\w+ ){{0,2}}?{_INFORMATION}(?:$| (?:about|on|regarding|concerning|as to|whatsoever|here|available|for (?:this|that)"
+    rf"|(?:of|for|from|to|that)\b[^;]{{0,80}}?\b(?:in|among|from|within|by) {_SHOWN}"
+    rf"|in {_SHOWN}|(?:is|was|are|were|has been|could be|can be) (?:\w+ly )?(?:available|given|provided|mentioned|made"
+    r"|found|present|offered|included|supplied|stated|to be found|contained)))"
+)
+_SILENT = (
+    # The sources do not tell.
+    rf"{SOURCES},? {_ADVERBS}(?:{_NOT} {_ADVERBS}{_TELL}"
+    rf"|neither {_TELL}|(?:is|are|was|were|remains?|stays?) {_ADVERBS}(?:silent|mute|quiet|vague|unclear|unhelpful|unrelated"
+    r"|irrelevant|of no (?:help|use)|no help|not (?:about|concerned|related|relevant|clear|helpful|specific|explicit"
+    r"|conclusive|informative|sufficient(?:ly)?|enough)|insufficient(?:$| to| for)|inconclusive|missing)"
+    r"|(?:lacks?|lacked|omits?|omitted|leaves?|skips?|miss(?:es)?|stops? short) "
+    r"|(?:contain|provide|include|offer|have|has|say|make|supply|hold|show|give|list|tell|present|mention|do)(?:s|d|ed)?(?: us| me)?"
+    rf" {_ADVERBS}(?:absolutely |almost |next to )?(?:no|nothing|none|zero)\b|(?:report|state|disclose|reveal|indicate)(?:s|d|ed)? "
+    rf"(?:no (?:\w+ )?{_INFORMATION}|no such|nothing (?:about|on|of|regarding))"
+    rf"|(?:do|does|is|are) neither)",
+    # The authors, a study, it or they do not tell: only verbs of telling.
+    rf"{_WEAK},? {_ADVERBS}(?:{_NOT} {_ADVERBS}{_TELL_WEAK}|neither {_TELL_WEAK}|(?:is|are|was) {_ADVERBS}(?:silent|mute|not about|of no help|no help)"
+    rf"|(?:gives?|gave|provides?|provided|offers?|contains?|says?|makes?|leaves?) (?:no (?:\w+ )?{_INFORMATION}|no such|nothing (?:about|on|of)|it open|this open))",
+    rf"(?:but|and|nor) (?:{_NOT} {_ADVERBS}{_TELL_WEAK}|(?:do|does) not (?:provide|give|include|contain) )",
+    rf"(?:{QUOTED}|(?:the|this|that|each|either) (?:study|work|report|survey)),? {_ADVERBS}{_NOT} {_ADVERBS}"
+    r"(?:contain|provide|include|name|give|offer|present)",
+    # None of the sources tells.
+    rf"(?:none|neither|no one|not one|not a single one|not any|no part) of {_SHOWN}(?: i have| i was given)?,? {_ADVERBS}"
+    rf"(?:(?:is|are|was|were) (?:about|concerned|related|relevant)|{_TELL}|(?:has|have) (?:any|the|an))",
+    rf"(?:nothing|nowhere|not a word|no part|none|neither)[^;]{{0,40}}? (?:in|from|among|within|across) {SOURCES}",
+    rf"(?:neither|no|not a single|not one) (?:other |single |provided |given |of the )?{_ADJECTIVES}{_DOCUMENTS}{_WHICH} {_ADVERBS}"
+    rf"(?:{_TELL}|(?:is|are|was|deals?) (?:about|with|concerned|related|relevant))",
+    rf"(?:neither|none|no one) (?:of (?:them|these|those|the two|which) )?(?:does|do|did|{_TELL}s?)\b",
+    r"(?:nothing|little|not much|no word) (?:at all )?(?:is|was|has been) (?:\w+ly )?(?:said|mentioned|stated|reported|written|given|found)",
+    # There is no information; I have none.
+    rf"(?:there (?:is|was|are|were|seems to be|appears to be|does not seem to be|exists|has been) |(?:i|we) (?:can |could |did )?(?:see|find|found|have|had|got|possess|located?) )?{_NO_INFORMATION}",
+    r"(?:there (?:is|was|seems to be|appears to be) |i (?:can )?(?:see|find|found) )?no (?:\w+ )?(?:mention|discussion) (?:of|about)\b",
+    rf"there (?:is|are|was|were|does) not {_ANY_SUCH}{_INFORMATION}",
+    rf"there (?:is|was) nothing\b[^;]{{0,80}}?\b(?:in {_SHOWN}|about|on)\b",
+    rf"there is (?:no way|no basis|no means)|(?:no|i have no|there is no) (?:idea|clue)\b",
+    rf"(?:there is |there are |there was |i have |we have |i found |they have |it has |that is |this is |simply ){{0,2}}(?:not enough|insufficient|too little|not sufficient|no sufficient) (?:\w+ )?"
+    r"(?:information|context|details?|data|evidence|material|basis)(?:$| (?:to|for|in|here|available|provided|given|about|on|is|was|are|were)\b)",
+    rf"(?:i|we) (?:\w+ )?(?:do|did) not (?:actually |really |currently |\w+ly )?(?:know|have|see|find|possess|spot|come across|get)\b",
+    rf"(?:i|we) (?:have |had |could |can )?(?:found|find|see|saw|spotted|located) (?:no|nothing|none)\b(?! (?:significant|effect|difference|gain))",
+    r"(?:found|finding|with no|i come up with|came up) (?:nothing|empty|no (?:mention|answer|information))\b|(?:could|can|did) not (?:find|locate|see) (?:any\w*|it|the answer|an answer|that|this)\b",
+    rf"{_INABILITY}",
+    r"(?:it is |that is |this is |it would be |it seems |it was )?(?:simply )?(?:not possible|impossible|not feasible|hard|difficult) (?:for me )?to "
+    r"(?:tell|say|determine|know|infer|conclude|give|state|identify|find|establish|judge|derive|specify|name|work out|deduce|decide)\b",
+    # It is not told in the sources.
+    rf"(?:(?!.{{0,300}}\b(?:that|which|who) (?:is|are|was|were|can|could) not)[^;]{{1,300}}? )?(?:is|are|was|were|has been|have been|be|being|gets?|appears?) (?:\w+ly )?(?:not|never|nowhere) {_ADVERBS}"
+    rf"(?:{_TOLD_SURELY}{_END}|{_TOLD}\b[^;]{{0,60}}?\b(?:in|by|from|within|of|to|among|with|on|anywhere|across) (?:any of |either of |anywhere in )?{_SHOWN}(?:$|[ ,])|(?:something|a topic|a subject|one of the) [^;]{{0,40}}?{SOURCES})",
+    rf"[^;]{{1,300}}? (?:does|do|did) not (?:appear|occur|feature|figure|come up|turn up|show up|seem to be)\b[^;]{{0,40}}?\b(?:in|among|within) (?:any of )?{_SHOWN}",
+    rf"(?!.{{0,300}}\b(?:that|which|who) (?:can|could) not)(?:[^;]{{1,300}}? )?(?:can|could) not (?:be |therefore be )(?:\w+ly )?{_ANSWERED} (?:\w+ )?(?:from|with|based on|in|by|on|using|out of) (?:[\w ]{{0,20}}?{SOURCES}|(?:them|these|it|here)$)",
+    rf"[^;]{{1,300}}? (?:is|are|was|were|remains?|stays?) (?:\w+ly )?(?:missing|absent|omitted|left out|left open|left unspecified|left unstated|unspecified|unstated|undisclosed|unreported|unmentioned|unknown|unclear|uncertain|open)"
+    rf"(?: (?:from|in|by|within|given|based on) (?:any of )?(?:{SOURCES}|here))",
+    rf"[^;]{{1,300}}? (?:is|are|was|were|remains?|goes|go|stays?|is left|are left) (?:left )?(?:unspecified|unstated|undisclosed|unreported|unmentioned|unanswered){_END}",
+    rf"(?:it is |it remains |that is )?(?:not clear|unclear|not known|unknown|uncertain|not evident|not apparent) (?:from|in|based on|given|according to|on the basis of) {_SHOWN}",
+    r"it (?:is|remains|was) (?:not clear|unclear|not known|unknown|uncertain|not stated|not said|not reported|an open question) (?:which|whether|how|what|who|when|why|where)\b",
+    # Fragments.
+    rf"(?:it is |that is |this is |they are )?(?:not|nowhere|never) (?:\w+ly )?{_TOLD_SURELY}(?:{_END}| (?:anywhere|here)\b| (?:in|by|from|within|among) {_SHOWN})",
+    rf"(?:it is |that is |this is |they are )?(?:not|nowhere) (?:\w+ly )?(?:found|available|in|among|within|part of|from)\b (?:in |within |from )?(?:any of )?{SOURCES}",
+    r"(?:unknown|not known|unclear|no idea|not available|not given|n/a|no data|no information)[ ,]*$",
+    # Outside the scope.
+    rf"(?:(?:this|that|it|the|your|which|such)\b[^;]{{0,80}}? (?:is|falls?|goes|go|lies?|are|seems|appears|exceeds) (?:\w+ly |well |far )?)?(?:outside|beyond|out of|not within)(?: of)?"
+    rf" (?:the )?(?:scope|what|range|reach|remit|coverage|subject|{SOURCES}|my)\b",
+    rf"(?:the|this|that|your|its?)\b[^;]{{0,60}}? exceeds? (?:the scope|what)",
+    # More would be needed.
+    r"(?:i|we) (?:would |will |do )?(?:need|require|have to see) (?:more|further|additional|another|the full|access)\b|"
+    r"(?:more|further|additional) (?:\w+ )?(?:information|context|details?|material|sources?) (?:would|is|are|will|may) (?:be )?(?:needed|required|necessary)",
+    r"(?:i|we) (?:will|would|can|do|want|prefer|should|had)(?: rather| prefer)? (?:not|to not) (?:to )?(?:guess|speculate|make|invent|attempt|want to guess)\b",
+    rf"(?:nobody|no one|one|you) (?:could|can|would be able to) (?:tell|say|know|answer)\b[^;]{{0,20}} from {SOURCES}",
+)
+_DESCRIBE = (
+    r"(?:discuss|describ|cover|focus|address|deal|introduc|concern|mention|center|revolve|talk|treat|look at|examine"
+    r"|explor|relate|pertain|(?:is|are) (?:only |mainly |mostly |all |primarily |solely |instead ){0,2}(?:about|on|concerned|devoted|limited|related))"
+)
+_THEY = (
+    rf"(?:{SOURCES}|they|these|those|both|all of them|each|the (?:others?|rest|former|latter|closest|nearest|only)[\w ]{{0,30}}?|it|one"
+    rf"|{_WEAK}|{QUOTED}|(?:one|two|some|several|most|the first|the second|another|the other) (?:of them|of {SOURCES}|papers?|excerpts?|passages?)?)"
+)
+_META = (
+    rf"(?:according to|based on|per|from|in|within|on the basis of|judging (?:from|by)|given|across|throughout|among)(?: only| just)? (?:{_SHOWN}|{QUOTED})(?: alone| only)?$",
+    r"(?:regarding|concerning|as (?:for|to|regards)|with (?:regard|respect) to|on (?:the question|that)|about|when it comes to)\b",
+    rf"(?:{_THEY}),? (?:and |\w+ly |also |do |does |may |might |can |instead |all |only |well ){{0,3}}{_DESCRIBE}",
+    rf"(?:{_THEY}) (?:only|merely|just|solely|instead|simply|(?:is|are) (?:only|limited|restricted)|limits? \w+)\b",
+    r"(?:you (?:asked|ask|want|wanted|may|might|could|would|can|should|need|are asking)|the question (?:asks|is about|concerns|was|of)"
+    r"|your question|i (?:looked|searched|read|checked|went|reviewed|scanned|have (?:looked|searched|read|checked|gone|reviewed|only))"
+    r"|(?:having|after) (?:reading|read|checked|searched|looked|gone)|all (?:i|that i) (?:have|see|can)"
+    r"|i (?:would|will|can|am|could)(?: be)? (?:\w+ )?(?:happy|glad|help|assist|tell you what|look|summarize|only|answer (?:other|questions)|here|be pleased|pleased)"
+    r"|please\b|let me know|feel free|thank|thanks|sorry|apolog|my apologies|consult|see the|refer to|good question|great question|if\b|perhaps you|try\b|a look at"
+    r"|as an? (?:ai|language|assistant)|as far as|based on|given (?:the|that)|since you|is there|would you|do you|for (?:this|that|more|such|an answer)|to (?:answer|find|know|learn|get)|(?:any|an|the) answer would be|so\b.{0,20}guess|answering|anything i|a guess|any (?:answer|reply|guess))",
+)
+_CONTENT = (
+    r"(?:but |however,? |still |yet )?(?:the (?:correct |right )?answer (?:is|was|would be)|it (?:is|was|were) (?:\w+ )?\d)",
+    r"\b(?:general(?:ly)?|typically|usually|commonly|widely known|well known|i (?:think|believe)|likely|probably|from my (?:own )?knowledge|background knowledge)\b",
+    r"(?:but |however,? |still |yet )?(?:it|they|the (?:paper|papers|authors?|study|article|text|excerpts?|passages?)) (?:do |does |also )?(?:say|state|report|show|suggest|note|impl|find|found|give|estimate|conclude|measure)\w* (?:that|a|an|\d|the)\b",
+)
+_CONDITION = r"(?:and |or |but |so |then |e g )?(?:if|when|whenever|unless|in case|where|once|until)\b"
+_CONCESSION = r"(?:although|though|while|whereas|even though|because|since|as|despite|even if)\b"
+_SPLIT = (
+    r"[,;:()\[\]—–]+| - |\s(?=(?:but|however|because|since|although|though|even though|when|whenever|if|unless|whereas|yet)\b)"
+    r"|\s(?=(?:and|so) (?:i|we|it|they|this|that|the|there|no|none|can|could|therefore|thus|hence|instead|cannot|question|answer|found)\b)"
+    r"|\s(?=and (?:uses?|trains?|runs?|rel(?:ies|y)|fix(?:es)?|sets?|takes?|comput(?:es?)|appl(?:ies|y)|evaluates?|reports?|finds?|shows?|works?|learns?|keeps?|stores?|gives?)\b)"
+)
+
+_CONTRAST = (
+    r"(?:but|however|yet|still|instead|rather|so|it|they|there|he|she|we|in (?:fact|general|practice)|generally|typically"
+    r"|usually|most|which (?:means|is|was|are)|the answer|and (?:it|they|this|that|then|instead)\b"
+    r"|and (?:uses?|trains?|runs?|rel(?:ies|y)|fix(?:es)?|sets?|takes?|comput(?:es?)|appl(?:ies|y)|evaluates?|reports?"
+    r"|finds?|shows?|works?|learns?|keeps?|stores?|gives?)\b)\b"
+)
+
+_ASIDE = r",? ?\b(?:as far as (?:i|we) can (?:see|tell|judge)|to (?:the best of )?my knowledge|to be (?:honest|clear|frank))\b,?"
+
+ENGLISH = Grammar(
+    aside=_ASIDE,
+    intro=_INTRO,
+    strong=_STRONG,
+    silent=_SILENT,
+    meta=_META,
+    stated="|".join(_CONTENT),
+    condition=_CONDITION,
+    concession=_CONCESSION,
+    contrast=_CONTRAST,
+    asked=r"(?:(?:but|and|so|the question(?: of)?) )*(?:how|what|whether|which|why|where|who|when)\b",
+    split=_SPLIT,
+)

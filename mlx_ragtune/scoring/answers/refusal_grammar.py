@@ -1,0 +1,143 @@
+"""The parts of a refusal, the same in every language, and the rule that decides from them.
+
+Each clause of an answer is one of these: it says that the question cannot be answered (``strong``), that the
+sources or the speaker do not tell something (``silent``), it talks about the sources, the question or other
+help (``meta``), it is a condition, or it states something (``content``).
+"""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+QUOTED = "qtitle"
+"""Stands for a title or another quotation."""
+CONTENT_UNITS = 4
+"""So many words that state something make an answer of what begins as a refusal."""
+CONTENT_UNITS_BEFORE = 40
+"""So many words before an explicit "I cannot answer the question" make an answer of it."""
+
+_DIGIT = re.compile(r"(?<![\w-])\d")
+_STOP = re.compile(r"[;；]")
+
+Role = Literal["strong", "silent", "meta", "condition", "content"]
+_REFUSING = ("strong", "silent")
+_TOLD_ROLES: tuple[Role, ...] = ("strong", "silent", "meta")
+
+
+@dataclass(frozen=True)
+class Grammar:
+    """The patterns of one language. ``strong``, ``silent`` and ``meta`` match at the start of a clause.
+
+    ``aside`` is removed; ``stated`` matches anywhere in a clause and ``condition``, ``concession`` and ``contrast`` at its start;
+    ``split`` matches between clauses.
+    """
+
+    aside: str
+    intro: str
+    strong: Sequence[str]
+    silent: Sequence[str]
+    meta: Sequence[str]
+    stated: str
+    condition: str
+    concession: str
+    contrast: str
+    asked: str
+    split: str
+
+    @cached_property
+    def _compiled(self) -> dict[str, re.Pattern[str]]:
+        starts = {"strong": self.strong, "silent": self.silent, "meta": self.meta}
+        rest = {name: getattr(self, name) for name in ("aside", "stated", "condition", "concession", "contrast", "split", "asked")}
+        compiled = {role: re.compile(f"{self.intro}(?:{'|'.join(patterns)})") for role, patterns in starts.items()}
+        return compiled | {name: re.compile(pattern) for name, pattern in rest.items()}
+
+    def clauses(self, sentence: str) -> Iterator[tuple[str, bool]]:
+        """The clauses of a normalized sentence, and whether a semicolon or the like stands before each."""
+        sentence = self._compiled["aside"].sub("", sentence)
+        start, stopped = 0, False
+        for match in self._compiled["split"].finditer(sentence):
+            if not match[0].strip() and self._compiled["asked"].match(sentence[start : start + 40].lstrip()):
+                continue
+            if text := sentence[start : match.start()].strip():
+                yield text, stopped
+            stopped, start = bool(_STOP.search(match[0])), match.end()
+        if text := sentence[start:].strip():
+            yield text, stopped
+
+    def starts(self, name: str, clause: str) -> bool:
+        """Whether the pattern of this name matches at the start of the clause."""
+        return bool(self._compiled[name].match(clause))
+
+    def without_concession(self, clause: str) -> str:
+        """The clause without the conjunction at its start."""
+        return self._compiled["concession"].sub("", clause, count=1).strip()
+
+    def role(self, clause: str) -> Role:
+        """The first role whose pattern matches, else ``content``."""
+        if self.starts("condition", clause):
+            return "meta" if self.starts("meta", clause) else "condition"
+        for role in _TOLD_ROLES:
+            if self.starts(role, clause):
+                return role
+        return "content"
+
+    def states(self, clause: str) -> bool:
+        """Whether the clause announces an answer ("the answer is …", "generally …")."""
+        return bool(self._compiled["stated"].search(clause))
+
+
+@dataclass(frozen=True)
+class Clause:
+    """One clause: its role, and how many words of it state something (content only)."""
+
+    role: Role
+    units: int = 0
+    stated: bool = False
+
+
+def sentence_clauses(grammar: Grammar, sentence: str, count: Callable[[str], int]) -> list[Clause]:
+    """The clauses of one normalized sentence with their roles; ``count`` gives the length of a text in words.
+
+    What follows "the papers do not mention …" in the same sentence continues the list of what is not mentioned,
+    unless it begins as a new statement.
+    """
+    if sentence.endswith(("?", "？")):
+        return [Clause("meta")]
+    clauses: list[Clause] = []
+    lists = False
+    for text, stopped in grammar.clauses(sentence):
+        conceded = grammar.starts("concession", text)
+        rest = grammar.without_concession(text) if conceded else text
+        role = grammar.role(rest)
+        if role == "content" and lists and not stopped and not grammar.starts("contrast", text):
+            continue
+        measured = bool(_DIGIT.search(rest))
+        units = count(rest) if role == "content" or (role == "meta" and measured) else 0
+        stated = role == "content" and grammar.states(rest)
+        surely = stated or (role == "content" and measured and units > 2)
+        clauses.append(Clause(role, max(units, CONTENT_UNITS) if surely else units, stated))
+        lists = role != "content" and not conceded
+    return clauses
+
+
+def refuses(parts: Sequence[Sequence[Clause]]) -> bool:
+    """Whether an answer declines; ``parts`` are the clauses of its sentences.
+
+    It does when something is not told and nothing is stated before or after it. Before an explicit "I cannot
+    answer the question" something may be stated. A sentence that begins with what the sources are about and
+    follows a refusal states nothing.
+    """
+    before = after = 0
+    strong = told = False
+    for clauses in parts:
+        about = told and bool(clauses) and clauses[0].role == "meta"
+        for clause in clauses:
+            told |= clause.role in _REFUSING
+            strong |= clause.role == "strong"
+            if not told:
+                before += clause.units
+            elif clause.role == "content" and (clause.stated or not about):
+                after += clause.units
+    return told and after < CONTENT_UNITS and before < (CONTENT_UNITS_BEFORE if strong else CONTENT_UNITS)
