@@ -25,7 +25,17 @@ _FOLDS = (
     (re.compile(r"(?<=\w\w)is(?=(?:e|ed|es|er|ers|ing|ation|ations)\b)"), "iz"),
     (re.compile(r"[ \t\r\f\v]+"), " "),
 )
-_SENTENCE_END = re.compile(r"(?<!\bal)(?<!\be\.g)(?<!\bi\.e)(?<!\bvs)(?<!\bcf)[.!?][\"')\]”]*\s+|\n+")
+UNSPACED = r"\u3041-\u3096\u3005-\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+"""Han characters and hiragana, for a character class: they are written without spaces, and each counts as a word."""
+_LETTER = rf"[^\W{UNSPACED}]"
+_WORD = re.compile(rf"[{UNSPACED}]|{_LETTER}+(?:['’.+-]{_LETTER}+)*\+*")
+_ABBREVIATIONS = ("al", "e\\.g", "i\\.e", "vs", "cf", "bzw", "ca", "[Nn]r", "[Aa]bb", "[Ff]ig", "z\\.[Bb]", "z\\. [Bb]", "d\\.h",
+                  "d\\. h", "[Pp]\\. ex")  # fmt: skip
+_SENTENCE_END = re.compile(
+    "".join(rf"(?<!\b{abbreviation})" for abbreviation in _ABBREVIATIONS)
+    + r"[.!?](?!\s+[Bh]\.)[\"')\]”]*\s+|[。！？｡][\"'」』”’）)]*\s*"
+    rf"|(?<=[{UNSPACED}])[!?][\"'」』”’)]*\s*|\n+"
+)
 
 
 SHORT_CHARACTERS = 500
@@ -55,8 +65,11 @@ def _fold(text: str) -> str:
 
 
 def words(text: str) -> list[str]:
-    """The words of ``text``: runs of letters and digits, joined by inner apostrophes, hyphens, points or pluses."""
-    return re.findall(r"\w+(?:['’.+-]\w+)*\+*", text)
+    """The words of ``text``: runs of letters and digits, joined by inner apostrophes, hyphens, points or pluses.
+
+    In Chinese and Japanese each Han character and each hiragana is a word.
+    """
+    return _WORD.findall(text)
 
 
 def sentences(text: str) -> list[str]:

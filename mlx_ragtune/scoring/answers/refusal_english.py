@@ -9,17 +9,18 @@ from mlx_ragtune.scoring.answers.refusal_grammar import QUOTED, Grammar
 
 _ADVERBS = (
     r"(?:(?:also|just|even|ever|either|still|really|however|therefore|thus|then|themselves|itself|alone|in fact"
-    r"|at all|seem to|appear to|seems to|appears to|\w+ly|as far as i can (?:see|tell)|to my knowledge)[, ]+){0,3}"
+    r"|at all|seem to|appear to|seems to|appears to|go so far as to|get around to|\w+ly|as far as i can (?:see|tell)|to my knowledge)[, ]+){0,3}"
 )
 _ADJECTIVES = (
     r"(?:(?:provided|given|supplied|available|retrieved|above|shown|following|present|current|cited|selected"
     r"|context|academic|research|scientific|attached|listed|accompanying|relevant|other|underlying|enclosed|two"
-    r"|three|four|five|few|same|single|source|original|reference|background|input|\d+) ){0,4}"
+    r"|three|four|five|few|same|single|source|original|reference|background|input|\d+"
+    r"|(?!annotated|labell?ed|poisoned|generated|compressed|masked|truncated|unlabell?ed|hashed)\w+(?:ed|ing)) ){0,4}"
 )
 _DOCUMENTS = (
     r"(?:contexts?|passages?|papers?|documents?|documentation|texts?|sources?|notes|materials?|articles?|abstracts?"
-    r"|literature|excerpts?|snippets?|extracts?|publications?|manuscripts?|chunks|sections?|references|content"
-    r"|information|knowledge base|pages)"
+    r"|literature|excerpts?|snippets?|extracts?|publications?|manuscripts?|chunks|sections?|references|content|search results"
+    r"|(?:provided|given|supplied|retrieved|available|shown) (?:information|evidence|data|records?|knowledge|pages|files|results|knowledge base)|pages)"
 )
 _DETERMINER = r"(?:all of |any of |both of )?(?:the|these|those|this|that|all|both|any|either|my|your|our|each) "
 _WHICH = (
@@ -29,11 +30,11 @@ _WHICH = (
     r"|(?:that |which )?you (?:have |had )?(?:gave|provided|shared|supplied|sent|showed|posted|given|shown)(?: me| us)?"
     r"|(?:that |which )?(?:was|were|is|are|have been|has been) (?:provided|given|supplied|shown|retrieved|listed)"
     r"(?: to me| to us| here)?"
-    r"|provided|given|supplied|shown|available|retrieved|on [\w -]{1,30}?|by [\w -]{1,30}?"
-    rf"|{QUOTED}(?: and {QUOTED}){{0,3}})){{0,3}}"
+    r"|provided|given|supplied|shown|available|retrieved|furnished|included|attached|on [\w -]{1,30}?|by [\w -]{1,30}?"
+    rf"|(?:of |called |titled |in )?{QUOTED}(?: and {QUOTED}){{0,3}})){{0,3}}"
 )
 SOURCES = rf"(?:{_DETERMINER}{_ADJECTIVES}|{_ADJECTIVES}){_DOCUMENTS}{_WHICH}"
-_SHOWN = rf"(?:{SOURCES}|corpus|the corpus|them|these|it|what (?:i|we) (?:was|were|have|am) \w+|here|there)"
+_SHOWN = rf"(?:{SOURCES}|the authors?|corpus|the corpus|them|these|it|what (?:i|we) (?:was|were|have|am) \w+|here|there)"
 _WEAK = (
     rf"(?:the (?:\w+ )?authors?(?: of [\w ]{{1,40}}?)?|the researchers|it|they|(?:the|this|that|each|either) "
     rf"(?:study|work|report|survey)(?: {QUOTED})?|the studies|(?:the (?:study|work|report) )?{QUOTED}"
@@ -45,9 +46,15 @@ _TELL = (
     r"|explain|offer|refer|tell|cite|present|indicat|define|detail|touch|disclose|name|list|reveal|identif|treat"
     r"|deal|go into|going into|talk|show|note|quote|suppl|consider|examin|speak|quantif|elaborat|clarif|hold"
     r"|document|record|comment|relate|compare|supply|concern|involve|analy[sz]e|study|studied|investigate|explore|bring up"
-    r"|go (?:deep|far|that)|help|settle|resolve|spell out|allude|hint|attribute|make (?:any |it |that |this |clear)"
+    r"|go (?:deep|far|that)|settle|resolve|spell out|allude|hint|attribute|make (?:any |it |that |this |clear)"
     r"|have (?:any|the|an|enough|sufficient|that|this|much|information|anything)|allow (?:an|any|us|me|one|for an)"
     r"|permit (?:an|any|us|me)|let (?:me|us)|enable (?:me|us)|suffice|contain|seem to|appear to|shed|support an answer)"
+)
+_ACTS = (
+    r"(?:us(?:e|ed|es)|need|rely|relies|require|agree|overlap|train|change|claim|propose|releas|fit|match|recommend|evaluat"
+    r"|test|differ|depend|assum|find|found|need|have to|get|become|increase|decrease|reach|exceed|matter|affect|work|perform"
+    r"|help (?!me|us|here|with|answer|in|to|you)|compare|argue|conclude|vary|grow|lead|cause|fine|run|scale|share|come"
+    r"|be(?!en)|been (?!given|shown))"
 )
 _TELL_WEAK = (
     r"(?:say(?! that)|mention|report|stat(?:e|ed)\b(?! that)|specif|disclos|discuss|describe|explain|address|indicat|reveal"
@@ -65,7 +72,7 @@ _TOLD_SURELY = (
     r"|provided|answered|listed|answerable|spelled out|documented|indicated)"
 )
 _INFORMATION = (
-    r"(?:information|info|mention|answers?|details?|discussion|data|statements?|reference|figures?|indication"
+    r"(?:determination|information|info|mention|answers?|details?|discussion|data|statements?|reference|figures?|indication"
     r"|explanation|description|account|hint|clue|word|evidence|results?|numbers?|value|comparison|basis|material"
     r"|content|passage|record|coverage|knowledge|idea|way|trace|sign|facts?|specifics)"
 )
@@ -88,18 +95,18 @@ _THE_QUESTION = (
 _INTRO = (
     r"(?:(?:and|but|so|then|thus|therefore|hence|however|yet|nor|or|also|well|hmm|no|yes|sorry|apologies|sadly"
     r"|unfortunately|regrettably|alas|that said|honestly|frankly|answer|note|overall|instead|for that reason|nevertheless|still"
-    r"|in (?:short|summary|conclusion)|i am afraid|i am sorry|i regret|it (?:seems|appears|looks)(?: like| as if)?"
+    r"|in (?:short|summary|conclusion)|i am (?:\w+ )?(?:afraid|sorry)|i regret|it (?:seems|appears|looks)(?: like| as if)?"
     r"|as (?:far as i can (?:tell|see)|such)|to my knowledge|i (?:have to|must|should) (?:say|admit|note|point out|confess)"
     r"|i (?:think|believe|see|note|find)|please note|consequently|accordingly|to be (?:honest|clear|frank)|"
     r"good question|after (?:reading|checking|reviewing|going through) [^,;]{1,60}?"
     r"|(?:according to|based on|per|from|in|within|on the basis of|judging (?:from|by)|going by|given|with|by"
-    rf"|looking at|using|across|throughout|among) (?:only |just )?{_SHOWN}(?: alone| only)?|without [^,;]{{1,60}}?"
-    r"|apparently|evidently|as (?:it stands|given|of now)|that)[,:]? ){0,4}"
+    rf"|looking at|using|across|throughout|among) (?:only |just )?(?:{_SHOWN}|{QUOTED})(?: alone| only)?|without [^,;]{{1,60}}?"
+    r"|apparently|evidently|i regret to (?:inform|tell|say)(?: you)?|which|just|as (?:it stands|given|of now)|that)[,:]? ){0,4}"
 )
 _END = r"(?=$|[ ,]*(?:here|there|anywhere|at all|either|explicitly|directly|yet|further|to me)?$)"
 
 _INABILITY = (
-    rf"(?:i|we|one|you|he|nobody|no one) (?:{_ADVERBS})(?:(?:can|could|will|would|may|might) not|am not able to|are not able to|"
+    rf"(?:i|one|nobody|no one) (?:{_ADVERBS})(?:(?:can|could|will|would|may|might) not|am not able to|are not able to|"
     rf"was not able to|am unable to|are unable to|was unable to|would not be able to|will not be able to|am not in a position to|do not feel able to"
     rf"|is not able to|can neither|have not been able to|would prefer not to|must not|should not) {_ADVERBS}{_ANSWER_VERBS}\b"
 )
@@ -132,9 +139,9 @@ _NO_INFORMATION = (
 )
 _SILENT = (
     # The sources do not tell.
-    rf"{SOURCES},? {_ADVERBS}(?:{_NOT} {_ADVERBS}{_TELL}"
+    rf"{SOURCES},? {_ADVERBS}(?:{_NOT} {_ADVERBS}(?!{_ACTS}){_TELL}|{_NOT} {_ADVERBS}(?!{_ACTS})\w+"
     rf"|neither {_TELL}|(?:is|are|was|were|remains?|stays?) {_ADVERBS}(?:silent|mute|quiet|vague|unclear|unhelpful|unrelated"
-    r"|irrelevant|of no (?:help|use)|no help|not (?:about|concerned|related|relevant|clear|helpful|specific|explicit"
+    r"|irrelevant|of (?:no|little) (?:help|use|assistance)|no help|not (?:about|concerned|related|relevant|clear|helpful|specific|explicit"
     r"|conclusive|informative|sufficient(?:ly)?|enough)|insufficient(?:$| to| for)|inconclusive|missing)"
     r"|(?:lacks?|lacked|omits?|omitted|leaves?|skips?|miss(?:es)?|stops? short) "
     r"|(?:contain|provide|include|offer|have|has|say|make|supply|hold|show|give|list|tell|present|mention|do)(?:s|d|ed)?(?: us| me)?"
@@ -142,9 +149,10 @@ _SILENT = (
     rf"(?:no (?:\w+ )?{_INFORMATION}|no such|nothing (?:about|on|of|regarding))"
     rf"|(?:do|does|is|are) neither)",
     # The authors, a study, it or they do not tell: only verbs of telling.
-    rf"{_WEAK},? {_ADVERBS}(?:{_NOT} {_ADVERBS}{_TELL_WEAK}|neither {_TELL_WEAK}|(?:is|are|was) {_ADVERBS}(?:silent|mute|not about|of no help|no help)"
-    rf"|(?:gives?|gave|provides?|provided|offers?|contains?|says?|makes?|leaves?) (?:no (?:\w+ )?{_INFORMATION}|no such|nothing (?:about|on|of)|it open|this open))",
-    rf"(?:but|and|nor) (?:{_NOT} {_ADVERBS}{_TELL_WEAK}|(?:do|does) not (?:provide|give|include|contain) )",
+    rf"{_WEAK},? {_ADVERBS}(?:{_NOT} {_ADVERBS}{_TELL_WEAK}|neither {_TELL_WEAK}|(?:is|are|was) {_ADVERBS}(?:silent|mute|not about|of no (?:help|use|assistance)|no help)"
+    rf"|(?:gives?|gave|provides?|provided|offers?|contains?|says?|makes?|leaves?) (?:no (?:\w+ )?{_INFORMATION}|no such|nothing (?:about|on|of)|it open|this open)"
+    rf"|(?:do|does|did) not {_ADVERBS}(?:contain|include|provide|have|give|offer) {_ANY_SUCH}(?:{_INFORMATION}|anything))",
+    rf"(?:but|and|nor|which|who) (?:{_NOT} {_ADVERBS}{_TELL_WEAK}|(?:do|does) not (?:provide|give|include|contain) )",
     rf"(?:{QUOTED}|(?:the|this|that|each|either) (?:study|work|report|survey)),? {_ADVERBS}{_NOT} {_ADVERBS}"
     r"(?:contain|provide|include|name|give|offer|present)",
     # None of the sources tells.
@@ -158,17 +166,29 @@ _SILENT = (
     # There is no information; I have none.
     rf"(?:there (?:is|was|are|were|seems to be|appears to be|does not seem to be|exists|has been) |(?:i|we) (?:can |could |did )?(?:see|find|found|have|had|got|possess|located?) )?{_NO_INFORMATION}",
     r"(?:there (?:is|was|seems to be|appears to be) |i (?:can )?(?:see|find|found) )?no (?:\w+ )?(?:mention|discussion) (?:of|about)\b",
-    rf"there (?:is|are|was|were|does) not {_ANY_SUCH}{_INFORMATION}",
-    rf"there (?:is|was) nothing\b[^;]{{0,80}}?\b(?:in {_SHOWN}|about|on)\b",
+    rf"there (?:is|are|was|were|does|do|did) not (?:appear to be |seem to be |exist )?{_ANY_SUCH}{_INFORMATION}",
+    rf"there is (?:just |simply )?nothing\b[^;]{{0,80}}?\b(?:in {_SHOWN}|about|on)\b",
     rf"there is (?:no way|no basis|no means)|(?:no|i have no|there is no) (?:idea|clue)\b",
     rf"(?:there is |there are |there was |i have |we have |i found |they have |it has |that is |this is |simply ){{0,2}}(?:not enough|insufficient|too little|not sufficient|no sufficient) (?:\w+ )?"
     r"(?:information|context|details?|data|evidence|material|basis)(?:$| (?:to|for|in|here|available|provided|given|about|on|is|was|are|were)\b)",
     rf"(?:i|we) (?:\w+ )?(?:do|did) not (?:actually |really |currently |\w+ly )?(?:know|have|see|find|possess|spot|come across|get)\b",
-    rf"(?:i|we) (?:have |had |could |can )?(?:found|find|see|saw|spotted|located) (?:no|nothing|none)\b(?! (?:significant|effect|difference|gain))",
+    rf"(?:i|we) (?:have |had |could |can )?(?:found|find|see|saw|spotted|located|give|offer) (?:no|nothing|none)\b(?! (?:significant|effect|difference|gain))",
     r"(?:found|finding|with no|i come up with|came up) (?:nothing|empty|no (?:mention|answer|information))\b|(?:could|can|did) not (?:find|locate|see) (?:any\w*|it|the answer|an answer|that|this)\b",
     rf"{_INABILITY}",
+    r"(?:i (?:can|could|will|would|may) not|i (?:am|was) (?:not able|unable) to|i (?:am|was|would) not (?:be )?able to|can not|could not|unable to|not able to) "
+    r"(?!stress|emphasi|overstate|recommend|help but|be merged|be trained|wait|agree|be used)(?:be )?\w+\b(?: (?:out|up|that|this|it|anything|any|from|in|to|what|which|who|how|the|an?|you|based|with|on|whether|when|why|where)\b|$)",
+    r"(?:i|we) (?:lack|miss) (?:the|any|enough|sufficient|such|information|access|data)",
+    r"i (?:am|was) not (?:aware|sure|certain|familiar|in possession|informed|given)\b",
+    rf"i (?:do|did) not (?:think|believe|suppose|see how|see where|see that) (?:that )?(?:{SOURCES}|[^;]{{1,100}} (?:is|are|was|were) (?:\w+ly )?{_TOLD})",
+    rf"it (?:does|do) not (?:look|seem|appear) (?:like|as if|as though|that) (?:{SOURCES}|[^;]{{1,100}} (?:is|are|was|were) (?:\w+ly )?{_TOLD})",
+    rf"(?:but |while |whereas |and )(?:all |all of )?{SOURCES} (?:\w+ly |all |both )*(?:only|just|merely|solely)\b",
+    rf"(?:and |but |so )?not (?:about|on|with|for) ",
+    rf"(?:{_WEAK}|{SOURCES}),? (?:appears?|seems?) (?:\w+ly )?not to\b",
+    rf"[^;]{{1,200}}? (?:information|knowledge|something|details?|data|facts?|material|passages?|sources?) (?:that |which )?(?:(?:is|are|was|were) not (?:\w+ )?(?:in|among|within|part of|from|by) {_SHOWN}|{SOURCES} {_ADVERBS}{_NOT} )",
+    r"(?:one|you|i|we|it) would (?:need|have to (?:see|read|look|consult)|require)\b",
+    rf"nor (?:do|does|did|is|are) (?:{SOURCES}|any|it|they)",
     r"(?:it is |that is |this is |it would be |it seems |it was )?(?:simply )?(?:not possible|impossible|not feasible|hard|difficult) (?:for me )?to "
-    r"(?:tell|say|determine|know|infer|conclude|give|state|identify|find|establish|judge|derive|specify|name|work out|deduce|decide)\b",
+    r"(?!tell [^;]{1,60} apart)(?:tell|say|determine|know|infer|conclude|give|state|identify|find|establish|judge|derive|specify|name|work out|deduce|decide)\b",
     # It is not told in the sources.
     rf"(?:(?!.{{0,300}}\b(?:that|which|who) (?:is|are|was|were|can|could) not)[^;]{{1,300}}? )?(?:is|are|was|were|has been|have been|be|being|gets?|appears?) (?:\w+ly )?(?:not|never|nowhere) {_ADVERBS}"
     rf"(?:{_TOLD_SURELY}{_END}|{_TOLD}\b[^;]{{0,60}}?\b(?:in|by|from|within|of|to|among|with|on|anywhere|across) (?:any of |either of |anywhere in )?{_SHOWN}(?:$|[ ,])|(?:something|a topic|a subject|one of the) [^;]{{0,40}}?{SOURCES})",
@@ -181,8 +201,14 @@ _SILENT = (
     r"it (?:is|remains|was) (?:not clear|unclear|not known|unknown|uncertain|not stated|not said|not reported|an open question) (?:which|whether|how|what|who|when|why|where)\b",
     # Fragments.
     rf"(?:it is |that is |this is |they are )?(?:not|nowhere|never) (?:\w+ly )?{_TOLD_SURELY}(?:{_END}| (?:anywhere|here)\b| (?:in|by|from|within|among) {_SHOWN})",
-    rf"(?:it is |that is |this is |they are )?(?:not|nowhere) (?:\w+ly )?(?:found|available|in|among|within|part of|from)\b (?:in |within |from )?(?:any of )?{SOURCES}",
+    rf"(?:it is |that is |this is |they are |is |are |was )?(?:not|nowhere) (?:\w+ly )?(?:found|available|in|among|within|part of|from)\b (?:in |within |from )?(?:any of )?{SOURCES}",
     r"(?:unknown|not known|unclear|no idea|not available|not given|n/a|no data|no information)[ ,]*$",
+    r"(?:the )?(?:answer|information|details?|data|figure|value)s? (?:is |are |was |were )?(?:not|un)(?: \w+ly)? ?(?:found|available|provided|given|stated|specified|present|contained|in|included|among)\b(?! (?:at|until|to|for) )",
+    rf"(?:no|nothing) (?:relevant |such |matching |useful |specific |further |related |pertinent )+(?:{_INFORMATION}|passages?|sections?|excerpts?|documents?|papers?|contexts?|found|was|in|here|is)\b",
+    rf"nothing (?:on|about|regarding|concerning|relevant|related)\b[^;]{{0,80}}",
+    rf"(?:no|nothing) {_INFORMATION} (?:regarding|concerning|on|about) [^;]{{1,120}} (?:was|were|is|are|could be|can be) (?:\w+ )?(?:found|given|provided|available|present|located|identified)",
+    r"no (?:answer|determination|conclusion|statement) (?:can|could) be\b",
+    rf"the answer to [^;]{{1,80}} (?:is|was) not ",
     # Outside the scope.
     rf"(?:(?:this|that|it|the|your|which|such)\b[^;]{{0,80}}? (?:is|falls?|goes|go|lies?|are|seems|appears|exceeds) (?:\w+ly |well |far )?)?(?:outside|beyond|out of|not within)(?: of)?"
     rf" (?:the )?(?:scope|what|range|reach|remit|coverage|subject|{SOURCES}|my)\b",
@@ -195,7 +221,7 @@ _SILENT = (
 )
 _DESCRIBE = (
     r"(?:discuss|describ|cover|focus|address|deal|introduc|concern|mention|center|revolve|talk|treat|look at|examine"
-    r"|explor|relate|pertain|(?:is|are) (?:only |mainly |mostly |all |primarily |solely |instead ){0,2}(?:about|on|concerned|devoted|limited|related))"
+    r"|explor|relate|pertain|(?:is|are) (?:only |mainly |mostly |all |both |primarily |solely |instead |just ){0,2}(?:about|on|concerned|devoted|limited|related))"
 )
 _THEY = (
     rf"(?:{SOURCES}|they|these|those|both|all of them|each|the (?:others?|rest|former|latter|closest|nearest|only)[\w ]{{0,30}}?|it|one"
@@ -214,7 +240,7 @@ _META = (
     r"|as an? (?:ai|language|assistant)|as far as|based on|given (?:the|that)|since you|is there|would you|do you|for (?:this|that|more|such|an answer)|to (?:answer|find|know|learn|get)|(?:any|an|the) answer would be|so\b.{0,20}guess|answering|anything i|a guess|any (?:answer|reply|guess))",
 )
 _CONTENT = (
-    r"(?:but |however,? |still |yet )?(?:the (?:correct |right )?answer (?:is|was|would be)|it (?:is|was|were) (?:\w+ )?\d)",
+    r"(?:but |however,? |still |yet )?(?:the (?:correct |right )?answer (?:is|was|would be)|it (?:is|was|were) (?:\w+ )?\d|(?:it|he|she) (?:is|was|were) (?!not|about|only|un|im|also|possible|probably|out|beyond|a good|just|clear|hard|diff))",
     r"\b(?:general(?:ly)?|typically|usually|commonly|widely known|well known|i (?:think|believe)|likely|probably|from my (?:own )?knowledge|background knowledge)\b",
     r"(?:but |however,? |still |yet )?(?:it|they|the (?:paper|papers|authors?|study|article|text|excerpts?|passages?)) (?:do |does |also )?(?:say|state|report|show|suggest|note|impl|find|found|give|estimate|conclude|measure)\w* (?:that|a|an|\d|the)\b",
 )
@@ -228,7 +254,7 @@ _SPLIT = (
 
 _CONTRAST = (
     r"(?:but|however|yet|still|instead|rather|so|it|they|there|he|she|we|in (?:fact|general|practice)|generally|typically"
-    r"|usually|most|which (?:means|is|was|are)|the answer|and (?:it|they|this|that|then|instead)\b"
+    r"|usually|most|which (?:means|is|was|are|it|they)|the answer|and (?:it|they|this|that|then|instead)\b"
     r"|and (?:uses?|trains?|runs?|rel(?:ies|y)|fix(?:es)?|sets?|takes?|comput(?:es?)|appl(?:ies|y)|evaluates?|reports?"
     r"|finds?|shows?|works?|learns?|keeps?|stores?|gives?)\b)\b"
 )

@@ -15,13 +15,15 @@ QUOTED = "qtitle"
 """Stands for a title or another quotation."""
 CONTENT_UNITS = 4
 """So many words that state something make an answer of what begins as a refusal."""
-CONTENT_UNITS_BEFORE = 40
+UNITS_BEFORE = 3
+"""So many words that state something before it make an answer with a limitation of it."""
+UNITS_BEFORE_STRONG = 40
 """So many words before an explicit "I cannot answer the question" make an answer of it."""
 
 _DIGIT = re.compile(r"(?<![\w-])\d")
 _STOP = re.compile(r"[;；]")
 
-Role = Literal["strong", "silent", "meta", "condition", "content"]
+Role = Literal["strong", "silent", "meta", "intro", "condition", "content"]
 _REFUSING = ("strong", "silent")
 _TOLD_ROLES: tuple[Role, ...] = ("strong", "silent", "meta")
 
@@ -49,7 +51,7 @@ class Grammar:
     @cached_property
     def _compiled(self) -> dict[str, re.Pattern[str]]:
         starts = {"strong": self.strong, "silent": self.silent, "meta": self.meta}
-        rest = {name: getattr(self, name) for name in ("aside", "stated", "condition", "concession", "contrast", "split", "asked")}
+        rest = {name: getattr(self, name) for name in ("intro", "aside", "stated", "condition", "concession", "contrast", "split", "asked")}
         compiled = {role: re.compile(f"{self.intro}(?:{'|'.join(patterns)})") for role, patterns in starts.items()}
         return compiled | {name: re.compile(pattern) for name, pattern in rest.items()}
 
@@ -78,10 +80,14 @@ class Grammar:
         """The first role whose pattern matches, else ``content``."""
         if self.starts("condition", clause):
             return "meta" if self.starts("meta", clause) else "condition"
+        return self.told_role(clause)
+
+    def told_role(self, clause: str) -> Role:
+        """The role of a clause that is not a condition."""
         for role in _TOLD_ROLES:
             if self.starts(role, clause):
                 return role
-        return "content"
+        return "intro" if self._compiled["intro"].fullmatch(f"{clause} ") else "content"
 
     def states(self, clause: str) -> bool:
         """Whether the clause announces an answer ("the answer is …", "generally …")."""
@@ -108,17 +114,19 @@ def sentence_clauses(grammar: Grammar, sentence: str, count: Callable[[str], int
     clauses: list[Clause] = []
     lists = False
     for text, stopped in grammar.clauses(sentence):
-        conceded = grammar.starts("concession", text)
+        conceded = grammar.starts("concession", text) and not grammar.starts("meta", text)
         rest = grammar.without_concession(text) if conceded else text
         role = grammar.role(rest)
-        if role == "content" and lists and not stopped and not grammar.starts("contrast", text):
+        if role == "content" and lists and not (stopped or conceded or grammar.starts("contrast", text)):
             continue
         measured = bool(_DIGIT.search(rest))
         units = count(rest) if role == "content" or (role == "meta" and measured) else 0
         stated = role == "content" and grammar.states(rest)
-        surely = stated or (role == "content" and measured and units > 2)
+        surely = stated or (role == "content" and units > 2 and (measured or (conceded and clauses)))
+        if role == "condition" and not clauses and text == sentence:
+            role = grammar.told_role(text)
         clauses.append(Clause(role, max(units, CONTENT_UNITS) if surely else units, stated))
-        lists = role != "content" and not conceded
+        lists = role in ("strong", "silent", "meta") and not conceded
     return clauses
 
 
@@ -140,4 +148,4 @@ def refuses(parts: Sequence[Sequence[Clause]]) -> bool:
                 before += clause.units
             elif clause.role == "content" and (clause.stated or not about):
                 after += clause.units
-    return told and after < CONTENT_UNITS and before < (CONTENT_UNITS_BEFORE if strong else CONTENT_UNITS)
+    return told and after < CONTENT_UNITS and before < (UNITS_BEFORE_STRONG if strong else UNITS_BEFORE)
