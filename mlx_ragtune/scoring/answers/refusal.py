@@ -11,9 +11,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mlx_ragtune.records import Question, Score
-from mlx_ragtune.scoring.answers.normalize import sentences, words
+from mlx_ragtune.scoring.answers.language import language_of
+from mlx_ragtune.scoring.answers.normalize import sentences
+from mlx_ragtune.scoring.answers.refusal_east_asian import EAST_ASIAN
 from mlx_ragtune.scoring.answers.refusal_english import ENGLISH
+from mlx_ragtune.scoring.answers.refusal_european import EUROPEAN
 from mlx_ragtune.scoring.answers.refusal_grammar import QUOTED, refuses, sentence_clauses
+
+GRAMMARS = {"en": ENGLISH, **EUROPEAN, **EAST_ASIAN}
+"""The grammar of each language in which refusals are recognized, by its code."""
 
 _EMPHASIS = re.compile(r"[*_`#>|]+")
 _QUOTATION = re.compile(r'"[^"\n]{1,300}"|「[^」\n]{1,300}」|『[^』\n]{1,300}』|《[^》\n]{1,300}》')
@@ -36,7 +42,7 @@ _CONTRACTIONS = (
 def _normalized(text: str) -> str:
     """Lower-cased, without emphasis, list markers and contractions, and with a word in place of each quotation."""
     plain = _EMPHASIS.sub("", _MARKER.sub("", unicodedata.normalize("NFKC", text).translate(_QUOTES)))
-    plain = plain.strip().casefold()
+    plain = plain.strip().lower()
     if plain.count('"') == 2 and plain.startswith('"') and plain.rstrip(".").endswith('"'):
         plain = plain.replace('"', "")
     plain = _QUOTATION.sub(f" {QUOTED} ", plain)
@@ -48,10 +54,9 @@ def _normalized(text: str) -> str:
 def is_refusal(text: str) -> bool:
     """Whether the answer declines. "Not in the papers, but generally …" does not; an empty text does not."""
     parts = [part.rstrip(" .!。！") for part in sentences(_normalized(text))]
-    return any(
-        refuses([sentence_clauses(grammar, part, lambda rest: len(words(rest))) for part in parts])
-        for grammar in (ENGLISH,)
-    )
+    language = language_of(" ".join(parts).replace(QUOTED, ""))
+    grammars = [GRAMMARS[language]] if language in GRAMMARS else GRAMMARS.values()
+    return any(refuses([sentence_clauses(grammar, part) for part in parts]) for grammar in grammars)
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,14 @@ sources or the speaker do not tell something (``silent``), it talks about the so
 help (``meta``), it is a condition, or it states something (``content``).
 """
 
+import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
+
+from mlx_ragtune.scoring.answers.normalize import words
 
 QUOTED = "qtitle"
 """Stands for a title or another quotation."""
@@ -33,25 +36,28 @@ class Grammar:
     """The patterns of one language. ``strong``, ``silent`` and ``meta`` match at the start of a clause.
 
     ``aside`` is removed; ``stated`` matches anywhere in a clause and ``condition``, ``concession`` and ``contrast`` at its start;
-    ``split`` matches between clauses.
+    ``split`` matches between clauses. ``finding`` matches what only looks like a
+    refusal ("the authors found no effect"). ``words_per_unit``: as many words say as much as an English word.
     """
 
     aside: str
     intro: str
-    strong: Sequence[str]
-    silent: Sequence[str]
-    meta: Sequence[str]
+    strong: tuple[str, ...]
+    silent: tuple[str, ...]
+    meta: tuple[str, ...]
     stated: str
     condition: str
     concession: str
     contrast: str
     asked: str
     split: str
+    words_per_unit: float = 1.0
+    finding: str = r"(?!)"
 
     @cached_property
     def _compiled(self) -> dict[str, re.Pattern[str]]:
         starts = {"strong": self.strong, "silent": self.silent, "meta": self.meta}
-        rest = {name: getattr(self, name) for name in ("intro", "aside", "stated", "condition", "concession", "contrast", "split", "asked")}
+        rest = {name: getattr(self, name) for name in ("intro", "aside", "stated", "condition", "concession", "contrast", "split", "asked", "finding")}
         compiled = {role: re.compile(f"{self.intro}(?:{'|'.join(patterns)})") for role, patterns in starts.items()}
         return compiled | {name: re.compile(pattern) for name, pattern in rest.items()}
 
@@ -84,10 +90,16 @@ class Grammar:
 
     def told_role(self, clause: str) -> Role:
         """The role of a clause that is not a condition."""
+        if self.starts("finding", clause):
+            return "content"
         for role in _TOLD_ROLES:
             if self.starts(role, clause):
                 return role
         return "intro" if self._compiled["intro"].fullmatch(f"{clause} ") else "content"
+
+    def units(self, clause: str) -> int:
+        """How many words the clause has, in the measure of English."""
+        return math.ceil(len(words(clause)) / self.words_per_unit)
 
     def states(self, clause: str) -> bool:
         """Whether the clause announces an answer ("the answer is …", "generally …")."""
@@ -103,8 +115,8 @@ class Clause:
     stated: bool = False
 
 
-def sentence_clauses(grammar: Grammar, sentence: str, count: Callable[[str], int]) -> list[Clause]:
-    """The clauses of one normalized sentence with their roles; ``count`` gives the length of a text in words.
+def sentence_clauses(grammar: Grammar, sentence: str) -> list[Clause]:
+    """The clauses of one normalized sentence with their roles.
 
     What follows "the papers do not mention …" in the same sentence continues the list of what is not mentioned,
     unless it begins as a new statement.
@@ -120,7 +132,7 @@ def sentence_clauses(grammar: Grammar, sentence: str, count: Callable[[str], int
         if role == "content" and lists and not (stopped or conceded or grammar.starts("contrast", text)):
             continue
         measured = bool(_DIGIT.search(rest))
-        units = count(rest) if role == "content" or (role == "meta" and measured) else 0
+        units = grammar.units(rest) if role == "content" or (role == "meta" and measured) else 0
         stated = role == "content" and grammar.states(rest)
         surely = stated or (role == "content" and units > 2 and (measured or (conceded and clauses)))
         if role == "condition" and not clauses and text == sentence:
