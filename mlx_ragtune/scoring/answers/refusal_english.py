@@ -9,7 +9,7 @@ from mlx_ragtune.scoring.answers.refusal_grammar import QUOTED, Grammar
 
 _ADVERBS = (
     r"(?:(?:also|just|even|ever|either|still|really|however|therefore|thus|then|themselves|itself|alone|in fact"
-    r"|at all|seem to|appear to|seems to|appears to|go so far as to|get around to|\w+ly|as far as i can (?:see|tell)|to my knowledge)[, ]+){0,3}"
+    r"|at all|seem to|appear to|seems to|appears to|go so far as to|get around to|get round to|bother to|\w+ly|as far as i can (?:see|tell)|to my knowledge)[, ]+){0,3}"
 )
 _ADJECTIVES = (
     r"(?:(?:provided|given|supplied|available|retrieved|above|shown|following|present|current|cited|selected"
@@ -34,7 +34,7 @@ _WHICH = (
     rf"|(?:of |called |titled |in )?{QUOTED}(?: and {QUOTED}){{0,3}})){{0,3}}"
 )
 SOURCES = rf"(?:{_DETERMINER}{_ADJECTIVES}|{_ADJECTIVES}){_DOCUMENTS}{_WHICH}"
-_SHOWN = rf"(?:{SOURCES}|the authors?|corpus|the corpus|them|these|it|what (?:i|we) (?:was|were|have|am) \w+|here|there)"
+_SHOWN = rf"(?:{SOURCES}|the authors?|either|any of them|corpus|the corpus|them|these|it|what (?:i|we) (?:was|were|have|am) \w+|here|there)"
 _WEAK = (
     rf"(?:the (?:\w+ )?authors?(?: of [\w ]{{1,40}}?)?|the researchers|it|they|(?:the|this|that|each|either) "
     rf"(?:study|work|report|survey)(?: {QUOTED})?|the studies|(?:the (?:study|work|report) )?{QUOTED}"
@@ -57,8 +57,8 @@ _ACTS = (
     r"|be(?!en)|been (?!given|shown))"
 )
 _TELL_WEAK = (
-    r"(?:say(?! that)|mention|report|stat(?:e|ed)\b(?! that)|specif|disclos|discuss|describe|explain|address|indicat|reveal"
-    r"|tell|touch|go into|elaborat|clarif|detail\b|quantif|comment on|spell out|cover\b|giv(?:e|en?)\b(?! up)|answer (?:this|that|the))"
+    r"(?:say(?! that)|mention|report|stat(?:es?|ed)\b(?! that)|specif|disclos|discuss|describe|explain|address|indicat|reveal"
+    r"|tell|touch|go into|elaborat|clarif|detail\b|quantif|comment on|spell out|cover\b|giv(?:es?|en)\b(?! up)|answer (?:this|that|the))"
 )
 _TOLD = (
     r"(?:mentioned|discussed|covered|described|provided|addressed|specified|stated|reported|given|answered"
@@ -99,9 +99,9 @@ _INTRO = (
     r"|as (?:far as i can (?:tell|see)|such)|to my knowledge|i (?:have to|must|should) (?:say|admit|note|point out|confess)"
     r"|i (?:think|believe|see|note|find)|please note|consequently|accordingly|to be (?:honest|clear|frank)|"
     r"good question|after (?:reading|checking|reviewing|going through) [^,;]{1,60}?"
-    r"|(?:according to|based on|per|from|in|within|on the basis of|judging (?:from|by)|going by|given|with|by"
+    r"|(?:according to|based on|per|from|in|within|on the basis of|based (?:solely|only|purely|just|strictly) on|judging (?:from|by)|going by|given|with|by"
     rf"|looking at|using|across|throughout|among) (?:only |just )?(?:{_SHOWN}|{QUOTED})(?: alone| only)?|without [^,;]{{1,60}}?"
-    r"|apparently|evidently|i regret to (?:inform|tell|say)(?: you)?|which|just|as (?:it stands|given|of now)|that)[,:]? ){0,4}"
+    r"|apparently|evidently|i regret to (?:inform|tell|say)(?: you)?|just|as (?:it stands|given|of now)|that)[,:]? ){0,4}"
 )
 _END = r"(?=$|[ ,]*(?:here|there|anywhere|at all|either|explicitly|directly|yet|further|to me)?$)"
 
@@ -137,6 +137,13 @@ _NO_INFORMATION = (
     rf"|in {_SHOWN}|(?:is|was|are|were|has been|could be|can be) (?:\w+ly )?(?:available|given|provided|mentioned|made"
     r"|found|present|offered|included|supplied|stated|to be found|contained)))"
 )
+_GIVEN = (
+    rf"(?:(?:the|these|those|my|your|both|all|any of the|either of the|the two) {_ADJECTIVES}(?:contexts?|passages|excerpts|papers|documents|texts?|sources|materials?|articles|snippets|abstracts|literature)"
+    rf"|(?:the )?(?:provided|given|supplied|retrieved) {_ADJECTIVES}(?:{_DOCUMENTS})|(?:the )?(?:corpus|collection|library) (?:at my disposal|i have|i was given|provided|given|shown)){_WHICH}"
+)
+_ABSENT = (
+    r"(?:not|no|nothing|none|nowhere|never|neither|without|unrelated|absent|missing|unmentioned|unaddressed|undisclosed|hardly|cannot|lacking)"
+)
 _SILENT = (
     # The sources do not tell.
     rf"{SOURCES},? {_ADVERBS}(?:{_NOT} {_ADVERBS}(?!{_ACTS}){_TELL}|{_NOT} {_ADVERBS}(?!{_ACTS})\w+"
@@ -154,12 +161,14 @@ _SILENT = (
     rf"|(?:do|does|did) not {_ADVERBS}(?:contain|include|provide|have|give|offer) {_ANY_SUCH}(?:{_INFORMATION}|anything))",
     rf"(?:but|and|nor|which|who) (?:{_NOT} {_ADVERBS}{_TELL_WEAK}|(?:do|does) not (?:provide|give|include|contain) )",
     rf"(?:{QUOTED}|(?:the|this|that|each|either) (?:study|work|report|survey)),? {_ADVERBS}{_NOT} {_ADVERBS}"
-    r"(?:contain|provide|include|name|give|offer|present)",
+    rf"(?:(?:provide|contain|include|give|offer) {_ANY_SUCH}{_INFORMATION}|provide an? )",
+    rf"{QUOTED},? {_ADVERBS}{_NOT} {_ADVERBS}(?:contain|provide|include|name|give|offer|present)",
     # None of the sources tells.
+    rf"(?:none|neither|no one|not one) of {SOURCES},? {_ADVERBS}(?!{_ACTS})(?!(?:is|are|was|were|has|have|had|can|could|do|does|did)\b)\w+s?\b",
     rf"(?:none|neither|no one|not one|not a single one|not any|no part) of {_SHOWN}(?: i have| i was given)?,? {_ADVERBS}"
     rf"(?:(?:is|are|was|were) (?:about|concerned|related|relevant)|{_TELL}|(?:has|have) (?:any|the|an))",
     rf"(?:nothing|nowhere|not a word|no part|none|neither)[^;]{{0,40}}? (?:in|from|among|within|across) {SOURCES}",
-    rf"(?:neither|no|not a single|not one) (?:other |single |provided |given |of the )?{_ADJECTIVES}{_DOCUMENTS}{_WHICH} {_ADVERBS}"
+    rf"(?:neither|no|not a single|not one) (?:other |single |provided |given |of the )?{_ADJECTIVES}(?:{_DOCUMENTS}|authors?|stud(?:y|ies)){_WHICH} {_ADVERBS}"
     rf"(?:{_TELL}|(?:is|are|was|deals?) (?:about|with|concerned|related|relevant))",
     rf"(?:neither|none|no one) (?:of (?:them|these|those|the two|which) )?(?:does|do|did|{_TELL}s?)\b",
     r"(?:nothing|little|not much|no word) (?:at all )?(?:is|was|has been) (?:\w+ly )?(?:said|mentioned|stated|reported|written|given|found)",
@@ -217,6 +226,18 @@ _SILENT = (
     r"(?:i|we) (?:would |will |do )?(?:need|require|have to see) (?:more|further|additional|another|the full|access)\b|"
     r"(?:more|further|additional) (?:\w+ )?(?:information|context|details?|material|sources?) (?:would|is|are|will|may) (?:be )?(?:needed|required|necessary)",
     r"(?:i|we) (?:will|would|can|do|want|prefer|should|had)(?: rather| prefer)? (?:not|to not) (?:to )?(?:guess|speculate|make|invent|attempt|want to guess)\b",
+    # Absence of something from the sources, however it is said.
+    rf"(?!.{{0,200}}\b(?:that|which|who|whose) (?:(?:is|are|was|were|do|does|did|has|have|can|could) )?(?:not|no)\b)[^;]{{0,120}}?\b{_ABSENT}\b(?! (?:support|used|trained|seen|ranked|shared|merged|based))"
+    rf"[^;]{{0,80}}? (?:in|from|within|by|among|on|to|with|of|across|anywhere in) {_GIVEN}(?:$|[ ,])",
+    rf"(?!.{{0,200}}\b(?:that|which|who|whose) (?:do|does|did|has|have|can|could|never)\b)(?:(?!\b(?:that|which|than|who)\b)[^;]){{0,60}}?{_GIVEN}[^;]{{0,40}}?\b(?:not|never|nothing|no|neither|hardly|scarcely)\b[^;]{{0,20}}? (?:mention|say|state|specify|report|tell|explain|discuss|address|cover|describe|answer|give|disclose)\b",
+    rf"(?:{_GIVEN}|what you (?:have )?(?:gave|sent|shared|provided|showed|given|shown)(?: me)?|what i (?:have|was given|can see)),? {_ADVERBS}(?:(?:provides?|has|have|offers?|gives?|contains?|says?|includes?|holds?) (?:\w+ )?(?:insufficient|too little|little|nothing|no|not enough|scant)\b"
+    r"|(?:is|are|remains?|stays?) (?:\w+ )?(?:mute|silent|quiet|unrelated|irrelevant|insufficient|of no|not about|too|not enough)\b|(?:leaves?|left) (?:it|this|that|the)\b)",
+    r"nothing (?:here|there|in there|in here)\b|(?:is|was|are) not (?:in|among|on) (?:there|here|my)\b|[^;]{1,80} (?:is|was|are) not (?:in|among) (?:there|here|it|them|my \w+)\b",
+    r"(?:i|we) (?:come|came) (?:up|away|out) (?:empty|with nothing)|(?:i|we) (?:have|had) not (?:found|seen|come across|been able|been given|spotted|located|read)\b",
+    r"(?:i|we) (?:must|have to|will have to|will|would|need to|should|shall|can only)?\s?leave (?:this|that|it|the|your)\b",
+    r"(?:this|that|it|your question) (?:is|was) not (?:one of|among|a question|something|anything|related)\b|(?:this|that|it|your question|the question)\b[^;]{0,60}? (?:has|have) nothing to do with\b",
+    r"(?:but|and|though|yet) not (?:its|the|their|his|her|a|an|how|why|what|when|who|where|which|any|on|about|for|of|that|this)\b",
+    rf"(?:and )?(?:no|not any|neither) (?:such )?[\w -]{{1,40}}? (?:is|are|was|were) (?:\w+ )?(?:given|described|mentioned|reported|stated|provided|discussed|cited|named|listed|found|covered|included) (?:\w+ )?(?:in|by|within|among|anywhere in) {_SHOWN}",
     rf"(?:nobody|no one|one|you) (?:could|can|would be able to) (?:tell|say|know|answer)\b[^;]{{0,20}} from {SOURCES}",
 )
 _DESCRIBE = (
@@ -228,6 +249,9 @@ _THEY = (
     rf"|{_WEAK}|{QUOTED}|(?:one|two|some|several|most|the first|the second|another|the other) (?:of them|of {SOURCES}|papers?|excerpts?|passages?)?)"
 )
 _META = (
+    rf"[^;]{{1,100}}? (?:is|are|was|were|get|gets) (?:\w+ )?(?:discussed|mentioned|described|covered|introduced|examined|treated|addressed)\b[^;]{{0,40}}? (?:in|by) {SOURCES}",
+    rf"{SOURCES} (?:do |does |\w+ly )?(?:give|name|list|report|provide|mention|show|contain|include|present)s? (?![^;]{{0,80}}\bthat\b)",
+    r"i (?:would )?(?:love|like|wish|want|recommend|suggest|advise)\b|the answer (?:would|must|may|might|could|should|will) (?:have to |need to )?(?:be|come|lie|require)\b|whoever\b",
     rf"(?:according to|based on|per|from|in|within|on the basis of|judging (?:from|by)|given|across|throughout|among)(?: only| just)? (?:{_SHOWN}|{QUOTED})(?: alone| only)?$",
     r"(?:regarding|concerning|as (?:for|to|regards)|with (?:regard|respect) to|on (?:the question|that)|about|when it comes to)\b",
     rf"(?:{_THEY}),? (?:and |\w+ly |also |do |does |may |might |can |instead |all |only |well ){{0,3}}{_DESCRIBE}",
@@ -254,7 +278,7 @@ _SPLIT = (
 
 _CONTRAST = (
     r"(?:but|however|yet|still|instead|rather|so|it|they|there|he|she|we|in (?:fact|general|practice)|generally|typically"
-    r"|usually|most|which (?:means|is|was|are|it|they)|the answer|and (?:it|they|this|that|then|instead)\b"
+    r"|usually|most|which (?:means|it|they)|the answer|and (?:it|they|this|that|then|instead)\b"
     r"|and (?:uses?|trains?|runs?|rel(?:ies|y)|fix(?:es)?|sets?|takes?|comput(?:es?)|appl(?:ies|y)|evaluates?|reports?"
     r"|finds?|shows?|works?|learns?|keeps?|stores?|gives?)\b)\b"
 )
@@ -271,6 +295,7 @@ ENGLISH = Grammar(
     condition=_CONDITION,
     concession=_CONCESSION,
     contrast=_CONTRAST,
+    finding=r"(?:only |about |nearly |roughly |almost |some |another |over |the other |just )?\d|(?:the )?authors? [^;]{0,30}not mention [^;]{0,60} to the \w+s\b",
     asked=r"(?:(?:but|and|so|the question(?: of)?) )*(?:how|what|whether|which|why|where|who|when)\b",
     split=_SPLIT,
 )

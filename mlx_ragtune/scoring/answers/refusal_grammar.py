@@ -135,6 +135,7 @@ def sentence_clauses(grammar: Grammar, sentence: str) -> list[Clause]:
         units = grammar.units(rest) if role == "content" or (role == "meta" and measured) else 0
         stated = role == "content" and grammar.states(rest)
         surely = stated or (role == "content" and units > 2 and (measured or (conceded and clauses)))
+        surely = bool(surely) or (role == "content" and measured and not clauses)
         if role == "condition" and not clauses and text == sentence:
             role = grammar.told_role(text)
         clauses.append(Clause(role, max(units, CONTENT_UNITS) if surely else units, stated))
