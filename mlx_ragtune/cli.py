@@ -206,14 +206,15 @@ def validate(recipes: tuple[Path, ...], as_json: bool) -> None:
     Example:
       ragtune validate recipes/*.yaml
     """
-    from mlx_ragtune.errors import RecipeError
+    from mlx_ragtune.errors import InputError, RecipeError
     from mlx_ragtune.recipe import load_recipe
+    from mlx_ragtune.scoring.answers.language import require_supported_benchmark
 
     problems = {}
     for recipe in recipes:
         try:
-            load_recipe(recipe)
-        except RecipeError as error:
+            require_supported_benchmark(load_recipe(recipe).benchmark)
+        except (RecipeError, InputError) as error:
             problems[str(recipe)] = str(error)
     if as_json:
         click.echo(json.dumps([{"recipe": str(path), "error": problems.get(str(path))} for path in recipes], indent=2))

@@ -17,6 +17,7 @@ from mlx_ragtune.jsonl import read_located_rows, read_rows
 from mlx_ragtune.pages.redact import redacted
 from mlx_ragtune.pages.report_data import ProbeOutcome, ReportData, pair_answers, read_conditions, stamps_of
 from mlx_ragtune.records import Answer, Document, Passage, Question, Sampling, Score
+from mlx_ragtune.scoring.answers.language import require_supported_benchmark
 from mlx_ragtune.scoring.answers.score import score_answer
 from mlx_ragtune.scoring.verdict.comparison import Guard
 from mlx_ragtune.scoring.verdict.decision import compare_all
@@ -126,6 +127,7 @@ def _questions(path: Path) -> dict[str, Question]:
         raise InputError(
             "no questions in this file", where=str(path), fix="give the benchmark whose questions were asked"
         )
+    require_supported_benchmark(path)
     return questions
 
 

@@ -8,8 +8,11 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from functools import lru_cache
+from pathlib import Path
 
 from mlx_ragtune.errors import InputError
+from mlx_ragtune.jsonl import read_located_rows
+from mlx_ragtune.records import Question
 
 SUPPORTED = {
     "en": "English",
@@ -50,8 +53,8 @@ _FUNCTION_WORDS = {
     "quando onde quem quantos você isso pelo pela",
     "nl": "de het een en is zijn niet van in op met voor dat die wat welke hoe wie waar wanneer waarom aan bij door "
     "werd worden wordt ook naar uit om te er geen dit hoeveel deze",
-    "pl": "i w na z nie się jest są do że co jak jaki jaka jakie który która które ile gdzie kiedy dlaczego kto oraz od "
-    "po przez dla czy to o przy",
+    "pl": "i w na z nie się jest są do że co jak jaki jaka jakie który która które ile gdzie kiedy dlaczego kto oraz "
+    "od po przez dla czy to o przy",
     "sv": "och att det i på är som en ett av för med den inte till vad hur vilka vilken vem när varför från om var de "
     "har kan efter många",
     "da": "og at det i på er som en et af for med den ikke til hvad hvordan hvilke hvilken hvem hvornår hvorfor fra om "
@@ -126,16 +129,24 @@ def language_of(text: str) -> str | None:
 
 
 def require_supported(texts: Iterable[tuple[str, str]]) -> None:
-    """Raise InputError when a tenth of the (``file:line``, text) pairs is in a language that cannot be scored."""
-    languages = [(where, language_of(text)) for where, text in texts]
-    foreign = [(where, code) for where, code in languages if code is not None and code not in SUPPORTED]
+    """Raise InputError when a tenth of the (``file:line``, text) pairs is in a language that cannot be scored.
+
+    Texts whose language cannot be told are not counted.
+    """
+    languages = [(where, code) for where, text in texts if (code := language_of(text)) is not None]
+    foreign = [(where, code) for where, code in languages if code not in SUPPORTED]
     if not foreign or len(foreign) < FOREIGN_SHARE * len(languages):
         return
-    where, code = foreign[0]
-    names = ", ".join(OTHERS[name] for name in dict.fromkeys(code for _, code in foreign))
+    names = ", ".join(OTHERS[code] for code, _ in Counter(code for _, code in foreign).most_common(3))
     raise InputError(
-        f"{len(foreign)} of {len(languages)} questions are written in a language in which answers cannot be scored"
+        f"{len(foreign)} of {len(languages)} benchmark questions are in a language in which answers cannot be scored"
         f" ({names})",
-        where=where,
-        fix=f"write the benchmark's questions and references in one of: {', '.join(SUPPORTED.values())}",
+        where=foreign[0][0],
+        fix=f"write questions and references in one of these languages: {', '.join(SUPPORTED.values())}",
     )
+
+
+def require_supported_benchmark(benchmark: Path) -> None:
+    """Raise InputError when the benchmark's questions and references are in a language that cannot be scored."""
+    rows = read_located_rows(benchmark, Question)
+    require_supported((where, f"{question.question}\n{question.reference}") for where, question in rows)

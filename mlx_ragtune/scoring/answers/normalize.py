@@ -25,16 +25,17 @@ _FOLDS = (
     (re.compile(r"(?<=\w\w)is(?=(?:e|ed|es|er|ers|ing|ation|ations)\b)"), "iz"),
     (re.compile(r"[ \t\r\f\v]+"), " "),
 )
-UNSPACED = r"\u3041-\u3096\u3005-\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-"""Han characters and hiragana, for a character class: they are written without spaces, and each counts as a word."""
-_LETTER = rf"[^\W{UNSPACED}]"
-_WORD = re.compile(rf"[{UNSPACED}]|{_LETTER}+(?:['’.+-]{_LETTER}+)*\+*")
-_ABBREVIATIONS = ("al", "e\\.g", "i\\.e", "vs", "cf", "bzw", "ca", "[Nn]r", "[Aa]bb", "[Ff]ig", "z\\.[Bb]", "z\\. [Bb]", "d\\.h",
-                  "d\\. h", "[Pp]\\. ex")  # fmt: skip
+# Han characters and hiragana are written without spaces; each counts as a word.
+_SINGLE = r"\u3041-\u3096\u3005-\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+_WORD = re.compile(rf"[{_SINGLE}]|[^\W{_SINGLE}]+(?:['’.+-][^\W{_SINGLE}]+)*\+*")
+_ABBREVIATIONS = (
+    *("al", r"e\.g", r"i\.e", "vs", "cf", "vgl", "bzw", "ca", "[Nn]r", "[Aa]bb", "[Ff]ig"),
+    *(r"z\.[Bb]", r"z\. [Bb]", r"d\.h", r"d\. h", r"p\. ex"),
+)
 _SENTENCE_END = re.compile(
     "".join(rf"(?<!\b{abbreviation})" for abbreviation in _ABBREVIATIONS)
     + r"[.!?](?!\s+[Bh]\.)[\"')\]”]*\s+|[。！？｡][\"'」』”’）)]*\s*"
-    rf"|(?<=[{UNSPACED}])[!?][\"'」』”’)]*\s*|\n+"
+    rf"|(?<=[{_SINGLE}])[!?][\"'」』”’)]*\s*|\n+"
 )
 
 
@@ -69,7 +70,7 @@ def words(text: str) -> list[str]:
 
     In Chinese and Japanese each Han character and each hiragana is a word.
     """
-    return _WORD.findall(text)
+    return _WORD.findall(unicodedata.normalize("NFC", text))
 
 
 def sentences(text: str) -> list[str]:

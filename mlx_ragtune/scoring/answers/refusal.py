@@ -9,6 +9,7 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from mlx_ragtune.records import Question, Score
 from mlx_ragtune.scoring.answers.language import language_of
@@ -20,6 +21,9 @@ from mlx_ragtune.scoring.answers.refusal_grammar import QUOTED, refuses, sentenc
 
 GRAMMARS = {"en": ENGLISH, **EUROPEAN, **EAST_ASIAN}
 """The grammar of each language in which refusals are recognized, by its code."""
+
+READ_CHARACTERS = 3000
+"""A refusal is shorter."""
 
 _EMPHASIS = re.compile(r"[*_`#>|]+")
 _QUOTATION = re.compile(r'"[^"\n]{1,300}"|「[^」\n]{1,300}」|『[^』\n]{1,300}』|《[^》\n]{1,300}》')
@@ -51,12 +55,17 @@ def _normalized(text: str) -> str:
     return plain
 
 
+@lru_cache(maxsize=256)
 def is_refusal(text: str) -> bool:
-    """Whether the answer declines. "Not in the papers, but generally …" does not; an empty text does not."""
-    parts = [part.rstrip(" .!。！") for part in sentences(_normalized(text))]
+    """Whether the answer declines. "Not in the papers, but generally …" does not; an empty text does not.
+
+    The first ``READ_CHARACTERS`` decide, in the language that they are written in; a text too short to tell
+    its language is read in all of them.
+    """
+    parts = [part.rstrip(" .!。！") for part in sentences(_normalized(text[:READ_CHARACTERS]))]
     language = language_of(" ".join(parts).replace(QUOTED, ""))
     grammars = [GRAMMARS[language]] if language in GRAMMARS else GRAMMARS.values()
-    return any(refuses([sentence_clauses(grammar, part) for part in parts]) for grammar in grammars)
+    return any(refuses(sentence_clauses(grammar, part) for part in parts) for grammar in grammars)
 
 
 @dataclass(frozen=True)

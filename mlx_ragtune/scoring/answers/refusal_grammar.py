@@ -7,7 +7,7 @@ help (``meta``), it is a condition, or it states something (``content``).
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -27,6 +27,10 @@ _DIGIT = re.compile(r"(?<![\w-])\d")
 _STOP = re.compile(r"[;；]")
 
 Role = Literal["strong", "silent", "meta", "intro", "condition", "content"]
+_SINGLE_PATTERNS = (
+    *("intro", "aside", "stated", "condition", "concession", "contrast"),
+    *("split", "asked", "finding"),
+)
 _REFUSING = ("strong", "silent")
 _TOLD_ROLES: tuple[Role, ...] = ("strong", "silent", "meta")
 
@@ -35,9 +39,10 @@ _TOLD_ROLES: tuple[Role, ...] = ("strong", "silent", "meta")
 class Grammar:
     """The patterns of one language. ``strong``, ``silent`` and ``meta`` match at the start of a clause.
 
-    ``aside`` is removed; ``stated`` matches anywhere in a clause and ``condition``, ``concession`` and ``contrast`` at its start;
-    ``split`` matches between clauses. ``finding`` matches what only looks like a
-    refusal ("the authors found no effect"). ``words_per_unit``: as many words say as much as an English word.
+    ``aside`` is removed and ``split`` matches between clauses. ``stated`` matches anywhere in a clause,
+    ``condition``, ``concession`` and ``contrast`` at its start. ``asked`` begins an indirect question, ``finding``
+    what only looks like a refusal ("the authors found no effect"). ``words_per_unit``: so many words say as much
+    as one English word.
     """
 
     aside: str
@@ -57,7 +62,7 @@ class Grammar:
     @cached_property
     def _compiled(self) -> dict[str, re.Pattern[str]]:
         starts = {"strong": self.strong, "silent": self.silent, "meta": self.meta}
-        rest = {name: getattr(self, name) for name in ("intro", "aside", "stated", "condition", "concession", "contrast", "split", "asked", "finding")}
+        rest = {name: getattr(self, name) for name in _SINGLE_PATTERNS}
         compiled = {role: re.compile(f"{self.intro}(?:{'|'.join(patterns)})") for role, patterns in starts.items()}
         return compiled | {name: re.compile(pattern) for name, pattern in rest.items()}
 
@@ -143,7 +148,7 @@ def sentence_clauses(grammar: Grammar, sentence: str) -> list[Clause]:
     return clauses
 
 
-def refuses(parts: Sequence[Sequence[Clause]]) -> bool:
+def refuses(parts: Iterable[Sequence[Clause]]) -> bool:
     """Whether an answer declines; ``parts`` are the clauses of its sentences.
 
     It does when something is not told and nothing is stated before or after it. Before an explicit "I cannot
@@ -161,4 +166,6 @@ def refuses(parts: Sequence[Sequence[Clause]]) -> bool:
                 before += clause.units
             elif clause.role == "content" and (clause.stated or not about):
                 after += clause.units
+        if after >= CONTENT_UNITS or before >= UNITS_BEFORE_STRONG:
+            return False
     return told and after < CONTENT_UNITS and before < (UNITS_BEFORE_STRONG if strong else UNITS_BEFORE)
