@@ -24,7 +24,7 @@ def _german() -> Grammar:
         r"|aufgeführt|diskutier\w*"
         r"|besprochen|abgedeckt|zu lesen|die rede|schweig\w*|ableiten|ermitteln|bestimmen|feststellen|beleg\w*"
         r"|zu finden|bekannt|ersichtlich"
-        r"|vermerkt|dokumentiert|kommt|vor)"
+        r"|vermerkt|dokumentiert|(?:kommt|kommen)\b[^;]{0,40}\bvor|vor$)"
     )
     facts = (
         r"(?:angaben?|information\w*|hinweise?n?|antwort\w*|auskunft|auskünfte|daten|aussagen?|belege?"
@@ -65,6 +65,9 @@ def _german() -> Grammar:
             rf"(?:in |aus |laut |bei |von |anhand )?(?:{sources})\b[^;]{{0,60}}?\b(?:reich(?:en"
             rf"|t)\b[^;]{{0,40}}?\bnicht|schweig|keine\w* {facts}|lassen|lässt)",
             rf"kein(?:e[rs]?)? (?:einzige\w* )?(?:der |dieser |von )?(?:{sources})\b[^;]{{0,60}}?\b(?:{tell}|geht)",
+            rf"[^;]{{1,120}}? (?:fehl(?:t|en)|fehlte) (?:in|leider in) (?:{sources})",
+            rf"(?:zu|zum|zur|über|von|was|hinsichtlich|bezüglich) [^;]{{1,60}}? (?:äußern|äußert|sagen|sagt|schweigen|erfährt|geben|gibt|enthalten|liefern|nennen) (?:sich )?(?:{sources}|man)\b[^;]{{0,40}}?(?:{negation}\b|schweigen|$)",
+            rf"(?:dort|darin|da|hier|und dort|und darin)\b[^;]{{0,30}}?\b(?:{negation})\b",
             rf"weder\b[^;]{{0,40}}?(?:{sources})",
             rf"(?:\w+ ){{0,6}}?(?:sagen|sagt|steht|enthalten|enthält|erwähnen|erwähnt|nennen|nennt|geben|gibt"
             rf"|machen|äußern) (?:sie|es|er|diese|dort|darin)\b[^;]{{0,40}}?\b{negation}\b",
@@ -257,7 +260,7 @@ def _spanish() -> Grammar:
     )
     nothing = r"(?:no|nada|ningun[oa]s?|ningún|tampoco|nunca|ni)"
     tell = (
-        r"(?:mencion|contien|indic|especific|dic|proporcion|ofrec|respond|abord|habl|trat|permit|report|inform"
+        r"(?:mencion|precis|concret|contien|indic|especific|dic|proporcion|ofrec|respond|abord|habl|trat|permit|report|inform"
         r"|señal|describ|explic|inclu|cubr|cit|revel|da\b|dan\b|aport|refier|hac|detall|aclar|recog|aparec"
         r"|encuentr|figur|nombr|alud|ayud|tien)"
     )
@@ -266,7 +269,7 @@ def _spanish() -> Grammar:
         r"|menciones|pista)"
     )
     told = (
-        r"(?:mencion|indic|especific|proporcion|abord|trat|report|inform|señal|describ|explic|inclu|cubiert|cit"
+        r"(?:mencion|precis|concret|indic|especific|proporcion|abord|trat|report|inform|señal|describ|explic|inclu|cubiert|cit"
         r"|aparec|encuentr|figur|disponible|present|detall|recog|dic)"
     )
     return Grammar(
@@ -379,7 +382,7 @@ def _italian() -> Grammar:
             rf"(?:in |secondo )?(?:{sources})\b[^;]{{0,60}}?\b{nothing}\b[^;]{{0,40}}?{tell}",
             rf"(?:{sources})\b[^;]{{0,40}}?\b(?:tacciono|tace|omett|insufficient)",
             rf"nessun[oa]? (?:dei|degli|delle|di) ?(?:\w+ )?(?:{sources}|questi|loro)",
-            rf"non (?:si |ne |lo |la |viene |vengono |è |sono )*(?:{tell}|{told})\w*\b[^;]{{0,80}}?(?:$|(?:in"
+            rf"non (?!c'è|ci sono)(?:si |ne |lo |la |viene |vengono |è |sono )*(?:{tell}|{told})\w*\b[^;]{{0,80}}?(?:$|(?:in"
             rf"|da|di|nei|nelle|nel|negli) ?(?:{sources}))",
             rf"[^;]{{1,200}}? non (?:si |è |sono |viene |vengono |è stat\w |sono stat\w )?(?:\w+mente"
             rf" )?(?:{told}\w*)(?:$|[^;]{{0,30}}? (?:in|nei|nelle|nel|negli|qui|dagli|dai)\b)",
