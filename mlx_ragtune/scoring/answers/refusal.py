@@ -1,8 +1,8 @@
 """M5: does an answer refuse, and are the right questions refused?
 
-An answer refuses when its first sentence, after apologies and descriptions of the contexts, says so (the
-contexts do not contain it, it cannot be answered, nothing is known) and no answer follows: neither with a
-hedge ("but generally …") nor with ``ANSWER_WORDS`` words that are not about the contexts.
+An answer refuses when one of its clauses says that the question cannot be answered or that the sources do not
+tell it, and nothing that answers stands before or after it: neither a hedge ("but generally …") nor a statement
+that is not about the sources, the question or other help. What is recognized is in the grammar of each language.
 """
 
 import re
@@ -14,12 +14,20 @@ from functools import lru_cache
 from mlx_ragtune.records import Question, Score
 from mlx_ragtune.scoring.answers.language import language_of
 from mlx_ragtune.scoring.answers.normalize import sentences
-from mlx_ragtune.scoring.answers.refusal_east_asian import EAST_ASIAN
+from mlx_ragtune.scoring.answers.refusal_chinese import CHINESE
 from mlx_ragtune.scoring.answers.refusal_english import ENGLISH
-from mlx_ragtune.scoring.answers.refusal_european import EUROPEAN
+from mlx_ragtune.scoring.answers.refusal_french import FRENCH
+from mlx_ragtune.scoring.answers.refusal_german import GERMAN
 from mlx_ragtune.scoring.answers.refusal_grammar import QUOTED, refuses, sentence_clauses
+from mlx_ragtune.scoring.answers.refusal_italian import ITALIAN
+from mlx_ragtune.scoring.answers.refusal_japanese import JAPANESE
+from mlx_ragtune.scoring.answers.refusal_korean import KOREAN
+from mlx_ragtune.scoring.answers.refusal_spanish import SPANISH
 
-GRAMMARS = {"en": ENGLISH, **EUROPEAN, **EAST_ASIAN}
+GRAMMARS = {
+    **{"en": ENGLISH, "de": GERMAN, "fr": FRENCH, "es": SPANISH, "it": ITALIAN},
+    **{"zh": CHINESE, "ja": JAPANESE, "ko": KOREAN},
+}
 """The grammar of each language in which refusals are recognized, by its code."""
 
 READ_CHARACTERS = 3000

@@ -160,8 +160,10 @@ _STRONG = (
     rf"|address|respond))"
     rf"|(?:is|are) (?:not sufficient|insufficient|not enough) to answer|(?:do|does|did) not answer {_THE_QUESTION})",
     r"(?:unanswerable|not answerable)(?:$| (?:from|given|with|based|on|in|by|using|here)\b)",
-    r"(?:can not|unable to|could not) answer(?:$| (?:this|that|it|the question|your|from|based|with|given|using|because|here)\b)",
-    r"(?:so )?(?:the|its|this) (?:\w+ )?(?:answer|question) (?:is|was|remains|stays) (?:\w+ )?(?:unknown|unclear|open|unanswered|undetermined|not known)\b",
+    r"(?:can not|unable to|could not) answer(?:$| (?:this|that|it|the question|your|from|based|with|given"
+    r"|using|because|here)\b)",
+    r"(?:so )?(?:the|its|this) (?:\w+ )?(?:answer|question) (?:is|was|remains|stays) (?:\w+ )?(?:unknown"
+    r"|unclear|open|unanswered|undetermined|not known)\b",
 )
 _NO_INFORMATION = (
     rf"no (?:\w+ ){{0,2}}?{_INFORMATION}(?:$| (?:about|on|regarding|concerning|as to|whatsoever|here|available"
@@ -198,8 +200,10 @@ _SILENT = (
     # The authors, a study, it or they do not tell: only verbs of telling.
     rf"{_WEAK},? {_ADVERBS}(?:{_NOT} {_ADVERBS}{_TELL_WEAK}|neither {_TELL_WEAK}|(?:is|are|was)"
     rf" {_ADVERBS}(?:silent|mute|not about|of no (?:help|use|assistance)|no help)"
-    rf"|(?:gives?|gave|provides?|provided|offers?|contains?|says?|makes?|leaves?|has|have|had) (?:no (?:\w+ )?{_INFORMATION}"
-    rf"|no such|nothing (?:about|on|of)|it open|this open|[^;]{{1,80}} (?:unspecified|unstated|open|unanswered|unnamed|unreported))"
+    rf"|(?:gives?|gave|provides?|provided|offers?|contains?|says?|makes?|leaves?|has|have|had) (?:no (?:\w+"
+    rf" )?{_INFORMATION}"
+    rf"|no such|nothing (?:about|on|of)|it open|this open|[^;]{{1,80}} (?:unspecified|unstated|open|unanswered"
+    rf"|unnamed|unreported))"
     rf"|(?:do|does|did) not {_ADVERBS}(?:contain|include|provide|have|give|offer) {_ANY_SUCH}(?:{_INFORMATION}"
     rf"|anything))",
     rf"(?:but|and|nor|which|who) (?:{_NOT} {_ADVERBS}{_TELL_WEAK}|(?:do|does) not (?:provide|give|include|contain) )",
@@ -353,7 +357,8 @@ _META = (
     rf"|examined|treated|addressed)\b[^;]{{0,40}}? (?:in|by) {SOURCES}",
     rf"{SOURCES} (?:do |does |\w+ly )?(?:give|name|list|report|provide|mention|show|contain|include|present)s?"
     rf" (?![^;]{{0,80}}\bthat\b)",
-    r"only [^;]{1,80} (?:is|are|was|were) (?:reported|given|mentioned|described|stated|covered|listed|discussed|provided)",
+    r"only [^;]{1,80} (?:is|are|was|were) (?:reported|given|mentioned|described|stated|covered|listed"
+    r"|discussed|provided)",
     r"i (?:would )?(?:love|like|wish|want|recommend|suggest|advise)\b|the answer (?:would|must|may|might|could"
     r"|should|will) (?:have to |need to )?(?:be|come|lie|require)\b|whoever\b",
     rf"(?:according to|based on|per|from|in|within|on the basis of|judging (?:from|by)|given|across|throughout"
@@ -405,7 +410,8 @@ _CONTRAST = (
 )
 
 _ASIDE = (
-    r",? ?\b(?:(?:as far as|from what) (?:i|we) can (?:see|tell|judge)|as (?:provided|given|supplied)(?=,)|as far as [\w ]{1,20} goe?s?(?=,)|to (?:the best of )?my knowledge|to be (?:honest|clear"
+    r",? ?\b(?:(?:as far as|from what) (?:i|we) can (?:see|tell|judge)|as (?:provided|given|supplied)(?=,)|as"
+    r" far as [\w ]{1,20} goe?s?(?=,)|to (?:the best of )?my knowledge|to be (?:honest|clear"
     r"|frank))\b,?"
 )
 
@@ -420,7 +426,8 @@ ENGLISH = Grammar(
     concession=_CONCESSION,
     contrast=_CONTRAST,
     finding=(
-        r"(?:in |for |on |by |after |with |at )?(?:only |about |nearly |roughly |almost |some |another |over |the other |just )?\d|(?:the )?authors?"
+        r"(?:in |for |on |by |after |with |at )?(?:only |about |nearly |roughly |almost |some |another |over "
+        r"|the other |just )?\d|(?:the )?authors?"
         r" [^;]{0,30}not mention [^;]{0,60} to the \w+s\b"
     ),
     asked=r"(?:(?:but|and|so|the question(?: of)?) )*(?:how|what|whether|which|why|where|who|when)\b",
