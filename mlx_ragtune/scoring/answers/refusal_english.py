@@ -34,7 +34,7 @@ _WHICH = (
     r"|(?:that |which )?(?:was|were|is|are|have been|has been) (?:provided|given|supplied|shown|retrieved|listed)"
     r"(?: to me| to us| here)?"
     r"|provided|given|supplied|shown|available|retrieved|furnished|included|attached|on [\w -]{1,30}?|by [\w -]{1,30}?"
-    rf"|(?:of |called |titled |in )?{QUOTED}(?: and {QUOTED}){{0,3}})){{0,3}}"
+    rf"|(?:of |called |titled |in |from |on )?{QUOTED}(?: and {QUOTED}){{0,3}})){{0,3}}"
 )
 SOURCES = rf"(?:{_DETERMINER}{_ADJECTIVES}|{_ADJECTIVES}){_DOCUMENTS}{_WHICH}"
 _SHOWN = (
@@ -60,7 +60,8 @@ _TELL = (
 _ACTS = (
     r"(?:us(?:e|ed|es)|need|rely|relies|require|agree|overlap|train|change|claim|propose|releas|fit|match"
     r"|recommend|evaluat"
-    r"|test|differ|depend|assum|find|found|need|have to|get|become|increase|decrease|reach|exceed|matter"
+    r"|test|differ|depend|assum|find|found|need|have to|get (?!into|to|around|round)|become|increase|decrease"
+    r"|reach|exceed|matter"
     r"|affect|work|perform"
     r"|help (?!me|us|here|with|answer|in|to|you)|compare|argue|conclude|vary|grow|lead|cause|fine|run|scale|share|come"
     r"|be(?!en)|been (?!given|shown))"
@@ -149,6 +150,13 @@ _STRONG = (
     r"(?:there is |there was |there can be |i have |i see |i found |i can give |i can offer |we have |they"
     r" (?:offer|give|provide) )?no (?:\w+ )?answer"
     r"(?:$| (?:is|was|can|could|to|here|in|from|available|for (?:this|that|the)) ?(?!extraction))",
+    r"(?:i|we) (?:would|will|could)(?: only| just)? (?:be guessing|have to guess|be speculating|need to guess)\b",
+    rf"in (?:none|neither|not one) of {SOURCES}",
+    r"(?:there is )?no answer (?:that )?(?:i|we|one) (?:can|could)\b",
+    r"(?:i|we|you|one|the reader|readers) (?:am|are|is|was|were|have been|has been) not (?:told|given|informed"
+    r"|shown|provided)\b",
+    rf"{SOURCES} (?:end|ends|stop|stops|break off|breaks off|(?:are|is) cut off) (?:before|short)\b",
+    r"(?:there is )?not enough (?:here|there|in)\b",
     r"(?:i|we) (?:must|have to|will have to|need to|should|would|had better|am going to|choose"
     r" to)?\s?(?:decline|refrain|abstain|pass)\b",
     r"(?:it is |that is |this is |it is simply )?(?:not possible|impossible) (?:for me |here )?to (?:answer"
@@ -220,7 +228,7 @@ _SILENT = (
     rf"(?:neither|no|not a single|not one) (?:other |single |provided |given |of the"
     rf" )?{_ADJECTIVES}(?:{_DOCUMENTS}|authors?|stud(?:y|ies)){_WHICH} {_ADVERBS}"
     rf"(?:{_TELL}|(?:is|are|was|deals?) (?:about|with|concerned|related|relevant))",
-    rf"(?:neither|none|no one) (?:of (?:them|these|those|the two|which) )?(?:does|do|did|{_TELL}s?)\b",
+    rf"(?:neither|none|no one) (?:of (?:them|these|those|the two|which) )?(?:does|do|did|{_TELL}\w*s)\b",
     r"(?:nothing|little|not much|no word) (?:at all )?(?:is|was|has been) (?:\w+ly )?(?:said|mentioned|stated"
     r"|reported|written|given|found)",
     # There is no information; I have none.
@@ -240,7 +248,8 @@ _SILENT = (
     r"(?:i|we) (?:have |had |could |can )?(?:found|find|see|saw|spotted|located|give|offer) (?:no|nothing"
     r"|none)\b(?! (?:significant|effect|difference|gain))",
     r"(?:found|finding|with no|i come up with|came up) (?:nothing|empty|no (?:mention|answer|information))\b"
-    r"|(?:could|can|did) not (?:find|locate|see) (?:any\w*|it|the answer|an answer|that|this)\b",
+    r"|(?:could|can|did) not (?:find|locate|see) (?:any(?:thing|where|one)|any (?:mention|information|answer"
+    r"|passage|reference|details?|statement|relevant|such|sign)\w*|it|the answer|an answer|that|this)\b",
     rf"{_INABILITY}",
     r"(?:i (?:can|could|will|would|may) not|i (?:am|was) (?:not able|unable) to|i (?:am|was|would) not (?:be"
     r" )?able to|can not|could not|unable to|not able to) "
@@ -277,15 +286,14 @@ _SILENT = (
     rf"|therefore be )(?:\w+ly )?{_ANSWERED} (?:\w+ )?(?:from|with|based on|in|by|on|using|out of) (?:[\w"
     rf" ]{{0,20}}?{SOURCES}|(?:them|these|it|here)$)",
     rf"[^;]{{1,300}}? (?:is|are|was|were|remains?|stays?) (?:\w+ly )?(?:missing|absent|omitted|left out|left"
+    rf" out of|left"
     rf" open|left unspecified|left unstated|unspecified|unstated|undisclosed|unreported|unmentioned|unknown"
     rf"|unclear|uncertain|open)"
-    rf"(?: (?:from|in|by|within|given|based on) (?:any of )?(?:{SOURCES}|here))",
+    rf"(?: (?:from|in|by|within|given|based on|of) (?:any of )?(?:{SOURCES}|here))",
     rf"[^;]{{1,300}}? (?:is|are|was|were|remains?|goes|go|stays?|is left|are left) (?:left )?(?:unspecified"
     rf"|unstated|undisclosed|unreported|unmentioned|unanswered){_END}",
     rf"(?:it is |it remains |that is )?(?:not clear|unclear|not known|unknown|uncertain|not evident|not"
     rf" apparent) (?:from|in|based on|given|according to|on the basis of) {_SHOWN}",
-    r"it (?:is|remains|was) (?:not clear|unclear|not known|unknown|uncertain|not stated|not said|not reported"
-    r"|an open question) (?:which|whether|how|what|who|when|why|where)\b",
     # Fragments.
     rf"(?:it is |that is |this is |they are )?(?:not|nowhere|never) (?:\w+ly )?{_TOLD_SURELY}(?:{_END}|"
     rf" (?:anywhere|here)\b| (?:in|by|from|within|among) {_SHOWN})",
@@ -316,9 +324,9 @@ _SILENT = (
     # Absence of something from the sources, however it is said.
     rf"(?!.{{0,200}}\b(?:that|which|who|whose) (?:(?:is|are|was|were|do|does|did|has|have|can|could) )?(?:not"
     rf"|no)\b)[^;]{{0,120}}?\b{_ABSENT}\b(?! (?:support|used|trained|seen|ranked|shared|merged|based))"
-    rf"[^;]{{0,80}}? (?:in|from|within|by|among|on|to|with|of|across|anywhere in) {_GIVEN}(?:$|[ ,])",
+    rf"[^;]{{0,80}}? (?:in|from|within|by|among|on|to|with|across|anywhere in) {_GIVEN}(?:$|[ ,])",
     rf"(?!.{{0,200}}\b(?:that|which|who|whose) (?:do|does|did|has|have|can|could|never)\b)(?:(?!\b(?:that|which"
-    rf"|than|who)\b)[^;]){{0,60}}?{_GIVEN}[^;]{{0,40}}?\b(?:not|never|nothing|no|neither|hardly"
+    rf"|than|who)\b)[^;]){{0,60}}?{_GIVEN}(?:(?!\bthat\b)[^;]){{0,40}}?\b(?:not|never|nothing|no|neither|hardly"
     rf"|scarcely)\b[^;]{{0,20}}? (?:mention|say|state|specify|report|tell|explain|discuss|address|cover"
     rf"|describe|answer|give|disclose)\b",
     rf"(?:{_GIVEN}|what you (?:have )?(?:gave|sent|shared|provided|showed|given|shown)(?: me)?|what i (?:have"
@@ -330,6 +338,13 @@ _SILENT = (
     r"|[^;]{1,80} (?:is|was|are) not (?:in|among) (?:there|here|it|them|my \w+)\b",
     r"(?:i|we) (?:come|came) (?:up|away|out) (?:empty|with nothing)|(?:i|we) (?:have|had) not (?:found|seen"
     r"|come across|been able|been given|spotted|located|read)\b",
+    r"(?:i|we) (?:would|will|could)(?: only| just)? (?:be guessing|have to guess|be speculating|need to guess)\b",
+    rf"in (?:none|neither|not one) of {SOURCES}",
+    r"(?:there is )?no answer (?:that )?(?:i|we|one) (?:can|could)\b",
+    r"(?:i|we|you|one|the reader|readers) (?:am|are|is|was|were|have been|has been) not (?:told|given|informed"
+    r"|shown|provided)\b",
+    rf"{SOURCES} (?:end|ends|stop|stops|break off|breaks off|(?:are|is) cut off) (?:before|short)\b",
+    r"(?:there is )?not enough (?:here|there|in)\b",
     r"(?:i|we) (?:must|have to|will have to|will|would|need to|should|shall|can only)?\s?leave (?:this|that|it"
     r"|the|your)\b",
     r"(?:this|that|it|your question) (?:is|was) not (?:one of|among|a question|something|anything|related)\b"
@@ -342,8 +357,10 @@ _SILENT = (
     rf"(?:nobody|no one|one|you) (?:could|can|would be able to) (?:tell|say|know|answer)\b[^;]{{0,20}} from {SOURCES}",
 )
 _DESCRIBE = (
-    r"(?:discuss|describ|cover|focus|address|deal|introduc|concern|mention|center|revolve|talk|treat|look at|examine"
-    r"|explor|relate|pertain|(?:is|are) (?:only |mainly |mostly |all |both |primarily |solely |instead |just"
+    r"(?:discuss|describ|cover|focus|concentrat|address|deal|introduc|concern|mention|center|revolve|talk"
+    r"|treat|look at|examine"
+    r"|explor|relate|pertain|(?:is|are|(?:may|might|could) (?:well )?be) (?:only |mainly |mostly |all |both "
+    r"|primarily |solely |instead |just"
     r" ){0,2}(?:about|on|concerned|devoted|limited|related))"
 )
 _THEY = (
@@ -357,6 +374,9 @@ _META = (
     rf"|examined|treated|addressed)\b[^;]{{0,40}}? (?:in|by) {SOURCES}",
     rf"{SOURCES} (?:do |does |\w+ly )?(?:give|name|list|report|provide|mention|show|contain|include|present)s?"
     rf" (?![^;]{{0,80}}\bthat\b)",
+    r"(?:and )?(?:is|are) (?:only |all |mainly )?(?:about|on|concerned|devoted|limited)\b",
+    r"it (?:is|remains|was) (?:not clear|unclear|not known|unknown|uncertain|not stated|not said|not reported"
+    r"|an open question) (?:which|whether|how|what|who|when|why|where)\b",
     r"only [^;]{1,80} (?:is|are|was|were) (?:reported|given|mentioned|described|stated|covered|listed"
     r"|discussed|provided)",
     r"i (?:would )?(?:love|like|wish|want|recommend|suggest|advise)\b|the answer (?:would|must|may|might|could"
@@ -372,7 +392,8 @@ _META = (
     r"|your question|i (?:looked|searched|read|checked|went|reviewed|scanned|have (?:looked|searched|read"
     r"|checked|gone|reviewed|only))"
     r"|(?:having|after) (?:reading|read|checked|searched|looked|gone)|all (?:i|that i) (?:have|see|can)"
-    r"|i (?:would|will|can|am|could)(?: be)? (?:\w+ )?(?:happy|glad|help|assist|tell you what|look|summarize"
+    r"|i (?:would|will|can|am|could)(?: be)? (?:\w+ )?(?:happy|glad|help|assist|(?:tell|show) you (?:about"
+    r"|what|more|how)|talk about|offer|share|summarize|look|summarize"
     r"|only|answer (?:other|questions)|here|be pleased|pleased)"
     r"|please\b|let me know|feel free|thank|thanks|sorry|apolog|my apologies|consult|see the|refer to|good"
     r" question|great question|if\b|perhaps you|try\b|a look at"
@@ -381,6 +402,8 @@ _META = (
     r" be|so\b.{0,20}guess|answering|anything i|a guess|any (?:answer|reply|guess))",
 )
 _CONTENT = (
+    r"^but (?!not|only|it|this|that|i\b|please|if|feel|they|the\b|sorry|unfortunately|no\b|maybe|perhaps|without)"
+    r"[\w-]+ [\w-]+$",
     r"(?:but |however,? |still |yet )?(?:the (?:correct |right )?answer (?:is|was|would be)|it (?:is|was|were)"
     r" (?:\w+ )?\d|(?:it|he|she) (?:is|was|were) (?!not|about|only|un|im|also|possible|probably|out|beyond|a"
     r" good|just|clear|hard|diff))",
@@ -397,7 +420,8 @@ _SPLIT = (
     r"|unless|whereas|yet)\b)"
     r"|\s(?=(?:and|so) (?:i|we|it|they|this|that|the|there|no|none|can|could|therefore|thus|hence|instead"
     r"|cannot|question|answer|found)\b)"
-    r"|\s(?=and (?:uses?|trains?|runs?|rel(?:ies|y)|fix(?:es)?|sets?|takes?|comput(?:es?)|appl(?:ies|y)"
+    r"|\s(?=and (?:was|were|has|had|instead|rather|is|are|uses?|trains?|runs?|rel(?:ies|y)|fix(?:es)?|sets?"
+    r"|takes?|comput(?:es?)|appl(?:ies|y)"
     r"|evaluates?|reports?|finds?|shows?|works?|learns?|keeps?|stores?|gives?)\b)"
 )
 
@@ -405,7 +429,8 @@ _CONTRAST = (
     r"(?:but|however|yet|still|instead|rather|so|it|they|there|he|she|we|in (?:fact|general|practice)"
     r"|generally|typically"
     r"|usually|most|which (?:means|it|they)|the answer|and (?:it|they|this|that|then|instead)\b"
-    r"|and (?:uses?|trains?|runs?|rel(?:ies|y)|fix(?:es)?|sets?|takes?|comput(?:es?)|appl(?:ies|y)|evaluates?|reports?"
+    r"|and (?:was|were|has|had|instead|rather|is|are|uses?|trains?|runs?|rel(?:ies|y)|fix(?:es)?|sets?|takes?"
+    r"|comput(?:es?)|appl(?:ies|y)|evaluates?|reports?"
     r"|finds?|shows?|works?|learns?|keeps?|stores?|gives?)\b)\b"
 )
 
@@ -427,7 +452,7 @@ ENGLISH = Grammar(
     contrast=_CONTRAST,
     finding=(
         r"(?:in |for |on |by |after |with |at )?(?:only |about |nearly |roughly |almost |some |another |over "
-        r"|the other |just )?\d|(?:the )?authors?"
+        r"|the other |just )?\d|(?:the )?(?:authors?|researchers|team) (?:can|could) not explain|(?:the )?authors?"
         r" [^;]{0,30}not mention [^;]{0,60} to the \w+s\b"
     ),
     asked=r"(?:(?:but|and|so|the question(?: of)?) )*(?:how|what|whether|which|why|where|who|when)\b",

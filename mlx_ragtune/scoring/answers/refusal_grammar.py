@@ -24,7 +24,7 @@ UNITS_BEFORE_STRONG = 40
 """So many words before an explicit "I cannot answer the question" make an answer of it."""
 
 _DIGIT = re.compile(r"(?<![\w-])\d")
-_STOP = re.compile(r"[;；]")
+_STOP = re.compile(r"[;；:：]")
 
 Role = Literal["strong", "silent", "meta", "intro", "condition", "content"]
 _SINGLE_PATTERNS = (
@@ -67,7 +67,7 @@ class Grammar:
         return compiled | {name: re.compile(pattern) for name, pattern in rest.items()}
 
     def clauses(self, sentence: str) -> Iterator[tuple[str, bool]]:
-        """The clauses of a normalized sentence, and whether a semicolon or the like stands before each."""
+        """The clauses of a normalized sentence, and whether a semicolon or a colon stands before each."""
         sentence = self._compiled["aside"].sub("", sentence)
         start, stopped = 0, False
         for match in self._compiled["split"].finditer(sentence):
@@ -124,7 +124,7 @@ def sentence_clauses(grammar: Grammar, sentence: str) -> list[Clause]:
     """The clauses of one normalized sentence with their roles.
 
     What follows "the papers do not mention …" in the same sentence continues the list of what is not mentioned,
-    unless it begins as a new statement.
+    unless it begins as a new statement. "Height: not stated" says nothing about the height.
     """
     if sentence.endswith(("?", "？")):
         return [Clause("meta")]
@@ -133,19 +133,27 @@ def sentence_clauses(grammar: Grammar, sentence: str) -> list[Clause]:
     for text, stopped in grammar.clauses(sentence):
         conceded = grammar.starts("concession", text) and not grammar.starts("meta", text)
         rest = grammar.without_concession(text) if conceded else text
-        role = grammar.role(rest)
+        role = grammar.told_role(rest) if text == sentence else grammar.role(rest)
         if role == "content" and lists and not (stopped or conceded or grammar.starts("contrast", text)):
             continue
-        measured = bool(_DIGIT.search(rest))
-        units = grammar.units(rest) if role == "content" or (role == "meta" and measured) else 0
-        stated = role == "content" and grammar.states(rest)
-        surely = stated or (role == "content" and units > 2 and (measured or (conceded and clauses)))
-        surely = bool(surely) or (role == "content" and measured and not clauses)
-        if role == "condition" and not clauses and text == sentence:
-            role = grammar.told_role(text)
-        clauses.append(Clause(role, max(units, CONTENT_UNITS) if surely else units, stated))
+        label = len(clauses) == 1 and clauses[0].role == "content" and not clauses[0].stated
+        if label and stopped and role in _REFUSING and grammar.units(rest) < CONTENT_UNITS:
+            clauses = clauses if _DIGIT.search(sentence) else [Clause("meta")]
+        clauses.append(_clause(grammar, rest, role, reason=conceded and bool(clauses), first=not clauses))
         lists = role in ("strong", "silent", "meta") and not conceded
     return clauses
+
+
+def _clause(grammar: Grammar, text: str, role: Role, *, reason: bool, first: bool) -> Clause:
+    """The clause with its number of words. A hedge, a number or a reason always states something."""
+    measured = bool(_DIGIT.search(text))
+    if role == "meta":
+        return Clause(role, grammar.units(text) if measured else 0)
+    if role != "content":
+        return Clause(role)
+    units, stated = grammar.units(text), grammar.states(text)
+    surely = stated or (measured and (first or units > 2)) or (reason and units > 2)
+    return Clause(role, max(units, CONTENT_UNITS) if surely else units, stated)
 
 
 def refuses(parts: Iterable[Sequence[Clause]]) -> bool:
