@@ -372,6 +372,10 @@ _THEY = (
     rf"|{_WEAK}|{QUOTED}|(?:one|two|some|several|most|the first|the second|another|the other) (?:of them|of"
     rf" {SOURCES}|papers?|excerpts?|passages?)?)"
 )
+_ADJUNCT = (
+    rf"(?:according to|based on|per|from|in|within|on the basis of|judging (?:from|by)|given|across|throughout"
+    rf"|among)(?: only| just)? (?:{_SHOWN}|{QUOTED})(?: alone| only)?$"
+)
 _META = (
     rf"[^;]{{1,100}}? (?:is|are|was|were|get|gets) (?:\w+ )?(?:discussed|mentioned|described|covered|introduced"
     rf"|examined|treated|addressed)\b[^;]{{0,40}}? (?:in|by) {SOURCES}",
@@ -383,10 +387,9 @@ _META = (
     r"[^;]{1,60} (?:is|are|was|were) (?:\w+ly )?(?:mentioned|discussed|described|covered|named|touched on)$",
     r"only [^;]{1,80} (?:is|are|was|were) (?:reported|given|mentioned|described|stated|covered|listed"
     r"|discussed|provided)",
-    r"i (?:would )?(?:love|like|wish|want|recommend|suggest|advise)\b|the answer (?:would|must|may|might|could"
+    r"i (?:would )?(?:love|like|wish|want|recommend|suggest|advise)\b|the (?:closest|nearest|most relevant"
+    r"|only related)\b|the answer (?:would|must|may|might|could"
     r"|should|will) (?:have to |need to )?(?:be|come|lie|require)\b|whoever\b",
-    rf"(?:according to|based on|per|from|in|within|on the basis of|judging (?:from|by)|given|across|throughout"
-    rf"|among)(?: only| just)? (?:{_SHOWN}|{QUOTED})(?: alone| only)?$",
     r"(?:regarding|concerning|as (?:for|to|regards)|with (?:regard|respect) to|on (?:the question|that)|about"
     r"|when it comes to)\b",
     rf"(?:{_THEY}),? (?:and |\w+ly |also |do |does |may |might |can |instead |all |only |well ){{0,3}}{_DESCRIBE}",
@@ -450,6 +453,7 @@ ENGLISH = Grammar(
     strong=_STRONG,
     silent=_SILENT,
     meta=_META,
+    adjunct=_ADJUNCT,
     stated="|".join(_CONTENT),
     condition=_CONDITION,
     concession=_CONCESSION,
