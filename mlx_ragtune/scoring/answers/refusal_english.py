@@ -373,8 +373,11 @@ _THEY = (
     rf" {SOURCES}|papers?|excerpts?|passages?)?)"
 )
 _ADJUNCT = (
-    rf"(?:according to|based on|per|from|in|within|on the basis of|judging (?:from|by)|given|across|throughout"
-    rf"|among)(?: only| just)? (?:{_SHOWN}|{QUOTED})(?: alone| only)?$"
+    rf"(?:according to|based on|with|using|per|from|in|within|on the basis of|judging (?:from|by)|given|across"
+    rf"|throughout"
+    rf"|among)(?: only| just)? (?:{_SHOWN}|{QUOTED}|(?:the|this|that|what|my) (?:limited )?(?:information"
+    rf"|context|knowledge|evidence)(?: (?:provided|given|available|at hand|i have|shown|supplied))?|what (?:i"
+    rf"|you) [^;]{{1,40}})(?: alone| only)?$"
 )
 _META = (
     rf"[^;]{{1,100}}? (?:is|are|was|were|get|gets) (?:\w+ )?(?:discussed|mentioned|described|covered|introduced"
