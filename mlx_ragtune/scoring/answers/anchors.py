@@ -6,8 +6,8 @@ in "2012", not ``4`` in "GPT-4".
 """
 
 import re
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 
 from mlx_ragtune.scoring.answers.normalize import find_phrase, fold
@@ -29,9 +29,15 @@ _PARAMETERS = frozenset(
 """A decimal fraction after one of these is not a percentage: "a temperature of 0.5" is not 50%."""
 
 
-def states_share(text: str) -> bool:
-    """Whether a folded text is about percentages or shares, so that 0.95 may stand for 95%."""
-    return bool(_SHARE.search(text))
+@dataclass(frozen=True)
+class _Meaning:
+    """What numbers of an anchor mean: shares, so that 0.95 may stand for 95%, or quantities that the fact gives a unit.
+
+    ``units`` maps a number without a unit to those that it has in the nugget's text.
+    """
+
+    share: bool = False
+    units: tuple[tuple[Fraction, str], ...] = ()
 
 
 def _percent_as_fraction(percent: Fraction, fraction: Reading) -> bool:
@@ -48,12 +54,9 @@ def _agree(anchor: Reading, reading: Reading, *, share: bool, decimal: bool) -> 
     return anchor[1] == "%" and decimal and _percent_as_fraction(anchor[0], reading)
 
 
-def _equal(anchor: Token, tokens: Sequence[Token], position: int, *, share: bool, alone: bool) -> bool:
+def _equal(anchor: Token, tokens: Sequence[Token], position: int, *, meaning: _Meaning, alone: bool) -> bool:
     """Whether the number at ``position`` has a value of the anchor's number."""
     token = tokens[position]
-    units = [suffix for suffix in anchor.suffixes if suffix != PLAIN]
-    if units:
-        anchor = replace(anchor, suffixes=tuple(units))
     if alone and not anchor.named:
         if token.named == "glued" or (token.named == "hyphen" and token.suffixes == (PLAIN,)):
             return False
@@ -61,9 +64,13 @@ def _equal(anchor: Token, tokens: Sequence[Token], position: int, *, share: bool
             return False
     before = {item.text for item in tokens[max(0, position - 2) : position]}
     decimal = token.decimal and not before & _PARAMETERS
+    expected = [reading for reading in anchor.readings if reading[1]] or list(anchor.readings)
+    known = [quantity for quantity in meaning.units if quantity[0] == expected[0][0] and not expected[0][1]]
+    if known and expected[0] in token.readings:
+        return True
     return any(
-        _agree(expected, reading, share=share, decimal=decimal)
-        for expected in anchor.readings
+        _agree(wanted, reading, share=meaning.share, decimal=decimal)
+        for wanted in known or expected
         for reading in token.readings
     )
 
@@ -74,7 +81,7 @@ def _same_word(expected: str, word: str, *, last: bool) -> bool:
     return last and expected[-1:].isalpha() and word in (f"{expected}s", f"{expected}es")
 
 
-def _find_values(tokens: Sequence[Token], anchor: Sequence[Token], *, share: bool) -> list[tuple[int, int]]:
+def _find_values(tokens: Sequence[Token], anchor: Sequence[Token], meaning: _Meaning) -> list[tuple[int, int]]:
     size, spans = len(anchor), []
     for first in range(len(tokens) - size + 1):
         for offset, expected in enumerate(anchor):
@@ -82,7 +89,9 @@ def _find_values(tokens: Sequence[Token], anchor: Sequence[Token], *, share: boo
             if expected.number is None:
                 if token.number is not None or not _same_word(expected.text, token.text, last=offset == size - 1):
                     break
-            elif token.number is None or not _equal(expected, tokens, first + offset, share=share, alone=offset == 0):
+            elif token.number is None or not _equal(
+                expected, tokens, first + offset, meaning=meaning, alone=offset == 0
+            ):
                 break
         else:
             spans.append((tokens[first].start, tokens[first + size - 1].end))
@@ -94,25 +103,28 @@ class AnchorText:
 
     def __init__(self, folded: str, *, like: str = "") -> None:
         self.folded = folded
-        self.decimal_comma = bool(_first_known(uses_decimal_comma(folded), uses_decimal_comma(like)))
+        notation = uses_decimal_comma(folded)
+        self.decimal_comma = bool(uses_decimal_comma(like) if notation is None else notation)
         self.tokens = tokens_of(folded, decimal_comma=self.decimal_comma)
 
-    def find(self, alias: str, *, share: bool = False) -> list[tuple[int, int]]:
-        """Spans of an alias in the folded text, in order."""
-        folded = fold(alias)
+    def find(self, aliases: Iterable[str], *, fact: "AnchorText | None" = None) -> list[tuple[int, int]]:
+        """Spans of an anchor's aliases in the folded text, in order; ``fact`` is the nugget's text."""
+        texts = [fold(alias) for alias in aliases]
+        share = any(_SHARE.search(text) for text in (*texts, fact.folded if fact else ""))
+        units = () if fact is None else fact.quantities
+        spans = {span for text in texts for span in self._find(text, _Meaning(share, units))}
+        return sorted(spans)
+
+    @property
+    def quantities(self) -> tuple[Reading, ...]:
+        """The numbers of the text that have a unit."""
+        return tuple(reading for token in self.tokens for reading in token.readings if reading[1])
+
+    def _find(self, alias: str, meaning: _Meaning) -> list[tuple[int, int]]:
+        anchor = tokens_of(alias, decimal_comma=self.decimal_comma)
         spans: list[tuple[int, int]] = []
-        anchor = tokens_of(folded, decimal_comma=self.decimal_comma)
         if not any(token.number is not None and not token.spelled for token in anchor):
             spans = find_phrase(self.folded, alias)
         if any(token.number is not None for token in anchor):
-            spans = sorted({*spans, *_find_values(self.tokens, anchor, share=share)})
+            spans += _find_values(self.tokens, anchor, meaning)
         return spans
-
-    def has_any(self, aliases: tuple[str, ...]) -> bool:
-        """Whether one of the aliases occurs."""
-        share = any(states_share(fold(alias)) for alias in aliases)
-        return any(self.find(alias, share=share) for alias in aliases)
-
-
-def _first_known(*values: bool | None) -> bool | None:
-    return next((value for value in values if value is not None), None)

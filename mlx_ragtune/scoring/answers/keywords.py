@@ -12,4 +12,4 @@ def keyword_coverage(text: str, groups: tuple[tuple[str, ...], ...]) -> float | 
     if not groups:
         return None
     said = AnchorText(fold(text))
-    return sum(said.has_any(aliases) for aliases in groups) / len(groups)
+    return sum(bool(said.find(aliases)) for aliases in groups) / len(groups)

@@ -76,7 +76,8 @@ _DENIAL_BEFORE = re.compile(
     r"|\b(?:it is|it's) (?:doubtful|unlikely|disputed|unproven|questionable) (?:that|whether)\b"
     r"|\b(?:it is|it's) a (?:\w+ )?(?:myth|misconception) that\b"
     r"|\bno (?:evidence|proof|indication|sign|reason to (?:believe|think)) (?:that|for|of)\b"
-    rf"|\b(?:\w+n't|not|never|nobody|no one|none of the \w+|no \w+) (?:\w+ ){{0,2}}?{_SAY} that\b"
+    r"|\b(?:\w+n't|not|never|nobody|no one|none of the \w+|no \w+) (?!only|just|merely|simply)"
+    rf"(?:\w+ ){{0,2}}?{_SAY} that\b"
     rf"|\b(?:den(?:y|ies|ied)|refut\w+|disput\w+|reject(?:s|ed)?|doubt(?:s|ed)?|disprov\w+|debunk\w*)"
     rf"(?: the {_CLAIM})? that\b"
     rf"|\bcontrary to (?:the |a |any |this )?{_CLAIM} that\b"
@@ -94,11 +95,18 @@ _DENIAL_AFTER = re.compile(
     r"|(?P<east>(?:是错误的|是錯誤的|是错的|不是真的|不正确|は誤り|は間違い|は正しくな|は틀))"
 )
 _SUBJECT_ABOVE = re.compile(
-    r"^\W*(?:but |and |however,? )?(?:this|that|it|the above|all of (?:this|that)|das|dies|cela|ce) *$"
+    r"^\W*(?:but |and |however,? )?(?:this|that|it|the above|all of (?:this|that)|das|dies|cela|ce"
+    rf"|(?:this|that|the) {_CLAIM}) *$"
 )
 _SUBJECT_SAME = re.compile(
-    rf"(?:\bwhich|, but (?:this|that|it)|- (?:this|that|it)|, (?:this|that)) *$|\b{_CLAIM}\b|^\W*(?:that|dass) "
+    rf"(?:\bwhich|, but (?:this|that|it)|- (?:this|that|it)|, (?:this|that)) *$|\b{_CLAIM} that\b(?! {_IS}\b)"
+    r"|^\W*(?:that|dass) "
 )
+_NEGATED_DENIAL = re.compile(
+    r"(?:n't|\bnot|\bnever|\bhardly) (?:\w+ )?(?:untrue|false|incorrect|wrong|inaccurate|mistaken|falsch|a \w)"
+)
+_DENY = re.compile(r"(?:den|refut|disput|reject|doubt|disprov|debunk)\w* |(?:false|untrue|incorrect|wrong)")
+_NEGATOR = re.compile(r"(?:n't|\bnot|\bcannot|\bnever|\bno one|\bnobody|\bnone|\bhardly)(?: \w+){0,2} $")
 _CONDITION = re.compile(r"\b(?:if|when|whether|where|whenever|unless|wenn|falls|si)\b")
 _DENIAL_ENDS = re.compile(
     rf"{_SENTENCE_END}|;|,? \b(?:but|however|instead|in fact|actually|sondern|mais)\b|\brather\b(?! than)"
@@ -132,6 +140,12 @@ def _blanked(text: str, spans: list[tuple[int, int]]) -> str:
     return "".join([*pieces, text[position:]])
 
 
+def _taken_back(folded: str, denial: re.Match[str]) -> bool:
+    """Whether a denial is itself denied: "it is not false that", "nobody denies that"."""
+    before = folded[max(0, denial.start() - 40) : denial.start()]
+    return bool(_NEGATED_DENIAL.search(denial[0]) or (_DENY.match(denial[0]) and _NEGATOR.search(before)))
+
+
 def _denials_after(folded: str) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
     """(predicates, what they deny) of "…, which is false", "The claim that … is wrong", "This is not true."."""
     ends = [0, *(match.end() for match in _END.finditer(folded))]
@@ -140,7 +154,7 @@ def _denials_after(folded: str) -> tuple[list[tuple[int, int]], list[tuple[int, 
         index = bisect_right(ends, match.start()) - 1
         start = max(ends[index], match.start() - CHARACTERS_BEFORE)
         before = folded[start : match.start()]
-        if _CONDITION.search(before):
+        if _CONDITION.search(before.rpartition(",")[2]) or _taken_back(folded, match):
             continue
         if _SUBJECT_ABOVE.match(before):
             scope = (ends[index - 1] if index else start, start)
@@ -169,6 +183,8 @@ def _clauses(folded: str) -> _Clauses:
     cues, scopes = _denials_after(folded)
     for pattern in (_DENIAL_BEFORE, _CONTRARY):
         for match in pattern.finditer(folded):
+            if _taken_back(folded, match):
+                continue
             cues.append(match.span())
             stop = _DENIAL_ENDS.search(folded, match.end())
             end = stop.start() if stop else len(folded)

@@ -7,11 +7,12 @@ wrong polarity. There is no length term: a concise answer loses nothing. Remove 
 This metric matches words, not meaning, so its label says "lexical"; a judge reads meaning.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 from mlx_ragtune.records import Nugget
-from mlx_ragtune.scoring.answers.anchors import AnchorText, states_share
+from mlx_ragtune.scoring.answers.anchors import AnchorText
 from mlx_ragtune.scoring.answers.negation import denied, negated
 from mlx_ragtune.scoring.answers.normalize import fold
 from mlx_ragtune.scoring.answers.refusal import is_refusal
@@ -29,17 +30,9 @@ class Correctness:
     states: tuple[State, ...]
 
 
-def _polarities(said: AnchorText, aliases: tuple[str, ...], *, share: bool) -> set[bool]:
+def _polarities(said: AnchorText, spans: Iterable[tuple[int, int]]) -> set[bool]:
     """Whether the occurrences of an anchor are negated; the negation of a denied one is reversed."""
-    return {
-        negated(said.folded, span) != denied(said.folded, span)
-        for alias in aliases
-        for span in said.find(alias, share=share)
-    }
-
-
-def _all_denied(said: AnchorText, aliases: tuple[str, ...], *, share: bool) -> bool:
-    return all(denied(said.folded, span) for alias in aliases for span in said.find(alias, share=share))
+    return {negated(said.folded, span) != denied(said.folded, span) for span in spans}
 
 
 def nugget_state(text: str, nugget: Nugget) -> State:
@@ -53,12 +46,15 @@ def nugget_state(text: str, nugget: Nugget) -> State:
     said, statement = AnchorText(folded, like=fact), AnchorText(fact, like=folded)
     state: State = "supported"
     for aliases in nugget.anchors:
-        share = states_share(fact) or any(states_share(fold(alias)) for alias in aliases)
-        polarities = _polarities(said, aliases, share=share)
-        if not polarities:
+        spans = said.find(aliases, fact=statement)
+        if not spans:
             return "unsupported"
-        expected = _polarities(statement, aliases, share=share)
-        if not expected & polarities if expected else _all_denied(said, aliases, share=share):
+        expected = _polarities(statement, statement.find(aliases, fact=statement))
+        if expected:
+            agrees = bool(expected & _polarities(said, spans))
+        else:
+            agrees = not all(denied(folded, span) for span in spans)
+        if not agrees:
             state = "contradicted"
     return state if nugget.anchors else "unsupported"
 
