@@ -64,7 +64,8 @@ def _equal(anchor: Token, tokens: Sequence[Token], position: int, *, meaning: _M
             return False
     before = {item.text for item in tokens[max(0, position - 2) : position]}
     decimal = token.decimal and not before & _PARAMETERS
-    expected = [reading for reading in anchor.readings if reading[1]] or list(anchor.readings)
+    pairs = zip(anchor.suffixes, anchor.readings, strict=True)
+    expected = [reading for suffix, reading in pairs if suffix != PLAIN] or list(anchor.readings)
     known = [quantity for quantity in meaning.units if quantity[0] == expected[0][0] and not expected[0][1]]
     if known and expected[0] in token.readings:
         return True

@@ -21,7 +21,7 @@ _SENTENCE_END = r"(?<!\.)[.!?](?=[\s\"')]|$)|[\n。]"
 _BREAK = re.compile(
     rf"{_SENTENCE_END}|[;:()]|,? \b(?:but|while|whereas|although|though|however|yet|because|which|so|until|unless"
     r"|except|sondern|aber|obwohl|während|mais|car|tandis)\b"
-    r"|, (?:and|it|they|this)\b|\binstead\b(?! of)|\brather\b(?! than)|、?(?:而是|但是|但|が、)"
+    r"|, (?:and|it|they|this|then)\b|\binstead\b(?! of)|\brather\b(?! than)|、?(?:而是|但是|但|が、)"
 )
 _AUXILIARY = r"(?:is|are|was|were|do|does|did|has|have|had|can|could|will|would|should|need|must|may|might)"
 _VERB_NEGATION = (
@@ -32,6 +32,7 @@ _VERB_BEFORE = re.compile(rf"\b{_VERB_NEGATION}(?!\w)")
 _NEGATION_BEFORE = re.compile(
     rf"\b(?:{_VERB_NEGATION}|not|no|none|nothing|nobody|without|neither|nor|instead of|rather than|as opposed to|unlike"
     r"|lacks?|lacking|avoid(?:s|ed|ing)?|far from|by no means|hardly"
+    r"|free (?:of|from)|devoid of|zero (?:additional|extra|added|further)"
     r"|kein(?:e|en|er|em|es)?|ohne|weder|statt|anstatt|sans|aucune?|ni|pas|sin)\b"
     r"|(?:不是|没有|沒有|不会|不會|不需要?|不能|不再|无需|無需|而不是|而非|并非|並非|并不|並不|未)\w{0,12}$"
 )
@@ -45,7 +46,10 @@ _NEGATION_AFTER = re.compile(
 _HARMLESS = re.compile(
     r"\bnot (?:only|just|merely|simply|solely|until|surprisingly|to mention|least)\b"
     r"|\bno (?:less|more|fewer|later|earlier|sooner|lower|higher|smaller|larger) than\b"
-    r"|\bno(?:t)? (?:doubt|wonder|matter)\b"
+    r"|\bno(?:t)? (?:doubt|wonder|matter|question|denying)\b"
+    r"|(?:\b\w+n't|\b(?:not|cannot|never|no one|nobody))(?: \w+){0,3}? (?:den(?:y|ied|ies)|refuted?|disputed?|rejected"
+    r"|doubt(?:ed|s)?|false|untrue|incorrect|wrong|mistaken)(?: that)?\b"
+    rf"|\b{_VERB_NEGATION}(?=[^.;,]{{1,60}} until\b)"
     r"|\bnot (?:less|more|fewer|later|lower|higher|smaller|larger) than\b"
     r"|\bwhether or not\b|\bif not\b|\bnothing (?:but|less than)\b"
     r"|\bnone other than\b|\bno other than\b|\b(?:no|none|nothing|not) (?:\w+ ){0,2}?(?:other than|except)\b"
@@ -68,7 +72,8 @@ _SAY = (
 )
 _CLAIM = r"(?:claim|statement|idea|assertion|notion|suggestion|belief|view|assumption|hypothesis|behauptung|aussage)"
 _SOURCE = (
-    r"(?:papers?|authors?|articles?|study|studies|abstract|source|text|passages?|context|notes?|claims?|documents?)"
+    r"(?:papers?|authors?|articles?|study|studies|abstract|source|text|passages?|context|notes?|claims?(?! that)"
+    r"|documents?)"
 )
 _DENIAL_BEFORE = re.compile(
     rf"\b(?:it|this|that)(?:'s| {_IS})? (?:\w+ ){{0,2}}?{_WRONG}(?: that\b|:| to {_SAY}(?: that)?\b)"
@@ -80,18 +85,20 @@ _DENIAL_BEFORE = re.compile(
     rf"(?:\w+ ){{0,2}}?{_SAY} that\b"
     rf"|\b(?:den(?:y|ies|ied)|refut\w+|disput\w+|reject(?:s|ed)?|doubt(?:s|ed)?|disprov\w+|debunk\w*)"
     rf"(?: the {_CLAIM})? that\b"
-    rf"|\bcontrary to (?:the |a |any |this )?{_CLAIM} that\b"
+    rf"|\bcontrary to (?:the |a |any |this )?{_CLAIM} that\b|\banything but\b"
     r"|\b(?:false|untrue|incorrect|wrong)(?:ly)? (?:that|to say that)\b"
     r"|\bes (?:ist|wäre) (?:\w+ )?(?:nicht wahr|nicht richtig|falsch|unwahr),? dass?\b|\bes stimmt nicht,? dass?\b"
     r"|\bil (?:n'est pas vrai|est faux) qu[e']|(?:并非|並非|不是真的|这不是真的)(?=\W|\w)"
 )
-_CONTRARY = re.compile(
+_CONTRARY_TO = (
     rf"\bcontrary to (?:what (?!you\b|one\b|many\b|people\b|the question\b)[^,;\n]{{1,160}}?"
     rf"\b(?:{_SAY}|wr[io]te\w*|assert\w*)"
-    rf"|(?:the|this|that|its|their|both) (?:\w+ )?{_SOURCE}|[^,;\n]{{1,60}}?'s? (?:\w+ )?claims?)[^,;\n]{{0,80}},"
+    rf"|(?:the|this|that|its|their|both) (?:\w+ )?{_SOURCE}|[^,;\n]{{1,60}}?'s? (?:\w+ )?claims?)[^,;\n]{{0,80}}"
 )
+_CONTRARY = re.compile(_CONTRARY_TO + ",")
 _DENIAL_AFTER = re.compile(
     rf"(?P<predicate>\b(?:{_IS}(?: \w+){{0,2}}? {_WRONG}|{_ISNT}))(?=\W*(?:$|[.,;!?\n]| because| since| as ))"
+    rf"|(?P<trailing>,? (?:which is |this is |and )?{_CONTRARY_TO})(?=[.!?;\n]|$)"
     r"|(?P<east>(?:是错误的|是錯誤的|是错的|不是真的|不正确|は誤り|は間違い|は正しくな|は틀))"
 )
 _SUBJECT_ABOVE = re.compile(
@@ -158,7 +165,7 @@ def _denials_after(folded: str) -> tuple[list[tuple[int, int]], list[tuple[int, 
             continue
         if _SUBJECT_ABOVE.match(before):
             scope = (ends[index - 1] if index else start, start)
-        elif match["east"] or _SUBJECT_SAME.search(before):
+        elif match["east"] or match["trailing"] or _SUBJECT_SAME.search(before):
             scope = (start, match.start())
         else:
             words = before.split(" ")

@@ -22,7 +22,9 @@ _GREEK = dict(zip("αβγδεζηθικλμνξοπρστυφχψω", _GREEK_NAM
 _GREEK_LETTER = re.compile(r"(?<![^\W\d_])[α-ω](?![^\W\d_])")
 _THOUSANDS = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:,\d{3})+(?!,?\d)")
 _FOLDS = (
-    (re.compile(r"[—―]|(?<=[^\W\d_])–(?=\d)"), " - "),
+    (re.compile(r"[—―]|(?<=[^\W\d_])(?<!\de)–(?=\d)"), " - "),
+    (re.compile(r"(?<=[\d%])-{2,3}(?=\d)"), "-"),
+    (re.compile(r"(?<=[^\s-])-{2,3}(?=[^\s-])"), " - "),
     (re.compile(r"[‐‑‒–−]"), "-"),
     (re.compile(r"[“”„«»]"), '"'),
     (re.compile(r"[‘’´]"), "'"),

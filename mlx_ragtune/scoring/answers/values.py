@@ -65,7 +65,7 @@ _LEXERS = {
     comma: re.compile(rf"(?P<number>{number})|{_WORD}|(?P<ideographs>{IDEOGRAPHIC.pattern})|(?P<other>\S)")
     for comma, number in ((False, _POINT_NUMBER), (True, _COMMA_NUMBER))
 }
-_EXPONENT = re.compile(r"e([+-]?\d{1,4})(?![\w.]\d|\w)|\s?[x×*·]\s?10(?:\s?\^\s?|(?=-))([+-]?\d{1,4})(?!\d)")
+_EXPONENT = re.compile(r"e([+-]?\d{1,4})(?![\w.]\d|\w)|\s?[x×*·⋅∙]\s?10(?:\s?(?:\^|\*\*)\s?|(?=-))([+-]?\d{1,4})(?!\d)")
 _POWER = re.compile(r"\s?\^\s?([+-]?\d{1,4})(?!\.?\d)")
 _AFTER = re.compile(rf"(\s?)({_LETTER}{{1,14}}(?!{_LETTER})|[%‰°$€£][cC]?|[{UNSPACED}]{{1,3}})")
 _TWO_WORD_PERCENT = re.compile(r"\s?(?:per cent|percentage points?)\b")
@@ -184,7 +184,7 @@ def _read_number(folded: str, match: re.Match[str], comma: bool, last: str) -> T
     decimal = bool(re.search(r"\d[.,]\d|^\.", match[0])) or end > match.end()
     currency = folded[start - 1 : start] if folded[start - 1 : start] in ("$", "€", "£") else ""
     if currency:
-        suffixes = tuple((scale, currency) for scale, _ in suffixes[0]), suffixes[1]
+        start, suffixes = start - 1, (tuple((scale, currency) for scale, _ in suffixes[0]), suffixes[1])
     text = folded[match.start() : suffixes[1]]
     return Token(start, suffixes[1], text, -value if negative else value, suffixes[0], named, decimal)
 
@@ -202,7 +202,7 @@ def _read_ideographs(folded: str, match: re.Match[str]) -> Token:
 
 def _belongs_to_number(mark: Token, number: Token, *, joined: bool) -> bool:
     """Whether a hyphen or plus is the sign of the number, or joins it to the word before it ("rank-64")."""
-    if number.number is None or mark.text not in ("-", "+"):
+    if number.number is None or mark.text not in ("-", "+", "$", "€", "£"):
         return False
     return mark.start == number.start or (mark.end == number.start and (joined or number.named == "hyphen"))
 
