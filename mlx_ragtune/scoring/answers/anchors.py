@@ -6,6 +6,7 @@ in "2012", not ``4`` in "GPT-4".
 """
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -54,13 +55,15 @@ def _agree(anchor: Reading, reading: Reading, *, share: bool, decimal: bool) -> 
     return anchor[1] == "%" and decimal and _percent_as_fraction(anchor[0], reading)
 
 
-def _equal(anchor: Token, tokens: Sequence[Token], position: int, *, meaning: _Meaning, alone: bool) -> bool:
-    """Whether the number at ``position`` has a value of the anchor's number."""
+def _equal(
+    anchor: Token, tokens: Sequence[Token], position: int, *, meaning: _Meaning, leading: bool, alone: bool
+) -> bool:
+    """Whether the number at ``position`` has a value of the anchor's number, its first token or the only one."""
     token = tokens[position]
-    if alone and not anchor.named:
+    if leading and not anchor.named:
         if token.named == "glued" or (token.named == "hyphen" and token.suffixes == (PLAIN,)):
             return False
-        if anchor.number == 1 and anchor.suffixes == (PLAIN,) and anchor.spelled != token.spelled:
+        if alone and anchor.number == 1 and anchor.suffixes == (PLAIN,) and anchor.spelled != token.spelled:
             return False
     before = {item.text for item in tokens[max(0, position - 2) : position]}
     decimal = token.decimal and not before & _PARAMETERS
@@ -91,7 +94,7 @@ def _find_values(tokens: Sequence[Token], anchor: Sequence[Token], meaning: _Mea
                 if token.number is not None or not _same_word(expected.text, token.text, last=offset == size - 1):
                     break
             elif token.number is None or not _equal(
-                expected, tokens, first + offset, meaning=meaning, alone=offset == 0
+                expected, tokens, first + offset, meaning=meaning, leading=offset == 0, alone=size == 1
             ):
                 break
         else:
@@ -127,5 +130,17 @@ class AnchorText:
         if not any(token.number is not None and not token.spelled for token in anchor):
             spans = find_phrase(self.folded, alias)
         if any(token.number is not None for token in anchor):
+            spans = [span for span in spans if not self._cuts_number(span)]
             spans += _find_values(self.tokens, anchor, meaning)
         return spans
+
+    def _cuts_number(self, span: tuple[int, int]) -> bool:
+        """Whether a number reaches beyond the span: "eight" in "twenty-eight" or in "eight thousand"."""
+        return any(
+            token.number is not None and edge < token.end and (token.start < span[0] or token.end > span[1])
+            for edge in (span[0], span[1] - 1)
+            for token in self.tokens[max(0, self._index(edge)) : self._index(edge) + 1]
+        )
+
+    def _index(self, position: int) -> int:
+        return bisect_right(self.tokens, position, key=lambda token: token.start) - 1

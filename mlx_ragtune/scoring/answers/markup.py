@@ -57,6 +57,7 @@ _BRACED = re.compile(r"(?<=[\^_])\{\s{0,9}([^{}]{1,60}?)\s{0,9}\}")
 _FRACTION = re.compile(r"\\[dtc]?frac\s?\{\s{0,9}([^{}]{1,60}?)\s{0,9}\}\s?\{\s{0,9}([^{}]{1,60}?)\s{0,9}\}")
 _SHORT_FRACTION = re.compile(r"\\[dtc]?frac ?(\d)(\d)")
 _COMMAND = re.compile(r"\\([A-Za-z]+)|\\([%$&#_{}*`~-])")
+_RAISED_DEGREE = re.compile(r"\^ ?° ?")
 _BRACES = re.compile(r"(?<!\\)[{}]")
 _DISPLAYED = re.compile(r"\$\$")
 _INLINE = re.compile(r"(?<![\\$\w])\$(?![\s$])([^$\n]{1,300}?)(?<![\s\\])\$(?![\d$])")
@@ -70,12 +71,13 @@ def _without_latex(text: str) -> str:
     if has_commands:
         for pattern, replacement in _LATEX:
             text = pattern.sub(replacement, text)
-    text = _BRACED.sub(r"\1", text.replace("{,}", ",").replace("{}", " "))
+    text = text.replace("{,}", ",").replace("{}", " ")
+    text = _BRACED.sub(lambda match: f"{match[1]} " if match[1].startswith("\\") else match[1], text)
     if has_commands:
         text = _SHORT_FRACTION.sub(r"\1/\2", _FRACTION.sub(r" \1/\2", text))
         text = _BRACES.sub("", text)
         text = _COMMAND.sub(lambda match: match[2] or _SYMBOLS.get(match[1], match[1]), text)
-        text = text.replace("^°", "°")
+        text = _RAISED_DEGREE.sub("°", text)
     return text
 
 

@@ -33,6 +33,7 @@ _NEGATION_BEFORE = re.compile(
     rf"\b(?:{_VERB_NEGATION}|not|no|none|nothing|nobody|without|neither|nor|instead of|rather than|as opposed to|unlike"
     r"|lacks?|lacking|avoid(?:s|ed|ing)?|far from|by no means|hardly"
     r"|free (?:of|from)|devoid of|zero (?:additional|extra|added|further)"
+    r"|(?:add|ha|incur|introduce|require|need|use|cause|cost|impos)\w* zero|with zero"
     r"|kein(?:e|en|er|em|es)?|ohne|weder|statt|anstatt|sans|aucune?|ni|pas|sin)\b"
     r"|(?:不是|没有|沒有|不会|不會|不需要?|不能|不再|无需|無需|而不是|而非|并非|並非|并不|並不|未)\w{0,12}$"
 )
@@ -41,7 +42,7 @@ _PREPOSITIONAL = re.compile(
 )
 _NEGATION_AFTER = re.compile(
     rf"^\W*(?:\w+ ){{0,1}}?{_VERB_NEGATION}(?!\w)"
-    r"|^\w{0,6}(?:ではな|でな|しな|はな|ていな|れな|らな|ません|くな|せず|않|아니|없)"
+    r"|^\w{0,3} (?:않|아니|없)|^\w{0,6}(?:ではな|でな|しな|はな|ていな|れな|らな|ません|くな|せず|않|아니|없)"
 )
 _HARMLESS = re.compile(
     r"\bnot (?:only|just|merely|simply|solely|until|surprisingly|to mention|least)\b"
@@ -114,7 +115,7 @@ _NEGATED_DENIAL = re.compile(
 )
 _DENY = re.compile(r"(?:den|refut|disput|reject|doubt|disprov|debunk)\w* |(?:false|untrue|incorrect|wrong)")
 _NEGATOR = re.compile(r"(?:n't|\bnot|\bcannot|\bnever|\bno one|\bnobody|\bnone|\bhardly)(?: \w+){0,2} $")
-_CONDITION = re.compile(r"\b(?:if|when|whether|where|whenever|unless|wenn|falls|si)\b")
+_CONDITION = re.compile(r"\b(?:if|when|whether|where|whenever|unless|wenn)\b")
 _DENIAL_ENDS = re.compile(
     rf"{_SENTENCE_END}|;|,? \b(?:but|however|instead|in fact|actually|sondern|mais)\b|\brather\b(?! than)"
 )
@@ -188,15 +189,15 @@ def _merged(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
 @lru_cache(maxsize=8)
 def _clauses(folded: str) -> _Clauses:
     cues, scopes = _denials_after(folded)
+    ends = [*(match.start() for match in _DENIAL_ENDS.finditer(folded)), len(folded)]
     for pattern in (_DENIAL_BEFORE, _CONTRARY):
         for match in pattern.finditer(folded):
             if _taken_back(folded, match):
                 continue
             cues.append(match.span())
-            stop = _DENIAL_ENDS.search(folded, match.end())
-            end = stop.start() if stop else len(folded)
+            end = ends[bisect_left(ends, match.end())]
             if _CONTRARY_CLAIM.fullmatch(match[0]):
-                comma = folded.find(",", match.end(), end)
+                comma = folded.find(",", match.end(), min(end, match.end() + CHARACTERS_BEFORE))
                 end = comma if comma >= 0 else end
             scopes.append((match.end(), end))
     undenied = _blanked(folded, cues)

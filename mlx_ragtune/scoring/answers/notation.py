@@ -5,7 +5,8 @@ import re
 _ENGLISH = re.compile(r"\b(?:the|of|and|is|to|that|with|was|are|it|than|from|by|which|at)\b", re.IGNORECASE)
 _OTHER = re.compile(
     r"\b(?:der|das|und|ist|von|mit|für|nicht|eine|einen|einem|werden|wird|auf|auch|bei|sind|wurde|wurden|zu|um|beträgt"
-    r"|le|la|les|une|est|dans|pour|avec|sur|par|et|du|au|aux|ont|sont|elle"
+    r"|es|gibt|sich|dem|den|im|aus|nach|oder|wie|wir|haben|hat|als|etwa|rund|ihre?"
+    r"|le|la|les|une|est|dans|pour|avec|sur|par|et|du|au|aux|ont|sont|elle|il|des|qui|que|ne|cette|ce|environ"
     r"|el|los|las|del|con|para|por|il|della|che|sono|são|não|een|het)\b",
     re.IGNORECASE,
 )

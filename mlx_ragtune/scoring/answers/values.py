@@ -65,10 +65,12 @@ _LEXERS = {
     comma: re.compile(rf"(?P<number>{number})|{_WORD}|(?P<ideographs>{IDEOGRAPHIC.pattern})|(?P<other>\S)")
     for comma, number in ((False, _POINT_NUMBER), (True, _COMMA_NUMBER))
 }
-_EXPONENT = re.compile(r"e([+-]?\d{1,4})(?![\w.]\d|\w)|\s?[x×*·⋅∙]\s?10(?:\s?(?:\^|\*\*)\s?|(?=-))([+-]?\d{1,4})(?!\d)")
+_EXPONENT = re.compile(
+    rf"e([+-]?\d{{1,4}})(?!\.?\d|{_LETTER}|_)|\s?[x×*·⋅∙]\s?10(?:\s?(?:\^|\*\*)\s?|(?=-))([+-]?\d{{1,4}})(?!\d)"
+)
 _POWER = re.compile(r"\s?\^\s?([+-]?\d{1,4})(?!\.?\d)")
 _AFTER = re.compile(rf"(\s?)({_LETTER}{{1,14}}(?!{_LETTER})|[%‰°$€£][cC]?|[{UNSPACED}]{{1,3}})")
-_TWO_WORD_PERCENT = re.compile(r"\s?(?:per cent|percentage points?)\b")
+_TWO_WORD_PERCENT = re.compile(r"\s?(?:p(?:er|our) cent|percentage points?)\b")
 _TIMES = re.compile(rf"\s?[x×](?!\s?\d|{_LETTER})")
 _NAME_TAIL = re.compile(rf"{_LETTER}+\d\w*")
 _WORD_TAIL = re.compile(r"\w+")
