@@ -168,3 +168,283 @@ SECOND = (
          "99‰ of the weights", "a temperature of 0.99"),
     ),
 )  # fmt: skip
+
+
+# Attacks on the second version of that code, which judged 346 of 382 rightly at first.
+THIRD = (
+    _case(
+        "Memory falls to less than 48GB.", "48GB",
+        ("Not only does memory fall, it falls to 48GB.", "It needs no less than 48GB.",
+         "Without paging, it needs 48GB.", "Unlike full fine-tuning, QLoRA needs only 48GB.",
+         "It isn't 24GB but 48GB.", "It is 48GB, not 24GB.", "There's no question that 48GB suffice.",
+         "It cannot be denied that 48GB suffice.", "It is not false that it needs 48GB.",
+         "Contrary to popular belief, 48GB suffice.",
+         "Contrary to the claim that 24GB suffice, 48GB are needed.", "48Gb of memory", "48GBs of VRAM",
+         "48 gb", "48-gigabyte card", "RTX A6000 (48GB)", "<48GB", "≤48 GB", "~48GB", "~ 48 GB",
+         "780GB→48GB", "780GB -> 48GB", "780 GB/48 GB", "from 780 to 48 GB", "- 48GB", "* 48GB",
+         "Memory: 48GB.", "48GB.", "“48GB”", "[48GB]", "memory=48GB", "48GB-GPU", "48 GB/GPU", "48GB+",
+         "48 GB (1)", "$48 GB$", "$48$ GB", "$48$GB", "\\SI{48}{GB}", "$$48\\ \\mathrm{GB}$$",
+         "\\[48\\,GB\\]", "**48** GB", "__48 GB__", "***48 GB***", "`48` GB", "48&nbsp;GB", "48 <b>GB</b>",),
+        ("I don't think that it needs 48GB.", "48GB is incorrect; it is 24GB.",
+         "The paper does not claim that 48GB suffice.", "The figure of 48GB is wrong.",
+         "No, it isn't 48GB.", "It needs anything but 48GB.", "Memory falls not to 48GB but to 24GB.",
+         "It is untrue that memory falls to 48GB.",
+         "Memory falls to 48GB, contrary to what the authors say.", "It needs 48 GiB.",
+         "about 48 G of memory", "-48GB", "48GB1",),
+    ),
+    _case(
+        "A merged model has no additional inference latency.", "inference latency",
+        ("It doesn't increase inference latency.", "It adds zero inference latency.",
+         "There is never any inference latency.", "Zero additional inference latency is introduced.",
+         "It avoids inference latency.", "free of inference latency",),
+        ("It is not true that it has no inference latency.", "Inference latency is unaffected.",),
+    ),
+    _case(
+        "The pre-trained weights are frozen.", "weights & frozen / fixed",
+        ("The weights do not fail to stay frozen.", "Rather than being updated, the weights are frozen.",
+         "The weights are frozen, not updated.", "No weights are updated; the weights are frozen.",),
+        ("The weights aren't frozen.", "weights are by no means frozen",),
+    ),
+    _case(
+        "It works without labels.", "labels",
+        ("It needs no labels.", "No labels are needed.", "Labels aren't required.",
+         "It works even without any labels.",),
+        ("Labels are required.", "It does not work without labels.",),
+    ),
+    _case(
+        "Accuracy improves.", "accuracy & improves / rises / increases",
+        ("Accuracy not only improves but doubles.",
+         "Accuracy does not improve until epoch 3, then it improves.",
+         "There is no doubt that accuracy improves.", "Without regularization, accuracy improves.",),
+        ("Accuracy never improves.",),
+    ),
+    _case(
+        "The learning rate is 2e-5.", "2e-5",
+        ("2 × 10⁻⁵", "2·10^{-5}", "$2\\times10^{-5}$", "0.00002", "2E-05", "20e-6", "2.0e-5", "2 x 10^-5",
+         "2*10**-5", "2⋅10⁻⁵", "lr=2e-5", "2e−5", "2e–5", "\\(2 \\times 10^{-5}\\)", "2 × 10−5",),
+        ("2e5", "2e-4", "-2e-5", "12e-5",),
+    ),
+    _case(
+        "It took 35 minutes.", "35 minutes",
+        ("35min", "35 mins", "thirty-five minutes", "35-minute run", "2,100 seconds", "in under 35 minutes",),
+        ("35 hours", "0.58 h", "35′", "135 minutes", "35.5 minutes",),
+    ),
+    _case(
+        "Rank 8 is enough.", "rank 8 / rank of 8",
+        ("rank-8", "rank of 8", "rank $8$", "rank eight", "rank 8.0", "Rank **8**",),
+        ("rank 80", "rank −8",),
+    ),
+    _case(
+        "β is 0.1.", "β = 0.1 / beta of 0.1 / β is 0.1",
+        ("$\\beta = 0.1$", "beta = .1", "β=0.10", "beta of 1/10",),
+        ("α = 0.1", "β = -0.1",),
+    ),
+    _case(
+        "It has 0.1% of the parameters.", "0.1%",
+        ("0.001 of the parameters", "0.10 %", "0.1 percentage points", "1‰", "about 0.1\\%",),
+        ("1%", "0.1", "one tenth of a percent",),
+    ),
+    _case(
+        "It scores 56% on GSM8K.", "56%",
+        ("56 per cent", "0.56", "56% accuracy", "fifty-six percent", ".56", "56,0 %",),
+        ("56.0", "56/100", "5.6%", "alpha=0.56", "-56%", "156%",),
+    ),
+    _case(
+        "It uses Llama 2.", "Llama 2",
+        ("Llama-2", "LLaMA2", "Llama 2 7B", "Llama-2-7b", "**Llama 2**",),
+        ("Llama 2.1", "Llama 20",),
+    ),
+    _case(
+        "There are 7 heads.", "7",
+        ("seven heads", "7 heads", "7.", "(7)", "7-head attention", "5, 7 and 9",),
+        ("27 heads", "0.7", "GPT-7", "7th", "VII", "7/8", "7,000", "7 000", "3,7", "Table 7b",),
+    ),
+    _case(
+        "The range is 1% to 2%.", "1-2% / 1% to 2%",
+        ("1–2%", "1 to 2 percent", "1%-2%", "$1\\text{--}2\\%$",),
+        ("1% and 2%", "between 1% and 2%",),
+    ),
+    _case(
+        "Training is twice as fast.", "twice / 2x",
+        ("2×", "two times faster", "2-fold", "twofold", "a factor of 2", "a factor of two",
+         "$2\\times$ faster",),
+        ("20x",),
+    ),
+    _case(
+        "It has 1.2 million rows.", "1.2 million",
+        ("1.2M rows", "1,200,000", "1.2 Mio. Zeilen", "1,2 Millionen Zeilen", "1200k rows", "120万",
+         "1.2 m rows", "1.200.000 Zeilen und mehr, die nicht gezählt sind",),
+        ("1.2B",),
+    ),
+    _case(
+        "The correlation is -0.3.", "-0.3",
+        ("−0.3", "$-0.3$", "minus 0.3", "r = –0.3", "-0.30",),
+        ("0.3", "1-0.3",),
+    ),
+    _case(
+        "Cost is $5 per run.", "$5",
+        ("5 dollars", "US$5", "\\$5", "5 USD", "$5 and $6",),
+        ("€5", "$50",),
+    ),
+    _case(
+        "Temperature is 20 °C", "20 °C",
+        ("20°C", "20 degrees", "$20^{\\circ}$C",),
+        ("−20 °C",),
+    ),
+    _case(
+        "The gain is 3.5 points.", "3.5",
+        ("a 3.5-point gain", "gains of 3.5pp", "3.5 F1 points", "3.50",
+         "3,5 Punkte sind es und das ist viel", "+3.5", "3.5x", "§3.5",),
+        ("35 points", "13.5", "Llama-3.5",),
+    ),
+    _case(
+        "It was trained on 11 trillion tokens.", "11 trillion / 11T",
+        ("11T tokens", "$11$ trillion", "11 × 10^12", "11,000 billion", "1.1 × 10^{13}", "eleven trillion",),
+        ("11 billion", "1.1 trillion", "11 Billionen",),
+    ),
+    _case(
+        "There are eight distractors.", "eight / 8",
+        ("eight", "8 paragraphs", "**eight**", "8.0", "eight-fold",),
+        ("eighteen", "80", "eighty", "eight hundred", "eight thousand", "twenty-eight",),
+    ),
+    _case(
+        "It appeared in 2023.", "2023",
+        ("in 2023", "2,023", "(2023)", "May 2023.", "2022-2023",),
+        ("2023a", "arXiv:2023.12345", "'23",),
+    ),
+    _case(
+        "La précision est de 1,5 %.", "1,5 %",
+        ("La précision est de 1,5 %.", "La précision est de 1,5%.", "1.5 pour cent",),
+        ("elle est de 15 %", "La précision n'est pas de 1,5 %.",
+         "Il est faux que la précision soit de 1,5 %.",),
+    ),
+    _case(
+        "Es gibt 1.000 Proben.", "1.000",
+        ("Es gibt 1000 Proben.", "Es gibt 1 000 Proben.", "Es sind 1.000,0 Proben.",),
+        ("Es gibt tausend Proben.", "Es gibt 1,000 Proben.", "Es gibt keine 1.000 Proben.",
+         "Es gibt 10.000 Proben.",),
+    ),
+    _case(
+        "学習率は0.001です。", "0.001",
+        ("学習率は0.001である。", "学習率は１０⁻³です。", "学習率は1e-3です。",),
+        ("学習率は0.01です。", "学習率は0.001ではない。",),
+    ),
+    _case(
+        "정확도는 95%이다.", "95%",
+        ("정확도는 95%이다.", "정확도는 95 퍼센트이다.", "정확도는 0.95이다.",),
+        ("정확도는 95%가 아니다.", "정확도는 9.5%이다.",),
+    ),
+    _case(
+        "准确率为95%。", "95%",
+        ("准确率为95%。", "准确率达到９５％。", "准确率为百分之九十五。", "准确率为0.95。",),
+        ("准确率不是95%。", "准确率为59%。", "准确率为95%,这是错误的。",),
+    ),
+    _case(
+        "六分钟", "六分钟",
+        ("海鸥在渡轮之前6分钟离开。", "海鸥在渡轮之前六分钟离开。", "6 分钟",),
+        ("十六分钟", "六十分钟", "六小时",),
+    ),
+    _case(
+        "Die Gewichte werden eingefroren.", "Gewichte & eingefroren",
+        ("Die Gewichte sind eingefroren.",
+         "Die Gewichte werden nicht nur eingefroren, sondern quantisiert.",),
+        ("Die Gewichte werden nicht eingefroren.",),
+    ),
+    _case(
+        "sechs Minuten", "sechs Minuten",
+        ("Die Möwen verlassen den Schlafplatz sechs Minuten vor der ersten Fähre.", "6 Minuten davor",
+         "6 Min.",),
+        ("sechs Stunden", "sechzig Minuten",),
+    ),
+    _case(
+        "The kernel is 3x3.", "3x3 / 3×3",
+        ("a 3×3 kernel", "a 3x3 kernel", "$3\\times3$", "3 × 3",),
+        ("3 by 3", "5x5", "3x5",),
+    ),
+    _case(
+        "Cost is O(n^2).", "O(n^2) / O(n²)",
+        ("$O(n^2)$", "O(n²)", "$\\mathcal{O}(n^{2})$",),
+        ("O(n^3)", "O(n)", "O(n2)",),
+    ),
+    _case(
+        "It uses CO2.", "CO2",
+        ("CO₂", "CO2", "CO_2", "$\\mathrm{CO}_2$", "CO<sub>2</sub>",),
+        ("CO",),
+    ),
+    _case(
+        "Area is 10 m^2", "10 m^2",
+        ("10 m²", "10 m^2",),
+        ("10 m",),
+    ),
+    _case(
+        "It uses version 1.2.3.", "1.2.3",
+        ("1.2.3",),
+        ("version 1.2", "v1.2.3", "1.2.30",),
+    ),
+    _case(
+        "Judges are DeBERTa-v3-Large.", "DeBERTa-v3-Large",
+        ("DeBERTa-v3-Large", "DeBERTa v3 large", "`DeBERTa-v3-large`",),
+        ("DeBERTa-v2-Large",),
+    ),
+    _case(
+        "phi-1 wins", "phi-1",
+        ("phi-1", "Phi 1", "φ-1",),
+        ("phi-1.5", "phi-2",),
+    ),
+    _case(
+        "pass@1 is used", "pass@1",
+        ("pass@1", "**pass@1**", "$\\text{pass}@1$",),
+        ("pass@10",),
+    ),
+    _case(
+        "It needs one GPU.", "one GPU / single GPU",
+        ("1 GPU", "one GPU", "a single GPU", "1 GPUs",),
+        ("11 GPUs", "no GPU",),
+    ),
+    _case(
+        "p < 0.05", "p < 0.05 / 0.05",
+        ("p < .05", "p<0.05",),
+        ("p < 0.5", "5%",),
+    ),
+    _case(
+        "O(1)", "O(1) / Θ(1)",
+        ("Θ(1)", "\\Theta(1)", "$\\mathcal{O}(1)$",),
+        ("O(10)",),
+    ),
+    _case(
+        "It scales as 1/n.", "1/n / n^-1",
+        ("$1/n$", "$\\frac{1}{n}$", "n⁻¹", "$n^{-1}$", "1/n^2",),
+        ("2/n",),
+    ),
+    _case(
+        "One third is used.", "one third",
+        ("one third", "1/3", "a third", "one-third", "$\\tfrac13$",),
+        ("two thirds",),
+    ),
+    _case(
+        "They cannot be verified.", "cannot be verified",
+        ("cannot be verified",),
+        ("Extrinsic ones can't be verified.", "It is not true that they cannot be verified.",
+         "They can be verified.",),
+    ),
+    _case(
+        "The encoder is not updated.", "not updated / fixed",
+        ("It is not updated.", "It stays fixed.",),
+        ("It is updated.", "It is false that it is not updated.",),
+    ),
+    _case(
+        "They were too weak.", "insufficient / not sufficient",
+        ("These are not sufficient.", "These are insufficient.",),
+        ("It is false that these are insufficient.",),
+    ),
+    _case(
+        "512 tokens", "512 tokens",
+        ("512 tokens", "0.512k tokens",),
+        ("5,12 tokens", "512-token",),
+    ),
+    _case(
+        "Batch size 32", "batch size 32 / batch size of 32",
+        ("a batch size of 32",),
+        ("batch size: 32", "batch size = 32", "32-bit batch size",),
+    ),
+)  # fmt: skip
