@@ -114,7 +114,7 @@ _NEGATED_DENIAL = re.compile(
     r"(?:n't|\bnot|\bnever|\bhardly) (?:\w+ )?(?:untrue|false|incorrect|wrong|inaccurate|mistaken|falsch|a \w)"
 )
 _DENY = re.compile(r"(?:den|refut|disput|reject|doubt|disprov|debunk)\w* |(?:false|untrue|incorrect|wrong)")
-_NEGATOR = re.compile(r"(?:n't|\bnot|\bcannot|\bnever|\bno one|\bnobody|\bnone|\bhardly)(?: \w+){0,2} $")
+_NEGATOR = re.compile(r"(?:n't|\bno|\bnot|\bcannot|\bnever|\bno one|\bnobody|\bnone|\bhardly)(?: \w+){0,2} $")
 _CONDITION = re.compile(r"\b(?:if|when|whether|where|whenever|unless|wenn)\b")
 _DENIAL_ENDS = re.compile(
     rf"{_SENTENCE_END}|;|,? \b(?:but|however|instead|in fact|actually|sondern|mais)\b|\brather\b(?! than)"

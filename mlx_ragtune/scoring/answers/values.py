@@ -59,7 +59,7 @@ MAX_EXPONENT = 400
 
 _LETTER = rf"[^\W\d_{UNSPACED}]"
 _WORD = rf"(?P<word>{_LETTER}+(?:'{_LETTER}+)*\+*)"
-_POINT_NUMBER = r"[1-9]\d{0,2}(?: \d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d+)*|(?<!\w)\.\d+"
+_POINT_NUMBER = r"(?<!\d )[1-9]\d{0,2}(?: \d{3})+(?! ?\d)(?:\.\d+)?|\d+(?:\.\d+)*|(?<!\w)\.\d+"
 _COMMA_NUMBER = r"[1-9]\d{0,2}(?:[. ]\d{3})+(?![\d.])(?:,\d+)?|\d+,\d+(?!,?\d)|\d+(?:\.\d+)*"
 _LEXERS = {
     comma: re.compile(rf"(?P<number>{number})|{_WORD}|(?P<ideographs>{IDEOGRAPHIC.pattern})|(?P<other>\S)")
