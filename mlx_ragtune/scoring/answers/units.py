@@ -36,6 +36,7 @@ _define("bit", 1, "bit bits")
 for _power, _stem in enumerate(("kilo", "mega", "giga", "tera", "peta"), start=1):
     _letter = _stem[0]
     _define("byte", 10 ** (3 * _power), f"{_letter}b {_letter}bs {_letter}bytes {_letter}byte {_stem}byte {_stem}bytes")
+    _define("byte", 10 ** (3 * _power), f"{_stem}octet {_stem}octets")
     _define("byte", 2 ** (10 * _power), f"{_letter}ib {_stem[:2]}bibyte {_stem[:2]}bibytes")
     _define("hertz", 10 ** (3 * _power), f"{_letter}hz {_stem}hertz")
     _define("flop", 10 ** (3 * _power), f"{_letter}flop {_letter}flops")

@@ -258,7 +258,8 @@ def _spelled(folded: str, tokens: list[Token]) -> list[Token]:
                 step = value[1]
                 while position + step < len(tokens) and tokens[position + step].end <= end:
                     step += 1
-                token = Token(token.start, end, folded[token.start : end], value[0], suffixes, spelled=True)
+                text, partial = folded[token.start : end], value[0].denominator > 1
+                token = Token(token.start, end, text, value[0], suffixes, decimal=partial, spelled=True)
         kept.append(token)
         position += step
     return kept
@@ -332,10 +333,11 @@ def _with_shared_units(tokens: list[Token]) -> list[Token]:
 
 
 def _with_factors(tokens: list[Token]) -> list[Token]:
-    """The tokens in which "a factor of 3" means 3 times too."""
-    for position in range(2, len(tokens)):
-        token = tokens[position]
-        factor = tokens[position - 2].text in ("factor", "faktor", "facteur") and tokens[position - 1].number is None
+    """The tokens in which "a factor of 3" and "×3" mean 3 times too."""
+    for position, token in enumerate(tokens):
+        last, earlier = tokens[max(0, position - 1)], tokens[max(0, position - 2)]
+        factor = last.number is None and earlier.text in ("factor", "faktor", "facteur")
+        factor |= last.text == "×" and earlier.number is None
         if factor and token.number is not None and token.suffixes == (PLAIN,):
             tokens[position] = replace(token, suffixes=(PLAIN, (1, "times")))
     return tokens
