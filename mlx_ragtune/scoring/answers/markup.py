@@ -30,15 +30,28 @@ _HTML = (
     (re.compile(r"</?(?:b|i|u|em|strong|code|tt|span|mark|small|p|div|li|ul|ol|kbd)>", re.IGNORECASE), ""),
 )
 
+GREEK = dict(
+    zip(
+        re.findall(
+            r"\w+",
+            "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi rho sigma tau upsilon "
+            "phi chi psi omega",
+        ),
+        "αβγδεζηθικλμνξοπρστυφχψω",
+        strict=True,
+    )
+)
+"""The names of the Greek letters, which are also LaTeX commands."""
 _SYMBOLS = {
     "times": "×", "cdot": "·", "ast": "*", "approx": "≈", "sim": "~", "simeq": "≈", "leq": "≤", "le": "≤",
     "geq": "≥", "ge": "≥", "lt": "<", "gt": ">", "pm": "±", "neq": "≠", "ne": "≠", "to": "→", "rightarrow": "→",
     "infty": "∞", "ldots": "…", "dots": "…", "cdots": "…", "circ": "°", "degree": "°", "textdegree": "°",
     "percent": "%", "textpercent": "%", "textendash": "–", "textemdash": "—", "textminus": "−", "div": "/",
-    "mu": "µ", "textmu": "µ", "quad": " ", "qquad": " ", "enspace": " ", "thinspace": " ", "nobreakspace": " ",
+    "textmu": "µ", "quad": " ", "qquad": " ", "enspace": " ", "thinspace": " ", "nobreakspace": " ",
     "left": "", "right": "", "big": "", "Big": "", "bigl": "", "bigr": "", "displaystyle": "", "bf": "", "it": "",
     "em": "", "rm": "", "tt": "", "sf": "", "limits": "", "item": "\n", "newline": "\n", "par": "\n",
-    **{f"var{name}": name for name in ("epsilon", "theta", "phi", "rho", "sigma", "pi")},
+    **GREEK, **{f"var{name}": letter for name, letter in GREEK.items()},
+    **{name.capitalize(): letter.upper() for name, letter in GREEK.items()},
 }  # fmt: skip
 _STYLED = re.compile(
     r"\\(?:text(?:bf|it|tt|rm|sf|sc|normal|up)?|math(?:rm|bf|it|tt|sf|bb|cal|frak|normal)|emph|underline|overline"
@@ -61,12 +74,13 @@ _RAISED_DEGREE = re.compile(r"\^ ?° ?")
 _BRACES = re.compile(r"(?<!\\)[{}]")
 _DISPLAYED = re.compile(r"\$\$")
 _INLINE = re.compile(r"(?<![\\$\w])\$(?![\s$])([^$\n]{1,300}?)(?<![\s\\])\$(?![\d$])")
-_INDEX = re.compile(r"(?<![^\W_])([^\W\d_]{1,3})_(\d{1,2})(?!\d)")
+_SPACED = re.compile(r"(?<![\\$\w])\$ ([^$\n]{1,300}) \$(?![\d$])")
+_INDEX = re.compile(rf"(?<![^\W_])([^\W\d_]{{1,3}}|{'|'.join(GREEK)})_(\d{{1,2}})(?!\d)", re.IGNORECASE)
 
 
 def _without_latex(text: str) -> str:
     """``text`` with its LaTeX commands read; without a backslash only ``$…$``, ``^{…}``, ``_{…}`` and ``{,}``."""
-    text = _INLINE.sub(r"\1", _DISPLAYED.sub(" ", text))
+    text = _SPACED.sub(r"\1", _INLINE.sub(r"\1", _DISPLAYED.sub(" ", text)))
     has_commands = "\\" in text
     if has_commands:
         for pattern, replacement in _LATEX:
@@ -75,8 +89,8 @@ def _without_latex(text: str) -> str:
     text = _BRACED.sub(lambda match: f"{match[1]} " if match[1].startswith("\\") else match[1], text)
     if has_commands:
         text = _SHORT_FRACTION.sub(r"\1/\2", _FRACTION.sub(r" \1/\2", text))
-        text = _BRACES.sub("", text)
         text = _COMMAND.sub(lambda match: match[2] or _SYMBOLS.get(match[1], match[1]), text)
+        text = _BRACES.sub("", text)
         text = _RAISED_DEGREE.sub("°", text)
     return text
 

@@ -223,11 +223,12 @@ def denied(folded: str, span: tuple[int, int]) -> bool:
     return index >= 0 and span[0] < clauses.denied_ends[index]
 
 
-def negated(folded: str, span: tuple[int, int]) -> bool:
+def negated(folded: str, span: tuple[int, int], *, as_subject: bool = True) -> bool:
     """Whether the phrase at ``span`` stands under a negation of its own clause.
 
     A cue counts up to ``WORDS_BEFORE`` words before the phrase; a negated verb also directly after it ("the
-    weights are not updated"). "Without X, …" and "Unlike X, …" at the start of a clause end at the comma.
+    weights are not updated"), unless ``as_subject`` is false. "Without X, …" and "Unlike X, …" at the start of
+    a clause end at the comma.
     """
     start, end = span
     clauses = _clauses(folded)
@@ -249,5 +250,7 @@ def negated(folded: str, span: tuple[int, int]) -> bool:
     reach = " ".join(words[-VERB_WORDS_BEFORE:]).rpartition(",")[2]
     if _VERB_BEFORE.search(reach):
         return True
+    if not as_subject:
+        return False
     after = clauses.masked[end : min(clause_end, end + CHARACTERS_AFTER)]
     return bool(_NEGATION_AFTER.search(after))

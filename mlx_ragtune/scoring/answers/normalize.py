@@ -10,15 +10,10 @@ import re
 import unicodedata
 from functools import lru_cache
 
-from mlx_ragtune.scoring.answers.markup import without_markup
+from mlx_ragtune.scoring.answers.markup import GREEK, without_markup
 from mlx_ragtune.scoring.answers.notation import uses_decimal_comma
 
-_GREEK_NAMES = re.findall(
-    r"\w+",
-    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi rho sigma tau upsilon phi "
-    "chi psi omega",
-)
-_GREEK = dict(zip("αβγδεζηθικλμνξοπρστυφχψω", _GREEK_NAMES, strict=True))
+_GREEK = {letter: name for name, letter in GREEK.items()}
 _GREEK_LETTER = re.compile(r"(?<![^\W\d_])[α-ω](?![^\W\d_])")
 _THOUSANDS = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:,\d{3})+(?!,?\d)")
 _FOLDS = (

@@ -30,9 +30,31 @@ class Correctness:
     states: tuple[State, ...]
 
 
-def _polarities(said: AnchorText, spans: Iterable[tuple[int, int]]) -> set[bool]:
+@dataclass(frozen=True)
+class _Stated:
+    """Where the text (``said``) and the nugget's own text (``expected``) have one anchor."""
+
+    said: AnchorText
+    spans: list[tuple[int, int]]
+    fact: AnchorText
+    expected_spans: list[tuple[int, int]]
+
+    def agrees(self, *, as_subject: bool = True) -> bool:
+        """Whether the anchor has the same polarity somewhere in both; where the fact lacks it, is not denied."""
+        expected = _polarities(self.fact, self.expected_spans, as_subject=as_subject)
+        if not expected:
+            return not all(denied(self.said.folded, span) for span in self.spans)
+        return bool(expected & _polarities(self.said, self.spans, as_subject=as_subject))
+
+    @property
+    def negative(self) -> bool:
+        """Whether the nugget negates this anchor."""
+        return _polarities(self.fact, self.expected_spans) == {True}
+
+
+def _polarities(text: AnchorText, spans: Iterable[tuple[int, int]], *, as_subject: bool = True) -> set[bool]:
     """Whether the occurrences of an anchor are negated; the negation of a denied one is reversed."""
-    return {negated(said.folded, span) != denied(said.folded, span) for span in spans}
+    return {negated(text.folded, span, as_subject=as_subject) != denied(text.folded, span) for span in spans}
 
 
 def nugget_state(text: str, nugget: Nugget) -> State:
@@ -40,23 +62,20 @@ def nugget_state(text: str, nugget: Nugget) -> State:
 
     For an anchor that the nugget's own text does not contain there is no polarity to compare; its presence
     counts, unless the text denies it ("it is not true that …"). An anchor that occurs with both polarities
-    counts as supported.
+    counts as supported. "Rye did not have an effect" agrees with "rye had no effect": where the negated anchors
+    agree, the subject of a negated verb is not taken for negated itself.
     """
-    folded, fact = fold(text), fold(nugget.text)
-    said, statement = AnchorText(folded, like=fact), AnchorText(fact, like=folded)
-    state: State = "supported"
-    for aliases in nugget.anchors:
-        spans = said.find(aliases, fact=statement)
-        if not spans:
-            return "unsupported"
-        expected = _polarities(statement, statement.find(aliases, fact=statement))
-        if expected:
-            agrees = bool(expected & _polarities(said, spans))
-        else:
-            agrees = not all(denied(folded, span) for span in spans)
-        if not agrees:
-            state = "contradicted"
-    return state if nugget.anchors else "unsupported"
+    folded, statement = fold(text), fold(nugget.text)
+    said, fact = AnchorText(folded, like=statement), AnchorText(statement, like=folded)
+    anchors = [
+        _Stated(said, said.find(aliases, fact=fact), fact, fact.find(aliases, fact=fact)) for aliases in nugget.anchors
+    ]
+    if not anchors or not all(anchor.spans for anchor in anchors):
+        return "unsupported"
+    negative = [anchor for anchor in anchors if anchor.negative]
+    as_subject = not negative or not all(anchor.agrees() for anchor in negative)
+    agree = all(anchor.agrees(as_subject=as_subject or anchor.negative) for anchor in anchors)
+    return "supported" if agree else "contradicted"
 
 
 def correctness(text: str, nuggets: tuple[Nugget, ...]) -> Correctness:

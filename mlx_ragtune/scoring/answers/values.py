@@ -72,6 +72,7 @@ _POWER = re.compile(r"\s?\^\s?([+-]?\d{1,4})(?!\.?\d)")
 _AFTER = re.compile(rf"(\s?)({_LETTER}{{1,14}}(?!{_LETTER})|[%‰°$€£][cC]?|[{UNSPACED}]{{1,3}})")
 _TWO_WORD_PERCENT = re.compile(r"\s?(?:p(?:er|our) cent|percentage points?)\b")
 _TIMES = re.compile(rf"\s?[x×](?!\s?\d|{_LETTER})")
+_CURRENCY = re.compile(r"([$€£]) ?$")
 _NAME_TAIL = re.compile(rf"{_LETTER}+\d\w*")
 _WORD_TAIL = re.compile(r"\w+")
 _FOLLOWED = re.compile(rf"{_LETTER}|\d|_")
@@ -184,9 +185,9 @@ def _read_number(folded: str, match: re.Match[str], comma: bool, last: str) -> T
         stop = tail.end() if tail else end
         return Token(start, stop, folded[start:stop])
     decimal = bool(re.search(r"\d[.,]\d|^\.", match[0])) or end > match.end()
-    currency = folded[start - 1 : start] if folded[start - 1 : start] in ("$", "€", "£") else ""
+    currency = _CURRENCY.search(folded, max(0, start - 2), start)
     if currency:
-        start, suffixes = start - 1, (tuple((scale, currency) for scale, _ in suffixes[0]), suffixes[1])
+        start, suffixes = currency.start(), (tuple((scale, currency[1]) for scale, _ in suffixes[0]), suffixes[1])
     text = folded[match.start() : suffixes[1]]
     return Token(start, suffixes[1], text, -value if negative else value, suffixes[0], named, decimal)
 

@@ -448,3 +448,108 @@ THIRD = (
         ("batch size: 32", "batch size = 32", "32-bit batch size",),
     ),
 )  # fmt: skip
+
+
+# Held out too, on other subjects: 98 of 101 right at first, 52 of 101 with phrases instead of values.
+FOURTH = (
+    _case(
+        "The sonar has a beam of 12 degrees.", "12 degrees",
+        ("a 12° beam", "a 12-degree beam", "$12^\\circ$", "twelve degrees",),
+        ("120 degrees", "1.2°",),
+    ),
+    _case(
+        "Yield rose by 9%.", "9%",
+        ("nine percent more", "9 % higher in year two", "+9%", "0.09 of the yield",),
+        ("9-fold", "yield fell; a rise of 9% was not seen", "19%",),
+    ),
+    _case(
+        "20 tonnes of dust per hectare were used.", "20 tonnes",
+        ("20 t per hectare", "20,000 kg per hectare", "twenty tonnes", "20t/ha",),
+        ("20 kg", "2 tonnes",),
+    ),
+    _case(
+        "Tiles are fired at 1,050 °C.", "1,050",
+        ("1050 °C", "1 050 °C", "1.05k °C", "$1{,}050^{\\circ}\\mathrm{C}$",),
+        ("105 °C", "10,50", "They are never fired at 1,050 °C.",),
+    ),
+    _case(
+        "Gulls leave six minutes before the ferry.", "six minutes",
+        ("6 min before", "**six** minutes before", "6 minutes", "360 seconds before", "0.1 h before",),
+        ("sixteen minutes", "six hours",),
+    ),
+    _case(
+        "Red lamps attract half as many moths.", "half",
+        ("half of them", "half as many",),
+        ("It is wrong that they attract half as many.",),
+    ),
+    _case(
+        "The wavelength is 0.5 µm.", "0.5 µm",
+        ("500 nm", "0.5 μm", "$0.5\\,\\mu\\text{m}$", "0.5 micrometers", "5 × 10^-7 m",),
+        ("0.5 mm",),
+    ),
+    _case(
+        "It runs at 2.4 GHz.", "2.4 GHz",
+        ("2400 MHz", "2.4GHz",),
+        ("2.4 MHz", "24 GHz",),
+    ),
+    _case(
+        "pH rises by 0.6.", "0.6",
+        ("by 0.60", "by .6",),
+        ("by −0.6", "from 5.0 to 5.6", "60%",),
+    ),
+    _case(
+        "Eleven of the sixty nights were lost.", "eleven / 11 & sixty / 60",
+        ("11 of 60 nights", "11/60 nights", "eleven of sixty", "60 of 11",),
+        ("1 of 60",),
+    ),
+    _case(
+        "p is 3e-7.", "3e-7",
+        ("$3 \\times 10^{-7}$", "0.0000003", "3×10⁻⁷",),
+        ("3e-8", "3e7",),
+    ),
+    _case(
+        "Dust is ground to 80 microns.", "80 microns",
+        ("80 µm", "0.08 mm", "eighty microns",),
+        ("80 mm",),
+    ),
+    _case(
+        "The effect is -1.2 kg.", "-1.2 kg",
+        ("−1.2 kg", "a change of -1.2kg", "minus 1.2 kg", "-1,200 g",),
+        ("+1.2 kg",),
+    ),
+    _case(
+        "LoRA alpha is 32.", "alpha & 32",
+        ("α = 32", "$\\alpha=32$", "\\(\\alpha\\) is thirty-two",),
+        ("β = 32", "α = 3.2", "lora_alpha=32",),
+    ),
+    _case(
+        "The vocabulary has 32,000 entries.", "32,000",
+        ("32k entries", "32 thousand", "32000",),
+        ("32", "32,768",),
+    ),
+    _case(
+        "Training cost 3.1 × 10^23 FLOPs.", "3.1 × 10^23",
+        ("3.1e23 FLOPs", "3.1·10²³", "31 × 10^22",),
+        ("3.1 × 10^22",),
+    ),
+    _case(
+        "Rye flour had no effect.", "rye & effect",
+        ("Rye flour did not have any effect.", "The effect of rye was nil, i.e. there was no effect.",),
+        ("Rye flour had a large effect.", "It is not true that rye flour had no effect.",),
+    ),
+    _case(
+        "The context window is 8,192 tokens.", "8192",
+        ("8,192-token window", "2^13 tokens", "8.192 Tokens sind es, die in das Fenster passen",),
+        ("8K tokens",),
+    ),
+    _case(
+        "It costs 0.02 dollars per query.", "0.02 dollars / $0.02",
+        ("$0.02 per query", "US$ 0.02",),
+        ("2 cents", "€0.02",),
+    ),
+    _case(
+        "Sampling uses temperature 0.7.", "0.7",
+        ("T=0.7", "temperature of .7",),
+        ("70%", "0.07",),
+    ),
+)  # fmt: skip
