@@ -78,6 +78,12 @@ _SPACED = re.compile(r"(?<![\\$\w])\$ ([^$\n]{1,300}) \$(?![\d$])")
 _INDEX = re.compile(rf"(?<![^\W_])([^\W\d_]{{1,3}}|{'|'.join(GREEK)})_(\d{{1,2}})(?!\d)", re.IGNORECASE)
 
 
+def _symbol(command: re.Match[str]) -> str:
+    """What a LaTeX command or an escaped character shows; of an unknown command its name."""
+    name = str(command[1] or command[2])
+    return _SYMBOLS.get(name, name)
+
+
 def _without_latex(text: str) -> str:
     """``text`` with its LaTeX commands read; without a backslash only ``$…$``, ``^{…}``, ``_{…}`` and ``{,}``."""
     text = _SPACED.sub(r"\1", _INLINE.sub(r"\1", _DISPLAYED.sub(" ", text)))
@@ -89,7 +95,7 @@ def _without_latex(text: str) -> str:
     text = _BRACED.sub(lambda match: f"{match[1]} " if match[1].startswith("\\") else match[1], text)
     if has_commands:
         text = _SHORT_FRACTION.sub(r"\1/\2", _FRACTION.sub(r" \1/\2", text))
-        text = _COMMAND.sub(lambda match: match[2] or _SYMBOLS.get(match[1], match[1]), text)
+        text = _COMMAND.sub(_symbol, text)
         text = _BRACES.sub("", text)
         text = _RAISED_DEGREE.sub("°", text)
     return text
