@@ -42,7 +42,7 @@ GREEK = dict(
     )
 )
 """The names of the Greek letters, which are also LaTeX commands."""
-_SYMBOLS = {
+_SYMBOLS: dict[str, str] = {
     "times": "×", "cdot": "·", "ast": "*", "approx": "≈", "sim": "~", "simeq": "≈", "leq": "≤", "le": "≤",
     "geq": "≥", "ge": "≥", "lt": "<", "gt": ">", "pm": "±", "neq": "≠", "ne": "≠", "to": "→", "rightarrow": "→",
     "infty": "∞", "ldots": "…", "dots": "…", "cdots": "…", "circ": "°", "degree": "°", "textdegree": "°",

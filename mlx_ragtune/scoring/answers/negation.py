@@ -21,7 +21,7 @@ _SENTENCE_END = r"(?<!\.)[.!?](?=[\s\"')]|$)|[\n。]"
 _BREAK = re.compile(
     rf"{_SENTENCE_END}|[;:()]|,? \b(?:but|while|whereas|although|though|however|yet|because|which|so|until|unless"
     r"|except|sondern|aber|obwohl|während|mais|car|tandis)\b"
-    r"|, (?:and|it|they|this|then)\b|\binstead\b(?! of)|\brather\b(?! than)|、?(?:而是|但是|但|が、)"
+    r"|, (?:and|it|they|this|then|since|as)\b|\binstead\b(?! of)|\brather\b(?! than)|、?(?:而是|但是|但|が、)"
 )
 _AUXILIARY = r"(?:is|are|was|were|do|does|did|has|have|had|can|could|will|would|should|need|must|may|might)"
 _VERB_NEGATION = (
@@ -44,12 +44,17 @@ _NEGATION_AFTER = re.compile(
     rf"^\W*(?:\w+ ){{0,1}}?{_VERB_NEGATION}(?!\w)"
     r"|^\w{0,3} (?:않|아니|없)|^\w{0,6}(?:ではな|でな|しな|はな|ていな|れな|らな|ません|くな|せず|않|아니|없)"
 )
+_NEED = r"(?:need|require|use|take|consum|occup|buy|cost|go|rise|grow|want|have|get)"
+_MORE = r"(?:(?:more|less|fewer|greater|larger|higher|longer) (?:\w+ )?than|(?:beyond|above|over)(?= \d))"
 _HARMLESS = re.compile(
     r"\bnot (?:only|just|merely|simply|solely|until|surprisingly|to mention|least)\b"
     r"|\bno (?:less|more|fewer|later|earlier|sooner|lower|higher|smaller|larger) than\b"
     r"|\bno(?:t)? (?:doubt|wonder|matter|question|denying)\b"
     r"|(?:\b\w+n't|\b(?:not|cannot|never|no one|nobody))(?: \w+){0,3}? (?:den(?:y|ied|ies)|refuted?|disputed?|rejected"
     r"|doubt(?:ed|s)?|false|untrue|incorrect|wrong|mistaken)(?: that)?\b"
+    rf"|\b{_VERB_NEGATION} (?:\w+ ){{0,3}}?(?:exceed\w*|surpass\w*|{_NEED}\w* (?:\w+ ){{0,2}}?{_MORE})"
+    rf"|\bnothing {_MORE}|\bno (?:\w+ ){{1,2}}?(?:with|of) {_MORE}"
+    rf"|\b{_AUXILIARY}(?: not|n't) (?:a lot|much|bad|surprising|a problem)\b"
     rf"|\b{_VERB_NEGATION}(?=[^.;,]{{1,60}} until\b)"
     r"|\bnot (?:less|more|fewer|later|lower|higher|smaller|larger) than\b"
     r"|\bwhether or not\b|\bif not\b|\bnothing (?:but|less than)\b"
@@ -84,7 +89,7 @@ _DENIAL_BEFORE = re.compile(
     r"|\bno (?:evidence|proof|indication|sign|reason to (?:believe|think)) (?:that|for|of)\b"
     r"|\b(?:\w+n't|not|never|nobody|no one|none of the \w+|no \w+) (?!only|just|merely|simply)"
     rf"(?:\w+ ){{0,2}}?{_SAY} that\b"
-    rf"|\b(?:den(?:y|ies|ied)|refut\w+|disput\w+|reject(?:s|ed)?|doubt(?:s|ed)?|disprov\w+|debunk\w*)"
+    rf"|\b(?:den(?:y|ies|ied)|refut\w+|disput\w+|reject(?:s|ed)?|doubt(?:s|ed)?|disagree\w*|disprov\w+|debunk\w*)"
     rf"(?: the {_CLAIM})? that\b"
     rf"|\bcontrary to (?:the |a |any |this )?{_CLAIM} that\b|\banything but\b"
     r"|\b(?:false|untrue|incorrect|wrong)(?:ly)? (?:that|to say that)\b"
@@ -99,7 +104,7 @@ _CONTRARY_TO = (
 _CONTRARY = re.compile(_CONTRARY_TO + ",")
 _DENIAL_AFTER = re.compile(
     rf"(?P<predicate>\b(?:{_IS}(?: \w+){{0,2}}? {_WRONG}|{_ISNT}))(?=\W*(?:$|[.,;!?\n]| because| since| as ))"
-    rf"|(?P<trailing>,? (?:which is |this is |and )?{_CONTRARY_TO})(?=[.!?;\n]|$)"
+    rf"|(?P<trailing>\? no[,.:]|,? (?:which is |this is |and )?{_CONTRARY_TO}(?=[.!?;\n]|$))"
     r"|(?P<east>(?:是错误的|是錯誤的|是错的|不是真的|不正确|は誤り|は間違い|は正しくな|は틀))"
 )
 _SUBJECT_ABOVE = re.compile(

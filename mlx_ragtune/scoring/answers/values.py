@@ -59,7 +59,9 @@ MAX_EXPONENT = 400
 
 _LETTER = rf"[^\W\d_{UNSPACED}]"
 _WORD = rf"(?P<word>{_LETTER}+(?:'{_LETTER}+)*\+*)"
-_POINT_NUMBER = r"(?<!\d )[1-9]\d{0,2}(?: \d{3})+(?! ?\d)(?:\.\d+)?|\d+(?:\.\d+)*|(?<!\w)\.\d+"
+_POINT_NUMBER = (
+    r"(?<!\d )(?<![^\W\d_])(?<![^\W\d_]-)[1-9]\d{0,2}(?: \d{3})+(?! ?\d)(?:\.\d+)?|\d+(?:\.\d+)*|(?<!\w)\.\d+"
+)
 _COMMA_NUMBER = r"[1-9]\d{0,2}(?:[. ]\d{3})+(?![\d.])(?:,\d+)?|\d+,\d+(?!,?\d)|\d+(?:\.\d+)*"
 _LEXERS = {
     comma: re.compile(rf"(?P<number>{number})|{_WORD}|(?P<ideographs>{IDEOGRAPHIC.pattern})|(?P<other>\S)")
@@ -297,7 +299,7 @@ def _with_fractions(tokens: list[Token]) -> list[Token]:
             and three[2].number is not None
             and token.end == three[1].start
             and three[1].end == three[2].start
-            and three[2].number in _SIMPLE_FRACTIONS
+            and (three[2].number in _SIMPLE_FRACTIONS or (token.number == 1 and three[2].suffixes == (PLAIN,)))
             and abs(token.number) < three[2].number
             and token.number.denominator == 1
             and token.suffixes == (PLAIN,)

@@ -553,3 +553,85 @@ FOURTH = (
         ("70%", "0.07",),
     ),
 )  # fmt: skip
+
+
+# Whole answers with negations: 75 of 89 right at first, 68 of 89 with phrases instead of values.
+FIFTH = (
+    _case(
+        "Memory falls to less than 48GB.", "48GB",
+        ("The memory requirement drops dramatically: whereas full fine-tuning takes >780 GB, QLoRA gets by with <48 GB.",
+         "It can't run on 24GB; 48GB is required.", "You do not need 780GB, since 48GB suffices.",
+         "You don't need more than 48GB.", "It never exceeds 48GB.", "It does not exceed 48GB.",
+         "The memory isn't 780GB any more, it is 48GB.", "Memory stays below 48GB, without any loss.",
+         "48GB, which isn't much, suffices.", "48GB is not a lot.", "48GB does the job.",
+         "One does not have to buy more than one 48GB GPU.",
+         "It doesn't require more memory than a single 48 GB GPU offers.",
+         "No GPU with more than 48GB is needed.", "Nothing beyond 48GB is needed.",),
+        ("48GB? No, it is 24GB.", "Not 48GB.", "It is 24GB (not 48GB).", "The answer is not 48GB.",
+         "48GB is not enough.", "48GB isn't correct.", "It would not fit into 48GB.",
+         "I disagree that 48GB are enough.", "Some say 48GB, but that is wrong.",),
+    ),
+    _case(
+        "The model was trained on 20 of 25 datasets.", "20 / twenty",
+        ("20/25", "twenty of the twenty-five", "20 out of 25 datasets", "80% (20 of 25)",),
+        ("on 25 of 25", "2.0 of 25", "on 120",),
+    ),
+    _case(
+        "Query encoder and generator are trained.", "query encoder & generator",
+        ("The query encoder and the generator are trained, the document encoder is not.",
+         "Both the *query encoder* and the *generator*.",),
+        ("Neither the query encoder nor the generator is trained.",),
+    ),
+    _case(
+        "The encoder of the documents stays fixed.", "document encoder & fixed / not updated / frozen",
+        ("The document encoder is not updated.", "The document encoder isn't trained; it is kept frozen.",
+         "The document encoder does not change, i.e. stays fixed.",),
+        (),
+    ),
+    _case(
+        "It needs no human references.", "human reference",
+        ("It doesn't need human references.", "Human references aren't needed.",
+         "There is no need for human references.",
+         "It requires no gold answers, no labels and no human references whatsoever.",),
+        ("It dispenses with human references.", "It needs human references.",),
+    ),
+    _case(
+        "Accuracy was 12% and 4%.", "12% & 4%",
+        ("$12\\%$ and $4\\%$", "12 % and 4 %", "0.12 and 0.04", "12 and 4 percent",
+         "twelve and four per cent", "Only 12% and 4%, not 70% and 68%.",),
+        ("12% and 40%", "70% and 68%, not 12% and 4%.",),
+    ),
+    _case(
+        "GPT-3 has 175B parameters.", "GPT-3 & 175B",
+        ("GPT-3 (175B)", "GPT‑3, with 175 billion parameters", "GPT3-175B", "GPT-3 175 B",),
+        ("GPT-3.5 with 175B", "GPT-3 with 1.75B",),
+    ),
+    _case(
+        "A starts at random, B at zero.", "random & zero / 0",
+        ("A ~ N(0, σ²) at random, B = 0", "random; B is zero", "random, B is $0$",),
+        ("random; B is 0.5", "random; B is one",),
+    ),
+    _case(
+        "RAGAS needs no labels.", "labels",
+        ("RAGAS works without labels.", "RAGAS does not depend on labels.",
+         "Labels are not something RAGAS needs.",),
+        ("RAGAS is label-free.", "RAGAS needs labels.",),
+    ),
+    _case(
+        "LoRA adds no latency, unlike adapters.", "latency",
+        ("There's no latency overhead.", "Latency isn't increased, unlike with adapters.",
+         "Unlike adapters, LoRA adds no latency.", "LoRA does not introduce additional latency.",),
+        ("Unlike adapters, LoRA adds latency.",),
+    ),
+    _case(
+        "They were too weak.", "insufficient / not sufficient / not enough",
+        ("All of them are insufficient.", "They are not sufficient.",
+         "They do not suffice; they're not enough.",),
+        (),
+    ),
+    _case(
+        "Ratio is 16.", "16",
+        ("λ = 16", "2⁴", "16×", "16:1", "16-fold", "16%",),
+        ("1/16", "16GB", "16-bit", "fp16", "1.6", "H16", "2016",),
+    ),
+)  # fmt: skip

@@ -4,7 +4,7 @@ import pytest
 
 from mlx_ragtune.records import Nugget
 from mlx_ragtune.scoring.answers.nuggets import nugget_state
-from tests.scoring.answers.formatting_cases import FIRST, FOURTH, SECOND, THIRD, Case
+from tests.scoring.answers.formatting_cases import FIFTH, FIRST, FOURTH, SECOND, THIRD, Case
 
 # Figures of the first try: of the 195 rows of FIRST, phrases without values judged 104 rightly; of the 88 rows of
 # SECOND, the first version of the code with values judged 81 rightly, phrases 50. One nugget was then reworded.
@@ -14,7 +14,7 @@ def _rows(*, supported: bool) -> list[tuple[Nugget, str]]:
     def answers(case: Case) -> tuple[str, ...]:
         return case.supported if supported else case.not_supported
 
-    return [(case.nugget, answer) for case in (*FIRST, *SECOND, *THIRD, *FOURTH) for answer in answers(case)]
+    return [(case.nugget, answer) for case in (*FIRST, *SECOND, *THIRD, *FOURTH, *FIFTH) for answer in answers(case)]
 
 
 @pytest.mark.parametrize(("nugget", "answer"), _rows(supported=True), ids=lambda value: str(value)[:60])
