@@ -23,8 +23,8 @@ UNITS = {
     "sentence": "It uses a new adapter with 4 numbers. ", "title": f"{TITLE} ", "quoted title": f'"{TITLE}", ',
     "misspelled title": TITLE.replace("a", "o", 1) + " ", "citing words": "According to Aaa ",
     "quoted titles": '"Aaa Bbb Ccc Ddd", ', "refusals": "the papers do not ", "hedges": "but however, ",
-    "identifiers": "NF4 GPT-3 ", "formulas": "$48\\,\\text{GB}$ ", "powers": "10^{-4} ", "struck": "~~a",
-    "tags": "<sup>a", "groups": "1 000 ", "number words": "twenty ", "ideographs": "一", "units": "48 GB and ",
+    "identifiers": "NF4 GPT-3 ", "formulas": "$48\\,\\text{GB}$ ",
+    "groups": "1 000 ", "number words": "twenty ", "ideographs": "一", "units": "48 GB and ",
     "predicates": "48GB is false, ", "denials": "it is not true that 48GB, ", "contrary": "contrary to what the ",
     "decimal commas": "1,5 % der ",
 }  # fmt: skip

@@ -559,7 +559,7 @@ FOURTH = (
 FIFTH = (
     _case(
         "Memory falls to less than 48GB.", "48GB",
-        ("The memory requirement drops dramatically: whereas full fine-tuning takes >780 GB, QLoRA gets by with <48 GB.",
+        ("Memory drops dramatically: full fine-tuning takes >780 GB, whereas QLoRA gets by with <48 GB.",
          "It can't run on 24GB; 48GB is required.", "You do not need 780GB, since 48GB suffices.",
          "You don't need more than 48GB.", "It never exceeds 48GB.", "It does not exceed 48GB.",
          "The memory isn't 780GB any more, it is 48GB.", "Memory stays below 48GB, without any loss.",
