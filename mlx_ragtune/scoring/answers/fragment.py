@@ -90,6 +90,8 @@ def says_nothing(text: str, question: str = "") -> bool:
     lowered = [word.casefold() for word in spoken]
     if set(lowered) & _SHORT_ANSWERS or (len(spoken) > 1 and lowered[0] in _SUBJECTS and lowered[-1] in _AUXILIARIES):
         return False
+    if len(spoken) == 2 and lowered[0] in ("the", "its", "a", "an") and _STOPPED.search(bare):
+        return False
     return not any(
         _is_name(word) or (_shows(question, word) if len(word) == 1 else word.casefold() not in _EMPTY)
         for word in spoken

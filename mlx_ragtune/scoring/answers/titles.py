@@ -59,8 +59,13 @@ _CITES_BEFORE = re.compile(
 )
 _CITES_AFTER = re.compile(
     r"^(?:['’]s?)? (?:papers?|study|article|authors?|preprint)\b|^,? \((?:19|20)\d\d[a-z]?\)"
-    r"|^ \([A-Z][^()\n]{0,40}(?:19|20)\d\d[a-z]?\)|^,? by [A-Z]\w+"
+    r"|^ \([A-Z][^()\n]{0,40}(?:19|20)\d\d[a-z]?\)|^,? by [A-Z]\w+|^, (?:19|20)\d\d[a-z]?\)|^, the authors\b"
 )
+_SOURCES_BEFORE = re.compile(
+    r"(?:^|\n)\W*(?:sources?|references?|citations?|cited papers?):[^\n]{0,50}$", re.IGNORECASE
+)
+_ITEM_BEFORE = re.compile(r"(?:^|\n)[^\S\n]*(?:\[\d{1,3}\]|\d{1,2}[.)]|[-*+•])[^\S\n]*$")
+_ITEM_AFTER = re.compile(r"^\.?[^\S\n]*(?:\n|$)")
 _QUOTE_BEFORE = re.compile(rf"{_OPEN}$")
 _QUOTE_AFTER = re.compile(rf"^[,.]?{_CLOSE}")
 _NAMED_AFTER = re.compile(rf"^[,.]?{_CLOSE} {NAME_NOUN}\b", re.IGNORECASE)
@@ -123,27 +128,31 @@ def cut_titles(answer: str, titles: Iterable[str]) -> tuple[str, set[str]]:
 
 
 def _cites(answer: str, title: str, place: tuple[int, int]) -> bool:
-    return is_distinctive(title) or _in_citing_position(answer, place)
+    return is_distinctive(title) or _in_citing_position(answer, title, place)
 
 
-def _in_citing_position(answer: str, place: tuple[int, int]) -> bool:
+def _in_citing_position(answer: str, title: str, place: tuple[int, int]) -> bool:
     """Whether a phrase names a source where it stands, and is not only a part of the sentence."""
     start, end = place
     text, before, after = answer[start:end], answer[max(0, start - 60) : start], answer[end : end + 60]
-    capital = not text[:1].islower()
+    capital = not text[:1].islower() or title[:1].islower()
     if _QUOTE_BEFORE.search(before) and (closing := _QUOTE_AFTER.match(after)):
         if _NAMED_AFTER.match(after):
             return False
         return capital or bool(_CITES_BEFORE.search(before[:-1]) or _CITES_AFTER.match(after[closing.end() :]))
     if not capital or re.match(r":\s*[A-Z]", after):
         return False
-    if _CITES_BEFORE.search(before) or _CITES_AFTER.match(after):
+    if _CITES_BEFORE.search(before) or _CITES_AFTER.match(after) or _SOURCES_BEFORE.search(before):
+        return True
+    if _ITEM_BEFORE.search(before) and _ITEM_AFTER.match(after):
         return True
     count = word_count(fold(text))
     if count >= 2 and _ITALIC_BEFORE.search(before) and _ITALIC_AFTER.match(after):
         return True
     return count >= TITLE_CASE_WORDS and (
-        _is_title_case(text) or not _SENTENCE_START.search(before) or bool(re.match(rf" {REPORTS}\b", after))
+        _is_title_case(text)
+        or (not text[:1].islower() and not _SENTENCE_START.search(before))
+        or bool(re.match(rf" {REPORTS}\b", after))
     )
 
 

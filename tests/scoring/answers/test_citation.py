@@ -8,7 +8,7 @@ from mlx_ragtune.scoring.answers.citation import (
     without_titles,
 )
 from tests.scoring.answers import citation_rows
-from tests.scoring.answers.citation_rows import MORE_ROWS, ROWS, SHOWN
+from tests.scoring.answers.citation_rows import MORE_ROWS, ROWS, SHOWN, THIRD_ROWS
 from tests.scoring.made import TITLES
 
 
@@ -72,7 +72,7 @@ def test_titles_of_no_paper_are_fabricated(text: str, expected: tuple[str, ...])
     assert find_citations(text, TITLES).fabricated == expected
 
 
-@pytest.mark.parametrize(("text", "cited", "fabricates"), [*ROWS, *MORE_ROWS])
+@pytest.mark.parametrize(("text", "cited", "fabricates"), [*ROWS, *MORE_ROWS, *THIRD_ROWS])
 def test_each_answer_cites_what_it_names_as_a_source(text: str, cited: str, fabricates: bool) -> None:
     assert cited_papers(text, citation_rows.TITLES) == tuple(sorted(cited.split()))
     assert bool(find_citations(text, citation_rows.TITLES, SHOWN).fabricated) is fabricates
