@@ -33,7 +33,7 @@ CJK_WORD = 0.6
 """What one Chinese, Japanese or Korean character counts in words."""
 
 _QUOTED = re.compile(
-    rf"`[^`\n]{{1,{QUOTE_CHARACTERS}}}`|\"[^\"\n]{{1,{QUOTE_CHARACTERS}}}\"|[“„][^“”„\n]{{1,{QUOTE_CHARACTERS}}}[”“]"
+    rf"```[^`]{{1,2000}}```|`[^`\n]{{1,{QUOTE_CHARACTERS}}}`|\"[^\"\n]{{1,{QUOTE_CHARACTERS}}}\"|[“„][^“”„\n]{{1,{QUOTE_CHARACTERS}}}[”“]"
     rf"|«[^«»\n]{{1,{QUOTE_CHARACTERS}}}»|「[^「」\n]{{1,{QUOTE_CHARACTERS}}}」"
     rf"|(?<!\w)['‘][^'’\n]{{1,40}}['’](?!\w)"
 )
@@ -48,7 +48,7 @@ _REASONING = re.compile(
 )
 _TURN_TOKEN = re.compile(
     r"<[|｜][\w/▁ -]{1,40}[|｜]?>|<[\w/▁-]{1,40}[|｜]>|<[|｜]\w{2,40}(?![\w|｜>])|<</?SYS>>|</?s>"
-    r"|</?(?:bos|eos|pad|unk|sop|eop|start_of_turn|end_of_turn|tool_call|tool_response|sep|eot|im_start|im_end"
+    r"|</?(?i:bos|eos|pad|unk|sop|eop|start_of_turn|end_of_turn|tool_call|tool_response|sep|eot|im_start|im_end"
     r"|extra_id_\d+|assistant|user|system)>|<0x[0-9A-F]{2}>"
     r"|\[/?(?:INST|THINK|SYSTEM_PROMPT|TOOL_CALLS|AVAILABLE_TOOLS|TOOL_RESULTS|gMASK|PAD|BOS|EOS|UNK)\]"
     r"|(?<![\w|<])(?:im_start|im_end|eot_id|start_header_id|end_header_id|endoftext|end_of_turn)\|?>",
@@ -77,13 +77,13 @@ _VERB_AFTER = re.compile(
     r"|and|or|tells?|introduces?|precedes?|follows?)\b"
 )
 _BETWEEN = re.compile(r"(?:\.{3}|…|[\w/]*)$")
-_CJK_AROUND = re.compile(rf"[{_CJK}]$")
+_CJK_BEFORE, _CJK_AFTER = re.compile(rf"[{_CJK}]$"), re.compile(rf"[{_CJK}]")
 
 _ROLE = (
     r"(?:user|human|assistant|chatbot|benutzer|nutzer|assistent|utilisateur|用户|助手|助理|ユーザー|アシスタント"
     r"|사용자|어시스턴트)"
 )
-_START = r"(?:^|(?<=[.!?。！？…]))[^\S\n]*[*_>]{0,3}[^\S\n]?"
+_START = r"(?:^|(?<=[.!?。！？…]))[^\S\n]*[*_>#-]{0,5}[^\S\n]?"
 _ROLE_LABEL = re.compile(
     rf"{_START}(?P<label>{_ROLE}[*_]{{0,2}}[^\S\n]?[:：])[*_]{{0,2}}\s{{0,3}}(?=[^\s\d])", re.IGNORECASE | re.MULTILINE
 )
@@ -171,7 +171,7 @@ def _is_mention(text: str, start: int, end: int, *, known: bool) -> bool:
         return True
     if before[-2:] in (". ", "! ", "? ", ".\n"):
         return bool(_VERB_AFTER.search(after) or _AFTER_MENTION.search(after))
-    return bool(_CJK_AROUND.search(before))
+    return bool(_CJK_BEFORE.search(before) and _CJK_AFTER.match(after))
 
 
 def _without_quotes(text: str) -> str:

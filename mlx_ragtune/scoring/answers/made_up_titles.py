@@ -51,7 +51,7 @@ _REPORTS_AFTER = re.compile(rf"^,? {REPORTS}\b")
 _NAME_AFTER = re.compile(rf"^ {NAME_NOUN}\b", re.IGNORECASE)
 _NAME_BEFORE = re.compile(
     rf"\b(?:{NAME_NOUN}|sections?|chapter|table|figure|appendix|heading|column|questions?|answers?|instructions?|journal"
-    r"|conference|award|company|university|institute|laboratory|named|called|calls?|phrase|won|write|wrote|writes|asks?|asked"
+    r"|conference|award|company|university|institute|laboratory|named|called|calls?|phrase|won|write|wrote|writes|said|says?|asks?|asked"
     r"|reads|begins|output|replied|replies|answered)\b[^.\"“]{0,25}(?<!\bin )(?<!\bfrom )(?<!\bby )$",
     re.IGNORECASE,
 )

@@ -12,6 +12,7 @@ before the colon ("RAGAS", "Lost in the Middle") is read in the same way, becaus
 a citation.
 """
 
+import itertools
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -68,7 +69,7 @@ _ITEM_BEFORE = re.compile(r"(?:^|\n)[^\S\n]*(?:\[\d{1,3}\]|\d{1,2}[.)]|[-*+•])
 _ITEM_AFTER = re.compile(r"^\.?[^\S\n]*(?:\n|$)")
 _QUOTE_BEFORE = re.compile(rf"{_OPEN}$")
 _QUOTE_AFTER = re.compile(rf"^[,.]?{_CLOSE}")
-_NAMED_AFTER = re.compile(rf"^[,.]?{_CLOSE} {NAME_NOUN}\b", re.IGNORECASE)
+_NAMED_AFTER = re.compile(rf"[,.]?{_CLOSE} {NAME_NOUN}\b", re.IGNORECASE)
 _ITALIC_BEFORE, _ITALIC_AFTER = re.compile(r"(?<![*_\w])[*_]$"), re.compile(r"^[*_](?![*_\w])")
 _SENTENCE_START = re.compile(r"(?:^|[.!?。]\s|\n)[\s>*_#-]*$")
 _QUOTED = re.compile(rf"{_OPEN}([^\"“”„«»「」『』《》\n]{{8,200}}){_CLOSE}")
@@ -210,5 +211,10 @@ def misspelled_titles(folded: str, titles: Iterable[str]) -> list[Span]:
 def misspelled_quotes(answer: str, titles: Iterable[str]) -> set[str]:
     """The folded titles, ordinary ones too, that a text in quotation marks nearly is."""
     needles = [needle for needle in {fold(title) for title in titles} if len(needle) >= SHORT_TITLE_CHARACTERS]
-    quotes = [fold(match[1]) for match, _ in zip(_QUOTED.finditer(answer), range(MAX_QUOTES), strict=False)]
+    matches = itertools.islice(_QUOTED.finditer(answer), MAX_QUOTES)
+    quotes = [
+        fold(match[1])
+        for match in matches
+        if match[1][:1].isupper() and not _NAMED_AFTER.match(answer, match.end() - 1)
+    ]
     return {needle for needle in needles if any(fuzz.ratio(needle, quote) >= THRESHOLD for quote in quotes)}

@@ -7,7 +7,7 @@ from mlx_ragtune.scoring.answers.citation import (
     find_citations,
     without_titles,
 )
-from tests.scoring.answers import citation_rows
+from tests.scoring.answers import citation_rows, more_citation_rows
 from tests.scoring.answers.citation_rows import MORE_ROWS, ROWS, SHOWN, THIRD_ROWS
 from tests.scoring.made import TITLES
 
@@ -76,6 +76,13 @@ def test_titles_of_no_paper_are_fabricated(text: str, expected: tuple[str, ...])
 def test_each_answer_cites_what_it_names_as_a_source(text: str, cited: str, fabricates: bool) -> None:
     assert cited_papers(text, citation_rows.TITLES) == tuple(sorted(cited.split()))
     assert bool(find_citations(text, citation_rows.TITLES, SHOWN).fabricated) is fabricates
+
+
+@pytest.mark.parametrize(("text", "cited", "fabricates"), more_citation_rows.ROWS)
+def test_titles_that_are_ordinary_phrases_are_cited_where_they_cite(text: str, cited: str, fabricates: bool) -> None:
+    titles, shown = more_citation_rows.TITLES, more_citation_rows.SHOWN
+    assert cited_papers(text, titles) == tuple(sorted(cited.split()))
+    assert bool(find_citations(text, titles, shown).fabricated) is fabricates
 
 
 TWINS = {"a": "Notes on Kelp and Storms", "b": "Notes on kelp and storms", "c": TITLES["lora"]}
