@@ -22,7 +22,8 @@ TITLES = {
     "m7": "Mistral 7B",
 }
 SHOWN = (
-    "LoRA: Low-Rank Adaptation of Large Language Models\nWe propose Low-Rank Adaptation. It uses the General Language Understanding Evaluation benchmark.",
+    "LoRA: Low-Rank Adaptation of Large Language Models\nWe propose Low-Rank Adaptation. It is tested on the General "
+    "Language Understanding Evaluation benchmark.",
 )
 ROWS: tuple[Row, ...] = (
     ("Large language models hallucinate.", "", False),
