@@ -38,12 +38,12 @@ GONE = "\0"
 """Stands where a title was: no title and no folding contains it."""
 
 NAME_NOUN = (
-    r"(?:benchmarks?|data ?sets?|corpus|corpora|models?|methods?|frameworks?|algorithms?|techniques?|approach|metrics?"
-    r"|scores?|library|tool(?:kit)?s?|tasks?|tests?|loss|layers?|modules?|mechanisms?|weights?|heads?|architectures?"
+    r"(?:benchmarks?|data ?sets?|corpus|corpora|model|methods?|frameworks?|algorithms?|techniques?|approach|metrics?"
+    r"|library|tool(?:kit)?s?|tasks?|test|loss|layers?|modules?|mechanisms?|weights?|heads?|architectures?"
     r"|prompt(?:ing|s)?|tokens?|network|license|strategy|score|matrix|matrices|system|setting|regime|pattern|block"
     r"|step|phase|stage|function|term|effect|problem)"
 )
-"""Behind a quoted phrase: it is the name of something, not a title."""
+"""Behind a quoted phrase: it is the name of something, not a title. No verbs: "models", "tests", "scores"."""
 REPORTS = (
     r"(?:shows?|showed|reports?|reported|finds?|found|proposes?|proposed|introduces?|introduced|presents?|describes?"
     r"|described|argues?|argued|states?|stated|says?|demonstrates?|suggests?|concludes?|concluded|proves?|claims?"
@@ -138,7 +138,7 @@ def _in_citing_position(answer: str, title: str, place: tuple[int, int]) -> bool
     text, before, after = answer[start:end], answer[max(0, start - 60) : start], answer[end : end + 60]
     capital = not text[:1].islower() or title[:1].islower()
     if _QUOTE_BEFORE.search(before) and (closing := _QUOTE_AFTER.match(after)):
-        if _NAMED_AFTER.match(after):
+        if _is_named(text, after):
             return False
         return capital or bool(_CITES_BEFORE.search(before[:-1]) or _CITES_AFTER.match(after[closing.end() :]))
     if not capital or re.match(r":\s*[A-Z]", after):
@@ -155,6 +155,11 @@ def _in_citing_position(answer: str, title: str, place: tuple[int, int]) -> bool
         or (not text[:1].islower() and not _SENTENCE_START.search(before))
         or bool(re.match(rf" {REPORTS}\b", after))
     )
+
+
+def _is_named(text: str, after: str) -> bool:
+    """Whether a quoted phrase is the name of what follows the closing mark: "the "Attention" layer"."""
+    return word_count(fold(text)) < TITLE_CASE_WORDS and bool(_NAMED_AFTER.match(after))
 
 
 def _is_title_case(text: str) -> bool:
@@ -215,6 +220,6 @@ def misspelled_quotes(answer: str, titles: Iterable[str]) -> set[str]:
     quotes = [
         fold(match[1])
         for match in matches
-        if match[1][:1].isupper() and not _NAMED_AFTER.match(answer, match.end() - 1)
+        if match[1][:1].isupper() and not _is_named(match[1], answer[match.end() - 1 : match.end() + 60])
     ]
     return {needle for needle in needles if any(fuzz.ratio(needle, quote) >= THRESHOLD for quote in quotes)}
