@@ -102,6 +102,12 @@ def test_a_title_that_two_papers_bear_is_right_for_either(gold: str) -> None:
     }
 
 
+def test_a_title_in_lower_case_is_cited_in_lower_case() -> None:
+    titles = {"a": "same text", "b": "same text", "c": "word2vec"}
+    assert cited_papers('According to "same text", it holds; "word2vec" agrees.', titles) == ("a", "b", "c")
+    assert cited_papers("We use word2vec, and it is the same text.", titles) == ()
+
+
 def test_a_title_that_two_papers_bear_is_one_wrong_citation() -> None:
     citations = find_citations(f'"Notes on Kelp and Storms" and "{TITLES["lora"]}" say so.', TWINS)
     metrics = citation_metrics(citations, gold=["c"], in_context=["c"], answerable=True)

@@ -97,6 +97,35 @@ def test_a_copied_passage_is_a_leak_and_two_copied_sentences_are_a_quote() -> No
     assert [_class(text), _class(first_two), _class(text.split(". ", 1)[1])] == ["prompt_leak", "ok", "prompt_leak"]
 
 
+def _sentence(start: int, count: int) -> str:
+    return "It says " + " ".join(f"w{number}" for number in range(start, start + count)) + "."
+
+
+@pytest.mark.parametrize(
+    ("sentences", "expected"),
+    [
+        ([(0, 12), (20, 12), (40, 12)], "ok"),  # three short sentences
+        ([(0, 15), (20, 15), (40, 15)], "prompt_leak"),  # 51 words in three sentences
+        ([(0, 40), (40, 40)], "ok"),  # two long sentences
+        ([(0, 50), (50, 50)], "prompt_leak"),  # two sentences of 104 words
+    ],
+)
+def test_a_copy_is_a_leak_by_its_sentences_and_words(sentences: list[tuple[int, int]], expected: str) -> None:
+    text = " ".join(_sentence(*sentence) for sentence in sentences)
+    shown = [Passage("c", "d", "A title", f"Before it. {text} After it.")]
+    assert classify(answer(text), SAMPLING, passages=shown) == expected
+
+
+def test_many_quotes_are_a_leak_together_and_a_repeated_one_is_counted_once() -> None:
+    quotes = [_sentence(100 * number, 45) for number in range(4)]
+    shown = [Passage(quote, "d", "A title", f"Before it. {quote} After it.") for quote in quotes]
+    joined = {count: " And another thing is this. ".join(quotes[:count]) for count in (3, 4)}
+    assert classify(answer(joined[3]), SAMPLING, passages=shown) == "ok"
+    assert classify(answer(joined[4]), SAMPLING, passages=shown) == "prompt_leak"
+    twice = " And another thing is this. ".join([*quotes[:3], quotes[0]])
+    assert classify(answer(twice), SAMPLING, passages=shown) == "ok"
+
+
 def test_without_passages_and_system_prompt_nothing_can_be_recognized_as_copied() -> None:
     assert classify(answer(SHOWN[0].text), SAMPLING) == "ok"
 
