@@ -119,10 +119,10 @@ def test_a_copy_is_a_leak_by_its_sentences_and_words(sentences: list[tuple[int, 
 def test_many_quotes_are_a_leak_together_and_a_repeated_one_is_counted_once() -> None:
     quotes = [_sentence(100 * number, 45) for number in range(4)]
     shown = [Passage(quote, "d", "A title", f"Before it. {quote} After it.") for quote in quotes]
-    joined = {count: " And another thing is this. ".join(quotes[:count]) for count in (3, 4)}
+    joined = {count: " And more. ".join(quotes[:count]) for count in (3, 4)}
     assert classify(answer(joined[3]), SAMPLING, passages=shown) == "ok"
     assert classify(answer(joined[4]), SAMPLING, passages=shown) == "prompt_leak"
-    twice = " And another thing is this. ".join([*quotes[:3], quotes[0]])
+    twice = " And more. ".join([*quotes[:3], quotes[0]])
     assert classify(answer(twice), SAMPLING, passages=shown) == "ok"
 
 
