@@ -22,9 +22,12 @@ def _set(text: str) -> frozenset[str]:
 _CONNECTING = _set(
     "a an the these those its their his her our your my each every and or but nor of at by for from into onto with "
     "without between among during than as if because which whose whereas while although that der die das den dem des "
-    "ein eine einen einem einer und oder mit von für bei laut le les un une et ou du de avec pour dans selon que qui"
+    "ein eine einen einem einer und oder mit von für bei laut le les un une et ou du de avec pour dans selon que qui "
+    "als weil dass wenn parce"
 )
-_UNFINISHED = _set("in on to via about over under after before per within la only just rather also very such")
+_UNFINISHED = _set(
+    "in on to via about over under after before per within la only just rather also very such called named another"
+)
 """At the end of a sentence they are fine: "which it builds on."."""
 _VERBS = _set(
     "is are was were be been has have had uses use using evaluates reports shows proposes introduces describes "
@@ -58,9 +61,9 @@ _FORMULA = re.compile(r"[=^<>≤≥≈±×*/\\$]|\w\(\w")
 _DANGLING_SIGN = re.compile(r"[,:(\[{“„«‘/–—-]$")
 _STOPPED = re.compile(r"[.!?。！？…][\"'”’»)\]*_`]*$")
 _CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
-_CJK_DANGLING = re.compile(r"(?:(?<!目)的|与|(?<!不)(?<!还)(?<!总)是|の|を|，|、)$")
+_CJK_DANGLING = re.compile(r"(?:(?<!目)(?<!是)(?<!对)的|与|(?<!不)(?<!还)(?<!总)是|の|を|，|、)$")
 _CJK_EMPTY = re.compile(
-    r"^(?:根据|该|这篇|此|本|这|它|其|是|论文|文章|作者|この|その|論文|이|그|논문|저자|は|은|는|，|。)*$"
+    r"^(?:根据|因为|所以|但是|该|这篇|此|本|这|它|其|是|论文|文章|作者|この|その|論文|이|그|논문|저자|は|은|는|，|。)*$"
 )
 _ELISION = re.compile(r"^(?:l|d|qu)['’](?=\w)")
 _PAIRS = (("(", ")"), ("[", "]"), ("{", "}"), ("“", "”"), ("«", "»"), ("「", "」"))
@@ -123,7 +126,9 @@ def _ends_in_the_middle(last: str, before: list[str], *, stopped: bool) -> bool:
     if ending in _CONNECTING:
         return not (before and (stopped or last == "A"))
     says_yes = before[:1] != [] and before[0] in _YES_OR_NO
-    elliptic = says_yes or (before[-1:] != [] and (before[-1] in _SUBJECTS or before[-2:-1] == ["it"]))
+    elliptic = (before[:1] != [] and before[0] in _SHORT_ANSWERS) or (
+        before[-1:] != [] and (before[-1] in _SUBJECTS or before[-2:-1] == ["it"])
+    )
     if ending in _VERBS:
         return not says_yes and not (stopped and (elliptic or len(before) >= 2))
     if stopped:

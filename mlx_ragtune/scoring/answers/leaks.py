@@ -76,7 +76,7 @@ _VERB_AFTER = re.compile(
     r"^ (?:is|are|marks?|ends?|closes?|opens?|starts?|begins?|separates?|signals?|denotes?|means|indicates?|stands"
     r"|and|or|tells?|introduces?|precedes?|follows?)\b"
 )
-_BETWEEN = re.compile(r"(?:\.{3}|…|[\w/]*)$")
+_BETWEEN = re.compile(r"(?: ?(?:\.{3}|…) ?|[\w/]*)$")
 _CJK_BEFORE, _CJK_AFTER = re.compile(rf"[{_CJK}]$"), re.compile(rf"[{_CJK}]")
 
 _ROLE = (
@@ -167,7 +167,8 @@ def _is_mention(text: str, start: int, end: int, *, known: bool) -> bool:
         return bool(_VERB_AFTER.search(after) or _AFTER_MENTION.search(after))
     if _BEFORE_MENTION.search(before):
         return True
-    if before[-1:] == " " and before[-2:-1].isalnum() and (known or _AFTER_MENTION.search(after)):
+    named = known or _AFTER_MENTION.search(after) or _VERB_AFTER.search(after)
+    if before[-1:] == " " and before[-2:-1].isalnum() and named:
         return True
     if before[-2:] in (". ", "! ", "? ", ".\n"):
         return bool(_VERB_AFTER.search(after) or _AFTER_MENTION.search(after))

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from mlx_ragtune.records import Nugget, Passage
 from mlx_ragtune.scoring.answers.validity import classify, loops
-from tests.scoring.answers.more_validity_rows import FOURTH_ROWS, MORE_ROWS, THIRD_ROWS
+from tests.scoring.answers.more_validity_rows import FIFTH_ROWS, FOURTH_ROWS, MORE_ROWS, THIRD_ROWS
 from tests.scoring.answers.validity_rows import LAYERS, PASSAGES, ROWS, SYSTEM, Row
 from tests.scoring.made import SAMPLING, answer, question
 
@@ -56,7 +56,7 @@ def _class(text: str, asked: str = LAYERS, **changes: Any) -> str:
 
 
 @pytest.mark.parametrize(
-    "row", [*ROWS, *MORE_ROWS, *THIRD_ROWS, *FOURTH_ROWS], ids=lambda row: f"{row[0]}: {row[1][:40]!r}"
+    "row", [*ROWS, *MORE_ROWS, *THIRD_ROWS, *FOURTH_ROWS, *FIFTH_ROWS], ids=lambda row: f"{row[0]}: {row[1][:40]!r}"
 )
 def test_each_answer_has_its_class(row: Row) -> None:
     expected, *said = row

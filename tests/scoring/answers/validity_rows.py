@@ -1,7 +1,7 @@
 """Answers and the validity class that each has: what a small model really writes, right and wrong.
 
 ``ROWS`` were written before the checks that they test; ``more_validity_rows`` has a second set, written before the
-first was measured with these checks, and a third and a fourth, each written against the checks that passed the others.
+first was measured with these checks, and a third to a fifth, each written against the checks that passed the others.
 A row is (expected, text) or (expected, text, question).
 """
 
