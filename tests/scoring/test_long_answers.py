@@ -27,6 +27,7 @@ UNITS = {
     "labels": "\nUser: a b c", "questions": "\nQuestion: why? ", "headings": '\n[1] "A title"\n',
     "single quotes": "'Aaa Bbb' ", "references": "\n[1] Aaa, B. (2020). Ccc ddd eee. F, 2020",
     "colons": "in Aaa Bbb: Ccc Ddd Eee ", "names": "Aaa and ",
+    "by authors": "Aaa Bbb by Ccc and ",
     "copied": "Memory falls to 48GB. ", "ordinary title": "The Attention paper ", "book": "《标题》",
 }  # fmt: skip
 NUGGETS = (

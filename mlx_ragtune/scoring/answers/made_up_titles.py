@@ -37,7 +37,7 @@ _TOLD = r"(?:shown|described|reported|presented|introduced|proposed|cited|stated
 _SOURCE_BEFORE = re.compile(
     rf"(?:\b(?P<work>{_WORK}(?: called| named| titled| entitled)?|(?:paper )?title(?: is)?)|\b(?:en)?titled"
     rf"|\bauthors? of|\b(?:as|is|was|are) (?:\w+ )?{_TOLD} in|et al\.,?(?: \({_YEAR}\))?,?"
-    rf"|[A-Z]\w+ \({_YEAR}\),?)[:,]? $",
+    rf"|[A-Z]\w+ \({_YEAR}\),?|(?:^|\n)\W{{0,3}}(?:sources?|references?|cited))[:,]? $",
     re.IGNORECASE,
 )
 _COMMA_BEFORE = re.compile(r"(?:paper|article|study|survey|report|work), $", re.IGNORECASE)
@@ -51,7 +51,8 @@ _REPORTS_AFTER = re.compile(rf"^,? {REPORTS}\b")
 _NAME_AFTER = re.compile(rf"^ {NAME_NOUN}\b", re.IGNORECASE)
 _NAME_BEFORE = re.compile(
     rf"\b(?:{NAME_NOUN}|sections?|chapter|table|figure|appendix|heading|column|questions?|answers?|instructions?|journal"
-    r"|conference|award|company|university|institute|laboratory|named|called|calls?|phrase|won|write|wrote|writes|said|says?|asks?|asked"
+    r"|conference|award|company|university|institute|laboratory|named|called|calls?"
+    r"|phrase|stands for|short for|acronym|won|write|wrote|writes|said|says?|asks?|asked"
     r"|reads|begins|output|replied|replies|answered)\b[^.\"“]{0,25}(?<!\bin )(?<!\bfrom )(?<!\bby )$",
     re.IGNORECASE,
 )
@@ -74,7 +75,8 @@ _NAMED_PAPER = re.compile(
     r" (?:paper|study|article)\b"
 )
 _LINKED = re.compile(r"\[(?P<title>[A-Z][^\[\]\n]{8,200})\]\(")
-_IN_BRACKETS = re.compile(r"\((?P<title>[A-Z][^(),;\n]{10,150}), (?:19|20)\d\d[a-z]?\)")
+_BY_AUTHORS = re.compile(r"(?<![\w'’-])(?P<title>[A-Z][^\n.,;:\"“”()]{10,150}),? by [A-Z][\w'’-]+ (?:et al|and [A-Z])")
+_IN_BRACKETS = re.compile(r"(?<![A-Z0-9] )\((?P<title>[A-Z][^(),;\n]{10,150}), (?:19|20)\d\d[a-z]?\)")
 _INSTITUTION = re.compile(
     r"\b(?:University|Institute|Conference|Proceedings|Association|International|Laboratory|Department|Inc)\b"
 )
@@ -181,9 +183,10 @@ def _unquoted(answer: str) -> Iterator[Piece]:
             yield *match.span("title"), text
     for match in itertools.islice(_WITH_COLON.finditer(answer), MAX_CANDIDATES):
         text = _run_of_capitals(answer, match.end())
-        if ": " in text and _capitals(text) >= 4:
+        around = answer[max(0, match.start() - 40) : match.end() + len(text)]
+        if ": " in text and _capitals(text) >= 4 and not _INSTITUTION.search(around):
             yield match.end(), match.end() + len(text), text
-    for match in itertools.chain(_LINKED.finditer(answer), _IN_BRACKETS.finditer(answer)):
+    for match in itertools.chain(_LINKED.finditer(answer), _BY_AUTHORS.finditer(answer), _IN_BRACKETS.finditer(answer)):
         text = match["title"]
         if len(text.split()) >= 4 and is_capitalized(text) and not _INSTITUTION.search(text):
             yield *match.span("title"), text

@@ -78,7 +78,7 @@ def test_each_answer_cites_what_it_names_as_a_source(text: str, cited: str, fabr
     assert bool(find_citations(text, citation_rows.TITLES, SHOWN).fabricated) is fabricates
 
 
-@pytest.mark.parametrize(("text", "cited", "fabricates"), more_citation_rows.ROWS)
+@pytest.mark.parametrize(("text", "cited", "fabricates"), [*more_citation_rows.ROWS, *more_citation_rows.MORE_ROWS])
 def test_titles_that_are_ordinary_phrases_are_cited_where_they_cite(text: str, cited: str, fabricates: bool) -> None:
     titles, shown = more_citation_rows.TITLES, more_citation_rows.SHOWN
     assert cited_papers(text, titles) == tuple(sorted(cited.split()))
