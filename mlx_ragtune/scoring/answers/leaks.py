@@ -8,6 +8,7 @@ passages contain the token too. At the edge of a sentence or of the text it is a
 
 import itertools
 import re
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 
 from mlx_ragtune.records import Passage
@@ -58,7 +59,8 @@ _THINKING_LINE = re.compile(
 )
 
 _BEFORE_MENTION = re.compile(
-    r"(?:[,:(/&|]|(?<!\w)(?:then|first|finally|also|only|literally|e\.g\.|i\.e\.|a|an|the|its|this|that|each|every|both|any|no|special|literal|final|closing|opening|and|or"
+    r"(?:[,:(/&|]|(?<!\w)(?:then|first|finally|also|only|literally|e\.g\.|i\.e\.|a|an|the|its|this|that|each|every"
+    r"|both|any|no|special|literal|final|closing|opening|and|or"
     r"|in|inside|with|by|of|to|as|on|at|after|before|between|from|into|within|around|via|per|for|than|like|except"
     r"|is|are|was|were|be|uses?|using|used|emits?|generates?|generated|predicts?|outputs?|produces?|writes?|prints?"
     r"|adds?|appends?|prepends?|inserts?|contains?|includes?|sees?|called|named|reads?|means?|strips?|removes?"
@@ -131,12 +133,12 @@ def _leaks(pattern: re.Pattern[str], text: str, shown: Iterable[str]) -> bool:
     if not tokens:
         return False
     source = "\n".join(shown).casefold()
-    quotes = _quotes(text)
+    quotes = deque(match.span() for match in _QUOTED.finditer(text))
     mentioned_to = -1
     for token in tokens:
         start, end = token.span()
         while quotes and quotes[0][1] < end:
-            quotes.pop(0)
+            quotes.popleft()
         quoted = bool(quotes) and quotes[0][0] < start
         if not (
             quoted
@@ -146,10 +148,6 @@ def _leaks(pattern: re.Pattern[str], text: str, shown: Iterable[str]) -> bool:
             return True
         mentioned_to = end
     return False
-
-
-def _quotes(text: str) -> list[tuple[int, int]]:
-    return [match.span() for match in _QUOTED.finditer(text)]
 
 
 def _follows_mention(text: str, start: int, mentioned_to: int) -> bool:
@@ -175,14 +173,10 @@ def _is_mention(text: str, start: int, end: int, *, known: bool) -> bool:
     return bool(_CJK_BEFORE.search(before) and _CJK_AFTER.match(after))
 
 
-def _without_quotes(text: str) -> str:
-    return _QUOTED.sub("…", text)
-
-
 def talks_to_itself(text: str, shown: Iterable[str] = ()) -> bool:
     """Whether the answer goes on as a dialogue: labels of user or assistant, or another question and its answer."""
     source = "\n".join(shown).casefold()
-    bare = _without_quotes(text)
+    bare = _QUOTED.sub("…", text)
     if _ROLE_HEADING.search(bare) or _ROLE_LINE.search(bare) or _asks_on_its_own_line(bare):
         return True
     speakers = [match["said"] for match in _SPEAKER.finditer(bare)]
