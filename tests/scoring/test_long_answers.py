@@ -23,10 +23,16 @@ UNITS = {
     "sentence": "It uses a new adapter with 4 numbers. ", "title": f"{TITLE} ", "quoted title": f'"{TITLE}", ',
     "misspelled title": TITLE.replace("a", "o", 1) + " ", "citing words": "According to Aaa ",
     "quoted titles": '"Aaa Bbb Ccc Ddd", ', "refusals": "the papers do not ", "hedges": "but however, ",
-    "identifiers": "NF4 GPT-3 ", "formulas": "$48\\,\\text{GB}$ ",
+    "formulas": "$48\\,\\text{GB}$ ",
     "groups": "1 000 ", "number words": "twenty ", "ideographs": "一", "units": "48 GB and ",
     "predicates": "48GB is false, ", "denials": "it is not true that 48GB, ", "contrary": "contrary to what the ",
     "decimal commas": "1,5 % der ",
+    "identifiers": "NF4 GPT-3 ", "turn tokens": "<|im_end|>", "mentioned tokens": "the <s> tag and ", "ticks": "`<s>` ",
+    "labels": "\nUser: a b c", "questions": "\nQuestion: why? ", "headings": '\n[1] "A title"\n',
+    "single quotes": "'Aaa Bbb' ", "references": "\n[1] Aaa, B. (2020). Ccc ddd eee. F, 2020",
+    "colons": "in Aaa Bbb: Ccc Ddd Eee ", "names": "Aaa and ",
+    "by authors": "Aaa Bbb by Ccc and ",
+    "copied": "Memory falls to 48GB. ", "ordinary title": "The Attention paper ", "book": "《标题》",
 }  # fmt: skip
 NUGGETS = (
     Nugget("Memory falls to 48GB.", (("48GB", "forty-eight"),)),
@@ -42,13 +48,14 @@ PROBES = [
 def seconds(text: str) -> float:
     """Processor time of every metric of one answer, nothing cached; the better of two."""
     best = float("inf")
+    titles = {**TITLES, "attention": "Attention"}
     for _ in range(2):
         for cached in (normalize._fold_long, negation._clauses, values._long):
             cached.cache_clear()
         started = time.process_time()
         answer = Answer("k", "q", "base", 0, text, "stop", 5, 5, 1.0)
         passages = [Passage("c", "lora", TITLE, "Memory falls to 48GB.")]
-        score_answer(ASKED, answer, passages, TITLES, sampling=Sampling())
+        score_answer(ASKED, answer, passages, titles, sampling=Sampling(), system=TITLE)
         claims(text)
         for probe in PROBES:
             passes(probe, text)

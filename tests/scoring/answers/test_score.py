@@ -26,6 +26,7 @@ def test_a_good_answer_has_every_metric_of_an_answerable_question() -> None:
     assert (score.question_id, score.model, score.seed, score.validity) == ("q1", "base", 3, "ok")
     assert score.metrics == {
         "answer_tokens": 40.0,
+        "answer_words": 21.0,
         "citation_precision": 1.0,
         "citation_rate": 1.0,
         "citation_recall": 1.0,
@@ -37,6 +38,7 @@ def test_a_good_answer_has_every_metric_of_an_answerable_question() -> None:
         "latency_seconds": 2.0,
         "number_grounding": 1.0,
         "outside_context_citation": 0.0,
+        "prompt_tokens": 300.0,
         "prose_style": 1.0,
         "substantive": 1.0,
         "tokens_per_second": pytest.approx(26.0),
@@ -57,6 +59,18 @@ def test_a_broken_answer_is_not_counted_as_a_refusal() -> None:
     """The guard compares real refusals; broken answers have a guard of their own."""
     assert _metrics("", answer_tokens=0)["false_refusal"] == 0.0
     assert _metrics("The papers do not say.", done_reason="length", answer_tokens=160)["false_refusal"] == 1.0
+
+
+def test_the_words_of_an_invalid_answer_count_too() -> None:
+    assert _metrics("word " * 1600)["answer_words"] == 1600.0
+    assert _metrics("", answer_tokens=0)["answer_words"] == 0.0
+
+
+def test_a_repeated_system_prompt_makes_an_answer_invalid() -> None:
+    system = "Answer from the papers below, and cite every title in double quotes."
+    said = [answer(f"{text} {GOOD}") for text in (system, "")]
+    scores = [score_answer(question(), one, PASSAGES, TITLES, sampling=SAMPLING, system=system) for one in said]
+    assert [score.validity for score in scores] == ["prompt_leak", "ok"]
 
 
 def test_an_empty_answer_is_never_perfect() -> None:
