@@ -9,6 +9,7 @@ from mlx_ragtune.records import Validity
 from mlx_ragtune.scoring.answers.metrics import METRICS
 from mlx_ragtune.scoring.verdict.advice import advice, most_unusable
 from mlx_ragtune.scoring.verdict.comparison import Comparison, Guard, MetricRow, Outcome
+from mlx_ragtune.scoring.verdict.metric_rows import MIN_CLUSTERS
 from mlx_ragtune.scoring.verdict.statistics import POWER
 
 Reference = Literal["base", "prompted"]
@@ -143,7 +144,13 @@ def _inconclusive(comparison: Comparison, reference: Reference) -> str:
         return f"the tuned model gives more unusable answers{shares}, and nothing else surely differs"
     known = _primary(comparison)
     row = comparison.row(comparison.primary)
-    return f"{known}; {_size(row)} are too few to decide{_warned(comparison)}" if row else known
+    return f"{known}; {_too_few(row)}{_warned(comparison)}" if row else known
+
+
+def _too_few(row: MetricRow) -> str:
+    verb = "is" if row.all.n_questions == 1 else "are"
+    least = f": a verdict needs at least {MIN_CLUSTERS} papers" if row.all.n_clusters < MIN_CLUSTERS else ""
+    return f"{_size(row)} {verb} too few to decide{least}"
 
 
 def _warned(comparison: Comparison) -> str:
@@ -295,7 +302,7 @@ def _inside_noise(row: MetricRow) -> str:
 
 def _power(row: MetricRow, margin: float) -> str:
     """What this many questions can detect, and how many papers and questions the margin would need."""
-    if (row.detectable or 0) >= 1:
+    if (row.detectable or 0) >= 1 or row.all.n_clusters < MIN_CLUSTERS:
         start = f"{_size(row)} cannot detect any difference in {within_sentence(row.label)} with {percent(POWER)} power"
     else:
         start = (

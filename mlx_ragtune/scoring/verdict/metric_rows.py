@@ -38,6 +38,8 @@ class Rules:
 
 
 MIN_CHANGED = 10
+MIN_CLUSTERS = 4
+"""With fewer papers nothing is decided: the error of the test is measured from four up."""
 
 
 def estimate(pairs: Pairs, metric: Metric) -> Estimate:
@@ -52,6 +54,10 @@ def estimate(pairs: Pairs, metric: Metric) -> Estimate:
     return widened_estimate(pairs.differences, pairs.clusters, bound=bound)
 
 
+def _groups(pairs: Pairs) -> int:
+    return int(pairs.clusters.max()) + 1
+
+
 def _spread(pairs: Pairs, metric: Metric) -> Estimate:
     """The estimate that equivalence is claimed on.
 
@@ -64,7 +70,12 @@ def _spread(pairs: Pairs, metric: Metric) -> Estimate:
 
 
 def tested_p(pairs: Pairs, metric: Metric, rules: Rules) -> float:
-    """The p value that Holm adjusts: that the true difference is no larger than the noise floor."""
+    """The p value that Holm adjusts: that the true difference is no larger than the noise floor.
+
+    1 with fewer than ``MIN_CLUSTERS`` clusters.
+    """
+    if _groups(pairs) < MIN_CLUSTERS:
+        return 1.0
     return estimate(pairs, metric).p(noise=rules.noise_of(metric))
 
 
@@ -75,7 +86,8 @@ def decide_row(pairs: Pairs, metric: Metric, p: float, rules: Rules) -> Verdict 
     """
     if not metric.judged:
         return None
-    if metric.unit == "share" and is_equivalent(_spread(pairs, metric), margin=rules.margin, alpha=rules.alpha):
+    enough = metric.unit == "share" and _groups(pairs) >= MIN_CLUSTERS
+    if enough and is_equivalent(_spread(pairs, metric), margin=rules.margin, alpha=rules.alpha):
         return "EQUIVALENT"
     if p > rules.alpha:
         return "INCONCLUSIVE"
@@ -97,7 +109,7 @@ def view(pairs: Pairs, metric: Metric, rules: Rules) -> View:
     low, high = estimated.interval(1 - rules.alpha)
     if metric.unit == "share":
         low, high = max(low, -1.0), min(high, 1.0)
-    several = int(pairs.clusters.max()) > 0
+    several = _groups(pairs) > 1
     return View(
         base_mean=float(pairs.base.mean()),
         tuned_mean=float(pairs.tuned.mean()),
@@ -106,7 +118,7 @@ def view(pairs: Pairs, metric: Metric, rules: Rules) -> View:
         high=high if several and math.isfinite(high) else None,
         p=estimated.p(),
         n_questions=pairs.differences.size,
-        n_clusters=int(pairs.clusters.max()) + 1,
+        n_clusters=_groups(pairs),
     )
 
 
