@@ -1,6 +1,7 @@
 """Three arms: does the tuned model beat the base, and does it beat the base with examples in its prompt?"""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,22 @@ def test_a_prompt_that_may_be_as_good_is_to_be_tried_first() -> None:
     assert found.against_prompted is not None
     assert found.against_prompted.verdict == "INCONCLUSIVE"
     assert found.advice[0].startswith("try the base with examples in its prompt first")
+
+
+def test_a_gain_at_a_price_is_not_called_a_win() -> None:
+    guard = Guard("forgetting", "General probes", "FAIL", 0.9, 0.6, "60 probes: 18 lost, 0 gained", p=0.00001)
+    found = outcome(BAD, GOOD, GOOD, guards=[guard])
+    assert found.headline.startswith("MIXED: the tuned model beats the base at a price, not the prompt: ")
+    assert "but worse on general probes (60 probes: 18 lost, 0 gained)" in found.headline
+
+
+def test_where_most_answers_are_unusable_their_cause_comes_first_and_no_gain_is_claimed() -> None:
+    base = [replace(one, validity="truncated") if i < 40 else one for i, one in enumerate(arm("base", 0))]
+    found = compare_arms(base, arm("tuned", GOOD), QUESTIONS, prompted=arm("prompted", GOOD))
+    assert found.verdict == "INCONCLUSIVE"
+    assert found.gained == ""
+    assert found.advice[0].startswith("raise evaluate.sampling.max_tokens")
+    assert "40 of 60 answers of the base are cut off, so there is too little to compare" in found.headline
 
 
 def test_the_headline_has_at_most_three_sentences_and_names_no_arm_by_its_code() -> None:
