@@ -22,12 +22,18 @@ MENDS: dict[Validity, str] = {
     "repetition_loop": MORE_TOKENS,
     "prompt_overflow": "raise evaluate.sampling.context_tokens, or lower retrieval.top_k",
     "think_leak": "set dataset.thinking to the way the base model was trained, so that no reasoning is in the answers",
-    "empty": "read the empty answers in the report: the chat template or the end token is a likely cause",
-    "too_short": "write longer answers in the training pairs",
     "prompt_leak": "read the answers that copy the prompt: check the chat template",
-    "self_dialogue": "check that training rows end with the end token: answers go on with questions of their own",
     "turn_token_leak": "check the chat template: control tokens stand in the answers",
+    "empty": "read the empty answers in the report: the chat template or the end token is a likely cause",
+    "self_dialogue": "read the answers that go on with questions of their own: check the chat template",
+    "too_short": "read the answers that are too short in the report",
 }
+MENDS_TUNED: dict[Validity, str] = {
+    **MENDS,
+    "self_dialogue": "check that training rows end with the end token: answers go on with questions of their own",
+    "too_short": "write longer answers in the training pairs",
+}
+"""Where the tuned model is the one to mend, training can be changed too."""
 FORGETS = "add general questions to the training pairs, or lower train.learning_rate or train.epochs"
 
 
@@ -49,11 +55,11 @@ def advice(comparison: Comparison) -> tuple[str, ...]:
 
 def _on_unusable(comparison: Comparison) -> Iterable[str]:
     """The setting behind the most frequent problem of each model whose unusable answers are many."""
-    for kinds in (
-        [kind for delta in comparison.questions for kind in delta.base_validity],
-        [kind for delta in comparison.questions for kind in delta.tuned_validity],
+    for mends, kinds in (
+        (MENDS, [kind for delta in comparison.questions for kind in delta.base_validity]),
+        (MENDS_TUNED, [kind for delta in comparison.questions for kind in delta.tuned_validity]),
     ):
-        wrong = Counter(MENDS[kind] for kind in kinds if kind in MENDS)
+        wrong = Counter(mends[kind] for kind in kinds if kind in mends)
         if wrong.total() >= NOTABLE_SHARE * len(kinds) > 0:
             yield wrong.most_common(1)[0][0]
 

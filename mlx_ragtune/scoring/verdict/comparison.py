@@ -80,7 +80,7 @@ class MetricRow:
 
 @dataclass(frozen=True)
 class Guard:
-    """A check that can only block: FAIL when significantly worse, WARN when worse by more than the margin."""
+    """A check that can only block: FAIL when surely worse, WARN when worse by more than the margin."""
 
     name: str
     label: str

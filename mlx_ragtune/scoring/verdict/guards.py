@@ -7,7 +7,7 @@ import numpy as np
 
 from mlx_ragtune.errors import InputError
 from mlx_ragtune.scoring.verdict.comparison import Guard, GuardState, MetricRow
-from mlx_ragtune.scoring.verdict.metric_rows import Rules
+from mlx_ragtune.scoring.verdict.metric_rows import MIN_CLUSTERS, Rules
 from mlx_ragtune.scoring.verdict.pairing import Pairs, Scored, pair_metric
 from mlx_ragtune.scoring.verdict.statistics import Codes, Floats, mcnemar_p
 
@@ -15,13 +15,11 @@ MUCH_LONGER, LONGER = 2.0, 1.5
 """Ratios of median answer lengths: a reader who gets twice the text for the same facts has lost time."""
 SHORT_WORDS = 50
 """An answer of fewer words counts as this long: from 5 words to 40 is a sentence more, not verbosity."""
-FEW_PAPERS = 4
-"""Below this many papers, questions are resampled instead of papers, which would repeat each other."""
 RESAMPLES = 999
 
 
 def _state(loss: float, *, significantly_worse: bool, margin: float) -> GuardState:
-    """FAIL when significantly worse; WARN when worse by more than the margin; else PASS."""
+    """FAIL when surely worse; WARN when worse by more than the margin; else PASS."""
     if significantly_worse:
         return "FAIL"
     return "WARN" if loss > margin + 1e-12 else "PASS"
@@ -32,7 +30,7 @@ def guard_of_row(row: MetricRow, *, margin: float) -> Guard:
     return Guard(
         name=row.name,
         label=row.label,
-        state=_state(-row.gain, significantly_worse=row.verdict == "REGRESSED", margin=margin),
+        state=_state(-row.gain, significantly_worse=row.verdict == "REGRESSED", margin=max(margin, row.noise or 0.0)),
         base=row.all.base_mean,
         tuned=row.all.tuned_mean,
         detail=f"{100 * row.all.base_mean:.1f}% → {100 * row.all.tuned_mean:.1f}%, {row.all.n_questions} questions",
@@ -61,7 +59,7 @@ def forgetting_guard(
     return Guard(
         name="forgetting",
         label="General probes",
-        state=_state((losses - gains) / n, significantly_worse=p <= alpha, margin=margin),
+        state=_state((losses - gains) / n, significantly_worse=p <= alpha, margin=max(margin, noise)),
         base=sum(base.values()) / n,
         tuned=sum(tuned.values()) / n,
         detail=f"{n} probes: {losses} lost, {gains} gained",
@@ -74,7 +72,7 @@ def verbosity_guards(scored: Scored, rules: Rules) -> Sequence[Guard]:
 
     Over the answerable questions that neither model refused: an answer is longer than a refusal. FAIL when
     the 1 − alpha interval of the ratio lies above ``MUCH_LONGER`` and still does after the noise floor; WARN
-    when the ratio is above ``LONGER``.
+    when the ratio is above ``LONGER`` after the noise floor. Fewer than ``MIN_CLUSTERS`` answers never fail.
     """
     measured = pair_metric(scored, "answer_words")
     pairs = _answered(scored, measured, pair_metric(scored, "false_refusal")) if measured else None
@@ -83,8 +81,9 @@ def verbosity_guards(scored: Scored, rules: Rules) -> Sequence[Guard]:
     base, tuned = float(np.median(pairs.base)), float(np.median(pairs.tuned))
     ratio = _ratio(pairs.base, pairs.tuned)
     noise = rules.noise.get("answer_words", 0.0) / max(base, SHORT_WORDS)
-    sure = ratio > MUCH_LONGER and _lowest_ratio(pairs, rules.alpha) - noise > MUCH_LONGER
-    state: GuardState = "FAIL" if sure else "WARN" if ratio > LONGER else "PASS"
+    several = pairs.base.size >= MIN_CLUSTERS and ratio > MUCH_LONGER
+    sure = several and _lowest_ratio(pairs, rules.alpha) - noise > MUCH_LONGER
+    state: GuardState = "FAIL" if sure else "WARN" if ratio - noise > LONGER else "PASS"
     detail = f"median {base:,.0f} → {tuned:,.0f} words"
     return (Guard("verbosity", "Answer length", state, base, tuned, detail),)
 
@@ -105,9 +104,12 @@ def _ratio(base: Floats, tuned: Floats) -> float:
 
 
 def _lowest_ratio(pairs: Pairs, alpha: float) -> float:
-    """The lower end of the 1 − alpha interval of the ratio of medians: a bootstrap over papers, fixed seed."""
+    """The lower end of the 1 − alpha interval of the ratio of medians: a bootstrap over papers, fixed seed.
+
+    With fewer than ``MIN_CLUSTERS`` papers over questions: so few papers would repeat each other.
+    """
     groups = int(pairs.clusters.max()) + 1
-    codes: Codes = pairs.clusters if groups >= FEW_PAPERS else np.arange(pairs.base.size, dtype=np.intp)
+    codes: Codes = pairs.clusters if groups >= MIN_CLUSTERS else np.arange(pairs.base.size, dtype=np.intp)
     members = [np.flatnonzero(codes == code) for code in range(int(codes.max()) + 1)]
     generator = np.random.default_rng(20_126)
     ratios = []

@@ -233,6 +233,12 @@ RELATION: dict[Verdict, str] = {
     "EQUIVALENT": "is as good as {}",
     "INCONCLUSIVE": "is not shown to beat {}",
 }
+UNCOMPARED = "cannot be compared with {}"
+
+
+def _compared(comparison: Comparison, reference: Reference) -> bool:
+    """Whether there were enough usable answers to compare."""
+    return bool(comparison.questions) and _unusable(comparison, reference) is None
 
 
 def _both(base: Comparison, prompted: Comparison) -> str:
@@ -240,10 +246,11 @@ def _both(base: Comparison, prompted: Comparison) -> str:
     over_base, over_prompt = (comparison.verdict for comparison in (base, prompted))
     if over_base == over_prompt == "IMPROVED":
         return "the tuned model beats the base and the prompt"
-    first = RELATION[over_base].format("the base")
-    if over_base in WON and over_prompt not in WON:
-        return f"the tuned model {first}, not the prompt"
-    return f"the tuned model {first} and {RELATION[over_prompt].format('the prompt')}"
+    first = RELATION[over_base] if _compared(base, "base") else UNCOMPARED
+    second = RELATION[over_prompt] if _compared(prompted, "prompted") else UNCOMPARED
+    if over_base in WON and over_prompt not in WON and second != UNCOMPARED:
+        return f"the tuned model {first.format('the base')}, not the prompt"
+    return f"the tuned model {first.format('the base')} and {second.format('the prompt')}"
 
 
 def _prompt_cost(prompted: Comparison) -> str:
@@ -264,7 +271,7 @@ def _joint_advice(base: Comparison, prompted: Comparison) -> tuple[str, ...]:
     """
     steps = (*base.advice, *prompted.advice)
     use: tuple[str, ...] = ()
-    if not (_unusable(base, "base") or _unusable(prompted, "prompted")):
+    if _compared(base, "base") and _compared(prompted, "prompted"):
         if prompted.verdict in ("EQUIVALENT", "REGRESSED"):
             use = ("use the base with examples in its prompt instead of the tuned model",)
         elif base.verdict in WON and prompted.verdict == "INCONCLUSIVE":

@@ -87,6 +87,15 @@ def test_where_most_answers_are_unusable_their_cause_comes_first_and_no_gain_is_
     assert "40 of 60 answers of the base are cut off, so there is too little to compare" in found.headline
 
 
+def test_a_prompt_that_could_not_be_asked_is_not_beaten() -> None:
+    for validity in ("transport_error", "prompt_overflow"):
+        prompted = [replace(one, validity=validity) for one in arm("prompted", 0)]
+        found = compare_arms(arm("base", BAD), arm("tuned", GOOD), QUESTIONS, prompted=prompted)
+        assert found.verdict == "IMPROVED"
+        assert "the tuned model beats the base and cannot be compared with the prompt" in found.headline
+        assert not [step for step in found.advice if "instead of" in step or "first" in step]
+
+
 def test_the_headline_has_at_most_three_sentences_and_names_no_arm_by_its_code() -> None:
     for counts in ((BAD, BAD, GOOD), (BAD, GOOD, GOOD), (GOOD, GOOD, BAD), (30, 30, 30)):
         text = outcome(*counts).headline

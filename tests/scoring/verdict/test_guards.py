@@ -102,6 +102,19 @@ def test_the_verbosity_guard_respects_the_noise() -> None:
     assert _verbosity(lambda i: 100, lambda i: 230, noise={"answer_words": 40.0}) == "WARN"
 
 
+def test_three_answers_are_too_few_to_fail_for_their_length() -> None:
+    base, tuned = _lengths("base", lambda i: 5)[:3], _lengths("tuned", lambda i: 5000)[:3]
+    guard = next(guard for guard in compare(base, tuned, QUESTIONS).guards if guard.name == "verbosity")
+    assert guard.state == "WARN"
+
+
+@pytest.mark.parametrize(("floor", "state"), [(0.0, "WARN"), (0.1, "PASS")])
+def test_a_warning_needs_more_than_the_noise(floor: float, state: str) -> None:
+    base, tuned = _lengths("base", lambda i: 50), _lengths("tuned", lambda i: 50, refused=3)
+    comparison = compare(base, tuned, QUESTIONS, noise={"false_refusal": floor})
+    assert [guard.state for guard in comparison.guards if guard.name == "false_refusal"] == [state]
+
+
 def test_a_base_that_refuses_does_not_make_answers_long() -> None:
     refusing = _lengths("base", lambda i: 12, refused=N - 4)
     comparison = compare(refusing, _lengths("tuned", lambda i: 110), QUESTIONS)
