@@ -404,6 +404,33 @@ def test_a_loss_that_more_usable_answers_hide_is_not_equivalent() -> None:
     assert comparison.verdict == "INCONCLUSIVE"
 
 
+def test_what_looks_equivalent_only_because_of_broken_answers_is_not() -> None:
+    n = 600
+    questions = [question(id=f"q{i:02}", papers=(f"p{i:02}",)) for i in range(n)]
+    broken: Callable[[int], Validity] = lambda i: "truncated" if i < 60 else "ok"  # noqa: E731
+    base = _answers(broken, lambda i: 1.0, "base", n)
+    tuned = _answers(_cut(0), lambda i: float(i < n - 60), "tuned", n)
+    row = compare(base, tuned, questions).row("correctness")
+    assert row is not None
+    assert (row.verdict, row.rests_on_invalid) == ("INCONCLUSIVE", True)
+    assert row.both_valid is not None
+    assert row.both_valid.difference < -0.1
+
+
+def test_equal_correctness_is_not_equivalence_while_another_metric_rests_on_broken_answers() -> None:
+    def side(model: Literal["base", "tuned"], broken: int) -> list[Score]:
+        return [
+            score(one.id, model, {"correctness": 0.0, "prose_style": float(i >= broken)},
+                  validity="truncated" if i < broken else "ok")
+            for i, one in enumerate(QUESTIONS)
+        ]  # fmt: skip
+
+    comparison = compare(side("base", 25), side("tuned", 0), QUESTIONS)
+    assert _verdicts(comparison)["correctness"] == "EQUIVALENT"
+    assert comparison.verdict == "INCONCLUSIVE"
+    assert "plain prose +41.7 points" in comparison.headline
+
+
 def test_more_broken_answers_and_nothing_else_decide_nothing() -> None:
     tuned = _answers(_cut(0.25), lambda i: 0.0, "tuned")
     comparison = compare(_answers(_cut(0), lambda i: 0.0, "base"), tuned, QUESTIONS)
