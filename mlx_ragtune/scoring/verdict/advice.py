@@ -25,12 +25,12 @@ MENDS: dict[Validity, str] = {
     "prompt_leak": "read the answers that copy the prompt: check the chat template",
     "turn_token_leak": "check the chat template: control tokens stand in the answers",
     "empty": "read the empty answers in the report: the chat template or the end token is a likely cause",
-    "self_dialogue": "read the answers that go on with questions of their own: check the chat template",
+    "self_dialogue": "read the answers that continue with questions of their own: check the chat template",
     "too_short": "read the answers that are too short in the report",
 }
 MENDS_TUNED: dict[Validity, str] = {
     **MENDS,
-    "self_dialogue": "check that training rows end with the end token: answers go on with questions of their own",
+    "self_dialogue": "check that training rows end with the end token: answers continue with questions of their own",
     "too_short": "write longer answers in the training pairs",
 }
 """Where the tuned model is the one to mend, training can be changed too."""
