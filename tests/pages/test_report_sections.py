@@ -119,7 +119,7 @@ def test_the_p_shown_is_adjusted_where_a_metric_decides(data: ReportData, report
     assert row.holm_p is not None
     assert row.holm_p > row.all.p
     shown = {cells[0]: cells[5] for cells in texts(report, "Base vs. tuned")}
-    assert shown["Plain prose"] == f"{row.holm_p:.3f}"
+    assert shown["Plain prose"] == (f"{row.holm_p:.3f}" if row.holm_p >= 0.001 else "<0.001")
 
 
 def test_a_metric_without_interval_or_verdict_is_shown_without(data: ReportData) -> None:

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import compress
 
 import numpy as np
 
@@ -40,11 +41,10 @@ class Pairs:
 
     def only(self, keep: Mask) -> "Pairs":
         """The kept questions, with clusters renumbered from 0. ``keep`` has shape [n]."""
-        kept = [int(index) for index in np.flatnonzero(keep)]
         _, codes = np.unique(self.clusters[keep], return_inverse=True)
         return Pairs(
-            tuple(self.question_ids[index] for index in kept),
-            tuple(self.cluster_ids[index] for index in kept),
+            tuple(compress(self.question_ids, keep)),
+            tuple(compress(self.cluster_ids, keep)),
             self.base[keep],
             self.tuned[keep],
             codes.astype(np.intp),
@@ -106,6 +106,13 @@ def match(base: Sequence[Score], tuned: Sequence[Score], questions: Sequence[Que
             paired[key[0]].append((left[key], right[key]))
     asked = tuple(question for question in questions if paired.get(question.id))
     return Scored(asked, {name: tuple(rows) for name, rows in paired.items()}, tuple(dropped))
+
+
+def unusable_shares(scored: Scored) -> tuple[float, float]:
+    """The share of unusable answers of the base and of the tuned model, over all paired answers."""
+    pairs = [pair for question in scored.questions for pair in scored.pairs[question.id]]
+    left, right = (sum(pair[side].validity != "ok" for pair in pairs) / len(pairs) for side in (0, 1))
+    return left, right
 
 
 def _value(score: Score, metric: str) -> float | None:
