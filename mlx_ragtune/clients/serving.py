@@ -65,7 +65,13 @@ def open_served(receipt: Mapping[str, Any], gguf: Path, *, context_tokens: int) 
             fix="ragtune register RECIPE --redo",
         )
     if receipt["server"] == "ollama":  # the very server where it was registered, whatever OLLAMA_HOST says now
-        return OllamaChat(receipt["host"], receipt["name"], context_tokens=context_tokens, digest=receipt["digest"])
+        return OllamaChat(
+            receipt["host"],
+            receipt["name"],
+            context_tokens=context_tokens,
+            digest=receipt["digest"],
+            version=receipt["version"],
+        )
     from mlx_ragtune.clients.serve_llamacpp import LlamaCppServer
 
     return LlamaCppServer(gguf, context_tokens=context_tokens)
