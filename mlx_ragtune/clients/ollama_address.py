@@ -117,7 +117,7 @@ def _environment() -> Address | None:
 
 
 def start_command(url: str) -> str:
-    """What starts the server at ``url``, as a fix for a server that does not answer."""
+    """What starts the server at ``url``, and only that: a command, or where none is known an instruction."""
     parts = urlsplit(url)
     local = parts.hostname in ("127.0.0.1", "localhost", "::1")
     if parts.scheme == "https" or parts.path:

@@ -325,14 +325,18 @@ class Ollama:
         if isinstance(error, LimitError):
             return ToolError(f"stopped reading Ollama's answer: {what}", where=self.host, fix=_SEE_LOG)
         if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | ConnectionError):
-            return PassingError(f"no Ollama server answers ({what})", where=self.host, fix=start_command(self.host))
+            return PassingError(
+                f"no Ollama server answers ({what})", where=self.host, fix=f"{start_command(self.host)}, then {_AGAIN}"
+            )
         if isinstance(error, httpx.TimeoutException):
             return PassingError(
                 f"Ollama timed out ({what})",
                 where=self.host,
-                fix="see the server's log; the model may be too large for its memory",
+                fix=f"{_SEE_LOG}: the model may be too large for its memory; then {_AGAIN}",
             )
-        return PassingError(f"the connection to Ollama broke: {what}", where=self.host, fix=_SEE_LOG)
+        return PassingError(
+            f"the connection to Ollama broke: {what}", where=self.host, fix=f"{_SEE_LOG}, then {_AGAIN}"
+        )
 
     def failure(self, status: int, message: str) -> ToolError:
         """The error for a reply that is an error: a PassingError, a PromptOverflowError or a final ToolError."""
@@ -342,15 +346,15 @@ class Ollama:
             return PromptOverflowError(prompt, context, where=self.host)
         what = f"Ollama answered {status}: {printable(message)[:400]}"
         if status in (408, 429, 502, 503, 504) or _DIED.search(message):
-            return PassingError(what, where=self.host, fix=f"{_SEE_LOG}, then run the same command again")
+            return PassingError(what, where=self.host, fix=f"{_SEE_LOG}, then {_AGAIN}")
         return ToolError(what, where=self.host, fix=self._fix(status, message))
 
     def _fix(self, status: int, message: str) -> str:
         missing = re.search(r"model ['\"]([\w./:-]{1,200})['\"] not found", message, re.ASCII)
         if missing:
-            return f"{pull_command(self.host, missing[1])}; for a model of a run: ragtune register RECIPE --redo"
+            return f"{pull_command(self.host, missing[1])}; for a model of a run: ragtune register RECIPE"
         if "no space left" in message:
-            return "free some disk where the server keeps its models"
+            return f"free some disk where the server keeps its models, then {_AGAIN}"
         if "not support thinking" in message:
             return "set 'dataset.thinking: off'"
         if status in (401, 403):
@@ -361,6 +365,7 @@ class Ollama:
 
 
 _SEE_LOG = "see the server's log"
+_AGAIN = "run the same command again: it continues where it stopped"
 _DIED = re.compile(
     r"unexpected EOF|has terminated|connection (?:refused|reset)|error was encountered while running", re.I
 )

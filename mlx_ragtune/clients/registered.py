@@ -122,7 +122,7 @@ def _look(receipt: Mapping[str, Any], servers: dict[str, _Server | ToolError]) -
         servers[host] = _ask(host)
     server = servers[host]
     if isinstance(server, ToolError):
-        return Served(name, "unreachable", f"not checked: {host}: {server.what}", server.fix or start_command(host))
+        return Served(name, "unreachable", f"not checked: {host}: {server.what}", start_command(host))
     digest = server.digests.get(full_name(name))
     if digest is None:
         return Served(name, "removed", f"Ollama at {host} no longer has '{name}'", "ragtune register RECIPE")
