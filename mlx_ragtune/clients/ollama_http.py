@@ -175,7 +175,8 @@ class Ollama:
                     what = f"{error.what} (tried {len(failures)} times)" if self._attempts > 1 else error.what
                     gone = isinstance(error.__cause__, httpx.ConnectError | httpx.ConnectTimeout | ConnectionError)
                     kind = ServerGoneError if gone else ToolError
-                    raise kind(what, where=error.where, fix=error.fix) from error
+                    fix = f"{error.fix}, then {AGAIN}" if gone else error.fix
+                    raise kind(what, where=error.where, fix=fix) from error
                 time.sleep(self._pause * 2 ** (len(failures) - 1) * self._jitter.uniform(0.5, 1.5))
             else:
                 for failure in failures:
@@ -325,18 +326,14 @@ class Ollama:
         if isinstance(error, LimitError):
             return ToolError(f"stopped reading Ollama's answer: {what}", where=self.host, fix=_SEE_LOG)
         if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | ConnectionError):
-            return PassingError(
-                f"no Ollama server answers ({what})", where=self.host, fix=f"{start_command(self.host)}, then {_AGAIN}"
-            )
+            return PassingError(f"no Ollama server answers ({what})", where=self.host, fix=start_command(self.host))
         if isinstance(error, httpx.TimeoutException):
             return PassingError(
                 f"Ollama timed out ({what})",
                 where=self.host,
-                fix=f"{_SEE_LOG}: the model may be too large for its memory; then {_AGAIN}",
+                fix=f"{_SEE_LOG}; the model may be too large for its memory",
             )
-        return PassingError(
-            f"the connection to Ollama broke: {what}", where=self.host, fix=f"{_SEE_LOG}, then {_AGAIN}"
-        )
+        return PassingError(f"the connection to Ollama broke: {what}", where=self.host, fix=_SEE_LOG)
 
     def failure(self, status: int, message: str) -> ToolError:
         """The error for a reply that is an error: a PassingError, a PromptOverflowError or a final ToolError."""
@@ -346,7 +343,7 @@ class Ollama:
             return PromptOverflowError(prompt, context, where=self.host)
         what = f"Ollama answered {status}: {printable(message)[:400]}"
         if status in (408, 429, 502, 503, 504) or _DIED.search(message):
-            return PassingError(what, where=self.host, fix=f"{_SEE_LOG}, then {_AGAIN}")
+            return PassingError(what, where=self.host, fix=f"{_SEE_LOG}, then {AGAIN}")
         return ToolError(what, where=self.host, fix=self._fix(status, message))
 
     def _fix(self, status: int, message: str) -> str:
@@ -354,7 +351,7 @@ class Ollama:
         if missing:
             return f"{pull_command(self.host, missing[1])}; for a model of a run: ragtune register RECIPE"
         if "no space left" in message:
-            return f"free some disk where the server keeps its models, then {_AGAIN}"
+            return f"free some disk where the server keeps its models, then {AGAIN}"
         if "not support thinking" in message:
             return "set 'dataset.thinking: off'"
         if status in (401, 403):
@@ -365,7 +362,8 @@ class Ollama:
 
 
 _SEE_LOG = "see the server's log"
-_AGAIN = "run the same command again: it continues where it stopped"
+AGAIN = "run the same command again: it continues"
+"""The end of a fix. Those who add how to go on look for it."""
 _DIED = re.compile(
     r"unexpected EOF|has terminated|connection (?:refused|reset)|error was encountered while running", re.I
 )

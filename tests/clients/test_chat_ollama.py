@@ -207,7 +207,7 @@ def test_a_server_that_is_not_there_names_the_command_that_starts_it() -> None:
     with client("127.0.0.1:9") as server, pytest.raises(ToolError, match="no Ollama server answers") as error:
         _ = server.version
     assert error.value.where == "http://127.0.0.1:9"
-    assert error.value.fix == "OLLAMA_HOST=127.0.0.1:9 ollama serve"
+    assert error.value.fix == "OLLAMA_HOST=127.0.0.1:9 ollama serve, then run the same command again: it continues"
 
 
 def test_a_server_that_comes_back_is_used_again(tmp_path: Path, models: Path) -> None:
