@@ -15,7 +15,7 @@ from mlx_ragtune.clients.ollama_address import pull_command
 from mlx_ragtune.clients.ollama_http import Ollama, PassingError
 from mlx_ragtune.clients.ollama_replies import ChatLine, Rendered, check_reply
 from mlx_ragtune.clients.protocol import require_unicode
-from mlx_ragtune.clients.registered import full_name
+from mlx_ragtune.clients.registered import find_named
 from mlx_ragtune.errors import ToolError
 from mlx_ragtune.records import ChatReply, ChatRequest, Message, Sampling
 
@@ -94,7 +94,7 @@ class OllamaChat:
                 where=server.host,
                 fix="ragtune register RECIPE --redo; then run the same command again: all questions are asked anew",
             )
-        digest = server.digests().get(full_name(self._model))
+        digest = find_named(server.digests(), self._model)
         if self._digest and digest != self._digest:
             what = "no longer has" if digest is None else "has another model named"
             fix = "ragtune register RECIPE; then run the same command again to continue"
@@ -193,7 +193,7 @@ class OllamaChat:
         """Raise ToolError when the loaded model has a smaller context than was asked for."""
         if self._window_seen:
             return
-        window = self._server.windows().get(full_name(self._model))
+        window = find_named(self._server.windows(), self._model)
         if window is None:
             return
         self._window_seen = True

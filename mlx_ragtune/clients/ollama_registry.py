@@ -13,7 +13,7 @@ from mlx_ragtune.clients.ollama_http import Ollama
 from mlx_ragtune.clients.ollama_templates import check_talks, go_template, require_template
 from mlx_ragtune.clients.ollama_versions import DEVELOPMENT
 from mlx_ragtune.clients.receipts import GgufFacts, Receipt, gguf_facts, text_digest
-from mlx_ragtune.clients.registered import Presence, Registered, full_name
+from mlx_ragtune.clients.registered import Presence, Registered, find_named
 from mlx_ragtune.errors import ToolError
 
 Progress = Callable[[int, int], None]
@@ -35,7 +35,7 @@ def require_model(host: str, model: str) -> None:
     """Raise ToolError when the Ollama that a recipe's ``host`` means does not answer or does not have the model."""
     with Ollama(effective_host(host), attempts=2) as server:
         _ = server.era
-        if full_name(model) not in server.digests():
+        if find_named(server.digests(), model) is None:
             raise ToolError(
                 f"Ollama does not have the model '{model}'", where=server.host, fix=pull_command(server.host, model)
             )
@@ -61,7 +61,7 @@ class Registrar:
 
     def require_ours(self, server: Ollama, name: str) -> None:
         """Raise ToolError when the server has a model of this name that must not be replaced."""
-        if digest := server.digests().get(full_name(name)):
+        if digest := find_named(server.digests(), name):
             self._require_ours(server, name, digest)
 
     def _require_ours(self, server: Ollama, name: str, digest: str) -> None:
@@ -77,7 +77,7 @@ class Registrar:
     def name_it(self, server: Ollama, aside: str, name: str) -> None:
         """Give the model that was made as ``aside`` its name, unless the server has that very model already."""
         digests = server.digests()
-        digest, before = digests[full_name(aside)], digests.get(full_name(name))
+        digest, before = digests[aside], find_named(digests, name)
         try:
             if before is not None and before != digest:
                 self._require_ours(server, name, before)
@@ -257,7 +257,7 @@ def _upload(server: Ollama, gguf: Path, digest: str, progress: Progress) -> None
 
 def describe(server: Ollama, name: str, *, gguf_sha256: str) -> Receipt:
     """What the server says about a model. Raises ToolError when it has none of that name."""
-    shown, digest = server.show(name), server.digests().get(full_name(name))
+    shown, digest = server.show(name), find_named(server.digests(), name)
     if digest is None:
         raise ToolError(
             f"Ollama does not list the model '{name}'",
@@ -297,7 +297,7 @@ def remove_model(host: str, name: str, *, digest: str) -> Presence:
     Raises ToolError when the server does not answer.
     """
     with Ollama(host) as server:
-        served = server.digests().get(full_name(name))
+        served = find_named(server.digests(), name)
         if served is None:
             return "removed"
         if served != digest:

@@ -8,13 +8,14 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from mlx_ragtune.clients.ollama_address import ollama_command, start_command
 from mlx_ragtune.clients.ollama_http import Ollama
 from mlx_ragtune.errors import ToolError
 from mlx_ragtune.jsonl import RowLog
 
+Value = TypeVar("Value")
 Presence = Literal["present", "removed", "replaced", "unreachable", "file"]
 QUICK_SECONDS = 3.0
 """How long a look at a server may take; nothing depends on its answer but what is shown."""
@@ -23,6 +24,12 @@ QUICK_SECONDS = 3.0
 def full_name(name: str) -> str:
     """The name with its tag, as the server lists it."""
     return name if ":" in name.rsplit("/", 1)[-1] else f"{name}:latest"
+
+
+def find_named(values: Mapping[str, Value], name: str) -> Value | None:
+    """The value of a model among those that a server lists: Ollama does not tell ``Demo`` and ``demo`` apart."""
+    wanted = full_name(name).casefold()
+    return next((value for listed, value in values.items() if listed.casefold() == wanted), None)
 
 
 @dataclass(frozen=True)
@@ -49,7 +56,7 @@ class Registered:
 
     def has(self, name: str, digest: str) -> bool:
         """Whether this very model was registered under this name from here, at whatever address."""
-        return (full_name(name), digest) in {(row.name, row.digest) for row in self._rows()}
+        return (full_name(name).casefold(), digest) in {(row.name.casefold(), row.digest) for row in self._rows()}
 
     def _rows(self) -> Iterable[RegisteredRow]:
         if self._path.exists():
@@ -123,7 +130,7 @@ def _look(receipt: Mapping[str, Any], servers: dict[str, _Server | ToolError]) -
     server = servers[host]
     if isinstance(server, ToolError):
         return Served(name, "unreachable", f"not checked: {host}: {server.what}", start_command(host))
-    digest = server.digests.get(full_name(name))
+    digest = find_named(server.digests, name)
     if digest is None:
         return Served(name, "removed", f"Ollama at {host} no longer has '{name}'", "ragtune register RECIPE")
     if digest != receipt["digest"]:

@@ -1,6 +1,7 @@
 """register: register both models with a server, and keep a receipt of exactly what it holds."""
 
 import json
+import re
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -15,10 +16,12 @@ from mlx_ragtune.clients.ollama_registry import (
 )
 from mlx_ragtune.clients.receipts import embedded_receipt
 from mlx_ragtune.clients.registered import Registered, Standing, standing
+from mlx_ragtune.errors import RecipeError
 from mlx_ragtune.recipe import Recipe
 
 MODELS = ("base", "tuned")
 RECEIPT = "receipt.json"
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}")
 
 
 def model_name(recipe: Recipe, model: str) -> str:
@@ -30,9 +33,21 @@ def check(recipe: Recipe, _base: Path) -> None:
     """Raise ToolError when Ollama is needed and does not answer, is too old, or has no MLX engine."""
     settings = recipe.register
     if settings.serve == "ollama":
+        _check_name(recipe)
         require_server(settings.host, development_build=settings.development_build)
     if settings.route == "mlx":
         require_mlx_engine(settings.host, recipe.export.type, development_build=settings.development_build)
+
+
+def _check_name(recipe: Recipe) -> None:
+    """Raise RecipeError for a name that Ollama does not accept: it may come from the recipe's file name."""
+    longest = max((model_name(recipe, model) for model in MODELS), key=len)
+    if not _NAME.fullmatch(longest):
+        raise RecipeError(
+            f"'{longest}' is not a name that Ollama accepts",
+            where="register.name",
+            fix="set 'register.name' to letters, digits, '.', '_' and '-', shorter than 75 characters",
+        )
 
 
 def check_store(recipe: Recipe, store: Store, *, replace_others: bool) -> None:

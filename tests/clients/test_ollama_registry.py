@@ -269,6 +269,18 @@ def test_a_model_that_is_not_ours_is_not_replaced_unless_asked(
     assert names(standin) == {"demo-tuned:latest", "source:latest"}
 
 
+def test_a_name_that_differs_in_case_only_is_the_same_name(
+    standin: OllamaStandIn, models: Path, tmp_path: Path
+) -> None:
+    """As at a real 0.24: a copy to ``demo-tuned`` overwrites ``Demo-Tuned``."""
+    ours = Registrar(Registered(tmp_path / "store"))
+    theirs = register_model(standin.host, "Demo-Tuned", models / "qwen3.gguf")
+    with pytest.raises(ToolError, match="was not registered from this runs folder"):
+        register_model(standin.host, "demo-tuned", models / "other.gguf", registrar=ours)
+    assert standin.store.get("Demo-Tuned", "").digest == theirs.digest
+    assert remove_model(standin.host, "demo-tuned", digest="0" * 64) == "replaced"
+
+
 def test_a_copy_of_ours_under_another_name_is_not_replaced(
     standin: OllamaStandIn, models: Path, tmp_path: Path
 ) -> None:

@@ -98,6 +98,18 @@ def test_a_model_that_was_replaced_by_hand_is_kept_until_replace_is_given(served
     assert digests(ollama) == before
 
 
+def test_a_name_that_ollama_does_not_accept_is_refused_before_anything_runs(
+    project: Path, ollama: OllamaStandIn
+) -> None:
+    recipe = recipe_of(project).with_name("my recipe.yaml")
+    shutil.copyfile(recipe_of(project), recipe)
+    edit(recipe, register={"serve": "ollama", "host": ollama.host}, train={"epochs": 3})
+    refused = ragtune("run", recipe, cwd=project)
+    assert refused.returncode == 2, refused.stderr
+    assert "register.name: 'my recipe-tuned' is not a name that Ollama accepts" in refused.stderr
+    assert "3-train" not in refused.stderr
+
+
 def test_run_takes_replace_too(served: Path, ollama: OllamaStandIn) -> None:
     replace_by_hand(ollama, "small-tuned")
     done = ragtune("evaluate", recipe_of(served), "--replace", cwd=served)
