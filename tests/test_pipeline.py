@@ -256,6 +256,7 @@ def test_an_interrupted_redo_resumes_in_its_own_draft(home: Path, monkeypatch: p
     with pytest.raises(InputError):
         opened(home).run(redo=["train"])
     assert states(home)["train"] == "up to date"  # the finished artifact is untouched
+    assert why(home, "train") == "a run with --redo was interrupted"
     monkeypatch.setattr(Stage, "function", stand_in)
     ran(home, redo=("train",))
     assert (home / "runs" / "small" / "3-train" / "partial.txt").read_text() == "kept"

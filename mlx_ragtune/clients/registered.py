@@ -122,7 +122,7 @@ def _ask(host: str) -> "_Server | ToolError":
 
 
 def _look(receipt: Mapping[str, Any], servers: dict[str, _Server | ToolError]) -> Served:
-    name, host = str(receipt["name"]), str(receipt.get("host", ""))
+    name, host = str(receipt.get("name", "")), str(receipt.get("host", ""))
     if receipt.get("server") != "ollama":
         return Served(name, "file")
     if host not in servers:
@@ -133,11 +133,12 @@ def _look(receipt: Mapping[str, Any], servers: dict[str, _Server | ToolError]) -
     digest = find_named(server.digests, name)
     if digest is None:
         return Served(name, "removed", f"Ollama at {host} no longer has '{name}'", "ragtune register RECIPE")
-    if digest != receipt["digest"]:
+    if digest != receipt.get("digest"):
         shown = ollama_command(host, f"show {name}")
         what = f"Ollama at {host} has another model named '{name}' ({digest[:12]})"
         return Served(name, "replaced", what, f"ragtune register RECIPE   # to see what it is: {shown}")
-    if server.version != receipt["version"]:
-        what = f"Ollama at {host} is {server.version} now, and was {receipt['version']}"
+    version = receipt.get("version")
+    if server.version != version:
+        what = f"Ollama at {host} is {server.version} now, and was {version}"
         return Served(name, "present", what, "ragtune register RECIPE --redo   # before anything is asked again")
     return Served(name, "present")

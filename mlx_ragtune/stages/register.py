@@ -59,7 +59,10 @@ def check_store(recipe: Recipe, store: Store, *, replace_others: bool) -> None:
 
 def models_standing(folder: Path) -> Standing:
     """Whether the servers still have the models of a finished register stage."""
-    return standing(json.loads((folder / RECEIPT).read_text(encoding="utf-8")).values())
+    try:
+        return standing(json.loads((folder / RECEIPT).read_text(encoding="utf-8")).values())
+    except (OSError, ValueError, AttributeError, TypeError, LookupError):
+        return Standing(lost="its receipt cannot be read")
 
 
 def _registrar(recipe: Recipe, store: Store | None, *, replace_others: bool) -> Registrar:

@@ -98,15 +98,14 @@ def test_a_model_that_was_replaced_by_hand_is_kept_until_replace_is_given(served
     assert digests(ollama) == before
 
 
-def test_a_name_that_ollama_does_not_accept_is_refused_before_anything_runs(
+def test_a_name_that_is_too_long_for_ollama_is_refused_before_anything_runs(
     project: Path, ollama: OllamaStandIn
 ) -> None:
-    recipe = recipe_of(project).with_name("my recipe.yaml")
-    shutil.copyfile(recipe_of(project), recipe)
-    edit(recipe, register={"serve": "ollama", "host": ollama.host}, train={"epochs": 3})
-    refused = ragtune("run", recipe, cwd=project)
+    name = "a" * 75
+    edit(recipe_of(project), register={"serve": "ollama", "host": ollama.host, "name": name}, train={"epochs": 3})
+    refused = ragtune("run", recipe_of(project), cwd=project)
     assert refused.returncode == 2, refused.stderr
-    assert "register.name: 'my recipe-tuned' is not a name that Ollama accepts" in refused.stderr
+    assert f"register.name: '{name}-tuned' is not a name that Ollama accepts" in refused.stderr
     assert "3-train" not in refused.stderr
 
 
@@ -190,6 +189,14 @@ def test_what_was_registered_stays_ours_when_its_run_is_pruned(served: Path, oll
     edit(recipe_of(served), export={"type": "Q8_0"})
     done = register(served)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_receipt_that_cannot_be_read_is_written_again(served: Path) -> None:
+    path = run_folder(served) / "6-register" / "receipt.json"
+    path.write_text("{" + " " * (path.stat().st_size - 1))
+    assert status(served)["why"] == "its receipt cannot be read"
+    assert register(served).returncode == 0
+    assert status(served)["state"] == "up to date"
 
 
 def test_another_host_registers_there_and_the_first_one_keeps_its_models(
