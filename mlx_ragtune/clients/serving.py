@@ -53,7 +53,9 @@ def _require_embedded(path: str, context_tokens: int | None) -> None:
         require_memory(gguf, context_tokens)
 
 
-def open_served(receipt: Mapping[str, Any], gguf: Path, *, context_tokens: int) -> AbstractContextManager[ChatBackend]:
+def open_served(
+    receipt: Mapping[str, Any], gguf: Path, *, context_tokens: int, threads: int | None = None
+) -> AbstractContextManager[ChatBackend]:
     """The backend that serves the model of a receipt, to be entered. ``gguf`` is the exported file.
 
     Raises ArtifactError when the file is not the one that was registered.
@@ -71,10 +73,11 @@ def open_served(receipt: Mapping[str, Any], gguf: Path, *, context_tokens: int) 
             context_tokens=context_tokens,
             digest=receipt["digest"],
             version=receipt["version"],
+            threads=threads,
         )
     from mlx_ragtune.clients.serve_llamacpp import LlamaCppServer
 
-    return LlamaCppServer(gguf, context_tokens=context_tokens)
+    return LlamaCppServer(gguf, context_tokens=context_tokens, threads=threads)
 
 
 def open_generators(settings: GeneratorSettings) -> list[AbstractContextManager[ChatBackend]]:

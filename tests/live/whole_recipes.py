@@ -38,11 +38,11 @@ from mlx_ragtune.records import ChatRequest, Passage, Question, Sampling  # noqa
 from mlx_ragtune.retrieval.prompt import build_messages  # noqa: E402
 from tests.ollama_server import OllamaStandIn  # noqa: E402
 
-QUESTIONS = 8
+QUESTIONS = {"smoke": 112, "demo": 8}
 ASKED_TWICE = 3
 PREFIX = f"ragtune-live-{secrets.token_hex(4)}"
 SHORTENED: dict[str, dict[str, dict[str, Any]]] = {
-    "smoke": {},
+    "smoke": {"evaluate": {"threads": 1}},  # waiting threads spin, which costs more than a toy's arithmetic
     "demo": {"train": {"epochs": 0.1}, "evaluate": {"probes": None, "sampling": {"max_tokens": 32}}},
 }
 
@@ -56,7 +56,7 @@ def write_recipe(folder: Path, name: str, host: str | None) -> Path:
         if value[section].get(key):
             value[section][key] = str((ROOT / "recipes" / value[section][key]).resolve())
     rows = (ROOT / "data" / "rag_notes" / "benchmark.jsonl").read_text(encoding="utf-8").splitlines()
-    step = len(rows) // QUESTIONS if SHORTENED[name] else 1
+    step = len(rows) // QUESTIONS[name]
     (folder / f"{name}.jsonl").write_text("\n".join(rows[::step]) + "\n", encoding="utf-8")
     value["benchmark"] = str(folder / f"{name}.jsonl")
     served = {"serve": "ollama", "host": host, "name": f"{PREFIX}-{name}"}
@@ -111,7 +111,8 @@ def ask(recipe: Path, home: Path) -> list[str]:
     texts = []
     for model, receipt in read_json(home / "6-register" / "receipt.json").items():
         gguf = home / "5-export" / f"{model}.gguf"
-        with open_served(receipt, gguf, context_tokens=sampling.context_tokens) as backend:
+        threads = settings.evaluate.threads
+        with open_served(receipt, gguf, context_tokens=sampling.context_tokens, threads=threads) as backend:
             for question in questions:
                 passages = [Passage(**passage) for passage in contexts[question.id]]
                 messages = tuple(build_messages(passages, question.question))
