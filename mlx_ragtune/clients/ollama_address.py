@@ -117,7 +117,7 @@ def _environment() -> Address | None:
 
 
 def start_command(url: str) -> str:
-    """What starts the server at ``url``, as a fix for a server that does not answer."""
+    """What starts the server at ``url``, and only that: a command, or where none is known an instruction."""
     parts = urlsplit(url)
     local = parts.hostname in ("127.0.0.1", "localhost", "::1")
     if parts.scheme == "https" or parts.path:
@@ -128,6 +128,11 @@ def start_command(url: str) -> str:
     return command if local else f"on {parts.hostname}: {command}"
 
 
+def ollama_command(url: str, arguments: str) -> str:
+    """``ollama …`` that talks to the server at ``url``, whatever OLLAMA_HOST the shell has."""
+    return f"ollama {arguments}" if url == effective_host() else f"OLLAMA_HOST={url} ollama {arguments}"
+
+
 def pull_command(url: str, model: str) -> str:
     """What fetches a model to the server at ``url``."""
-    return f"ollama pull {model}" if url == effective_host() else f"OLLAMA_HOST={url} ollama pull {model}"
+    return ollama_command(url, f"pull {model}")

@@ -53,7 +53,9 @@ def _require_embedded(path: str, context_tokens: int | None) -> None:
         require_memory(gguf, context_tokens)
 
 
-def open_served(receipt: Mapping[str, Any], gguf: Path, *, context_tokens: int) -> AbstractContextManager[ChatBackend]:
+def open_served(
+    receipt: Mapping[str, Any], gguf: Path, *, context_tokens: int, threads: int | None = None
+) -> AbstractContextManager[ChatBackend]:
     """The backend that serves the model of a receipt, to be entered. ``gguf`` is the exported file.
 
     Raises ArtifactError when the file is not the one that was registered.
@@ -65,10 +67,17 @@ def open_served(receipt: Mapping[str, Any], gguf: Path, *, context_tokens: int) 
             fix="ragtune register RECIPE --redo",
         )
     if receipt["server"] == "ollama":  # the very server where it was registered, whatever OLLAMA_HOST says now
-        return OllamaChat(receipt["host"], receipt["name"], context_tokens=context_tokens, digest=receipt["digest"])
+        return OllamaChat(
+            receipt["host"],
+            receipt["name"],
+            context_tokens=context_tokens,
+            digest=receipt["digest"],
+            version=receipt["version"],
+            threads=threads,
+        )
     from mlx_ragtune.clients.serve_llamacpp import LlamaCppServer
 
-    return LlamaCppServer(gguf, context_tokens=context_tokens)
+    return LlamaCppServer(gguf, context_tokens=context_tokens, threads=threads)
 
 
 def open_generators(settings: GeneratorSettings) -> list[AbstractContextManager[ChatBackend]]:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Literal
 
 from mlx_ragtune import __version__
@@ -18,6 +19,9 @@ from mlx_ragtune.errors import RagtuneError
 State = Literal["ok", "optional", "missing"]
 SLOW_GFLOPS = 10.0
 """Reference BLAS reaches 1–2 GFLOP/s on two cores, OpenBLAS more than 100."""
+TIMED_SECONDS = 0.5
+SPINNING = 1.5
+"""All threads together are at least as fast as one on an idle machine; beside other work they were 20 times slower."""
 SUPPORTED_PYTHON = ((3, 11), (3, 13))
 """First and last version, as in ``requires-python``: libgguf has no wheel for 3.14."""
 PACKAGES = ("mlx", "mlx-lm", "transformers", "numpy", "scipy", "gguf", "libgguf", "ollama")
@@ -101,6 +105,53 @@ def _matrix_product() -> Finding:
     return Finding("matrix product", "ok", found)
 
 
+def tokens_per_second(model: Path, threads: int) -> float:
+    """How fast the embedded server writes with so many threads; measured for about a second at most."""
+    from mlx_ragtune.clients.serve_llamacpp import LlamaCppServer
+    from mlx_ragtune.records import ChatRequest, Message, Sampling
+
+    with LlamaCppServer(model, context_tokens=512, threads=threads) as server:
+        speed = 0.0
+        for tokens in (2, 8, 32, 128):
+            sampling = Sampling(max_tokens=tokens, context_tokens=512)
+            started = time.perf_counter()
+            reply = server.chat(ChatRequest((Message("user", "a"),), sampling))
+            seconds = time.perf_counter() - started
+            speed = reply.answer_tokens / seconds
+            if seconds > TIMED_SECONDS:
+                break
+    return speed
+
+
+def _threads() -> Finding:
+    """Speed with one thread and with all: threads wait for each other by spinning, so one busy core delays all."""
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    if cores < 2:
+        return Finding("threads", "ok", "1 processor")
+    with TemporaryDirectory() as folder:
+        model = _timed_model(Path(folder))
+        speeds = {threads: tokens_per_second(model, threads) for threads in (1, cores)}
+    measured = ", ".join(f"{speed:.3g} with {threads}" for threads, speed in speeds.items())
+    found = f"tokens/s of a small model by threads: {measured}; load {os.getloadavg()[0]:.1f}"
+    if speeds[1] > SPINNING * speeds[cores]:
+        fix = (
+            f"end other programs, or set 'evaluate.threads: 1' while they run: {cores} threads are "
+            f"{speeds[1] / speeds[cores]:.0f} times slower now"
+        )
+        return Finding("threads", "optional", found, fix)
+    return Finding("threads", "ok", found)
+
+
+def _timed_model(folder: Path) -> Path:
+    """A model whose arithmetic is worth several threads."""
+    from mlx_ragtune.gguf.writer import write_gguf
+    from mlx_ragtune.models.toy import write_toy_model
+
+    write_toy_model(folder / "toy", hidden=512, layers=4)
+    write_gguf(folder / "toy", folder / "toy.gguf", type="F16", name="toy")
+    return folder / "toy.gguf"
+
+
 def _memory() -> Finding:
     gib = memory_bytes() / 2**30
     if gib < 6:
@@ -159,6 +210,7 @@ CHECKS: dict[str, Callable[[], Finding]] = {
     "packages": _packages,
     "MLX device": _mlx,
     "matrix product": _matrix_product,
+    "threads": _threads,
     "memory": _memory,
     "disk": _disk,
     "embedded server": _embedded_server,

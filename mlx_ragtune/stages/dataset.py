@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mlx_ragtune.artifact import Draft, Inputs
+from mlx_ragtune.clients.ollama_address import effective_host, pull_command
 from mlx_ragtune.clients.protocol import ChatBackend
 from mlx_ragtune.clients.serving import open_generators, require_generator
 from mlx_ragtune.errors import InputError, ToolError
@@ -165,7 +166,7 @@ def _common_digest(settings: GeneratorSettings, backends: Sequence[ChatBackend])
         raise ToolError(
             f"the hosts have different models named '{settings.model}':\n{listing}",
             where="dataset.generator.hosts",
-            fix=f"run 'ollama pull {settings.model}' on each host",
+            fix="; ".join(pull_command(effective_host(host), settings.model) for host in settings.hosts),
         )
     return digests[0]
 

@@ -235,10 +235,10 @@ class _Run:
         self.jobs.fail(work.key, work.task, error.what)
         self._failures += 1
         if self._failures >= FAILURES_IN_A_ROW:
+            again = "run the same command again"
+            fix = error.fix if again in error.fix else "; then ".join(filter(None, (error.fix, f"{again} to resume")))
             raise ToolError(
-                f"{self._failures} calls failed in a row; the last error: {error.what}",
-                where=error.where,
-                fix=(f"{error.fix}; then " if error.fix else "") + "run the same command again to resume",
+                f"{self._failures} calls failed in a row; the last error: {error.what}", where=error.where, fix=fix
             ) from error
 
     def _deliver(self, number: int, work: _Work, outcome: Outcome | None, progress: Progress) -> None:

@@ -7,12 +7,17 @@ question, reply, topic is also the order in which to reason.
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
 from mlx_ragtune.records import ChatRequest, Chunk, Message, Passage, Sampling
+from mlx_ragtune.scoring.answers.normalize import sentences, words
 from mlx_ragtune.synthesis.call_plan import Call, Task
+from mlx_ragtune.synthesis.checks import ANSWER_WORDS, QUESTION_WORDS
 
+THOUGHT_TOO_LONG = "max_tokens used up by thinking"
+"""Why a reply is unusable that ended inside its thinking."""
 SYSTEM = (
     "You write questions and answers about research papers, to train a model that answers from passages it "
     "is shown. You state nothing that the passages do not state. You answer with one JSON object and nothing "
@@ -67,6 +72,28 @@ RULES: Mapping[Task, tuple[str, ...]] = {
 }
 WRITING = Sampling(temperature=0.7, top_p=0.9, max_tokens=4096)
 JUDGING = Sampling(temperature=0.0, max_tokens=2048)
+"""``max_tokens`` of both is an upper limit: a request asks for what its items can need, so that a reply that runs away
+ends soon."""
+_FIELD_WORDS: Mapping[str, int] = {
+    "absent": QUESTION_WORDS[1], "question": QUESTION_WORDS[1], "reply": ANSWER_WORDS[1], "topic": 24, "finding": 60,
+    "verdict": 1,
+}  # fmt: skip
+"""The most words that a field of a pair that passes the checks can have; evidence is a sentence of its passage."""
+_BYTES_PER_TOKEN = 3.0
+"""Fewer than tokenizers reach: English text has about 4.5 bytes to the token, Chinese 3 to 5, German 4."""
+_BYTES_PER_WORD = 7.0
+"""Of English text, with a space; texts in other scripts are measured on their passage."""
+_TOKENS_AROUND = 16
+"""Key, quotes, commas and escapes of one field."""
+
+
+def _needed_tokens(fields: Sequence[str], passages: Sequence[Chunk | Passage], *, items: int, most: int) -> int:
+    """Tokens that ``items`` of these fields can need, at most ``most``. A longer reply cannot pass the checks."""
+    text = "\n".join(passage.text for passage in passages)
+    per_word = max(_BYTES_PER_WORD, len(text.encode(errors="replace")) / max(1, len(words(text))))
+    longest = max((len(sentence.encode(errors="replace")) for sentence in sentences(text)), default=0)
+    sizes = [longest if name.startswith("evidence") else _FIELD_WORDS[name] * per_word for name in fields]
+    return min(most, items * sum(round(size / _BYTES_PER_TOKEN) + _TOKENS_AROUND for size in sizes) + _TOKENS_AROUND)
 
 
 def _strings(names: Sequence[str]) -> dict[str, Any]:
@@ -102,22 +129,34 @@ def writing_request(call: Call, chunks: Sequence[Chunk], *, seed: int) -> ChatRe
         f"The keys of each item, in this order:\n{rules}"
     )
     text = f"{shown(chunks)}\n\n{order}" if chunks else order
-    sampling = Sampling(**{**vars(WRITING), "seed": seed})
+    needed = _needed_tokens(fields, chunks, items=call.pairs, most=WRITING.max_tokens)
+    sampling = replace(WRITING, seed=seed, max_tokens=needed)
     schema = rows_schema("pairs", _strings(fields), call.pairs)
     return ChatRequest((Message("system", SYSTEM), Message("user", text)), sampling, schema=schema)
 
 
 def repair_request(request: ChatRequest, reply: str, problem: str) -> ChatRequest:
-    """The same request with the bad reply and what is wrong with it."""
+    """The same request with the bad reply and what is wrong with it.
+
+    A model that thinks although it is not asked to gets all the tokens that a request may have.
+    """
     told = f"That cannot be used: {problem}. Write the whole JSON object again, and nothing else."
     quoted = reply[:4000].encode(errors="replace").decode() or "{}"  # half a surrogate pair cannot be sent
     messages = (*request.messages, Message("assistant", quoted), Message("user", told))
-    return ChatRequest(messages, request.sampling, request.think, request.schema)
+    most = max(request.sampling.max_tokens, WRITING.max_tokens) if problem == THOUGHT_TOO_LONG else None
+    sampling = request.sampling if most is None else replace(request.sampling, max_tokens=most)
+    return ChatRequest(messages, sampling, request.think, request.schema)
 
 
-def _judging_request(passages: Sequence[Chunk | Passage], order: str, schema: dict[str, Any]) -> ChatRequest:
+def _judging_request(
+    passages: Sequence[Chunk | Passage], order: str, schema: dict[str, Any], fields: Sequence[str], *, items: int
+) -> ChatRequest:
+    """``fields`` are those of each of the ``items``."""
+    needed = _needed_tokens(fields, passages, items=items, most=JUDGING.max_tokens)
     text = f"{shown(passages)}\n\n{order}" if passages else order
-    return ChatRequest((Message("system", SYSTEM), Message("user", text)), JUDGING, schema=schema)
+    return ChatRequest(
+        (Message("system", SYSTEM), Message("user", text)), replace(JUDGING, max_tokens=needed), schema=schema
+    )
 
 
 def _numbered(lines: Sequence[str]) -> str:
@@ -134,7 +173,8 @@ def support_request(passages: Sequence[Chunk], answered: Sequence[tuple[str, str
     )
     item = _strings(("finding", "verdict"))
     item["properties"]["verdict"] = {"type": "string", "enum": ["yes", "no"]}
-    return _judging_request(passages, order, rows_schema("verdicts", item, len(answered)))
+    schema = rows_schema("verdicts", item, len(answered))
+    return _judging_request(passages, order, schema, ("finding", "verdict"), items=len(answered))
 
 
 def answering_request(passages: Sequence[Chunk | Passage], questions: Sequence[str]) -> ChatRequest:
@@ -144,7 +184,8 @@ def answering_request(passages: Sequence[Chunk | Passage], questions: Sequence[s
         f"Answer each question below {source}, in one sentence, as a JSON object "
         f'{{"answers": ["…", …]}} with {len(questions)} items.\n{_numbered(questions)}'
     )
-    return _judging_request(passages, order, rows_schema("answers", {"type": "string"}, len(questions)))
+    schema = rows_schema("answers", {"type": "string"}, len(questions))
+    return _judging_request(passages, order, schema, ("reply",), items=len(questions))
 
 
 def absence_request(passages: Sequence[Chunk | Passage], questions: Sequence[str]) -> ChatRequest:
@@ -157,7 +198,8 @@ def absence_request(passages: Sequence[Chunk | Passage], questions: Sequence[str
     )
     item = _strings(("finding", "verdict"))
     item["properties"]["verdict"] = {"type": "string", "enum": ["answered", "absent"]}
-    return _judging_request(passages, order, rows_schema("verdicts", item, len(questions)))
+    schema = rows_schema("verdicts", item, len(questions))
+    return _judging_request(passages, order, schema, ("finding", "verdict"), items=len(questions))
 
 
 @cache

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
 from mlx_ragtune.records import ChatReply, ChatRequest
-from mlx_ragtune.synthesis.generator_prompts import repair_request
+from mlx_ragtune.synthesis.generator_prompts import THOUGHT_TOO_LONG, repair_request
 
 Rows = TypeVar("Rows")
 
@@ -67,8 +67,10 @@ def json_list(reply: ChatReply, key: str) -> list[object]:
                 rows: list[object] = value[key]
                 return rows
     if reply.done_reason == "length":
-        where = "thinking" if not reply.text.strip() and reply.thinking else "the answer"
-        raise UnusableReplyError(f"max_tokens used up by {where}")
+        thought = not reply.text.strip() and reply.thinking
+        raise UnusableReplyError(THOUGHT_TOO_LONG if thought else "max_tokens used up by the answer")
+    if reply.done_reason == "loop":
+        raise UnusableReplyError("the server ended a reply that repeats itself")
     if not reply.text.strip() and not reply.thinking.strip():
         raise UnusableReplyError("empty reply")
     raise UnusableReplyError(f"no JSON object with a list '{key}'")

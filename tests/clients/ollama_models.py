@@ -108,7 +108,9 @@ class Store:
         return [Model(**json.loads(file.read_text())) for file in files]
 
     def _file(self, name: str) -> Path:
-        return self._models / (re.sub(r"[^A-Za-z0-9._-]", "+", full_name(name)) + ".json")
+        """Names that differ in case only are one name, as it was written first."""
+        file = self._models / (re.sub(r"[^A-Za-z0-9._-]", "+", full_name(name)) + ".json")
+        return next((known for known in self._models.iterdir() if known.name.casefold() == file.name.casefold()), file)
 
     def get(self, name: str, message: str) -> Model:
         """The model of that name. Raises ApiError 404 with ``message``."""
@@ -119,8 +121,10 @@ class Store:
 
     def put(self, model: Model) -> None:
         """Keep a model, replacing one of its name."""
-        model.name, model.modified_at = full_name(model.name), now()
-        self._file(model.name).write_text(json.dumps(asdict(model)))
+        file = self._file(model.name)
+        name = json.loads(file.read_text())["name"] if file.exists() else full_name(model.name)
+        model.name, model.modified_at = name, now()
+        file.write_text(json.dumps(asdict(model)))
 
     def delete(self, name: str) -> None:
         """Forget a model. Raises ApiError 404."""

@@ -50,7 +50,7 @@ def test_a_server_that_does_not_answer_is_named(require: Require) -> None:
     with pytest.raises(ToolError, match="no Ollama server answers") as error:
         require("ollama", "qwen3:8b", "http://127.0.0.1:9")
     assert error.value.where == "http://127.0.0.1:9"
-    assert error.value.fix == "OLLAMA_HOST=127.0.0.1:9 ollama serve"
+    assert error.value.fix == "OLLAMA_HOST=127.0.0.1:9 ollama serve, then run the same command again: it continues"
 
 
 @each

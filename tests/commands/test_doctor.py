@@ -112,3 +112,21 @@ def test_a_check_that_fails_is_itself_a_finding(error: Exception, shown: str, mo
     assert (found.what, found.state) == ("MLX device", "missing")
     assert shown in found.found
     assert found.fix
+
+
+def test_threads_that_delay_each_other_are_a_finding_with_the_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    monkeypatch.setattr(sys, "platform", "darwin")
+    speeds = {1: 90.0, 4: 4.5}
+    monkeypatch.setattr(doctor, "tokens_per_second", lambda _model, threads: speeds[threads])
+    slow = finding("threads")
+    assert slow.state == "optional"
+    assert "90 with 1, 4.5 with 4" in slow.found
+    assert "'evaluate.threads: 1'" in slow.fix
+    assert "20 times slower" in slow.fix
+    speeds[4] = 250.0
+    assert (finding("threads").state, finding("threads").fix) == ("ok", "")
+
+
+def test_threads_are_measured_with_a_real_model() -> None:
+    assert re.search(r"\d with 1\b", finding("threads").found) or finding("threads").found == "1 processor"

@@ -1,12 +1,19 @@
 """What the model is told, in which order, and with which schema."""
 
+import json
+
 import pytest
 
-from mlx_ragtune.records import Passage
+from mlx_ragtune.records import Chunk, Passage
+from mlx_ragtune.scoring.answers.normalize import sentences, words
 from mlx_ragtune.synthesis import generator_prompts as prompts
 from mlx_ragtune.synthesis.call_plan import WRITTEN, Call, Task
+from mlx_ragtune.synthesis.checks import ANSWER_WORDS, QUESTION_WORDS
 from mlx_ragtune.synthesis.generator_prompts import (
     FIELDS,
+    JUDGING,
+    THOUGHT_TOO_LONG,
+    WRITING,
     absence_request,
     answering_request,
     prompt_version,
@@ -110,3 +117,41 @@ def test_another_wording_is_another_prompt_version(monkeypatch: pytest.MonkeyPat
         monkeypatch.undo()
         prompt_version.cache_clear()
     assert prompt_version() == before
+
+
+WORD_LIMITS = {"question": QUESTION_WORDS[1], "reply": ANSWER_WORDS[1], "topic": 12}
+TEXTS = {
+    "English": "LoRA adds trainable low-rank matrices to frozen weights, which saves memory on large models. " * 6,
+    "German": "Aufmerksamkeitsmechanismen verringern den Speicherbedarf großer Sprachverarbeitungsmodelle. " * 6,
+    "Chinese": "低秩适配在冻结的权重上增加可训练的低秩矩阵，从而节省大型模型的内存。" * 6,
+}
+
+
+@pytest.mark.parametrize("language", TEXTS)
+@pytest.mark.parametrize("pairs", [1, 4, 8])
+def test_a_request_has_the_tokens_that_its_longest_acceptable_pairs_need_and_not_many_more(
+    language: str, pairs: int
+) -> None:
+    chunk = Chunk("a", "a", "A", "", 1, 0, len(TEXTS[language]), TEXTS[language])
+    asked = writing_request(Call("grounded", ("a",), pairs, "x"), (chunk,), seed=0).sampling.max_tokens
+    evidence = max(sentences(chunk.text), key=len)
+    units = words(chunk.text)
+    texts = [" ".join((units * limit)[:limit]) for limit in WORD_LIMITS.values()]
+    longest = json.dumps({"pairs": [dict(zip(("q", "r", "t"), texts, strict=True), evidence=evidence)] * pairs},
+                         ensure_ascii=False)  # fmt: skip
+    needed = len(longest.encode()) / (3.0 if language == "Chinese" else 4.0)  # at least so many bytes to a token
+    assert min(needed, WRITING.max_tokens) <= asked <= WRITING.max_tokens
+    if pairs == 1 and language != "Chinese":  # whose words are not all told apart
+        assert asked < WRITING.max_tokens / 4
+
+
+def test_a_model_that_thinks_too_long_gets_all_tokens_for_its_second_try() -> None:
+    request = writing_request(Call("off_corpus", (), 1, "x"), (), seed=0)
+    assert request.sampling.max_tokens < 400
+    assert repair_request(request, "", THOUGHT_TOO_LONG).sampling.max_tokens == WRITING.max_tokens
+    assert repair_request(request, "", "empty reply").sampling == request.sampling
+
+
+def test_a_verdict_on_eight_answers_is_bounded_too() -> None:
+    assert support_request((), [("q", "a")]).sampling.max_tokens < 300
+    assert support_request((), [("q", "a")] * 8).sampling.max_tokens <= JUDGING.max_tokens
