@@ -79,9 +79,7 @@ def _places(lines: Sequence[tuple[int, Sequence[Row]]], count: int) -> list[floa
     return places
 
 
-def take_running(
-    pages: Sequence[Sequence[Row]], heights: Sequence[float]
-) -> tuple[list[list[Row]], list[Taken]]:
+def take_running(pages: Sequence[Sequence[Row]], heights: Sequence[float]) -> tuple[list[list[Row]], list[Taken]]:
     """The pages without running heads and feet, by their place, and the lines that were taken.
 
     At a place where lines of several pages repeat or are page numbers, every line is taken, so that a head that a
@@ -124,7 +122,9 @@ def _apart(
     pages: Sequence[Sequence[Row]], gone: Sequence[set[int]], reason: str
 ) -> tuple[list[list[Row]], list[Taken]]:
     kept = [[row for index, row in enumerate(rows) if index not in gone[page]] for page, rows in enumerate(pages)]
-    taken = [Taken(page, reason, pages[page][index].text) for page, indices in enumerate(gone) for index in sorted(indices)]
+    taken = [
+        Taken(page, reason, pages[page][index].text) for page, indices in enumerate(gone) for index in sorted(indices)
+    ]
     return kept, taken
 
 

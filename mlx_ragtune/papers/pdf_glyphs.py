@@ -20,7 +20,9 @@ MAX_FILE_BYTES = 256 * 2**20
 MAX_PAGES = 2000
 SOFT_HYPHEN = "\u00ad"
 """What a glyph's text is where PDFium sees a hyphen at the end of a line."""
-_BOLD = re.compile(r"bold|black|heavy|demi|medi(?:um)?\b|cmbx|cmb\d|sfbx|ecbx|cmssbx|-b\b|TB\b|biolinumtb", re.IGNORECASE)
+_BOLD = re.compile(
+    r"bold|black|heavy|demi|medi(?:um)?\b|cmbx|cmb\d|sfbx|ecbx|cmssbx|-b\b|TB\b|biolinumtb", re.IGNORECASE
+)
 _MONOSPACED = re.compile(r"mono|courier|typewriter|cmtt|sftt|ectt|cmsltt|inconsolata|consol|zi4|menlo", re.IGNORECASE)
 _NAME_BYTES = 256
 
@@ -169,8 +171,9 @@ def _glyphs(text_page: Any, fonts: _Fonts) -> Iterator[tuple[int, Glyph]]:
         pdfium_raw.FPDFText_GetCharBox(text_page, index, left, right, bottom, top)
         pdfium_raw.FPDFText_GetCharOrigin(text_page, index, x, y)
         size = drawn.size if drawn.size >= 2 else max(2.0, round(top.value - bottom.value, 1))
-        yield drawn.turns, Glyph(
-            char, left.value, bottom.value, right.value, top.value, y.value, size, drawn.font, before
+        yield (
+            drawn.turns,
+            Glyph(char, left.value, bottom.value, right.value, top.value, y.value, size, drawn.font, before),
         )
         before = ""
 
@@ -193,9 +196,7 @@ def _arranged(drawn: Iterable[tuple[int, Glyph]], width: float, height: float) -
     counts = Counter(turns for turns, glyph in glyphs if not glyph.text.isspace())
     turns = counts.most_common(1)[0][0] if counts else 0
     page = GlyphPage(height, width) if turns % 2 else GlyphPage(width, height)
-    page.glyphs = [
-        _turned(glyph, turns, width, height) if turns else glyph for turn, glyph in glyphs if turn == turns
-    ]
+    page.glyphs = [_turned(glyph, turns, width, height) if turns else glyph for turn, glyph in glyphs if turn == turns]
     page.turned = "".join(glyph.before + glyph.text for turn, glyph in glyphs if turn != turns)
     return page
 

@@ -31,6 +31,12 @@ def is_references(line: str) -> bool:
     return _REFERENCES.fullmatch(line.strip()) is not None
 
 
+def is_named(line: str) -> bool:
+    """Whether the line is a usual name of a section, such as Abstract or Related Work."""
+    text = line.strip()
+    return text[:1].isupper() and _UNNUMBERED.fullmatch(text) is not None
+
+
 def headings(lines: Iterable[str]) -> Iterator[int]:
     """Indices of the lines that are headings of a printed paper.
 
@@ -40,7 +46,7 @@ def headings(lines: Iterable[str]) -> Iterator[int]:
     last: tuple[int, ...] = (0,)
     for index, line in enumerate(lines):
         text = line.strip()
-        if _UNNUMBERED.fullmatch(text) and text[:1].isupper():
+        if is_named(text):
             yield index
             continue
         match = _NUMBERED.fullmatch(text)

@@ -68,7 +68,7 @@ class _Use:
 def _uses(pages: Sequence[GlyphPage], fonts: Sequence[Font]) -> dict[int, _Use]:
     uses: defaultdict[int, _Use] = defaultdict(_Use)
     for page in pages:
-        for glyph, following in zip(page.glyphs, [*page.glyphs[1:], None], strict=True):
+        for glyph, following in zip(page.glyphs, [*page.glyphs[1:], None], strict=False):
             if not fonts[glyph.font].is_type3:
                 continue
             use = uses[glyph.font]
