@@ -92,7 +92,7 @@ def is_same(first: str, second: str) -> bool:
 
 def plain(latex: str) -> str:
     """A LaTeX title as it is printed, nearly: arguments of commands are kept, commands are not."""
-    latex = re.sub(r"\\(?:label|index|footnote|thanks|cite\w*)\{[^{}]*\}", "", latex)
+    latex = re.sub(r"\\(?:label|index|footnote|thanks|cite\w*)\{(?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*\}", "", latex)
     latex = re.sub(r"\\(?:texorpdfstring)\{((?:[^{}]|\{[^{}]*\})*)\}\{[^{}]*\}", r"\1", latex)
     for _ in range(4):
         latex = re.sub(r"\\[a-zA-Z]+\*?(?:\[[^\]]*\])?\{([^{}]*)\}", r"\1", latex)
@@ -177,12 +177,14 @@ def work(paths: Iterable[Path], *, blind: bool) -> None:
 
 
 def _score_headings(truth: Truth, read: Read, tally: Tally, name: str) -> None:
-    wanted = [key(heading) for heading in truth.headings]
+    wanted = [key(heading) for heading in truth.headings if key(heading) not in USUAL]
     read_keys = [key(heading) for heading in read.headings]
     if len(wanted) < 3:
         return
     sums = tally.outline if truth.has_outline else tally.source
-    for heading, wanted_key in zip(truth.headings, wanted, strict=True):
+    for heading, wanted_key in zip(
+        (heading for heading in truth.headings if key(heading) not in USUAL), wanted, strict=True
+    ):
         hit = any(is_same(wanted_key, other) for other in read_keys)
         sums[0] += hit
         sums[1] += 1

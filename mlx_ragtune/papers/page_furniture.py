@@ -1,5 +1,6 @@
 """What is printed around the text of a paper: running heads and feet, line numbers, tables of contents."""
 
+import itertools
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -132,23 +133,26 @@ _FIRST_NUMBER = re.compile(r"(\d{1,4})(?:\s+(\S.*))?")
 _LAST_NUMBER = re.compile(r"(?:(.*\S)\s+)?(\d{1,4})")
 
 
-def _numbered(rows: Sequence[Row], *, last: bool) -> dict[int, int]:
-    """Index → number of the rows of one margin whose numbers count the lines."""
+def _numbered(rows: Sequence[Row], *, last: bool) -> list[int]:
+    """The rows of one margin whose numbers count the lines: they grow by one, but for a few."""
     numbers: dict[int, int] = {}
     for index, row in enumerate(rows):
         match = (_LAST_NUMBER if last else _FIRST_NUMBER).fullmatch(row.text)
         if match:
             numbers[index] = int(match[2 if last else 1])
-    best: list[int] = []
+    margins = Counter(round(_margin(rows[index], last=last) / 8) for index in numbers)
+    if not margins:
+        return []
+    usual = 8 * margins.most_common(1)[0][0]
+    at_margin = [index for index in numbers if abs(_margin(rows[index], last=last) - usual) < 14]
     run: list[int] = []
-    for index in numbers:
-        at_margin = run and abs(_margin(rows[index], last=last) - _margin(rows[run[-1]], last=last)) < 12
-        if run and at_margin and numbers[index] == numbers[run[-1]] + 1:
+    for index, after in zip(at_margin, [*at_margin[1:], None], strict=False):
+        steps = [numbers[index] - numbers[run[-1]]] if run else []
+        steps += [numbers[after] - numbers[index]] if after is not None else []
+        if any(1 <= step <= 2 for step in steps) and not (run and numbers[index] <= numbers[run[-1]]):
             run.append(index)
-        elif not run or numbers[index] <= numbers[run[-1]] or numbers[index] > numbers[run[-1]] + 1:
-            run = [index] if not at_margin or len(run) < 3 else run
-        best = max(best, run, key=len)
-    return {index: numbers[index] for index in best}
+    ones = sum(numbers[after] - numbers[index] == 1 for index, after in itertools.pairwise(run))
+    return run if run and ones >= 0.8 * (len(run) - 1) else []
 
 
 def _margin(row: Row, *, last: bool) -> float:
@@ -178,10 +182,10 @@ def take_line_numbers(pages: Sequence[Sequence[Row]]) -> tuple[list[list[Row]], 
     return kept_pages, taken
 
 
-def _covers(rows: Sequence[Row], numbers: dict[int, int], *, last: bool) -> bool:
+def _covers(rows: Sequence[Row], numbers: Sequence[int], *, last: bool) -> bool:
     """Whether most of the rows at the numbers' margin are numbered, or the numbers stand alone beside the text."""
     alone = [index for index in numbers if rows[index].text.isdigit()]
-    edge = _margin(rows[next(iter(numbers))], last=last)
+    edge = _margin(rows[numbers[0]], last=last)
     if len(alone) >= 0.8 * len(numbers):
         others = [row for row in rows if not row.text.isdigit()]
         outside = sum(row.right < edge or row.left > edge for row in others)

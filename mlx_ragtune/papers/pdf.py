@@ -12,7 +12,7 @@ from mlx_ragtune.papers.pdf_glyphs import GlyphDocument, load_glyphs
 from mlx_ragtune.papers.plain_text import LONGEST_TITLE, check_length, removed_characters
 from mlx_ragtune.papers.print_headings import Heading, Placed, find_headings
 from mlx_ragtune.papers.print_layout import ALONE, HEADING, lines_of, paragraphs
-from mlx_ragtune.papers.print_rows import Row, page_rows
+from mlx_ragtune.papers.print_rows import Row, is_code, page_rows
 from mlx_ragtune.papers.print_title import choose_title
 from mlx_ragtune.papers.scrambled import is_scrambled
 from mlx_ragtune.papers.sections import cover, is_references
@@ -143,7 +143,7 @@ def _lines(
             if heading.first in places and heading.last in places
         }
         page = [rows[index].row for index in indices]
-        code = {place for place, row in enumerate(page) if source.fonts[row.font].is_monospaced}
+        code = {place for place, row in enumerate(page) if is_code(row, source.fonts)}
         pages.append([line for line in lines_of(page, titles, code) if line])
         first = end
     return pages

@@ -1,11 +1,12 @@
 """A PDF's pages as glyphs: what pypdfium2 says about each character, in the order in which it is drawn."""
 
 import ctypes
+import itertools
 import math
 import re
-from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,13 +26,19 @@ _BOLD = re.compile(
 )
 _MONOSPACED = re.compile(r"mono|courier|typewriter|cmtt|sftt|ectt|cmsltt|inconsolata|consol|zi4|menlo", re.IGNORECASE)
 _NAME_BYTES = 256
+LEAST_STEPS = 12
+"""So many distances between letters say whether a font is one for code."""
 
 
 @dataclass(frozen=True)
 class Font:
-    """A font of a document. Type 3 fonts have no name, and nothing is known of their weight."""
+    """A font of a document. Type 3 fonts have no name, and nothing is known of their weight.
+
+    ``even`` is whether its letters are seen to stand at equal distances.
+    """
 
     name: str
+    even: bool = False
 
     @property
     def is_type3(self) -> bool:
@@ -45,18 +52,22 @@ class Font:
 
     @property
     def is_monospaced(self) -> bool:
-        """Whether the name says that the font is one for code."""
-        return _MONOSPACED.search(self.name) is not None
+        """Whether the font is one for code, by its name or by its even letters."""
+        return self.even or _MONOSPACED.search(self.name) is not None
 
 
 class Glyph(NamedTuple):
-    """A character with its box and baseline in points, y upwards; ``before`` is a space that PDFium adds before it."""
+    """A character with its box and its origin (x, baseline) in points, y upwards.
+
+    ``before`` is a space or line break that PDFium adds before it.
+    """
 
     text: str
     left: float
     bottom: float
     right: float
     top: float
+    x: float
     baseline: float
     size: float
     font: int
@@ -139,7 +150,7 @@ class _Fonts:
         text_object = pdfium_raw.FPDFText_GetTextObject(text_page, index)
         if not text_object:
             return None
-        address = ctypes.cast(text_object, ctypes.c_void_p).value or 0
+        address = ctypes.addressof(text_object.contents)
         if address not in self._drawn:
             pdfium_raw.FPDFText_GetMatrix(text_page, index, self._matrix)
             matrix = self._matrix
@@ -157,7 +168,7 @@ def _glyphs(text_page: Any, fonts: _Fonts) -> Iterator[tuple[int, Glyph]]:
         drawn = fonts.drawn(text_page, index)
         code = pdfium_raw.FPDFText_GetUnicode(text_page, index)
         char = chr(code) if code <= 0x10FFFF else "\ufffd"
-        if drawn is None or pdfium_raw.FPDFText_IsGenerated(text_page, index) == 1:
+        if drawn is None:
             before = "\n" if char in "\r\n" else before or " "
             continue
         if char in "\u0002\ufffe\u00ad" and pdfium_raw.FPDFText_IsHyphen(text_page, index) == 1:
@@ -173,9 +184,27 @@ def _glyphs(text_page: Any, fonts: _Fonts) -> Iterator[tuple[int, Glyph]]:
         size = drawn.size if drawn.size >= 2 else max(2.0, round(top.value - bottom.value, 1))
         yield (
             drawn.turns,
-            Glyph(char, left.value, bottom.value, right.value, top.value, y.value, size, drawn.font, before),
+            Glyph(char, left.value, bottom.value, right.value, top.value, x.value, y.value, size, drawn.font, before),
         )
         before = ""
+
+
+def _with_even_letters(fonts: Sequence[Font], pages: Sequence[GlyphPage]) -> list[Font]:
+    """The fonts, with those marked whose letters stand at equal distances: fonts for code without a telling name."""
+    steps: defaultdict[int, Counter[float]] = defaultdict(Counter)
+    for page in pages:
+        for glyph, after in itertools.pairwise(page.glyphs):
+            if after.font == glyph.font and not after.before and glyph.text.isalpha() and after.text.isalpha():
+                steps[glyph.font][round((after.x - glyph.x) / glyph.size, 2)] += 1
+    return [
+        replace(font, even=_is_even(steps[number])) if number in steps else font for number, font in enumerate(fonts)
+    ]
+
+
+def _is_even(steps: Counter[float]) -> bool:
+    usual, _ = steps.most_common(1)[0]
+    near = sum(count for step, count in steps.items() if abs(step - usual) <= 0.015)
+    return steps.total() >= LEAST_STEPS and near >= 0.9 * steps.total() and usual > 0.3
 
 
 def _turned(glyph: Glyph, turns: int, width: float, height: float) -> Glyph:
@@ -187,7 +216,7 @@ def _turned(glyph: Glyph, turns: int, width: float, height: float) -> Glyph:
         left, bottom, right, top = width - right, height - top, width - left, height - bottom
     else:
         left, bottom, right, top = height - top, left, height - bottom, right
-    return glyph._replace(left=left, bottom=bottom, right=right, top=top, baseline=bottom)
+    return glyph._replace(left=left, bottom=bottom, right=right, top=top, x=left, baseline=bottom)
 
 
 def _arranged(drawn: Iterable[tuple[int, Glyph]], width: float, height: float) -> GlyphPage:
@@ -232,7 +261,7 @@ def load_glyphs(path: Path) -> GlyphDocument:
             text_page.close()
             page.close()
         title = document.get_metadata_value("Title") or ""
-        return GlyphDocument(pages, fonts.fonts, list(_outline(document)), title)
+        return GlyphDocument(pages, _with_even_letters(fonts.fonts, pages), list(_outline(document)), title)
     except pdfium.PdfiumError as error:
         raise InputError(
             f"a page cannot be read: {str(error).rstrip('.')}", where=str(path), fix="download it again"

@@ -11,7 +11,7 @@ from rapidfuzz import fuzz
 
 from mlx_ragtune.papers.page_furniture import is_entry
 from mlx_ragtune.papers.pdf_glyphs import Font, OutlineItem
-from mlx_ragtune.papers.print_rows import Row
+from mlx_ragtune.papers.print_rows import Row, is_code
 from mlx_ragtune.papers.sections import headings, is_named, is_references
 
 MOST_ROWS = 3
@@ -22,13 +22,14 @@ _NUMBER = re.compile(
     r"(?:(?:section|appendix|chapter|part)\s+)?(\d{1,2}(?:\.\d{1,2}){0,3}|[A-Z](?:\.\d{1,2}){0,3}|[IVX]{1,5})(?:[.:)]\s*|\s+)(?=\S)",
     re.IGNORECASE,
 )
-_APPENDIX = re.compile(r"appendi(?:x|ces)\b", re.IGNORECASE)
+_ONLY_NUMBER = re.compile(r"(?:\d{1,2}(?:\.\d{1,2})*|[A-Z](?:\.\d{1,2})*|[IVX]+)[.:)]?")
 _CAPTION = re.compile(
     r"(?:fig(?:ure|\.)|table|tab\.|algorithm|listing|example|exercise|theorem|lemma|definition|proposition|corollary"
     r"|remark|proof|step|case|equation|box|plate|scheme|chart)s?\s*[A-Z]?\d",
     re.IGNORECASE,
 )
-_CODE = re.compile(r"[>#$%+@{}\\]|R>|//|/\*")
+_CODE = re.compile(r"[>#$%+@{}\\•▪■◦‣●*·–—(,;]|R>|//|/\*|\[\d")
+_WORD = re.compile(r"[^\W\d_]{3}|[\u3040-\u9fff\uac00-\ud7af]")
 _LETTERSPACED = re.compile(r"(?:\w\s){4,}\w")
 
 
@@ -124,32 +125,40 @@ class Print:
 
     def __init__(self, rows: Sequence[Placed], fonts: Sequence[Font]) -> None:
         self.fonts = fonts
-        counts: Counter[Style] = Counter()
+        prose: Counter[Style] = Counter()
+        every: Counter[Style] = Counter()
         for _, row in rows:
             if not fonts[row.font].is_monospaced:
-                counts[style_of(row)] += len(row.text)
+                every[style_of(row)] += len(row.text)
+                prose[style_of(row)] += len(row.text) if len(row.text.split()) >= 8 else 0
+        counts = prose if prose.total() >= 0.2 * every.total() else every
         self.body = counts.most_common(1)[0][0] if counts else Style(0, 0.0)
-        self.varied = len(counts) > 1
 
     def stands_out(self, row: Row) -> bool:
-        """Whether the row is larger than the text, bold where it is not, or in another font of at least its size."""
-        if self.fonts[row.font].is_monospaced or row.size < 0.95 * self.body.size:
+        """Whether nothing in the row is printed as the text, and some of it is larger, bold or in another font."""
+        if is_code(row, self.fonts) and not self.is_strong(row):
             return False
-        if row.size > 1.04 * self.body.size or self.is_bold(row):
-            return True
-        return row.font != self.body.font
+        as_text = sum(count for font, size, count in row.mix if Style(font, size) == self.body)
+        least = 0.85 if self.is_bold(row) else 0.95
+        return as_text <= 1 and max(row.size, *(size for _, size, _ in row.mix), 0) >= least * self.body.size
+
+    def is_larger(self, row: Row) -> bool:
+        """Whether the row's largest print is larger than the text."""
+        return max((size for font, size, count in row.mix), default=row.size) > 1.04 * self.body.size
 
     def is_strong(self, row: Row) -> bool:
         """Whether the row is clearly larger, or bold, or in a font without a name that is not the text's."""
-        return (
-            row.size > 1.04 * self.body.size
-            or self.is_bold(row)
-            or (self.fonts[row.font].is_type3 and row.font != self.body.font)
-        )
+        type3 = self.fonts[row.font].is_type3 and row.font != self.body.font and not is_code(row, self.fonts)
+        return self.is_larger(row) or self.is_bold(row) or type3
 
     def is_bold(self, row: Row) -> bool:
-        """Whether the row is bold and the text is not."""
-        return self.fonts[row.font].is_bold and not self.fonts[self.body.font].is_bold
+        """Whether some of the row is bold, and the text is not."""
+        bold = any(self.fonts[font].is_bold for font, _, _ in row.mix)
+        return bold and not self.fonts[self.body.font].is_bold
+
+    def family(self, font: int) -> str:
+        """The first letters of the font's name, which fonts made for one another share; the same for all Type 3 fonts."""
+        return self.fonts[font].name.partition("+")[2][:2] or self.fonts[font].name[:2]
 
 
 def style_of(row: Row) -> Style:
@@ -161,10 +170,10 @@ def _reads_as_heading(text: str) -> bool:
     letters = sum(char.isalpha() for char in text)
     body = _unnumbered(text)
     return (
-        2 <= letters
+        _WORD.search(text) is not None
         and len(text) <= LONGEST_HEADING
         and letters >= 0.5 * len(text.replace(" ", ""))
-        and (body[:1].isupper() or not body[:1].isalpha() or not text[:1].isalpha())
+        and (body[:1].isupper() or not body[:1].isalpha() or body != text)
         and not text.rstrip().endswith((",", ";", ":"))
         and not _CAPTION.match(text)
         and not _CODE.match(text)
@@ -181,13 +190,13 @@ def _blocks(rows: Sequence[Placed], printed: Print) -> Iterator[Heading]:
     index = 0
     while index < len(rows):
         page, row = rows[index]
-        if not printed.stands_out(row) or row.uniform < 0.5 or not row.text.strip():
+        if not printed.stands_out(row) or not row.text.strip():
             index += 1
             continue
         last = index
         while last + 1 < len(rows):
             page_after, after = rows[last + 1]
-            same = page_after == page and style_of(after) == style_of(row) and after.uniform >= 0.5
+            same = page_after == page and style_of(after) == style_of(row) and printed.stands_out(after)
             close = 0 < rows[last].row.baseline - after.baseline < 1.7 * row.size
             if not same or not close or _number(after.text) is not None and _number(row.text) is not None:
                 break
@@ -198,14 +207,7 @@ def _blocks(rows: Sequence[Placed], printed: Print) -> Iterator[Heading]:
 
 def _plain_cells(row: Row) -> bool:
     """Whether the row is one piece of text, or a number and a piece of text: rows of tables have more."""
-    return (
-        len(row.cells) <= 1
-        or (len(row.cells) == 2 and _NUMBER.fullmatch(row.cells[0] + " x"[:0]) is not None)
-        or (
-            len(row.cells) == 2
-            and re.fullmatch(r"(?:\d{1,2}(?:\.\d{1,2})*|[A-Z](?:\.\d{1,2})*|[IVX]+)\.?", row.cells[0]) is not None
-        )
-    )
+    return len(row.cells) <= 1 or (len(row.cells) == 2 and _ONLY_NUMBER.fullmatch(row.cells[0]) is not None)
 
 
 def style_headings(rows: Sequence[Placed], fonts: Sequence[Font]) -> list[Heading]:
@@ -277,29 +279,50 @@ def _heading_styles(rows: Sequence[Placed], blocks: Sequence[Heading], printed: 
 
 
 def _is_heading(rows: Sequence[Placed], block: Heading, styles: dict[Style, int], printed: Print) -> bool:
+    """Whether a block of print that stands out is a heading.
+
+    With a number, in the style of other headings; without one also in a related font, if it is larger than the text
+    or stands apart from it.
+    """
     row = rows[block.first].row
     style = style_of(row)
-    number = _number(block.title)
-    if style in styles:
-        return number is not None or printed.is_strong(row) and _stands_apart(rows, block)
-    if not printed.is_strong(row) or not _stands_apart(rows, block):
+    if style in styles and _number(block.title) is not None:
+        return True
+    if not printed.is_strong(row) or _has_neighbor(rows, block) or len(block.title.split()) > 16:
         return False
-    if any(style.font == known.font for known in styles):
-        return style.size >= printed.body.size
-    return not styles and style.size > 1.1 * printed.body.size and len(block.title.split()) >= 1
+    if not printed.is_larger(row) and not _stands_apart(rows, block, printed):
+        return False
+    if style in styles:
+        return True
+    if styles:
+        return any(printed.family(style.font) == printed.family(known.font) for known in styles)
+    return style.size > 1.1 * printed.body.size
 
 
-def _stands_apart(rows: Sequence[Placed], block: Heading) -> bool:
-    """Whether text follows below, and no other row of its print stands beside it."""
+def _has_neighbor(rows: Sequence[Placed], block: Heading) -> bool:
+    """Whether another row stands beside the block at a small distance, as in a table or a figure."""
     page, row = rows[block.first]
-    beside = [
-        other
+    return any(
+        other_page == page and abs(other.baseline - row.baseline) < 2 and abs(other.left - row.right) < 60
         for index in range(max(0, block.first - 4), min(len(rows), block.last + 5))
         if not block.first <= index <= block.last
         for other_page, other in [rows[index]]
-        if other_page == page and abs(other.baseline - row.baseline) < 2 and abs(other.left - row.right) < 60
-    ]
-    return not beside and len(block.title.split()) <= 16
+    )
+
+
+def _stands_apart(rows: Sequence[Placed], block: Heading, printed: Print) -> bool:
+    """Whether there is more space above and below the block than between lines of the text, which follows below it."""
+    page, row = rows[block.first]
+    spacing = 1.2 * printed.body.size
+    if block.last + 1 >= len(rows) or len(block.title.split()) > 12 or block.title.endswith("."):
+        return False
+    before = rows[block.first - 1] if block.first else None
+    above = before.row.baseline - row.baseline if before is not None and before.page == page else 2 * spacing
+    after = rows[block.last + 1]
+    below = rows[block.last].row.baseline - after.row.baseline if after.page == page else 0.0
+    if below < 0 or len(after.row.cells) > 2:
+        return False
+    return (above < 0 or above >= 1.25 * spacing) and below >= 1.1 * spacing
 
 
 def _merged(chosen: Sequence[Heading], named: Sequence[Heading]) -> list[Heading]:

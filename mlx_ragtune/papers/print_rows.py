@@ -5,6 +5,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from mlx_ragtune.papers.pdf_glyphs import Font, Glyph
 from mlx_ragtune.papers.plain_text import is_control
@@ -28,8 +29,8 @@ _SIGNS = "−–+-"
 class Row:
     """What stands on one baseline of a page, from the left to the right, in points.
 
-    ``font`` and ``size`` are those of most letters; ``uniform`` is their share. ``cells`` are the parts between
-    wide gaps. ``removed`` counts the control characters that are not in the text.
+    ``font`` and ``size`` are those of most letters; ``mix`` counts the letters and digits of each font and size.
+    ``cells`` are the parts between wide gaps. ``removed`` counts the control characters that are not in the text.
     """
 
     text: str
@@ -38,7 +39,7 @@ class Row:
     baseline: float
     size: float
     font: int
-    uniform: float = 1.0
+    mix: tuple[tuple[int, float, int], ...] = ()
     cells: tuple[str, ...] = ()
     removed: Counter[str] = field(default_factory=Counter)
 
@@ -46,6 +47,8 @@ class Row:
 def _continues(row: list[Glyph], glyph: Glyph, base: Glyph) -> bool:
     """Whether the glyph stands on the row; ``base`` is the row's largest glyph so far."""
     larger = max(base.size, glyph.size)
+    if (glyph.left, glyph.right, glyph.bottom) == (row[-1].left, row[-1].right, row[-1].bottom):
+        return True  # the letters of one ligature
     if glyph.left < row[-1].right - 0.9 * larger:
         return False
     same_size = min(base.size, glyph.size) >= SMALL * larger
@@ -101,16 +104,25 @@ def _over(accent: Glyph, letter: Glyph) -> str | None:
     return joined if len(base) == 1 and base.isalpha() and len(joined) == 1 else None
 
 
-def _main(row: Sequence[Glyph]) -> tuple[int, float, float, float]:
-    """Font, size and baseline of most of the row's letters, and their share."""
+class _Main(NamedTuple):
+    """Font, size and baseline of most of a row's letters, and the letters of each font and size."""
+
+    font: int
+    size: float
+    baseline: float
+    mix: tuple[tuple[int, float, int], ...]
+
+
+def _main(row: Sequence[Glyph]) -> _Main:
     letters = [glyph for glyph in row if glyph.text.isalnum()] or [glyph for glyph in row if not glyph.text.isspace()]
     counts = Counter((glyph.font, glyph.size) for glyph in letters)
-    (font, size), count = counts.most_common(1)[0]
+    (font, size), _ = counts.most_common(1)[0]
     if len(letters) <= 4:  # a base and its exponents
         largest = max(letters, key=lambda glyph: glyph.size)
         font, size = largest.font, largest.size
     baselines = sorted(glyph.baseline for glyph in letters if glyph.size == size)
-    return font, size, baselines[len(baselines) // 2], count / len(letters)
+    mix = tuple((font, size, count) for (font, size), count in counts.items())
+    return _Main(font, size, baselines[len(baselines) // 2], mix)
 
 
 def _is_raised(glyph: Glyph, size: float, baseline: float) -> bool:
@@ -158,10 +170,16 @@ class _Writer:
         self._after_raised = True
 
 
+def _printable(text: str, removed: Counter[str]) -> str:
+    """The text with ligatures as letters, without spaces and control characters; counts the latter."""
+    removed.update(char for char in text if is_control(char))
+    return "".join(char for char in text.translate(_LIGATURES) if not is_control(char) and not char.isspace())
+
+
 def make_row(glyphs: Sequence[Glyph]) -> Row:
     """The row that these glyphs form."""
     row = _compose(list(glyphs))
-    font, size, baseline, uniform = _main(row)
+    font, size, baseline, mix = _main(row)
     writer = _Writer()
     removed: Counter[str] = Counter()
     raised = ""
@@ -177,9 +195,9 @@ def make_row(glyphs: Sequence[Glyph]) -> Row:
             writer.space(wide=gap > WIDE_GAP * size)
         elif blank and not raised:
             writer.space(wide=gap > WIDE_GAP * size)
-        text = glyph.text.translate(_LIGATURES)
-        removed.update(char for char in text if is_control(char))
-        text = "".join(char for char in text if not is_control(char) and not char.isspace())
+        text = glyph.text
+        if not (text.isascii() and text.isalnum()):
+            text = _printable(text, removed)
         if up:
             raised += text
         elif text:
@@ -190,7 +208,7 @@ def make_row(glyphs: Sequence[Glyph]) -> Row:
         writer.write_raised(raised)
     cells = tuple(cell.strip() for cell in writer.cells if cell.strip())
     text = unicodedata.normalize("NFC", writer.text.strip())
-    return Row(text, row[0].left, right, baseline, size, font, uniform, cells, removed)
+    return Row(text, row[0].left, right, baseline, size, font, mix, cells, removed)
 
 
 def page_rows(glyphs: Sequence[Glyph]) -> list[Row]:
@@ -200,8 +218,9 @@ def page_rows(glyphs: Sequence[Glyph]) -> list[Row]:
 
 
 def is_code(row: Row, fonts: Sequence[Font]) -> bool:
-    """Whether the row is set in a font for code."""
-    return fonts[row.font].is_monospaced
+    """Whether the row is set in a font for code, but for a few letters."""
+    code = sum(count for font, _, count in row.mix if fonts[font].is_monospaced)
+    return code >= 0.8 * sum(count for _, _, count in row.mix)
 
 
 def _gaps(row: Sequence[Glyph]) -> list[tuple[float, float]]:

@@ -59,6 +59,11 @@ def _blocks(rows: Sequence[Row], size: float) -> list[list[Row]]:
     return blocks
 
 
+def _without_marks(title: str) -> str:
+    """The title without marks of footnotes at its end."""
+    return re.sub(r"(?:\s*[∗*†‡§¶⋆★])+$|(?<=\w{3})\^\d$", "", title)
+
+
 def choose_title(metadata: str, rows: Sequence[Row], height: float, stem: str) -> str:
     """The metadata's title if it stands on the first page; else the largest print; else the first row."""
     text = _key(" ".join(row.text for row in rows))
@@ -66,7 +71,7 @@ def choose_title(metadata: str, rows: Sequence[Row], height: float, stem: str) -
     if len(_key(metadata)) >= 8 and not _JUNK.fullmatch(metadata) and _key(metadata) in text:
         return metadata
     first = next((row.text for row in rows if any(char.isalpha() for char in row.text)), "")
-    for candidate in (printed_title(rows, height), first):
+    for candidate in (_without_marks(printed_title(rows, height)), first):
         if candidate and not _JUNK.fullmatch(candidate):
             return candidate
     return stem

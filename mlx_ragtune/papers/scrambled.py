@@ -9,6 +9,7 @@ MOST_SYMBOLS = 0.10
 """A text layer with a larger share of symbols is not what is printed."""
 LEAST_LETTERS = 500
 """Vowels are counted in a text with so many Latin letters or more."""
+LEAST_VOWELS = 0.15
 _SYMBOL_BLOCKS = (
     (0x2300, 0x23FF),
     (0x2440, 0x24FF),
@@ -39,12 +40,14 @@ def is_scrambled(text: str) -> bool:
     """
     if scrambled_share(text) > MOST_SYMBOLS:
         return True
-    printed = [char for char in text if not char.isspace()]
-    if len(printed) < 200:
+    counts = Counter(char for char in text if not char.isspace())
+    if counts.total() < LEAST_LETTERS:
         return False
-    if sum(char.isalnum() or unicodedata.combining(char) > 0 for char in printed) < 0.5 * len(printed):
+    if sum(count for char, count in counts.items() if char.isalnum()) < 0.5 * counts.total():
         return True
-    letters = [
-        unicodedata.normalize("NFD", char)[0].casefold() for char in printed if char.isalpha() and char < "\u0250"
-    ]
-    return len(letters) >= LEAST_LETTERS and sum(char in _VOWELS for char in letters) < 0.15 * len(letters)
+    latin = Counter[str]()
+    for char, count in counts.items():
+        if char.isalpha() and char < "\u0250":
+            latin[unicodedata.normalize("NFD", char)[0].casefold()] += count
+    vowels = sum(count for char, count in latin.items() if char in _VOWELS)
+    return latin.total() >= LEAST_LETTERS and vowels < LEAST_VOWELS * latin.total()

@@ -100,6 +100,8 @@ def decode(pages: Sequence[GlyphPage], fonts: Sequence[Font]) -> None:
     A font whose own letters show no ligature, such as a typewriter's, keeps its printable characters: ``{`` may be
     a brace there. Between digits it is a dash.
     """
+    if not any(font.is_type3 for font in fonts):
+        return
     tables = encodings(pages, fonts)
     uses = _uses(pages, fonts)
     for page in pages:
