@@ -24,8 +24,8 @@ _NUMBER = re.compile(
 )
 _ONLY_NUMBER = re.compile(r"(?:\d{1,2}(?:\.\d{1,2})*|[A-Z](?:\.\d{1,2})*|[IVX]+)[.:)]?")
 _CAPTION = re.compile(
-    r"(?:fig(?:ure|\.)|table|tab\.|algorithm|listing|example|exercise|theorem|lemma|definition|proposition|corollary"
-    r"|remark|proof|step|case|equation|box|plate|scheme|chart)s?\s*[A-Z]?\d",
+    r"(?:fig(?:ure|\.)|table|tab\.|algorithm|listing|theorem|lemma|definition|proposition|corollary"
+    r"|remark|proof|axiom|conjecture|equation|box|plate|scheme|chart)s?\s*[A-Z]?\d",
     re.IGNORECASE,
 )
 _CODE = re.compile(r"[>#$%+@{}\\•▪■◦‣●*·–—(,;]|R>|//|/\*|\[\d")
@@ -120,6 +120,12 @@ class Style:
     size: float
 
 
+def _is_prose(text: str) -> bool:
+    """Whether the row is a line of a paragraph: eight words or more, and few signs."""
+    words = text.split()
+    return len(words) >= 8 and sum(char.isalpha() for char in text) >= 0.85 * (len(text) - len(words))
+
+
 class Print:
     """The styles of a document: that of its text, and what stands out from it."""
 
@@ -130,13 +136,13 @@ class Print:
         for _, row in rows:
             if not fonts[row.font].is_monospaced:
                 every[style_of(row)] += len(row.text)
-                prose[style_of(row)] += len(row.text) if len(row.text.split()) >= 8 else 0
+                prose[style_of(row)] += len(row.text) if _is_prose(row.text) else 0
         counts = prose if prose.total() >= 0.2 * every.total() else every
         self.body = counts.most_common(1)[0][0] if counts else Style(0, 0.0)
 
     def stands_out(self, row: Row) -> bool:
         """Whether nothing in the row is printed as the text, and some of it is larger, bold or in another font."""
-        if is_code(row, self.fonts) and not self.is_strong(row):
+        if is_code(row, self.fonts):
             return False
         as_text = sum(count for font, size, count in row.mix if Style(font, size) == self.body)
         least = 0.85 if self.is_bold(row) else 0.95
@@ -168,12 +174,10 @@ def style_of(row: Row) -> Style:
 
 def _reads_as_heading(text: str) -> bool:
     letters = sum(char.isalpha() for char in text)
-    body = _unnumbered(text)
     return (
         _WORD.search(text) is not None
         and len(text) <= LONGEST_HEADING
         and letters >= 0.5 * len(text.replace(" ", ""))
-        and (body[:1].isupper() or not body[:1].isalpha() or body != text)
         and not text.rstrip().endswith((",", ";", ":"))
         and not _CAPTION.match(text)
         and not _CODE.match(text)
@@ -290,7 +294,7 @@ def _is_heading(rows: Sequence[Placed], block: Heading, styles: dict[Style, int]
         return True
     if not printed.is_strong(row) or _has_neighbor(rows, block) or len(block.title.split()) > 16:
         return False
-    if not printed.is_larger(row) and not _stands_apart(rows, block, printed):
+    if (not printed.is_larger(row) or block.title[0].islower()) and not _stands_apart(rows, block, printed):
         return False
     if style in styles:
         return True
