@@ -145,14 +145,21 @@ def _numbered(rows: Sequence[Row], *, last: bool) -> list[int]:
         return []
     usual = 8 * margins.most_common(1)[0][0]
     at_margin = [index for index in numbers if abs(_margin(rows[index], last=last) - usual) < 14]
+    step = _usual_step([numbers[index] for index in at_margin])
     run: list[int] = []
     for index, after in zip(at_margin, [*at_margin[1:], None], strict=False):
         steps = [numbers[index] - numbers[run[-1]]] if run else []
         steps += [numbers[after] - numbers[index]] if after is not None else []
-        if any(1 <= step <= 2 for step in steps) and not (run and numbers[index] <= numbers[run[-1]]):
+        if any(step <= grown <= 2 * step for grown in steps) and not (run and numbers[index] <= numbers[run[-1]]):
             run.append(index)
-    ones = sum(numbers[after] - numbers[index] == 1 for index, after in itertools.pairwise(run))
+    ones = sum(numbers[after] - numbers[index] == step for index, after in itertools.pairwise(run))
     return run if run and ones >= 0.8 * (len(run) - 1) else []
+
+
+def _usual_step(numbers: Sequence[int]) -> int:
+    """1, or 5 where only each fifth line has a number."""
+    steps = Counter(after - before for before, after in itertools.pairwise(numbers))
+    return 5 if steps[5] > steps[1] else 1
 
 
 def _margin(row: Row, *, last: bool) -> float:
@@ -190,8 +197,20 @@ def _covers(rows: Sequence[Row], numbers: Sequence[int], *, last: bool) -> bool:
         others = [row for row in rows if not row.text.isdigit()]
         outside = sum(row.right < edge or row.left > edge for row in others)
         return len(others) > 0 and outside >= 0.9 * len(others) and len(numbers) >= 0.5 * min(len(others), 40)
+    if len(numbers) >= 2 and not last and _is_left_of_text(rows, numbers):
+        return True
     near = [row for row in rows if abs(_margin(row, last=last) - edge) < 30]
     return len(numbers) >= 0.6 * len(near) and len(numbers) >= 0.3 * len(rows)
+
+
+def _is_left_of_text(rows: Sequence[Row], numbers: Sequence[int]) -> bool:
+    """Whether all rows without a number begin to the right of the numbers, which more than a table has."""
+    others = [row for index, row in enumerate(rows) if index not in set(numbers)]
+    right = max(rows[index].left for index in numbers) + 6
+    height = max(rows[index].baseline for index in numbers) - min(rows[index].baseline for index in numbers)
+    extent = max(row.baseline for row in rows) - min(row.baseline for row in rows)
+    beside = sum(row.left > right for row in others)
+    return len(others) >= 3 and beside >= 0.95 * len(others) and height > 0.5 * extent
 
 
 def is_entry(row: Row) -> bool:

@@ -1,6 +1,7 @@
 """PDF, read by pypdfium2: the text layer in paragraphs and sections, without what printing adds to it."""
 
 import re
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -73,7 +74,7 @@ def read_pdf(path: Path, identifier: str, *, use_outline: bool = True) -> Readin
 def _check_text(pages: Sequence[Page], path: Path) -> None:
     """Raise InputError for a scan, and for a text layer that is not what is printed."""
     text = "\n".join(row.text + "".join(row.removed.elements()) for page in pages for row in page)
-    name = path.name if re.fullmatch(r"[\w.+-]+", path.name) else f"'{path.name}'"
+    name = shlex.quote(path.name)
     if not text.strip():
         count = f"{len(pages)} page{'s' if len(pages) > 1 else ''}"
         raise InputError(

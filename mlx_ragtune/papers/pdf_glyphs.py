@@ -220,10 +220,10 @@ def _turned(glyph: Glyph, turns: int, width: float, height: float) -> Glyph:
 
 
 def _arranged(drawn: Iterable[tuple[int, Glyph]], width: float, height: float) -> GlyphPage:
-    """The page turned so that most of its text is upright; what is then not upright is kept apart."""
+    """The page, turned if nearly all of its text is printed sideways; what is then not upright is kept apart."""
     glyphs = list(drawn)
     counts = Counter(turns for turns, glyph in glyphs if not glyph.text.isspace())
-    turns = counts.most_common(1)[0][0] if counts else 0
+    turns = next((turns for turns, count in counts.items() if turns and count > 3 * counts[0]), 0)
     page = GlyphPage(height, width) if turns % 2 else GlyphPage(width, height)
     page.glyphs = [_turned(glyph, turns, width, height) if turns else glyph for turn, glyph in glyphs if turn == turns]
     page.turned = "".join(glyph.before + glyph.text for turn, glyph in glyphs if turn != turns)

@@ -16,6 +16,8 @@ from mlx_ragtune.papers.sections import headings, is_named, is_references
 
 MOST_ROWS = 3
 """A heading takes at most so many rows."""
+MOST_PROSE = 0.1
+"""A style with a larger share of the lines of paragraphs is one of text, not of headings."""
 LONGEST_HEADING = 160
 """In characters."""
 _NUMBER = re.compile(
@@ -29,6 +31,7 @@ _CAPTION = re.compile(
     re.IGNORECASE,
 )
 _CODE = re.compile(r"[>#$%+@{}\\•▪■◦‣●*·–—(,;]|R>|//|/\*|\[\d")
+_ASSIGNMENT = re.compile(r"<[-−]|:=|==")
 _WORD = re.compile(r"[^\W\d_]{3}|[\u3040-\u9fff\uac00-\ud7af]")
 _LETTERSPACED = re.compile(r"(?:\w\s){4,}\w")
 
@@ -137,14 +140,17 @@ class Print:
             if not fonts[row.font].is_monospaced:
                 every[style_of(row)] += len(row.text)
                 prose[style_of(row)] += len(row.text) if _is_prose(row.text) else 0
+        self._text_styles = {style for style, count in prose.items() if count > MOST_PROSE * prose.total()}
         counts = prose if prose.total() >= 0.2 * every.total() else every
         self.body = counts.most_common(1)[0][0] if counts else Style(0, 0.0)
 
     def stands_out(self, row: Row) -> bool:
         """Whether nothing in the row is printed as the text, and some of it is larger, bold or in another font."""
-        if is_code(row, self.fonts):
+        if is_code(row, self.fonts) or style_of(row) in self._text_styles:
             return False
+        number = _NUMBER.match(row.text)
         as_text = sum(count for font, size, count in row.mix if Style(font, size) == self.body)
+        as_text -= sum(char.isalnum() for char in number[0]) if number else 0
         least = 0.85 if self.is_bold(row) else 0.95
         return as_text <= 1 and max(row.size, *(size for _, size, _ in row.mix), 0) >= least * self.body.size
 
@@ -181,6 +187,7 @@ def _reads_as_heading(text: str) -> bool:
         and not text.rstrip().endswith((",", ";", ":"))
         and not _CAPTION.match(text)
         and not _CODE.match(text)
+        and not _ASSIGNMENT.search(text)
     )
 
 
@@ -232,12 +239,17 @@ def style_headings(rows: Sequence[Placed], fonts: Sequence[Font]) -> list[Headin
     named = [
         Heading(index, index, placed.row.text)
         for index, placed in enumerate(rows)
-        if is_named(joined_title([placed.row])) and _plain_cells(placed.row)
+        if is_usual(joined_title([placed.row])) and _plain_cells(placed.row)
     ]
-    if not chosen:
+    if not styles:
         lines = [placed.row.text for placed in rows]
-        chosen = [Heading(index, index, lines[index]) for index in headings(lines)]
+        chosen = _merged(chosen, [Heading(index, index, lines[index]) for index in headings(lines)])
     return _from_abstract(_merged(chosen, named), rows)
+
+
+def is_usual(title: str) -> bool:
+    """Whether a title is a usual name of a section, or the heading of a list of references."""
+    return is_named(title) or is_references(title)
 
 
 def is_entry_of_contents(row: Row) -> bool:
@@ -269,14 +281,17 @@ def _heading_styles(rows: Sequence[Placed], blocks: Sequence[Heading], printed: 
     """Style → number of its blocks with a section's number in order or a usual name."""
     styles: Counter[Style] = Counter()
     last: tuple[str, ...] = ()
+    of_style: dict[Style, tuple[str, ...]] = {}
     for block in blocks:
         row = rows[block.first].row
         number = _number(block.title)
-        if is_named(_unnumbered(block.title)) or is_references(block.title):
+        if is_usual(_unnumbered(block.title)):
             styles[style_of(row)] += 2
             last = number or last
         elif number is not None and (number[0].isdigit() or len(number) > 1 or printed.is_strong(row)):
-            if _follows(number, last):
+            before = of_style.get(style_of(row), ())
+            if _follows(number, last) or (before and _follows(number, before)):
+                of_style[style_of(row)] = number
                 styles[style_of(row)] += 1
                 last = number
     return {style: count for style, count in styles.items() if count >= 2 or style.size > 1.1 * printed.body.size}
@@ -361,5 +376,5 @@ def find_headings(rows: Sequence[Placed], fonts: Sequence[Font], outline: Sequen
     by_outline = outline_headings(rows, outline)
     if len(by_outline) < 3 or 2 * len(by_outline) < len(outline):
         return by_style
-    named = [heading for heading in by_style if is_named(heading.title) or is_references(heading.title)]
+    named = [heading for heading in by_style if is_usual(heading.title)]
     return _merged(by_outline, named)

@@ -13,6 +13,7 @@ _NAMED = (
 )
 _UNNUMBERED = re.compile(rf"(?:{_NAMED})", re.IGNORECASE)
 _NUMBERED = re.compile(r"(\d{1,2}(?:\.\d{1,2}){0,3})\.?\s+(\S.{1,90})")
+_APPENDIX = re.compile(r"(?i:appendix\s+)?([A-Z])[.:]?\s+[A-Z][^\d,.;]{2,80}|(?i:appendix)(?:[.:]?\s+[A-Z][^\d,.;]*)?|(?i:appendices)")
 _REFERENCES = re.compile(r"(?:\d{1,2}\.?\s+)?(?:references|bibliography|works cited|literature cited)", re.IGNORECASE)
 
 
@@ -42,10 +43,19 @@ def headings(lines: Iterable[str]) -> Iterator[int]:
 
     A numbered line counts only when its number follows that of the heading before it (3 or 2.1 after 2),
     since table rows and list items start with numbers too. Unnumbered headings are known by their usual names.
+    Below the references, ``A Proofs`` and ``B Data`` are headings of appendices, in their order.
     """
     last: tuple[int, ...] = (0,)
+    letter = ""
     for index, line in enumerate(lines):
         text = line.strip()
+        if is_references(text):
+            letter = "A"
+        appendix = _APPENDIX.fullmatch(text) if letter else None
+        if appendix and appendix[1] in (None, letter):
+            letter = chr(ord(letter) + 1)
+            yield index
+            continue
         if is_named(text):
             yield index
             continue
