@@ -13,7 +13,9 @@ _NAMED = (
 )
 _UNNUMBERED = re.compile(rf"(?:{_NAMED})", re.IGNORECASE)
 _NUMBERED = re.compile(r"(\d{1,2}(?:\.\d{1,2}){0,3})\.?\s+(\S.{1,90})")
-_APPENDIX = re.compile(r"(?i:appendix\s+)?([A-Z])[.:]?\s+[A-Z][^\d,.;]{2,80}|(?i:appendix)(?:[.:]?\s+[A-Z][^\d,.;]*)?|(?i:appendices)")
+_APPENDIX = re.compile(
+    r"(?i:appendix\s+)?([A-Z])[.:]?\s+[A-Z][^\d,.;]{2,80}|(?i:appendix)(?:[.:]?\s+[A-Z][^\d,.;]*)?|(?i:appendices)"
+)
 _REFERENCES = re.compile(r"(?:\d{1,2}\.?\s+)?(?:references|bibliography|works cited|literature cited)", re.IGNORECASE)
 
 
