@@ -16,9 +16,8 @@ PLACE_POINTS = 4.0
 LEAST_LINE_NUMBERS = 5
 _PAGE_NUMBER = r"(?:page\s+)?[-–—]?\s*(?:\d{1,5}|[ivxl]{1,6})\s*[-–—]?(?:\s*(?:of|/)\s*\d{1,5})?"
 _ONLY_NUMBER = re.compile(_PAGE_NUMBER, re.IGNORECASE)
-_NUMBER_AT_END = re.compile(r"(?:\d{1,5}\b.*|.*\b\d{1,5})", re.DOTALL)
 _LEADERS = re.compile(r"(?:\.\s?){4,}\s*(?:\d{1,4}|[ivxl]{1,6})?$")
-_ENTRY = re.compile(r".*\S[\s.]+(?:\d{1,4}|[ivxl]{1,6})$")
+_ENTRY = re.compile(r".*\S[\s.]+(\d{1,4}|[ivxl]{1,6})$")
 _CONTENTS = re.compile(r"(?:table of )?contents|list of (?:figures|tables)", re.IGNORECASE)
 
 
@@ -74,7 +73,7 @@ def _places(lines: Sequence[tuple[int, Sequence[Row]]], count: int) -> list[floa
             text = " ".join(row.text for row in other)
             heights = by_pattern[_pattern(text)]
             near = sum(abs(at - height) < PLACE_POINTS for at in heights)
-            known += near >= 2 and (near >= 0.3 * len(here) or near >= 3 or bool(_NUMBER_AT_END.fullmatch(text)))
+            known += near >= 2
         if known >= 2 and known >= 0.5 * len(here) and len(here) >= min(count, 2):
             places.append(height)
     return places
@@ -242,11 +241,15 @@ def take_contents(pages: Sequence[Sequence[Row]]) -> tuple[list[list[Row]], list
 
 
 def _entries(rows: Sequence[Row], start: int) -> list[int]:
-    """The rows from ``start`` that are entries, with first halves of entries that take two rows."""
+    """The rows from ``start`` that are entries, with pages that do not fall, and first halves of those on two rows."""
     entries: list[int] = []
     waiting: list[int] = []
+    page = 0
     for index in range(start, len(rows)):
-        if is_entry(rows[index]):
+        match = _ENTRY.fullmatch(rows[index].text)
+        number = int(match[1]) if match and match[1].isdigit() else page
+        if is_entry(rows[index]) and number >= page:
+            page = number
             entries += [*waiting, index]
             waiting = []
         elif waiting or len(rows[index].text) > 120:
@@ -254,8 +257,3 @@ def _entries(rows: Sequence[Row], start: int) -> list[int]:
         else:
             waiting.append(index)
     return entries
-
-
-def count_reasons(taken: Iterable[Taken]) -> Counter[str]:
-    """How many lines were taken for each reason."""
-    return Counter(line.reason for line in taken)

@@ -38,16 +38,15 @@ def read_pdf(path: Path, identifier: str, *, use_outline: bool = True) -> Readin
     pages = [page_rows(page.glyphs) for page in source.pages]
     _check_text(pages, path)
     taken = [Taken(number, "no text on this page", "") for number, page in enumerate(pages) if not page]
-    pages, more = take_line_numbers(pages)
-    taken += more
     pages, more = take_running(pages, [page.height for page in source.pages])
     taken += more
     stamps, arxiv = _stamps(source, pages, path)
     taken += stamps
+    for take in (take_contents, take_line_numbers):
+        pages, more = take(pages)
+        taken += more
     metadata = source.metadata_title if use_outline else ""
     title = choose_title(metadata, pages[0], source.pages[0].height, path.stem)
-    pages, more = take_contents(pages)
-    taken += more
     rows = [Placed(number, row) for number, page in enumerate(pages) for row in page]
     headings = find_headings(rows, source.fonts, source.outline if use_outline else [])
     kept, references = _without_references(rows, headings)

@@ -209,7 +209,7 @@ def _blocks(rows: Sequence[Placed], printed: Print) -> Iterator[Heading]:
             page_after, after = rows[last + 1]
             same = page_after == page and style_of(after) == style_of(row) and printed.stands_out(after)
             close = 0 < rows[last].row.baseline - after.baseline < 1.7 * row.size
-            if not same or not close or _number(after.text) is not None and _number(row.text) is not None:
+            if not same or not close or (_number(after.text) is not None and _number(row.text) is not None):
                 break
             last += 1
         yield Heading(index, last, joined_title(placed.row for placed in rows[index : last + 1]))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from mlx_ragtune.papers.hyphens import PAGE_BREAK, join_hyphens
 from mlx_ragtune.papers.print_rows import Row
 
-HEADING, ALONE = "\x1e", "\x1d"
+HEADING, ALONE = "\x01", "\x02"
 """Marks of a line that is a heading, or that stays on its own. Control characters are in no row's text."""
 LEAST_TABLE_ROWS = 3
 Line = str

@@ -191,9 +191,7 @@ def make_row(glyphs: Sequence[Glyph]) -> Row:
         if raised and (not up or gap > 0.4 * size):
             writer.write_raised(raised)
             raised = ""
-        if blank and not up:
-            writer.space(wide=gap > WIDE_GAP * size)
-        elif blank and not raised:
+        if (blank and not up) or (blank and not raised):
             writer.space(wide=gap > WIDE_GAP * size)
         text = glyph.text
         if not (text.isascii() and text.isalnum()):

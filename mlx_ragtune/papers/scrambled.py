@@ -8,8 +8,9 @@ from mlx_ragtune.papers.plain_text import is_control
 MOST_SYMBOLS = 0.10
 """A text layer with a larger share of symbols is not what is printed."""
 LEAST_LETTERS = 500
-"""Vowels are counted in a text with so many Latin letters or more."""
-LEAST_VOWELS = 0.15
+"""Letters are only judged in a text with so many Latin ones or more."""
+LEAST_COMMON = 0.4
+"""The eight letters are more than half of a text in any European language."""
 _SYMBOL_BLOCKS = (
     (0x2300, 0x23FF),
     (0x2440, 0x24FF),
@@ -18,7 +19,7 @@ _SYMBOL_BLOCKS = (
     (0xE000, 0xF8FF),
     (0xF0000, 0x10FFFF),
 )
-_VOWELS = frozenset("aeiouyæœøåäöü")
+_COMMON = frozenset("eaionrst")
 
 
 def _is_symbol(char: str) -> bool:
@@ -35,8 +36,8 @@ def scrambled_share(text: str) -> float:
 def is_scrambled(text: str) -> bool:
     """Whether the text is not what the page shows.
 
-    That is so with many symbols, with few letters and digits, or with hardly a vowel among many Latin letters
-    (a font whose codes are shifted).
+    That is so with many symbols, with few letters and digits, or when the letters that are common in every
+    language are rare among many Latin ones (a font whose codes are shifted).
     """
     if scrambled_share(text) > MOST_SYMBOLS:
         return True
@@ -49,5 +50,5 @@ def is_scrambled(text: str) -> bool:
     for char, count in counts.items():
         if char.isalpha() and char < "\u0250":
             latin[unicodedata.normalize("NFD", char)[0].casefold()] += count
-    vowels = sum(count for char, count in latin.items() if char in _VOWELS)
-    return latin.total() >= LEAST_LETTERS and vowels < LEAST_VOWELS * latin.total()
+    common = sum(count for char, count in latin.items() if char in _COMMON)
+    return latin.total() >= LEAST_LETTERS and common < LEAST_COMMON * latin.total()

@@ -49,7 +49,9 @@ def _described(name: str, error: InputError) -> str:
     return f"  {name}: {error.what}" + (f"; {error.fix}" if error.fix else "")
 
 
-def _refuse_unreadable(settings: CorpusSettings, papers: Sequence[PaperFile], unreadable: dict[str, InputError]) -> None:
+def _refuse_unreadable(
+    settings: CorpusSettings, papers: Sequence[PaperFile], unreadable: dict[str, InputError]
+) -> None:
     if unreadable and settings.on_unreadable == "fail":
         listing = "\n".join(_described(name, error) for name, error in unreadable.items())
         raise InputError(
