@@ -1,5 +1,6 @@
 """Words that are broken at the end of a line become whole again, by the words of the document itself."""
 
+import itertools
 import re
 
 from mlx_ragtune.papers.pdf_glyphs import SOFT_HYPHEN
@@ -40,7 +41,7 @@ class Words:
 def _pairs(word: str) -> list[str]:
     """Each pair of neighbors in a word with hyphens: state-of, of-the, the-art."""
     parts = word.split("-")
-    return [f"{first}-{second}" for first, second in zip(parts, parts[1:], strict=False)]
+    return [f"{first}-{second}" for first, second in itertools.pairwise(parts)]
 
 
 def join_hyphens(text: str) -> str:

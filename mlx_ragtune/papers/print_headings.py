@@ -169,7 +169,7 @@ class Print:
         return bold and not self.fonts[self.body.font].is_bold
 
     def family(self, font: int) -> str:
-        """The first letters of the font's name, which fonts made for one another share; the same for all Type 3 fonts."""
+        """The first letters of the font's name, which fonts made for one another share; empty for Type 3 fonts."""
         return self.fonts[font].name.partition("+")[2][:2] or self.fonts[font].name[:2]
 
 

@@ -1,5 +1,6 @@
 """Glyphs become rows: what stands on one baseline, with exponents marked, accents composed and columns apart."""
 
+import itertools
 import re
 import unicodedata
 from collections import Counter
@@ -226,7 +227,7 @@ def _gaps(row: Sequence[Glyph]) -> list[tuple[float, float]]:
     printed = [glyph for glyph in row if not glyph.text.isspace()]
     return [
         (before.right, after.left)
-        for before, after in zip(printed, printed[1:], strict=False)
+        for before, after in itertools.pairwise(printed)
         if after.left - before.right > 0.8 * before.size
     ]
 

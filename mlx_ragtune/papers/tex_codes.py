@@ -7,27 +7,35 @@ Source of the tables: "LaTeX font encodings" (encguide), tables of OT1, T1, OML 
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from mlx_ragtune.papers.pdf_glyphs import Font, Glyph, GlyphPage
 from mlx_ragtune.papers.plain_text import is_control
 
-_COMBINING = "\u0300\u0301\u0302\u0303\u0308\u030b\u030a\u030c\u0306\u0304\u0307\u0327\u0328"
+_LIGATURES = ["ff", "fi", "fl", "ffi", "ffl"]
+
+
+def _table(first: int, characters: Iterable[str]) -> dict[str, str]:
+    """Codes from ``first`` on, each with its characters."""
+    return {chr(first + at): char for at, char in enumerate(characters)}
+
+
 T1 = {
-    **{chr(code): char for code, char in enumerate(_COMBINING)},
-    **dict(zip(map(chr, range(0x0D, 0x20)), ["‚", "‹", "›", "“", "”", "„", "«", "»", "–", "—", "", "₀", "ı", "ȷ", "ff", "fi", "fl", "ffi", "ffl"], strict=True)),
-    "\x7f": "-", "\xd7": "Œ", "\xdf": "SS", "\xf7": "œ", "\xff": "ß",
-}  # fmt: skip
+    **_table(0x00, "\u0300\u0301\u0302\u0303\u0308\u030b\u030a\u030c\u0306\u0304\u0307\u0327\u0328"),
+    **_table(0x0D, ["‚", "‹", "›", "“", "”", "„", "«", "»", "–", "—", "", "₀", "ı", "ȷ", *_LIGATURES]),
+    **{"\x7f": "-", "\xd7": "Œ", "\xdf": "SS", "\xf7": "œ", "\xff": "ß"},
+}
 """T1 (EC fonts): accents at 00–0C, quotes and dashes, ligatures at 1B–1F, a hyphen at 7F."""
 OT1 = {
-    **dict(zip(map(chr, range(0x0B)), "ΓΔΘΛΞΠΣΥΦΨΩ", strict=True)),
-    **dict(zip(map(chr, range(0x0B, 0x20)), ["ff", "fi", "fl", "ffi", "ffl", "ı", "ȷ", "\u0300", "\u0301", "\u030c", "\u0306", "\u0304", "\u030a", "\u0327", "ß", "æ", "œ", "ø", "Æ", "Œ", "Ø"], strict=True)),
-    '"': "”", "\\": "“", "<": "¡", ">": "¿", "^": "\u0302", "_": "\u0307", "{": "–", "|": "—", "}": "\u030b", "~": "\u0303", "\x7f": "\u0308",
-}  # fmt: skip
+    **_table(0x00, "ΓΔΘΛΞΠΣΥΦΨΩ"),
+    **_table(0x0B, [*_LIGATURES, "ı", "ȷ", *"\u0300\u0301\u030c\u0306\u0304\u030a\u0327", *"ßæœøÆŒØ"]),
+    **{'"': "”", "\\": "“", "<": "¡", ">": "¿", "{": "–", "|": "—"},
+    **{"^": "\u0302", "_": "\u0307", "}": "\u030b", "~": "\u0303", "\x7f": "\u0308"},
+}
 """OT1 (Computer Modern roman): capital Greek at 00–0A, ligatures at 0B–0F, accents, a dash at ``{``."""
-MATH_ITALIC = dict(zip(map(chr, range(0x20)), "ΓΔΘΛΞΠΣΥΦΨΩαβγδϵζηθικλμνξπρστυϕχ", strict=True))
+MATH_ITALIC = _table(0x00, "ΓΔΘΛΞΠΣΥΦΨΩαβγδϵζηθικλμνξπρστυϕχ")
 """OML: Greek at 00–1F."""
-SYMBOLS = dict(zip(map(chr, range(0x20)), "−·×∗÷⋄±∓⊕⊖⊗⊘⊙○∘∙≍≡⊆⊇≤≥⪯⪰∼≈⊂⊃≪≫≺≻", strict=True))
+SYMBOLS = _table(0x00, "−·×∗÷⋄±∓⊕⊖⊗⊘⊙○∘∙≍≡⊆⊇≤≥⪯⪰∼≈⊂⊃≪≫≺≻")
 """OMS: signs at 00–1F; without them a minus would be lost."""
 _T1_LIGATURES, _OT1_LIGATURES = "\x1b\x1c\x1d\x1e\x1f", "\x0b\x0c\x0d\x0e\x0f"
 _DASH = re.compile(r"(?<=\d)\{(?=\d)")
@@ -77,7 +85,7 @@ def _uses(pages: Sequence[GlyphPage], fonts: Sequence[Font]) -> dict[int, _Use]:
             use.letters += _is_letter(glyph.text)
             use.controls += is_control(glyph.text)
             use.neighbors += _is_letter(pair[0]) and _is_letter(pair[1])
-            for before, after in (pair, pair[::-1]):
+            for before, after in ((pair[0], pair[1]), (pair[1], pair[0])):
                 use.t1 += before in _T1_LIGATURES and _is_letter(after)
                 use.ot1 += before in _OT1_LIGATURES and _is_letter(after)
     return dict(uses)

@@ -276,15 +276,16 @@ def write_type3(path: Path, lines: Sequence[str], encoding: str) -> Path:
     widths = b" ".join(b"300" if code == 32 else b"500" for code in range(codes[0], codes[-1] + 1))
     font = (
         b"<< /Type /Font /Subtype /Type3 /FontBBox [0 0 500 700] /FontMatrix [0.001 0 0 0.001 0 0] "
-        b"/CharProcs << %s >> /Encoding << /Type /Encoding /Differences [%s] >> /FirstChar %d /LastChar %d /Widths [%s] >>"
-        % (names, differences, codes[0], codes[-1], widths)
+        b"/CharProcs << %s >> /Encoding << /Type /Encoding /Differences [%s] >> "
+        b"/FirstChar %d /LastChar %d /Widths [%s] >>" % (names, differences, codes[0], codes[-1], widths)
     )
     return write_objects(
         path,
         [
             b"<< /Type /Catalog /Pages 2 0 R >>",
             b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
-            b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents 4 0 R /Resources << /Font << /F1 5 0 R >> >> >>",
+            b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents 4 0 R "
+            b"/Resources << /Font << /F1 5 0 R >> >> >>",
             _stream(b"BT /F1 10 Tf 72 700 Td 14 TL\n%s\nET" % shows),
             font,
             *(_stream(blank if code == 32 else box) for code in codes),

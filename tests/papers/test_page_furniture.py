@@ -25,7 +25,7 @@ def prose(seed: int, lines: int = 12) -> list[str]:
 
 
 def journal(count: int, *, feet: bool = False) -> list[PdfPage]:
-    """Pages of a journal from 101 on: the author on left-hand pages, the title on right-hand ones, none on the first."""
+    """Pages of a journal from 101 on: the author on left-hand pages, the title on right-hand ones."""
     pages = []
     for index in range(count):
         page = PdfPage(top=780)

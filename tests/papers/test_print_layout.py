@@ -31,8 +31,10 @@ def test_three_rows_of_as_many_cells_are_a_table() -> None:
         row(600, "x", "y"),
     ]
     assert lines_of(rows, {}, set()) == [
-        "Text above.", *(ALONE + line for line in ("| Model | Size |", "| --- | --- |", "| a | 1 |", "| b | 2 |")), "x y",
-    ]  # fmt: skip
+        "Text above.",
+        *(ALONE + line for line in ("| Model | Size |", "| --- | --- |", "| a | 1 |", "| b | 2 |")),
+        "x y",
+    ]
 
 
 def test_a_bar_in_a_cell_is_escaped_and_short_rows_are_filled() -> None:
