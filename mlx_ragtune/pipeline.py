@@ -192,6 +192,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "corpus",
         "Read the papers and split them into indexed chunks",
+        version=2,
         keys=("corpus",),
         ignores=("corpus.folder", "corpus.on_unreadable"),
         outside={"papers": _papers},

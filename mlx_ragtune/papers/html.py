@@ -78,22 +78,25 @@ def _line(text: str) -> str:
 def read_html(path: Path, identifier: str) -> Reading:
     """The page's text, one block per line. Title: ``<title>``, else the first heading, else the file's name.
 
-    Text of navigation, asides and footers, and the references, are left out and listed.
+    Text of navigation, asides and footers, and the references up to the next heading, are left out and listed.
     """
     loaded = load_text(path)
     reader = _Reader()
     reader.feed(loaded.text)
     reader.close()
     text, marks, left_out = "", [], [("navigation", line) for line in reader.navigation]
-    headings = set(reader.headings)
+    headings, in_references = set(reader.headings), False
     for index, line in enumerate(map(_line, reader.lines)):
         if not line:
             continue
         if index in headings:
-            if is_references(line) and text:
-                rest = [_line(later) for later in reader.lines[index:] if later.strip()]
-                left_out.append(("references and what follows them", "\n".join(rest)))
-                break
+            in_references = is_references(line) and bool(text)
+            if in_references:
+                left_out.append(("references", ""))
+        if in_references:
+            left_out[-1] = ("references", f"{left_out[-1][1]}\n{line}".lstrip())
+            continue
+        if index in headings:
             marks.append((line, len(text)))
         text += line + "\n"
     check_length(len(text), path)

@@ -1,108 +1,89 @@
-"""Undoes what printing adds to a text layer: hyphens, running heads, line breaks. Works on plain strings.
+"""Rows become text: paragraphs without line breaks, tables as Markdown rows, headings and code on their own lines."""
 
-A document is a list of pages, and a page is a list of lines. Every line that is removed is returned.
-"""
-
-import re
-import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 
-from mlx_ragtune.papers.plain_text import is_control
-from mlx_ragtune.papers.sections import headings, is_references
+from mlx_ragtune.papers.hyphens import PAGE_BREAK, join_hyphens
+from mlx_ragtune.papers.print_rows import Row
 
-Page = list[str]
-PAGE_BREAK = "\f"
-EDGE = 2
-"""How many lines at the top and at the bottom of a page can be running heads or feet."""
-
-_LIGATURES = str.maketrans({"ﬀ": "ff", "ﬁ": "fi", "ﬂ": "fl", "ﬃ": "ffi", "ﬄ": "ffl", "ﬅ": "st", "ﬆ": "st"})
-_BROKEN = re.compile("(\\w+)(?:[\u0002\ufffe\u00ad]|-(?=\\s*\f))(\\s*)(\\w+)")
-_FOOT_AFTER_HYPHEN = re.compile("[\u0002\ufffe\u00ad](\\d{1,4}\\s*)\\Z")
-"""The hyphen mark replaces the line break, so a page number below a broken word looks like its second half."""
-_MARKS = re.compile("[\u0002\ufffe\u00ad]")
+HEADING, ALONE = "\x01", "\x02"
+"""Marks of a line that is a heading, or that stays on its own. Control characters are in no row's text."""
+LEAST_TABLE_ROWS = 3
+Line = str
 
 
-def _is_dropped(char: str) -> bool:
-    return char not in "\r\u0002" and is_control(char)
+def lines_of(rows: Sequence[Row], headings: dict[int, tuple[int, str]], code: set[int]) -> list[Line]:
+    """A page's lines: ``headings`` gives for a heading's first row its last row and text, ``code`` the rows of code."""
+    tables = _tables(rows, {index for first, (last, _) in headings.items() for index in range(first, last + 1)} | code)
+    lines: list[Line] = []
+    index = 0
+    while index < len(rows):
+        if index in headings:
+            last, title = headings[index]
+            lines.append(HEADING + title)
+            index = last + 1
+            continue
+        if index in tables:
+            lines += [ALONE + line for line in markdown_table([row.cells for row in rows[index : tables[index]]])]
+            index = tables[index]
+            continue
+        lines.append((ALONE if index in code else "") + rows[index].text)
+        index += 1
+    return lines
 
 
-def dropped_characters(raw: str) -> Counter[str]:
-    """The control characters that ``lines_of`` removes from a page, with their counts."""
-    return Counter(char for char in raw if _is_dropped(char))
+def _tables(rows: Sequence[Row], others: set[int]) -> dict[int, int]:
+    """First row → row after the last of each table: three rows or more with the same number of cells, or nearly all."""
+    tables: dict[int, int] = {}
+    index = 0
+    while index < len(rows):
+        end = index
+        while (
+            end < len(rows)
+            and end not in others
+            and len(rows[end].cells) > 1
+            and (end == index or 0 < rows[end - 1].baseline - rows[end].baseline < 3 * rows[end].size)
+        ):
+            end += 1
+        counts = Counter(len(row.cells) for row in rows[index:end])
+        if end - index >= LEAST_TABLE_ROWS and max(counts.values()) >= 0.6 * (end - index):
+            tables[index] = end
+        index = max(end, index + 1)
+    return tables
 
 
-def lines_of(raw: str) -> Page:
-    """The lines of a page that are not blank, in NFC, with ligatures as letters and without control characters."""
-    text = raw.replace("\r\n", "\n").replace("\r", "\n").translate(_LIGATURES)
-    text = _FOOT_AFTER_HYPHEN.sub("-\n\\1", text)
-    text = "".join(char for char in text if not _is_dropped(char))
-    lines = (re.sub(r"[^\S\n]+", " ", line).strip() for line in unicodedata.normalize("NFC", text).split("\n"))
-    return [line for line in lines if line]
+def markdown_table(table: Sequence[Sequence[str]]) -> list[str]:
+    """The rows in Markdown, the first as the head; short rows are filled at their end."""
+    width = max(map(len, table))
+    lines = [
+        f"| {' | '.join([*(cell.replace('|', chr(92) + '|') for cell in cells), *[''] * (width - len(cells))])} |"
+        for cells in table
+    ]
+    return [lines[0], "|" + " --- |" * width, *lines[1:]]
 
 
-def _pattern(line: str) -> str:
-    return re.sub(r"\d+", "#", line)
-
-
-def take_running(pages: Sequence[Page]) -> tuple[list[Page], list[list[str]]]:
-    """The pages without their running heads and feet, and the lines that were removed from each.
-
-    A running line is at the same edge of at least two pages in five (heads of left and right pages
-    differ), and of at least two pages; digits may differ. The same line inside a page is kept.
-    """
-    counts: Counter[tuple[str, str]] = Counter()
-    for page in pages:
-        counts.update({("head", _pattern(line)) for line in page[:EDGE]})
-        counts.update({("foot", _pattern(line)) for line in page[-EDGE:]})
-    least = max(2.0, 0.4 * len(pages))
-    running = {key for key, count in counts.items() if count >= least}
-    kept, taken = [], []
-    for page in pages:
-        start, end = 0, len(page)
-        while start < min(EDGE, len(page)) and ("head", _pattern(page[start])) in running:
-            start += 1
-        while end > max(start, len(page) - EDGE) and ("foot", _pattern(page[end - 1])) in running:
-            end -= 1
-        kept.append(page[start:end])
-        taken.append(page[:start] + page[end:])
-    return kept, taken
-
-
-def join_hyphens(text: str) -> str:
-    """``text`` with words broken at a line's end joined where the whole word occurs elsewhere.
-
-    Other words keep the hyphen. A page break (form feed) inside a word moves behind it.
-    """
-    known = {word.casefold() for word in re.findall(r"\w+", text)}
-
-    def joined(match: re.Match[str]) -> str:
-        whole = match[1] + match[3]
-        word = whole if whole.casefold() in known else f"{match[1]}-{match[3]}"
-        return word + (PAGE_BREAK if PAGE_BREAK in match[2] else "")
-
-    while (joined_once := _BROKEN.sub(joined, text)) != text:  # a chain such as state-of-the-art
-        text = joined_once
-    return _MARKS.sub("-", text)
-
-
-def unwrap(lines: Page) -> Page:
+def unwrap(lines: Sequence[Line]) -> list[Line]:
     """Paragraphs: a line continues in the next one when it is nearly full, or the next starts in lower case.
 
-    Headings stay on their own. Only line breaks change, so that chunks can end at a sentence.
+    Marked lines stay on their own. Only line breaks change, so that chunks can end at a sentence.
     """
-    alone = set(headings(lines)) | {index for index, line in enumerate(lines) if is_references(line)}
-    lengths = sorted(map(len, lines))
+    lengths = sorted(len(line) for line in lines if not line.startswith((HEADING, ALONE)))
     full = 0.75 * lengths[int(0.9 * (len(lengths) - 1))] if lengths else 0
-    paragraphs: Page = []
-    for index, line in enumerate(lines):
-        continues = (
-            index > 0
-            and not {index - 1, index} & alone
-            and (line[0].islower() or (len(lines[index - 1]) >= full and full >= 30))
-        )
-        if continues:
+    paragraphs: list[Line] = []
+    before = HEADING
+    for line in lines:
+        own = line.startswith((HEADING, ALONE)) or before.startswith((HEADING, ALONE))
+        if not own and (line[0].islower() or (len(before) >= full and full >= 30)):
             paragraphs[-1] += " " + line
         else:
             paragraphs.append(line)
+        before = line
     return paragraphs
+
+
+def paragraphs(pages: Sequence[Sequence[Line]]) -> list[list[Line]]:
+    """The pages as paragraphs, still with marks. Broken words are joined over the whole document."""
+    whole = join_hyphens(PAGE_BREAK.join("\n".join(page) for page in pages))
+    return [
+        unwrap([line.strip(" ") for line in page.split("\n") if line.strip(" ")]) for page in whole.split(PAGE_BREAK)
+    ]

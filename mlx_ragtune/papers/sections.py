@@ -13,6 +13,9 @@ _NAMED = (
 )
 _UNNUMBERED = re.compile(rf"(?:{_NAMED})", re.IGNORECASE)
 _NUMBERED = re.compile(r"(\d{1,2}(?:\.\d{1,2}){0,3})\.?\s+(\S.{1,90})")
+_APPENDIX = re.compile(
+    r"(?i:appendix\s+)?([A-Z])[.:]?\s+[A-Z][^\d,.;]{2,80}|(?i:appendix)(?:[.:]?\s+[A-Z][^\d,.;]*)?|(?i:appendices)"
+)
 _REFERENCES = re.compile(r"(?:\d{1,2}\.?\s+)?(?:references|bibliography|works cited|literature cited)", re.IGNORECASE)
 
 
@@ -31,16 +34,31 @@ def is_references(line: str) -> bool:
     return _REFERENCES.fullmatch(line.strip()) is not None
 
 
+def is_named(line: str) -> bool:
+    """Whether the line is a usual name of a section, such as Abstract or Related Work."""
+    text = line.strip()
+    return text[:1].isupper() and _UNNUMBERED.fullmatch(text) is not None
+
+
 def headings(lines: Iterable[str]) -> Iterator[int]:
     """Indices of the lines that are headings of a printed paper.
 
     A numbered line counts only when its number follows that of the heading before it (3 or 2.1 after 2),
     since table rows and list items start with numbers too. Unnumbered headings are known by their usual names.
+    Below the references, ``A Proofs`` and ``B Data`` are headings of appendices, in their order.
     """
     last: tuple[int, ...] = (0,)
+    letter = ""
     for index, line in enumerate(lines):
         text = line.strip()
-        if _UNNUMBERED.fullmatch(text) and text[:1].isupper():
+        if is_references(text):
+            letter = "A"
+        appendix = _APPENDIX.fullmatch(text) if letter else None
+        if appendix and appendix[1] in (None, letter):
+            letter = chr(ord(letter) + 1)
+            yield index
+            continue
+        if is_named(text):
             yield index
             continue
         match = _NUMBERED.fullmatch(text)

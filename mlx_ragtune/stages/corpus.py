@@ -20,7 +20,8 @@ LISTED = 20
 def check(recipe: Recipe, _base: Path) -> None:
     """Raise InputError when there are no papers, or some that the recipe does not allow to be unreadable."""
     papers = list_papers(recipe.corpus.folder)
-    _refuse_unreadable(recipe.corpus, papers, {paper.name: paper.problem for paper in papers if paper.problem})
+    unreadable = {paper.name: InputError(paper.problem) for paper in papers if paper.problem}
+    _refuse_unreadable(recipe.corpus, papers, unreadable)
 
 
 def corpus(recipe: Recipe, _inputs: Inputs, draft: Draft) -> None:
@@ -30,7 +31,7 @@ def corpus(recipe: Recipe, _inputs: Inputs, draft: Draft) -> None:
     papers, unreadable = _read(files, draft, settings.chunk_words)
     _refuse_unreadable(settings, files, unreadable)
     if not papers:
-        listing = "\n".join(f"  {name}: {reason}" for name, reason in unreadable.items())
+        listing = "\n".join(_described(name, error) for name, error in unreadable.items())
         raise InputError(
             f"none of the {len(files)} papers could be read:\n{listing}",
             where=str(settings.folder),
@@ -38,13 +39,21 @@ def corpus(recipe: Recipe, _inputs: Inputs, draft: Draft) -> None:
         )
     _write(draft, papers, unreadable)
     _tell_ignored(draft, survey(settings.folder).ignored)
+    _tell_left_out(draft, papers, unreadable)
     for warning in same_titles(paper.document for paper in papers):
         draft.say(f"warning: {warning}")
 
 
-def _refuse_unreadable(settings: CorpusSettings, papers: Sequence[PaperFile], unreadable: dict[str, str]) -> None:
+def _described(name: str, error: InputError) -> str:
+    """A line that says why a paper cannot be read, and what helps."""
+    return f"  {name}: {error.what}" + (f"; {error.fix}" if error.fix else "")
+
+
+def _refuse_unreadable(
+    settings: CorpusSettings, papers: Sequence[PaperFile], unreadable: dict[str, InputError]
+) -> None:
     if unreadable and settings.on_unreadable == "fail":
-        listing = "\n".join(f"  {name}: {reason}" for name, reason in unreadable.items())
+        listing = "\n".join(_described(name, error) for name, error in unreadable.items())
         raise InputError(
             f"{len(unreadable)} of {len(papers)} papers cannot be used:\n{listing}",
             where=str(settings.folder),
@@ -52,11 +61,11 @@ def _refuse_unreadable(settings: CorpusSettings, papers: Sequence[PaperFile], un
         )
 
 
-def _read(files: Sequence[PaperFile], draft: Draft, chunk_words: int) -> tuple[list[Paper], dict[str, str]]:
-    """The papers that can be read, and the reason for each of the others by its name."""
+def _read(files: Sequence[PaperFile], draft: Draft, chunk_words: int) -> tuple[list[Paper], dict[str, InputError]]:
+    """The papers that can be read, and the error of each of the others by its name."""
     ids = document_ids(file.name for file in files)
     papers: list[Paper] = []
-    unreadable: dict[str, str] = {}
+    unreadable: dict[str, InputError] = {}
     with (
         draft.track("reading papers", len(files)) as track,
         PaperReader(chunk_words=chunk_words) as reader,
@@ -67,17 +76,20 @@ def _read(files: Sequence[PaperFile], draft: Draft, chunk_words: int) -> tuple[l
                     raise InputError(file.problem)
                 papers.append(reader.read(file.path, ids[file.name]))
             except InputError as error:
-                unreadable[file.name] = error.what
+                unreadable[file.name] = error
             track.advance(note=file.name[:30])
     return papers, unreadable
 
 
-def _write(draft: Draft, papers: Sequence[Paper], unreadable: dict[str, str]) -> None:
+def _write(draft: Draft, papers: Sequence[Paper], unreadable: dict[str, InputError]) -> None:
     chunks = [chunk for paper in papers for chunk in paper.chunks]
     write_rows(draft / "documents.jsonl", (paper.document for paper in papers))
     write_rows(draft / "chunks.jsonl", chunks)
     write_rows(draft / "dropped.jsonl", (drop for paper in papers for drop in paper.dropped))
-    write_rows(draft / "unreadable.jsonl", ({"path": name, "reason": reason} for name, reason in unreadable.items()))
+    write_rows(
+        draft / "unreadable.jsonl",
+        ({"path": name, "reason": error.what, "fix": error.fix} for name, error in unreadable.items()),
+    )
     build_index(draft / "index.sqlite", chunks)
     draft.record(
         documents=len(papers),
@@ -94,6 +106,16 @@ def _tell_ignored(draft: Draft, ignored: Sequence[tuple[str, str]]) -> None:
         draft.say(f"ignored {name}: {reason}")
     if len(ignored) > LISTED:
         draft.say(f"ignored {len(ignored) - LISTED} more files")
+
+
+def _tell_left_out(draft: Draft, papers: Sequence[Paper], unreadable: dict[str, InputError]) -> None:
+    """Show the papers that were skipped, and how many parts of the others are in no chunk, by their reasons."""
+    for name, error in unreadable.items():
+        draft.say(f"skipped{_described(name, error)[1:]}")
+    counts = Counter(drop.reason for paper in papers for drop in paper.dropped)
+    if counts:
+        listing = ", ".join(f"{count:,} × {reason}" for reason, count in counts.most_common())
+        draft.say(f"left out, listed in dropped.jsonl: {listing}")
 
 
 def same_titles(documents: Iterable[Document]) -> list[str]:

@@ -10,14 +10,20 @@ _PADDING = bytes.fromhex("28BF4E5E4E758A4164004E56FFFA01082E2E00B6D0683E802F0CA9
 _FILE_ID = b"0123456789abcdef"
 
 
+REGULAR, BOLD, CODE = "F1", "F2", "F3"
+_FONTS = {REGULAR: "Helvetica", BOLD: "Helvetica-Bold", CODE: "Courier"}
+
+
 @dataclass(frozen=True)
 class Line:
-    """A line of Helvetica at ``y`` points above the foot of the page; ``turned`` runs up the margin."""
+    """A line of text at ``y`` points above the foot of the page; ``turned`` runs up the margin."""
 
     text: str
     y: float
     size: float = 10
     turned: bool = False
+    x: float = 60
+    font: str = REGULAR
 
 
 @dataclass
@@ -27,10 +33,21 @@ class PdfPage:
     lines: list[Line] = field(default_factory=list)
     top: float = 800
 
-    def add(self, *texts: str, size: float = 10) -> "PdfPage":
+    def add(self, *texts: str, size: float = 10, font: str = REGULAR, x: float = 60, leading: float = 1.4) -> "PdfPage":
         for text in texts:
-            self.top -= 1.4 * size
-            self.lines.append(Line(text, self.top, size))
+            self.top -= leading * size
+            self.lines.append(Line(text, self.top, size, x=x, font=font))
+        return self
+
+    def heading(self, text: str, *, size: float = 10) -> "PdfPage":
+        """A bold line with space above and below it."""
+        self.top -= size
+        self.add(text, size=size, font=BOLD)
+        self.top -= 0.6 * size
+        return self
+
+    def at(self, x: float, y: float, text: str, *, size: float = 10, font: str = REGULAR) -> "PdfPage":
+        self.lines.append(Line(text, y, size, x=x, font=font))
         return self
 
     def head(self, text: str) -> "PdfPage":
@@ -54,8 +71,8 @@ def _content(one: PdfPage) -> bytes:
     parts = ["BT"]
     for line in one.lines:
         text = line.text.replace("\\", "\\\\").replace("(", "\\(").replace(")", "\\)")
-        matrix = f"0 1 -1 0 30 {line.y}" if line.turned else f"1 0 0 1 60 {line.y}"
-        parts.append(f"/F1 {line.size} Tf {matrix} Tm ({text}) Tj")
+        matrix = f"0 1 -1 0 30 {line.y}" if line.turned else f"1 0 0 1 {line.x} {line.y}"
+        parts.append(f"/{line.font} {line.size} Tf {matrix} Tm ({text}) Tj")
     return "\n".join([*parts, "ET"]).encode("cp1252")
 
 
@@ -100,24 +117,50 @@ class _Lock:
         return f"<< /Filter /Standard /V 1 /R 2 /P -4 /O <{self.owner.hex()}> /U <{user.hex()}> >>"
 
 
-def write_pdf(path: Path, pages: Sequence[PdfPage], *, title: str = "", password: str = "") -> Path:
+def _outline(entries: Sequence[tuple[str, int]], first: int) -> list[bytes]:
+    """The outline's objects, the first of which gets this number; entries are (title, page from 0)."""
+    count = len(entries)
+    objects = [b"<< /Type /Outlines /First %d 0 R /Last %d 0 R /Count %d >>" % (first + 1, first + count, count)]
+    for at, (title, page_number) in enumerate(entries):
+        links = (f" /Prev {first + at} 0 R" if at else "") + (f" /Next {first + at + 2} 0 R" if at < count - 1 else "")
+        place = f"/Dest [{5 + 2 * page_number} 0 R /XYZ 0 800 0]"
+        objects.append(f"<< /Title ({title}) /Parent {first} 0 R {place}{links} >>".encode("cp1252"))
+    return objects
+
+
+def write_pdf(
+    path: Path,
+    pages: Sequence[PdfPage],
+    *,
+    title: str = "",
+    password: str = "",
+    outline: Sequence[tuple[str, int]] = (),
+    rotate: int = 0,
+) -> Path:
     """A valid PDF 1.4 of the pages; with a password, one that needs it."""
     lock = _Lock(password) if password else None
     kids = " ".join(f"{5 + 2 * at} 0 R" for at in range(len(pages)))
+    entry = f" /Outlines {5 + 2 * len(pages)} 0 R" if outline else ""
+    fonts = "".join(
+        f"/{name} << /Type /Font /Subtype /Type1 /BaseFont /{font} /Encoding /WinAnsiEncoding >> "
+        for name, font in _FONTS.items()
+    )
     objects = [
-        b"<< /Type /Catalog /Pages 2 0 R >>",
+        f"<< /Type /Catalog /Pages 2 0 R{entry} >>".encode(),
         f"<< /Type /Pages /Kids [{kids}] /Count {len(pages)} >>".encode(),
-        b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica /Encoding /WinAnsiEncoding >>",
+        f"<< {fonts}>>".encode(),
         f"<< /Title ({title}) >>".encode("cp1252"),
     ]
     for at, one in enumerate(pages):
         number = 6 + 2 * at
         stream = lock.seal(number, _content(one)) if lock else _content(one)
         objects.append(
-            b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 595 842] "
-            b"/Resources << /Font << /F1 3 0 R >> >> /Contents %d 0 R >>" % number
+            b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 595 842] /Rotate %d "
+            b"/Resources << /Font 3 0 R >> /Contents %d 0 R >>" % (rotate, number)
         )
         objects.append(b"<< /Length %d >>\nstream\n%s\nendstream" % (len(stream), stream))
+    if outline:
+        objects += _outline(outline, len(objects) + 1)
     if lock:
         objects.append(lock.dictionary().encode())
     out, places = b"%PDF-1.4\n", []
@@ -184,3 +227,67 @@ def form_bomb(path: Path, *, depth: int = 12) -> Path:
         resources = b"/Resources << /XObject << /X %d 0 R >> >>" % (6 + level)
         objects.append(_stream(content, b"/Type /XObject /Subtype /Form /BBox [0 0 595 842] " + resources))
     return write_objects(path, objects)
+
+
+TEX_CODES = {
+    "T1": {
+        "ff": 0x1B,
+        "fi": 0x1C,
+        "fl": 0x1D,
+        "ffi": 0x1E,
+        "ffl": 0x1F,
+        "\u2013": 0x15,
+        "\u201c": 0x10,
+        "\u201d": 0x11,
+    },
+    "OT1": {
+        "ff": 0x0B,
+        "fi": 0x0C,
+        "fl": 0x0D,
+        "ffi": 0x0E,
+        "ffl": 0x0F,
+        "\u2013": 0x7B,
+        "\u201c": 0x5C,
+        "\u201d": 0x22,
+    },
+}
+"""Codes of TeX's encodings that differ from ASCII."""
+
+
+def _tex_codes(text: str, encoding: str) -> bytes:
+    codes = TEX_CODES[encoding]
+    out, at = bytearray(), 0
+    while at < len(text):
+        piece = next((piece for piece in sorted(codes, key=len, reverse=True) if text.startswith(piece, at)), text[at])
+        out.append(codes.get(piece) or ord(piece))
+        at += len(piece)
+    return bytes(out)
+
+
+def write_type3(path: Path, lines: Sequence[str], encoding: str) -> Path:
+    """A page in a Type 3 font without names and without Unicode values, whose glyphs are rectangles."""
+    coded = [_tex_codes(line, encoding) for line in lines]
+    codes = sorted({code for line in coded for code in line})
+    box, blank = b"500 0 0 0 450 700 d1 50 0 400 600 re f", b"300 0 0 0 0 0 d1"
+    shows = b"\n".join(b"<%s> Tj T*" % line.hex().encode() for line in coded)
+    first = 6
+    names = b" ".join(b"/a%d %d 0 R" % (code, first + at) for at, code in enumerate(codes))
+    differences = b" ".join(b"%d /a%d" % (code, code) for code in codes)
+    widths = b" ".join(b"300" if code == 32 else b"500" for code in range(codes[0], codes[-1] + 1))
+    font = (
+        b"<< /Type /Font /Subtype /Type3 /FontBBox [0 0 500 700] /FontMatrix [0.001 0 0 0.001 0 0] "
+        b"/CharProcs << %s >> /Encoding << /Type /Encoding /Differences [%s] >> "
+        b"/FirstChar %d /LastChar %d /Widths [%s] >>" % (names, differences, codes[0], codes[-1], widths)
+    )
+    return write_objects(
+        path,
+        [
+            b"<< /Type /Catalog /Pages 2 0 R >>",
+            b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
+            b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents 4 0 R "
+            b"/Resources << /Font << /F1 5 0 R >> >> >>",
+            _stream(b"BT /F1 10 Tf 72 700 Td 14 TL\n%s\nET" % shows),
+            font,
+            *(_stream(blank if code == 32 else box) for code in codes),
+        ],
+    )

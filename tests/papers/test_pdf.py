@@ -46,8 +46,8 @@ def test_a_word_broken_at_a_line_end_is_whole_when_it_occurs_elsewhere(reading: 
     assert "We measure adaptation at rank 16." in reading.document.text
 
 
-def test_a_word_broken_over_a_page_keeps_its_hyphen_when_it_does_not_occur_elsewhere(reading: Reading) -> None:
-    assert "cheap with hyphen-ation\n\nleft as it is." in reading.document.text
+def test_a_word_broken_over_a_page_is_joined_when_its_halves_are_no_words_of_the_paper(reading: Reading) -> None:
+    assert "cheap with hyphenation\n\nleft as it is." in reading.document.text
 
 
 def test_a_word_broken_over_a_page_is_joined_when_it_occurs_elsewhere(tmp_path: Path) -> None:
@@ -60,18 +60,18 @@ def test_a_word_broken_over_a_page_is_joined_when_it_occurs_elsewhere(tmp_path: 
 def test_numbered_headings_make_sections_and_numbered_lines_do_not(reading: Reading) -> None:
     document = reading.document
     assert [one.title for one in document.sections] == [
-        "", "Abstract", "1 Introduction", "2 Method", "2.1 Training", "3 Results",
+        "", "Abstract", "1 Introduction", "2 Method", "2.1 Training", "3 Results", "A Appendix",
     ]  # fmt: skip
     method = next(one for one in document.sections if one.title == "2.1 Training")
     assert "16 layers were used." in document.text[method.start : method.end]
 
 
-def test_the_text_stops_at_the_references_and_the_rest_is_listed_by_page(reading: Reading) -> None:
+def test_references_are_listed_by_page_and_the_appendix_behind_them_is_kept(reading: Reading) -> None:
     assert "is cited" not in reading.document.text
-    (rest,) = [one for one in reading.dropped if one.reason.startswith("references")]
-    assert rest.page == 4
-    assert rest.text.startswith("References")
-    assert "More numbers." in rest.text
+    (rest,) = [drop for drop in reading.dropped if drop.reason == "references"]
+    assert (rest.page, rest.text) == (4, "References\n[1] A paper that is cited. 2021.")
+    assert reading.document.sections[-1].title == "A Appendix"
+    assert reading.document.text.endswith("A Appendix\nMore numbers.\n\n")
 
 
 def test_a_table_of_contents_on_page_one_does_not_cut_the_paper(tmp_path: Path) -> None:
@@ -94,10 +94,10 @@ def test_control_characters_are_removed_and_listed_by_page(tmp_path: Path) -> No
 
 def test_too_many_pages_or_too_much_text_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_pdf(tmp_path / "p.pdf", [page("Words on this page.")] * 3)
-    monkeypatch.setattr("mlx_ragtune.papers.pdf.MAX_PAGES", 2)
+    monkeypatch.setattr("mlx_ragtune.papers.pdf_glyphs.MAX_PAGES", 2)
     with pytest.raises(InputError, match="it has 3 pages, more than 2"):
         read_pdf(path, "p")
-    monkeypatch.setattr("mlx_ragtune.papers.pdf.MAX_PAGES", 3)
+    monkeypatch.setattr("mlx_ragtune.papers.pdf_glyphs.MAX_PAGES", 3)
     monkeypatch.setattr("mlx_ragtune.papers.plain_text.MAX_CHARACTERS", 40)
     with pytest.raises(InputError, match="the text is longer than 40 characters"):
         read_pdf(path, "p")
@@ -114,10 +114,11 @@ def test_the_title_is_the_largest_print_over_its_lines(reading: Reading) -> None
     assert reading.document.title == "Adapters of Low Rank for Large Models"
 
 
-def test_the_title_in_the_metadata_wins_unless_a_program_put_it_there(tmp_path: Path) -> None:
-    pages = [PdfPage().add("Printed Title", size=20).add("text below it")]
-    assert read_pdf(write_pdf(tmp_path / "a.pdf", pages, title="Kept Title"), "a").document.title == "Kept Title"
-    for junk in ("Microsoft Word - draft.docx", "untitled", "main.tex", "..."):
+def test_the_title_in_the_metadata_wins_if_the_first_page_shows_it(tmp_path: Path) -> None:
+    pages = [PdfPage().add("Printed Title", size=20).add("and its Subtitle", size=12).add("text below it")]
+    path = write_pdf(tmp_path / "a.pdf", pages, title="Printed Title and its Subtitle")
+    assert read_pdf(path, "a").document.title == "Printed Title and its Subtitle"
+    for junk in ("Another Title", "Microsoft Word - draft.docx", "untitled", "main.tex", "..."):
         assert read_pdf(write_pdf(tmp_path / "b.pdf", pages, title=junk), "b").document.title == "Printed Title"
 
 

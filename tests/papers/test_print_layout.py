@@ -1,78 +1,14 @@
-"""What print leaves in a text layer, undone on plain strings."""
+"""Rows become paragraphs and tables; only line breaks and marks of tables are new."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlx_ragtune.papers.print_layout import join_hyphens, lines_of, take_running, unwrap
-from mlx_ragtune.papers.sections import headings
-
-MARKS = ("\u0002", "\ufffe", "\u00ad")
+from mlx_ragtune.papers.print_layout import ALONE, HEADING, lines_of, markdown_table, paragraphs, unwrap
+from mlx_ragtune.papers.print_rows import Row
 
 
-def test_every_hyphen_mark_joins_a_known_word_and_leaves_a_hyphen_in_an_unknown_one() -> None:
-    for mark in MARKS:
-        assert join_hyphens(f"training and train{mark}ing") == "training and training"
-        assert join_hyphens(f"low{mark}rank") == "low-rank"
-
-
-def test_a_word_is_known_in_whatever_case_it_occurs() -> None:
-    assert join_hyphens("Adaptation of adap\u0002tation") == "Adaptation of adaptation"
-
-
-def test_a_chain_of_hyphens_is_undone_from_link_to_link() -> None:
-    assert join_hyphens("state\ufffeof\ufffethe\ufffeart") == "state-of-the-art"
-
-
-def test_a_hyphen_mark_before_no_word_stays_a_hyphen() -> None:
-    assert join_hyphens("pre\u0002 (and post)") == "pre- (and post)"
-
-
-def test_an_ordinary_hyphen_within_a_page_is_left_alone() -> None:
-    assert join_hyphens("finetuning is fine-\ntuning") == "finetuning is fine-\ntuning"
-
-
-def test_ligatures_are_spelt_out_and_control_characters_go() -> None:
-    assert lines_of("ﬁne-tuning\x00 of\x01 eﬃcient\tlayers\r\n\r\n  next ") == [
-        "fine-tuning of efficient layers",
-        "next",
-    ]
-
-
-def test_accents_are_composed() -> None:
-    assert lines_of("Poincare\u0301") == ["Poincaré"]
-
-
-def test_a_page_number_below_a_broken_word_is_a_line_of_its_own() -> None:
-    assert lines_of("the end of hyphen\ufffe12") == ["the end of hyphen-", "12"]
-
-
-def test_a_line_that_also_stands_within_a_page_is_taken_at_the_edges_only() -> None:
-    pages = [["Head", "body a", "Head", "body b", "body c"], ["Head", "other words", "x", "y", "z"]]
-    kept, taken = take_running(pages)
-    assert kept[0] == ["body a", "Head", "body b", "body c"]
-    assert taken == [["Head"], ["Head"]]
-
-
-def test_a_table_of_numbers_in_mid_page_is_no_page_number() -> None:
-    pages = [[f"text {at} a", "12", "25", f"more {at}", f"end of page {at} x", str(at)] for at in range(3)]
-    kept, taken = take_running(
-        [[line.replace("text", "text" * (at + 1)) for line in page] for at, page in enumerate(pages)]
-    )
-    assert all("25" in page for page in kept)
-    assert [lines[-1:] for lines in taken] == [["0"], ["1"], ["2"]]
-
-
-def test_a_single_page_has_no_running_lines() -> None:
-    assert take_running([["Title", "text"]]) == ([["Title", "text"]], [[]])
-
-
-@given(
-    st.lists(st.lists(st.sampled_from(["Head 1", "Head 2", "7", "8", "words", "other words"]), max_size=6), max_size=6)
-)
-def test_kept_and_taken_lines_are_all_there_were(pages: list[list[str]]) -> None:
-    kept, taken = take_running(pages)
-    for page, left, out in zip(pages, kept, taken, strict=True):
-        assert sorted(left + out) == sorted(page)
+def row(y: float, *cells: str) -> Row:
+    return Row(" ".join(cells), 60, 500, y, 10, 0, (), cells)
 
 
 @given(st.lists(st.text("abcXYZ. 12", min_size=1).filter(str.strip).map(str.strip), max_size=8))
@@ -80,22 +16,31 @@ def test_unwrapping_changes_line_breaks_only(lines: list[str]) -> None:
     assert " ".join(unwrap(lines)).split() == " ".join(lines).split()
 
 
-def found(*lines: str) -> list[str]:
-    return [lines[at] for at in headings(lines)]
+def test_marked_lines_stay_on_their_own() -> None:
+    full = "Low-rank adapters leave the weights of the base model as they are and learn a small update"
+    lines = [full, HEADING + "2 Method", full, ALONE + "x <- 1", "and on"]
+    assert unwrap(lines) == lines
 
 
-def test_numbered_headings_follow_one_another() -> None:
-    lines = ("1 Introduction", "2 Method", "2.1 Data", "2.1.1 Sources", "2.2 Model", "3 Results")
-    assert found(*lines) == list(lines)
+def test_three_rows_of_as_many_cells_are_a_table() -> None:
+    rows = [
+        row(700, "Text above."),
+        row(680, "Model", "Size"),
+        row(668, "a", "1"),
+        row(656, "b", "2"),
+        row(600, "x", "y"),
+    ]
+    assert lines_of(rows, {}, set()) == [
+        "Text above.",
+        *(ALONE + line for line in ("| Model | Size |", "| --- | --- |", "| a | 1 |", "| b | 2 |")),
+        "x y",
+    ]
 
 
-def test_table_rows_and_list_items_are_no_headings() -> None:
-    assert found(
-        "1 Introduction", "12 Layers of width", "3 Models", "7 60.1 55.2", "2 is a number that begins a line"
-    ) == ["1 Introduction"]
+def test_a_bar_in_a_cell_is_escaped_and_short_rows_are_filled() -> None:
+    assert markdown_table([("a|b", "c"), ("d",)]) == ["| a\\|b | c |", "| --- | --- |", "| d |  |"]
 
 
-def test_usual_names_are_headings_without_a_number_and_only_as_whole_lines() -> None:
-    assert found("Abstract", "ABSTRACT", "Related Work", "Results are shown below.", "results") == [
-        "Abstract", "ABSTRACT", "Related Work",
-    ]  # fmt: skip
+def test_a_word_broken_over_pages_is_joined_and_a_heading_is_never_joined_to() -> None:
+    assert paragraphs([["adaptation by adap-"], ["tation ends"]]) == [["adaptation by adaptation"], ["ends"]]
+    assert paragraphs([["by pre-", HEADING + "Methods"]]) == [["by pre-", HEADING + "Methods"]]

@@ -76,7 +76,7 @@ def test_what_readers_and_the_chunker_leave_out_is_listed(recipe: Path) -> None:
     draft, _ = run_corpus(recipe)
     reasons = {(row["document_id"], row["reason"]) for row in read_dicts(draft / "dropped.jsonl")}
     assert reasons == {
-        ("printed", "references and what follows them"),
+        ("printed", "references"),
         ("z", "control characters"),
         ("z", "heading without text"),
     }

@@ -1,0 +1,54 @@
+"""Text layers that hold other characters than the page shows."""
+
+import unicodedata
+from collections import Counter
+
+from mlx_ragtune.papers.plain_text import is_control
+
+MOST_SYMBOLS = 0.10
+"""A text layer with a larger share of symbols is not what is printed."""
+LEAST_LETTERS = 500
+"""Letters are only judged in a text with so many Latin ones or more."""
+LEAST_COMMON = 0.4
+"""The eight letters are more than half of a text in any European language."""
+_SYMBOL_BLOCKS = (
+    (0x2300, 0x23FF),
+    (0x2440, 0x24FF),
+    (0x2500, 0x27BF),
+    (0x2B00, 0x2BFF),
+    (0xE000, 0xF8FF),
+    (0xF0000, 0x10FFFF),
+)
+_COMMON = frozenset("eaionrst")
+
+
+def _is_symbol(char: str) -> bool:
+    code = ord(char)
+    return char == "\ufffd" or is_control(char) or any(first <= code <= last for first, last in _SYMBOL_BLOCKS)
+
+
+def scrambled_share(text: str) -> float:
+    """The share of characters that stand for something else: symbols, private codes, control characters."""
+    counts = Counter(char for char in text if not char.isspace())
+    return sum(count for char, count in counts.items() if _is_symbol(char)) / max(1, counts.total())
+
+
+def is_scrambled(text: str) -> bool:
+    """Whether the text is not what the page shows.
+
+    That is so with many symbols, with few letters and digits, or when the letters that are common in every
+    language are rare among many Latin ones (a font whose codes are shifted).
+    """
+    if scrambled_share(text) > MOST_SYMBOLS:
+        return True
+    counts = Counter(char for char in text if not char.isspace())
+    if counts.total() < LEAST_LETTERS:
+        return False
+    if sum(count for char, count in counts.items() if char.isalnum()) < 0.5 * counts.total():
+        return True
+    latin = Counter[str]()
+    for char, count in counts.items():
+        if char.isalpha() and char < "\u0250":
+            latin[unicodedata.normalize("NFD", char)[0].casefold()] += count
+    common = sum(count for char, count in latin.items() if char in _COMMON)
+    return latin.total() >= LEAST_LETTERS and common < LEAST_COMMON * latin.total()
