@@ -195,7 +195,8 @@ class Answer:
     """The reply of one arm to one question with one seed. ``key`` identifies model, prompt and options.
 
     ``prompt_sha256`` is the digest of the prompt as the server rendered it, empty if the server does not
-    report it. ``cold`` marks the first answer after the model was loaded.
+    report it. ``cold`` marks the first answer after the model was loaded, ``parallel`` one that was asked while
+    others were being answered: its times say nothing about the model.
     """
 
     key: str
@@ -214,6 +215,7 @@ class Answer:
     error: str = ""
     prompt_sha256: str = ""
     cold: bool = False
+    parallel: bool = False
 
 
 @dataclass(frozen=True)

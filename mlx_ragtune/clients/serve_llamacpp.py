@@ -7,10 +7,11 @@ and 4 of 12 changed with the order of the questions; without it none did, in any
 import json
 import os
 import secrets
+import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -28,15 +29,34 @@ _NO_LIMIT = httpx.Timeout(None, connect=10.0)  # a long answer is bounded by max
 _MAX_LINE_BYTES = 16 * 2**20
 _ATTEMPTS = 3
 _SMALL_BYTES = 32 * 2**20
+BATCH_TOKENS, UNIT_TOKENS = 2048, 512
+"""Tokens that are taken together, and computed together: another size gives other roundings."""
+_TOKENS_PER_LOOK = 8
 _MAX_CHARACTERS_PER_TOKEN = 128
 """More than any prompt of text has: longer ones are refused unread, as tokenizing them takes minutes."""
 
 
-def _threads(gguf: Path) -> int:
-    """How many CPU threads serve a model best; -1 lets llama.cpp choose the performance cores of a Mac."""
+def default_threads(gguf: Path) -> int:
+    """How many CPU threads serve a model best: the usable cores, on a Mac its performance cores; 1 for a toy model."""
     if gguf.stat().st_size < _SMALL_BYTES:
         return 1  # waiting threads spin, which costs more than the arithmetic of a toy model
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else -1
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    try:
+        text = subprocess.run(
+            ["/usr/sbin/sysctl", "-n", "hw.perflevel0.physicalcpu"], capture_output=True, text=True, check=True
+        ).stdout
+        return max(1, int(text))
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return os.cpu_count() or 1
+
+
+def engine_build() -> str:
+    """The engine as it is installed here: another build, or another processor, gives other roundings."""
+    build = " ".join(str(value) for value in xllamacpp.BUILD_INFO.values())
+    features = (part.strip() for part in xllamacpp.get_system_info().split(":", 1)[-1].split("|"))
+    names = [feature.removesuffix(" = 1") for feature in features if feature.endswith(" = 1")]
+    return f"xllamacpp {xllamacpp.__version__}, build {build}, {' '.join(names)}"
 
 
 def require_memory(gguf: Path, context_tokens: int) -> None:
@@ -68,13 +88,15 @@ def require_memory(gguf: Path, context_tokens: int) -> None:
         )
 
 
-def _parameters(gguf: Path, context_tokens: int, threads: int | None, key: str) -> Any:
+def _parameters(gguf: Path, key: str, *, context_tokens: int, threads: int | None, slots: int) -> Any:
     parameters = xllamacpp.CommonParams()
     parameters.model.path = str(gguf)
-    parameters.n_ctx = context_tokens
-    parameters.n_parallel = 1
+    parameters.n_ctx = slots * context_tokens  # the engine divides it by the slots
+    parameters.n_parallel = slots
+    parameters.kv_unified = False
+    parameters.n_batch, parameters.n_ubatch = BATCH_TOKENS, UNIT_TOKENS
     for pool in (parameters.cpuparams, parameters.cpuparams_batch):
-        pool.n_threads = threads or _threads(gguf)
+        pool.n_threads = threads or default_threads(gguf)
     parameters.fit_params = False  # otherwise it may choose a smaller context
     parameters.ctx_shift = False
     parameters.cache_prompt = False
@@ -98,6 +120,7 @@ class _Stream:
     usage: dict[str, Any] = field(default_factory=dict)
     timings: dict[str, Any] = field(default_factory=dict)
     first_token_at: float | None = None
+    tokens: int = 0
 
     def add(self, event: dict[str, Any]) -> None:
         self.usage = event.get("usage") or self.usage
@@ -107,31 +130,56 @@ class _Stream:
             for name, pieces in (("content", self.text), ("reasoning_content", self.thinking)):
                 if delta.get(name):
                     pieces.append(delta[name])
+                    self.tokens += 1
                     self.first_token_at = self.first_token_at or time.perf_counter()
             self.finish_reason = choice.get("finish_reason") or self.finish_reason
+
+    def stops(self, stop: Callable[[str], bool]) -> bool:
+        """Whether ``stop`` is true of the text, looked at now and then; the counts are then those so far."""
+        if self.finish_reason or not self.text or self.tokens % _TOKENS_PER_LOOK or not stop("".join(self.text)):
+            return False
+        self.finish_reason = "loop"
+        self.usage = {
+            "prompt_tokens": self.timings.get("cache_n", 0) + self.timings.get("prompt_n", 0),
+            "completion_tokens": self.timings.get("predicted_n", self.tokens),
+        }
+        return True
 
 
 class LlamaCppServer:
     """A GGUF file served by llama.cpp; the same request gives the same greedy text, whatever was asked before.
 
-    ``context_tokens`` is the context window; ``threads`` the number of CPU threads (default: the usable cores; 1 for
-    a toy model); ``adapter`` a LoRA adapter as GGUF, applied to the model. Entering raises InputError when a file is
+    That holds for requests that are sent one by one: what is computed together with others is rounded otherwise.
+
+    ``context_tokens`` is the context window of each of ``slots`` requests at a time; ``threads`` the number of CPU
+    threads (default: ``default_threads``); ``adapter`` a LoRA adapter as GGUF, applied to the model. An answer ends,
+    with ``done_reason`` ``loop``, as soon as ``stop`` is true of its text. Entering raises InputError when a file is
     missing or cannot be loaded, ToolError when the memory does not suffice.
     """
 
     def __init__(
-        self, gguf: Path, *, context_tokens: int, threads: int | None = None, adapter: Path | None = None
+        self,
+        gguf: Path,
+        *,
+        context_tokens: int,
+        threads: int | None = None,
+        slots: int = 1,
+        adapter: Path | None = None,
+        stop: Callable[[str], bool] | None = None,
     ) -> None:
         self._gguf, self._context_tokens, self._threads, self._adapter = gguf, context_tokens, threads, adapter
+        self._slots, self._stop = slots, stop
         self._server: Any = None
         self._client: httpx.Client | None = None
 
     def __enter__(self) -> Self:
         """Load the model (a second for a small one)."""
         require_gguf(self._gguf)
-        require_memory(self._gguf, self._context_tokens)
+        require_memory(self._gguf, self._slots * self._context_tokens)
         key = secrets.token_hex(16)
-        parameters = _parameters(self._gguf, self._context_tokens, self._threads, key)
+        parameters = _parameters(
+            self._gguf, key, context_tokens=self._context_tokens, threads=self._threads, slots=self._slots
+        )
         self._adjust(parameters)
         try:
             self._server = xllamacpp.Server(parameters)
@@ -221,7 +269,7 @@ class LlamaCppServer:
         with self._response(path, body) as response:
             return self._json(response.read())
 
-    def events(self, path: str, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    def events(self, path: str, body: dict[str, Any]) -> Generator[dict[str, Any], None, None]:
         """The events of a streamed answer, as the engine sends them. Raises ToolError for an error event."""
         with self._response(path, {**body, "stream": True}) as response:
             for line in split_lines(response.iter_bytes(), max_bytes=_MAX_LINE_BYTES):
@@ -246,9 +294,15 @@ class LlamaCppServer:
         needed = len(self.tokenize(prompt))
         if needed >= self._context_tokens:  # the engine rounds its window up
             raise PromptOverflowError(needed, self._context_tokens, where=self._where())
+        body = chat_body(request)
+        if self._stop is not None:
+            body["timings_per_token"] = True
         stream, started = _Stream(), time.perf_counter()
-        for event in self.events("/v1/chat/completions", chat_body(request)):
-            stream.add(event)
+        with closing(self.events("/v1/chat/completions", body)) as events:
+            for event in events:
+                stream.add(event)
+                if self._stop is not None and stream.stops(self._stop):
+                    break  # closing the connection ends the request
         if not stream.finish_reason or "completion_tokens" not in stream.usage:
             raise ToolError("the answer of llama.cpp ended without its last event", where=self._where())
         first = stream.first_token_at
