@@ -62,6 +62,10 @@ class MetricRow:
     detectable: float | None
     needed_questions: int | None
     noise: float | None = None
+    needed_clusters: int | None = None
+    """How many papers, with as many questions each, detect a difference as large as the margin."""
+    rests_on_invalid: bool = False
+    """Whether the difference rests on the unusable answers of one side, so that nothing is decided."""
 
     @property
     def gain(self) -> float:
@@ -84,6 +88,8 @@ class Guard:
     base: float
     tuned: float
     detail: str
+    p: float | None = None
+    """The unadjusted p of its test, for guards that are tested outside the metrics; Holm counts it."""
 
 
 @dataclass(frozen=True)
@@ -141,6 +147,10 @@ class Comparison:
     questions: tuple[QuestionDelta, ...]
     worst_regressions: tuple[str, ...]
     dropped: tuple[str, ...]
+    gained: str = ""
+    paid: str = ""
+    advice: tuple[str, ...] = ()
+    """As in ``Outcome``, for this comparison alone."""
 
     def row(self, name: str) -> MetricRow | None:
         """The row of one metric; None when the metric was undefined everywhere."""
@@ -164,6 +174,12 @@ class Outcome:
     headline: str
     against_base: Comparison
     against_prompted: Comparison | None
+    gained: str = ""
+    """What surely got better, as one sentence; empty when nothing did."""
+    paid: str = ""
+    """What surely or probably got worse, and what the prompt costs, as one sentence; empty when nothing did."""
+    advice: tuple[str, ...] = ()
+    """What to try next, most important first, each one imperative sentence."""
 
     def to_json(self) -> str:
         """The same bytes for the same outcome; keys in field order, no NaN."""

@@ -21,7 +21,7 @@ from types import MappingProxyType
 from mlx_ragtune.errors import InputError
 from mlx_ragtune.records import Question, Score
 from mlx_ragtune.scoring.answers.metrics import FAMILY, GUARDS, METRICS
-from mlx_ragtune.scoring.verdict.comparison import Comparison, Guard, MetricRow, QuestionDelta, Verdict
+from mlx_ragtune.scoring.verdict.comparison import Comparison, Guard, MetricRow, Outcome, QuestionDelta, Verdict
 from mlx_ragtune.scoring.verdict.guards import guard_of_row
 from mlx_ragtune.scoring.verdict.headline import explain, headline
 from mlx_ragtune.scoring.verdict.influence import influences
@@ -180,6 +180,43 @@ def compare_all(
         )
         for model, scored in matched.items()
     }
+
+
+def compare_arms(
+    base: Sequence[Score],
+    tuned: Sequence[Score],
+    questions: Sequence[Question],
+    *,
+    prompted: Sequence[Score] = (),
+    margin: float = 0.05,
+    alpha: float = 0.05,
+    family: Sequence[str] = FAMILY,
+    guards: Sequence[Guard] = (),
+    noise: Mapping[str, float] = MappingProxyType({}),
+) -> Outcome:
+    """The tuned model compared with the base and, where it was asked, with the prompted base.
+
+    One Holm correction covers both comparisons. ``guards`` count in both: the prompted base has the weights of
+    the base. ``noise`` maps a metric to how far numerical noise alone moves its difference, in its unit: a
+    difference inside it decides nothing. Raises InputError as ``compare``.
+    """
+    rules = _rules(margin, alpha, family)
+    sides = {"base": base, "prompted": prompted} if prompted else {"base": base}
+    matched = {name: match(scores, tuned, questions) for name, scores in sides.items()}
+    tested = {name: _tested(pair_all(scored), rules) for name, scored in matched.items()}
+    against = {name: _comparison(scored, rules, guards, others_of(tested, name)) for name, scored in matched.items()}
+    first = against["base"]
+    return Outcome(first.verdict, first.headline, first, against.get("prompted"))
+
+
+def pair_all(scored: Scored) -> dict[str, Pairs]:
+    """Every metric that is defined for at least one question."""
+    return {name: pairs for name in METRICS if (pairs := pair_metric(scored, name)) is not None}
+
+
+def others_of(tested: Mapping[str, Mapping[str, float]], name: str) -> dict[str, float]:
+    """The p values of the other comparisons, under names of their own."""
+    return {f"{other}/{metric}": p for other, ps in tested.items() if other != name for metric, p in ps.items()}
 
 
 def _comparison(scored: Scored, rules: Rules, guards: Sequence[Guard], others: Mapping[str, float]) -> Comparison:

@@ -26,7 +26,9 @@ def guard_of_row(row: MetricRow, *, margin: float) -> Guard:
     )
 
 
-def forgetting_guard(base: Mapping[str, bool], tuned: Mapping[str, bool], *, margin: float, alpha: float) -> Guard:
+def forgetting_guard(
+    base: Mapping[str, bool], tuned: Mapping[str, bool], *, margin: float, alpha: float, noise: float = 0.0
+) -> Guard:
     """The guard on general probes (M8): ``base`` and ``tuned`` map each probe's id to whether it passed.
 
     Significance is the exact McNemar test at ``alpha``. Raises InputError unless both models answered the
