@@ -9,6 +9,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from mlx_ragtune.records import Answer, Arm, Score
 from mlx_ragtune.scoring.answers.metrics import METRICS
@@ -38,7 +39,7 @@ class Repeat:
         return len(first & second)
 
 
-def noise_facts(repeats: Sequence[Repeat], scores: Mapping[Arm, Sequence[Score]]) -> dict[str, object]:
+def noise_facts(repeats: Sequence[Repeat], scores: Mapping[Arm, Sequence[Score]]) -> dict[str, Any]:
     """The content of ``noise.json``; ``scores`` are those of the whole evaluation.
 
     ``differ`` counts, for each arm, the questions whose text differs under any of the conditions.

@@ -24,11 +24,12 @@ def require_fit(items: Sequence[Item], sampling: SamplingSettings, *, window: in
     if not too_long:
         return
     longest, item, arm = max(lengths, key=lambda row: row[0])
+    needed = longest + sampling.max_tokens
     raise InputError(
-        f"{len(too_long)} of {len(lengths)} prompts do not fit: the longest has {longest} tokens, and with an answer of "
-        f"{sampling.max_tokens} tokens needs {longest + sampling.max_tokens}, but {KEY} is {sampling.context_tokens}",
+        f"{len(too_long)} of {len(lengths)} prompts do not fit: the longest has {longest} tokens, and with an answer "
+        f"of {sampling.max_tokens} tokens needs {needed}, but {KEY} is {sampling.context_tokens}",
         where=f"question '{item.question.id}', {arm} model",
-        fix=_fix(longest + sampling.max_tokens, window, examples=arm == "prompted"),
+        fix=_fix(needed, window, examples=arm == "prompted"),
     )
 
 

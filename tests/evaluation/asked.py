@@ -7,7 +7,8 @@ from pathlib import Path
 
 from mlx_ragtune.artifact import silent
 from mlx_ragtune.clients.ollama_registry import register_model
-from mlx_ragtune.evaluation.asker import Asker, Item
+from mlx_ragtune.evaluation.asker import Asker
+from mlx_ragtune.evaluation.items import Item
 from mlx_ragtune.jsonl import read_rows
 from mlx_ragtune.models.prompts import load_tokenizer, prompt_text
 from mlx_ragtune.recipe import Recipe

@@ -89,7 +89,7 @@ def test_a_stage_whose_requests_failed_has_no_verdict_and_the_next_call_asks_onl
     asked_again = len(chats(standin)) - answered
     assert 0 < asked_again < answered
     verdict = json.loads((draft / "verdict.json").read_text())
-    assert verdict["n_questions"] == 3
+    assert verdict["against_base"]["n_questions"] == 3
     assert draft.facts["answers"] == 6
     scores = list(read_rows(draft / "scores.jsonl", Score))
     assert [(score.question_id, score.model) for score in scores] == [
