@@ -163,12 +163,16 @@ class Sampling:
 
 @dataclass(frozen=True)
 class ChatRequest:
-    """A request to a chat backend. ``schema`` is a JSON schema that the answer must satisfy."""
+    """A request to a chat backend. ``schema`` is a JSON schema that the answer must satisfy.
+
+    The first ``shared_turns`` messages are the same in many requests: a server may keep what it computed for them.
+    """
 
     messages: tuple[Message, ...]
     sampling: Sampling = Sampling()
     think: bool = False
     schema: dict[str, Any] | None = None
+    shared_turns: int = 0
 
 
 @dataclass(frozen=True)

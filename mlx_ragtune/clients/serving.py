@@ -69,7 +69,7 @@ def engine_of(receipt: Mapping[str, Any], gguf: Path) -> Engine:
         return Engine(f"ollama {receipt['version']}", "the server's", 0)
     from mlx_ragtune.clients.serve_llamacpp import BATCH_TOKENS, UNIT_TOKENS, default_threads, engine_build
 
-    return Engine(engine_build(), f"{BATCH_TOKENS}/{UNIT_TOKENS}", default_threads(gguf))
+    return Engine(engine_build(), f"{BATCH_TOKENS}/{UNIT_TOKENS}, shared turns first", default_threads(gguf))
 
 
 def open_served(

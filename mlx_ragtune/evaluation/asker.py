@@ -265,7 +265,9 @@ class Asker:
         }
         try:
             proven = check_prompt(backend, name, prompt.messages, prompt.trained, think=self._think)
-            reply = backend.chat(ChatRequest(prompt.messages, self._sampling(request.seed), think=self._think))
+            shared = len(prompt.messages) - 1
+            sampling = self._sampling(request.seed)
+            reply = backend.chat(ChatRequest(prompt.messages, sampling, think=self._think, shared_turns=shared))
             check_count(reply, prompt.tokens, name)
         except PromptOverflowError as error:
             return Answer(**known, **asdict(ChatReply("", "error", 0, 0, 0.0)), error=error.what)

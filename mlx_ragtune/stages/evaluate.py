@@ -239,8 +239,8 @@ def _examples(recipe: Recipe, inputs: Inputs, tokenizer: Any, draft: Draft) -> E
 def _repeats(recipe: Recipe, asker: Asker, scorer: "_Scorer", draft: Draft) -> list[Repeat]:
     """What was asked a second time under other conditions; nothing above temperature 0, where answers are drawn.
 
-    Questions that are asked one by one were also asked in parallel. Some are asked with another number of threads,
-    unless the budget is spent.
+    Questions that are asked one by one were also asked in parallel: 12 more requests for each arm. 12 are asked base
+    and tuned with another number of threads, unless the budget is spent.
     """
     if recipe.evaluate.sampling.temperature > 0:
         return []

@@ -7,11 +7,36 @@ from mlx_ragtune.evaluation.early_stop import repeats
 from mlx_ragtune.records import Answer, Sampling
 from mlx_ragtune.scoring.answers.validity import classify, loops
 
-PIECES = ["the ", "model ", "is ", "frozen", ". ", ".", "\n", "e.g. ", "4", ".5 ", "! ", "A ", "不", "。", "- ", "'", '" ']
-SENTENCES = ["LoRA keeps the weights frozen. ", "It adds two small matrices. ", "LoRA keeps the weights frozen, ", "So. "]
+PIECES = [
+    "the ",
+    "model ",
+    "is ",
+    "frozen",
+    ". ",
+    ".",
+    "\n",
+    "e.g. ",
+    "4",
+    ".5 ",
+    "! ",
+    "A ",
+    "不",
+    "。",
+    "- ",
+    "'",
+    '" ',
+]
+SENTENCES = [
+    "LoRA keeps the weights frozen. ",
+    "It adds two small matrices. ",
+    "LoRA keeps the weights frozen, ",
+    "So. ",
+]
 
 
-@given(st.lists(st.sampled_from(PIECES), max_size=80), st.integers(1, 8), st.lists(st.sampled_from(PIECES), max_size=20))
+@given(
+    st.lists(st.sampled_from(PIECES), max_size=80), st.integers(1, 8), st.lists(st.sampled_from(PIECES), max_size=20)
+)
 def test_what_is_stopped_is_a_loop_whatever_would_have_followed(some: list[str], times: int, rest: list[str]) -> None:
     text = "".join(some * times)
     if repeats(text):
