@@ -66,10 +66,8 @@ class OllamaChat:
         context_tokens: int,
         digest: str | None = None,
         server: Ollama | None = None,
-        threads: int | None = None,
     ) -> None:
         self._server = server or Ollama(host)
-        self._threads = threads
         self._model, self._digest, self._context_tokens = model, digest, context_tokens
         self._thinks = False
         self._window_seen = False
@@ -130,7 +128,6 @@ class OllamaChat:
                 "seed": sampling.seed,
                 "num_predict": sampling.max_tokens,
                 "num_ctx": sampling.context_tokens,
-                **({} if self._threads is None else {"num_thread": self._threads}),
             },
         }
 

@@ -38,6 +38,7 @@ _SMALL_BYTES = 32 * 2**20
 BATCH_TOKENS, UNIT_TOKENS = 2048, 512
 """Tokens that are taken together, and computed together: another size gives other roundings."""
 _TOKENS_PER_LOOK = 8
+_CLOSING_SECONDS = 120.0
 _MAX_CHARACTERS_PER_TOKEN = 128
 """More than any prompt of text has: longer ones are refused unread, as tokenizing them takes minutes."""
 
@@ -180,11 +181,14 @@ class LlamaCppServer:
         self._free: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._prefixes: dict[tuple[Any, ...], str] = {}
         self._prefix_lock = threading.Lock()
+        self._requests = threading.Condition()
+        self._running, self._closing = 0, False
         self._server: Any = None
         self._client: httpx.Client | None = None
 
     def __enter__(self) -> Self:
         """Load the model (a second for a small one)."""
+        self._closing = False
         require_gguf(self._gguf)
         require_memory(self._gguf, self._slots * self._context_tokens)
         key = secrets.token_hex(16)
@@ -229,7 +233,10 @@ class LlamaCppServer:
             parameters.lora_adapters = [lora]
 
     def __exit__(self, *_exception: object) -> None:
-        """Stop the server and free the model's memory."""
+        """Stop the server and free the model's memory; requests of other threads end at their next token."""
+        with self._requests:
+            self._closing = True
+            self._requests.wait_for(lambda: not self._running, timeout=_CLOSING_SECONDS)
         if self._client is not None:
             self._client.close()
         self._client = self._server = None
@@ -257,7 +264,24 @@ class LlamaCppServer:
 
     @contextmanager
     def _response(self, path: str, body: dict[str, Any]) -> Iterator[httpx.Response]:
-        """The engine's response, its body not yet read. Raises ToolError for an error."""
+        """The engine's response, its body not yet read. Raises ToolError for an error, and when the server closes."""
+        with self._requests:
+            self._require_open()
+            self._running += 1
+        try:
+            with self._sent(path, body) as response:
+                yield response
+        finally:
+            with self._requests:
+                self._running -= 1
+                self._requests.notify_all()
+
+    def _require_open(self) -> None:
+        if self._closing:  # the engine would wait for ever for a request that it is answering
+            raise ToolError("the server is being closed", where=self._where())
+
+    @contextmanager
+    def _sent(self, path: str, body: dict[str, Any]) -> Iterator[httpx.Response]:
         client = self._open()
         for attempt in range(1, _ATTEMPTS + 1):
             try:
@@ -297,6 +321,7 @@ class LlamaCppServer:
         """The events of a streamed answer, as the engine sends them. Raises ToolError for an error event."""
         with self._response(path, {**body, "stream": True}) as response:
             for line in split_lines(response.iter_bytes(), max_bytes=_MAX_LINE_BYTES):
+                self._require_open()
                 kind, _, payload = line.partition(b": ")
                 if kind == b"error":
                     raise self._error(500, json.dumps({"error": self._json(payload)}))

@@ -1,12 +1,14 @@
 """Shared turns are computed once: answers depend neither on the order of questions nor on what was asked before."""
 
 import random
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from mlx_ragtune.clients.serve_llamacpp import LlamaCppServer
+from mlx_ragtune.errors import ToolError
 from mlx_ragtune.evaluation.pool import answered
 from mlx_ragtune.records import ChatRequest, Message, Sampling
 from tests.toy_models import Written
@@ -44,7 +46,7 @@ def test_several_slots_have_the_whole_window_each(models: Path) -> None:
     requests = [asked(question, shared=3) for question in QUESTIONS]
     longest = replace(requests[0], sampling=Sampling(max_tokens=300, context_tokens=512), shared_turns=3)
     with LlamaCppServer(models / "qwen3.gguf", context_tokens=512, slots=3) as server:
-        beside = {task: reply for task, reply in answered(requests, server.chat, workers=3)}
+        beside = dict(answered(requests, server.chat, workers=3))
         full = server.chat(longest)
         alone = [server.chat(request).prompt_tokens for request in requests]
     assert [getattr(beside[request], "prompt_tokens", beside[request]) for request in requests] == alone
@@ -60,11 +62,26 @@ def test_a_failed_task_is_handed_over_and_an_early_end_starts_no_further_task() 
             raise ValueError("no")
         return task
 
+    def slow(task: int) -> int:
+        time.sleep(0.02)
+        return call(task)
+
     results = dict(answered([0, 1, 2], call, workers=1))
     assert results[0] == 0
     assert isinstance(results[1], ValueError)
     begun.clear()
-    replies = answered(list(range(1000)), call, workers=2)
+    replies = answered(list(range(50)), slow, workers=2)
     next(replies)
     replies.close()
-    assert len(begun) < 1000
+    time.sleep(0.1)
+    assert len(begun) < 8
+
+
+def test_leaving_ends_the_requests_of_other_threads(models: Path) -> None:
+    with LlamaCppServer(models / "qwen3.gguf", context_tokens=512, slots=2) as server:
+        request = replace(asked(QUESTIONS[0], shared=3), sampling=Sampling(max_tokens=150, context_tokens=512))
+        replies = answered([request] * 20, server.chat, workers=2)
+        next(replies)
+        replies.close()
+    with pytest.raises(ToolError, match="being closed"):
+        server.render(request.messages)

@@ -54,7 +54,9 @@ def test_repeated_sentences_are_stopped_only_when_the_whole_is_a_loop(
 
 
 def test_an_answer_that_is_not_finished_with_its_third_repetition_goes_on() -> None:
-    text = "LoRA keeps the weights frozen. It trains B. LoRA keeps the weights frozen. It adds A. LoRA keeps the weights fro"
+    text = (
+        "LoRA keeps all weights frozen. It trains B. LoRA keeps all weights frozen. It adds. LoRA keeps all weights fro"
+    )
     assert not repeats(text)
     assert not repeats("LoRA keeps the weights frozen. " * 3 + "LoRA keeps")  # the third may still go on: "frozen. But"
     assert repeats("LoRA keeps the weights frozen. " * 5)
