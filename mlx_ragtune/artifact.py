@@ -156,6 +156,8 @@ class Draft:
     say: Callable[[str], None] = lambda _text: None
     fresh: bool = False
     """Requested with ``--redo``: results of earlier runs are not used."""
+    replace_others: bool = False
+    """Requested with ``--replace``: a model at a server that is not ours may be replaced."""
     facts: dict[str, Any] = field(default_factory=dict)
     parts: list[str] = field(default_factory=list)
 

@@ -5,6 +5,7 @@ it needs when it runs.
 """
 
 import json
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -44,11 +45,15 @@ def _say(text: str) -> None:
     click.echo(text, err=True)
 
 
-def open_run(path: Path, *, offline: bool = False, allow: tuple[str, ...] = ()) -> "Run":
-    """The run of a recipe. With ``offline`` its base model is used only if it is on this machine.
-
-    ``allow`` adds to the recipe's ``evaluate.allow``.
-    """
+def open_run(
+    path: Path,
+    *,
+    allow: tuple[str, ...] = (),
+    offline: bool = False,
+    ask_servers: bool = False,
+    replace_others: bool = False,
+) -> "Run":
+    """The run of a recipe; ``allow`` adds to its ``evaluate.allow``, the rest is as in ``runner.Run``."""
     from mlx_ragtune.pages.progress import bar
     from mlx_ragtune.recipe import load_recipe, runs_folder
     from mlx_ragtune.runner import Run, run_folder
@@ -61,7 +66,8 @@ def open_run(path: Path, *, offline: bool = False, allow: tuple[str, ...] = ()) 
         named = tuple(dict.fromkeys((*recipe.evaluate.allow, *allow)))
         recipe = recipe.model_copy(update={"evaluate": recipe.evaluate.model_copy(update={"allow": named})})
     home = run_folder(path, runs_folder(path))
-    run = Run(recipe.model_copy(update={"name": home.name}), home, path, track=bar, say=_say, offline=offline)
+    run = Run(recipe.model_copy(update={"name": home.name}), home, path, track=bar, say=_say)
+    run.offline, run.ask_servers, run.replace_others = offline, ask_servers, replace_others
     if context is not None:
         context.meta[RUN_KEY] = run
     return run
@@ -91,6 +97,7 @@ def _finish(run: "Run", until: str, redo: tuple[str, ...], as_json: bool) -> Non
 ALLOW = click.option(
     "--allow", multiple=True, metavar="NAME", help="Compare although this condition differs; every report says so."
 )
+REPLACE = click.option("--replace", is_flag=True, help="Replace models at Ollama that ragtune did not register.")
 REDO = click.option(
     "--redo", multiple=True, type=click.Choice(STAGE_NAMES), help="Run this stage even if it is up to date."
 )
@@ -100,8 +107,9 @@ REDO = click.option(
 @RECIPE
 @REDO
 @ALLOW
+@REPLACE
 @AS_JSON
-def run(recipe: Path, redo: tuple[str, ...], allow: tuple[str, ...], as_json: bool) -> None:
+def run(recipe: Path, redo: tuple[str, ...], allow: tuple[str, ...], replace: bool, as_json: bool) -> None:
     """Run all eight stages; those that are up to date are skipped.
 
     \b
@@ -109,18 +117,24 @@ def run(recipe: Path, redo: tuple[str, ...], allow: tuple[str, ...], as_json: bo
       ragtune run recipes/demo.yaml
       ragtune run recipes/demo.yaml --redo evaluate
     """
-    _finish(open_run(recipe, allow=allow), STAGE_NAMES[-1], redo, as_json)
+    opened = open_run(recipe, allow=allow, ask_servers=True, replace_others=replace)
+    _finish(opened, STAGE_NAMES[-1], redo, as_json)
 
 
 def _stage_command(stage: Stage) -> click.Command:
-    def command(recipe: Path, redo: bool, as_json: bool, allow: tuple[str, ...] = ()) -> None:
-        _finish(open_run(recipe, allow=allow), stage.name, (stage.name,) if redo else (), as_json)
+    def command(recipe: Path, redo: bool, as_json: bool, allow: tuple[str, ...] = (), replace: bool = False) -> None:
+        # a report needs no server: what was finished stays finished
+        asks = stage.name in ("register", "evaluate")
+        run = open_run(recipe, allow=allow, ask_servers=asks, replace_others=replace)
+        _finish(run, stage.name, (stage.name,) if redo else (), as_json)
 
     decorated: Callable[..., Any] = click.option("--redo", is_flag=True, help="Run it even if it is up to date.")(
         command
     )
     if "evaluate" in (stage.name, *stage.needs):
         decorated = ALLOW(decorated)
+    if stage.name in ("register", "evaluate"):
+        decorated = REPLACE(decorated)
     return click.command(
         stage.name,
         help=f"{stage.does}.\n\n\b\nExample:\n  ragtune {stage.name} recipes/demo.yaml",
@@ -136,7 +150,7 @@ for _stage in STAGES:
 @RECIPE
 @AS_JSON
 def status(recipe: Path, as_json: bool) -> None:
-    """Show which stages would run, and why. Changes nothing and downloads nothing.
+    """Show which stages would run, and why, and whether Ollama still has the models. Changes nothing.
 
     \b
     Example:
@@ -144,11 +158,14 @@ def status(recipe: Path, as_json: bool) -> None:
     """
     from mlx_ragtune.pages.tables import render_table
 
-    rows = open_run(recipe, offline=True).plan()
+    rows = open_run(recipe, offline=True, ask_servers=True).plan()
     if as_json:
         click.echo(json.dumps([vars(row) for row in rows], indent=2))
         return
     click.echo(render_table(["stage", "state", "why"], [[row.stage, row.state, row.why] for row in rows]))
+    for row in rows:
+        if row.fix:
+            click.echo(f"{row.stage}: {row.fix.replace('RECIPE', shlex.quote(str(recipe)))}")
 
 
 @main.command()
@@ -432,19 +449,14 @@ def models(ctx: click.Context) -> None:
 @models.command("list")
 @AS_JSON
 def list_models(as_json: bool) -> None:
-    """List the names, servers and types of registered models."""
-    from mlx_ragtune.commands.models import registered
-    from mlx_ragtune.pages.tables import render_table
+    """List the names, servers and types of registered models, and whether Ollama still has them."""
+    from mlx_ragtune.commands.models import listing, registered
 
-    rows, damaged = registered()
+    rows, damaged = registered(ask_servers=True)
     if as_json:
         click.echo(json.dumps(rows, indent=2))
-    elif not rows:
-        click.echo("no registered models; next: ragtune register RECIPE")
     else:
-        click.echo(render_table(["run", "name", "server", "type"], [
-            [row["run"], row["name"], row["server"], row["type"]] for row in rows
-        ]))  # fmt: skip
+        click.echo(listing(rows))
     for error in damaged[:-1]:
         click.echo(f"error: {error}", err=True)
     if damaged:
@@ -484,11 +496,11 @@ def prune(yes: bool, as_json: bool) -> None:
 @models.command("remove")
 @click.argument("run_name")
 def remove_models(run_name: str) -> None:
-    """Remove both registered models of a run. Its other artifacts are kept."""
+    """Remove both registered models of a run. Its other artifacts, and models of others, are kept."""
     from mlx_ragtune.commands.models import remove
 
-    for name in remove(run_name):
-        click.echo(f"removed {name}")
+    for line in remove(run_name):
+        click.echo(line)
 
 
 @main.command(hidden=True)

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from mlx_ragtune.artifact import STAGE_FOLDERS, Draft, Inputs, digest_file, digest_json
+from mlx_ragtune.artifact import STAGE_FOLDERS, Draft, Inputs, Store, digest_file, digest_json
 
 if TYPE_CHECKING:
+    from mlx_ragtune.clients.registered import Standing
     from mlx_ragtune.recipe import Recipe
 
 Facts = Mapping[str, Any]
@@ -74,6 +75,20 @@ class Stage:
         """Disk that the stage will need, in bytes: the stage module's ``disk_bytes``, if it has one."""
         module = importlib.import_module(f"mlx_ragtune.stages.{self.name}")
         return int(module.disk_bytes(view(recipe, self), base)) if hasattr(module, "disk_bytes") else 0
+
+    def check_store(self, recipe: "Recipe", store: Store, *, replace_others: bool) -> None:
+        """As ``check``, for what depends on the artifacts of other recipes: the module's ``check_store``, if any."""
+        module = importlib.import_module(f"mlx_ragtune.stages.{self.name}")
+        if hasattr(module, "check_store"):
+            module.check_store(view(recipe, self), store, replace_others=replace_others)
+
+    def models_standing(self, folder: Path) -> "Standing | None":
+        """Whether servers still have what the finished stage registered there; None for any other stage."""
+        if self.name != "register":
+            return None
+        from mlx_ragtune.stages.register import models_standing
+
+        return models_standing(folder)
 
     @property
     def needs_base(self) -> bool:
@@ -225,7 +240,7 @@ STAGES: tuple[Stage, ...] = (
         "register",
         "Register both models with a server",
         keys=("name", "export", "register"),
-        ignores=("register.host",),
+        ignores=("register.host", "register.development_build"),
         needs={"export": ("*.gguf",), "fuse": MODEL, "base": ()},
         outside={"server": _server},
     ),

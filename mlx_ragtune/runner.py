@@ -30,9 +30,10 @@ from mlx_ragtune.errors import ArtifactError, InputError, ToolError
 from mlx_ragtune.pipeline import STAGES, Stage, stage_named, stages_until, view
 
 if TYPE_CHECKING:
+    from mlx_ragtune.clients.registered import Standing
     from mlx_ragtune.recipe import Recipe
 
-State = Literal["up to date", "reuse", "resume", "run", "running"]
+State = Literal["up to date", "reuse", "interrupted", "run", "running"]
 RECORDED_PACKAGES = ("mlx-ragtune", "mlx", "mlx-lm", "transformers", "tokenizers", "gguf", "xllamacpp", "numpy")
 
 
@@ -43,12 +44,16 @@ class _DeclaredInputs(dict[str, Path]):
 
 @dataclass(frozen=True)
 class Step:
-    """What a run does with one stage, and why. ``key`` is None while an earlier stage has to run first."""
+    """What a run does with one stage, and why. ``key`` is None while an earlier stage has to run first.
+
+    ``fix`` is a command for what the run does not mend by itself, or "".
+    """
 
     stage: str
     state: State
     why: str
     key: str | None = None
+    fix: str = ""
 
     @property
     def checked(self) -> bool:
@@ -111,6 +116,10 @@ class Run:
     say: Callable[[str], None] = lambda _text: None
     offline: bool = False
     """Look only for a base model that is already on this machine."""
+    ask_servers: bool = False
+    """Whether a finished stage counts only while the server still has what it registered there."""
+    replace_others: bool = False
+    """Requested with ``--replace``: a model at a server that is not ours may be replaced."""
     current: str = ""
     """The stage that is running."""
     _base: Path | None = None
@@ -223,17 +232,31 @@ class Run:
             artifact, linked = self.store.find(stage.name, key), self._linked(stage)
         except ArtifactError as error:
             return Step(stage.name, "run", f"damaged: {error.what}", key)
+        standing = self._standing(stage, artifact)
         why = stage.rejects(self.recipe, artifact.facts) if artifact else ""
+        why = why or (standing.lost if standing else "")
+        interrupted = [
+            fresh for fresh in (False, True) if self.store.draft_folder(stage.name, key, fresh=fresh).exists()
+        ]
         if artifact and not why:
             artifacts[stage.name] = artifact
-            if linked and linked.folder.resolve() == artifact.folder.resolve():
-                return Step(stage.name, "up to date", "", key)
-            return Step(stage.name, "reuse", "an earlier run had the same inputs", key)
-        if any(self.store.draft_folder(stage.name, key, fresh=fresh).exists() for fresh in (False, True)):
-            return Step(stage.name, "resume", "interrupted", key)
+            if not linked or linked.folder.resolve() != artifact.folder.resolve():
+                return Step(stage.name, "reuse", "an earlier run had the same inputs", key)
+            if interrupted:
+                fix = f"ragtune {stage.name} RECIPE --redo"
+                return Step(stage.name, "up to date", "a run with --redo was interrupted", key, fix)
+            return Step(
+                stage.name, "up to date", standing.note if standing else "", key, standing.fix if standing else ""
+            )
+        if interrupted:
+            return Step(stage.name, "interrupted", "finished work is kept; the same command continues", key)
         if linked and not why:
             why = "; ".join(difference(linked.manifest["described"], described)[:3]) or "its result was removed"
         return Step(stage.name, "run", why or "has not run yet", key)
+
+    def _standing(self, stage: Stage, artifact: Artifact | None) -> "Standing | None":
+        """Whether servers still have what the finished stage registered there; None where that is not asked."""
+        return stage.models_standing(artifact.folder) if artifact and self.ask_servers else None
 
     def artifact(self, stage: str) -> Artifact:
         """The up-to-date artifact of a stage. Raises ArtifactError, with the command to run, when there is none."""
@@ -278,6 +301,7 @@ class Run:
         pending = [stage_named(step.stage) for step in steps if step.checked]
         for stage in pending:
             stage.check(self.recipe, self.base if stage.needs_base else None)
+            stage.check_store(self.recipe, self.store, replace_others=self.replace_others)
         disk = {stage.name: stage.disk_bytes(self.recipe, self.base) for stage in pending if stage.needs_base}
         if needed := sum(disk.values()):
             require_disk(self.home, needed, what=f"what is still to run ({', '.join(disk)})")
@@ -290,7 +314,7 @@ class Run:
         step = self._step(stage, artifacts, redo=redo)
         link = self.home / stage.folder
         if step.state == "up to date":
-            self.say(f"{stage.folder}: up to date")
+            self.say(f"{stage.folder}: up to date{f' ({step.why})' if step.why else ''}")
             return Outcome(stage.name, "skipped", 0.0, link)
         described = self.described(stage, artifacts)
         key = digest_json(described)
@@ -299,7 +323,7 @@ class Run:
             artifact = None if redo else self._finished(stage, key)
             did: Literal["reused", "ran"] = "reused" if artifact else "ran"
             if artifact is None:
-                self.say(f"{stage.folder}: {'resuming' if step.state == 'resume' else stage.does}")
+                self.say(f"{stage.folder}: {'resuming' if step.state == 'interrupted' else stage.does}")
                 artifact = self._run_stage(stage, key, described, artifacts, redo=redo, before=before)
             set_link(link, artifact.folder)  # under the lock: 'ragtune prune' must not find it unused
         artifacts[stage.name] = artifact
@@ -319,7 +343,9 @@ class Run:
         except ArtifactError as error:
             self.say(f"{stage.folder}: running again, the artifact is damaged: {error.what}")
             return None
-        return None if artifact and stage.rejects(self.recipe, artifact.facts) else artifact
+        standing = self._standing(stage, artifact)
+        lost = artifact and (stage.rejects(self.recipe, artifact.facts) or (standing and standing.lost))
+        return None if lost else artifact
 
     def _run_stage(
         self,
@@ -333,7 +359,7 @@ class Run:
     ) -> Artifact:
         started = time.monotonic()
         draft = self.store.open_draft(stage.name, key, fresh=redo)
-        draft.track, draft.say = self.track, self.say
+        draft.track, draft.say, draft.replace_others = self.track, self.say, self.replace_others
         inputs = _DeclaredInputs()
         for name, files in stage.needs.items():
             view_folder = draft / INPUTS_FOLDER / name
@@ -421,6 +447,8 @@ def difference(before: Any, after: Any, at: str = "") -> list[str]:
     kind, _, name = at.partition(".")
     if kind == "inputs":
         return [f"{name} has a different result"]
+    if at == "files.server" and before and after:
+        return [f"server: {before} → {after}"]
     if kind == "files":
         verb = "new" if before is None else "removed" if after is None else "changed"
         return [f"{verb}: {name.replace('papers.', 'papers/', 1)}"]

@@ -24,7 +24,7 @@ from typing import Any, Self
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # in place of tests/, whose gguf/ hides the package
 
-from mlx_ragtune.clients.ollama_versions import era_of, parse_version
+from mlx_ragtune.clients.ollama_versions import RENDERS_SINCE, era_of, parse_version
 from mlx_ragtune.clients.protocol import PromptOverflowError
 from mlx_ragtune.clients.serve_llamacpp import LlamaCppServer
 from mlx_ragtune.errors import ToolError
@@ -81,7 +81,8 @@ class OllamaStandIn:
     cuts_to: int | None = None
 
     def __init__(self, home: Path, *, version: str = VERSIONS["0.33"], port: int = 0) -> None:
-        self.version, self.era = version, era_of(parse_version(version, where="stand-in"))
+        released = parse_version(version, where="stand-in")
+        self.version, self.era, self.renders = version, era_of(released), released >= RENDERS_SINCE
         self.store = Store(home, self.era)
         self.engines = Engines(self.store)
         self.fault = NO_FAULT
@@ -137,7 +138,7 @@ class OllamaStandIn:
     def options(self, body: dict[str, Any], model: Model) -> dict[str, Any]:
         """The request's options over the model's parameters, checked as far as the server checks."""
         options = {**model.parameters, **(body.get("options") or {})}
-        for name in ("num_ctx", "num_predict", "seed", "top_k"):
+        for name in ("num_ctx", "num_predict", "num_thread", "seed", "top_k"):
             if name in options and not isinstance(options[name], int):
                 raise ApiError(500, f'option "{name}" must be of type integer')
         return options
@@ -444,7 +445,7 @@ class _Handler(BaseHTTPRequestHandler):
             raise ApiError(400, f'"{body["model"]}" does not support thinking')
         think = True if self.standin.thinks_anyway and "thinking" in model.capabilities else body.get("think")
         prompt = model.render(body["messages"], think)
-        if body.get("_debug_render_only") and parse_version(self.standin.version, where="") >= (0, 11, 5):
+        if body.get("_debug_render_only") and self.standin.renders:
             empty = {"message": {"role": "", "content": ""}, "done": False}
             self._json({**self._stem(body), **empty, "_debug_info": {"rendered_template": prompt}})
             return

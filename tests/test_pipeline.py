@@ -459,7 +459,7 @@ def test_a_failed_stage_keeps_what_was_done_and_the_same_command_resumes(
     monkeypatch.setattr(Stage, "function", failing_at("train"))
     with pytest.raises(InputError):
         opened(home).run()
-    assert (states(home)["dataset"], states(home)["train"]) == ("up to date", "resume")
+    assert (states(home)["dataset"], states(home)["train"]) == ("up to date", "interrupted")
     monkeypatch.setattr(Stage, "function", stand_in)
     assert ran(home)[0] == "train"
     assert (home / "runs" / "small" / "3-train" / "partial.txt").exists()
@@ -472,7 +472,7 @@ def test_a_draft_of_other_settings_is_not_resumed(home: Path, monkeypatch: pytes
     edit(home, "rank: 4", "rank: 8")
     assert states(home)["train"] == "run"
     edit(home, "rank: 8", "rank: 4")
-    assert states(home)["train"] == "resume"
+    assert states(home)["train"] == "interrupted"
 
 
 def test_a_damaged_artifact_is_named_and_made_again(home: Path) -> None:
@@ -602,7 +602,7 @@ def test_killed_in_any_stage_the_same_command_resumes(home: Path, stage: str) ->
     root = str(Path(__file__).parents[1])
     command = [sys.executable, "-c", textwrap.dedent(KILLED), str(home), stage, root]
     assert subprocess.run(command, check=False, env={**os.environ}).returncode == -signal.SIGKILL
-    assert states(home)[stage] == "resume"
+    assert states(home)[stage] == "interrupted"
     assert ran(home) == NAMES[NAMES.index(stage) :]
     assert (home / "runs" / "small" / STAGE_FOLDERS[stage] / "partial.txt").exists()
 

@@ -13,10 +13,9 @@ from typing import Any, Self
 from mlx_ragtune.clients.http_bounds import Limit
 from mlx_ragtune.clients.ollama_address import pull_command
 from mlx_ragtune.clients.ollama_http import Ollama, PassingError
-from mlx_ragtune.clients.ollama_registry import full_name
 from mlx_ragtune.clients.ollama_replies import ChatLine, Rendered, check_reply
-from mlx_ragtune.clients.ollama_versions import RENDERS_SINCE, parse_version
 from mlx_ragtune.clients.protocol import require_unicode
+from mlx_ragtune.clients.registered import full_name
 from mlx_ragtune.errors import ToolError
 from mlx_ragtune.records import ChatReply, ChatRequest, Message, Sampling
 
@@ -54,8 +53,9 @@ class _Stream:
 class OllamaChat:
     """One model at one Ollama.
 
-    ``digest`` is the receipt's: entering raises ToolError when the server has another model of that name. Leaving
-    unloads the model, to free the machine for the next one.
+    ``digest`` and ``version`` are the receipt's: entering raises ToolError when the server has another model of that
+    name, or is another version by now. ``threads`` is the number of CPU threads (None: the server's choice; another
+    number loads the model anew). Leaving unloads the model, to free the machine for the next one.
     """
 
     def __init__(
@@ -65,10 +65,14 @@ class OllamaChat:
         *,
         context_tokens: int,
         digest: str | None = None,
+        version: str | None = None,
+        threads: int | None = None,
         server: Ollama | None = None,
     ) -> None:
-        self._server = server or Ollama(host)
+        # a registered model was accepted with its server
+        self._server = server or Ollama(host, development_build=version is not None)
         self._model, self._digest, self._context_tokens = model, digest, context_tokens
+        self._version, self._threads = version, threads
         self._thinks = False
         self._window_seen = False
 
@@ -84,10 +88,17 @@ class OllamaChat:
     def _check_model(self) -> None:
         server = self._server
         _ = server.era
+        if self._version not in (None, server.version):
+            raise ToolError(
+                f"'{self._model}' was registered with Ollama {self._version}, and the server is {server.version} now",
+                where=server.host,
+                fix="ragtune register RECIPE --redo; then run the same command again: all questions are asked anew",
+            )
         digest = server.digests().get(full_name(self._model))
         if self._digest and digest != self._digest:
             what = "no longer has" if digest is None else "has another model named"
-            raise ToolError(f"Ollama {what} '{self._model}'", where=server.host, fix="ragtune register RECIPE --redo")
+            fix = "ragtune register RECIPE; then run the same command again to continue"
+            raise ToolError(f"Ollama {what} '{self._model}'", where=server.host, fix=fix)
         if digest is None:
             raise ToolError(
                 f"Ollama does not have the model '{self._model}'",
@@ -128,6 +139,7 @@ class OllamaChat:
                 "seed": sampling.seed,
                 "num_predict": sampling.max_tokens,
                 "num_ctx": sampling.context_tokens,
+                **({} if self._threads is None else {"num_thread": self._threads}),
             },
         }
 
@@ -194,7 +206,7 @@ class OllamaChat:
 
     def render(self, messages: Sequence[Message], *, think: bool) -> str | None:
         """The prompt as the server renders it, or None where it does not return it (before 0.11.5)."""
-        if parse_version(self._server.version, where=self._server.host) < RENDERS_SINCE:
+        if not self._server.renders:
             return None
         sampling = Sampling(max_tokens=1, context_tokens=self._context_tokens)
         body = {**self._body(messages, sampling, think), "stream": False, "_debug_render_only": True}

@@ -128,6 +128,11 @@ def start_command(url: str) -> str:
     return command if local else f"on {parts.hostname}: {command}"
 
 
+def ollama_command(url: str, arguments: str) -> str:
+    """``ollama …`` that talks to the server at ``url``, whatever OLLAMA_HOST the shell has."""
+    return f"ollama {arguments}" if url == effective_host() else f"OLLAMA_HOST={url} ollama {arguments}"
+
+
 def pull_command(url: str, model: str) -> str:
     """What fetches a model to the server at ``url``."""
-    return f"ollama pull {model}" if url == effective_host() else f"OLLAMA_HOST={url} ollama pull {model}"
+    return ollama_command(url, f"pull {model}")

@@ -19,7 +19,15 @@ import httpx
 from mlx_ragtune.clients.http_bounds import BoundedTransport, Limit, LimitError, split_lines
 from mlx_ragtune.clients.ollama_address import credentials_for, parse_host, pull_command, start_command
 from mlx_ragtune.clients.ollama_replies import Checked, Shown, VersionReply, check_reply, malformed
-from mlx_ragtune.clients.ollama_versions import OLDEST, Era, era_of, parse_version
+from mlx_ragtune.clients.ollama_versions import (
+    DEVELOPMENT_VERSION,
+    OLDEST,
+    RENDERS_SINCE,
+    Era,
+    Version,
+    era_of,
+    parse_version,
+)
 from mlx_ragtune.clients.protocol import PromptOverflowError
 from mlx_ragtune.errors import RecipeError, ToolError, printable
 
@@ -67,11 +75,18 @@ class Ollama:
 
     ``timeout_seconds`` is the longest wait for the next byte, for example while a model is loaded. Redirects are not
     followed and proxies not used. Each failure that a retry cured is printed to stderr and kept in ``retried``.
-    Raises RecipeError for a ``host`` that is not an address or contains credentials.
+    ``development_build`` accepts a server without a released version. Raises RecipeError for a ``host`` that is not
+    an address or contains credentials.
     """
 
     def __init__(
-        self, host: str, *, attempts: int = 5, timeout_seconds: float = 600.0, pause_seconds: float = 0.5
+        self,
+        host: str,
+        *,
+        attempts: int = 5,
+        timeout_seconds: float = 600.0,
+        pause_seconds: float = 0.5,
+        development_build: bool = False,
     ) -> None:
         address = parse_host(host)
         if address.credentials is not None:
@@ -90,6 +105,7 @@ class Ollama:
         encrypted = self.host.startswith("https:")
         self._transport = httpx.HTTPTransport(verify=encrypted, trust_env=False, limits=limits)
         self._version: str | None = None
+        self._development_build = development_build
         self.retried: list[str] = []
 
     def __enter__(self) -> Self:
@@ -129,14 +145,23 @@ class Ollama:
     @property
     def era(self) -> Era:
         """What this server does. Raises ToolError for a version before 0.9, which cannot switch thinking off."""
-        version = parse_version(self.version, where=self.host)
-        if version < OLDEST:
+        version = self._release()
+        if DEVELOPMENT_VERSION < version < OLDEST:
             raise ToolError(
                 f"Ollama {self.version} is too old: it cannot switch thinking off",
                 where=self.host,
                 fix="update Ollama to 0.30 or later",
             )
         return era_of(version)
+
+    @property
+    def renders(self) -> bool:
+        """Whether the server may return a rendered prompt; a development build is asked for it."""
+        version = self._release()
+        return version in (DEVELOPMENT_VERSION, max(version, RENDERS_SINCE))
+
+    def _release(self) -> Version:
+        return parse_version(self.version, where=self.host, development_build=self._development_build)
 
     def retrying(self, call: Callable[[], Result]) -> Result:
         """The result of ``call``, which is repeated while it raises PassingError. The last failure is raised."""
@@ -228,6 +253,10 @@ class Ollama:
     def delete(self, model: str) -> None:
         """Remove a model. Raises ToolError when the server does not have it."""
         self.call(lambda client: client.delete(model))
+
+    def copy(self, model: str, name: str) -> None:
+        """Give a model a second name, replacing what has that name. Raises ToolError when it does not exist."""
+        self.call(lambda client: client.copy(model, name))
 
     def create(self, model: str, files: Mapping[str, str], **options: Any) -> None:
         """Make a model of uploaded files (digest by name), replacing one of that name. Raises ToolError."""

@@ -1,16 +1,19 @@
 """Registering a model with Ollama, checking what the server made of it, and removing it again."""
 
 import platform
-import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mlx_ragtune.clients.file_digests import file_digest
-from mlx_ragtune.clients.ollama_address import effective_host, pull_command
+from mlx_ragtune.clients.ollama_address import effective_host, ollama_command, pull_command
 from mlx_ragtune.clients.ollama_http import Ollama
+from mlx_ragtune.clients.ollama_templates import check_talks, go_template, require_template
+from mlx_ragtune.clients.ollama_versions import DEVELOPMENT
 from mlx_ragtune.clients.receipts import GgufFacts, Receipt, gguf_facts, text_digest
+from mlx_ragtune.clients.registered import Presence, Registered, full_name
 from mlx_ragtune.errors import ToolError
 
 Progress = Callable[[int, int], None]
@@ -21,18 +24,10 @@ MLX_TYPES = {"BF16": "", "Q8_0": "int8", "Q4_K_M": "int4"}
 FOLDER_FILES = ("*.safetensors", "*.json", "*.jinja")
 IGNORE_THINK = frozenset({"qwen3-coder"})
 
-CHATML = """\
-{{- range .Messages }}<|im_start|>{{ .Role }}
-{{ .Content }}<|im_end|>
-{{ end }}<|im_start|>assistant
-"""
-# The empty think block that a hybrid model's own template writes when thinking is off.
-CHATML_THINKING = CHATML + "{{ if and $.IsThinkSet (not $.Think) }}<think>\n\n</think>\n\n{{ end }}"
 
-
-def require_server(host: str) -> str:
+def require_server(host: str, *, development_build: bool = False) -> str:
     """The version of the Ollama that a recipe's ``host`` means. Raises ToolError when none answers or it is too old."""
-    with Ollama(effective_host(host), attempts=2) as server:
+    with Ollama(effective_host(host), attempts=2, development_build=development_build) as server:
         return f"{server.version} ({server.era.name})"
 
 
@@ -46,6 +41,69 @@ def require_model(host: str, model: str) -> None:
             )
 
 
+@dataclass(frozen=True)
+class Registrar:
+    """How models are registered: which ones may be replaced, and who hears of it.
+
+    A model of the same name is replaced when ``registered`` has its digest, or when ``replace`` says so. Each new
+    digest is added to ``registered`` before it gets its name.
+    """
+
+    registered: Registered | None = None
+    replace: bool = False
+    development_build: bool = False
+    progress: Progress = lambda _done, _total: None
+    say: Callable[[str], None] = lambda _text: None
+
+    def open(self, host: str) -> Ollama:
+        """The server that a recipe's ``host`` means."""
+        return Ollama(effective_host(host), development_build=self.development_build)
+
+    def require_ours(self, server: Ollama, name: str) -> None:
+        """Raise ToolError when the server has a model of this name that must not be replaced."""
+        if digest := server.digests().get(full_name(name)):
+            self._require_ours(server, name, digest)
+
+    def _require_ours(self, server: Ollama, name: str, digest: str) -> None:
+        if self.replace or (self.registered is not None and self.registered.has(name, digest)):
+            return
+        keep = ollama_command(server.host, f"cp {name} NEW_NAME")
+        raise ToolError(
+            f"Ollama has a model named '{name}' ({digest[:12]}) that was not registered from this runs folder",
+            where=server.host,
+            fix=f"set another 'register.name', keep a copy of it ({keep}), or add --replace to the same command",
+        )
+
+    def name_it(self, server: Ollama, aside: str, name: str) -> None:
+        """Give the model that was made as ``aside`` its name, unless the server has that very model already."""
+        digests = server.digests()
+        digest, before = digests[full_name(aside)], digests.get(full_name(name))
+        try:
+            if before is not None and before != digest:
+                self._require_ours(server, name, before)
+            if self.registered is not None:
+                self.registered.add(server.host, name, digest)
+            if before != digest:
+                if before is not None:
+                    self.say(f"replacing '{name}' ({before[:12]}) at {server.host}")
+                    server.delete(name)  # its layers go too, which a copy over it would leave behind
+                server.copy(aside, name)
+        finally:
+            server.delete(aside)
+
+
+def require_names(host: str, names: Iterable[str], registrar: Registrar) -> None:
+    """Raise ToolError when a name is taken, at the Ollama that a recipe's ``host`` means, by a model not ours."""
+    with registrar.open(host) as server:
+        for name in names:
+            registrar.require_ours(server, name)
+
+
+def _aside(name: str) -> str:
+    """The name of a model while it is made."""
+    return f"{name.partition(':')[0]}:ragtune-unfinished"
+
+
 def register_model(
     host: str,
     name: str,
@@ -53,33 +111,79 @@ def register_model(
     *,
     template: str | None = None,
     parameters: Mapping[str, Any] | None = None,
-    progress: Progress = lambda _done, _total: None,
+    registrar: Registrar = Registrar(),
 ) -> Receipt:
     """Upload a GGUF unless the server has it, create the model, and return what the server made of it.
 
-    ``host`` is a recipe's. An existing model of that name is replaced. ``template`` is a Go template; by default none
-    is sent to a server that reads the one inside the file, and an equal one to a server that does not. Raises
-    ToolError when the server refuses, or reports another quantization than the file's.
+    ``host`` is a recipe's. ``template`` is a Go template; by default none is sent to a server that uses the one
+    inside the file, and an equal one to a server that does not. The model is made under another name first, so that
+    a failure leaves what had the name. Raises ToolError when the server refuses, reports another quantization than
+    the file's, renders prompts differently, or has a model of that name that is not ours.
     """
     facts = gguf_facts(gguf)
-    with Ollama(effective_host(host)) as server:
+    with registrar.open(host) as server:
+        registrar.require_ours(server, name)
+        digest, aside = f"sha256:{file_digest(gguf)}", _aside(name)
+        _upload(server, gguf, digest, registrar.progress)
+        described = digest.removeprefix("sha256:")
         if template is None and not server.era.reads_jinja:
-            template = go_template(facts, server.host)
-        digest = f"sha256:{file_digest(gguf)}"
-        _upload(server, gguf, digest, progress)
-        options = {"template": template, "parameters": dict(parameters) if parameters else None}
-        server.create(name, {f"{name}.gguf": digest}, **options)
-        receipt = describe(server, name, gguf_sha256=digest.removeprefix("sha256:"))
-    if receipt.type != facts.type:
-        raise ToolError(
-            f"Ollama stored '{name}' as {receipt.type}, but the file is {facts.type}",
-            where=server.host,
-            fix="ragtune register RECIPE --redo",
-        )
+            template = _own_template(facts, server)
+
+        def create() -> Receipt:
+            options = {"template": template, "parameters": dict(parameters) if parameters else None}
+            server.create(aside, {f"{name}.gguf": digest}, **options)
+            return replace(describe(server, aside, gguf_sha256=described), name=name)
+
+        try:
+            receipt = create()
+            if template is None and receipt.template_sha256 != text_digest(facts.template):
+                template = go_template(facts.template)  # the server put one of its own in its place
+                receipt = create() if template is not None else receipt
+            _require_type(receipt, facts, server)
+            _check_render(server, aside, receipt, facts, registrar.say)
+        except BaseException:
+            with suppress(ToolError):
+                server.delete(aside)
+            raise
+        registrar.name_it(server, aside, name)
     return receipt
 
 
-def require_mlx_engine(host: str, kind: str, *, system: str = platform.system()) -> None:
+def _own_template(facts: GgufFacts, server: Ollama) -> str | None:
+    """The template for a server that does not read the file's; None at a development build, which may read it."""
+    if server.era is DEVELOPMENT:
+        return go_template(facts.template)
+    return require_template(facts.template, server.host)
+
+
+def _require_type(receipt: Receipt, facts: GgufFacts, server: Ollama) -> None:
+    if receipt.type != facts.type:
+        raise ToolError(
+            f"Ollama stored '{receipt.name}' as {receipt.type}, but the file is {facts.type}",
+            where=server.host,
+            fix="see the server's log, then run the same command again",
+        )
+
+
+def _check_render(server: Ollama, aside: str, receipt: Receipt, facts: GgufFacts, say: Callable[[str], None]) -> None:
+    """Compare served prompts with the file's template, where the server uses another one.
+
+    Every prompt of an evaluation has a system turn and is compared again before it is answered. Talks without one
+    are what others may send, so a difference there is only said.
+    """
+    if receipt.template_sha256 == text_digest(facts.template):
+        return
+    if go_template(facts.template) is None:
+        say(f"'{receipt.name}': Ollama uses a chat template of its own; prompts are compared when questions are asked")
+        return
+    for difference in check_talks(server, aside, facts.template):
+        say(f"'{receipt.name}': Ollama renders a talk differently from the file's chat template: {difference}")
+    server.unload(aside)
+
+
+def require_mlx_engine(
+    host: str, kind: str, *, system: str = platform.system(), development_build: bool = False
+) -> None:
     """Raise ToolError, with the reason, where Ollama's MLX engine cannot import a model folder at this type."""
     fix = "set 'register.route: gguf'"
     if system != "Darwin":
@@ -91,7 +195,7 @@ def require_mlx_engine(host: str, kind: str, *, system: str = platform.system())
         raise ToolError(
             f"Ollama's MLX engine has no type like {kind}", where="export.type", fix=f"use one of {known}, or {fix}"
         )
-    with Ollama(effective_host(host), attempts=2) as server:
+    with Ollama(effective_host(host), attempts=2, development_build=development_build) as server:
         if not server.era.imports_folders:
             raise ToolError(
                 f"Ollama {server.version} does not import model folders; 0.34.1 is the first version that does",
@@ -100,31 +204,31 @@ def require_mlx_engine(host: str, kind: str, *, system: str = platform.system())
             )
 
 
-def register_folder(
-    host: str, name: str, folder: Path, *, kind: str, progress: Progress = lambda _done, _total: None
-) -> Receipt:
+def register_folder(host: str, name: str, folder: Path, *, kind: str, registrar: Registrar = Registrar()) -> Receipt:
     """Upload a model folder for Ollama's MLX engine, and return what the server made of it.
 
-    ``host`` is a recipe's. Raises ToolError when the server refuses, or gives the model a renderer that ignores
-    ``think``.
+    ``host`` is a recipe's. Raises ToolError when the server refuses, gives the model a renderer that ignores
+    ``think``, or has a model of that name that is not ours.
     """
     files = [file for pattern in FOLDER_FILES for file in sorted(folder.glob(pattern))]
     digests = {file.name: f"sha256:{file_digest(file)}" for file in files}
-    total, before = sum(file.stat().st_size for file in files), 0
-    with Ollama(effective_host(host)) as server:
+    total, before, aside = sum(file.stat().st_size for file in files), 0, _aside(name)
+    with registrar.open(host) as server:
+        registrar.require_ours(server, name)
         for file in files:
-            _upload(server, file, digests[file.name], _progress_of_all(progress, before, total))
+            _upload(server, file, digests[file.name], _progress_of_all(registrar.progress, before, total))
             before += file.stat().st_size
-        server.create(name, digests, quantize=MLX_TYPES[kind] or None)
+        server.create(aside, digests, quantize=MLX_TYPES[kind] or None)
         sent = text_digest("".join(f"{file} {digest}\n" for file, digest in digests.items()))
-        receipt = replace(describe(server, name, gguf_sha256=sent), route="mlx")
+        receipt = replace(describe(server, aside, gguf_sha256=sent), name=name, route="mlx")
         if receipt.renderer in IGNORE_THINK:
-            server.delete(name)
+            server.delete(aside)
             raise ToolError(
                 f"Ollama would render the prompts of '{name}' with '{receipt.renderer}', which ignores 'think'",
                 where=server.host,
                 fix="set 'register.route: gguf'",
             )
+        registrar.name_it(server, aside, name)
     return receipt
 
 
@@ -151,39 +255,15 @@ def _upload(server: Ollama, gguf: Path, digest: str, progress: Progress) -> None
     progress(size, size)
 
 
-def go_template(facts: GgufFacts, where: str) -> str:
-    """The Go template that renders like a ChatML template, for servers that do not read the GGUF's own.
-
-    Checked by rendering one conversation. Raises ToolError for any other template.
-    """
-    from jinja2 import TemplateError
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    turns = [{"role": role, "content": f"{role} text"} for role in ("system", "user", "assistant", "user")]
-    expected = "".join(f"<|im_start|>{turn['role']}\n{turn['content']}<|im_end|>\n" for turn in turns)
-    expected += "<|im_start|>assistant\n"
-    try:
-        parsed = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True).from_string(facts.template)
-        on = parsed.render(messages=turns, add_generation_prompt=True, enable_thinking=True)
-        off = parsed.render(messages=turns, add_generation_prompt=True, enable_thinking=False)
-    except TemplateError:
-        on = off = ""
-    if (on, off) == (expected, expected):
-        return CHATML
-    if (on, off) == (expected, expected + "<think>\n\n</think>\n\n"):
-        return CHATML_THINKING
-    raise ToolError(
-        "this version of Ollama does not read the chat template inside a GGUF, and the model's is not ChatML",
-        where=where,
-        fix="update Ollama to 0.30 or later",
-    )
-
-
 def describe(server: Ollama, name: str, *, gguf_sha256: str) -> Receipt:
     """What the server says about a model. Raises ToolError when it has none of that name."""
     shown, digest = server.show(name), server.digests().get(full_name(name))
     if digest is None:
-        raise ToolError(f"Ollama does not list the model '{name}'", where=server.host, fix="see 'ollama list'")
+        raise ToolError(
+            f"Ollama does not list the model '{name}'",
+            where=server.host,
+            fix=f"see: {ollama_command(server.host, 'list')}",
+        )
     return Receipt(
         name=name,
         server="ollama",
@@ -210,25 +290,17 @@ def _parameters(text: str) -> dict[str, list[str]]:
     return {key: sorted(values) for key, values in sorted(parameters.items())}
 
 
-def full_name(name: str) -> str:
-    """The name with its tag, as the server lists it."""
-    return name if re.search(r":[^/]+$", name) else f"{name}:latest"
+def remove_model(host: str, name: str, *, digest: str) -> Presence:
+    """Remove a model that ragtune registered at exactly this host; returns where it was before.
 
-
-def remove_model(host: str, name: str, *, digest: str) -> bool:
-    """Remove a model that ragtune registered at exactly this host; False when it is gone already.
-
-    Raises ToolError when the server now has another model of that name, which is left alone.
+    ``removed``: it was gone already. ``replaced``: the server has another model of that name, which is left alone.
+    Raises ToolError when the server does not answer.
     """
     with Ollama(host) as server:
         served = server.digests().get(full_name(name))
         if served is None:
-            return False
+            return "removed"
         if served != digest:
-            raise ToolError(
-                f"'{name}' is not the model that was registered ({served[:12]}, not {digest[:12]})",
-                where=server.host,
-                fix=f"see what it is with 'ollama show {name}'; remove it with 'ollama rm {name}'",
-            )
+            return "replaced"
         server.delete(name)
-    return True
+    return "present"

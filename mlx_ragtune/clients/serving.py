@@ -95,7 +95,12 @@ def open_served(
         )
     if receipt["server"] == "ollama":  # the very server where it was registered, whatever OLLAMA_HOST says now
         return OllamaChat(
-            receipt["host"], receipt["name"], context_tokens=context_tokens, digest=receipt["digest"], threads=threads
+            receipt["host"],
+            receipt["name"],
+            context_tokens=context_tokens,
+            digest=receipt["digest"],
+            version=receipt["version"],
+            threads=threads,
         )
     from mlx_ragtune.clients.serve_llamacpp import LlamaCppServer
 

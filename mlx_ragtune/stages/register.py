@@ -1,46 +1,77 @@
 """register: register both models with a server, and keep a receipt of exactly what it holds."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
-from mlx_ragtune.artifact import Draft, Inputs
+from mlx_ragtune.artifact import Draft, Inputs, Store
 from mlx_ragtune.clients.ollama_registry import (
+    Registrar,
     register_folder,
     register_model,
     require_mlx_engine,
+    require_names,
     require_server,
 )
 from mlx_ragtune.clients.receipts import embedded_receipt
+from mlx_ragtune.clients.registered import Registered, Standing, standing
 from mlx_ragtune.recipe import Recipe
 
 MODELS = ("base", "tuned")
+RECEIPT = "receipt.json"
+
+
+def model_name(recipe: Recipe, model: str) -> str:
+    """The name of a model at the server."""
+    return f"{recipe.register.name or recipe.name}-{model}"
 
 
 def check(recipe: Recipe, _base: Path) -> None:
     """Raise ToolError when Ollama is needed and does not answer, is too old, or has no MLX engine."""
+    settings = recipe.register
+    if settings.serve == "ollama":
+        require_server(settings.host, development_build=settings.development_build)
+    if settings.route == "mlx":
+        require_mlx_engine(settings.host, recipe.export.type, development_build=settings.development_build)
+
+
+def check_store(recipe: Recipe, store: Store, *, replace_others: bool) -> None:
+    """Raise ToolError when a name is taken, at Ollama, by a model that was not registered from this runs folder."""
     if recipe.register.serve == "ollama":
-        require_server(recipe.register.host)
-    if recipe.register.route == "mlx":
-        require_mlx_engine(recipe.register.host, recipe.export.type)
+        registrar = _registrar(recipe, store, replace_others=replace_others)
+        require_names(recipe.register.host, [model_name(recipe, model) for model in MODELS], registrar)
+
+
+def models_standing(folder: Path) -> Standing:
+    """Whether the servers still have the models of a finished register stage."""
+    return standing(json.loads((folder / RECEIPT).read_text(encoding="utf-8")).values())
+
+
+def _registrar(recipe: Recipe, store: Store | None, *, replace_others: bool) -> Registrar:
+    return Registrar(
+        Registered(store.root) if store else None,
+        replace=replace_others,
+        development_build=recipe.register.development_build,
+    )
 
 
 def register(recipe: Recipe, inputs: Inputs, draft: Draft) -> None:
     """Write ``receipt.json``: for each model its name, digest, server and version."""
     receipts = {}
     folders = {"base": inputs["base"], "tuned": inputs["fuse"] / "model"}
+    registrar = replace(_registrar(recipe, draft.store, replace_others=draft.replace_others), say=draft.say)
+    host = recipe.register.host
     for model in MODELS:
-        gguf, name = inputs["export"] / f"{model}.gguf", f"{recipe.register.name or recipe.name}-{model}"
-        if recipe.register.route == "mlx":
+        gguf, name = inputs["export"] / f"{model}.gguf", model_name(recipe, model)
+        if recipe.register.serve == "ollama":
             with draft.track(f"uploading {name}", 0) as track:
-                receipt = register_folder(
-                    recipe.register.host, name, folders[model], kind=recipe.export.type, progress=track.reach
-                )
-        elif recipe.register.serve == "ollama":
-            with draft.track(f"uploading {name}", 0) as track:
-                receipt = register_model(recipe.register.host, name, gguf, progress=track.reach)
+                tracked = replace(registrar, progress=track.reach)
+                if recipe.register.route == "mlx":
+                    receipt = register_folder(host, name, folders[model], kind=recipe.export.type, registrar=tracked)
+                else:
+                    receipt = register_model(host, name, gguf, registrar=tracked)
         else:
             receipt = embedded_receipt(name, gguf)
         receipts[model] = asdict(receipt)
-    (draft / "receipt.json").write_text(json.dumps(receipts, indent=2) + "\n", encoding="utf-8")
+    (draft / RECEIPT).write_text(json.dumps(receipts, indent=2) + "\n", encoding="utf-8")
     draft.record(server=receipts["tuned"]["server"], names=[receipts[model]["name"] for model in MODELS])

@@ -1,5 +1,6 @@
 """Enough of Go's text/template to render the chat templates that Ollama models carry."""
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -7,6 +8,8 @@ from typing import Any
 Scope = Mapping[str, Any]
 Node = Callable[[Scope, Scope], str]  # (dot, root) -> text
 _TOKEN = re.compile(r'"(?:\\.|[^"\\])*"|[()]|[^\s()]+')
+
+_ACTION_END = re.compile(r'((?:"(?:\\.|[^"\\])*"|[^"])*?)}}', re.DOTALL)
 
 
 class GoTemplateError(ValueError):
@@ -23,7 +26,8 @@ def _pieces(source: str) -> list[tuple[bool, str]]:
             text = text.lstrip()
         if not opened:
             return [*pieces, (False, text)]
-        action, closed, source = source.partition("}}")
+        ending = _ACTION_END.match(source)
+        action, closed, source = (ending[1], True, source[ending.end() :]) if ending else ("", False, "")
         if not closed:
             raise GoTemplateError("template: :1: unclosed action")
         if action.startswith("-"):
@@ -90,37 +94,47 @@ def _print(value: Callable[[Scope, Scope], Any]) -> Node:
 
 
 def expression(source: str) -> Callable[[Scope, Scope], Any]:
-    """A value: ``.Name``, ``$.Name``, a string, or ``and``, ``or``, ``not``, ``eq`` of such."""
+    """A value: ``.Name``, ``$.Name``, a string, a number, ``(…).Name``, or a function of FUNCTIONS of such."""
     return _call(_TOKEN.findall(source))
+
+
+FUNCTIONS: dict[str, Callable[[list[Any]], Any]] = {
+    "not": lambda values: not values[0],
+    "eq": lambda values: values[0] == values[1],
+    "ne": lambda values: values[0] != values[1],
+    "index": lambda values: values[0][values[1]],
+    "and": all,
+    "or": any,
+}
 
 
 def _call(tokens: list[str]) -> Callable[[Scope, Scope], Any]:
     terms: list[Callable[[Scope, Scope], Any]] = []
-    name = tokens.pop(0) if tokens and tokens[0] in ("and", "or", "not", "eq") else ""
+    name = tokens.pop(0) if tokens and tokens[0] in FUNCTIONS else ""
     while tokens and tokens[0] != ")":
         token = tokens.pop(0)
         if token == "(":
-            terms.append(_call(tokens))
+            inner = _call(tokens)
             tokens.pop(0)
+            named = tokens and tokens[0].startswith(".") and len(tokens[0]) > 1
+            terms.append(_field(inner, tokens.pop(0)[1:]) if named else inner)
         else:
             terms.append(_term(token))
     if not name:
         return terms[0]
+    return lambda dot, root: FUNCTIONS[name]([term(dot, root) for term in terms])
 
-    def value(dot: Scope, root: Scope) -> Any:
-        values = [term(dot, root) for term in terms]
-        if name == "not":
-            return not values[0]
-        if name == "eq":
-            return values[0] == values[1]
-        return all(values) if name == "and" else any(values)
 
-    return value
+def _field(value: Callable[[Scope, Scope], Any], name: str) -> Callable[[Scope, Scope], Any]:
+    return lambda dot, root: value(dot, root).get(name, "")
 
 
 def _term(token: str) -> Callable[[Scope, Scope], Any]:
     if token.startswith('"'):
-        return lambda _dot, _root: token[1:-1].encode().decode("unicode_escape")
+        text = json.loads(token)  # Go's escapes that occur here are JSON's
+        return lambda _dot, _root: text
+    if token.isdigit():
+        return lambda _dot, _root: int(token)
     if token == ".":
         return lambda dot, _root: dot
     if token.startswith("$."):

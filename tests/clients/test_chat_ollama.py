@@ -9,7 +9,7 @@ import pytest
 
 from mlx_ragtune.clients.chat_ollama import LOOP_TOKENS, OllamaChat, _Stream
 from mlx_ragtune.clients.ollama_http import Ollama
-from mlx_ragtune.clients.ollama_registry import register_model
+from mlx_ragtune.clients.ollama_registry import Registrar, register_model
 from mlx_ragtune.clients.ollama_replies import ChatLine, Delta
 from mlx_ragtune.clients.protocol import PromptOverflowError
 from mlx_ragtune.clients.serve_llamacpp import LlamaCppServer
@@ -117,7 +117,7 @@ def test_a_smaller_context_than_asked_for_is_found(
 
 def test_another_model_under_the_name_is_refused(served: OllamaStandIn, models: Path) -> None:
     receipt = register_model(served.host, "replaced", models / "qwen3.gguf")
-    register_model(served.host, "replaced", models / "other.gguf")
+    register_model(served.host, "replaced", models / "other.gguf", registrar=Registrar(replace=True))
     with (
         pytest.raises(ToolError, match="has another model named 'replaced'"),
         OllamaChat(served.host, "replaced", context_tokens=512, digest=receipt.digest),
@@ -131,7 +131,7 @@ def test_a_registered_model_that_is_gone_names_the_command_that_registers_it(ser
         OllamaChat(served.host, "gone", context_tokens=512, digest="0" * 64),
     ):
         pass
-    assert error.value.fix == "ragtune register RECIPE --redo"
+    assert error.value.fix == "ragtune register RECIPE; then run the same command again to continue"
 
 
 def test_a_model_that_is_not_pulled_names_the_command_that_pulls_it(served: OllamaStandIn) -> None:
@@ -244,6 +244,27 @@ def test_a_stream_without_done_is_a_loop_only_if_one_token_repeats() -> None:
     for _ in range(LOOP_TOKENS):
         stream.add(ChatLine(message=Delta(content=" ha")))
     assert stream.looped()
+
+
+def test_threads_are_sent_when_they_are_set(served: OllamaStandIn) -> None:
+    with OllamaChat(served.host, "tinyq", context_tokens=512, threads=1) as backend:
+        backend.chat(request())
+    with OllamaChat(served.host, "tinyq", context_tokens=512) as backend:
+        backend.chat(request())
+    sent = [body["options"].get("num_thread") for _, path, body in served.requests if path == "/api/chat"]
+    assert sent[-2:] == [1, None]
+
+
+def test_another_version_of_the_server_than_the_receipts_is_refused(served: OllamaStandIn) -> None:
+    known = served.store.get("tinyq", "").digest
+    with OllamaChat(served.host, "tinyq", context_tokens=512, digest=known, version=served.version):
+        pass
+    with (
+        pytest.raises(ToolError, match=r"registered with Ollama 0\.32\.1, and the server is 0\.33\.0-rc2 now") as error,
+        OllamaChat(served.host, "tinyq", context_tokens=512, digest=known, version="0.32.1"),
+    ):
+        pass
+    assert "ragtune register RECIPE --redo" in error.value.fix
 
 
 def test_leaving_unloads_the_model(served: OllamaStandIn) -> None:

@@ -199,6 +199,7 @@ def test_each_refusal_says_what_to_do(
 
 def test_a_model_is_not_removed_on_a_broken_list(chat: OllamaChat, hostile: OllamaStandIn) -> None:
     hostile.fault = replying("/api/tags", b'{"models": [{"model": "tinyq:latest", "digest": 3}]}')
+    hostile.requests.clear()
     with pytest.raises(ToolError):
         remove_model(hostile.host, "tinyq", digest="3")
     assert not [path for method, path, _ in hostile.requests if method == "DELETE"]

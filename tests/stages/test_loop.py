@@ -336,7 +336,7 @@ def test_stopped_in_training_the_same_command_gives_the_same_adapter(
     if how == signal.SIGINT:
         assert "stopping after the current step" in said
         assert "stopped in stage 'train'; finished work is kept" in said
-    assert json.loads(ragtune("status", recipe_of(project), "--json", cwd=project).stdout)[2]["state"] == "resume"
+    assert json.loads(ragtune("status", recipe_of(project), "--json", cwd=project).stdout)[2]["state"] == "interrupted"
     again = ragtune("train", recipe_of(project), cwd=project)
     assert again.returncode == 0, again.stderr
     assert (run_folder(project) / "3-train" / "adapters.safetensors").read_bytes() == unbroken

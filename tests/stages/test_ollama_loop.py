@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mlx_ragtune.clients.ollama_registry import register_model
+from mlx_ragtune.clients.ollama_registry import Registrar, register_model
 from tests.ollama_server import Fault, OllamaStandIn
 from tests.stages.project import answers_of, edit, ragtune, recipe_of, rows, run_folder
 
@@ -68,7 +68,8 @@ def test_base_and_tuned_take_turns_and_each_is_unloaded_between(served: Path, ol
 
 def reregister(home: Path, ollama: OllamaStandIn, gguf: Path, **how: str) -> None:
     """Another model under the tuned one's name, with a receipt that says so."""
-    receipt = register_model(ollama.host, "small-tuned", gguf, template=how.get("template"))
+    replacing = Registrar(replace=True)
+    receipt = register_model(ollama.host, "small-tuned", gguf, template=how.get("template"), registrar=replacing)
     path = run_folder(home) / "6-register" / "receipt.json"
     value = json.loads(path.read_text())
     value["tuned"] = {**value["tuned"], "digest": receipt.digest, "type": receipt.type}
