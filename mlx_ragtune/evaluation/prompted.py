@@ -82,6 +82,7 @@ class ExampleChooser:
                 chosen.pop()
             if not chosen:
                 turns.remove(max(turns, key=lambda kind: min(candidate.tokens for candidate in pools[kind])))
+        chosen = chosen or next((pair for kind in pools if (pair := _fill([kind], pools, settings.tokens))), [])
         if not chosen:
             fewest = min(candidate.tokens for pool in pools.values() for candidate in pool)
             raise InputError(
