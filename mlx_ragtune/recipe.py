@@ -450,10 +450,6 @@ def _evaluate_problems(written: Written) -> Iterator[tuple[str, str]]:
     answer, window = (written.setting(Recipe, f"evaluate.sampling.{name}") for name in ("max_tokens", "context_tokens"))
     if _is_number(answer) and _is_number(window) and 256 <= window <= answer:
         yield "evaluate.sampling.max_tokens", f"leaves no room for a prompt in 'context_tokens' ({window})"
-    elif isinstance(written.get("evaluate.prompted"), dict):
-        tokens = written.setting(Recipe, "evaluate.prompted.tokens")
-        if all(_is_number(number) for number in (tokens, answer, window)) and 256 <= window <= answer + tokens:
-            yield "evaluate.prompted.tokens", f"leaves no room for a question in 'context_tokens' ({window})"
 
 
 def _paths(written: Written) -> Iterator[tuple[str, Literal["file", "folder", "model"]]]:

@@ -16,10 +16,10 @@ from typing import Any
 from mlx_ragtune.artifact import Track, Tracker, digest_bytes
 from mlx_ragtune.clients.protocol import ChatBackend, PromptOverflowError
 from mlx_ragtune.clients.serving import Engine, engine_of, open_served
+from mlx_ragtune.evaluation.asking_order import Block, Schedule, make_schedule
 from mlx_ragtune.evaluation.early_stop import repeats
 from mlx_ragtune.evaluation.fairness import Conditions
 from mlx_ragtune.evaluation.items import Item
-from mlx_ragtune.evaluation.schedule import Block, Schedule, make_schedule
 from mlx_ragtune.evaluation.sender import FILES, Request, Sender
 from mlx_ragtune.evaluation.served_prompt import PromptGate, check_count, check_prompt
 from mlx_ragtune.jsonl import RowLog, read_json
@@ -64,7 +64,7 @@ class Asker:
         self.progress = Progress()
 
     def ask_all(self, items: Sequence[Item], tracker: Tracker) -> None:
-        """Ask all arms, in the order of ``schedule.make_schedule``.
+        """Ask all arms, in the order of ``asking_order.make_schedule``.
 
         After ``evaluate.budget`` minutes in this call no further block of questions begins, unless all its answers
         are there already: those cost nothing. Every request is tried before failures are reported. Raises ToolError

@@ -16,13 +16,13 @@ from mlx_ragtune.clients.machine import require_memory
 from mlx_ragtune.clients.serving import require_embedder, require_judge
 from mlx_ragtune.errors import InputError
 from mlx_ragtune.evaluation.asker import TWO, Asker
+from mlx_ragtune.evaluation.asking_order import spread
 from mlx_ragtune.evaluation.fairness import check_allowed, require_equal
 from mlx_ragtune.evaluation.forgetting import probe_rows
 from mlx_ragtune.evaluation.items import Item, ItemMaker
 from mlx_ragtune.evaluation.noise import Repeat, noise_facts
 from mlx_ragtune.evaluation.overflow import require_fit, require_questions_fit
 from mlx_ragtune.evaluation.prompted import ExampleChooser, Examples
-from mlx_ragtune.evaluation.schedule import spread
 from mlx_ragtune.evaluation.second_opinions import ScoredAnswers, add_judgements, add_similarity, judge_facts
 from mlx_ragtune.evaluation.served_prompt import PromptGate
 from mlx_ragtune.gguf.sizes import serve_memory

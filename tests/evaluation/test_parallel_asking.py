@@ -13,8 +13,8 @@ from mlx_ragtune.artifact import silent
 from mlx_ragtune.clients.serve_llamacpp import LlamaCppServer
 from mlx_ragtune.errors import ToolError
 from mlx_ragtune.evaluation.asker import Asker
+from mlx_ragtune.evaluation.asking_order import SERIAL_QUESTIONS, make_schedule
 from mlx_ragtune.evaluation.items import Item
-from mlx_ragtune.evaluation.schedule import SERIAL_QUESTIONS, make_schedule
 from mlx_ragtune.recipe import Recipe
 from mlx_ragtune.records import ARMS, ChatReply, ChatRequest
 from mlx_ragtune.scoring.answers.cost import cost_metrics
