@@ -241,7 +241,7 @@ def _repeats(recipe: Recipe, asker: Asker, scorer: "_Scorer", draft: Draft) -> l
     """What was asked a second time under other conditions; nothing above temperature 0, where answers are drawn.
 
     Questions that are asked one by one were also asked in parallel: 12 more requests for each arm. 12 are asked base
-    and tuned with another number of threads, unless the budget is spent.
+    and tuned with one thread in place of several, unless the budget is spent.
     """
     if recipe.evaluate.sampling.temperature > 0:
         return []
@@ -255,7 +255,9 @@ def _repeats(recipe: Recipe, asker: Asker, scorer: "_Scorer", draft: Draft) -> l
     if budget is not None and asker.progress.seconds >= 60 * budget:
         return repeats
     usual, chosen = asker.conditions("base", ()).threads, spread(serial, REPEATED_QUESTIONS)
-    other_threads = 1 if usual != 1 else 2
+    if usual == 1:  # a toy model, or one core: waiting threads would cost more than they show
+        return repeats
+    other_threads = 1
     asker.ask_again(chosen, draft.track, threads=other_threads)
     parallel = recipe.evaluate.slots > 1
     for arm in TWO:
