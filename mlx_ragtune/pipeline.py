@@ -247,10 +247,10 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         "evaluate",
-        "Ask both models the benchmark; score and compare",
+        "Ask base, prompted base and tuned model the benchmark; score and compare",
         keys=(
             "base.model", "benchmark", "dataset.thinking", "dataset.generator", "retrieval", "export.type",
-            "register.serve", "evaluate", "scoring",
+            "register.serve", "evaluate", "scoring", "seed",
         ),
         ignores=(
             "base.model", "benchmark", "dataset.generator", "export.type", "register.serve", "evaluate.probes",
@@ -258,8 +258,10 @@ STAGES: tuple[Stage, ...] = (
             "scoring.judge.labels", "scoring.similarity.host",
         ),
         needs={
-            "corpus": ("documents.jsonl", *CHUNKS), "export": ("*.gguf",), "register": ("receipt.json",), "base": (),
+            "corpus": ("documents.jsonl", *CHUNKS), "dataset": ("examples-train.jsonl",), "export": ("*.gguf",),
+            "register": ("receipt.json",), "base": (),
         },
+        version=2,
         outside={
             "benchmark": _file(lambda recipe: recipe.benchmark),
             "probes": _file(lambda recipe: recipe.evaluate.probes),

@@ -163,12 +163,16 @@ class Sampling:
 
 @dataclass(frozen=True)
 class ChatRequest:
-    """A request to a chat backend. ``schema`` is a JSON schema that the answer must satisfy."""
+    """A request to a chat backend. ``schema`` is a JSON schema that the answer must satisfy.
+
+    The first ``shared_turns`` messages are the same in many requests: a server may keep what it computed for them.
+    """
 
     messages: tuple[Message, ...]
     sampling: Sampling = Sampling()
     think: bool = False
     schema: dict[str, Any] | None = None
+    shared_turns: int = 0
 
 
 @dataclass(frozen=True)
@@ -195,7 +199,8 @@ class Answer:
     """The reply of one arm to one question with one seed. ``key`` identifies model, prompt and options.
 
     ``prompt_sha256`` is the digest of the prompt as the server rendered it, empty if the server does not
-    report it. ``cold`` marks the first answer after the model was loaded.
+    report it. ``cold`` marks the first answer after the model was loaded, ``parallel`` one that was asked while
+    others were being answered: its times say nothing about the model.
     """
 
     key: str
@@ -214,6 +219,7 @@ class Answer:
     error: str = ""
     prompt_sha256: str = ""
     cold: bool = False
+    parallel: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,23 @@
 """The embedded server: llama.cpp in this process, on a free loopback port, behind its own API key.
 
-The prompt cache is off. With it, 8 of 12 greedy answers of SmolLM2 differed from those of a fresh server,
-and 4 of 12 changed with the order of the questions; without it none did, in any order.
+The engine's own prompt cache is off. With it, 8 of 12 greedy answers of SmolLM2 differed from those of a fresh
+server, and 4 of 12 changed with the order of the questions; without it none did, in any order. What such a cache finds
+depends on the question before. In its place the leading turns that a request declares as shared are computed once,
+alone, and that state is restored before each request: no answer then depends on the order or on the server's age, and
+three long examples in a prompt are read once.
 """
 
 import json
 import os
+import queue
 import secrets
+import subprocess
 import sys
+import tempfile
+import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -28,15 +35,35 @@ _NO_LIMIT = httpx.Timeout(None, connect=10.0)  # a long answer is bounded by max
 _MAX_LINE_BYTES = 16 * 2**20
 _ATTEMPTS = 3
 _SMALL_BYTES = 32 * 2**20
+BATCH_TOKENS, UNIT_TOKENS = 2048, 512
+"""Tokens that are taken together, and computed together: another size gives other roundings."""
+_TOKENS_PER_LOOK = 8
+_CLOSING_SECONDS = 120.0
 _MAX_CHARACTERS_PER_TOKEN = 128
 """More than any prompt of text has: longer ones are refused unread, as tokenizing them takes minutes."""
 
 
-def _threads(gguf: Path) -> int:
-    """How many CPU threads serve a model best; -1 lets llama.cpp choose the performance cores of a Mac."""
+def default_threads(gguf: Path) -> int:
+    """How many CPU threads serve a model best: the usable cores, on a Mac its performance cores; 1 for a toy model."""
     if gguf.stat().st_size < _SMALL_BYTES:
         return 1  # waiting threads spin, which costs more than the arithmetic of a toy model
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else -1
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    try:
+        text = subprocess.run(
+            ["/usr/sbin/sysctl", "-n", "hw.perflevel0.physicalcpu"], capture_output=True, text=True, check=True
+        ).stdout
+        return max(1, int(text))
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return os.cpu_count() or 1
+
+
+def engine_build() -> str:
+    """The engine as it is installed here: another build, or another processor, gives other roundings."""
+    build = " ".join(str(value) for value in xllamacpp.BUILD_INFO.values())
+    features = (part.strip() for part in xllamacpp.get_system_info().split(":", 1)[-1].split("|"))
+    names = [feature.removesuffix(" = 1") for feature in features if feature.endswith(" = 1")]
+    return f"xllamacpp {xllamacpp.__version__}, build {build}, {' '.join(names)}"
 
 
 def require_memory(gguf: Path, context_tokens: int) -> None:
@@ -68,16 +95,19 @@ def require_memory(gguf: Path, context_tokens: int) -> None:
         )
 
 
-def _parameters(gguf: Path, context_tokens: int, threads: int | None, key: str) -> Any:
+def _parameters(gguf: Path, key: str, saved: str, *, context_tokens: int, threads: int | None, slots: int) -> Any:
     parameters = xllamacpp.CommonParams()
     parameters.model.path = str(gguf)
-    parameters.n_ctx = context_tokens
-    parameters.n_parallel = 1
+    parameters.n_ctx = slots * context_tokens  # the engine divides it by the slots
+    parameters.n_parallel = slots
+    parameters.kv_unified = False
+    parameters.n_batch, parameters.n_ubatch = BATCH_TOKENS, UNIT_TOKENS
     for pool in (parameters.cpuparams, parameters.cpuparams_batch):
-        pool.n_threads = threads or _threads(gguf)
+        pool.n_threads = threads or default_threads(gguf)
     parameters.fit_params = False  # otherwise it may choose a smaller context
     parameters.ctx_shift = False
-    parameters.cache_prompt = False
+    parameters.cache_prompt = False  # only for what was just restored
+    parameters.slot_save_path = f"{saved}{os.sep}"
     parameters.cache_ram_mib = 0
     parameters.warmup = False
     parameters.verbosity = -1
@@ -98,6 +128,7 @@ class _Stream:
     usage: dict[str, Any] = field(default_factory=dict)
     timings: dict[str, Any] = field(default_factory=dict)
     first_token_at: float | None = None
+    tokens: int = 0
 
     def add(self, event: dict[str, Any]) -> None:
         self.usage = event.get("usage") or self.usage
@@ -107,35 +138,77 @@ class _Stream:
             for name, pieces in (("content", self.text), ("reasoning_content", self.thinking)):
                 if delta.get(name):
                     pieces.append(delta[name])
+                    self.tokens += 1
                     self.first_token_at = self.first_token_at or time.perf_counter()
             self.finish_reason = choice.get("finish_reason") or self.finish_reason
+
+    def stops(self, stop: Callable[[str], bool]) -> bool:
+        """Whether ``stop`` is true of the text, looked at now and then; the counts are then those so far."""
+        if self.finish_reason or not self.text or self.tokens % _TOKENS_PER_LOOK or not stop("".join(self.text)):
+            return False
+        self.finish_reason = "loop"
+        self.usage = {
+            "prompt_tokens": self.timings.get("cache_n", 0) + self.timings.get("prompt_n", 0),
+            "completion_tokens": self.timings.get("predicted_n", self.tokens),
+        }
+        return True
 
 
 class LlamaCppServer:
     """A GGUF file served by llama.cpp; the same request gives the same greedy text, whatever was asked before.
 
-    ``context_tokens`` is the context window; ``threads`` the number of CPU threads (default: the usable cores; 1 for
-    a toy model); ``adapter`` a LoRA adapter as GGUF, applied to the model. Entering raises InputError when a file is
+    That holds for requests that are sent one by one: what is computed together with others is rounded otherwise.
+
+    ``context_tokens`` is the context window of each of ``slots`` requests at a time; ``threads`` the number of CPU
+    threads (default: ``default_threads``); ``adapter`` a LoRA adapter as GGUF, applied to the model. An answer ends,
+    with ``done_reason`` ``loop``, as soon as ``stop`` is true of its text. Entering raises InputError when a file is
     missing or cannot be loaded, ToolError when the memory does not suffice.
     """
 
     def __init__(
-        self, gguf: Path, *, context_tokens: int, threads: int | None = None, adapter: Path | None = None
+        self,
+        gguf: Path,
+        *,
+        context_tokens: int,
+        threads: int | None = None,
+        slots: int = 1,
+        adapter: Path | None = None,
+        stop: Callable[[str], bool] | None = None,
     ) -> None:
         self._gguf, self._context_tokens, self._threads, self._adapter = gguf, context_tokens, threads, adapter
+        self._slots, self._stop = slots, stop
+        self._saved: tempfile.TemporaryDirectory[str] | None = None
+        self._free: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._prefixes: dict[tuple[Any, ...], str] = {}
+        self._prefix_lock = threading.Lock()
+        self._requests = threading.Condition()
+        self._running, self._closing = 0, False
         self._server: Any = None
         self._client: httpx.Client | None = None
 
     def __enter__(self) -> Self:
         """Load the model (a second for a small one)."""
+        self._closing = False
         require_gguf(self._gguf)
-        require_memory(self._gguf, self._context_tokens)
+        require_memory(self._gguf, self._slots * self._context_tokens)
         key = secrets.token_hex(16)
-        parameters = _parameters(self._gguf, self._context_tokens, self._threads, key)
+        self._saved = tempfile.TemporaryDirectory(prefix="ragtune-")
+        self._free = queue.SimpleQueue()
+        for slot in range(self._slots):
+            self._free.put(slot)
+        parameters = _parameters(
+            self._gguf,
+            key,
+            self._saved.name,
+            context_tokens=self._context_tokens,
+            threads=self._threads,
+            slots=self._slots,
+        )
         self._adjust(parameters)
         try:
             self._server = xllamacpp.Server(parameters)
         except (RuntimeError, UnicodeEncodeError):  # the latter for a path that is not UTF-8
+            self._saved.cleanup()
             raise InputError(
                 "llama.cpp cannot load this file: it is damaged, its architecture is not supported, or the memory "
                 f"does not suffice for {self._context_tokens} context tokens",
@@ -160,10 +233,16 @@ class LlamaCppServer:
             parameters.lora_adapters = [lora]
 
     def __exit__(self, *_exception: object) -> None:
-        """Stop the server and free the model's memory."""
+        """Stop the server and free the model's memory; requests of other threads end at their next token."""
+        with self._requests:
+            self._closing = True
+            self._requests.wait_for(lambda: not self._running, timeout=_CLOSING_SECONDS)
         if self._client is not None:
             self._client.close()
         self._client = self._server = None
+        self._prefixes.clear()
+        if self._saved is not None:
+            self._saved.cleanup()
 
     def _where(self) -> str:
         return f"llama.cpp, {self._gguf}"
@@ -185,7 +264,24 @@ class LlamaCppServer:
 
     @contextmanager
     def _response(self, path: str, body: dict[str, Any]) -> Iterator[httpx.Response]:
-        """The engine's response, its body not yet read. Raises ToolError for an error."""
+        """The engine's response, its body not yet read. Raises ToolError for an error, and when the server closes."""
+        with self._requests:
+            self._require_open()
+            self._running += 1
+        try:
+            with self._sent(path, body) as response:
+                yield response
+        finally:
+            with self._requests:
+                self._running -= 1
+                self._requests.notify_all()
+
+    def _require_open(self) -> None:
+        if self._closing:  # the engine would wait for ever for a request that it is answering
+            raise ToolError("the server is being closed", where=self._where())
+
+    @contextmanager
+    def _sent(self, path: str, body: dict[str, Any]) -> Iterator[httpx.Response]:
         client = self._open()
         for attempt in range(1, _ATTEMPTS + 1):
             try:
@@ -221,10 +317,11 @@ class LlamaCppServer:
         with self._response(path, body) as response:
             return self._json(response.read())
 
-    def events(self, path: str, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    def events(self, path: str, body: dict[str, Any]) -> Generator[dict[str, Any], None, None]:
         """The events of a streamed answer, as the engine sends them. Raises ToolError for an error event."""
         with self._response(path, {**body, "stream": True}) as response:
             for line in split_lines(response.iter_bytes(), max_bytes=_MAX_LINE_BYTES):
+                self._require_open()
                 kind, _, payload = line.partition(b": ")
                 if kind == b"error":
                     raise self._error(500, json.dumps({"error": self._json(payload)}))
@@ -246,9 +343,13 @@ class LlamaCppServer:
         needed = len(self.tokenize(prompt))
         if needed >= self._context_tokens:  # the engine rounds its window up
             raise PromptOverflowError(needed, self._context_tokens, where=self._where())
-        stream, started = _Stream(), time.perf_counter()
-        for event in self.events("/v1/chat/completions", chat_body(request)):
-            stream.add(event)
+        with self._slot(request) as options:
+            stream, started = _Stream(), time.perf_counter()
+            with closing(self.events("/v1/chat/completions", {**chat_body(request), **options})) as events:
+                for event in events:
+                    stream.add(event)
+                    if self._stop is not None and stream.stops(self._stop):
+                        break  # closing the connection ends the request
         if not stream.finish_reason or "completion_tokens" not in stream.usage:
             raise ToolError("the answer of llama.cpp ended without its last event", where=self._where())
         first = stream.first_token_at
@@ -262,6 +363,42 @@ class LlamaCppServer:
             first_token_seconds=None if first is None else first - started,
             generate_seconds=stream.timings.get("predicted_ms", 0.0) / 1000 or None,
         )
+
+    @contextmanager
+    def _slot(self, request: ChatRequest) -> Iterator[dict[str, Any]]:
+        """More options for a request: a slot of its own, with the state of its shared turns restored there."""
+        slot = self._free.get()
+        try:
+            options: dict[str, Any] = {"id_slot": slot, "timings_per_token": self._stop is not None}
+            if request.shared_turns:
+                name = self._prefix(request.messages[: request.shared_turns], request.think, slot)
+                self.post(f"/slots/{slot}?action=restore", {"filename": name})
+                options["cache_prompt"] = True
+            yield options
+        finally:
+            self._free.put(slot)
+
+    def _prefix(self, turns: Sequence[Message], think: bool, slot: int) -> str:
+        """The name of the saved state of these turns, computed alone in a slot if it was not yet."""
+        with self._prefix_lock:
+            key = (*turns, think)
+            if key not in self._prefixes:
+                first, second = (
+                    self.tokenize(self.render([*turns, Message("user", text)], think=think)) for text in ("a", "Z")
+                )
+                same = next(n for n, (one, two) in enumerate(zip(first, second, strict=False)) if one != two)
+                body = {
+                    "prompt": first[:same],
+                    "n_predict": 0,
+                    "temperature": 0,
+                    "cache_prompt": False,
+                    "id_slot": slot,
+                }
+                self.post("/completion", body)
+                name = f"prefix-{len(self._prefixes)}"
+                self.post(f"/slots/{slot}?action=save", {"filename": name})
+                self._prefixes[key] = name
+            return self._prefixes[key]
 
     def render(self, messages: Sequence[Message], *, think: bool = False) -> str:
         """The prompt that the model's own template renders from the messages."""

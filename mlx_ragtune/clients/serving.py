@@ -1,7 +1,8 @@
 """Models opened by what a recipe or a receipt says, and checked before anything expensive begins."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -53,12 +54,38 @@ def _require_embedded(path: str, context_tokens: int | None) -> None:
         require_memory(gguf, context_tokens)
 
 
+@dataclass(frozen=True)
+class Engine:
+    """What computes answers: its build, batch sizes, and default number of threads (0: the server chooses)."""
+
+    build: str
+    batch: str
+    threads: int
+
+
+def engine_of(receipt: Mapping[str, Any], gguf: Path) -> Engine:
+    """What computes the answers of the model of a receipt. Ollama tells its version only."""
+    if receipt["server"] == "ollama":
+        return Engine(f"ollama {receipt['version']}", "the server's", 0)
+    from mlx_ragtune.clients.serve_llamacpp import BATCH_TOKENS, UNIT_TOKENS, default_threads, engine_build
+
+    return Engine(engine_build(), f"{BATCH_TOKENS}/{UNIT_TOKENS}, shared turns first", default_threads(gguf))
+
+
 def open_served(
-    receipt: Mapping[str, Any], gguf: Path, *, context_tokens: int, threads: int | None = None
+    receipt: Mapping[str, Any],
+    gguf: Path,
+    *,
+    context_tokens: int,
+    threads: int | None = None,
+    slots: int = 1,
+    stop: Callable[[str], bool] | None = None,
 ) -> AbstractContextManager[ChatBackend]:
     """The backend that serves the model of a receipt, to be entered. ``gguf`` is the exported file.
 
-    Raises ArtifactError when the file is not the one that was registered.
+    ``slots`` requests are answered at a time; how many Ollama takes is its own setting, OLLAMA_NUM_PARALLEL. The
+    embedded server ends an answer as soon as ``stop`` is true of its text. Raises ArtifactError when the file is not
+    the one that was registered.
     """
     if receipt["route"] == "gguf" and receipt["gguf_sha256"] != file_digest(gguf):
         raise ArtifactError(
@@ -77,7 +104,7 @@ def open_served(
         )
     from mlx_ragtune.clients.serve_llamacpp import LlamaCppServer
 
-    return LlamaCppServer(gguf, context_tokens=context_tokens, threads=threads)
+    return LlamaCppServer(gguf, context_tokens=context_tokens, threads=threads, slots=slots, stop=stop)
 
 
 def open_generators(settings: GeneratorSettings) -> list[AbstractContextManager[ChatBackend]]:

@@ -51,6 +51,9 @@ register:
 PROBES = "data/probes/general.jsonl"
 """The general questions that come with the package."""
 
+PROMPTED = "{examples: 3, tokens: 400}"
+"""Examples in the prompt of the base: what tuning has to beat."""
+
 AUTHORED = "  pairs: {pairs}"
 GENERATED = """\
   generator:
@@ -146,7 +149,7 @@ def _recipe_text(folder: Path, recipe: Path, *, base: str, papers: int) -> str:
         folder=_path_value(folder, recipe),
         dataset=AUTHORED.format(pairs=_path_value(pairs[0], recipe)) if pairs else GENERATED.format(pairs=15 * papers),
         benchmark=_path_value(questions[0], recipe),
-        evaluate=f"\nevaluate:\n  probes: {_path_value(probes, recipe)}\n",
+        evaluate=f"\nevaluate:\n  probes: {_path_value(probes, recipe)}\n  prompted: {PROMPTED}\n",
     )
 
 

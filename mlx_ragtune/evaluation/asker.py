@@ -1,59 +1,55 @@
-"""Asks both models the benchmark's questions with fixed prompts; each answer is on disk as soon as it arrives.
+"""Asks all arms the benchmark's questions with fixed prompts; each answer is on disk as soon as it arrives.
 
-Answers are keyed by model, prompt and options, and by nothing that names a recipe or a question. A run that was
-stopped resumes without asking twice, and recipes that share a model share its answers.
+Answers are keyed by model, prompt, options and everything that changes roundings (threads, slots, batch sizes, the
+engine's build, and whether others were answered beside it), and by nothing that names a recipe or a question. A run
+that was stopped resumes without asking twice, and recipes that share a model share its answers.
 """
 
 import json
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 from mlx_ragtune.artifact import Track, Tracker, digest_bytes
-from mlx_ragtune.clients.ollama_http import ServerGoneError
 from mlx_ragtune.clients.protocol import ChatBackend, PromptOverflowError
-from mlx_ragtune.clients.serving import open_served
-from mlx_ragtune.errors import ToolError
-from mlx_ragtune.evaluation.failed_requests import FailedRequests
+from mlx_ragtune.clients.serving import Engine, engine_of, open_served
+from mlx_ragtune.evaluation.asking_order import Block, Schedule, make_schedule
+from mlx_ragtune.evaluation.early_stop import repeats
 from mlx_ragtune.evaluation.fairness import Conditions
-from mlx_ragtune.evaluation.served_prompt import PromptGate, ServedPromptError, check_count, check_prompt
+from mlx_ragtune.evaluation.items import Item
+from mlx_ragtune.evaluation.sender import FILES, Request, Sender
+from mlx_ragtune.evaluation.served_prompt import PromptGate, check_count, check_prompt
 from mlx_ragtune.jsonl import RowLog, read_json
 from mlx_ragtune.recipe import Recipe
-from mlx_ragtune.records import Answer, ChatReply, ChatRequest, Message, Passage, Question, Sampling
+from mlx_ragtune.records import ARMS, Answer, Arm, ChatReply, ChatRequest, Sampling
 
-Model = Literal["base", "tuned"]
-MODELS: tuple[Model, ...] = ("base", "tuned")
+TWO: tuple[Arm, ...] = ("base", "tuned")
+"""The arms that are asked what is not part of the verdict: the prompted base has the base's weights."""
 
 
 @dataclass(frozen=True)
-class Item:
-    """One question with the prompt that both models get; ``trained`` is the prompt as training renders it."""
+class Progress:
+    """What ``ask_all`` did: items that every arm answered, seconds, and answers that were in the file before."""
 
-    question: Question
-    passages: tuple[Passage, ...]
-    messages: tuple[Message, ...]
-    ranked_papers: tuple[str, ...]
-    trained: str
-    prompt_tokens: int
-    once: bool = False
-    """Asked with the first seed only: the question is not part of the verdict's statistics."""
+    asked: tuple[Item, ...] = ()
+    seconds: float = 0.0
+    reused: Mapping[Arm, int] = field(default_factory=dict)
 
 
-class _Request(NamedTuple):
-    """One request: a question, a seed, and the key of the answer."""
-
-    item: Item
-    seed: int
-    key: str
+def _asks(arm: Arm, item: Item) -> bool:
+    """Whether the arm is asked this item."""
+    return arm != "prompted" or item.prompted is not None
 
 
 class Asker:
     """Asks what the answers file does not contain yet, one model at a time.
 
     ``path`` is the only place where answers are looked up: with an empty or missing file everything is asked.
-    Of several rows with one key the last one counts.
+    Of several rows with one key the last one counts. With ``evaluate.slots`` above 1 some questions are asked one by
+    one, for their latency, and once more in parallel at temperature 0, to see whether that changes answers.
     """
 
     def __init__(self, recipe: Recipe, inputs: Mapping[str, Path], path: Path) -> None:
@@ -61,39 +57,91 @@ class Asker:
         self._receipts: dict[str, Any] = read_json(inputs["register"] / "receipt.json")
         self._answers: dict[str, Answer] = {}
         self._think = recipe.dataset.thinking == "on"
-        self.reused: dict[Model, int] = {"base": 0, "tuned": 0}
-        """Different answers that were in the file before anything was asked."""
+        self._slots = recipe.evaluate.slots
+        self._engines: dict[str, Engine] = {}
+        self._schedule = Schedule((), frozenset())
+        self.arms: tuple[Arm, ...] = ARMS if recipe.evaluate.prompted is not None else TWO
+        self.progress = Progress()
 
     def ask_all(self, items: Sequence[Item], tracker: Tracker) -> None:
-        """Ask base, tuned, tuned, base, so that neither model always comes first on a cool machine.
+        """Ask all arms, in the order of ``asking_order.make_schedule``.
 
-        Every request is tried before failures are reported. Raises ToolError when any failed, with their number
-        and reasons; ServedPromptError, at once, when a model is not asked as it was trained.
+        After ``evaluate.budget`` minutes in this call no further block of questions begins, unless all its answers
+        are there already: those cost nothing. Every request is tried before failures are reported. Raises ToolError
+        when any failed, with their number and reasons; ServedPromptError, at once, when a model is not asked as it
+        was trained.
         """
-        half = (len(items) + 1) // 2
-        order: list[tuple[Model, Sequence[Item]]] = [
-            ("base", items[:half]), ("tuned", items[:half]), ("tuned", items[half:]), ("base", items[half:])
-        ]  # fmt: skip
-        blocks = [(model, list(self._requests(model, part))) for model, part in order]
-        failures = FailedRequests()
-        with (
-            RowLog(self._path) as log,
-            tracker("asking both models", sum(len(requests) for _, requests in blocks)) as track,
-        ):
-            wanted = {request.key for _, requests in blocks for request in requests}
-            self._answers = {answer.key: answer for answer in log.rows(Answer) if answer.key in wanted}
-            for model in MODELS:
-                keys = {request.key for asked, requests in blocks if asked == model for request in requests}
-                self.reused[model] = len(keys & self._answers.keys())
-            for model, requests in blocks:
-                missing = [request for request in requests if request.key not in self._answers]
-                track.advance(len(requests) - len(missing))
-                if missing:
-                    self._ask_block(model, missing, log, failures, track)
-        failures.require_none()
+        evaluate = self._recipe.evaluate
+        budget = None if evaluate.budget is None else 60 * evaluate.budget
+        self._schedule = make_schedule(items, seed=self._recipe.seed, slots=self._slots, budget=budget is not None)
+        planned = [list(self._requests(block)) for block in self._schedule.blocks]
+        requests = [request for block in planned for request in block]
+        started, asked = time.monotonic(), list[Item]()
+        with RowLog(self._path) as log, tracker("asking", len({request.key for request in requests})) as track:
+            self._read(log, requests)
+            track.advance(len(self._answers))
+            with self._sender(log, track) as sender:
+                for block, wanted in zip(self._schedule.blocks, planned, strict=True):
+                    missing = self._missing(wanted)
+                    if missing and budget is not None and time.monotonic() - started >= budget:
+                        break
+                    self._ask(sender, missing, block.arms)
+                    asked += block.items
+                sender.require_none_failed()
+        reused = self.progress.reused
+        self.progress = Progress(tuple(asked), time.monotonic() - started, reused)
 
-    def _requests(self, model: Model, items: Sequence[Item]) -> Sequence[_Request]:
-        return [_Request(item, seed, self._key(model, item, seed)) for item in items for seed in self._seeds(item)]
+    def ask_again(self, items: Sequence[Item], tracker: Tracker, *, threads: int) -> None:
+        """Ask base and tuned some questions once more with another number of threads."""
+        requests = [
+            self._request(arm, item, seed, threads=threads, parallel=self._slots > 1)
+            for arm in TWO
+            for item in items
+            for seed in self._seeds(item)
+        ]
+        known = {request.key for request in requests}
+        with RowLog(self._path) as log, tracker("measuring the noise", len(known)) as track:
+            self._answers.update({answer.key: answer for answer in log.rows(Answer) if answer.key in known})
+            track.advance(len(known & self._answers.keys()))
+            with self._sender(log, track) as sender:
+                self._ask(sender, self._missing(requests), TWO)
+                sender.require_none_failed()
+
+    def _sender(self, log: RowLog, track: Track) -> Sender:
+        def keep(answer: Answer) -> None:
+            log.append(answer)
+            self._answers[answer.key] = answer
+
+        return Sender(self.open, self._reply, keep, slots=self._slots, track=track)
+
+    def _missing(self, requests: Sequence[Request]) -> list[Request]:
+        """The requests without an answer, each key once: questions may have the very same prompt."""
+        return list({request.key: request for request in requests if request.key not in self._answers}.values())
+
+    def _ask(self, sender: Sender, missing: Sequence[Request], arms: Sequence[Arm]) -> None:
+        for arm in arms:
+            own = [request for request in missing if request.arm == arm]
+            if own:
+                sender.send(arm, own)
+
+    def _read(self, log: RowLog, requests: Sequence[Request]) -> None:
+        wanted = {request.key for request in requests}
+        self._answers = {answer.key: answer for answer in log.rows(Answer) if answer.key in wanted}
+        keys = {arm: {request.key for request in requests if request.arm == arm} for arm in self.arms}
+        self.progress = Progress(reused={arm: len(keys[arm] & self._answers.keys()) for arm in self.arms})
+
+    def _requests(self, block: Block) -> Iterator[Request]:
+        for arm in block.arms:
+            for item in block.items:
+                for seed in self._seeds(item) if _asks(arm, item) else ():
+                    yield self._scored_request(arm, item, seed)
+                    if self._compares(item):
+                        yield self._request(arm, item, seed, threads=self._recipe.evaluate.threads, parallel=True)
+
+    def _compares(self, item: Item) -> bool:
+        """Whether a question that is asked one by one is also asked beside others."""
+        serial = item.question.id in self._schedule.serial
+        return self._slots > 1 and serial and self._recipe.evaluate.sampling.temperature == 0
 
     def _seeds(self, item: Item) -> tuple[int, ...]:
         seeds = self._recipe.evaluate.seeds
@@ -102,73 +150,68 @@ class Asker:
     def _sampling(self, seed: int) -> Sampling:
         return Sampling(seed=seed, **self._recipe.evaluate.sampling.model_dump())
 
-    def _key(self, model: Model, item: Item, seed: int) -> str:
-        receipt = self._receipts[model]
+    def _scored_request(self, arm: Arm, item: Item, seed: int) -> Request:
+        """The request whose answer is scored: one by one for some questions, else as parallel as the recipe says."""
+        parallel = self._slots > 1 and item.question.id not in self._schedule.serial
+        return self._request(arm, item, seed, threads=self._recipe.evaluate.threads, parallel=parallel)
+
+    def _request(self, arm: Arm, item: Item, seed: int, *, threads: int | None, parallel: bool) -> Request:
+        receipt, engine = self._receipts[FILES[arm]], self.engine(FILES[arm])
         described = {
             "model": [receipt[name] for name in ("server", "version", "digest", "gguf_sha256")],
-            "messages": [asdict(message) for message in item.messages],
+            "messages": [asdict(message) for message in item.prompt(arm).messages],
             "sampling": asdict(self._sampling(seed)),
             "think": self._think,
+            "engine": [engine.build, engine.batch, threads or engine.threads, self._slots, parallel],
         }
-        return digest_bytes(json.dumps(described, sort_keys=True, ensure_ascii=False).encode(errors="surrogatepass"))
+        text = json.dumps(described, sort_keys=True, ensure_ascii=False)
+        return Request(arm, item, seed, threads, parallel, digest_bytes(text.encode(errors="surrogatepass")))
 
-    def _ask_block(
-        self, model: Model, missing: Sequence[_Request], log: RowLog, failures: FailedRequests, track: Track
-    ) -> None:
-        context = self._recipe.evaluate.sampling.context_tokens
-        started = time.perf_counter()
-        with open_served(self._receipts[model], self._export / f"{model}.gguf", context_tokens=context) as backend:
-            opening_seconds: float | None = time.perf_counter() - started
-            for request in missing:
-                if request.key not in self._answers:  # else another question has the very same prompt
-                    answer = self._ask(backend, model, request, failures)
-                    if answer is not None:
-                        if opening_seconds is not None and not answer.error:
-                            answer, opening_seconds = _cold(answer, opening_seconds), None
-                        log.append(answer)
-                        self._answers[request.key] = answer
-                track.advance(note=f"{model}: {request.item.question.id}")
+    def engine(self, name: str) -> Engine:
+        """What computes the answers of an exported model, ``base`` or ``tuned``."""
+        if name not in self._engines:
+            self._engines[name] = engine_of(self._receipts[name], self._export / f"{name}.gguf")
+        return self._engines[name]
 
-    def _ask(self, backend: ChatBackend, model: Model, request: _Request, failures: FailedRequests) -> Answer | None:
-        """The answer; None when the request failed. A prompt that does not fit is an answer with an error.
-
-        Raises ServedPromptError when the model is not asked as it was trained; ServerGoneError when the server
-        no longer answers; ToolError when too many requests in a row fail.
-        """
-        item = request.item
-        name = item.question.id
-        known: dict[str, Any] = {"key": request.key, "question_id": name, "model": model, "seed": request.seed}
-        try:
-            proven = check_prompt(backend, name, item.messages, item.trained, think=self._think)
-            reply = backend.chat(ChatRequest(item.messages, self._sampling(request.seed), think=self._think))
-            check_count(reply, item.prompt_tokens, name)
-        except (ServedPromptError, ServerGoneError):
-            raise
-        except PromptOverflowError as error:
-            failures.succeeded()
-            return Answer(**known, **asdict(ChatReply("", "error", 0, 0, 0.0)), error=error.what)
-        except ToolError as error:
-            failures.failed(error, example=f"question '{name}', {model} model")
-            return None
-        failures.succeeded()
-        return Answer(**known, **asdict(reply), prompt_sha256=digest_bytes(item.trained.encode()) if proven else "")
-
-    def answers(self, model: Model, items: Sequence[Item]) -> list[Answer]:
-        """The model's answers in the order of items and seeds, once ``ask_all`` returned."""
+    def answers(self, arm: Arm, items: Sequence[Item]) -> list[Answer]:
+        """The answers that are scored, in the order of the items and seeds. Items that were not asked have none."""
+        asked = ((item, seed) for item in items if _asks(arm, item) for seed in self._seeds(item))
         return [
-            replace(self._answers[request.key], question_id=request.item.question.id, model=model)
-            for request in self._requests(model, items)
+            self._own(request)
+            for request in (self._scored_request(arm, item, seed) for item, seed in asked)
+            if request.key in self._answers
         ]
 
+    def answers_under(
+        self, arm: Arm, items: Sequence[Item], *, parallel: bool, threads: int | None = None
+    ) -> list[Answer]:
+        """The answers of a question asked in another way than the one that is scored, as far as there are any."""
+        threads = threads or self._recipe.evaluate.threads
+        asked = ((item, seed) for item in items if _asks(arm, item) for seed in self._seeds(item))
+        requests = (self._request(arm, item, seed, threads=threads, parallel=parallel) for item, seed in asked)
+        return [self._own(request) for request in requests if request.key in self._answers]
+
+    def _own(self, request: Request) -> Answer:
+        """The answer under the name of its question and arm: another question, or recipe, may have the same prompt."""
+        answer = self._answers[request.key]
+        return replace(answer, question_id=request.item.question.id, model=request.arm)
+
+    def serial_items(self) -> list[Item]:
+        """The asked questions whose answers have a latency."""
+        return [item for item in self.progress.asked if item.question.id in self._schedule.serial]
+
     def gate(self, items: Sequence[Item]) -> PromptGate:
-        """How many answers belong to a prompt that equals the training render."""
-        given = [answer for model in MODELS for answer in self.answers(model, items) if not answer.error]
+        """How many answers to the items belong to prompts that equal the training render."""
+        given = [answer for arm in self.arms for answer in self.answers(arm, items) if not answer.error]
         proven = sum(bool(answer.prompt_sha256) for answer in given)
         return PromptGate(equal=proven, unproven=len(given) - proven)
 
-    def conditions(self, model: Model, items: Sequence[Item]) -> Conditions:
-        """Everything that must be the same for both models, as the server reports it."""
-        receipt = self._receipts[model]
+    def conditions(self, arm: Arm, items: Sequence[Item]) -> Conditions:
+        """Everything that must be the same for all arms, as the server reports it; the prompted base's prompts differ.
+
+        Of the prompts, those of the items are given.
+        """
+        receipt, engine = self._receipts[FILES[arm]], self.engine(FILES[arm])
         return Conditions(
             quantization=receipt["type"],
             template_sha256=receipt["template_sha256"],
@@ -177,25 +220,56 @@ class Asker:
             sampling=asdict(self._sampling(0)),
             seeds=self._recipe.evaluate.seeds,
             prompts={
-                answer.question_id: answer.prompt_sha256 for answer in self.answers(model, items) if not answer.error
+                answer.question_id: answer.prompt_sha256 for answer in self.answers(arm, items) if not answer.error
             },
             parameters=receipt["parameters"],
             renderer=receipt["renderer"],
             parser=receipt["parser"],
             retrieval={"top_k": self._recipe.retrieval.top_k},
             thinking=self._recipe.dataset.thinking,
+            threads=self._recipe.evaluate.threads or engine.threads,
+            slots=self._slots,
+            batch=engine.batch,
+            engine=engine.build,
         )
 
+    def open(self, name: str, threads: int | None) -> AbstractContextManager[ChatBackend]:
+        """The backend of an exported model, to be entered."""
+        return open_served(
+            self._receipts[name],
+            self._export / f"{name}.gguf",
+            context_tokens=self._recipe.evaluate.sampling.context_tokens,
+            threads=threads,
+            slots=self._slots,
+            stop=repeats,
+        )
 
-def _cold(answer: Answer, opening_seconds: float) -> Answer:
-    """The first answer after loading the model: Ollama loads in its first request, the embedded server on opening."""
-    if answer.load_seconds is not None:
-        return replace(answer, cold=True)
-    first = None if answer.first_token_seconds is None else answer.first_token_seconds + opening_seconds
-    return replace(
-        answer,
-        cold=True,
-        load_seconds=opening_seconds,
-        latency_seconds=answer.latency_seconds + opening_seconds,
-        first_token_seconds=first,
-    )
+    def require_models(self) -> None:
+        """Raise ToolError when a model is not there, although all its answers may be."""
+        for name in sorted(set(FILES.values())):
+            with self.open(name, self._recipe.evaluate.threads):
+                pass
+
+    def _reply(self, backend: ChatBackend, request: Request) -> Answer:
+        """The answer to one request. A prompt that does not fit is an answer with an error.
+
+        Raises ServedPromptError when the model is not asked as it was trained; ToolError when the request fails.
+        """
+        prompt, name = request.item.prompt(request.arm), request.item.question.id
+        known: dict[str, Any] = {
+            "key": request.key,
+            "question_id": name,
+            "model": request.arm,
+            "seed": request.seed,
+            "parallel": request.parallel,
+        }
+        try:
+            proven = check_prompt(backend, name, prompt.messages, prompt.trained, think=self._think)
+            shared = len(prompt.messages) - 1
+            sampling = self._sampling(request.seed)
+            reply = backend.chat(ChatRequest(prompt.messages, sampling, think=self._think, shared_turns=shared))
+            check_count(reply, prompt.tokens, name)
+        except PromptOverflowError as error:
+            return Answer(**known, **asdict(ChatReply("", "error", 0, 0, 0.0)), error=error.what)
+        digest = digest_bytes(prompt.trained.encode()) if proven else ""
+        return Answer(**known, **asdict(reply), prompt_sha256=digest)

@@ -1,4 +1,4 @@
-"""The fairness gate: both models run under the same conditions, or they are not compared.
+"""The fairness gate: all models run under the same conditions, or they are not compared.
 
 A different quantization or template changes answers as much as fine-tuning does. Each difference is reported
 with both values and the command that removes it; a difference can only be accepted by name.
@@ -23,7 +23,8 @@ class Conditions:
 
     ``parameters`` are those the server reports for the model; ``renderer`` and ``parser`` are Ollama's
     names (empty when the template is used). ``prompts`` maps each question id to the hash of the
-    rendered prompt ("" if it is unknown). ``retrieval`` describes index and depth.
+    rendered prompt ("" if it is unknown). ``retrieval`` describes index and depth. ``threads`` (0: the
+    server's default), ``slots``, ``batch`` and the ``engine``'s build change roundings, and so greedy answers.
     """
 
     quantization: str
@@ -38,6 +39,10 @@ class Conditions:
     parser: str = ""
     retrieval: Mapping[str, Any] = field(default_factory=dict)
     thinking: str = "off"
+    threads: int = 0
+    slots: int = 1
+    batch: str = ""
+    engine: str = ""
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,10 @@ _FIXES = {
     "seeds": _ASK_AGAIN,
     "retrieval": _ASK_AGAIN,
     "thinking": _ASK_AGAIN,
+    "threads": _ASK_AGAIN,
+    "slots": _ASK_AGAIN,
+    "batch": _ASK_AGAIN,
+    "engine": _ASK_AGAIN,
 }
 NAMES = tuple(_FIXES)
 

@@ -1,16 +1,15 @@
-"""What both models are asked, with fixed prompts and their training renders: questions, variants, probes."""
+"""What the models are asked, with fixed prompts and their training renders: questions, variants, probes."""
 
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mlx_ragtune.evaluation.asker import Item
 from mlx_ragtune.evaluation.forgetting import PREFIX
 from mlx_ragtune.jsonl import read_rows
 from mlx_ragtune.models.prompts import prompt_text
-from mlx_ragtune.records import Message, Passage, Question
+from mlx_ragtune.records import Arm, Message, Passage, Question
 from mlx_ragtune.retrieval.prompt import build_messages
 from mlx_ragtune.retrieval.retriever import Retriever
 from mlx_ragtune.scoring.answers.probes import Probe
@@ -24,12 +23,62 @@ PROBE_SYSTEM = "You are a helpful assistant."
 """Sent with every general probe, because a server may drop the default system prompt of a template."""
 
 
-class ItemMaker:
-    """Makes items with the corpus retriever and the base model's tokenizer; ``top_k`` passages per question."""
+@dataclass(frozen=True)
+class Rendered:
+    """Messages, the prompt that training renders of them, and its length in tokens."""
 
-    def __init__(self, retriever: Retriever, tokenizer: Any, *, top_k: int, thinking: bool) -> None:
+    messages: tuple[Message, ...]
+    trained: str
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Item:
+    """One question with the prompt that base and tuned model get; ``trained`` is the prompt as training renders it.
+
+    ``prompted`` is the prompt of the base with examples; None where that arm is not asked.
+    """
+
+    question: Question
+    passages: tuple[Passage, ...]
+    messages: tuple[Message, ...]
+    ranked_papers: tuple[str, ...]
+    trained: str
+    prompt_tokens: int
+    once: bool = False
+    """Asked with the first seed only: the question is not part of the verdict's statistics."""
+    prompted: Rendered | None = None
+
+    def prompt(self, arm: Arm) -> Rendered:
+        """The prompt of one arm. Raises ValueError for an arm that is not asked."""
+        if arm != "prompted":
+            return Rendered(self.messages, self.trained, self.prompt_tokens)
+        if self.prompted is None:
+            raise ValueError(f"'{self.question.id}' is not asked with examples")
+        return self.prompted
+
+
+class ItemMaker:
+    """Makes items with the corpus retriever and the base model's tokenizer; ``top_k`` passages per question.
+
+    ``examples`` are the earlier chat turns of the prompted base, the same for every question; none: no such arm.
+    """
+
+    def __init__(
+        self,
+        retriever: Retriever,
+        tokenizer: Any,
+        *,
+        top_k: int,
+        thinking: bool,
+        examples: Sequence[Message] = (),
+    ) -> None:
         self._retriever, self._tokenizer = retriever, tokenizer
-        self._top_k, self._thinking = top_k, thinking
+        self._top_k, self._thinking, self._examples = top_k, thinking, tuple(examples)
+
+    def _rendered(self, messages: tuple[Message, ...]) -> Rendered:
+        trained = prompt_text(messages, self._tokenizer, thinking=self._thinking)
+        return Rendered(messages, trained, len(self._tokenizer.encode(trained, add_special_tokens=False)))
 
     def _item(
         self,
@@ -38,9 +87,11 @@ class ItemMaker:
         messages: tuple[Message, ...],
         papers: tuple[str, ...] | None = None,
     ) -> Item:
-        trained = prompt_text(messages, self._tokenizer, thinking=self._thinking)
-        count = len(self._tokenizer.encode(trained, add_special_tokens=False))
-        return Item(question, passages, messages, papers or (), trained, count, once=papers is None)
+        own = self._rendered(messages)
+        once = papers is None
+        examples = self._examples if not once else ()
+        prompted = self._rendered((messages[0], *examples, *messages[1:])) if examples else None
+        return Item(question, passages, messages, papers or (), own.trained, own.tokens, once=once, prompted=prompted)
 
     def questions(self, benchmark: Path) -> Iterator[Item]:
         """Every question with the contexts that retrieval finds."""

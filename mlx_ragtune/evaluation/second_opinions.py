@@ -8,11 +8,11 @@ from typing import Any
 
 from mlx_ragtune.artifact import Tracker
 from mlx_ragtune.clients.serving import open_embedder, open_judge
-from mlx_ragtune.evaluation.asker import MODELS, Item, Model
 from mlx_ragtune.evaluation.failed_requests import FailedRequests
+from mlx_ragtune.evaluation.items import Item
 from mlx_ragtune.jsonl import read_rows
 from mlx_ragtune.recipe import JudgeSettings, SimilaritySettings
-from mlx_ragtune.records import Answer, Question, Score
+from mlx_ragtune.records import Answer, Arm, Question, Score
 from mlx_ragtune.scoring.answers.similarity import PlantedRow, planted_rows
 from mlx_ragtune.scoring.judge.model_judge import SAMPLING, Cache, Judge
 from mlx_ragtune.scoring.judge.opinions import (
@@ -29,11 +29,11 @@ from mlx_ragtune.scoring.judge.trust import Trust, self_test
 
 @dataclass(frozen=True)
 class ScoredAnswers:
-    """Both models' answers to the items, and their scores, to which metrics are added in place."""
+    """The answers of all arms to the items, and their scores, to which metrics are added in place."""
 
     items: Sequence[Item]
-    answers: Mapping[Model, Sequence[Answer]]
-    scores: Mapping[Model, list[Score]]
+    answers: Mapping[Arm, Sequence[Answer]]
+    scores: Mapping[Arm, list[Score]]
 
     @property
     def questions(self) -> list[Question]:
@@ -92,9 +92,8 @@ def judge_facts(settings: JudgeSettings, trust: Trust, scored: ScoredAnswers, *,
 
 
 def _add(opinion: Opinion, label: str, scored: ScoredAnswers, tracker: Tracker) -> None:
-    with tracker(label, sum(len(scored.scores[model]) for model in MODELS)) as track:
-        for model in MODELS:
-            scores = scored.scores[model]
-            for place, score in enumerate(add_opinion(opinion, scores, scored.answers[model], scored.questions)):
+    with tracker(label, sum(map(len, scored.scores.values()))) as track:
+        for arm, scores in scored.scores.items():
+            for place, score in enumerate(add_opinion(opinion, scores, scored.answers[arm], scored.questions)):
                 scores[place] = score
                 track.advance()

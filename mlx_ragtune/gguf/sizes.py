@@ -32,9 +32,10 @@ def cache_bytes(config: Mapping[str, Any], context_tokens: int) -> int:
     return int(config["num_hidden_layers"]) * context_tokens * width * 2 * 2
 
 
-def serve_memory(base: Path, kind: QuantType, *, context_tokens: int) -> int:
-    """Bytes that llama.cpp needs to serve one model of this base: file, key-value cache, compute buffers."""
+def serve_memory(base: Path, kind: QuantType, *, context_tokens: int, slots: int = 1) -> int:
+    """Bytes that llama.cpp needs to serve one model of this base: file, key-value caches, compute buffers."""
     config = read_config(base)
     compute = 4 * _BATCH_TOKENS * (config["vocab_size"] + 4 * config["intermediate_size"])
     scores = 4 * _BATCH_TOKENS * config["num_attention_heads"] * context_tokens
-    return estimate_bytes(base, kind) + cache_bytes(config, context_tokens) + compute + scores + _ENGINE_BYTES
+    caches = slots * cache_bytes(config, context_tokens)
+    return estimate_bytes(base, kind) + caches + compute + scores + _ENGINE_BYTES

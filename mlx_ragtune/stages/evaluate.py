@@ -1,29 +1,35 @@
-"""evaluate: ask both models the same fixed prompts through the served model; then score and compare.
+"""evaluate: ask all arms the same questions through the served models; then score and compare.
 
-Answers are kept in a log of their own, keyed by model, prompt and options: scoring again, or resuming after a
-stop, asks nothing twice. When requests failed the stage ends unfinished, and the next run sends only those.
+The arms are the base, the base with training examples in its prompt, and the tuned model. Answers are kept in a log
+of their own, keyed by model, prompt and options: scoring again, or resuming after a stop, asks nothing twice. When
+requests failed the stage ends unfinished, and the next run sends only those.
 """
 
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from mlx_ragtune.artifact import Draft, Inputs
 from mlx_ragtune.clients.machine import require_memory
 from mlx_ragtune.clients.serving import require_embedder, require_judge
 from mlx_ragtune.errors import InputError
-from mlx_ragtune.evaluation.asker import MODELS, Asker, Item, Model
+from mlx_ragtune.evaluation.asker import TWO, Asker
+from mlx_ragtune.evaluation.asking_order import spread
 from mlx_ragtune.evaluation.fairness import check_allowed, require_equal
 from mlx_ragtune.evaluation.forgetting import probe_rows
-from mlx_ragtune.evaluation.items import ItemMaker
+from mlx_ragtune.evaluation.items import Item, ItemMaker
+from mlx_ragtune.evaluation.noise import Repeat, noise_facts
+from mlx_ragtune.evaluation.overflow import require_fit, require_questions_fit
+from mlx_ragtune.evaluation.prompted import ExampleChooser, Examples
 from mlx_ragtune.evaluation.second_opinions import ScoredAnswers, add_judgements, add_similarity, judge_facts
 from mlx_ragtune.evaluation.served_prompt import PromptGate
 from mlx_ragtune.gguf.sizes import serve_memory
 from mlx_ragtune.jsonl import read_json, read_located_rows, read_rows, write_rows
-from mlx_ragtune.models.prompts import check_question_lengths, load_tokenizer
+from mlx_ragtune.models.prompts import check_question_lengths, context_window, load_tokenizer
 from mlx_ragtune.recipe import JudgeSettings, Recipe
-from mlx_ragtune.records import Answer, Document, Question, Sampling, Score
+from mlx_ragtune.records import Answer, Arm, Chunk, Document, Example, Question, Sampling, Score
 from mlx_ragtune.retrieval.prompt import SYSTEM
 from mlx_ragtune.retrieval.retriever import open_retriever
 from mlx_ragtune.scoring.answers.language import require_supported_benchmark
@@ -31,14 +37,18 @@ from mlx_ragtune.scoring.answers.probes import Probe, read_probes
 from mlx_ragtune.scoring.answers.ranking import mean_retrieval_metrics
 from mlx_ragtune.scoring.answers.refusal import outcomes, refusal_table
 from mlx_ragtune.scoring.answers.score import score_answer
+from mlx_ragtune.scoring.answers.shown import answer_shown, shown_table
 from mlx_ragtune.scoring.judge.model_judge import SAMPLING
 from mlx_ragtune.scoring.judge.opinions import Label, family
 from mlx_ragtune.scoring.judge.trust import check_judge
 from mlx_ragtune.scoring.verdict.comparison import Guard
-from mlx_ragtune.scoring.verdict.decision import compare
+from mlx_ragtune.scoring.verdict.decision import compare_arms
 from mlx_ragtune.scoring.verdict.distractors import condition_rows
 from mlx_ragtune.scoring.verdict.guards import forgetting_guard
 from mlx_ragtune.tuning.train_checks import check_window
+
+REPEATED_QUESTIONS = 12
+"""So many questions are asked again with another number of threads, to measure the noise."""
 
 
 def check(recipe: Recipe, base: Path) -> None:
@@ -52,11 +62,19 @@ def check(recipe: Recipe, base: Path) -> None:
     sampling = recipe.evaluate.sampling
     check_window(base, sampling=sampling)
     check_question_lengths(questions, base, window=sampling.context_tokens)
+    require_questions_fit(
+        questions,
+        load_tokenizer(base),
+        sampling,
+        thinking=recipe.dataset.thinking == "on",
+        window=context_window(base),
+    )
     if recipe.register.serve == "llamacpp":
-        needed = serve_memory(base, recipe.export.type, context_tokens=sampling.context_tokens)
-        require_memory(
-            "evaluate", needed, fix="lower evaluate.sampling.context_tokens, or choose a smaller export.type"
-        )
+        slots = recipe.evaluate.slots
+        needed = serve_memory(base, recipe.export.type, context_tokens=sampling.context_tokens, slots=slots)
+        fewer = "evaluate.slots or " if slots > 1 else ""
+        fix = f"lower {fewer}evaluate.sampling.context_tokens, or choose a smaller export.type"
+        require_memory("evaluate", needed, fix=fix)
     check_allowed(recipe.evaluate.allow)
     if recipe.evaluate.probes is not None:
         read_probes(recipe.evaluate.probes)
@@ -108,50 +126,73 @@ class _Items:
     def all(self) -> list[Item]:
         return [*self.questions, *self.variants, *self.probes]
 
+    def only(self, asked: Sequence[Item]) -> "_Items":
+        """Those that were asked, in the same order."""
+        names = {item.question.id for item in asked}
+        parts = (self.questions, self.variants, self.probes)
+        return _Items(*([item for item in part if item.question.id in names] for part in parts))
+
 
 def evaluate(recipe: Recipe, inputs: Inputs, draft: Draft) -> None:
     """Write questions, contexts, ``used.jsonl`` (the answers), scores and ``verdict.json``.
 
-    Raises ToolError when requests failed, or when the conditions of base and tuned differ.
+    Raises InputError, before anything is asked, for prompts that do not fit into the context window. Raises
+    ToolError when requests failed, or when the conditions of base and tuned differ.
     """
     probes = read_probes(recipe.evaluate.probes) if recipe.evaluate.probes is not None else []
-    items = _items(recipe, inputs, probes)
+    items = _items(recipe, inputs, probes, draft)
+    require_fit(items.all, recipe.evaluate.sampling, window=context_window(inputs["base"]))
+    asker = _asked(recipe, inputs, items, draft)
+    items = items.only(asker.progress.asked)
     questions = [item.question for item in items.questions]
     write_rows(draft / "questions.jsonl", questions)
     contexts = ({"question_id": item.question.id, "passages": item.passages} for item in items.questions)
     write_rows(draft / "contexts.jsonl", contexts)
-    asker = Asker(recipe, inputs, draft.cache(_answers_file(inputs)))
-    unasked = {model: asker.conditions(model, ()) for model in MODELS}
-    require_equal(unasked["base"], unasked["tuned"], allow=recipe.evaluate.allow)  # before hours are spent
-    asker.ask_all(items.all, draft.track)
-    gate = _check_fairness(recipe, asker, items.questions, draft)
     scorer = _Scorer(recipe, inputs, asker)
     scored = scorer.score(items.questions)
+    repeats = _repeats(recipe, asker, scorer, draft)
+    gate = _check_fairness(recipe, asker, items.questions, repeats, draft)
     _write_retrieval(items.questions, draft)
     _write_refusals(scored, draft)
+    _write_shown(scored, draft)
     if items.variants:
-        _write_distractors(scorer.score(items.variants), recipe.scoring.alpha, draft)
+        _write_distractors(scorer.score(items.variants, TWO), recipe.scoring.alpha, draft)
     guards = [_forgetting_guard(recipe, asker, probes, items.probes, draft)] if probes else []
     trusted = _second_opinions(recipe, inputs, scored, draft)
-    write_rows(draft / "used.jsonl", [*scored.answers["base"], *scored.answers["tuned"]])
-    write_rows(draft / "scores.jsonl", [*scored.scores["base"], *scored.scores["tuned"]])
-    verdict = compare(
+    write_rows(draft / "used.jsonl", [answer for answers in scored.answers.values() for answer in answers])
+    write_rows(draft / "scores.jsonl", [score for scores in scored.scores.values() for score in scores])
+    noise = noise_facts(repeats, scored.scores)
+    _write_json(draft / "noise.json", noise)
+    outcome = compare_arms(
         scored.scores["base"],
         scored.scores["tuned"],
         questions,
+        prompted=scored.scores.get("prompted", ()),
         margin=recipe.scoring.margin,
         alpha=recipe.scoring.alpha,
         family=family(judge_trusted=trusted),
         guards=guards,
+        noise=noise["floors"],
     )
-    (draft / "verdict.json").write_text(verdict.to_json(), encoding="utf-8")
+    (draft / "verdict.json").write_text(outcome.to_json(), encoding="utf-8")
     draft.record(
         questions=len(questions),
-        answers=sum(len(scored.answers[model]) for model in MODELS),
+        answers=sum(map(len, scored.answers.values())),
         served_prompts=str(gate),
-        verdict=verdict.verdict,
-        headline=verdict.headline,
+        verdict=outcome.verdict,
+        headline=outcome.headline,
     )
+
+
+def _asked(recipe: Recipe, inputs: Inputs, items: "_Items", draft: Draft) -> Asker:
+    """An asker that has asked everything, or as much as the budget allows."""
+    asker = Asker(recipe, inputs, draft.cache(_answers_file(inputs)))
+    unasked = {arm: asker.conditions(arm, ()) for arm in TWO}
+    require_equal(unasked["base"], unasked["tuned"], allow=recipe.evaluate.allow)  # before hours are spent
+    if draft.fresh:
+        asker.require_models()  # also when an interrupted --redo had all answers already
+    asker.ask_all(items.all, draft.track)
+    return asker
 
 
 def _answers_file(inputs: Inputs) -> str:
@@ -160,35 +201,102 @@ def _answers_file(inputs: Inputs) -> str:
     return f"answers-{receipts['base']['gguf_sha256'][:12]}.jsonl"
 
 
-def _items(recipe: Recipe, inputs: Inputs, probes: Sequence[Probe]) -> _Items:
+def _items(recipe: Recipe, inputs: Inputs, probes: Sequence[Probe], draft: Draft) -> _Items:
+    tokenizer = load_tokenizer(inputs["base"])
+    examples = _examples(recipe, inputs, tokenizer, draft)
     maker = ItemMaker(
         open_retriever(inputs["corpus"] / "index.sqlite", inputs["corpus"] / "chunks.jsonl"),
-        load_tokenizer(inputs["base"]),
+        tokenizer,
         top_k=recipe.retrieval.top_k,
         thinking=recipe.dataset.thinking == "on",
+        examples=examples.messages if examples else (),
     )
     questions = list(maker.questions(recipe.benchmark))
     variants = list(maker.variants(questions)) if recipe.evaluate.distractors else []
     return _Items(questions, variants, list(maker.probes(probes)))
 
 
-def _check_fairness(recipe: Recipe, asker: Asker, items: Sequence[Item], draft: Draft) -> PromptGate:
-    """Refuse unequal conditions; write the conditions, what was allowed, and whether prompts were checked."""
-    conditions = {model: asker.conditions(model, items) for model in MODELS}
-    _write_json(draft / "conditions.json", {model: asdict(conditions[model]) for model in MODELS})
+def _examples(recipe: Recipe, inputs: Inputs, tokenizer: Any, draft: Draft) -> Examples | None:
+    """The examples of the prompted base, written to ``prompted.json``; None without that arm."""
+    settings = recipe.evaluate.prompted
+    if settings is None:
+        return None
+    chooser = ExampleChooser(
+        list(read_rows(inputs["dataset"] / "examples-train.jsonl", Example)),
+        {chunk.id: chunk for chunk in read_rows(inputs["corpus"] / "chunks.jsonl", Chunk)},
+        tokenizer,
+        thinking=recipe.dataset.thinking == "on",
+    )
+    gold = frozenset(paper for question in read_rows(recipe.benchmark, Question) for paper in question.papers)
+    examples = chooser.choose(settings, seed=recipe.seed, barred=gold)
+    if len(examples.chosen) < settings.examples:
+        draft.say(
+            f"{len(examples.chosen)} of {settings.examples} examples fit into evaluate.prompted.tokens "
+            f"({settings.tokens})"
+        )
+    rows = [{"id": row.id, "kind": row.kind, "question": row.question} for row in examples.chosen]
+    _write_json(draft / "prompted.json", {"examples": rows, "tokens": examples.tokens})
+    return examples
+
+
+def _repeats(recipe: Recipe, asker: Asker, scorer: "_Scorer", draft: Draft) -> list[Repeat]:
+    """What was asked a second time under other conditions; nothing above temperature 0, where answers are drawn.
+
+    Questions that are asked one by one were also asked in parallel: 12 more requests for each arm. 12 are asked base
+    and tuned with one thread in place of several, unless the budget is spent.
+    """
+    if recipe.evaluate.sampling.temperature > 0:
+        return []
+    repeats, serial = [], asker.serial_items()
+    if recipe.evaluate.slots > 1:
+        varied = f"slots 1 -> {recipe.evaluate.slots}"
+        for arm in asker.arms:
+            other = asker.answers_under(arm, serial, parallel=True)
+            repeats.append(scorer.repeat(arm, serial, varied, (asker.answers(arm, serial), other)))
+    budget = recipe.evaluate.budget
+    if budget is not None and asker.progress.seconds >= 60 * budget:
+        return repeats
+    usual, chosen = asker.conditions("base", ()).threads, spread(serial, REPEATED_QUESTIONS)
+    if usual == 1:  # a toy model, or one core: waiting threads would cost more than they show
+        return repeats
+    other_threads = 1
+    asker.ask_again(chosen, draft.track, threads=other_threads)
+    parallel = recipe.evaluate.slots > 1
+    for arm in TWO:
+        pair = tuple(asker.answers_under(arm, chosen, parallel=parallel, threads=n) for n in (None, other_threads))
+        varied = f"threads {usual or 'of the server'} -> {other_threads}"
+        repeats.append(scorer.repeat(arm, chosen, varied, (pair[0], pair[1])))
+    return repeats
+
+
+def _check_fairness(
+    recipe: Recipe, asker: Asker, items: Sequence[Item], repeats: Sequence[Repeat], draft: Draft
+) -> PromptGate:
+    """Refuse unequal conditions; write the conditions, what was allowed and asked, and whether prompts were checked."""
+    conditions = {arm: asker.conditions(arm, items) for arm in asker.arms}
+    _write_json(draft / "conditions.json", {arm: asdict(conditions[arm]) for arm in asker.arms})
     allowed = require_equal(conditions["base"], conditions["tuned"], allow=recipe.evaluate.allow)
     gate = asker.gate(items)
+    beside = [repeat for repeat in repeats if repeat.varied.startswith("slots")]
+    total = sum(1 for _ in read_rows(recipe.benchmark, Question))
     gates = {
         "allowed": [asdict(difference) for difference in allowed],
         "served_prompts": str(gate),
-        "reused_answers": asker.reused,
+        "reused_answers": dict(asker.progress.reused),
+        "asked": {"questions": len(items), "of": total, "minutes": recipe.evaluate.budget},
+        "parallel": {
+            "slots": recipe.evaluate.slots,
+            "serial": len(asker.serial_items()),
+            "differ": {repeat.arm: len(repeat.different) for repeat in beside},
+            "compared": {repeat.arm: repeat.compared for repeat in beside},
+        },
     }
     _write_json(draft / "gates.json", gates)
     return gate
 
 
 class _Scorer:
-    """Scores both models' answers to a list of items."""
+    """Scores the answers of all arms to a list of items."""
 
     def __init__(self, recipe: Recipe, inputs: Inputs, asker: Asker) -> None:
         documents = read_rows(inputs["corpus"] / "documents.jsonl", Document)
@@ -196,15 +304,21 @@ class _Scorer:
         self._sampling = Sampling(**recipe.evaluate.sampling.model_dump())
         self._asker = asker
 
-    def score(self, items: Sequence[Item]) -> ScoredAnswers:
-        """The answers to the items and their scores, in the order of items and seeds."""
-        answers = {model: self._asker.answers(model, items) for model in MODELS}
-        return ScoredAnswers(items, answers, {model: self._scores(model, items, answers) for model in MODELS})
+    def score(self, items: Sequence[Item], arms: Sequence[Arm] = ()) -> ScoredAnswers:
+        """The answers to the items and their scores, in the order of items and seeds; by default of all arms."""
+        answers = {arm: self._asker.answers(arm, items) for arm in arms or self._asker.arms}
+        return ScoredAnswers(items, answers, {arm: self._scores(items, answers[arm]) for arm in answers})
 
-    def _scores(self, model: Model, items: Sequence[Item], answers: dict[Model, list[Answer]]) -> list[Score]:
+    def repeat(
+        self, arm: Arm, items: Sequence[Item], varied: str, answers: tuple[list[Answer], list[Answer]]
+    ) -> Repeat:
+        """Answers of one arm under two conditions, scored."""
+        return Repeat(arm, varied, answers, (self._scores(items, answers[0]), self._scores(items, answers[1])))
+
+    def _scores(self, items: Sequence[Item], answers: Sequence[Answer]) -> list[Score]:
         by_id = {item.question.id: item for item in items}
         scores = []
-        for answer in answers[model]:
+        for answer in answers:
             item = by_id[answer.question_id]
             score = score_answer(
                 item.question, answer, item.passages, self._titles, sampling=self._sampling, system=SYSTEM
@@ -220,8 +334,14 @@ def _write_retrieval(items: Sequence[Item], draft: Draft) -> None:
 
 
 def _write_refusals(scored: ScoredAnswers, draft: Draft) -> None:
-    tables = {model: asdict(refusal_table(outcomes(scored.questions, scored.scores[model]))) for model in MODELS}
+    tables = {arm: asdict(refusal_table(outcomes(scored.questions, scores))) for arm, scores in scored.scores.items()}
     _write_json(draft / "refusals.json", tables)
+
+
+def _write_shown(scored: ScoredAnswers, draft: Draft) -> None:
+    """How many answerable questions have their answer in the passages, and how the arms do with and without."""
+    shown = {item.question.id for item in scored.items if answer_shown(item.question, item.passages)}
+    _write_json(draft / "shown.json", shown_table(scored.questions, scored.scores, shown))
 
 
 def _write_distractors(scored: ScoredAnswers, alpha: float, draft: Draft) -> None:
@@ -232,7 +352,7 @@ def _write_distractors(scored: ScoredAnswers, alpha: float, draft: Draft) -> Non
 def _forgetting_guard(
     recipe: Recipe, asker: Asker, probes: Sequence[Probe], items: Sequence[Item], draft: Draft
 ) -> Guard:
-    rows = probe_rows(probes, {model: asker.answers(model, items) for model in MODELS})
+    rows = probe_rows(probes, {arm: asker.answers(arm, items) for arm in TWO})
     write_rows(draft / "probes.jsonl", rows)
     base, tuned = {row.id: row.base for row in rows}, {row.id: row.tuned for row in rows}
     return forgetting_guard(base, tuned, margin=recipe.scoring.margin, alpha=recipe.scoring.alpha)

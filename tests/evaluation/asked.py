@@ -7,7 +7,9 @@ from pathlib import Path
 
 from mlx_ragtune.artifact import silent
 from mlx_ragtune.clients.ollama_registry import register_model
-from mlx_ragtune.evaluation.asker import Asker, Item
+from mlx_ragtune.clients.receipts import embedded_receipt
+from mlx_ragtune.evaluation.asker import Asker
+from mlx_ragtune.evaluation.items import Item, Rendered
 from mlx_ragtune.jsonl import read_rows
 from mlx_ragtune.models.prompts import load_tokenizer, prompt_text
 from mlx_ragtune.recipe import Recipe
@@ -54,6 +56,32 @@ def register_both(standin: OllamaStandIn, models: Path, folder: Path, *, name: s
         receipts[model] = asdict(register_model(standin.host, f"{name}-{model}", models / file))
     (inputs["register"] / "receipt.json").write_text(json.dumps(receipts))
     return inputs
+
+
+def embed_both(models: Path, folder: Path) -> dict[str, Path]:
+    """The inputs of the stage: base and tuned registered with the embedded server."""
+    inputs = {stage: folder / stage for stage in ("export", "register")}
+    for path in inputs.values():
+        path.mkdir(parents=True)
+    receipts = {}
+    for model, file in (("base", "qwen3.gguf"), ("tuned", "other.gguf")):
+        (inputs["export"] / f"{model}.gguf").symlink_to(models / file)
+        receipts[model] = asdict(embedded_receipt(f"small-{model}", models / file))
+    (inputs["register"] / "receipt.json").write_text(json.dumps(receipts))
+    return inputs
+
+
+def with_examples(items: Sequence[Item], base: Path) -> list[Item]:
+    """The items with a prompt of the prompted base: one example before each question."""
+    tokenizer = load_tokenizer(base)
+    example = (Message("user", "What is LoRA?"), Message("assistant", "It trains two small matrices."))
+    prompted = []
+    for item in items:
+        messages = (item.messages[0], *example, item.messages[1])
+        trained = prompt_text(messages, tokenizer, thinking=False)
+        tokens = len(tokenizer.encode(trained, add_special_tokens=False))
+        prompted.append(replace(item, prompted=Rendered(messages, trained, tokens)))
+    return prompted
 
 
 def ask(recipe: Recipe, inputs: dict[str, Path], path: Path, items: Sequence[Item]) -> Asker:

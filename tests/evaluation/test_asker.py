@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from mlx_ragtune.errors import ToolError
-from mlx_ragtune.evaluation.asker import MODELS, Item
+from mlx_ragtune.evaluation.asker import TWO
 from mlx_ragtune.evaluation.failed_requests import MAX_IN_A_ROW
+from mlx_ragtune.evaluation.items import Item
 from mlx_ragtune.jsonl import RowLog, write_rows
 from mlx_ragtune.recipe import Recipe
 from tests import ollama_server
@@ -121,7 +122,7 @@ def test_with_a_healthy_server_the_same_command_completes(world: World, path: Pa
     with broken(world.server, how), pytest.raises(ToolError, match="2 of 2 requests failed"):
         ask(world.recipe, world.inputs, path, world.items[:1])
     asker = ask(world.recipe, world.inputs, path, world.items[:1])
-    assert [answer.error for model in MODELS for answer in asker.answers(model, world.items[:1])] == ["", ""]
+    assert [answer.error for model in TWO for answer in asker.answers(model, world.items[:1])] == ["", ""]
 
 
 def test_answers_that_arrived_are_kept_and_only_failed_requests_are_sent_again(world: World, path: Path) -> None:
@@ -213,7 +214,7 @@ def test_answers_with_unusual_characters_are_read_back_as_they_were(world: World
     before = len(world.server.requests)
     asker = ask(world.recipe, world.inputs, path, world.items)
     assert len(world.server.requests) == before
-    given = [answer for model in MODELS for answer in asker.answers(model, world.items)]
+    given = [answer for model in TWO for answer in asker.answers(model, world.items)]
     assert {answer.key: answer.text for answer in given} == texts
 
 
@@ -262,4 +263,4 @@ def test_questions_with_one_prompt_are_asked_once_and_both_have_an_answer(world:
 def test_base_and_tuned_take_turns_and_the_first_answer_after_loading_is_cold(world: World) -> None:
     rows = [json.loads(line) for line in world.complete.splitlines()]
     assert [row["model"] for row in rows] == ["base"] * 2 + ["tuned"] * 4 + ["base"] * 2
-    assert [row["cold"] for row in rows] == [True, False, True, False, True, False, True, False]
+    assert [row["cold"] for row in rows] == [True, False, True, False, False, False, True, False]

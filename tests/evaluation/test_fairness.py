@@ -31,6 +31,10 @@ CHANGES: dict[str, Any] = {
     "parser": "qwen3",
     "retrieval": {"top_k": 5},
     "thinking": "on",
+    "threads": 4,
+    "slots": 2,
+    "batch": "512/512",
+    "engine": "xllamacpp 9",
 }
 
 

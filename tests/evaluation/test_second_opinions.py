@@ -11,8 +11,8 @@ from mlx_ragtune.artifact import silent
 from mlx_ragtune.clients.protocol import PromptOverflowError
 from mlx_ragtune.errors import ToolError
 from mlx_ragtune.evaluation import second_opinions
-from mlx_ragtune.evaluation.asker import Item
 from mlx_ragtune.evaluation.failed_requests import MAX_IN_A_ROW
+from mlx_ragtune.evaluation.items import Item
 from mlx_ragtune.evaluation.second_opinions import ScoredAnswers, add_judgements
 from mlx_ragtune.recipe import JudgeSettings
 from mlx_ragtune.records import Answer, ChatReply, ChatRequest, Nugget, Passage, Question, Score

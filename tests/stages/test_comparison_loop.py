@@ -30,6 +30,8 @@ def test_every_served_prompt_was_proven(finished: Path) -> None:
         "allowed": [],
         "served_prompts": "equal to the training render, byte for byte (16 prompts)",
         "reused_answers": {"base": 0, "tuned": 0},
+        "asked": {"questions": 8, "of": 8, "minutes": None},
+        "parallel": {"slots": 1, "serial": 8, "differ": {}, "compared": {}},
     }
     page = (run_folder(finished) / "8-report" / "report.html").read_text()
     assert "served prompts" in page
@@ -39,7 +41,10 @@ def test_every_served_prompt_was_proven(finished: Path) -> None:
 def test_general_probes_guard_against_forgetting(finished: Path) -> None:
     probes = rows(evaluated(finished) / "probes.jsonl")
     assert [one["id"] for one in probes] == [one["id"] for one in rows(finished / "probes.jsonl")]
-    guards = {one["name"]: one for one in json.loads((evaluated(finished) / "verdict.json").read_text())["guards"]}
+    guards = {
+        one["name"]: one
+        for one in json.loads((evaluated(finished) / "verdict.json").read_text())["against_base"]["guards"]
+    }
     assert guards["forgetting"]["base"] == pytest.approx(sum(one["base"] for one in probes) / len(probes))
     report = json.loads((run_folder(finished) / "8-report" / "report.json").read_text())
     assert [one["id"] for one in report["probes"]] == [one["id"] for one in probes]
@@ -79,7 +84,7 @@ def test_a_judge_is_tested_first_and_a_guessing_one_decides_nothing(project: Pat
     judge = json.loads((evaluated(project) / "judge.json").read_text())
     assert judge["n_verdicts"] > 20
     assert not judge["trusted"]
-    verdict = json.loads((evaluated(project) / "verdict.json").read_text())
+    verdict = json.loads((evaluated(project) / "verdict.json").read_text())["against_base"]
     assert verdict["primary"] == "correctness"
     assert "<h2>Judge</h2>" in (run_folder(project) / "8-report" / "report.html").read_text()
     asked = judged(project)
@@ -142,7 +147,7 @@ def test_compare_judges_two_models_of_a_run(finished: Path) -> None:
     done = ragtune("compare", "small:base", "small:tuned", "--json", cwd=finished)
     assert done.returncode == 0, done.stderr
     [found] = json.loads(done.stdout)
-    verdict = json.loads((evaluated(finished) / "verdict.json").read_text())
+    verdict = json.loads((evaluated(finished) / "verdict.json").read_text())["against_base"]
     assert found["rows"] == verdict["rows"]
     assert found["verdict"] == verdict["verdict"]
     assert found["stamps"] == []
@@ -325,5 +330,5 @@ def test_questions_are_asked_with_every_seed_and_probes_once(project: Path) -> N
     probes = [one for one in kept if one["question_id"].startswith("probe:")]
     assert len(probes) == 2 * 2 * len(rows(project / "probes.jsonl"))  # in the finished run, and in this one
     assert {one["seed"] for one in probes} == {0}
-    verdict = json.loads((evaluated(project) / "verdict.json").read_text())
+    verdict = json.loads((evaluated(project) / "verdict.json").read_text())["against_base"]
     assert {one["n_seeds"] for one in verdict["questions"]} == {2}

@@ -7,7 +7,10 @@ from mlx_ragtune.records import Answer
 
 
 def cost_metrics(answer: Answer) -> dict[str, float]:
-    """Measured costs of one answer; unknown ones are absent. Times of warm and cold answers are never mixed."""
+    """Measured costs of one answer; unknown ones are absent.
+
+    Times of warm and cold answers are never mixed; an answer that was asked beside others has none.
+    """
     load = answer.load_seconds or 0.0
     seconds = answer.latency_seconds - load
     first = None if answer.first_token_seconds is None else answer.first_token_seconds - load
@@ -15,6 +18,8 @@ def cost_metrics(answer: Answer) -> dict[str, float]:
         "answer_tokens": float(answer.answer_tokens),
         "prompt_tokens": float(answer.prompt_tokens) or None,
     }
+    if answer.parallel:
+        return {name: value for name, value in values.items() if value is not None}
     if answer.cold:
         values |= {"load_seconds": answer.load_seconds, "cold_first_token_seconds": first}
     elif seconds > 0:
