@@ -20,8 +20,9 @@ RESAMPLES = 10_000
 
 @dataclass(frozen=True)
 class ABResult:
-    """Votes on the real trials against one reference; ``score`` is the mean of win 1, no preference ½, loss 0 for the tuned model.
+    """Votes on the real trials against one reference.
 
+    ``score`` is the mean of win 1, no preference ½, loss 0 for the tuned model.
     ``sign_p``: exact two-sided sign test on the votes with a preference (1 if there are none). ``low``/``high``:
     95% percentile interval of ``score`` with whole papers resampled; None for a single paper. ``repeats``
     and ``checks`` are (agreed or passed, total) over the whole session. ``judge_kappa``: agreement with the

@@ -1,0 +1,286 @@
+"""The sections of figures: every metric for every arm with its changes, the cost, and how it was measured."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from mlx_ragtune.pages import wording
+from mlx_ragtune.pages.plots import Whisker, dot_whisker
+from mlx_ragtune.pages.report_blocks import Block, Cell, Column, Group, Lines, Paragraph, Plot, Section, Table, Tone
+from mlx_ragtune.pages.report_data import ReportData
+from mlx_ragtune.pages.report_summary import comparisons, papers, states, unusable_share
+from mlx_ragtune.records import Arm
+from mlx_ragtune.scoring.answers.metrics import METRICS
+from mlx_ragtune.scoring.verdict.comparison import Comparison, MetricRow
+from mlx_ragtune.scoring.verdict.headline import percent
+
+ROLES = {
+    "decides": "These decide",
+    "guard": "These can only block an improvement",
+    "supporting": "No effect on the verdict",
+    "secondary": "No effect on the verdict, and easily misled",
+}
+VERDICT_TONES: dict[str, Tone] = {"IMPROVED": "better", "REGRESSED": "worse"}
+IMPUTED = 0.05
+"""From this difference on, a value that counts unusable answers as worst is marked (a share)."""
+MARK = "*"
+SUMMARY_COSTS = ("prompt_tokens", "answer_tokens", "answer_words", "latency_seconds")
+
+
+def tone_of(row: MetricRow) -> Tone:
+    """The color of a row's verdict."""
+    return VERDICT_TONES.get(row.verdict or "", "plain")
+
+
+def _role(row: MetricRow) -> str:
+    """A metric that could decide but is not in the family only supports."""
+    return "supporting" if row.role == "decides" and not row.in_family else row.role
+
+
+def _by_role(data: ReportData) -> list[tuple[str, list[str]]]:
+    """Names of the metrics that are shares, by role."""
+    groups: dict[str, list[str]] = defaultdict(list)
+    for row in data.comparison.rows:
+        if row.unit == "share":
+            groups[_role(row)].append(row.name)
+    return [(role, groups[role]) for role in ROLES if role in groups]
+
+
+def _rows(data: ReportData, name: str) -> list[tuple[Arm, MetricRow]]:
+    """The row of one metric against each reference that has it."""
+    return [(reference, row) for reference, comparison in comparisons(data) if (row := comparison.row(name))]
+
+
+def _columns(data: ReportData, first: str, last: str = "result") -> tuple[Column, ...]:
+    """The columns of a table of metrics: each arm, then each change with its interval."""
+    arms = tuple(Column(arm, numeric=True) for arm in data.arms)
+    level = percent(1 - data.comparison.alpha)
+    if len(data.arms) == 2:
+        change = (Column("change", numeric=True), Column(f"{level} interval", numeric=True))
+        ends = (Column("questions", numeric=True, narrowest="desktop"), Column(last)) if last else ()
+        return (Column(first), *arms, *change, *ends)
+    changes = tuple(
+        column
+        for reference in ("base", "prompted")
+        for column in (
+            Column(f"against {reference}", numeric=True),
+            Column(f"{level} interval", numeric=True, narrowest="phone"),
+        )
+    )
+    return (Column(first), *arms, *changes)
+
+
+def _value(row: MetricRow, arm: Arm) -> Cell:
+    """A mean, marked with the mean without unusable answers where these change it much."""
+    value = row.all.tuned_mean if arm == "tuned" else row.all.base_mean
+    if not is_imputed(row, arm) or row.both_valid is None:
+        return Cell(wording.amount(row, value))
+    usable = row.both_valid.tuned_mean if arm == "tuned" else row.both_valid.base_mean
+    note = f"{wording.amount(row, usable)} where both answers are usable"
+    return Cell(f"{wording.amount(row, value)}{MARK}", notes=(note,))
+
+
+def is_imputed(row: MetricRow, arm: Arm) -> bool:
+    """Whether a mean comes to a notable part from unusable answers that count as worst."""
+    if row.unit != "share" or row.both_valid is None or METRICS[row.name].worst is None:
+        return False
+    whole, usable = (
+        (row.all.tuned_mean, row.both_valid.tuned_mean)
+        if arm == "tuned"
+        else (row.all.base_mean, row.both_valid.base_mean)
+    )
+    worse = usable - whole if row.higher_is_better else whole - usable
+    return worse >= IMPUTED
+
+
+def _values(data: ReportData, rows: Sequence[tuple[Arm, MetricRow]]) -> list[Cell]:
+    by_reference = dict(rows)
+    cells = []
+    for arm in data.arms:
+        row = rows[0][1] if arm == "tuned" else by_reference.get(arm)
+        cells.append(Cell("") if row is None else _value(row, arm))
+    return cells
+
+
+def _notes(data: ReportData, row: MetricRow) -> tuple[str, ...]:
+    """What is to be known beside a metric: what is due to unusable answers, the noise floor, what is undefined."""
+    notes = []
+    if row.name != "invalid" and row.due_to_invalid and row.unit == "share" and abs(row.due_to_invalid) >= 0.0005:
+        notes.append(f"{wording.points(row.due_to_invalid)} points of the change due to unusable answers")
+    floor = noise_of(data, row)
+    if floor is not None:
+        notes.append(f"numerical noise alone: ±{wording.floor(row, floor)}")
+    if row.n_undefined:
+        notes.append(f"undefined for {row.n_undefined} question{'s' * (row.n_undefined > 1)}")
+    return tuple(notes)
+
+
+def noise_of(data: ReportData, row: MetricRow) -> float | None:
+    """How far noise alone moves the metric; None when it was not measured."""
+    if row.noise is not None or data.noise is None:
+        return row.noise
+    return data.noise.floors.get(row.name)
+
+
+def _metric_cells(data: ReportData, name: str, *, judged: bool = True) -> tuple[Cell, ...]:
+    """One row of a table of metrics, under ``_columns``."""
+    rows = _rows(data, name)
+    first = rows[0][1]
+    tag = "primary" if name == data.comparison.primary and judged else ""
+    label = Cell(first.label, tag=tag, notes=_notes(data, first))
+    if len(data.arms) == 2:
+        change = (Cell(wording.change(first)), Cell(wording.interval(first)))
+        ends = (Cell(str(first.all.n_questions)), Cell(wording.result(first.verdict), tone_of(first)))
+        return (label, *_values(data, rows), *change, *(ends if judged else ()))
+    by_reference = dict(rows)
+    changes = []
+    for reference, _ in comparisons(data):
+        row = by_reference.get(reference)
+        changes += [Cell(""), Cell("")] if row is None else _change_cells(row)
+    return (label, *_values(data, rows), *changes)
+
+
+def _change_cells(row: MetricRow) -> list[Cell]:
+    judged = row.verdict is not None
+    word = f" {wording.result(row.verdict)}" if judged else ""
+    return [Cell(f"{wording.change(row)}{word}", tone_of(row) if judged else ""), Cell(wording.interval(row))]
+
+
+def _whiskers(rows: Sequence[MetricRow]) -> list[Whisker]:
+    return [
+        Whisker(
+            row.label,
+            100 * row.all.difference,
+            None if row.all.low is None else 100 * row.all.low,
+            None if row.all.high is None else 100 * row.all.high,
+            wording.change(row),
+            tone_of(row),
+        )
+        for row in rows
+    ]
+
+
+def _plots(data: ReportData) -> list[Block]:
+    """One plot for each comparison, of the metrics that count."""
+    blocks: list[Block] = []
+    for reference, comparison in comparisons(data):
+        rows = [row for row in comparison.rows if row.unit == "share" and _role(row) in ("decides", "guard")]
+        if rows:
+            if len(data.arms) > 2:
+                blocks.append(Paragraph(f"Change of tuned against {reference}, in percentage points:"))
+            blocks.append(Plot(dot_whisker(_whiskers(rows), against=reference)))
+    return blocks
+
+
+def metrics(data: ReportData) -> Section | None:
+    """Every quality metric: plots of those that count, then all of them by role."""
+    groups = _by_role(data)
+    if not groups:
+        return None
+    tabled = (
+        Group(tuple(_metric_cells(data, name) for name in names), ROLES[role], summary=role != "secondary")
+        for role, names in groups
+    )
+    blocks = [*_plots(data), Table(_columns(data, "metric"), tuple(tabled), stacks=True)]
+    level = percent(1 - data.comparison.alpha)
+    note = f"Changes are in percentage points, with {level} intervals. Color marks what is surely better or worse."
+    return Section("Results", tuple([*blocks, *_marked(data)]), note)
+
+
+def imputed_note(data: ReportData) -> str:
+    """What the mark means and which arms it is about; empty without marked values."""
+    marked = {
+        arm
+        for reference, comparison in comparisons(data)
+        for row in comparison.rows
+        for arm in (reference, "tuned")
+        if _role(row) != "secondary" and is_imputed(row, arm)
+    }
+    counted = states(data)
+    shares = [f"{100 * unusable_share(counted[arm]):.0f}% of the {arm} answers" for arm in data.arms if arm in marked]
+    return f"{MARK} {' and '.join(shares)} were unusable and count as worst." if shares else ""
+
+
+def _marked(data: ReportData) -> list[Block]:
+    note = imputed_note(data)
+    return [Paragraph(note, small=True)] if note else []
+
+
+def cost(data: ReportData) -> Section | None:
+    """The metrics that are times and amounts."""
+    names = [row.name for row in data.comparison.rows if row.unit != "share"]
+    names += [
+        row.name
+        for _, comparison in comparisons(data)[1:]
+        for row in comparison.rows
+        if row.unit != "share" and row.name not in names
+    ]
+    if not names:
+        return None
+    shown = [name for name in names if name in SUMMARY_COSTS]
+    others = [name for name in names if name not in SUMMARY_COSTS]
+    groups = [
+        Group(tuple(_metric_cells(data, name, judged=False) for name in part), summary=part is shown)
+        for part in (shown, others)
+        if part
+    ]
+    note = "Means. Times were measured when the answer was generated; an answer from an earlier run keeps its times."
+    table = Table(_columns(data, "per answer", last=""), tuple(groups), stacks=True)
+    return Section("Cost of an answer", (table,), note)
+
+
+def measured(data: ReportData) -> Section:
+    """The statistics: p values of every comparison, what they mean, and the reasons for the verdict."""
+    comparison = data.comparison
+    about = papers(comparison.questions)
+    others = comparison.n_clusters - about
+    alone = f" and {others} questions about none" if others else ""
+    blocks: list[Block] = [
+        Paragraph(
+            f"{comparison.n_questions} questions about {about} papers{alone}. All questions about one paper are one "
+            f"cluster. Intervals are cluster-robust; the p values of deciding metrics and guards are Holm-adjusted over "
+            f"{'both comparisons' if len(data.arms) > 2 else 'all of them'}. Changes within "
+            f"±{100 * comparison.margin:g} points count as the same. Facts and titles are matched by words and values, "
+            "not by meaning, unless a metric says that it was judged."
+        )
+    ]
+    for reference, against in comparisons(data):
+        title = f"Against {reference}" if len(data.arms) > 2 else ""
+        rows = tuple(_measured_cells(row) for row in against.rows if row.unit == "share")
+        if rows:
+            blocks.append(Table(_MEASURED, (Group(rows, title),), stacks=True))
+    for reference, against in comparisons(data):
+        if against.reasons:
+            blocks += [Paragraph(f"Reasons for {against.verdict} against {reference}:"), Lines(against.reasons)]
+    return Section("How this was measured", tuple(blocks))
+
+
+_MEASURED = (
+    Column("metric"),
+    Column("questions", numeric=True),
+    Column("p", numeric=True),
+    Column("p (McNemar)", numeric=True),
+    Column("detectable", numeric=True),
+    Column("usable only", numeric=True),
+    Column("verdict"),
+)
+
+
+def _measured_cells(row: MetricRow) -> tuple[Cell, ...]:
+    detectable = "" if row.detectable is None else f"±{100 * row.detectable:.1f}"
+    usable = "" if row.both_valid is None else wording.points(row.both_valid.difference)
+    return (
+        Cell(row.label),
+        Cell(str(row.all.n_questions)),
+        Cell(wording.p_value(row.shown_p)),
+        Cell("" if row.mcnemar_p is None else wording.p_value(row.mcnemar_p)),
+        Cell(detectable),
+        Cell(usable),
+        Cell((row.verdict or "not judged").lower(), tone_of(row)),
+    )
+
+
+def verdict_tone(comparison: Comparison) -> Tone:
+    """The color of an overall verdict."""
+    if comparison.verdict in ("INCONCLUSIVE", "MIXED"):
+        return "warn"
+    return VERDICT_TONES.get(comparison.verdict, "plain")
