@@ -1,34 +1,48 @@
 """Did the tuning help? One verdict from paired scores, by rules fixed before the scores are seen.
 
-A row is EQUIVALENT when two one-sided tests place its difference inside the margin; else IMPROVED or
-REGRESSED when its Holm-adjusted cluster sign-flip p is at most alpha and its 1 − alpha interval excludes
-0; else INCONCLUSIVE. The Holm correction covers the pre-declared family and the guards together.
+Every metric is tested by one t test on cluster means (``statistics.widened_estimate``); its p value and its
+interval come from the same estimate. One Holm correction covers the pre-declared family, the guards, and
+all models that are compared. The verdict of a row is the first of these that applies:
 
-The overall verdict follows from the family (its first metric is the primary one) and the guards. The
-first rule that applies decides:
+1. EQUIVALENT: two one-sided tests place the difference inside the margin.
+2. IMPROVED or REGRESSED: the adjusted p of a difference beyond the noise floor is at most alpha.
+3. INCONCLUSIVE: anything else, and what rests on unusable answers (``metric_rows.rests_on_invalid``).
 
-1. REGRESSED: a family row regressed, or a guard failed. Gains elsewhere do not outweigh it.
-2. IMPROVED: a family row improved, the primary metric is non-inferior at the margin, and every guard
-   passed.
-3. EQUIVALENT: nothing improved, the primary row is EQUIVALENT and every guard passed.
-4. INCONCLUSIVE: anything else.
+A guard is FAIL when it is surely worse: adjusted, beyond its interval and beyond the noise floor; WARN when
+it is worse by more than the margin but not surely. A warning is said and never changes the word.
+
+The overall verdict is the first of these that applies:
+
+1. INCONCLUSIVE: no question was answered by both, or more than half (``advice.UNUSABLE_SHARE``) of the answers
+   of either model are unusable. Then most of what is compared are worst values, not answers.
+2. MIXED: a family row improved, and a guard failed or another family row regressed.
+3. INCONCLUSIVE: nothing is surely different apart from how many answers are unusable: a row of the family
+   rests on them, or only the guard on them failed.
+4. REGRESSED: a family row regressed, or a guard failed.
+5. IMPROVED: a family row improved, and the primary metric (the first) is non-inferior at the margin.
+6. EQUIVALENT: the primary row is EQUIVALENT, and no row improved.
+7. INCONCLUSIVE: anything else.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import Any
 
 from mlx_ragtune.errors import InputError
 from mlx_ragtune.records import Question, Score
 from mlx_ragtune.scoring.answers.metrics import FAMILY, GUARDS, METRICS
+from mlx_ragtune.scoring.verdict.advice import UNUSABLE_SHARE
 from mlx_ragtune.scoring.verdict.comparison import Comparison, Guard, MetricRow, Outcome, QuestionDelta, Verdict
-from mlx_ragtune.scoring.verdict.guards import guard_of_row
-from mlx_ragtune.scoring.verdict.headline import explain, headline
+from mlx_ragtune.scoring.verdict.guards import guard_of_row, verbosity_guards
+from mlx_ragtune.scoring.verdict.headline import Reference, in_words, join_arms
 from mlx_ragtune.scoring.verdict.influence import influences
-from mlx_ragtune.scoring.verdict.metric_rows import Rules, make_row, not_worse
-from mlx_ragtune.scoring.verdict.pairing import Pairs, Scored, match, pair_metric, question_deltas
-from mlx_ragtune.scoring.verdict.statistics import holm, sign_flip_p
+from mlx_ragtune.scoring.verdict.metric_rows import Rules, make_row, not_worse, tested_p
+from mlx_ragtune.scoring.verdict.pairing import Pairs, Scored, match, pair_metric, question_deltas, unusable_shares
+from mlx_ragtune.scoring.verdict.statistics import holm
 
+GUARD_KEY = "guard/"
 WORST = 5
 
 
@@ -51,10 +65,10 @@ def decide(
 ) -> Decision:
     """The verdict on matched scores, by the rules at the head of this module.
 
-    ``others`` are the p values of further models against the same base, which Holm counts too.
+    ``others`` are the p values of further comparisons, which Holm counts too.
     """
-    table = {name: pairs for name in METRICS if (pairs := pair_metric(scored, name)) is not None}
-    p_values = {**others, **_tested(table, rules)}
+    table = _pair_all(scored)
+    p_values = {**others, **_tested(table, rules, guards)}
     adjusted = holm(p_values)
     rows = tuple(
         make_row(
@@ -63,17 +77,20 @@ def decide(
             pair_metric(scored, name, both_valid=True),
             rules,
             holm_p=adjusted.get(name),
+            tests=max(1, len(p_values)),
         )
         for name, pairs in table.items()
     )
     all_guards = (
         *(guard_of_row(row, margin=rules.margin) for row in rows if row.role == "guard"),
-        *guards,
+        *verbosity_guards(scored, table, rules),
+        *(_adjusted_guard(guard, adjusted, rules) for guard in guards),
     )
     primary = rules.family[0]
     safe = primary in table and not_worse(table[primary], METRICS[primary], rules)
+    usable = bool(scored.questions) and max(unusable_shares(scored)) <= UNUSABLE_SHARE
     return Decision(
-        verdict=_overall(rows, all_guards, primary, primary_not_worse=safe),
+        verdict=_overall(rows, all_guards, primary, primary_not_worse=safe) if usable else "INCONCLUSIVE",
         rows=rows,
         guards=all_guards,
         p_values=p_values,
@@ -81,21 +98,38 @@ def decide(
     )
 
 
-def _tested(table: Mapping[str, Pairs], rules: Rules) -> dict[str, float]:
-    """Cluster sign-flip p of the family and the guards, where defined."""
+def _pair_all(scored: Scored) -> dict[str, Pairs]:
+    """Every metric that is defined for at least one question."""
+    return {name: pairs for name in METRICS if (pairs := pair_metric(scored, name)) is not None}
+
+
+def _tested(table: Mapping[str, Pairs], rules: Rules, guards: Sequence[Guard]) -> dict[str, float]:
+    """The unadjusted p values of the family and the guards, where defined."""
     names = [name for name in dict.fromkeys((*rules.family, *GUARDS)) if name in table]
-    return {name: sign_flip_p(table[name].differences, table[name].clusters) for name in names}
+    tested = {name: tested_p(table[name], METRICS[name], rules) for name in names}
+    return tested | {f"{GUARD_KEY}{guard.name}": guard.p for guard in guards if guard.p is not None}
+
+
+def _adjusted_guard(guard: Guard, adjusted: Mapping[str, float], rules: Rules) -> Guard:
+    """The guard, with only a warning left where its adjusted p no longer makes it sure."""
+    unsure = guard.p is not None and adjusted[f"{GUARD_KEY}{guard.name}"] > rules.alpha
+    return replace(guard, state="WARN") if guard.state == "FAIL" and unsure else guard
 
 
 def _overall(rows: Sequence[MetricRow], guards: Sequence[Guard], primary: str, *, primary_not_worse: bool) -> Verdict:
-    verdicts = {row.name: row.verdict for row in rows if row.in_family}
-    if "REGRESSED" in verdicts.values() or any(guard.state == "FAIL" for guard in guards):
-        return "REGRESSED"
-    if any(guard.state != "PASS" for guard in guards):
-        return "INCONCLUSIVE"
-    if "IMPROVED" in verdicts.values():
+    """Rules 2 to 7."""
+    family = {row.name: row for row in rows if row.in_family}
+    words = [row.verdict for row in family.values()]
+    failed = {guard.name for guard in guards if guard.state == "FAIL"}
+    if "IMPROVED" in words:
+        if failed or "REGRESSED" in words:
+            return "MIXED"
         return "IMPROVED" if primary_not_worse else "INCONCLUSIVE"
-    return "EQUIVALENT" if verdicts.get(primary) == "EQUIVALENT" else "INCONCLUSIVE"
+    if "REGRESSED" in words or failed - {"invalid"}:
+        return "REGRESSED"
+    if failed or any(row.rests_on_invalid for row in family.values()):
+        return "INCONCLUSIVE"
+    return "EQUIVALENT" if primary in family and family[primary].verdict == "EQUIVALENT" else "INCONCLUSIVE"
 
 
 def _loss(delta: QuestionDelta, family: Sequence[str]) -> float:
@@ -117,8 +151,10 @@ def _worst(deltas: Sequence[QuestionDelta], rules: Rules) -> tuple[str, ...]:
     return tuple(name for _, lost, name in ranked if lost < 0)[:WORST]
 
 
-def _rules(margin: float, alpha: float, family: Sequence[str]) -> Rules:
-    """Checked rules. Raises InputError for an unusable margin, alpha or family."""
+def _rules(
+    margin: float, alpha: float, family: Sequence[str], noise: Mapping[str, float] = MappingProxyType({})
+) -> Rules:
+    """Checked rules. Raises InputError for an unusable margin, alpha, family or noise floor."""
     for name, value, limit in (("margin", margin, 1.0), ("alpha", alpha, 0.5)):
         if not 0 < value < limit:  # NaN too
             raise InputError(f"{name} is {value:g}", where=name, fix=f"choose a number between 0 and {limit:g}")
@@ -128,7 +164,10 @@ def _rules(margin: float, alpha: float, family: Sequence[str]) -> Rules:
             f"not a metric that can decide: {', '.join(unknown) or '(none given)'}",
             fix=f"choose the family from: {', '.join(name for name, metric in METRICS.items() if metric.judged)}",
         )
-    return Rules(margin, alpha, tuple(dict.fromkeys(family)))
+    for name, floor in noise.items():
+        if not 0 <= floor < math.inf:
+            raise InputError(f"the noise floor of {name} is {floor:g}", fix="measure the noise again")
+    return Rules(margin, alpha, tuple(dict.fromkeys(family)), noise)
 
 
 def compare(
@@ -140,15 +179,16 @@ def compare(
     alpha: float = 0.05,
     family: Sequence[str] = FAMILY,
     guards: Sequence[Guard] = (),
+    noise: Mapping[str, float] = MappingProxyType({}),
 ) -> Comparison:
     """The tuned model compared with the base, question by question, with the verdict and its reasons.
 
     ``family`` names the metrics that decide, declared before the scores are seen, the primary first.
-    ``guards`` are added to those on metrics (``forgetting_guard``). Raises InputError when the scores do
-    not match question by question and seed by seed, or for an unusable margin, alpha or family.
+    ``guards`` are added to those on metrics (``forgetting_guard``). ``noise`` is as in ``compare_arms``. Raises
+    InputError when the scores do not match question by question and seed by seed, or for an unusable margin,
+    alpha, family or noise floor.
     """
-    rules = _rules(margin, alpha, family)
-    return _comparison(match(base, tuned, questions), rules, guards, {})
+    return _comparison(match(base, tuned, questions), _rules(margin, alpha, family, noise), guards, {})
 
 
 def compare_all(
@@ -167,18 +207,10 @@ def compare_all(
     """
     rules = _rules(margin, alpha, family)
     matched = {name: match(base, scores, questions) for name, scores in tuned.items()}
-    tested = {}
-    for model, scored in matched.items():
-        table = {name: pairs for name in METRICS if (pairs := pair_metric(scored, name)) is not None}
-        tested[model] = {f"{model}/{name}": p for name, p in _tested(table, rules).items()}
+    tested = {name: _tested(_pair_all(scored), rules, guards.get(name, ())) for name, scored in matched.items()}
     return {
-        model: _comparison(
-            scored,
-            rules,
-            guards.get(model, ()),
-            {name: p for other, p_values in tested.items() if other != model for name, p in p_values.items()},
-        )
-        for model, scored in matched.items()
+        name: _comparison(scored, rules, guards.get(name, ()), _others(tested, name))
+        for name, scored in matched.items()
     }
 
 
@@ -196,30 +228,32 @@ def compare_arms(
 ) -> Outcome:
     """The tuned model compared with the base and, where it was asked, with the prompted base.
 
-    One Holm correction covers both comparisons. ``guards`` count in both: the prompted base has the weights of
-    the base. ``noise`` maps a metric to how far numerical noise alone moves its difference, in its unit: a
-    difference inside it decides nothing. Raises InputError as ``compare``.
+    One Holm correction covers both comparisons. ``guards`` count in both, once: the prompted base has the
+    weights of the base. ``noise`` maps a metric to how far numerical noise alone moves its difference, in its
+    unit: a difference inside it decides nothing. Raises InputError as ``compare``.
     """
-    rules = _rules(margin, alpha, family)
-    sides = {"base": base, "prompted": prompted} if prompted else {"base": base}
+    rules = _rules(margin, alpha, family, noise)
+    sides: dict[Reference, Sequence[Score]] = {"base": base, "prompted": prompted} if prompted else {"base": base}
     matched = {name: match(scores, tuned, questions) for name, scores in sides.items()}
-    tested = {name: _tested(pair_all(scored), rules) for name, scored in matched.items()}
-    against = {name: _comparison(scored, rules, guards, others_of(tested, name)) for name, scored in matched.items()}
-    first = against["base"]
-    return Outcome(first.verdict, first.headline, first, against.get("prompted"))
+    tested = {name: _tested(_pair_all(scored), rules, ()) for name, scored in matched.items()}
+    against = {
+        name: _comparison(scored, rules, guards, _others(tested, name), name) for name, scored in matched.items()
+    }
+    return join_arms(against["base"], against.get("prompted"))
 
 
-def pair_all(scored: Scored) -> dict[str, Pairs]:
-    """Every metric that is defined for at least one question."""
-    return {name: pairs for name in METRICS if (pairs := pair_metric(scored, name)) is not None}
-
-
-def others_of(tested: Mapping[str, Mapping[str, float]], name: str) -> dict[str, float]:
+def _others(tested: Mapping[Any, Mapping[str, float]], name: str) -> dict[str, float]:
     """The p values of the other comparisons, under names of their own."""
-    return {f"{other}/{metric}": p for other, ps in tested.items() if other != name for metric, p in ps.items()}
+    return {f"{other}/{test}": p for other, tests in tested.items() if other != name for test, p in tests.items()}
 
 
-def _comparison(scored: Scored, rules: Rules, guards: Sequence[Guard], others: Mapping[str, float]) -> Comparison:
+def _comparison(
+    scored: Scored,
+    rules: Rules,
+    guards: Sequence[Guard],
+    others: Mapping[str, float],
+    reference: Reference = "base",
+) -> Comparison:
     decision = decide(scored, rules, guards, others)
     known = {row.name for row in decision.rows}
     influence = tuple(
@@ -247,11 +281,7 @@ def _comparison(scored: Scored, rules: Rules, guards: Sequence[Guard], others: M
         worst_regressions=_worst(deltas, rules),
         dropped=scored.dropped,
     )
-    return replace(
-        comparison,
-        headline=headline(comparison),
-        reasons=explain(comparison, primary_not_worse=decision.primary_not_worse),
-    )
+    return in_words(comparison, reference, primary_not_worse=decision.primary_not_worse)
 
 
 def _pairs(scored: Scored, name: str) -> Pairs:

@@ -4,17 +4,16 @@ import numpy as np
 
 from mlx_ragtune.scoring.answers.metrics import METRICS, Metric
 from mlx_ragtune.scoring.verdict.comparison import Influence, MetricRow, Verdict
-from mlx_ragtune.scoring.verdict.metric_rows import Rules, decide_row, estimate
+from mlx_ragtune.scoring.verdict.metric_rows import Rules, decide_row, tested_p
 from mlx_ragtune.scoring.verdict.pairing import Pairs
-from mlx_ragtune.scoring.verdict.statistics import Floats, Mask, holm, sign_flip_p
+from mlx_ragtune.scoring.verdict.statistics import Floats, Mask, holm
 
 
 def _verdict_without(pairs: Pairs, metric: Metric, p_values: dict[str, float], rules: Rules) -> Verdict | None:
     """The row's verdict on fewer questions, with the other rows' p values unchanged."""
-    low, high = estimate(pairs, metric).interval(1 - rules.alpha)
-    p = 1.0
-    if not low <= 0 <= high:  # otherwise the interval rules out a decision
-        p = holm(p_values | {metric.name: sign_flip_p(pairs.differences, pairs.clusters)})[metric.name]
+    p = tested_p(pairs, metric, rules)
+    if p <= rules.alpha:  # otherwise adjusting it changes nothing
+        p = holm(p_values | {metric.name: p})[metric.name]
     return decide_row(pairs, metric, p, rules)
 
 
@@ -50,7 +49,9 @@ def influences(pairs: Pairs, row: MetricRow, p_values: dict[str, float], rules: 
                 share=_share(pairs.differences, mask),
                 difference_without=float(rest.differences.mean()),
                 verdict=row.verdict,
-                verdict_without=_verdict_without(rest, metric, p_values, rules),
+                verdict_without=row.verdict
+                if row.rests_on_invalid
+                else _verdict_without(rest, metric, p_values, rules),
             )
         )
     listed.sort(key=lambda item: (-abs(item.difference_without - row.all.difference), item.kind, item.id))

@@ -108,6 +108,13 @@ def match(base: Sequence[Score], tuned: Sequence[Score], questions: Sequence[Que
     return Scored(asked, {name: tuple(rows) for name, rows in paired.items()}, tuple(dropped))
 
 
+def unusable_shares(scored: Scored) -> tuple[float, float]:
+    """The share of unusable answers of the base and of the tuned model, over all paired answers."""
+    pairs = [pair for question in scored.questions for pair in scored.pairs[question.id]]
+    left, right = (sum(pair[side].validity != "ok" for pair in pairs) / len(pairs) for side in (0, 1))
+    return left, right
+
+
 def _value(score: Score, metric: str) -> float | None:
     if metric == "invalid":
         return float(score.validity != "ok")

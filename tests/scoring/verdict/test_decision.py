@@ -1,6 +1,7 @@
 import json
+import math
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -9,7 +10,7 @@ import pytest
 from scipy import stats
 
 from mlx_ragtune.errors import InputError
-from mlx_ragtune.records import Score
+from mlx_ragtune.records import Score, Validity
 from mlx_ragtune.scoring.verdict.comparison import Comparison, Guard, Verdict, read_comparison
 from mlx_ragtune.scoring.verdict.decision import compare, compare_all
 from tests.scoring.made import question, score, unanswerable
@@ -50,8 +51,11 @@ def _verdicts(comparison: Comparison) -> dict[str, Verdict | None]:
         ({"correctness": (SAME, SAME), "prose_style": BETTER}, "IMPROVED"),
         ({"correctness": NOISY, "prose_style": BETTER}, "INCONCLUSIVE"),
         ({"correctness": (SAME, SAME), "prose_style": WORSE}, "REGRESSED"),
-        ({"correctness": BETTER, "prose_style": WORSE}, "REGRESSED"),
-        ({"correctness": BETTER, "false_refusal": (LOW, HIGH)}, "REGRESSED"),
+        ({"correctness": BETTER, "prose_style": WORSE}, "MIXED"),
+        ({"correctness": WORSE, "prose_style": BETTER}, "MIXED"),
+        ({"correctness": BETTER, "false_refusal": (LOW, HIGH)}, "MIXED"),
+        ({"correctness": (SAME, SAME), "false_refusal": (LOW, HIGH)}, "REGRESSED"),
+        ({"correctness": NOISY, "false_refusal": (LOW, HIGH)}, "REGRESSED"),
         ({"correctness": BETTER, "false_refusal": (HIGH, LOW)}, "IMPROVED"),
         ({"correctness": (SAME, SAME), "prose_style": NOISY}, "EQUIVALENT"),
         (
@@ -71,17 +75,28 @@ def test_the_whole_verdict_follows_the_written_rules(table: Table, expected: str
 def test_a_gain_that_may_hide_a_loss_says_so() -> None:
     comparison = _compare({"correctness": NOISY, "prose_style": BETTER})
     assert "better on plain prose +66.7 points, but a loss elsewhere cannot be ruled out" in comparison.headline
-    assert any("loss of more than 5 points in correctness" in reason for reason in comparison.reasons)
+    assert any(reason.startswith("a loss of more than 5 points in") for reason in comparison.reasons)
 
 
-def test_a_guard_warning_withholds_the_improvement() -> None:
+def test_a_guard_warning_is_said_and_changes_no_word() -> None:
     warning = Guard("forgetting", "General probes", "WARN", 0.9, 0.84, "60 probes: 4 lost, 0 gained")
     comparison = _compare({"correctness": BETTER}, guards=[warning])
-    assert comparison.verdict == "INCONCLUSIVE"
+    assert comparison.verdict == "IMPROVED"
     assert "guard warning: general probes, 60 probes: 4 lost, 0 gained" in comparison.reasons
-    assert comparison.headline.endswith("ruled out: general probes (60 probes: 4 lost, 0 gained).")
+    assert "perhaps worse, but not surely: general probes (60 probes: 4 lost, 0 gained)" in comparison.headline
+    assert "60 probes: 4 lost" in comparison.paid
+    assert _compare({"correctness": (SAME, SAME)}, guards=[warning]).verdict == "EQUIVALENT"
     failed = replace(warning, state="FAIL")
-    assert _compare({"correctness": BETTER}, guards=[failed]).verdict == "REGRESSED"
+    assert _compare({"correctness": BETTER}, guards=[failed]).verdict == "MIXED"
+    assert _compare({"correctness": (SAME, SAME)}, guards=[failed]).verdict == "REGRESSED"
+
+
+def test_a_guard_that_holm_makes_unsure_is_a_warning() -> None:
+    guard = Guard("forgetting", "General probes", "FAIL", 0.9, 0.8, "60 probes: 6 lost, 0 gained", p=0.031)
+    comparison = _compare({"correctness": BETTER}, guards=[guard])
+    assert comparison.verdict == "IMPROVED"
+    assert [state.state for state in comparison.guards if state.name == "forgetting"] == ["WARN"]
+    assert _compare({"correctness": BETTER}, guards=[replace(guard, p=0.001)]).verdict == "MIXED"
 
 
 def test_lower_is_better_where_it_is() -> None:
@@ -117,12 +132,13 @@ def test_one_question_says_nothing_and_breaks_nothing() -> None:
 
 
 def test_holm_covers_the_family_and_the_guards_and_nothing_else() -> None:
-    weak = ([0.0] * 8 + [1.0] * 52, [1.0] * 7 + [0.0] + [1.0] * 52)  # 7 gains: p = .0156
+    weak = ([0.0] * 8 + [1.0] * 52, [1.0] * 7 + [0.0] + [1.0] * 52)
     table = {"correctness": weak, "prose_style": NOISY, "false_refusal": (LOW, LOW), "keyword_coverage": weak}
     comparison = _compare(table)
     rows = {row.name: row for row in comparison.rows}
-    assert rows["correctness"].all.p == pytest.approx(2 / 2**7)
-    assert rows["correctness"].holm_p == pytest.approx(4 * 2 / 2**7)  # of four: two rows, two guards
+    p = rows["correctness"].all.p
+    assert 0.01 < p < 0.025
+    assert rows["correctness"].holm_p == pytest.approx(4 * p)  # of four: two rows, two guards
     assert rows["correctness"].verdict == "INCONCLUSIVE"
     assert rows["keyword_coverage"].holm_p is None
     assert rows["keyword_coverage"].role == "secondary"
@@ -191,8 +207,8 @@ def test_questions_of_one_paper_count_as_one_cluster() -> None:
     row = comparison.row("correctness")
     assert row is not None
     assert (row.all.n_questions, row.all.n_clusters, comparison.n_clusters) == (60, 3, 3)
-    assert row.all.p == 0.25
     assert comparison.verdict == "INCONCLUSIVE"
+    assert "60 questions on 3 papers are too few to decide: a verdict needs at least 4 papers" in comparison.headline
 
 
 def test_the_question_that_decides_is_named() -> None:
@@ -314,7 +330,7 @@ def test_the_more_models_are_tried_the_surer_each_has_to_be() -> None:
     both = compare_all(base, {"a": better_in(8), "b": better_in(0)}, questions, family=("correctness",))
     row = both["a"].row("correctness")
     assert row is not None
-    assert row.holm_p == pytest.approx(4 * 2 / 2**8)
+    assert row.holm_p == pytest.approx(4 * row.all.p)
     assert both["a"].verdict == "IMPROVED"
     many = {f"m{i}": better_in(0) for i in range(4)}
     assert compare_all(base, {"a": better_in(8), **many}, questions, family=("correctness",))["a"].verdict == (
@@ -322,19 +338,91 @@ def test_the_more_models_are_tried_the_surer_each_has_to_be() -> None:
     )
 
 
-def test_broken_answers_of_the_base_do_not_hide_refusals_of_the_tuned_model() -> None:
-    questions = [question(id=f"q{i:02}", papers=(f"p{i:02}",)) for i in range(N)]
-    base = [
-        score(one.id, "base", {"correctness": 0.0, "false_refusal": 0.0}, validity="truncated") for one in questions
+def _answers(
+    validity: Callable[[int], Validity], value: Callable[[int], float], model: Literal["base", "tuned"], n: int = N
+) -> list[Score]:
+    """Answers to questions on papers of their own; an unusable one counts as wrong."""
+    return [
+        score(
+            f"q{i:02}",
+            model,
+            {"correctness": value(i) if validity(i) == "ok" else 0.0, "false_refusal": 0.0},
+            validity=validity(i),
+        )
+        for i in range(n)
     ]
-    tuned = [
-        score(one.id, "tuned", {"correctness": float(i < 40), "false_refusal": float(i >= 40)})
-        for i, one in enumerate(questions)
-    ]
-    comparison = compare(base, tuned, questions)
-    assert comparison.verdict == "REGRESSED"
-    assert "false refusals (0.0% → 33.3%" in comparison.headline
-    assert "although better on correctness" in comparison.headline
+
+
+QUESTIONS = [question(id=f"q{i:02}", papers=(f"p{i:02}",)) for i in range(N)]
+
+
+def _cut(share: float) -> Callable[[int], Validity]:
+    return lambda i: "truncated" if i < share * N else "ok"
+
+
+@pytest.mark.parametrize("broken", [0.51, 0.66, 1.0])
+@pytest.mark.parametrize("side", ["base", "tuned", "both"])
+def test_mostly_unusable_answers_of_either_side_decide_nothing(broken: float, side: str) -> None:
+    base = _answers(_cut(broken if side != "tuned" else 0), lambda i: 1.0, "base")
+    tuned = _answers(_cut(broken if side != "base" else 0), lambda i: 1.0, "tuned")
+    comparison = compare(base, tuned, QUESTIONS)
+    assert comparison.verdict == "INCONCLUSIVE"
+    who = "the tuned model" if side == "tuned" else "the base"
+    count = math.ceil(broken * N)
+    assert f"{count} of 60 answers of {who} are cut off" in comparison.headline
+    assert "raise evaluate.sampling.max_tokens" in comparison.headline
+
+
+def test_an_improvement_that_rests_on_broken_answers_of_the_base_is_inconclusive() -> None:
+    base, tuned = _answers(_cut(0.4), lambda i: 1.0, "base"), _answers(_cut(0), lambda i: 1.0, "tuned")
+    comparison = compare(base, tuned, QUESTIONS)
+    row = comparison.row("correctness")
+    assert row is not None
+    assert row.all.difference == 0.4
+    assert row.rests_on_invalid
+    assert comparison.verdict == "INCONCLUSIVE"
+    assert "rests on unusable answers (40% → 0% unusable)" in comparison.headline
+    back = compare(
+        [replace(one, model="base") for one in tuned], [replace(one, model="tuned") for one in base], QUESTIONS
+    )
+    assert back.verdict == "INCONCLUSIVE"
+
+
+def test_an_improvement_of_the_usable_answers_counts_beside_broken_ones() -> None:
+    base = _answers(_cut(0.2), lambda i: float(i % 4 == 0), "base")
+    comparison = compare(base, _answers(_cut(0), lambda i: 1.0, "tuned"), QUESTIONS)
+    assert comparison.verdict == "IMPROVED"
+
+
+def test_a_loss_that_more_usable_answers_hide_is_not_equivalent() -> None:
+    base = _answers(_cut(0.3), lambda i: 1.0, "base")
+    tuned = _answers(_cut(0), lambda i: float(i < 42), "tuned")
+    comparison = compare(base, tuned, QUESTIONS)
+    row = comparison.row("correctness")
+    assert row is not None
+    assert row.all.difference == pytest.approx(0.0)
+    assert comparison.verdict == "INCONCLUSIVE"
+
+
+def test_more_broken_answers_and_nothing_else_decide_nothing() -> None:
+    tuned = _answers(_cut(0.25), lambda i: 0.0, "tuned")
+    comparison = compare(_answers(_cut(0), lambda i: 0.0, "base"), tuned, QUESTIONS)
+    assert [guard.state for guard in comparison.guards if guard.name == "invalid"] == ["FAIL"]
+    assert comparison.verdict == "INCONCLUSIVE"
+    assert "gives more unusable answers (0% → 25% unusable)" in comparison.headline
+
+
+def test_a_gain_with_more_broken_answers_is_mixed() -> None:
+    tuned = _answers(_cut(0.25), lambda i: 1.0, "tuned")
+    comparison = compare(_answers(_cut(0), lambda i: 0.0, "base"), tuned, QUESTIONS)
+    assert comparison.verdict == "MIXED"
+
+
+def test_where_every_request_failed_nothing_is_decided() -> None:
+    base = _answers(lambda i: "transport_error", lambda i: 1.0, "base")
+    comparison = compare(base, _answers(_cut(0), lambda i: 1.0, "tuned"), QUESTIONS)
+    assert comparison.verdict == "INCONCLUSIVE"
+    assert comparison.headline == "INCONCLUSIVE: no question was answered by both models."
 
 
 def test_a_written_comparison_is_read_back_as_it_was(tmp_path: Path) -> None:

@@ -5,12 +5,14 @@ from typing import Literal
 import pytest
 
 from mlx_ragtune.records import Score
+from mlx_ragtune.scoring.answers.metrics import METRICS
 from mlx_ragtune.scoring.verdict.comparison import Comparison, Guard
 from mlx_ragtune.scoring.verdict.decision import compare
 from mlx_ragtune.scoring.verdict.headline import signed, within_sentence
 from tests.scoring.made import question, score
 
 N = 60
+CORRECT = within_sentence(METRICS["correctness"].label)
 SAME = [0.5] * N
 LOW, HIGH = [0.0] * 40 + [1.0] * 20, [1.0] * N
 NOISY = ([0.0, 1.0] * 30, [1.0, 0.0] * 30)
@@ -30,12 +32,14 @@ def compared(*guards: Guard, margin: float = 0.05, **table: tuple[list[float], l
 
 def test_a_gain_in_the_primary_is_told_in_points() -> None:
     found = compared(correctness=(LOW, HIGH))
-    assert found.headline == "IMPROVED: the tuned model is better on correctness (nuggets, lexical) +66.7 points."
+    assert found.headline == f"IMPROVED: the tuned model is better on {CORRECT} +66.7 points."
+    assert found.gained.startswith(f"{METRICS['correctness'].label} +66.7 points (95% interval")
+    assert (found.paid, found.advice) == ("", ())
 
 
 def test_a_gain_elsewhere_is_told_with_what_is_known_of_the_primary() -> None:
     found = compared(correctness=(SAME, SAME), prose_style=(LOW, HIGH))
-    assert found.headline.startswith("IMPROVED: the tuned model is better on plain prose +66.7 points; correctness")
+    assert found.headline.startswith("IMPROVED: the tuned model is better on plain prose +66.7 points; " + CORRECT)
     assert "95% interval" in found.headline
 
 
@@ -45,9 +49,12 @@ def test_several_gains_are_joined_by_and() -> None:
     assert " and " in found.headline
 
 
-def test_a_loss_is_told_first_and_gains_do_not_hide_it() -> None:
+def test_gain_and_loss_are_both_told() -> None:
     found = compared(correctness=(LOW, HIGH), prose_style=(HIGH, LOW))
-    assert found.headline.startswith("REGRESSED: the tuned model is worse on plain prose −66.7 points, although better")
+    assert found.headline.startswith(
+        f"MIXED: the tuned model is better on {CORRECT} +66.7 points, but worse on plain prose −66.7 points"
+    )
+    assert found.paid == "Plain prose −66.7 points."
 
 
 def test_minus_is_a_minus_sign() -> None:
@@ -62,14 +69,14 @@ def test_equivalence_is_told_with_its_margin() -> None:
 
 def test_what_cannot_be_told_says_how_many_questions_there_were() -> None:
     found = compared(correctness=NOISY)
-    assert found.headline.startswith("INCONCLUSIVE: correctness")
-    assert found.headline.endswith("60 questions are too few to decide.")
+    assert found.headline.startswith(f"INCONCLUSIVE: {CORRECT} 0.0 points")
+    assert "; 60 questions are too few to decide; next: ask about more papers" in found.headline
     assert any("questions detect a difference of" in reason for reason in found.reasons)
 
 
 def test_no_primary_at_all_is_said() -> None:
     found = compared(prose_style=(SAME, SAME))
-    assert found.headline == "INCONCLUSIVE: correctness (nuggets, lexical) is undefined for every question."
+    assert found.headline == f"INCONCLUSIVE: {CORRECT} is undefined for every question."
     assert any(reason.startswith("not measured, undefined for every question") for reason in found.reasons)
 
 
@@ -77,8 +84,8 @@ def test_no_primary_at_all_is_said() -> None:
     ("state", "verdict", "said"),
     [
         ("PASS", "IMPROVED", None),
-        ("WARN", "INCONCLUSIVE", "guard warning: general probes, 60 probes: 4 lost, 0 gained"),
-        ("FAIL", "REGRESSED", "guard failed: general probes, 60 probes: 4 lost, 0 gained"),
+        ("WARN", "IMPROVED", "guard warning: general probes, 60 probes: 4 lost, 0 gained"),
+        ("FAIL", "MIXED", "guard failed: general probes, 60 probes: 4 lost, 0 gained"),
     ],
 )
 def test_a_guard_is_named_unless_it_passed(
@@ -93,7 +100,8 @@ def test_a_guard_is_named_unless_it_passed(
 def test_a_failed_guard_is_in_the_headline() -> None:
     guard = Guard("forgetting", "General probes", "FAIL", 0.9, 0.6, "60 probes: 18 lost, 0 gained")
     found = compared(guard, correctness=(LOW, HIGH))
-    assert "worse on general probes (60 probes: 18 lost, 0 gained), although better on correctness" in found.headline
+    assert "but worse on general probes (60 probes: 18 lost, 0 gained)" in found.headline
+    assert "next: add general questions to the training pairs" in found.headline
 
 
 def test_one_question_that_carries_the_difference_is_named() -> None:
@@ -104,7 +112,8 @@ def test_one_question_that_carries_the_difference_is_named() -> None:
 
 def test_what_was_not_measured_is_named_by_its_label() -> None:
     found = compared(correctness=NOISY)
-    assert any("citing the right paper by title" in reason for reason in found.reasons)
+    label = within_sentence(METRICS["citation_recall"].label)
+    assert any(label in reason for reason in found.reasons)
     assert not any("citation_recall" in reason for reason in found.reasons)
 
 
