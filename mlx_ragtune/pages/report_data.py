@@ -328,24 +328,27 @@ def read_conditions(path: Path) -> BothConditions:
 
 
 def pair_conditions(conditions: BothConditions) -> tuple[ConditionPair, ...]:
-    """Every condition that at least one model has; long ones as their number of entries.
+    """Every condition that at least one model has; long ones as their number of entries."""
+    return pair_conditions_of({"base": conditions.base, "tuned": conditions.tuned, "prompted": conditions.prompted})
+
+
+def pair_conditions_of(conditions: Mapping[Arm, Conditions | None]) -> tuple[ConditionPair, ...]:
+    """The conditions of each arm; none where those of base or tuned are unknown.
 
     The prompts of the prompted base differ by its examples and count as equal.
     """
-    sides: dict[str, dict[str, Any]] = {
-        name: asdict(side)
-        for name, side in (("base", conditions.base), ("tuned", conditions.tuned), ("prompted", conditions.prompted))
-        if side is not None
-    }
+    sides: dict[str, dict[str, Any]] = {arm: asdict(side) for arm, side in conditions.items() if side is not None}
+    if not {"base", "tuned"} <= sides.keys():
+        return ()
     empty: tuple[object, ...] = ("", {}, [], (), None)
     pairs = []
-    for name, base in sides["base"].items():
+    for name in sides["base"]:
         values = {side: described[name] for side, described in sides.items()}
         if all(value in empty for value in values.values()):
             continue
         compared = [value for side, value in values.items() if side != "prompted" or name != "prompts"]
         shown = {side: _short(value) for side, value in values.items()}
-        equal = all(value == base for value in compared)
+        equal = all(value == compared[0] for value in compared)
         pairs.append(ConditionPair(name, shown["base"], shown["tuned"], equal, shown.get("prompted")))
     return tuple(pairs)
 

@@ -1,17 +1,16 @@
 """The sections of figures: every metric for every arm with its changes, the cost, and how it was measured."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from mlx_ragtune.pages import wording
 from mlx_ragtune.pages.plots import Whisker, dot_whisker
 from mlx_ragtune.pages.report_blocks import Block, Cell, Column, Group, Lines, Paragraph, Plot, Section, Table, Tone
 from mlx_ragtune.pages.report_data import ReportData
-from mlx_ragtune.pages.report_summary import comparisons, papers, states, unusable_share
+from mlx_ragtune.pages.report_summary import comparisons, imputed_note, is_imputed, mean_text, papers, rows_of
 from mlx_ragtune.records import Arm
-from mlx_ragtune.scoring.answers.metrics import METRICS
 from mlx_ragtune.scoring.verdict.comparison import Comparison, MetricRow
-from mlx_ragtune.scoring.verdict.headline import percent
+from mlx_ragtune.scoring.verdict.headline import percent, within_sentence
 
 ROLES = {
     "decides": "These decide",
@@ -20,9 +19,6 @@ ROLES = {
     "secondary": "No effect on the verdict, and easily misled",
 }
 VERDICT_TONES: dict[str, Tone] = {"IMPROVED": "better", "REGRESSED": "worse"}
-IMPUTED = 0.05
-"""From this difference on, a value that counts unusable answers as worst is marked (a share)."""
-MARK = "*"
 SUMMARY_COSTS = ("prompt_tokens", "answer_tokens", "answer_words", "latency_seconds")
 
 
@@ -43,11 +39,6 @@ def _by_role(data: ReportData) -> list[tuple[str, list[str]]]:
         if row.unit == "share":
             groups[_role(row)].append(row.name)
     return [(role, groups[role]) for role in ROLES if role in groups]
-
-
-def _rows(data: ReportData, name: str) -> list[tuple[Arm, MetricRow]]:
-    """The row of one metric against each reference that has it."""
-    return [(reference, row) for reference, comparison in comparisons(data) if (row := comparison.row(name))]
 
 
 def _columns(data: ReportData, first: str, last: str = "result") -> tuple[Column, ...]:
@@ -71,25 +62,10 @@ def _columns(data: ReportData, first: str, last: str = "result") -> tuple[Column
 
 def _value(row: MetricRow, arm: Arm) -> Cell:
     """A mean, marked with the mean without unusable answers where these change it much."""
-    value = row.all.tuned_mean if arm == "tuned" else row.all.base_mean
     if not is_imputed(row, arm) or row.both_valid is None:
-        return Cell(wording.amount(row, value))
+        return Cell(mean_text(row, arm))
     usable = row.both_valid.tuned_mean if arm == "tuned" else row.both_valid.base_mean
-    note = f"{wording.amount(row, usable)} where both answers are usable"
-    return Cell(f"{wording.amount(row, value)}{MARK}", notes=(note,))
-
-
-def is_imputed(row: MetricRow, arm: Arm) -> bool:
-    """Whether a mean comes to a notable part from unusable answers that count as worst."""
-    if row.unit != "share" or row.both_valid is None or METRICS[row.name].worst is None:
-        return False
-    whole, usable = (
-        (row.all.tuned_mean, row.both_valid.tuned_mean)
-        if arm == "tuned"
-        else (row.all.base_mean, row.both_valid.base_mean)
-    )
-    worse = usable - whole if row.higher_is_better else whole - usable
-    return worse >= IMPUTED
+    return Cell(mean_text(row, arm), notes=(f"{wording.amount(row, usable)} where both answers are usable",))
 
 
 def _values(data: ReportData, rows: Sequence[tuple[Arm, MetricRow]]) -> list[Cell]:
@@ -123,7 +99,7 @@ def noise_of(data: ReportData, row: MetricRow) -> float | None:
 
 def _metric_cells(data: ReportData, name: str, *, judged: bool = True) -> tuple[Cell, ...]:
     """One row of a table of metrics, under ``_columns``."""
-    rows = _rows(data, name)
+    rows = rows_of(data, name)
     first = rows[0][1]
     tag = "primary" if name == data.comparison.primary and judged else ""
     label = Cell(first.label, tag=tag, notes=_notes(data, first))
@@ -135,12 +111,12 @@ def _metric_cells(data: ReportData, name: str, *, judged: bool = True) -> tuple[
     changes = []
     for reference, _ in comparisons(data):
         row = by_reference.get(reference)
-        changes += [Cell(""), Cell("")] if row is None else _change_cells(row)
+        changes += [Cell(""), Cell("")] if row is None else _change_cells(row, judged=judged)
     return (label, *_values(data, rows), *changes)
 
 
-def _change_cells(row: MetricRow) -> list[Cell]:
-    judged = row.verdict is not None
+def _change_cells(row: MetricRow, *, judged: bool) -> list[Cell]:
+    judged = judged and row.verdict is not None
     word = f" {wording.result(row.verdict)}" if judged else ""
     return [Cell(f"{wording.change(row)}{word}", tone_of(row) if judged else ""), Cell(wording.interval(row))]
 
@@ -183,26 +159,25 @@ def metrics(data: ReportData) -> Section | None:
     blocks = [*_plots(data), Table(_columns(data, "metric"), tuple(tabled), stacks=True)]
     level = percent(1 - data.comparison.alpha)
     note = f"Changes are in percentage points, with {level} intervals. Color marks what is surely better or worse."
-    return Section("Results", tuple([*blocks, *_marked(data)]), note)
+    return Section(
+        "Results",
+        (*blocks, *_below(data, [name for role, names in groups if role != "secondary" for name in names])),
+        note,
+    )
 
 
-def imputed_note(data: ReportData) -> str:
-    """What the mark means and which arms it is about; empty without marked values."""
-    marked = {
-        arm
-        for reference, comparison in comparisons(data)
-        for row in comparison.rows
-        for arm in (reference, "tuned")
-        if _role(row) != "secondary" and is_imputed(row, arm)
-    }
-    counted = states(data)
-    shares = [f"{100 * unusable_share(counted[arm]):.0f}% of the {arm} answers" for arm in data.arms if arm in marked]
-    return f"{MARK} {' and '.join(shares)} were unusable and count as worst." if shares else ""
-
-
-def _marked(data: ReportData) -> list[Block]:
-    note = imputed_note(data)
-    return [Paragraph(note, small=True)] if note else []
+def _below(data: ReportData, names: Collection[str]) -> list[Block]:
+    """What the mark means, and how far noise alone moves the metrics."""
+    notes = [imputed_note(data, names)]
+    floors = [
+        f"{within_sentence(row.label)} ±{wording.floor(row, floor)}"
+        for name in names
+        for row in (rows_of(data, name)[0][1],)
+        if (floor := noise_of(data, row)) is not None
+    ]
+    if floors:
+        notes.append(f"Numerical noise alone moves {', '.join(floors)}.")
+    return [Paragraph(note, small=True) for note in notes if note]
 
 
 def cost(data: ReportData) -> Section | None:
@@ -225,7 +200,17 @@ def cost(data: ReportData) -> Section | None:
     ]
     note = "Means. Times were measured when the answer was generated; an answer from an earlier run keeps its times."
     table = Table(_columns(data, "per answer", last=""), tuple(groups), stacks=True)
-    return Section("Cost of an answer", (table,), note)
+    return Section("Cost of an answer", (table, *_sent(data)), note)
+
+
+def _sent(data: ReportData) -> list[Block]:
+    """How requests were sent, where it was not one by one, and how many answers that changes."""
+    parallel = data.parallel
+    if parallel is None or parallel.slots == 1:
+        return []
+    differ = ", ".join(f"{arm} {n} of {parallel.compared.get(arm, 0)}" for arm, n in parallel.differ.items())
+    text = f"Requests were sent {parallel.slots} at a time; latency is that of {parallel.serial} sent one by one."
+    return [Paragraph(f"{text} Answers that differ between the two: {differ or 'not compared'}.", small=True)]
 
 
 def measured(data: ReportData) -> Section:
@@ -237,8 +222,8 @@ def measured(data: ReportData) -> Section:
     blocks: list[Block] = [
         Paragraph(
             f"{comparison.n_questions} questions about {about} papers{alone}. All questions about one paper are one "
-            f"cluster. Intervals are cluster-robust; the p values of deciding metrics and guards are Holm-adjusted over "
-            f"{'both comparisons' if len(data.arms) > 2 else 'all of them'}. Changes within "
+            "cluster. Intervals are cluster-robust; the p values of deciding metrics and guards are Holm-adjusted "
+            f"over {'both comparisons' if len(data.arms) > 2 else 'all of them'}. Changes within "
             f"±{100 * comparison.margin:g} points count as the same. Facts and titles are matched by words and values, "
             "not by meaning, unless a metric says that it was judged."
         )

@@ -272,10 +272,14 @@ def distractors(data: ReportData) -> Section | None:
     """The same questions with other passages."""
     rows = []
     for row in data.distractors:
-        interval = "" if row.low is None or row.high is None else f"{wording.points(row.low)} to {wording.points(row.high)}"
+        interval = (
+            "" if row.low is None or row.high is None else f"{wording.points(row.low)} to {wording.points(row.high)}"
+        )
         label = f"{LABELS[row.condition]}: {within_sentence(METRICS[row.metric].label)}"
-        rows.append(_cells(label, wording.rate(row.base), wording.rate(row.tuned), wording.points(row.difference), interval,
-                     str(row.n_questions)))  # fmt: skip
+        change = wording.points(row.difference)
+        rows.append(
+            _cells(label, wording.rate(row.base), wording.rate(row.tuned), change, interval, str(row.n_questions))
+        )
     level = percent(1 - data.comparison.alpha)
     columns = _numeric("passages and metric", "base", "tuned", "change", f"{level} interval", "questions")
     note = (

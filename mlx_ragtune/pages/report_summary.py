@@ -3,11 +3,12 @@
 A reader who has thirty seconds reads this and nothing else: plain words, few lines, no statistics but the intervals.
 """
 
+import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from mlx_ragtune.pages import wording
-from mlx_ragtune.pages.report_blocks import Block, Lines, Paragraph, Section
+from mlx_ragtune.pages.report_blocks import Block, Lines, Paragraph, Section, Tone
 from mlx_ragtune.pages.report_data import ConditionPair, ReportData
 from mlx_ragtune.records import Arm
 from mlx_ragtune.scoring.answers.metrics import METRICS
@@ -21,8 +22,11 @@ NAMES: dict[Arm, str] = {
 REFERENCES: tuple[Arm, ...] = ("base", "prompted")
 LISTED_STATES = 3
 """How many kinds of unusable answers the summary names for each arm."""
-NOTABLE = 0.005
-"""Smallest part of a difference (a share) that is said to be due to unusable answers."""
+NOTABLE = 0.03
+"""Smallest part of a difference (a share) that the summary says is due to unusable answers."""
+IMPUTED = 0.05
+"""From this difference on, a value that counts unusable answers as worst is marked (a share)."""
+MARK = "*"
 
 
 def comparisons(data: ReportData) -> list[tuple[Arm, Comparison]]:
@@ -31,15 +35,9 @@ def comparisons(data: ReportData) -> list[tuple[Arm, Comparison]]:
     return [(reference, comparison) for reference, comparison in pairs if comparison is not None]
 
 
-def means(data: ReportData, name: str) -> dict[Arm, float]:
-    """The mean of one metric for each arm that has one."""
-    values: dict[Arm, float] = {}
-    for reference, comparison in comparisons(data):
-        row = comparison.row(name)
-        if row is not None:
-            values[reference] = row.all.base_mean
-            values.setdefault("tuned", row.all.tuned_mean)
-    return {arm: values[arm] for arm in data.arms if arm in values}
+def rows_of(data: ReportData, name: str) -> list[tuple[Arm, MetricRow]]:
+    """The row of one metric against each reference that has it."""
+    return [(reference, row) for reference, comparison in comparisons(data) if (row := comparison.row(name))]
 
 
 def states(data: ReportData) -> dict[Arm, Counter[str]]:
@@ -55,6 +53,43 @@ def states(data: ReportData) -> dict[Arm, Counter[str]]:
 def unusable_share(counts: Counter[str]) -> float:
     """The share of answers that are not valid; 0 without answers."""
     return 1 - counts["ok"] / counts.total() if counts.total() else 0.0
+
+
+def is_imputed(row: MetricRow, arm: Arm) -> bool:
+    """Whether a mean comes to a notable part from unusable answers that count as worst."""
+    if row.unit != "share" or row.both_valid is None or METRICS[row.name].worst is None:
+        return False
+    whole, usable = (
+        (row.all.tuned_mean, row.both_valid.tuned_mean)
+        if arm == "tuned"
+        else (row.all.base_mean, row.both_valid.base_mean)
+    )
+    worse = usable - whole if row.higher_is_better else whole - usable
+    return worse >= IMPUTED
+
+
+def mean_text(row: MetricRow, arm: Arm) -> str:
+    """An arm's mean, marked where it comes to a notable part from unusable answers."""
+    value = row.all.tuned_mean if arm == "tuned" else row.all.base_mean
+    return f"{wording.amount(row, value)}{MARK if is_imputed(row, arm) else ''}"
+
+
+def imputed_note(data: ReportData, names: Collection[str]) -> str:
+    """What the mark means and which arms it is about; empty without marked values among these metrics."""
+    marked = {
+        arm
+        for reference, comparison in comparisons(data)
+        for row in comparison.rows
+        for arm in (reference, "tuned")
+        if row.name in names and is_imputed(row, arm)
+    }
+    counted = states(data)
+    shares = [f"{100 * unusable_share(counted[arm]):.0f}% of the {arm} answers" for arm in data.arms if arm in marked]
+    return f"{MARK} {_and(shares)} were unusable and count as worst." if shares else ""
+
+
+def _and(parts: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(parts[:-1]), *parts[-1:])))
 
 
 # 1. what was compared
@@ -101,11 +136,9 @@ def _equal(data: ReportData) -> str:
     """What was the same for all arms; nothing where the conditions are unknown."""
     by_name = {pair.name: pair for pair in data.conditions}
     said = {"retrieval": "passages", "quantization": "quantization ({})", "server": "server ({})"}
-    same = [
-        text.format(by_name[name].base) for name, text in said.items() if name in by_name and by_name[name].equal
-    ]
+    same = [text.format(by_name[name].base) for name, text in said.items() if name in by_name and by_name[name].equal]
     differ = [_different(pair) for pair in data.conditions if not pair.equal]
-    parts = [f"The same {', '.join(same)}." if same else "", f"Not the same: {'; '.join(differ)}." if differ else ""]
+    parts = [f"The same {_and(same)}." if same else "", f"Not the same: {'; '.join(differ)}." if differ else ""]
     return " ".join(filter(None, parts))
 
 
@@ -118,7 +151,7 @@ def _different(pair: ConditionPair) -> str:
 
 
 def _names(data: ReportData, verdict: str) -> list[str]:
-    """Metrics with this verdict against at least one reference, in the order of the table; a guard only if it failed."""
+    """Metrics with this verdict against at least one reference, in the order of the table; guards if they failed."""
     wanted = set()
     for _, comparison in comparisons(data):
         failed = {guard.name for guard in comparison.guards if guard.state == "FAIL"}
@@ -131,32 +164,54 @@ def _names(data: ReportData, verdict: str) -> list[str]:
 
 def _line(data: ReportData, name: str, verdict: str) -> str:
     """``Correct facts: 48.0% → 52.0% → 79.0%; against base +31.0 (+20.1 to +41.9), against prompted …``."""
-    rows = [(reference, row) for reference, comparison in comparisons(data) if (row := comparison.row(name))]
-    first = rows[0][1]
-    values = " → ".join(wording.amount(first, value) for value in means(data, name).values())
+    rows = rows_of(data, name)
+    values = [*(mean_text(row, reference) for reference, row in rows), mean_text(rows[0][1], "tuned")]
     changes = [_change(data, reference, row, verdict) for reference, row in rows]
-    return f"{first.label}: {values}; {', '.join(changes)}"
+    return f"{rows[0][1].label}: {' → '.join(values)}; {', '.join(changes)}"
 
 
 def _change(data: ReportData, reference: Arm, row: MetricRow, verdict: str) -> str:
     where = "" if len(data.arms) == 2 else f"against {reference} "
     between = wording.interval(row)
     text = f"{where}{wording.change(row)}{f' ({between})' if between else ''}"
+    if row.rests_on_invalid:
+        return f"{text}, due to unusable answers"
     return text if row.verdict == verdict else f"{text}, {wording.result(row.verdict)}"
 
 
 def better(data: ReportData) -> Section:
     """What surely got better."""
-    lines = tuple(_line(data, name, "IMPROVED") for name in _names(data, "IMPROVED"))
-    return _listed(data, "What got better", lines, nothing="Nothing surely did.")
+    return _listed(data, "What got better", _names(data, "IMPROVED"), verdict="IMPROVED")
 
 
 def worse(data: ReportData) -> Section:
     """What surely got worse, and what may have."""
-    lines = [_line(data, name, "REGRESSED") for name in _names(data, "REGRESSED")]
-    lines += _guard_lines(data, "FAIL", "")
-    lines += _guard_lines(data, "WARN", "Perhaps, not surely: ")
-    return _listed(data, "What got worse", tuple(lines), nothing="Nothing surely did.")
+    more = [*_guard_lines(data, "FAIL", ""), *_guard_lines(data, "WARN", "Perhaps, not surely: ")]
+    return _listed(data, "What got worse", _names(data, "REGRESSED"), verdict="REGRESSED", more=more)
+
+
+def same(data: ReportData) -> Section | None:
+    """The deciding metrics that stayed the same against every reference."""
+    names = _undecided(data, {"EQUIVALENT"})
+    return _listed(data, "What stayed the same", names, verdict="EQUIVALENT") if names else None
+
+
+def unclear(data: ReportData) -> Section | None:
+    """The deciding metrics that are neither better, nor worse, nor the same."""
+    names = [
+        name
+        for name in _undecided(data, {"INCONCLUSIVE", "EQUIVALENT"})
+        if name not in _undecided(data, {"EQUIVALENT"})
+    ]
+    return _listed(data, "What stays unclear", names, verdict="INCONCLUSIVE") if names else None
+
+
+def _undecided(data: ReportData, verdicts: Collection[str]) -> list[str]:
+    """Metrics of the family whose verdicts against all references are among these."""
+    family = data.comparison.family
+    return [
+        name for name in family if (rows := rows_of(data, name)) and all(row.verdict in verdicts for _, row in rows)
+    ]
 
 
 def _guard_lines(data: ReportData, state: str, prefix: str) -> Iterator[str]:
@@ -176,10 +231,16 @@ def _guard(data: ReportData, guard: Guard, reference: Arm) -> str:
     return f"{guard.label}{f' (against {reference})' if two else ''}: {guard.detail}"
 
 
-def _listed(data: ReportData, title: str, lines: tuple[str, ...], *, nothing: str) -> Section:
-    arrows = f" ({' → '.join(data.arms)})" if lines else ""
-    tone = "better" if title.endswith("better") else "worse"
-    return Section(f"{title}{arrows}", (Lines(lines, tone) if lines else Paragraph(nothing),))
+def _listed(data: ReportData, title: str, names: Sequence[str], *, verdict: str, more: Sequence[str] = ()) -> Section:
+    """A line for each metric, then further lines; without any a sentence that says so."""
+    lines = (*(_line(data, name, verdict) for name in names), *more)
+    if not lines:
+        return Section(title, (Paragraph("Nothing surely did."),))
+    arrows = f" ({' → '.join(data.arms)})" if names else ""
+    return Section(f"{title}{arrows}", (Lines(lines, _TONES[verdict]),))
+
+
+_TONES: dict[str, Tone] = {"IMPROVED": "better", "REGRESSED": "worse", "EQUIVALENT": "plain", "INCONCLUSIVE": "plain"}
 
 
 # 3. unusable answers
@@ -187,50 +248,49 @@ def _listed(data: ReportData, title: str, lines: tuple[str, ...], *, nothing: st
 
 def unusable(data: ReportData) -> Section:
     """How many answers are unusable and why, and what the metrics say without them."""
+    title = "How much is due to cut-off, repeated or other unusable answers"
     counted = states(data)
     if all(counts.total() == counts["ok"] for counts in counted.values()):
-        return Section("Cut-off or repeated answers", (Paragraph("None: every answer is usable."),))
-    lines = [f"{arm}: {_problems(counts)}" for arm, counts in counted.items()]
-    blocks: list[Block] = [Lines(tuple(lines), "warn")]
-    without = [line for name in _names_with_due(data) for line in _without(data, name)]
+        return Section(title, (Paragraph("Nothing: every answer is usable."),))
+    blocks: list[Block] = [Lines(tuple(f"{arm}: {_problems(counts)}" for arm, counts in counted.items()), "warn")]
+    without = tuple(_without(data, name) for name in _names_with_due(data))
     if without:
-        blocks.append(Paragraph("An unusable answer counts as the worst value. Where both answers are usable:"))
-        blocks.append(Lines(tuple(without)))
-    return Section("Cut-off or repeated answers", tuple(blocks))
+        marked = f", also in the values marked with {MARK}" if imputed_note(data, data.comparison.family) else ""
+        blocks.append(Paragraph(f"They count as worst{marked}. The change where both answers are usable:"))
+        blocks.append(Lines(without))
+    return Section(title, tuple(blocks))
 
 
 def _problems(counts: Counter[str]) -> str:
     bad = counts.total() - counts["ok"]
-    text = f"{bad} of {counts.total()} answers are unusable ({100 * unusable_share(counts):.0f}%)"
+    if not bad:
+        return f"none of {counts.total()} answers"
     kinds = [(state, n) for state, n in counts.most_common() if state != "ok"]
     listed = [f"{n} {wording.state_label(state)}" for state, n in kinds[:LISTED_STATES]]
     listed += [f"{sum(n for _, n in kinds[LISTED_STATES:])} other"] if len(kinds) > LISTED_STATES else []
-    return f"{text}: {', '.join(listed)}" if bad else f"all {counts.total()} answers are usable"
+    reasons = wording.state_label(kinds[0][0]) if len(kinds) == 1 else ", ".join(listed)
+    return f"{bad} of {counts.total()} answers ({100 * unusable_share(counts):.0f}%), {reasons}"
 
 
 def _names_with_due(data: ReportData) -> list[str]:
     """Deciding metrics of which a part of a difference is due to unusable answers."""
-    due = {
-        row.name
-        for _, comparison in comparisons(data)
-        for row in comparison.rows
-        if row.in_family and row.due_to_invalid is not None and abs(row.due_to_invalid) >= NOTABLE
-    }
-    return [name for name in METRICS if name in due and name != "invalid"]
+    return [
+        name
+        for name in data.comparison.family
+        if any(abs(row.due_to_invalid or 0.0) >= NOTABLE for _, row in rows_of(data, name))
+    ]
 
 
-def _without(data: ReportData, name: str) -> Iterable[str]:
-    for reference, comparison in comparisons(data):
-        row = comparison.row(name)
-        if row is None or row.both_valid is None:
-            continue
-        view = row.both_valid
-        change = wording.points(view.difference)
-        against = "" if len(data.arms) == 2 else f" ({reference} → tuned)"
-        yield (
-            f"{row.label}{against}: {wording.amount(row, view.base_mean)} → {wording.amount(row, view.tuned_mean)}, "
-            f"{change} on {_plural(view.n_questions, 'question')} instead of {wording.change(row)}"
-        )
+def _without(data: ReportData, name: str) -> str:
+    """``Correct facts: +15.4 instead of +47.5 against base (13 questions)``."""
+    rows = rows_of(data, name)
+    parts = []
+    for reference, row in rows:
+        if row.both_valid is not None:
+            against = "" if len(data.arms) == 2 else f" against {reference}"
+            usable = f"{wording.points(row.both_valid.difference)} instead of {wording.change(row)}"
+            parts.append(f"{usable}{against} ({_plural(row.both_valid.n_questions, 'question')})")
+    return f"{rows[0][1].label}: {', '.join(parts)}"
 
 
 # 4. what to do next
@@ -238,8 +298,10 @@ def _without(data: ReportData, name: str) -> Iterable[str]:
 
 def advice(data: ReportData) -> Section | None:
     """What to try next: what the verdict's findings advise, then what only the report knows."""
-    steps = [wording.sentence(step) for step in (*data.outcome.advice, *_more_advice(data))]
-    return Section("What to do next", (Lines(tuple(dict.fromkeys(steps))),)) if steps else None
+    steps: dict[str, str] = {}
+    for step in (*data.outcome.advice, *_more_advice(data)):
+        steps.setdefault(re.split(r"\d", step)[0], wording.sentence(step))  # once, whatever the number
+    return Section("What to do next", (Lines(tuple(steps.values())),)) if steps else None
 
 
 def _more_advice(data: ReportData) -> Iterator[str]:
@@ -253,5 +315,5 @@ def _more_advice(data: ReportData) -> Iterator[str]:
 
 def summarize(data: ReportData) -> tuple[Section, ...]:
     """The sections with which a report begins, after the verdict."""
-    sections = (compared(data), better(data), worse(data), unusable(data), advice(data))
+    sections = (compared(data), better(data), worse(data), same(data), unclear(data), unusable(data), advice(data))
     return tuple(section for section in sections if section is not None)

@@ -1,7 +1,6 @@
 """The summary of a report for a terminal of 80 columns."""
 
 from mlx_ragtune.pages.report_blocks import Block, Lines, Paragraph, Report, Section, Table
-from mlx_ragtune.pages.report_metrics import MARK
 from mlx_ragtune.pages.tables import fill, render_table
 
 WIDTH = 80
@@ -38,6 +37,6 @@ def render_text(report: Report) -> str:
         tables = list(filter(None, (_summary_table(block) for block in section.blocks if isinstance(block, Table))))
         parts += [line for table in tables for line in (table, "")]
         if tables:
-            marked = [block.text for block in section.blocks if isinstance(block, Paragraph) and block.small]
-            parts += [line for text in marked if text.startswith(MARK) for line in (fill(text, width=WIDTH), "")]
+            notes = [block.text for block in section.blocks if isinstance(block, Paragraph) and block.small]
+            parts += [line for text in notes for line in (fill(text, width=WIDTH), "")]
     return "\n".join(parts).rstrip() + "\n"

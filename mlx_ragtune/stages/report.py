@@ -72,7 +72,7 @@ def _gather(recipe: Recipe, inputs: Inputs) -> ReportData:
     settings = {name: getattr(recipe, name).model_dump(mode="json", exclude_none=True) for name in SETTINGS}
     gates = read_json(evaluate / "gates.json")
     return ReportData(
-        title=f"{recipe.name}: base vs. tuned",
+        title=f"{recipe.name}: {'base' if outcome.against_prompted is None else 'base and prompted base'} vs. tuned",
         outcome=outcome,
         answers=pair_answers(
             outcome,

@@ -123,7 +123,7 @@ def test_a_run_that_does_not_exist_lists_those_that_do(names: tuple[str, ...], s
 
 
 def test_a_third_model_is_refused(runs: Path) -> None:
-    with pytest.raises(InputError, match="'third' is neither 'base' nor 'tuned'"):
+    with pytest.raises(InputError, match="'third' is neither 'base' nor 'prompted' nor 'tuned'"):
         compared("demo:base", "demo:third")
 
 

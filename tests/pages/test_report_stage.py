@@ -27,11 +27,15 @@ from mlx_ragtune.recipe import (
     ScoringSettings,
     TrainSettings,
 )
-from mlx_ragtune.scoring.verdict.decision import compare
+from mlx_ragtune.scoring.verdict.decision import compare_arms
 from mlx_ragtune.stages.report import report
 from tests.pages import made
 
 Make = Callable[..., str]
+SENT = {
+    "asked": {"questions": 12, "of": 12, "minutes": None},
+    "parallel": {"slots": 1, "serial": 12, "differ": {}, "compared": {}},
+}
 FILES = ("report.html", "report.md", "report.json", "summary.txt")
 
 
@@ -72,8 +76,8 @@ def project(tmp_path: Path) -> Path:
         folder.mkdir(parents=True)
     write_rows(evaluate / "questions.jsonl", asked)
     write_rows(evaluate / "used.jsonl", made.answers(asked))
-    comparison = compare(made.scores(asked, "base", 1), made.scores(asked, "tuned", 1), asked)
-    (evaluate / "verdict.json").write_text(comparison.to_json(), encoding="utf-8")
+    outcome = compare_arms(made.scores(asked, "base", 1), made.scores(asked, "tuned", 1), asked)
+    (evaluate / "verdict.json").write_text(outcome.to_json(), encoding="utf-8")
     conditions = asdict(Conditions("Q8_0", "a" * 64, 4096, "ollama 0.12", {}, (0,)))
     for name, value in (
         ("conditions.json", {"base": conditions, "tuned": conditions}),
@@ -83,6 +87,7 @@ def project(tmp_path: Path) -> Path:
                 "allowed": [],
                 "served_prompts": "equal to the training render",
                 "reused_answers": {"base": 0, "tuned": 0},
+                **SENT,
             },
         ),
         ("retrieval.json", {"hit@3": 1.0}),
@@ -132,7 +137,7 @@ def test_no_password_and_no_absolute_path_reaches_any_file(project: Path) -> Non
     evaluate = project / "runs" / "evaluate"
     gates = {"allowed": [{"name": "server", "base": secret, "tuned": "x", "fix": "", "allowed": True}],
              "served_prompts": f"not read from {secret}",
-             "reused_answers": {"base": 0, "tuned": 0}}  # fmt: skip
+             "reused_answers": {"base": 0, "tuned": 0}, **SENT}  # fmt: skip
     (evaluate / "gates.json").write_text(to_json(gates))
     files = made_report(project, recipe)
     for name, text in files.items():

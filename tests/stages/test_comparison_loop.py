@@ -143,7 +143,7 @@ def test_compare_judges_two_models_of_a_run(finished: Path) -> None:
     assert done.returncode == 0, done.stderr
     [found] = json.loads(done.stdout)
     verdict = json.loads((evaluated(finished) / "verdict.json").read_text())
-    assert found["rows"] == verdict["rows"]
+    assert found["rows"] == verdict["against_base"]["rows"]
     assert found["verdict"] == verdict["verdict"]
     assert found["stamps"] == []
 
@@ -187,7 +187,7 @@ def test_compare_scores_files_of_answers(finished: Path, tmp_path: Path) -> None
     ("names", "words", "code"),
     [
         (["small", "nothing"], ("no finished run 'nothing' (finished: small)",), 5),
-        (["small:base", "small:third"], ("'third' is neither 'base' nor 'tuned'",), 3),
+        (["small:base", "small:third"], ("'third' is neither 'base' nor 'prompted' nor 'tuned'",), 3),
         (["small", "small"], ("named twice",), 3),
         (["small"], ("at least two runs",), 2),
         (["a.jsonl", "b.jsonl"], ("need their questions", "--benchmark"), 3),
