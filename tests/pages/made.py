@@ -60,7 +60,7 @@ PROMPT_TOKENS = {"base": 610.0, "prompted": 1005.0, "tuned": 610.0}
 
 
 def scores(
-    asked: list[Question], model: Arm, seed: int, *, unusable: float = 0.0, state: Validity = "truncated"
+    asked: list[Question], model: Arm, seed: int, *, unusable: float = 0.0, titles: bool = False
 ) -> list[Score]:
     """Scores by rule; besides the tuned answer to question 7, ``unusable`` is the share of cut answers."""
     draw = random.Random(f"{model}{seed}")
@@ -84,9 +84,10 @@ def scores(
             "answer_words": 30 + 15 * draw.random(),
             "prompt_tokens": PROMPT_TOKENS[model],
         }
-        if unusable:
+        if titles:
             metrics["fabricated_title"] = 1.0 if bad else float(draw.random() < 0.03)
-        rows.append(Score(question.id, model, 0, state if bad else "ok", metrics))
+        state: Validity = "truncated" if bad else "ok"
+        rows.append(Score(question.id, model, 0, state, metrics))
     return rows
 
 
@@ -146,10 +147,12 @@ def outcome(seed: int = 1, *, arms: Sequence[Arm] = ("base", "tuned"), unusable:
         margin=0.05, alpha=0.05,
     )  # fmt: skip
     return compare_arms(
-        scores(asked, "base", seed, unusable=unusable),
-        scores(asked, "tuned", seed),
+        scores(asked, "base", seed, unusable=unusable, titles=unusable > 0),
+        scores(asked, "tuned", seed, titles=unusable > 0),
         asked,
-        prompted=scores(asked, "prompted", seed, unusable=unusable / 4) if "prompted" in arms else (),
+        prompted=scores(asked, "prompted", seed, unusable=unusable / 4, titles=unusable > 0)
+        if "prompted" in arms
+        else (),
         guards=[guard],
     )
 
