@@ -162,12 +162,17 @@ def plan(recipe: Path, as_json: bool) -> None:
       ragtune plan recipes/qwen3_4b_r16.yaml
     """
     from mlx_ragtune.commands import plan as preflight
+    from mlx_ragtune.commands.outlook import outlook_json, outlook_text, verdict_outlook
     from mlx_ragtune.tuning.preflight import describe, require_fit
 
     run = open_run(recipe)
     with announce_interrupt():
         estimate = preflight.plan(run)
-    click.echo(json.dumps(preflight.as_json(estimate), indent=2) if as_json else describe(estimate))
+    found = verdict_outlook(run.recipe)
+    if as_json:
+        click.echo(json.dumps({**preflight.as_json(estimate), "verdict": outlook_json(found)}, indent=2))
+    else:
+        click.echo(f"{describe(estimate)}\n{outlook_text(found)}")
     require_fit(estimate, run.recipe.train)
 
 
@@ -206,20 +211,27 @@ def validate(recipes: tuple[Path, ...], as_json: bool) -> None:
     Example:
       ragtune validate recipes/*.yaml
     """
-    from mlx_ragtune.errors import RecipeError
+    from mlx_ragtune.commands.outlook import outlook_json, outlook_warnings, verdict_outlook
+    from mlx_ragtune.errors import InputError, RecipeError
     from mlx_ragtune.recipe import load_recipe
 
-    problems = {}
+    problems, found = {}, {}
     for recipe in recipes:
         try:
-            load_recipe(recipe)
-        except RecipeError as error:
+            found[str(recipe)] = verdict_outlook(load_recipe(recipe))
+        except (RecipeError, InputError) as error:
             problems[str(recipe)] = str(error)
     if as_json:
-        click.echo(json.dumps([{"recipe": str(path), "error": problems.get(str(path))} for path in recipes], indent=2))
+        rows = [
+            {"recipe": name, "error": problems.get(name), "verdict": outlook_json(found.get(name, ()))}
+            for name in map(str, recipes)
+        ]
+        click.echo(json.dumps(rows, indent=2))
     else:
-        for path in recipes:
-            click.echo(problems.get(str(path)) or f"{path}: ok", err=str(path) in problems)
+        for name in map(str, recipes):
+            click.echo(problems.get(name) or f"{name}: ok", err=name in problems)
+            for line in outlook_warnings(found[name]) if name in found else ():
+                click.echo(line, err=True)
     if problems:
         sys.exit(RecipeError.exit_code)
 

@@ -262,7 +262,9 @@ class Run:
         if self.recipe_path is not None:
             claim(self.home, self.recipe_path)
         with locked(self.home) as holder:
-            self.check(self.plan(until=until, redo=redo))
+            steps = self.plan(until=until, redo=redo)
+            self.check(steps)
+            self._say_outlook(steps)
             before = {stage.name: self.outside(stage) for stage in stages_until(until)}
             outcomes: list[Outcome] = []
             artifacts: dict[str, Artifact] = {}
@@ -281,6 +283,14 @@ class Run:
         disk = {stage.name: stage.disk_bytes(self.recipe, self.base) for stage in pending if stage.needs_base}
         if needed := sum(disk.values()):
             require_disk(self.home, needed, what=f"what is still to run ({', '.join(disk)})")
+
+    def _say_outlook(self, steps: Iterable[Step]) -> None:
+        """Warn, before anything is trained, when the benchmark cannot reach a verdict."""
+        if any(step.checked for step in steps if step.stage == "evaluate"):
+            from mlx_ragtune.commands.outlook import outlook_warnings, verdict_outlook
+
+            for line in outlook_warnings(verdict_outlook(self.recipe)):
+                self.say(line)
 
     def _bring(
         self, stage: Stage, artifacts: dict[str, Artifact], *, redo: bool, before: Mapping[str, dict[str, Any]]

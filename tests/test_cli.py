@@ -199,7 +199,8 @@ def test_validate_lists_every_recipe_and_fails_when_one_is_bad(tmp_path: Path) -
     assert f"{good}: ok" in result.stdout
     assert "unknown key 'bogus'" in result.stderr
     rows = json.loads(call("validate", "--json", str(good)).stdout)
-    assert rows == [{"recipe": str(good), "error": None}]
+    assert [(row["recipe"], row["error"]) for row in rows] == [(str(good), None)]
+    assert [kind["kind"] for kind in rows[0]["verdict"] if kind["decides"]] == ["answerable", "off_corpus", "near_miss"]
 
 
 def test_doctor_prints_json_for_a_script() -> None:

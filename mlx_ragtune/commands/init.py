@@ -130,7 +130,8 @@ def _recipe_text(folder: Path, recipe: Path, *, base: str, papers: int) -> str:
         raise InputError(
             "no benchmark*.jsonl in the folder or next to it: base and tuned model are compared on your own questions",
             where=str(folder),
-            fix="write 30 or more questions as in data/rag_notes/benchmark.jsonl, about papers not used for training",
+            fix="write 60 or more questions as in data/rag_notes/benchmark.jsonl: 4 about each of 10 papers not used "
+            "for training, 10 outside the papers, 10 that the papers almost answer",
         )
     if base.startswith((".", "~")) and Path(base).expanduser().exists():
         base = _path_value(Path(base).expanduser().resolve(), recipe)

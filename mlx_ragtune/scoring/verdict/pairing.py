@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import compress
 
 import numpy as np
 
@@ -40,11 +41,10 @@ class Pairs:
 
     def only(self, keep: Mask) -> "Pairs":
         """The kept questions, with clusters renumbered from 0. ``keep`` has shape [n]."""
-        kept = [int(index) for index in np.flatnonzero(keep)]
         _, codes = np.unique(self.clusters[keep], return_inverse=True)
         return Pairs(
-            tuple(self.question_ids[index] for index in kept),
-            tuple(self.cluster_ids[index] for index in kept),
+            tuple(compress(self.question_ids, keep)),
+            tuple(compress(self.cluster_ids, keep)),
             self.base[keep],
             self.tuned[keep],
             codes.astype(np.intp),

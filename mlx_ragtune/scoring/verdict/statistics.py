@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special, stats
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.intp]
@@ -30,7 +30,7 @@ class Estimate:
         """Two-sided t interval; (−∞, ∞) with a single cluster."""
         if self.df <= 0:
             return -math.inf, math.inf
-        half = float(stats.t.ppf((1 + level) / 2, self.df)) * self.standard_error
+        half = float(special.stdtrit(self.df, (1 + level) / 2)) * self.standard_error
         return self.mean - half, self.mean + half
 
     def p(self, *, noise: float = 0.0) -> float:
@@ -45,7 +45,7 @@ class Estimate:
             return 1.0
         if self.standard_error == 0:
             return 0.0
-        return float(2 * stats.t.sf(beyond / self.standard_error, self.df))
+        return float(2 * special.stdtr(self.df, -beyond / self.standard_error))
 
 
 def cluster_estimate(differences: Floats, clusters: Codes) -> Estimate:
