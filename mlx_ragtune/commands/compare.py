@@ -28,6 +28,7 @@ from mlx_ragtune.pages.report_data import (
     stamps_of,
 )
 from mlx_ragtune.records import ARMS, Answer, Arm, Document, Passage, Question, Sampling, Score
+from mlx_ragtune.retrieval.prompt import SYSTEM
 from mlx_ragtune.scoring.answers.score import score_answer
 from mlx_ragtune.scoring.verdict.comparison import Comparison, Guard, Outcome
 from mlx_ragtune.scoring.verdict.decision import compare_all, compare_arms
@@ -206,7 +207,7 @@ def read_file(path: Path, benchmark: Path, contexts: Path | None) -> Contestant:
     for given in _file_answers(path, questions):
         answer = Answer("", given.question_id, "tuned", given.seed, given.text, given.done_reason, 0, 0, 0.0)
         shown = passages.get(given.question_id, ())
-        score = score_answer(questions[given.question_id], answer, shown, titles, sampling=Sampling())
+        score = score_answer(questions[given.question_id], answer, shown, titles, sampling=Sampling(), system=SYSTEM)
         metrics = {name: value for name, value in score.metrics.items() if name not in undefined}
         answers.append(answer)
         scores.append(replace(score, metrics=metrics))

@@ -12,11 +12,11 @@ STATE_LABELS = {
     "too_short": "too short",
     "truncated": "cut off at the token limit",
     "think_leak": "with thinking text",
-    "prompt_leak": "that repeat the prompt",
-    "self_dialogue": "that go on with a question of their own",
-    "turn_token_leak": "with control tokens",
-    "prompt_overflow": "with too long a prompt",
-    "repetition_loop": "that repeat themselves",
+    "prompt_leak": "repeating the prompt",
+    "self_dialogue": "going on as a dialogue",
+    "turn_token_leak": "with tokens of the chat template",
+    "prompt_overflow": "prompt too long",
+    "repetition_loop": "repeating the same text",
     "transport_error": "request failed",
 }
 RESULTS: dict[str | None, str] = {

@@ -24,6 +24,7 @@ from mlx_ragtune.jsonl import read_json, read_located_rows, read_rows, write_row
 from mlx_ragtune.models.prompts import check_question_lengths, load_tokenizer
 from mlx_ragtune.recipe import JudgeSettings, Recipe
 from mlx_ragtune.records import Answer, Document, Question, Sampling, Score
+from mlx_ragtune.retrieval.prompt import SYSTEM
 from mlx_ragtune.retrieval.retriever import open_retriever
 from mlx_ragtune.scoring.answers.probes import Probe, read_probes
 from mlx_ragtune.scoring.answers.ranking import mean_retrieval_metrics
@@ -203,7 +204,10 @@ class _Scorer:
         scores = []
         for answer in answers[model]:
             item = by_id[answer.question_id]
-            scores.append(score_answer(item.question, answer, item.passages, self._titles, sampling=self._sampling))
+            score = score_answer(
+                item.question, answer, item.passages, self._titles, sampling=self._sampling, system=SYSTEM
+            )
+            scores.append(score)
         return scores
 
 

@@ -1,4 +1,4 @@
-"""M9: the cost of an answer: time without loading, tokens, tokens per second, time to the first token.
+"""M9: the cost of an answer: time without loading, time to the first token, tokens of prompt and answer, speed.
 
 The first answer after loading the model is cold: caches are empty. It is reported separately from warm answers.
 """
@@ -11,7 +11,10 @@ def cost_metrics(answer: Answer) -> dict[str, float]:
     load = answer.load_seconds or 0.0
     seconds = answer.latency_seconds - load
     first = None if answer.first_token_seconds is None else answer.first_token_seconds - load
-    values: dict[str, float | None] = {"answer_tokens": float(answer.answer_tokens)}
+    values: dict[str, float | None] = {
+        "answer_tokens": float(answer.answer_tokens),
+        "prompt_tokens": float(answer.prompt_tokens) or None,
+    }
     if answer.cold:
         values |= {"load_seconds": answer.load_seconds, "cold_first_token_seconds": first}
     elif seconds > 0:

@@ -29,23 +29,23 @@ class Metric:
 
 
 _ALL = (
-    Metric("correctness", "Correctness (nuggets, lexical)", "decides"),
-    Metric("judged_correctness", "Correctness (nuggets, judged)", "decides"),
-    Metric("citation_recall", "Citing the right paper by title", "decides"),
+    Metric("correctness", "Correct facts", "decides"),
+    Metric("judged_correctness", "Correct facts (judged)", "decides"),
+    Metric("citation_recall", "Citing the right paper", "decides"),
     Metric("prose_style", "Plain prose", "decides"),
-    Metric("refusal_off_corpus", "Refusing off-corpus questions", "decides"),
-    Metric("refusal_near_miss", "Refusing near-miss questions", "decides"),
-    Metric("invalid", "Invalid answers", "guard", False, None),
+    Metric("refusal_off_corpus", "Refusing questions outside the papers", "decides"),
+    Metric("refusal_near_miss", "Refusing questions the papers almost answer", "decides"),
+    Metric("invalid", "Unusable answers", "guard", False, None),
     # As measured: if invalid base answers counted as refusals, a tuned model could refuse as often unnoticed.
-    Metric("false_refusal", "False refusals", "guard", False, None),
-    Metric("citation_rate", "Citing any corpus title", "supporting"),
-    Metric("citation_precision", "Citation precision", "supporting"),
-    Metric("outside_context_citation", "Citing a paper outside the contexts", "supporting", False, 1.0),
-    Metric("fabricated_title", "Fabricating a title", "supporting", False, 1.0),
-    Metric("grounding", "Sentences supported by the contexts (judged)", "supporting"),
-    Metric("number_grounding", "Numbers found in the contexts", "supporting"),
+    Metric("false_refusal", "Refusing answerable questions", "guard", False, None),
+    Metric("citation_rate", "Citing any paper", "supporting"),
+    Metric("citation_precision", "Share of citations that are right", "supporting"),
+    Metric("outside_context_citation", "Citing a paper that was not shown", "supporting", False, 1.0),
+    Metric("fabricated_title", "Making up a title", "supporting", False, 1.0),
+    Metric("grounding", "Sentences supported by the papers shown (judged)", "supporting"),
+    Metric("number_grounding", "Numbers found in the papers shown", "supporting"),
     Metric("keyword_coverage", "Keyword coverage", "secondary"),
-    Metric("substantive", "Substantive rate", "secondary"),
+    Metric("substantive", "Substantive answers (ten or more words)", "secondary"),
     Metric("similarity", "Embedding cosine to the reference", "secondary"),
     Metric("bertscore_f1", "BERTScore F1 to the reference", "secondary"),
     Metric("latency_seconds", "Latency, warm", "secondary", False, None, "seconds"),
@@ -53,7 +53,9 @@ _ALL = (
     Metric("cold_first_token_seconds", "Time to first token, cold", "secondary", False, None, "seconds"),
     Metric("load_seconds", "Model load time", "secondary", False, None, "seconds"),
     Metric("tokens_per_second", "Generation speed", "secondary", True, None, "tokens/s"),
-    Metric("answer_tokens", "Answer length", "secondary", False, None, "tokens", judged=False),
+    Metric("answer_words", "Answer length", "secondary", False, None, "words", judged=False),
+    Metric("prompt_tokens", "Prompt length", "secondary", False, None, "tokens", judged=False),
+    Metric("answer_tokens", "Answer length in tokens", "secondary", False, None, "tokens", judged=False),
 )
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _ALL}
 FAMILY = ("correctness", "citation_recall", "prose_style", "refusal_off_corpus", "refusal_near_miss")

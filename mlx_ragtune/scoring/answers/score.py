@@ -11,6 +11,7 @@ from mlx_ragtune.scoring.answers.citation import citation_metrics, find_citation
 from mlx_ragtune.scoring.answers.cost import cost_metrics
 from mlx_ragtune.scoring.answers.keywords import keyword_coverage
 from mlx_ragtune.scoring.answers.metrics import METRICS
+from mlx_ragtune.scoring.answers.normalize import words
 from mlx_ragtune.scoring.answers.nuggets import correctness
 from mlx_ragtune.scoring.answers.numbers import number_grounding
 from mlx_ragtune.scoring.answers.refusal import is_refusal
@@ -55,13 +56,14 @@ def score_answer(
     titles: Mapping[str, str],
     *,
     sampling: Sampling,
+    system: str = "",
 ) -> Score:
     """The score of one answer; undefined metrics are absent, an invalid answer gets the worst value of each.
 
-    ``titles`` maps the id of every paper of the corpus to its title. After a transport error the metrics are
-    empty.
+    ``titles`` maps the id of every paper of the corpus to its title; ``system`` is the system prompt that was
+    sent. After a transport error the metrics are empty.
     """
-    validity = classify(answer, sampling)
+    validity = classify(answer, sampling, question=question, passages=passages, system=system)
     metrics: dict[str, float] = {}
     if validity != "transport_error":
         measured = _text_metrics(question, answer.text, passages, titles)
@@ -70,7 +72,7 @@ def score_answer(
             for name in metrics:
                 worst = METRICS[name].worst
                 metrics[name] = metrics[name] if worst is None else worst
-        metrics |= cost_metrics(answer)
+        metrics |= cost_metrics(answer) | {"answer_words": float(len(words(answer.text)))}
     return Score(
         question_id=answer.question_id,
         model=answer.model,

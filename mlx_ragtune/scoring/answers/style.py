@@ -1,4 +1,4 @@
-"""M4: is the answer plain prose? Length is reported separately and never scored."""
+"""M4: is the answer plain prose? Length is reported separately and never scored; thinking is a matter of validity."""
 
 import re
 
@@ -12,12 +12,11 @@ _MARKUP = {
     "list": re.compile(rf"^{_INDENT}(?:[-*+•‣◦]|\d{{1,2}}[.)]|[a-z]\))\s+\S", re.MULTILINE),
     "table": re.compile(rf"^{_INDENT}\|.*\|{_INDENT}$", re.MULTILINE),
     "fence": re.compile(rf"^{_INDENT}(?:```|~~~)", re.MULTILINE),
-    "think": re.compile(r"</?think", re.IGNORECASE),
 }
 
 
 def markup(text: str) -> tuple[str, ...]:
-    """The kinds of markup in the text: header, list, table, fence, think. A line in bold is a header."""
+    """The kinds of markup in the text: header, list, table, fence. A line in bold is a header."""
     return tuple(name for name, pattern in _MARKUP.items() if pattern.search(text))
 
 

@@ -1,37 +1,48 @@
 """M0: is this a valid answer? A deterministic check before every metric.
 
-The first check that applies wins: transport_error, prompt_overflow, empty, think_leak, repetition_loop,
-truncated, too_short. An invalid answer is thus classified by its cause, not by its symptom.
+The first check that applies wins, in this order: transport_error, prompt_overflow, empty, think_leak,
+turn_token_leak, prompt_leak, self_dialogue, repetition_loop, truncated, too_short. An invalid answer is thus
+classified by its cause, not by its symptom: what went on after ``<|im_end|>`` and was cut off is a turn_token_leak.
 """
 
-import re
 from collections import Counter
+from collections.abc import Sequence
 
-from mlx_ragtune.records import Answer, Sampling, Validity
+from mlx_ragtune.records import Answer, Passage, Question, Sampling, Validity
+from mlx_ragtune.scoring.answers.fragment import breaks_off, says_nothing
+from mlx_ragtune.scoring.answers.leaks import has_turn_token, repeats_prompt, talks_to_itself, thinks_aloud
 from mlx_ragtune.scoring.answers.normalize import fold, sentences, words
+from mlx_ragtune.scoring.answers.nuggets import correctness
 from mlx_ragtune.scoring.answers.refusal import is_refusal
 
-MIN_WORDS = 4
 LONGEST_LOOP_WORDS = 40
 LOOP_WORDS = 16
 
-_THINKING = re.compile(
-    r"</?think(?:ing)?\b|^\s*(?:okay|ok|alright|hmm|wait)[,.]? (?:so,? )?"
-    r"(?:the user|i need to|i should|i have to|let me|let's)\b",
-    re.IGNORECASE,
-)
 
-
-def classify(answer: Answer, sampling: Sampling) -> Validity:
+def classify(
+    answer: Answer,
+    sampling: Sampling,
+    *,
+    question: Question | None = None,
+    passages: Sequence[Passage] = (),
+    system: str = "",
+) -> Validity:
     """The first problem of the answer, or ``ok``.
+
+    ``question``, ``passages`` and ``system`` are what the model was sent; without them what depends on them is
+    not recognized.
 
     - transport_error: the request failed (``answer.error``, unless it begins with ``prompt_overflow``)
     - prompt_overflow: the prompt does not fit in the context, or generation stopped for length before
       ``max_tokens``, which happens when the context is full
+    - empty: not one letter or digit
     - think_leak: a think tag in the visible text, or the reasoning that Qwen3 writes without a tag
-    - repetition_loop: stopped by the server as a loop, or ``loops``
+    - turn_token_leak: a token of a chat template, such as ``<|im_end|>``, ``</s>`` or ``[INST]``, or "Thinking..."
+    - prompt_leak: a part of the system prompt, a heading of the passages, or more of them than a quote
+    - self_dialogue: a user's or an assistant's turn, or a further question and its answer
+    - repetition_loop: stopped by the server as a loop (``done_reason``), or ``loops``
     - truncated: stopped for length
-    - too_short: fewer than ``MIN_WORDS`` words and not a refusal ("I don't know." is complete)
+    - too_short: a few words that break off or say nothing. A short answer ("12 layers") is valid
     """
     if answer.error and not answer.error.startswith("prompt_overflow"):
         return "transport_error"
@@ -40,15 +51,34 @@ def classify(answer: Answer, sampling: Sampling) -> Validity:
         return "prompt_overflow"
     if not words(answer.text):
         return "empty"
-    if _THINKING.search(answer.text):
-        return "think_leak"
+    if leak := _leak(answer.text, question, passages, system):
+        return leak
     if answer.done_reason == "loop" or loops(answer.text):
         return "repetition_loop"
     if answer.done_reason == "length":
         return "truncated"
-    if len(words(answer.text)) < MIN_WORDS and not is_refusal(answer.text):
-        return "too_short"
-    return "ok"
+    return "too_short" if _is_no_answer(answer.text, question, passages) else "ok"
+
+
+def _leak(text: str, question: Question | None, passages: Sequence[Passage], system: str) -> Validity | None:
+    shown = [question.question if question else "", *(f"{passage.title}\n{passage.text}" for passage in passages)]
+    if thinks_aloud(text, shown):
+        return "think_leak"
+    if has_turn_token(text, shown):
+        return "turn_token_leak"
+    if repeats_prompt(text, [passage.text for passage in passages], system):
+        return "prompt_leak"
+    return "self_dialogue" if talks_to_itself(text, shown) else None
+
+
+def _is_no_answer(text: str, question: Question | None, passages: Sequence[Passage]) -> bool:
+    """Whether a few words break off, or say nothing and state no fact that the question asks for."""
+    if is_refusal(text):
+        return False
+    asked = question.question if question else ""
+    if breaks_off(text, asked, [passage.text for passage in passages]):
+        return True
+    return says_nothing(text, asked) and not (question and correctness(text, question.nuggets).score)
 
 
 def loops(text: str) -> bool:

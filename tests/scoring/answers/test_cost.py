@@ -8,6 +8,7 @@ def test_speed_counts_the_tokens_after_the_first_over_the_time_after_the_first()
     costs = cost_metrics(answer("x", answer_tokens=31, latency_seconds=2.0, first_token_seconds=0.5))
     assert costs == {
         "answer_tokens": 31.0,
+        "prompt_tokens": 300.0,
         "latency_seconds": 2.0,
         "first_token_seconds": 0.5,
         "tokens_per_second": pytest.approx(30 / 1.5),
@@ -21,7 +22,7 @@ def test_without_a_first_token_time_the_whole_latency_counts() -> None:
 
 
 def test_what_was_not_measured_is_absent() -> None:
-    costs = cost_metrics(answer("", answer_tokens=0, latency_seconds=0.0, first_token_seconds=None))
+    costs = cost_metrics(answer("", prompt_tokens=0, answer_tokens=0, latency_seconds=0.0, first_token_seconds=None))
     assert costs == {"answer_tokens": 0.0}
 
 
@@ -35,4 +36,4 @@ def test_loading_is_in_no_latency_and_a_cold_answer_is_apart() -> None:
     warm = cost_metrics(answer("x", **times))
     assert (warm["latency_seconds"], warm["first_token_seconds"]) == (5.0, 1.0)
     cold = cost_metrics(answer("x", cold=True, **times))
-    assert cold == {"answer_tokens": 30.0, "load_seconds": 4.0, "cold_first_token_seconds": 1.0}
+    assert cold == {"answer_tokens": 30.0, "prompt_tokens": 300.0, "load_seconds": 4.0, "cold_first_token_seconds": 1.0}

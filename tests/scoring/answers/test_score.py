@@ -26,6 +26,7 @@ def test_a_good_answer_has_every_metric_of_an_answerable_question() -> None:
     assert (score.question_id, score.model, score.seed, score.validity) == ("q1", "base", 3, "ok")
     assert score.metrics == {
         "answer_tokens": 40.0,
+        "answer_words": 21.0,
         "citation_precision": 1.0,
         "citation_rate": 1.0,
         "citation_recall": 1.0,
@@ -37,6 +38,7 @@ def test_a_good_answer_has_every_metric_of_an_answerable_question() -> None:
         "latency_seconds": 2.0,
         "number_grounding": 1.0,
         "outside_context_citation": 0.0,
+        "prompt_tokens": 300.0,
         "prose_style": 1.0,
         "substantive": 1.0,
         "tokens_per_second": pytest.approx(26.0),

@@ -4,8 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mlx_ragtune.records import Nugget, Passage
 from mlx_ragtune.scoring.answers.validity import classify, loops
-from tests.scoring.made import SAMPLING, answer
+from tests.scoring.answers.more_validity_rows import MORE_ROWS
+from tests.scoring.answers.validity_rows import LAYERS, PASSAGES, ROWS, SYSTEM, Row
+from tests.scoring.made import SAMPLING, answer, question
 
 GOOD = "QLoRA lowers the memory needed to less than 48GB."
 
@@ -41,6 +44,59 @@ GOOD = "QLoRA lowers the memory needed to less than 48GB."
 )
 def test_a_broken_answer_is_named_by_its_cause(text: str, changes: dict[str, Any], expected: str) -> None:
     assert classify(answer(text, **changes), SAMPLING) == expected
+
+
+SHOWN = [Passage(title, title, title, text) for title, text in PASSAGES]
+
+
+def _class(text: str, asked: str = LAYERS, **changes: Any) -> str:
+    given = answer(text, **changes)
+    about = question(question=asked, nuggets=())
+    return classify(given, SAMPLING, question=about, passages=SHOWN, system=SYSTEM)
+
+
+@pytest.mark.parametrize("row", [*ROWS, *MORE_ROWS], ids=lambda row: f"{row[0]}: {row[1][:40]!r}")
+def test_each_answer_has_its_class(row: Row) -> None:
+    expected, *said = row
+    assert _class(*said) == expected
+
+
+def test_the_first_class_that_applies_is_the_cause() -> None:
+    """Thinking, then tokens, then the prompt, then a dialogue, then a loop, then the token limit."""
+    cut: dict[str, Any] = {"done_reason": "length", "answer_tokens": 160}
+    loop = "and layers " * 20
+    dialogue = f"Question: how many heads?\nAnswer: {loop}"
+    prompt = f"{SYSTEM}\n{dialogue}"
+    token = f"12 layers.<|im_end|>\n{prompt}"
+    texts = [f"<think>{token}", token, prompt, dialogue, loop]
+    assert [_class(text, **cut) for text in texts] == [
+        "think_leak", "turn_token_leak", "prompt_leak", "self_dialogue", "repetition_loop"
+    ]  # fmt: skip
+    assert _class("There are 12 layers, and", **cut) == "truncated"
+    assert _class("There are 12 layers.", done_reason="loop") == "repetition_loop"
+
+
+def test_words_without_content_are_an_answer_if_they_state_what_is_asked() -> None:
+    asked = question(question="Who checked the labels?", nuggets=(Nugget("The authors did.", (("authors",),)),))
+    assert classify(answer("The authors"), SAMPLING, question=asked) == "ok"
+    assert classify(answer("The authors"), SAMPLING, question=question(nuggets=())) == "too_short"
+
+
+@pytest.mark.parametrize("token", ["<|im_end|>", "[INST]", "User:"])
+def test_what_the_papers_are_about_may_be_mentioned(token: str) -> None:
+    text = f"The turn marker {token} comes before the answer, and turns {token} alternate."
+    about = [Passage("t", "t", "Chat templates", f"A turn is written as {token} by the template.")]
+    assert classify(answer(text), SAMPLING, passages=about) == "ok"
+
+
+def test_a_copied_passage_is_a_leak_and_two_copied_sentences_are_a_quote() -> None:
+    text = SHOWN[0].text
+    first_two = ". ".join(text.split(". ")[:2]) + "."
+    assert [_class(text), _class(first_two), _class(text.split(". ", 1)[1])] == ["prompt_leak", "ok", "prompt_leak"]
+
+
+def test_without_passages_and_system_prompt_nothing_can_be_recognized_as_copied() -> None:
+    assert classify(answer(SHOWN[0].text), SAMPLING) == "ok"
 
 
 def test_thinking_that_the_server_kept_apart_is_no_leak() -> None:
