@@ -13,6 +13,8 @@ from mlx_ragtune.scoring.answers.normalize import fold, words
 from mlx_ragtune.scoring.answers.nuggets import correctness
 from mlx_ragtune.scoring.answers.score import score_answer
 
+MIN_WORDS = 5
+"""A shorter text may be a right answer in another form, such as a number in words."""
 MAX_SHARED = 0.25
 """A planted answer has at most this share of the telling words of the reference."""
 _NEGATION = re.compile(
@@ -74,7 +76,7 @@ def is_bad(question: Question, text: str, passages: Sequence[Passage] = ()) -> b
     Where this cannot be checked (an answerable question without vital facts) the result is False.
     """
     score = _score(question, text, passages)
-    if score.validity != "ok" or _refused(score) is not False:
+    if score.validity != "ok" or _refused(score) is not False or len(words(text)) < MIN_WORDS:
         return False
     if not question.answerable:
         return not _NEGATION.search(fold(text))  # a denial may be as right as a refusal

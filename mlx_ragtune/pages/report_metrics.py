@@ -53,7 +53,7 @@ def _columns(data: ReportData, first: str, last: str = "result") -> tuple[Column
         column
         for reference in ("base", "prompted")
         for column in (
-            Column(f"against {reference}", numeric=True),
+            Column(f"vs. {reference}", numeric=True),
             Column(f"{level} interval", numeric=True, narrowest="phone"),
         )
     )

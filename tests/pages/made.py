@@ -59,9 +59,7 @@ RATES: dict[str, tuple[float, float, float]] = {
 PROMPT_TOKENS = {"base": 610.0, "prompted": 1005.0, "tuned": 610.0}
 
 
-def scores(
-    asked: list[Question], model: Arm, seed: int, *, unusable: float = 0.0, titles: bool = False
-) -> list[Score]:
+def scores(asked: list[Question], model: Arm, seed: int, *, unusable: float = 0.0, titles: bool = False) -> list[Score]:
     """Scores by rule; besides the tuned answer to question 7, ``unusable`` is the share of cut answers."""
     draw = random.Random(f"{model}{seed}")
     cut = random.Random(f"cut {model}{seed}")
