@@ -37,7 +37,14 @@ def other(name: str, fact: str, base: str) -> Item:
     """A question about another paper."""
     return item(
         Question(
-            name, "t", f"What does {name} say?", True, (name,), f"It says {fact}.", (), (Nugget(fact, ((fact,),)),)
+            name,
+            "t",
+            f"What does {name} say?",
+            True,
+            (name,),
+            f"It says that {fact} were read.",
+            (),
+            (Nugget(fact, ((fact,),)),),
         ),
         base,
     )
@@ -89,12 +96,12 @@ def test_anothers_answer_that_answers_this_question_is_passed_over() -> None:
 
 def test_a_wrong_answer_to_another_question_is_replaced_by_its_reference() -> None:
     refused = other("news", "four countries", "I cannot answer that from the passages.")
-    assert planted_answer(item(ASKED, "It has 24."), [refused], rank) == "It says four countries."
+    assert planted_answer(item(ASKED, "It has 24."), [refused], rank) == "It says that four countries were read."
 
 
 def test_a_models_own_answer_is_not_planted_against_it() -> None:
     news = other("news", "four countries", "It says that newspapers of four countries were read.")
-    mine = item(ASKED, news.base_text, "It says  FOUR countries.")
+    mine = item(ASKED, news.base_text, "It says that  FOUR countries were read.")
     assert planted_answer(mine, [news], rank) is None
 
 
