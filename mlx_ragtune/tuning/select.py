@@ -17,7 +17,8 @@ import numpy as np
 from mlx_ragtune.clients.runtime_mlx import mx
 from mlx_ragtune.models.prompts import prompt_tokens
 from mlx_ragtune.records import Example
-from mlx_ragtune.scoring.answers.citation import cited_papers, title_candidates
+from mlx_ragtune.scoring.answers.citation import cited_papers
+from mlx_ragtune.scoring.answers.made_up_titles import title_candidates
 from mlx_ragtune.scoring.answers.refusal import is_refusal
 from mlx_ragtune.tuning.decode import greedy_answers
 from mlx_ragtune.tuning.seeds import seed64

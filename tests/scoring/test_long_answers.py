@@ -23,7 +23,11 @@ UNITS = {
     "sentence": "It uses a new adapter with 4 numbers. ", "title": f"{TITLE} ", "quoted title": f'"{TITLE}", ',
     "misspelled title": TITLE.replace("a", "o", 1) + " ", "citing words": "According to Aaa ",
     "quoted titles": '"Aaa Bbb Ccc Ddd", ', "refusals": "the papers do not ", "hedges": "but however, ",
-    "identifiers": "NF4 GPT-3 ",
+    "identifiers": "NF4 GPT-3 ", "turn tokens": "<|im_end|>", "mentioned tokens": "the <s> tag and ", "ticks": "`<s>` ",
+    "labels": "\nUser: a b c", "questions": "\nQuestion: why? ", "headings": '\n[1] "A title"\n',
+    "single quotes": "'Aaa Bbb' ", "references": "\n[1] Aaa, B. (2020). Ccc ddd eee. F, 2020",
+    "colons": "in Aaa Bbb: Ccc Ddd Eee ", "names": "Aaa and ",
+    "copied": "Memory falls to 48GB. ", "ordinary title": "The Attention paper ", "book": "《标题》",
 }  # fmt: skip
 NUGGETS = (
     Nugget("Memory falls to 48GB.", (("48GB", "forty-eight"),)),
@@ -39,13 +43,14 @@ PROBES = [
 def seconds(text: str) -> float:
     """Processor time of every metric of one answer, nothing cached; the better of two."""
     best = float("inf")
+    titles = {**TITLES, "attention": "Attention"}
     for _ in range(2):
         for cached in (normalize._fold_long, nuggets._breaks):
             cached.cache_clear()
         started = time.process_time()
         answer = Answer("k", "q", "base", 0, text, "stop", 5, 5, 1.0)
         passages = [Passage("c", "lora", TITLE, "Memory falls to 48GB.")]
-        score_answer(ASKED, answer, passages, TITLES, sampling=Sampling())
+        score_answer(ASKED, answer, passages, titles, sampling=Sampling(), system=TITLE)
         claims(text)
         for probe in PROBES:
             passes(probe, text)

@@ -7,6 +7,8 @@ from mlx_ragtune.scoring.answers.citation import (
     find_citations,
     without_titles,
 )
+from tests.scoring.answers import citation_rows
+from tests.scoring.answers.citation_rows import MORE_ROWS, ROWS, SHOWN
 from tests.scoring.made import TITLES
 
 
@@ -36,7 +38,9 @@ def test_papers_are_cited_by_title_or_alias(text: str, expected: tuple[str, ...]
 
 def test_a_short_title_is_found_only_as_words() -> None:
     assert cited_papers("We use RoBERTa here.", {"bert": "BERT"}) == ()
-    assert cited_papers("We use BERT here.", {"bert": "BERT"}) == ("bert",)
+    assert cited_papers("We use BERT here.", {"bert": "BERT"}) == ()
+    assert cited_papers("The RoBERTa paper differs.", {"bert": "BERT"}) == ()
+    assert cited_papers("The BERT paper differs.", {"bert": "BERT"}) == ("bert",)
 
 
 @pytest.mark.parametrize(
@@ -68,15 +72,56 @@ def test_titles_of_no_paper_are_fabricated(text: str, expected: tuple[str, ...])
     assert find_citations(text, TITLES).fabricated == expected
 
 
+@pytest.mark.parametrize(("text", "cited", "fabricates"), [*ROWS, *MORE_ROWS])
+def test_each_answer_cites_what_it_names_as_a_source(text: str, cited: str, fabricates: bool) -> None:
+    assert cited_papers(text, citation_rows.TITLES) == tuple(sorted(cited.split()))
+    assert bool(find_citations(text, citation_rows.TITLES, SHOWN).fabricated) is fabricates
+
+
+TWINS = {"a": "Notes on Kelp and Storms", "b": "Notes on kelp and storms", "c": TITLES["lora"]}
+
+
+@pytest.mark.parametrize("gold", ["a", "b"])
+def test_a_title_that_two_papers_bear_is_right_for_either(gold: str) -> None:
+    citations = find_citations('"Notes on Kelp and Storms" says so.', TWINS)
+    assert citations == Citations((("a", "b"),), ())
+    metrics = citation_metrics(citations, gold=[gold], in_context=[gold], answerable=True)
+    assert metrics == {
+        "citation_rate": 1.0,
+        "citation_precision": 1.0,
+        "citation_recall": 1.0,
+        "outside_context_citation": 0.0,
+        "fabricated_title": 0.0,
+    }
+
+
+def test_a_title_that_two_papers_bear_is_one_wrong_citation() -> None:
+    citations = find_citations(f'"Notes on Kelp and Storms" and "{TITLES["lora"]}" say so.', TWINS)
+    metrics = citation_metrics(citations, gold=["c"], in_context=["c"], answerable=True)
+    assert (metrics["citation_precision"], metrics["outside_context_citation"]) == (0.5, 1.0)
+
+
+def test_a_title_beside_its_alias_is_one_citation() -> None:
+    titles = {"a": "RAGAS: Automated Evaluation of Pipelines", "b": "RAGAS: Automated Evaluation of Chat Models"}
+    text = 'According to RAGAS, it holds; "RAGAS: Automated Evaluation of Pipelines" shows it.'
+    assert find_citations(text, titles).cited == (("a",),)
+    assert find_citations("According to RAGAS, it holds.", titles).cited == (("a", "b"),)
+
+
+def test_an_ordinary_title_stays_in_the_text_where_it_is_no_citation() -> None:
+    text = 'According to "Attention", attention is quadratic.'
+    assert without_titles(text, {"a": "Attention"}) == 'according to " … ", attention is quadratic.'
+
+
 def test_words_of_the_contexts_are_not_fabricated() -> None:
-    text = 'It uses the "Massive Multitask Language Understanding" benchmark.'
+    text = 'It follows "Measuring Massive Multitask Language Understanding" here.'
     assert find_citations(text, TITLES).fabricated
-    assert not find_citations(text, TITLES, ["on Massive Multitask Language Understanding (MMLU)"]).fabricated
+    assert not find_citations(text, TITLES, ["Measuring massive multitask language understanding, 2020"]).fabricated
 
 
 def _metrics(cited: tuple[str, ...], made_up: tuple[str, ...] = (), **changes: object) -> dict[str, float]:
     about = {"gold": ("lora", "qlora"), "in_context": ("lora", "ragas"), "answerable": True, **changes}
-    return citation_metrics(Citations(cited, made_up), **about)  # type: ignore[arg-type]
+    return citation_metrics(Citations(tuple((paper,) for paper in cited), made_up), **about)  # type: ignore[arg-type]
 
 
 def test_rates_by_hand() -> None:

@@ -1,0 +1,165 @@
+"""Which pieces of an answer look like the title of a paper?
+
+Text in quotation marks or italics where it cites: after "the paper", "titled", "according to" or authors, before a
+year, an author or "shows"; elsewhere only if it is capitalized and has five words, or four with a colon, since a
+shorter one may be the name of a method. Capitalized words after such cues, and the titles in a list of references.
+Names of datasets, sections, prompts and the like, headings, questions and quoted sentences are none.
+"""
+
+import itertools
+import re
+from collections.abc import Iterator
+
+from mlx_ragtune.scoring.answers.titles import NAME_NOUN, REPORTS
+
+MAX_CANDIDATES = 100
+"""How many pieces of one answer are compared with all titles."""
+MAX_CANDIDATE_WORDS = 40
+LONG_TITLE_WORDS = 5
+
+_SMALL = frozenset(
+    re.findall(
+        r"\w+",
+        "a an and are as at be by can for from in into is it of on or the to via vs with without "
+        "der die das und im am von für le la les de des et du en un une",
+    )
+)
+_QUOTED = re.compile(
+    r"[\"“”„«]\s?(?P<double>[^\"“”„«»\n]{3,200}?)\s?[\"“”»]|(?<!\w)['‘](?P<single>[^'’\n]{8,200})['’](?!\w)"
+    r"|(?<![*_\w])(?P<mark>\*\*|\*|__|_)(?P<marked>[^*_\n]{8,200})(?P=mark)(?![*_\w])|[《『](?P<book>[^》』\n]{2,100})[》』]"
+)
+_WORK = (
+    r"(?:papers?|article|preprint|thesis|artikel|studie"
+    r"|(?:the|a|an|this|their|its|another|(?:19|20)\d\d) (?:\w+ )?(?:study|survey|report|work|publication))"
+)
+_YEAR = r"(?:19|20)\d\d[a-z]?"
+_SOURCE_BEFORE = re.compile(
+    rf"(?:\b{_WORK}(?: called| named)?|\b(?:en)?titled|et al\.,?(?: \({_YEAR}\))?,?|[A-Z]\w+ \({_YEAR}\),?)[:,]? $",
+    re.IGNORECASE,
+)
+_COMMA_BEFORE = re.compile(r"(?:paper|article|study|survey|report|work), $", re.IGNORECASE)
+_ACCORDING_BEFORE = re.compile(r"\b(?:according to|laut|selon) $", re.IGNORECASE)
+_OPENING_BEFORE = re.compile(r"(?:^|[.!?]\s|\n)(?:In|As|From|By|See|Both) $")
+_SOURCE_AFTER = re.compile(
+    rf"^[,.]{{0,2}} \(?{_YEAR}\b|^,? by [A-Z]\w+|^ \([A-Z][^()\n]{{0,60}}{_YEAR}\)|^ (?:paper|article|study)\b"
+)
+_REPORTS_AFTER = re.compile(rf"^,? {REPORTS}\b")
+_NAME_AFTER = re.compile(rf"^ {NAME_NOUN}\b", re.IGNORECASE)
+_NAME_BEFORE = re.compile(
+    rf"\b(?:{NAME_NOUN}|sections?|chapter|table|figure|appendix|heading|column|questions?|answers?|instructions?|journal"
+    r"|conference|award|company|university|institute|laboratory|named|called|calls?|phrase|won|wrote|writes|asks?|asked"
+    r"|reads|begins|output|replied|replies|answered)\b[^.\"“]{0,25}$",
+    re.IGNORECASE,
+)
+_ITEM_BEFORE = re.compile(r"(?:^|\n)[^\S\n]*(?:[-*+•]|\d{1,2}[.)])?[^\S\n]*$")
+_CUE = re.compile(
+    r"\b(?P<cue>(?:en)?titled|(?:[Tt]he|[Tt]his) (?:paper|study|article|survey)|[Aa]ccording to)[,:]? (?=[A-Z])"
+)
+_TOKEN = re.compile(r"\s*([^\s,;.!?\"“”()]+(?:\.\d+)?)([,;.!?\"“”()]?)")
+_WITH_COLON = re.compile(r"(?<=[a-z,] )(?=[A-Z][\w-]*(?: [\w-]+){0,8}: [A-Z])")
+_IN_BRACKETS = re.compile(r"\((?P<title>[A-Z][^(),;\n]{10,150}), (?:19|20)\d\d[a-z]?\)")
+_INSTITUTION = re.compile(
+    r"\b(?:University|Institute|Conference|Proceedings|Association|International|Laboratory|Department|Inc)\b"
+)
+_MARKER = r"^[^\S\n]*(?:\[\d{1,3}\]|\d{1,2}[.)]|[-*•])"
+_NAME = r"(?:[A-Z][\w'’-]+|[A-Z]\.(?:-?[A-Z]\.)?|et al\.?|and|&)"
+_NAMES = rf"{_NAME}(?:,? {_NAME}){{0,20}}"
+_TITLE_PART = r"[\"“*_']{0,2}(?P<title>[A-Z][^\n.?!\"”*]{7,200})"
+_ENTRIES = (
+    re.compile(rf"(?:{_MARKER}|^)[^\S\n]*{_NAMES}[,.]? \((?:19|20)\d\d[a-z]?\)[.:,] {_TITLE_PART}", re.MULTILINE),
+    re.compile(rf"{_MARKER}[^\S\n]+{_NAMES}[.,:] {_TITLE_PART}[.\"”?!][^\n]{{0,80}}(?:19|20)\d\d", re.MULTILINE),
+    re.compile(rf"{_MARKER}[^\S\n]+(?P<title>[A-Z][^()\n]{{10,200}}) \([A-Z][^()\n]{{2,80}}\d{{4}}\)", re.MULTILINE),
+)
+
+
+def title_candidates(answer: str) -> tuple[str, ...]:
+    """Pieces of the answer that look like a title, each once, at most ``MAX_CANDIDATES``."""
+    pieces = itertools.chain(_quoted(answer), _unquoted(answer), _listed(answer))
+    return tuple(itertools.islice(dict.fromkeys(pieces), MAX_CANDIDATES))
+
+
+def _quoted(answer: str) -> Iterator[str]:
+    for match in _QUOTED.finditer(answer):
+        before, after = answer[max(0, match.start() - 60) : match.start()], answer[match.end() : match.end() + 80]
+        text = (match["double"] or match["single"] or match["marked"] or match["book"]).strip(" .,;:")
+        if match["book"] or _is_cited(text, before, after) or _stands_alone(match, text, before, after):
+            yield text
+
+
+def _is_cited(text: str, before: str, after: str) -> bool:
+    """Whether what stands around a quoted text says that it is a source."""
+    count = len(text.split())
+    if count < 2 or not text[:1].isupper() or _NAME_AFTER.match(after):
+        return False
+    if _SOURCE_BEFORE.search(before):
+        return not _NAME_BEFORE.search(_SOURCE_BEFORE.sub("", before))
+    if _SOURCE_AFTER.match(after) or (_ACCORDING_BEFORE.search(before) and not re.search(r"\d", text)):
+        return not _NAME_BEFORE.search(before)
+    return is_capitalized(text) and (
+        bool(_COMMA_BEFORE.search(before) or _REPORTS_AFTER.match(after))
+        or (bool(_OPENING_BEFORE.search(before)) and bool(re.match(r"^,", after)))
+    )
+
+
+def _stands_alone(match: re.Match[str], text: str, before: str, after: str) -> bool:
+    """Whether a quoted text is a title by its form only."""
+    count = len(text.split())
+    long_enough = count >= LONG_TITLE_WORDS or (count >= LONG_TITLE_WORDS - 1 and ": " in text)
+    if not long_enough or not is_capitalized(text) or text.endswith("?"):
+        return False
+    is_heading = len(match["mark"] or "") > 1 or re.match(r"^:?\s*(?:\n|$)", after)
+    if match["mark"] and is_heading and (_ITEM_BEFORE.search(before) or match["marked"].endswith(":")):
+        return False
+    return not (_NAME_AFTER.match(after) or _NAME_BEFORE.search(before))
+
+
+def is_capitalized(text: str) -> bool:
+    """Whether two or more of the longer words, and at least half of them, begin with a capital."""
+    longer = [word for word in text.split() if word.lower().strip(":,") not in _SMALL]
+    capitals = _capitals(" ".join(longer))
+    return capitals > 1 and 2 * capitals >= len(longer)
+
+
+def _capitals(text: str) -> int:
+    return sum(word[:1].isupper() for word in text.split())
+
+
+def _run_of_capitals(text: str, start: int) -> str:
+    """The title-like words at ``start``, up to a punctuation mark: capitalized words, numbers and small words."""
+    kept: list[str] = []
+    for match in itertools.islice(_TOKEN.finditer(text, start), MAX_CANDIDATE_WORDS):
+        word, stop = match[1], match[2]
+        if not (word[:1].isupper() or word[:1].isdigit() or word.rstrip(":").lower() in _SMALL):
+            break
+        kept.append(word)
+        if stop:
+            break
+    while kept and kept[-1].lower() in _SMALL:
+        kept.pop()
+    return " ".join(kept)
+
+
+def _unquoted(answer: str) -> Iterator[str]:
+    """Capitalized words after a cue: three of them, or five after "according to" without a colon (authors' names)."""
+    for match in _CUE.finditer(answer):
+        text = _run_of_capitals(answer, match.end())
+        least = 3 if ":" in text or "ccording" not in match["cue"] else 5
+        if _capitals(text) >= least and not _NAME_BEFORE.search(answer[max(0, match.start() - 60) : match.start()]):
+            yield text
+    for match in itertools.islice(_WITH_COLON.finditer(answer), MAX_CANDIDATES):
+        text = _run_of_capitals(answer, match.start())
+        if ": " in text and _capitals(text) >= 4:
+            yield text
+    for match in _IN_BRACKETS.finditer(answer):
+        text = match["title"]
+        if len(text.split()) >= 4 and is_capitalized(text) and not _INSTITUTION.search(text):
+            yield text
+
+
+def _listed(answer: str) -> Iterator[str]:
+    """The titles in a list of references."""
+    for entry in _ENTRIES:
+        for match in entry.finditer(answer):
+            text = match["title"].strip(" .,;:'\"")
+            if len(text.split()) >= 3:
+                yield text
