@@ -1,26 +1,48 @@
 """benchmarks/verdict.py, made small: the simulation runs, and its rates point the right way."""
 
-import json
-import subprocess
-import sys
+import runpy
 from pathlib import Path
+from typing import Any
 
-ROOT = Path(__file__).parents[2]
+import pytest
+
+BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "verdict.py"
+RUNS = 5
 
 
-def test_the_simulation_finds_what_is_planted_and_little_else() -> None:
-    found = subprocess.run(
-        [sys.executable, "benchmarks/verdict.py", "--runs", "6", "--json"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert found.returncode in (0, 1), found.stderr
-    scenarios = json.loads(found.stdout)["scenarios"]
-    assert scenarios["A/A"]["overall_decided"]["rate"] <= 0.1
-    assert scenarios["+10"]["overall"]["IMPROVED"]["rate"] >= 0.9
-    assert scenarios["A/A"]["correctness"]["EQUIVALENT"]["rate"] >= 0.5
-    assert scenarios["A/A 15"]["overall"]["INCONCLUSIVE"]["rate"] == 1.0
-    for rate in scenarios["A/A"]["overall"].values():
+@pytest.fixture(scope="module")
+def benchmark() -> dict[str, Any]:
+    return runpy.run_path(str(BENCHMARK), run_name="verdict_benchmark")
+
+
+def _rates(benchmark: dict[str, Any], name: str) -> dict[str, Any]:
+    scenario = next(scenario for scenario in benchmark["SCENARIOS"] if scenario.name == name)
+    rates: dict[str, Any] = benchmark["summarize"]([benchmark["run_once"]((scenario, seed)) for seed in range(RUNS)])
+    return rates
+
+
+def test_the_simulation_finds_what_is_planted_and_little_else(benchmark: dict[str, Any]) -> None:
+    same = _rates(benchmark, "A/A")
+    assert same["overall_decided"]["rate"] == 0.0
+    assert same["correctness"]["EQUIVALENT"]["rate"] >= 0.5
+    assert _rates(benchmark, "+10")["overall"]["IMPROVED"]["rate"] >= 0.8
+    assert _rates(benchmark, "A/A 15")["overall"]["INCONCLUSIVE"]["rate"] >= 0.8
+    for rate in same["overall"].values():
         assert rate["low"] <= rate["rate"] <= rate["high"]
+
+
+@pytest.mark.parametrize(
+    ("name", "verdict"),
+    [
+        ("A/A, 4 papers", "INCONCLUSIVE"),
+        ("nonsense to perfect, 4 papers", "IMPROVED"),
+        ("A/A, 6 papers", "INCONCLUSIVE"),
+        ("nonsense to perfect, 6 papers", "IMPROVED"),
+    ],
+)
+def test_few_papers_decide_what_is_plain(benchmark: dict[str, Any], name: str, verdict: str) -> None:
+    assert _rates(benchmark, name)["overall"][verdict]["rate"] >= 0.8
+
+
+def test_with_three_arms_the_prompt_is_not_beaten_by_its_equal(benchmark: dict[str, Any]) -> None:
+    assert _rates(benchmark, "three arms")["not_the_prompt"]["rate"] == 1.0

@@ -1,12 +1,15 @@
 """Which single question or paper a row depends on most, and whether the verdict holds without it."""
 
+from collections.abc import Iterator
+from typing import Literal
+
 import numpy as np
 
 from mlx_ragtune.scoring.answers.metrics import METRICS, Metric
 from mlx_ragtune.scoring.verdict.comparison import Influence, MetricRow, Verdict
 from mlx_ragtune.scoring.verdict.metric_rows import Rules, decide_row, tested_p
 from mlx_ragtune.scoring.verdict.pairing import Pairs
-from mlx_ragtune.scoring.verdict.statistics import Floats, Mask, holm
+from mlx_ragtune.scoring.verdict.statistics import Codes, Floats, Mask, holm
 
 
 def _verdict_without(pairs: Pairs, metric: Metric, p_values: dict[str, float], rules: Rules) -> Verdict | None:
@@ -30,30 +33,42 @@ def influences(pairs: Pairs, row: MetricRow, p_values: dict[str, float], rules: 
     """
     metric = METRICS[row.name]
     listed: list[Influence] = []
-    identifiers = np.array(pairs.question_ids)
     sizes = np.bincount(pairs.clusters)
-    masks = [("question", str(name), identifiers == name) for name in identifiers]
-    masks += [
-        ("cluster", pairs.cluster_ids[int(np.flatnonzero(pairs.clusters == code)[0])], pairs.clusters == code)
-        for code in np.flatnonzero(sizes > 1)
-    ]
-    for kind, identifier, mask in masks:
+    sums = np.bincount(pairs.clusters, weights=pairs.differences)
+    squares = np.bincount(pairs.clusters, weights=pairs.differences**2)
+    verdicts: dict[tuple[float, ...], Verdict | None] = {}
+    for kind, identifier, mask in _masks(pairs, sizes):
         if mask.all():
             continue
-        rest = pairs.only(~mask)
+        rest = pairs.differences[~mask]
+        code, left_out = int(pairs.clusters[mask][0]), pairs.differences[mask]
+        # Questions that are equal in these leave the same estimate behind.
+        key = (sizes[code], sums[code], squares[code], left_out.size, float(left_out.sum()))
+        same = tuple(round(float(value), 9) for value in key)
+        if same not in verdicts:
+            without = _verdict_without(pairs.only(~mask), metric, p_values, rules)
+            verdicts[same] = row.verdict if row.rests_on_invalid else without
         listed.append(
             Influence(
                 metric=row.name,
-                kind="question" if kind == "question" else "cluster",
+                kind=kind,
                 id=identifier,
                 share=_share(pairs.differences, mask),
-                difference_without=float(rest.differences.mean()),
+                difference_without=float(rest.mean()),
                 verdict=row.verdict,
-                verdict_without=row.verdict
-                if row.rests_on_invalid
-                else _verdict_without(rest, metric, p_values, rules),
+                verdict_without=verdicts[same],
             )
         )
     listed.sort(key=lambda item: (-abs(item.difference_without - row.all.difference), item.kind, item.id))
     largest = next((item for item in listed if item.kind == "question"), None)
     return tuple(item for item in listed if item.flips or item is largest)
+
+
+def _masks(pairs: Pairs, sizes: Codes) -> Iterator[tuple[Literal["question", "cluster"], str, Mask]]:
+    """What is left out: every question, then every cluster of several questions."""
+    identifiers = np.array(pairs.question_ids)
+    for name in pairs.question_ids:
+        yield "question", name, identifiers == name
+    for code in np.flatnonzero(sizes > 1):
+        mask = pairs.clusters == code
+        yield "cluster", pairs.cluster_ids[int(np.flatnonzero(mask)[0])], mask
