@@ -3,7 +3,19 @@
 from collections.abc import Iterable, Sequence
 
 from mlx_ragtune.errors import printable
-from mlx_ragtune.pages.report_blocks import Answers, Block, Facts, Group, Lines, Paragraph, Plot, Report, Section, Table
+from mlx_ragtune.pages.report_blocks import (
+    Answers,
+    Block,
+    Cell,
+    Facts,
+    Group,
+    Lines,
+    Paragraph,
+    Plot,
+    Report,
+    Section,
+    Table,
+)
 from mlx_ragtune.pages.wording import state_label
 
 
@@ -22,7 +34,11 @@ def _table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 def _group(table: Table, group: Group) -> list[str]:
     title = [f"### {_escaped(group.title)}", ""] if group.title else []
     headers = [column.label for column in table.columns]
-    return [*title, *_table(headers, [[cell.text for cell in row] for row in group.rows])]
+    return [*title, *_table(headers, [[_cell(cell) for cell in row] for row in group.rows])]
+
+
+def _cell(cell: Cell) -> str:
+    return f"{cell.text} ({'; '.join(cell.notes)})" if cell.notes else cell.text
 
 
 def _answers(block: Answers) -> list[str]:

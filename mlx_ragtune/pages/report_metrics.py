@@ -1,7 +1,7 @@
 """The sections of figures: every metric for every arm with its changes, the cost, and how it was measured."""
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 from mlx_ragtune.pages import wording
 from mlx_ragtune.pages.plots import Whisker, dot_whisker
@@ -42,22 +42,14 @@ def _by_role(data: ReportData) -> list[tuple[str, list[str]]]:
 
 
 def _columns(data: ReportData, first: str, last: str = "result") -> tuple[Column, ...]:
-    """The columns of a table of metrics: each arm, then each change with its interval."""
+    """The columns of a table of metrics: each arm, then each change; of two arms the interval has its own column."""
     arms = tuple(Column(arm, numeric=True) for arm in data.arms)
     level = percent(1 - data.comparison.alpha)
     if len(data.arms) == 2:
         change = (Column("change", numeric=True), Column(f"{level} interval", numeric=True))
         ends = (Column("questions", numeric=True, narrowest="desktop"), Column(last)) if last else ()
         return (Column(first), *arms, *change, *ends)
-    changes = tuple(
-        column
-        for reference in ("base", "prompted")
-        for column in (
-            Column(f"vs. {reference}", numeric=True),
-            Column(f"{level} interval", numeric=True, narrowest="phone"),
-        )
-    )
-    return (Column(first), *arms, *changes)
+    return (Column(first), *arms, Column("vs. base", numeric=True), Column("vs. prompted", numeric=True))
 
 
 def _value(row: MetricRow, arm: Arm) -> Cell:
@@ -83,8 +75,8 @@ def _notes(data: ReportData, row: MetricRow) -> tuple[str, ...]:
     if row.name != "invalid" and row.due_to_invalid and row.unit == "share" and abs(row.due_to_invalid) >= 0.0005:
         notes.append(f"{wording.points(row.due_to_invalid)} points of the change due to unusable answers")
     floor = noise_of(data, row)
-    if floor is not None:
-        notes.append(f"numerical noise alone: ±{wording.floor(row, floor)}")
+    if floor:
+        notes.append(f"numerical noise alone: ±{wording.floor(floor, row.unit)}")
     if row.n_undefined:
         notes.append(f"undefined for {row.n_undefined} question{'s' * (row.n_undefined > 1)}")
     return tuple(notes)
@@ -111,14 +103,16 @@ def _metric_cells(data: ReportData, name: str, *, judged: bool = True) -> tuple[
     changes = []
     for reference, _ in comparisons(data):
         row = by_reference.get(reference)
-        changes += [Cell(""), Cell("")] if row is None else _change_cells(row, judged=judged)
+        changes.append(Cell("") if row is None else _change_cell(row, judged=judged))
     return (label, *_values(data, rows), *changes)
 
 
-def _change_cells(row: MetricRow, *, judged: bool) -> list[Cell]:
+def _change_cell(row: MetricRow, *, judged: bool) -> Cell:
+    """A change with its plain word, the interval below it."""
     judged = judged and row.verdict is not None
     word = f" {wording.result(row.verdict)}" if judged else ""
-    return [Cell(f"{wording.change(row)}{word}", tone_of(row) if judged else ""), Cell(wording.interval(row))]
+    between = wording.interval(row)
+    return Cell(f"{wording.change(row)}{word}", tone_of(row) if judged else "", notes=(between,) if between else ())
 
 
 def _whiskers(rows: Sequence[MetricRow]) -> list[Whisker]:
@@ -161,22 +155,22 @@ def metrics(data: ReportData) -> Section | None:
     note = f"Changes are in percentage points, with {level} intervals. Color marks what is surely better or worse."
     return Section(
         "Results",
-        (*blocks, *_below(data, [name for role, names in groups if role != "secondary" for name in names])),
+        (*blocks, *_below(data, groups)),
         note,
     )
 
 
-def _below(data: ReportData, names: Collection[str]) -> list[Block]:
-    """What the mark means, and how far noise alone moves the metrics."""
-    notes = [imputed_note(data, names)]
-    floors = [
-        f"{within_sentence(row.label)} ±{wording.floor(row, floor)}"
-        for name in names
-        for row in (rows_of(data, name)[0][1],)
-        if (floor := noise_of(data, row)) is not None
-    ]
+def _below(data: ReportData, groups: Sequence[tuple[str, list[str]]]) -> list[Block]:
+    """What the mark means, and how far noise alone moves the metrics that count."""
+    shown = [name for role, names in groups if role != "secondary" for name in names]
+    counting = [name for role, names in groups if role in ("decides", "guard") for name in names]
+    notes = [imputed_note(data, shown)]
+    rows = [(row, noise_of(data, row)) for name in counting for row in (rows_of(data, name)[0][1],)]
+    floors = [f"{within_sentence(row.label)} ±{wording.floor(floor, row.unit)}" for row, floor in rows if floor]
     if floors:
-        notes.append(f"Numerical noise alone moves {', '.join(floors)}.")
+        notes.append(f"Numerical noise alone moves {', '.join(floors)}: a smaller change decides nothing.")
+    elif any(floor is not None for _, floor in rows):
+        notes.append("Numerical noise alone moves none of the figures that count.")
     return [Paragraph(note, small=True) for note in notes if note]
 
 

@@ -75,23 +75,23 @@ def guards(data: ReportData) -> Section | None:
     names = list(dict.fromkeys(name for by_name in against for name in by_name))
     rows = (_guard_cells([by_name.get(name) for by_name in against]) for name in names)
     note = "One that fails rules out an improvement; one that warns is worse, but not surely, and changes no verdict."
-    references = data.arms[:-1]
-    columns = [Column("check")]
-    for reference in references:
-        columns += [Column("state" if len(references) == 1 else f"against {reference}"), Column("change")]
-    return _table("Checks against harm", tuple(columns), rows, note=note, stacks=True)
+    if len(data.arms) == 2:
+        columns: tuple[Column, ...] = (Column("check"), Column("state"), Column("base → tuned"))
+    else:
+        columns = (Column("check"), Column("against base"), Column("against prompted"))
+    return _table("Checks against harm", columns, rows, note=note, stacks=True)
 
 
 def _guard_cells(guards: Sequence[Guard | None]) -> Row:
-    """A guard's label, then its state and detail against each reference."""
-    label = next(guard.label for guard in guards if guard is not None)
-    cells = [Cell(label)]
-    for guard in guards:
-        if guard is None:
-            cells += [Cell(""), Cell("")]
-        else:
-            cells += [Cell(guard.state.lower(), GUARD_TONES[guard.state]), Cell(guard.detail)]
-    return tuple(cells)
+    """A guard's label, then its state and detail against each reference; of two references below each other."""
+    label = Cell(next(guard.label for guard in guards if guard is not None))
+    if len(guards) == 1 and guards[0] is not None:
+        return (label, _state(guards[0]), Cell(guards[0].detail))
+    return (label, *(Cell("") if guard is None else _state(guard, guard.detail) for guard in guards))
+
+
+def _state(guard: Guard, *notes: str) -> Cell:
+    return Cell(guard.state.lower(), GUARD_TONES[guard.state], notes=notes)
 
 
 def shown(data: ReportData) -> Section | None:
@@ -235,9 +235,8 @@ def noise(data: ReportData) -> Section | None:
     facts = [Fact("varied", ", ".join(measured.varied) or "nothing")]
     facts += _differ("differ", measured.differ, dict.fromkeys(measured.differ, measured.compared))
     for name, value in measured.floors.items():
-        row = data.comparison.row(name)
-        label = METRICS[name].label if name in METRICS else name.replace("_", " ")
-        facts.append(Fact(label, f"±{wording.floor(row, value)}" if row else f"±{100 * value:.1f} points"))
+        known = METRICS.get(name)
+        facts.append(Fact(known.label if known else name, f"±{wording.floor(value, known.unit if known else 'share')}"))
     note = (
         "The same model and prompts with other threads, parallel requests or another server: "
         "a change within this floor decides nothing."

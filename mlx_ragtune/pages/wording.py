@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from mlx_ragtune.scoring.answers.metrics import Unit
 from mlx_ragtune.scoring.verdict.comparison import MetricRow
 from mlx_ragtune.scoring.verdict.headline import signed
 
@@ -74,9 +75,9 @@ def interval(row: MetricRow) -> str:
     return f"{signed(scale * row.all.low, digits)} to {signed(scale * row.all.high, digits)}"
 
 
-def floor(row: MetricRow, value: float) -> str:
+def floor(value: float, unit: Unit) -> str:
     """How far noise moves a metric: points for shares, else in its unit."""
-    return f"{100 * value:.1f} points" if row.unit == "share" else f"{value:.{_digits(row)}f} {row.unit}"
+    return f"{100 * value:.1f} points" if unit == "share" else f"{value:.1f} {unit}"
 
 
 def p_value(value: float) -> str:
