@@ -11,12 +11,15 @@ from dataclasses import dataclass
 from mlx_ragtune.records import Answer, Arm, Passage, Question, Sampling, Score
 from mlx_ragtune.scoring.answers.normalize import fold, words
 from mlx_ragtune.scoring.answers.nuggets import correctness
+from mlx_ragtune.scoring.answers.numbers import number_grounding
 from mlx_ragtune.scoring.answers.score import score_answer
 
 MIN_WORDS = 5
 """A shorter text may be a right answer in another form, such as a number in words."""
 MAX_SHARED = 0.25
 """A planted answer has at most this share of the telling words of the reference."""
+MAX_ALIKE = 0.5
+"""A question with more than this share of this one's telling words may have the same answer."""
 _NEGATION = re.compile(
     r"n't\b|\b(?:not|no|never|none|nor|neither|without|cannot|lacks?|nicht|kein\w*|ohne|nie|pas|aucune?|sans|jamais)\b"
     r"|[不没沒無无未]|ない|ません|않|없"
@@ -85,17 +88,21 @@ def is_bad(question: Question, text: str, passages: Sequence[Passage] = ()) -> b
         score.metrics.get("correctness") == 0.0
         and not any(state != "unsupported" for state in states)
         and not score.metrics.get("keyword_coverage")
+        and not number_grounding(question.reference, [text])  # by value, whatever the notation
         and _shared(question, text) <= MAX_SHARED
     )
 
 
 def _shared(question: Question, text: str) -> float:
-    """The share of the reference's telling words that the text has; 1 when a number of the reference is in it."""
-    asked, given = _telling(question.question), _telling(text)
-    expected = _telling(question.reference) - asked
-    if any(re.search(r"\d", word) for word in expected & given):
-        return 1.0
-    return len(expected & given) / len(expected) if expected else 0.0
+    """The share of the reference's telling words that the text has."""
+    expected = _telling(question.reference) - _telling(question.question)
+    return len(expected & _telling(text)) / len(expected) if expected else 0.0
+
+
+def _alike(question: Question, other: Question) -> bool:
+    """Whether two questions ask in the same words, so that one answer may be right for both."""
+    asked = {word for word in _telling(question.question) if len(word) > 4 or not word.isalpha() or not word.isascii()}
+    return len(asked & _telling(other.question)) > MAX_ALIKE * len(asked)
 
 
 def _telling(text: str) -> set[str]:
@@ -122,7 +129,11 @@ def _candidates(item: Item, others: Sequence[Item]) -> Iterator[str]:
     foreign = [
         (other, other.asked)
         for other in others
-        if other.cluster != item.cluster and other.asked is not None and other.asked.answerable
+        if other.cluster != item.cluster
+        and other.asked is not None
+        and other.asked.answerable
+        and item.asked is not None
+        and not _alike(item.asked, other.asked)
     ]
     for other, asked in foreign:
         if is_right(asked, other.base_text, other.passages):

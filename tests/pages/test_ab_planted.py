@@ -94,6 +94,18 @@ def test_anothers_answer_that_answers_this_question_is_passed_over() -> None:
     assert planted_answer(item(ASKED, "It has 24."), [happens, good], rank) == good.base_text
 
 
+def test_the_answer_to_a_question_in_the_same_words_is_not_planted() -> None:
+    """Two papers may have the same answer, in words that no list of facts has."""
+    alike = replace(ASKED, id="decoder", question="How many layers does the decoder have?", papers=("gpt",))
+    twin = item(replace(alike, reference="A full dozen."), "It was built with a dozen of blocks.")
+    assert planted_answer(item(ASKED, "It has 24."), [twin], rank) is None
+
+
+def test_a_number_of_the_reference_is_never_planted_in_another_notation() -> None:
+    assert not is_bad(ASKED, "It is made of twelve blocks of equal size in total.")
+    assert is_bad(ASKED, "It is made of eleven blocks of equal size in total.")
+
+
 def test_a_wrong_answer_to_another_question_is_replaced_by_its_reference() -> None:
     refused = other("news", "four countries", "I cannot answer that from the passages.")
     assert planted_answer(item(ASKED, "It has 24."), [refused], rank) == "It says that four countries were read."
