@@ -336,19 +336,14 @@ def compare_contestants(
 
 def _with_prompted(first: Contestant, others: Sequence[Contestant]) -> list[Contestant]:
     """The others, each followed by its prompted base; equal answers of several runs only once."""
+    known = {_texts(contestant) for contestant in (first, *others) if contestant.arm == "prompted"}
     listed: list[Contestant] = []
     for other in others:
         listed.append(replace(other, prompted=None))
-        if other.prompted is not None:
+        if other.prompted is not None and _texts(other.prompted) not in known:
+            known.add(_texts(other.prompted))
             listed.append(other.prompted)
-    known = {_texts(contestant) for contestant in (first, *others) if contestant.arm == "prompted"}
-    kept = []
-    for contestant in listed:
-        named = contestant.name in {other.name for other in others}
-        if contestant.arm != "prompted" or named or _texts(contestant) not in known:
-            kept.append(contestant)
-            known |= {_texts(contestant)} if contestant.arm == "prompted" else set()
-    return kept
+    return listed
 
 
 def _texts(contestant: Contestant) -> tuple[tuple[str, int, str], ...]:
@@ -390,13 +385,14 @@ def _data(first: Contestant, other: Contestant, outcome: Outcome, stamps: tuple[
     sides: list[tuple[Contestant, Arm]] = [(first, "base"), (other, "tuned")]
     sides += [(other.prompted, "prompted")] if other.prompted else []
     answers = [replace(answer, model=arm) for contestant, arm in sides for answer in contestant.answers]
-    names = [f"{arm}: {contestant.name}" for contestant, arm in sorted(sides, key=lambda side: ARMS.index(side[1]))]
+    names = {arm: contestant.name for contestant, arm in sorted(sides, key=lambda side: ARMS.index(side[1]))}
     data = ReportData(
-        title=" · ".join(names),
+        title=" · ".join(f"{arm}: {name}" for arm, name in names.items()),
         outcome=outcome,
         answers=pair_answers(outcome, first.questions, answers),
         stamps=stamps,
         conditions=pair_conditions_of({arm: contestant.conditions for contestant, arm in sides}),
+        names={str(arm): name for arm, name in names.items()},
     )
     return redacted(data, keep=("answers",))
 

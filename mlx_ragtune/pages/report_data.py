@@ -5,7 +5,7 @@ artifacts ─► ReportData ─► report_sections.build_report ─► Report �
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -215,7 +215,8 @@ class JudgeOutcome:
 class ReportData:
     """Everything that a report shows. What is empty or None has no section.
 
-    ``stamps`` are warnings on every page. ``best_update`` is the checkpoint that was kept.
+    ``stamps`` are warnings on every page. ``best_update`` is the checkpoint that was kept. ``names`` says what
+    stands in the place of each arm, where that is not the base, the prompted base and the tuned model of one run.
     """
 
     title: str
@@ -241,6 +242,7 @@ class ReportData:
     noise: Noise | None = None
     shown: Shown | None = None
     prompted: Prompted | None = None
+    names: dict[str, str] = field(default_factory=dict)
 
     @property
     def comparison(self) -> Comparison:

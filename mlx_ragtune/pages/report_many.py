@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from mlx_ragtune.pages import wording
 from mlx_ragtune.pages.report_data import ReportData
+from mlx_ragtune.pages.report_summary import MARK, mean_text
 from mlx_ragtune.pages.report_text import WIDTH
 from mlx_ragtune.pages.tables import fill, render_table
 from mlx_ragtune.scoring.answers.metrics import METRICS
@@ -17,17 +18,17 @@ def _name(data: ReportData) -> str:
 
 
 def _rows(reports: Sequence[ReportData], name: str, first: str) -> list[list[str]]:
-    """One metric: the first model's mean, then each other one with its change."""
+    """One metric: its label, the first model's mean, then each other one with its change."""
     rows: list[list[str]] = []
     for data in reports:
         row = data.comparison.row(name)
         if row is None:
             continue
         if not rows:
-            rows.append([row.label, first, wording.amount(row, row.all.base_mean), "", "", ""])
+            rows += [[row.label, "", "", "", ""], [f"  {first}", mean_text(data, row, "base"), "", "", ""]]
         result = wording.result(row.verdict) if row.verdict and row.unit == "share" else ""
-        value = wording.amount(row, row.all.tuned_mean)
-        rows.append(["", _name(data), value, wording.change(row), wording.interval(row), result])
+        value = mean_text(data, row, "tuned")
+        rows.append([f"  {_name(data)}", value, wording.change(row), wording.interval(row), result])
     return rows
 
 
@@ -43,5 +44,7 @@ def render_many(reports: Sequence[ReportData]) -> str:
     parts += ["", fill(f"The same {n} questions for all; p values Holm-adjusted over all models.", width=WIDTH), ""]
     shown = [name for name, metric in METRICS.items() if metric.role in ("decides", "guard") or name in SHOWN_COSTS]
     rows = [row for name in shown for row in _rows(reports, name, first)]
-    parts.append(render_table(["metric", "model", "mean", "change", "interval", "result"], rows, width=WIDTH))
+    parts.append(render_table(["metric and model", "mean", "change", "interval", "result"], rows, width=WIDTH))
+    if any(MARK in row[1] for row in rows):
+        parts += ["", fill(f"{MARK} to a notable part from unusable answers, which count as worst.", width=WIDTH)]
     return "\n".join(parts) + "\n"

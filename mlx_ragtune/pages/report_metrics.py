@@ -52,12 +52,12 @@ def _columns(data: ReportData, first: str, last: str = "result") -> tuple[Column
     return (Column(first), *arms, Column("vs. base", numeric=True), Column("vs. prompted", numeric=True))
 
 
-def _value(row: MetricRow, arm: Arm) -> Cell:
+def _value(data: ReportData, row: MetricRow, arm: Arm) -> Cell:
     """A mean, marked with the mean without unusable answers where these change it much."""
-    if not is_imputed(row, arm) or row.both_valid is None:
-        return Cell(mean_text(row, arm))
+    if not is_imputed(data, row, arm) or row.both_valid is None:
+        return Cell(mean_text(data, row, arm))
     usable = row.both_valid.tuned_mean if arm == "tuned" else row.both_valid.base_mean
-    return Cell(mean_text(row, arm), notes=(f"{wording.amount(row, usable)} where both answers are usable",))
+    return Cell(mean_text(data, row, arm), notes=(f"{wording.amount(row, usable)} where both answers are usable",))
 
 
 def _values(data: ReportData, rows: Sequence[tuple[Arm, MetricRow]]) -> list[Cell]:
@@ -65,7 +65,7 @@ def _values(data: ReportData, rows: Sequence[tuple[Arm, MetricRow]]) -> list[Cel
     cells = []
     for arm in data.arms:
         row = rows[0][1] if arm == "tuned" else by_reference.get(arm)
-        cells.append(Cell("") if row is None else _value(row, arm))
+        cells.append(Cell("") if row is None else _value(data, row, arm))
     return cells
 
 

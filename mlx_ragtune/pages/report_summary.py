@@ -55,23 +55,24 @@ def unusable_share(counts: Counter[str]) -> float:
     return 1 - counts["ok"] / counts.total() if counts.total() else 0.0
 
 
-def is_imputed(row: MetricRow, arm: Arm) -> bool:
-    """Whether a mean comes to a notable part from unusable answers that count as worst."""
-    if row.unit != "share" or row.both_valid is None or METRICS[row.name].worst is None:
+def is_imputed(data: ReportData, row: MetricRow, arm: Arm) -> bool:
+    """Whether an arm's mean comes to a notable part from unusable answers that count as worst."""
+    if row.unit != "share" or METRICS[row.name].worst is None or unusable_share(states(data)[arm]) < IMPUTED:
         return False
+    if row.both_valid is None:
+        return True
     whole, usable = (
         (row.all.tuned_mean, row.both_valid.tuned_mean)
         if arm == "tuned"
         else (row.all.base_mean, row.both_valid.base_mean)
     )
-    worse = usable - whole if row.higher_is_better else whole - usable
-    return worse >= IMPUTED
+    return (usable - whole if row.higher_is_better else whole - usable) >= IMPUTED
 
 
-def mean_text(row: MetricRow, arm: Arm) -> str:
+def mean_text(data: ReportData, row: MetricRow, arm: Arm) -> str:
     """An arm's mean, marked where it comes to a notable part from unusable answers."""
     value = row.all.tuned_mean if arm == "tuned" else row.all.base_mean
-    return f"{wording.amount(row, value)}{MARK if is_imputed(row, arm) else ''}"
+    return f"{wording.amount(row, value)}{MARK if is_imputed(data, row, arm) else ''}"
 
 
 def imputed_note(data: ReportData, names: Collection[str]) -> str:
@@ -81,7 +82,7 @@ def imputed_note(data: ReportData, names: Collection[str]) -> str:
         for reference, comparison in comparisons(data)
         for row in comparison.rows
         for arm in (reference, "tuned")
-        if row.name in names and is_imputed(row, arm)
+        if row.name in names and is_imputed(data, row, arm)
     }
     counted = states(data)
     shares = [f"{100 * unusable_share(counted[arm]):.0f}% of the {arm} answers" for arm in data.arms if arm in marked]
@@ -105,6 +106,8 @@ def compared(data: ReportData) -> Section:
 
 
 def _arm(data: ReportData, arm: Arm) -> str:
+    if arm in data.names:
+        return data.names[arm]
     if arm == "prompted" and data.prompted is not None:
         n = len(data.prompted.examples)
         return f"the base with {n} training example{'s' * (n != 1)} in its prompt ({data.prompted.tokens:,} tokens)"
@@ -165,7 +168,7 @@ def _names(data: ReportData, verdict: str) -> list[str]:
 def _line(data: ReportData, name: str, verdict: str) -> str:
     """``Correct facts: 48.0% → 52.0% → 79.0%; against base +31.0 (+20.1 to +41.9), against prompted …``."""
     rows = rows_of(data, name)
-    values = [*(mean_text(row, reference) for reference, row in rows), mean_text(rows[0][1], "tuned")]
+    values = [*(mean_text(data, row, reference) for reference, row in rows), mean_text(data, rows[0][1], "tuned")]
     changes = [_change(data, reference, row, verdict) for reference, row in rows]
     return f"{rows[0][1].label}: {' → '.join(values)}; {', '.join(changes)}"
 

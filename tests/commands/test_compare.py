@@ -308,6 +308,7 @@ def test_a_tuned_model_is_also_compared_with_the_prompt_of_its_run(prompted: Pat
     (data,) = compared("shots:base", "shots")
     assert data.title == "base: shots:base · prompted: shots:prompted · tuned: shots:tuned"
     assert data.arms == ARMS
+    assert data.names == {"base": "shots:base", "prompted": "shots:prompted", "tuned": "shots:tuned"}
     assert data.stamps == ()  # its examples are no difference that must be allowed
     assert data.answers[0].prompted_text == "According to the prompted model, it measures 3 things. " * 3
     result = ragtune("shots:base", "shots")
@@ -359,10 +360,12 @@ def test_several_models_and_their_prompted_bases_stand_in_one_table(runs: Path, 
     assert names == ["demo:tuned", "shots:tuned", "shots:prompted", "more:tuned"]  # one prompt, whoever trained
     text = ragtune("demo:base", "demo", "shots", "more").output
     assert max(map(len, text.split("\n"))) <= 80
-    assert text.count("metric ") == 1
+    assert text.count("metric and model") == 1
     assert "4 models, each compared with demo:base" in text
     for name in names:
         assert f"  - {name}: " in text
+    named = [data.title for data in compared("demo:base", "shots", "shots:prompted", "more")]
+    assert len(named) == len(set(named)) == 3
     alone = {row.name: row.holm_p for row in compared("demo:base", "demo")[0].comparison.rows}
     for row in reports[0].comparison.rows:
         assert row.holm_p is None or row.holm_p >= (alone[row.name] or 0)

@@ -12,7 +12,7 @@ from mlx_ragtune.pages.report_data import Asked, ConditionPair, ReportData
 from mlx_ragtune.pages.report_html import render_html
 from mlx_ragtune.pages.report_markdown import render_markdown
 from mlx_ragtune.pages.report_sections import build_report
-from mlx_ragtune.pages.report_summary import imputed_note, states, summarize
+from mlx_ragtune.pages.report_summary import imputed_note, mean_text, states, summarize
 from mlx_ragtune.pages.report_text import render_text
 from mlx_ragtune.scoring.answers.metrics import METRICS
 from mlx_ragtune.scoring.verdict.comparison import Guard
@@ -76,6 +76,13 @@ def test_conditions_that_differ_are_not_called_the_same(three: ReportData) -> No
     text = said(replace(three, conditions=pairs), "What was compared")
     assert "Not the same: quantization (base Q4_K_M, prompted Q4_K_M, tuned Q8_0)." in text
     assert "The same quantization" not in text
+
+
+def test_other_models_in_the_place_of_the_arms_are_named(three: ReportData) -> None:
+    text = said(replace(three, names={"base": "r8:tuned", "tuned": "r16:tuned"}), "What was compared")
+    assert "base: r8:tuned" in text
+    assert "tuned: r16:tuned" in text
+    assert "before tuning" not in text
 
 
 def test_unknown_conditions_are_not_called_the_same(three: ReportData) -> None:
@@ -178,6 +185,16 @@ def test_a_value_made_of_unusable_answers_is_marked_wherever_it_stands(cut: Repo
     assert imputed_note(cut, ["fabricated_title"]).startswith(f"* {share} of the base answers")
     for text in (render_html(report), render_text(report), render_markdown(report).replace("\\*", "*")):
         assert f"* {share} of the base answers" in " ".join(text.split())
+
+
+def test_without_any_pair_of_usable_answers_every_worst_value_is_marked() -> None:
+    """No change can be given without them, so the mark is all that says it."""
+    data = made.three_arms(unusable=1.0)
+    row = data.comparison.row("fabricated_title")
+    assert row is not None
+    assert row.both_valid is None
+    assert mean_text(data, row, "base") == "100.0%*"
+    assert "*" not in mean_text(data, row, "tuned")
 
 
 def test_a_measured_value_is_not_marked(three: ReportData) -> None:
