@@ -18,8 +18,8 @@ MIN_WORDS = 5
 """A shorter text may be a right answer in another form, such as a number in words."""
 MAX_SHARED = 0.25
 """A planted answer has at most this share of the telling words of the reference."""
-MAX_ALIKE = 0.5
-"""A question with more than this share of this one's telling words may have the same answer."""
+ALIKE = 0.5
+"""A question with this share of this one's telling words, or more, may have the same answer."""
 _NEGATION = re.compile(
     r"n't\b|\b(?:not|no|never|none|nor|neither|without|cannot|lacks?|nicht|kein\w*|ohne|nie|pas|aucune?|sans|jamais)\b"
     r"|[不没沒無无未]|ない|ません|않|없"
@@ -102,7 +102,7 @@ def _shared(question: Question, text: str) -> float:
 def _alike(question: Question, other: Question) -> bool:
     """Whether two questions ask in the same words, so that one answer may be right for both."""
     asked = {word for word in _telling(question.question) if len(word) > 4 or not word.isalpha() or not word.isascii()}
-    return len(asked & _telling(other.question)) > MAX_ALIKE * len(asked)
+    return len(asked & _telling(other.question)) >= ALIKE * len(asked)
 
 
 def _telling(text: str) -> set[str]:

@@ -166,7 +166,7 @@ def _names(data: ReportData, verdict: str) -> list[str]:
 
 
 def _line(data: ReportData, name: str, verdict: str) -> str:
-    """``Correct facts: 48.0% → 52.0% → 79.0%; against base +31.0 (+20.1 to +41.9), against prompted …``."""
+    """``Correct facts: 48.0% → 52.0% → 79.0%; against base +31.0 points (+20.1 to +41.9), against prompted …``."""
     rows = rows_of(data, name)
     values = [*(mean_text(data, row, reference) for reference, row in rows), mean_text(data, rows[0][1], "tuned")]
     changes = [_change(data, reference, row, verdict) for reference, row in rows]
@@ -176,7 +176,8 @@ def _line(data: ReportData, name: str, verdict: str) -> str:
 def _change(data: ReportData, reference: Arm, row: MetricRow, verdict: str) -> str:
     where = "" if len(data.arms) == 2 else f"against {reference} "
     between = wording.interval(row)
-    text = f"{where}{wording.change(row)}{f' ({between})' if between else ''}"
+    unit = " points" if row.unit == "share" else ""
+    text = f"{where}{wording.change(row)}{unit}{f' ({between})' if between else ''}"
     if row.rests_on_invalid:
         return f"{text}, due to unusable answers"
     return text if row.verdict == verdict else f"{text}, {wording.result(row.verdict)}"

@@ -87,6 +87,20 @@ def test_an_answerable_question_without_facts_cannot_be_checked_and_gets_none() 
     assert planted_answer(item(bare, "x"), [other("news", "four countries", "It says four countries.")], rank) is None
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "It is not trained with kingma updates in either phase.",  # the fact denied: right, if the rule misreads it
+        "The method moves along gradients rescaled by moments.",  # right in words of the reference only
+    ],
+)
+def test_what_speaks_of_the_fact_is_not_planted_even_if_it_scores_zero(text: str) -> None:
+    fact = Nugget("Adam", (("adam", "kingma"),))
+    asked = Question("o", "t", "Which optimizer?", True, ("p",), "Adam: gradients rescaled by moments.", (), (fact,))
+    assert not is_bad(asked, text)
+    assert is_bad(asked, "The corpus was collected from newspapers in four countries.")
+
+
 def test_anothers_answer_that_answers_this_question_is_passed_over() -> None:
     happens = other("gpt", "12 layers", "It says that the model has 12 layers as well.")
     assert planted_answer(item(ASKED, "It has 24."), [happens], rank) is None
@@ -97,8 +111,10 @@ def test_anothers_answer_that_answers_this_question_is_passed_over() -> None:
 def test_the_answer_to_a_question_in_the_same_words_is_not_planted() -> None:
     """Two papers may have the same answer, in words that no list of facts has."""
     alike = replace(ASKED, id="decoder", question="How many layers does the decoder have?", papers=("gpt",))
-    twin = item(replace(alike, reference="A full dozen."), "It was built with a dozen of blocks.")
+    dozen = replace(alike, reference="It was built with a full dozen.", nuggets=(Nugget("dozen", (("dozen",),)),))
+    twin = item(dozen, "They were built with a dozen of blocks.")
     assert planted_answer(item(ASKED, "It has 24."), [twin], rank) is None
+    assert planted_answer(item(ASKED, "It has 24."), [replace(twin, asked=replace(dozen, question="Why?"))], rank)
 
 
 def test_a_number_of_the_reference_is_never_planted_in_another_notation() -> None:

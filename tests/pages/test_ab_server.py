@@ -20,6 +20,7 @@ from mlx_ragtune.records import Nugget, Passage, Question
 KEY = b"k" * 32
 
 
+VERBS = ("found", "built", "drank", "crossed", "guarded")
 ANIMALS = ("lynxes", "herons", "beetles", "salmon", "badgers")
 
 
@@ -29,7 +30,7 @@ def items(count: int = 40, *, prompted: bool = False) -> list[Item]:
 
 
 def item(at: int, fact: str, *, prompted: bool) -> Item:
-    question, paper = f"What does study {at} find?", f"paper{at // 2}"
+    question, paper = f"What does study {at} of {fact.split()[1]} find?", f"paper{at // 2}"
     return Item(
         f"q{at}",
         question,
@@ -38,7 +39,16 @@ def item(at: int, fact: str, *, prompted: bool) -> Item:
         paper,
         (Passage(f"c{at}", paper, f"Title {at}", "What both were shown."),),
         f"A third kind of answer is exactly {fact}." if prompted else None,
-        Question(f"q{at}", "t", question, True, (paper,), fact, (), (Nugget(fact, ((fact,),)),)),
+        Question(
+            f"q{at}",
+            "t",
+            question,
+            True,
+            (paper,),
+            f"In all {fact} {VERBS[at % 5]} it.",
+            (),
+            (Nugget(fact, ((fact,),)),),
+        ),
     )
 
 

@@ -102,11 +102,11 @@ def test_a_gain_names_all_arms_and_both_changes_with_intervals(three: ReportData
     (line,) = (line for line in said(three, "What got better").split("\n") if line.startswith(CITES))
     values = [first.all.base_mean, second.all.base_mean, first.all.tuned_mean]
     assert " → ".join(f"{100 * value:.1f}%" for value in values) in line
-    assert re.search(r"against base \+\d+\.\d \(\+\d+\.\d to \+\d+\.\d\), against prompted \+", line)
+    assert re.search(r"against base \+\d+\.\d points \(\+\d+\.\d to \+\d+\.\d\), against prompted \+", line)
 
 
 def test_a_change_that_is_sure_against_one_arm_only_says_so(three: ReportData) -> None:
-    assert "against prompted +7.5 (−5.8 to +20.1), unclear" in said(three, "What got better")
+    assert "against prompted +7.5 points (−5.8 to +20.1), unclear" in said(three, "What got better")
 
 
 def test_what_is_undecided_is_neither_better_nor_worse(three: ReportData) -> None:
@@ -205,7 +205,7 @@ def test_a_difference_that_rests_on_unusable_answers_says_so(cut: ReportData) ->
     row = cut.comparison.row("correctness")
     assert row is not None
     assert row.rests_on_invalid
-    line = rf"{CORRECT}: .* against base \+[\d.]+ \([^)]*\), due to unusable answers"
+    line = rf"{CORRECT}: .* against base \+[\d.]+ points \([^)]*\), due to unusable answers"
     assert re.search(line, said(cut, "What stays unclear"))
 
 
