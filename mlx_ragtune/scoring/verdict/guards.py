@@ -8,7 +8,7 @@ import numpy as np
 from mlx_ragtune.errors import InputError
 from mlx_ragtune.scoring.verdict.comparison import Guard, GuardState, MetricRow
 from mlx_ragtune.scoring.verdict.metric_rows import Rules
-from mlx_ragtune.scoring.verdict.pairing import Pairs, Scored
+from mlx_ragtune.scoring.verdict.pairing import Pairs, Scored, pair_metric
 from mlx_ragtune.scoring.verdict.statistics import Codes, Floats, mcnemar_p
 
 MUCH_LONGER, LONGER = 2.0, 1.5
@@ -69,17 +69,15 @@ def forgetting_guard(
     )
 
 
-def verbosity_guards(scored: Scored, table: Mapping[str, Pairs], rules: Rules) -> Sequence[Guard]:
+def verbosity_guards(scored: Scored, rules: Rules) -> Sequence[Guard]:
     """The guard on answer length, where ``answer_words`` is known: median words, tuned ÷ base.
 
     Over the answerable questions that neither model refused: an answer is longer than a refusal. FAIL when
     the 1 − alpha interval of the ratio lies above ``MUCH_LONGER`` and still does after the noise floor; WARN
     when the ratio is above ``LONGER``.
     """
-    pairs = table.get("answer_words")
-    if pairs is None:
-        return ()
-    pairs = _answered(scored, pairs, table.get("false_refusal"))
+    measured = pair_metric(scored, "answer_words")
+    pairs = _answered(scored, measured, pair_metric(scored, "false_refusal")) if measured else None
     if pairs is None:
         return ()
     base, tuned = float(np.median(pairs.base)), float(np.median(pairs.tuned))

@@ -8,12 +8,13 @@ from typing import Literal
 from mlx_ragtune.records import Validity
 from mlx_ragtune.scoring.answers.metrics import METRICS
 from mlx_ragtune.scoring.verdict.advice import advice, most_unusable
-from mlx_ragtune.scoring.verdict.comparison import Comparison, Guard, MetricRow, Outcome
+from mlx_ragtune.scoring.verdict.comparison import Comparison, Guard, MetricRow, Outcome, Verdict
 from mlx_ragtune.scoring.verdict.metric_rows import MIN_CLUSTERS
 from mlx_ragtune.scoring.verdict.statistics import POWER
 
 Reference = Literal["base", "prompted"]
 NAMES: dict[Reference, str] = {"base": "the base", "prompted": "the base with examples in its prompt"}
+WON: tuple[Verdict, ...] = ("IMPROVED", "MIXED")
 CARRIES = 0.5
 """A question with this share of the whole difference is named."""
 PROBLEMS: dict[Validity, str] = {
@@ -193,7 +194,8 @@ def _core(comparison: Comparison, reference: Reference) -> str:
 
 def in_words(comparison: Comparison, reference: Reference, *, primary_not_worse: bool) -> Comparison:
     """The comparison with its sentences: headline, gained, paid, advice and reasons."""
-    gains = [f"{_change(row)} ({_interval(row, comparison.alpha)})" for row in _family(comparison, "IMPROVED")]
+    better = [] if _unusable(comparison, reference) else _family(comparison, "IMPROVED")
+    gains = [f"{_change(row)} ({_interval(row, comparison.alpha)})" for row in better]
     losses, warnings = _losses(comparison), _guards(comparison, "WARN")
     unsure = f"not surely: {_join(warnings)}" if warnings else ""
     paid = "; ".join(part for part in (_join(losses) if losses else "", unsure) if part)
@@ -224,16 +226,24 @@ def join_arms(against_base: Comparison, against_prompted: Comparison | None) -> 
     )  # fmt: skip
 
 
+RELATION: dict[Verdict, str] = {
+    "IMPROVED": "beats {}",
+    "MIXED": "beats {} at a price",
+    "REGRESSED": "is worse than {}",
+    "EQUIVALENT": "is as good as {}",
+    "INCONCLUSIVE": "is not shown to beat {}",
+}
+
+
 def _both(base: Comparison, prompted: Comparison) -> str:
     """The answer to both questions in a few words."""
-    wins = [comparison.verdict == "IMPROVED" for comparison in (base, prompted)]
-    if all(wins):
+    over_base, over_prompt = (comparison.verdict for comparison in (base, prompted))
+    if over_base == over_prompt == "IMPROVED":
         return "the tuned model beats the base and the prompt"
-    if wins[0]:
-        return "the tuned model beats the base, not the prompt"
-    if wins[1]:
-        return "the tuned model beats the prompt, not the base"
-    return "the tuned model beats neither the base nor the prompt"
+    first = RELATION[over_base].format("the base")
+    if over_base in WON and over_prompt not in WON:
+        return f"the tuned model {first}, not the prompt"
+    return f"the tuned model {first} and {RELATION[over_prompt].format('the prompt')}"
 
 
 def _prompt_cost(prompted: Comparison) -> str:
@@ -248,12 +258,18 @@ def _with_cost(paid: str, cost: str) -> str:
 
 
 def _joint_advice(base: Comparison, prompted: Comparison) -> tuple[str, ...]:
-    """What to try next, from both comparisons; the prompt first where it is as good as the tuned model."""
-    as_good = prompted.verdict in ("EQUIVALENT", "REGRESSED", "MIXED")
-    use = ["use the base with examples in its prompt instead of the tuned model"] if as_good else []
-    if base.verdict in ("IMPROVED", "MIXED") and prompted.verdict == "INCONCLUSIVE":
-        use = ["try the base with examples in its prompt first: it needs no training and is not surely worse"]
-    return tuple(dict.fromkeys((*use, *base.advice, *prompted.advice)))
+    """What to try next, from both comparisons; the prompt first where it is as good as the tuned model.
+
+    Where too few answers are usable, their cause comes before everything else.
+    """
+    steps = (*base.advice, *prompted.advice)
+    use: tuple[str, ...] = ()
+    if not (_unusable(base, "base") or _unusable(prompted, "prompted")):
+        if prompted.verdict in ("EQUIVALENT", "REGRESSED"):
+            use = ("use the base with examples in its prompt instead of the tuned model",)
+        elif base.verdict in WON and prompted.verdict == "INCONCLUSIVE":
+            use = ("try the base with examples in its prompt first: it needs no training and is not surely worse",)
+    return tuple(dict.fromkeys((*use, *steps)))
 
 
 def explain(comparison: Comparison, *, primary_not_worse: bool) -> tuple[str, ...]:
@@ -328,7 +344,8 @@ def _influence_reasons(comparison: Comparison) -> list[str]:
         row = comparison.row(influence.metric)
         share = influence.share or 0.0
         carries = share >= CARRIES and influence.metric == comparison.primary
-        if row is None or not (influence.flips or carries):
+        decides = influence.flips and {influence.verdict, influence.verdict_without} & {"IMPROVED", "REGRESSED"}
+        if row is None or not (decides or carries or (influence.flips and influence.metric == comparison.primary)):
             continue
         what = (
             f"accounts for {100 * share:.0f}% of the difference in {within_sentence(row.label)}"
