@@ -73,7 +73,8 @@ def _known(candidate: str, titles: Mapping[str, str], shown: str) -> bool:
         return True
     for title in titles.values():
         whole = fold(title)
-        if folded == fold(alias_of(title)) or fuzz.ratio(folded, whole) >= THRESHOLD:
+        alias = fold(alias_of(title))
+        if folded == alias or folded.startswith(f"{whole} ") or fuzz.ratio(folded, whole) >= THRESHOLD:
             return True
         shorter, longer = sorted((folded, whole), key=len)
         if len(shorter) >= SHORT_TITLE_CHARACTERS and fuzz.partial_ratio(shorter, longer) >= THRESHOLD:

@@ -41,7 +41,9 @@ _EMPTY = (
     | _set(
         "paper papers study article author authors model method methods answer answers question context contexts "
         "passage passages text result results approach work section according based order such so well sure okay ok "
-        "certainly course provided given hello hi thanks thank happy help great hmm title figure table first source"
+        "certainly course provided given hello hi thanks thank happy help great hmm um uh title figure table first "
+        "source what which who how why when where example addition however thus therefore hence moreover furthermore "
+        "note please think am let me response"
     )
 )
 _SHORT_ANSWERS = _set(
@@ -53,13 +55,14 @@ _YES_OR_NO = _set("yes no ja nein oui non")
 _AUXILIARIES = _VERBS | _set("does do did not doesn't don't didn't isn't aren't wasn't weren't")
 _INFLECTION = re.compile(r"^(?:s|es|ed|d|ing|er|ers|ly|n|en|e|['’].*|[-+.].*)$")
 _FORMULA = re.compile(r"[=^<>≤≥≈±×*/\\$]|\w\(\w")
-_DANGLING_SIGN = re.compile(r"[,;:(\[{“„«‘/–—-]$")
+_DANGLING_SIGN = re.compile(r"[,:(\[{“„«‘/–—-]$")
 _STOPPED = re.compile(r"[.!?。！？…][\"'”’»)\]*_`]*$")
 _CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 _CJK_DANGLING = re.compile(r"(?:(?<!目)的|与|(?<!不)(?<!还)(?<!总)是|の|を|，|、)$")
 _CJK_EMPTY = re.compile(
     r"^(?:根据|该|这篇|此|本|这|它|其|是|论文|文章|作者|この|その|論文|이|그|논문|저자|は|은|는|，|。)*$"
 )
+_ELISION = re.compile(r"^(?:l|d|qu)['’](?=\w)")
 _PAIRS = (("(", ")"), ("[", "]"), ("{", "}"), ("“", "”"), ("«", "»"), ("「", "」"))
 
 
@@ -90,10 +93,15 @@ def says_nothing(text: str, question: str = "") -> bool:
     lowered = [word.casefold() for word in spoken]
     if set(lowered) & _SHORT_ANSWERS or (len(spoken) > 1 and lowered[0] in _SUBJECTS and lowered[-1] in _AUXILIARIES):
         return False
-    return not any(
-        _is_name(word) or (_shows(question, word) if len(word) == 1 else word.casefold() not in _EMPTY)
-        for word in spoken
-    )
+    if len(spoken) == 2 and lowered[0] in ("the", "its", "a", "an") and _STOPPED.search(bare):
+        return False
+    return not any(_has_content(word, question) for word in spoken)
+
+
+def _has_content(word: str, question: str) -> bool:
+    if _is_name(word):
+        return True
+    return _shows(question, word) if len(word) == 1 else _ELISION.sub("", word.casefold()) not in _EMPTY
 
 
 def _bare(text: str) -> str:
@@ -127,7 +135,7 @@ def _ends_in_the_middle(last: str, before: list[str], *, stopped: bool) -> bool:
 
 def _is_name(word: str) -> bool:
     """``IT``, ``NumPy``, ``LoRA``: capitals after the first letter."""
-    return any(letter.isupper() for letter in word[1:])
+    return any(letter.isupper() for letter in word[1:]) and word != "OK"
 
 
 def _shows(question: str, letter: str) -> bool:

@@ -8,8 +8,9 @@ passages contain the token too. At the edge of a sentence or of the text it is a
 
 import itertools
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
+from mlx_ragtune.records import Passage
 from mlx_ragtune.scoring.answers.normalize import fold, sentences, words
 
 QUOTE_CHARACTERS = 200
@@ -23,6 +24,8 @@ COPIED_IN_ALL = 150
 """Words of all copies together."""
 COPY_STEP = 12
 """Shorter copies are not counted."""
+HEADED_WORDS = 6
+"""How much of a passage must stand behind its number and title."""
 SYSTEM_WORDS = 9
 """Words in a row of the system prompt. "The papers do not contain the answer" has 7."""
 SYSTEM_SENTENCE_WORDS = 6
@@ -30,21 +33,24 @@ CJK_WORD = 0.6
 """What one Chinese, Japanese or Korean character counts in words."""
 
 _QUOTED = re.compile(
-    rf"`[^`\n]{{1,{QUOTE_CHARACTERS}}}`|\"[^\"\n]{{1,{QUOTE_CHARACTERS}}}\"|[“„][^“”„\n]{{1,{QUOTE_CHARACTERS}}}[”“]"
+    rf"```[^`]{{1,2000}}```|`[^`\n]{{1,{QUOTE_CHARACTERS}}}`|\"[^\"\n]{{1,{QUOTE_CHARACTERS}}}\"|[“„][^“”„\n]{{1,{QUOTE_CHARACTERS}}}[”“]"
     rf"|«[^«»\n]{{1,{QUOTE_CHARACTERS}}}»|「[^「」\n]{{1,{QUOTE_CHARACTERS}}}」"
     rf"|(?<!\w)['‘][^'’\n]{{1,40}}['’](?!\w)"
 )
 _CJK = r"\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
 
-_THINK_TAG = re.compile(r"</?think(?:ing)?\b[^<>\n]{0,20}>?", re.IGNORECASE)
+_THINK_TAG = re.compile(
+    r"</?think(?:ing)?\b[^<>\n]{0,20}>?|</?(?:thoughts?|reasoning|scratchpad)>|◁/?think▷", re.IGNORECASE
+)
 _REASONING = re.compile(
     r"^\s*(?:okay|ok|alright|hmm|wait)[,.]? (?:so,? )?(?:the user|i need to|i should|i have to|let me|let's)\b",
     re.IGNORECASE,
 )
 _TURN_TOKEN = re.compile(
     r"<[|｜][\w/▁ -]{1,40}[|｜]?>|<[\w/▁-]{1,40}[|｜]>|<[|｜]\w{2,40}(?![\w|｜>])|<</?SYS>>|</?s>"
-    r"|</?(?:bos|eos|pad|unk|start_of_turn|end_of_turn|tool_call|tool_response|sep|eot|im_start|im_end)>"
-    r"|\[/?(?:INST|THINK|SYSTEM_PROMPT|TOOL_CALLS|AVAILABLE_TOOLS|TOOL_RESULTS)\]"
+    r"|</?(?i:bos|eos|pad|unk|sop|eop|start_of_turn|end_of_turn|tool_call|tool_response|sep|eot|im_start|im_end"
+    r"|extra_id_\d+|assistant|user|system)>|<0x[0-9A-F]{2}>"
+    r"|\[/?(?:INST|THINK|SYSTEM_PROMPT|TOOL_CALLS|AVAILABLE_TOOLS|TOOL_RESULTS|gMASK|PAD|BOS|EOS|UNK)\]"
     r"|(?<![\w|<])(?:im_start|im_end|eot_id|start_header_id|end_header_id|endoftext|end_of_turn)\|?>",
 )
 _THINKING_LINE = re.compile(
@@ -52,7 +58,7 @@ _THINKING_LINE = re.compile(
 )
 
 _BEFORE_MENTION = re.compile(
-    r"(?:[,:(/&]|(?<!\w)(?:a|an|the|its|this|that|each|every|both|any|no|special|literal|final|closing|opening|and|or"
+    r"(?:[,:(/&|]|(?<!\w)(?:then|first|finally|also|only|literally|e\.g\.|i\.e\.|a|an|the|its|this|that|each|every|both|any|no|special|literal|final|closing|opening|and|or"
     r"|in|inside|with|by|of|to|as|on|at|after|before|between|from|into|within|around|via|per|for|than|like|except"
     r"|is|are|was|were|be|uses?|using|used|emits?|generates?|generated|predicts?|outputs?|produces?|writes?|prints?"
     r"|adds?|appends?|prepends?|inserts?|contains?|includes?|sees?|called|named|reads?|means?|strips?|removes?"
@@ -64,20 +70,31 @@ _AFTER_MENTION = re.compile(
     r"^[ -](?:and |or )?(?:special )?(?:tokens?|tags?|markers?|symbols?|delimiters?|separators?|blocks?|strings?)\b",
     re.IGNORECASE,
 )
+_ITEM_BEFORE = re.compile(r"(?:^|\n)[^\S\n]*(?:[-*+•]|\d{1,2}[.)])[^\S\n]*$")
+_ITEM_AFTER = re.compile(r"^ ?[:–—-] [a-z]")
 _VERB_AFTER = re.compile(
     r"^ (?:is|are|marks?|ends?|closes?|opens?|starts?|begins?|separates?|signals?|denotes?|means|indicates?|stands"
     r"|and|or|tells?|introduces?|precedes?|follows?)\b"
 )
 _BETWEEN = re.compile(r"(?:\.{3}|…|[\w/]*)$")
-_CJK_AROUND = re.compile(rf"[{_CJK}]$")
+_CJK_BEFORE, _CJK_AFTER = re.compile(rf"[{_CJK}]$"), re.compile(rf"[{_CJK}]")
 
 _ROLE = (
-    r"(?:user|human|assistant|ai|chatbot|benutzer|nutzer|assistent|utilisateur|用户|助手|助理|ユーザー|アシスタント"
+    r"(?:user|human|assistant|chatbot|benutzer|nutzer|assistent|utilisateur|用户|助手|助理|ユーザー|アシスタント"
     r"|사용자|어시스턴트)"
 )
-_START = r"(?:^|(?<=[.!?。！？…]))[^\S\n]*[*_>]{0,3}[^\S\n]?"
+_START = r"(?:^|(?<=[.!?。！？…]))[^\S\n]*[*_>#-]{0,5}[^\S\n]?"
 _ROLE_LABEL = re.compile(
     rf"{_START}(?P<label>{_ROLE}[*_]{{0,2}}[^\S\n]?[:：])[*_]{{0,2}}\s{{0,3}}(?=[^\s\d])", re.IGNORECASE | re.MULTILINE
+)
+_COMPARED = re.compile(r"[^\n]{0,80}[,;] (?!(?:user|human|assistant|ai)\b)[\w-]+: ", re.IGNORECASE)
+_ROLE_LINE = re.compile(
+    r"^(?:assistant|user)[^\S\n]*\n|(?<=[.!?])[^\S\n]?(?:assistant|user)[^\S\n]*(?:\n|$)", re.MULTILINE
+)
+_SPEAKER = re.compile(
+    rf"{_START}(?:student|teacher|interviewer|person [a-z]|speaker \d|customer|agent|you|me|bot|model|ai)"
+    r"[*_]{0,2}: (?P<said>[^\n]{0,300})",
+    re.IGNORECASE | re.MULTILINE,
 )
 _ROLE_HEADING = re.compile(
     rf"^#{{1,6}}[^\S\n]*(?:{_ROLE}|question|instruction|response|input)[^\S\n]*\d{{0,2}}[:：]?[^\S\n]*$",
@@ -141,7 +158,9 @@ def _follows_mention(text: str, start: int, mentioned_to: int) -> bool:
 
 
 def _is_mention(text: str, start: int, end: int, *, known: bool) -> bool:
-    before, after = text[max(0, start - 30) : start], text[end : end + 30]
+    before, after = text[max(0, start - 30) : start].rstrip("*_"), text[end : end + 30].lstrip("*_")
+    if _ITEM_BEFORE.search(before) and _ITEM_AFTER.match(after):
+        return True
     if known and text.strip() == text[start:end]:
         return True
     if not before.strip():
@@ -152,7 +171,7 @@ def _is_mention(text: str, start: int, end: int, *, known: bool) -> bool:
         return True
     if before[-2:] in (". ", "! ", "? ", ".\n"):
         return bool(_VERB_AFTER.search(after) or _AFTER_MENTION.search(after))
-    return bool(_CJK_AROUND.search(before))
+    return bool(_CJK_BEFORE.search(before) and _CJK_AFTER.match(after))
 
 
 def _without_quotes(text: str) -> str:
@@ -163,9 +182,15 @@ def talks_to_itself(text: str, shown: Iterable[str] = ()) -> bool:
     """Whether the answer goes on as a dialogue: labels of user or assistant, or another question and its answer."""
     source = "\n".join(shown).casefold()
     bare = _without_quotes(text)
-    if _ROLE_HEADING.search(bare) or _asks_on_its_own_line(bare):
+    if _ROLE_HEADING.search(bare) or _ROLE_LINE.search(bare) or _asks_on_its_own_line(bare):
         return True
-    if any(match["label"].casefold() not in source for match in _ROLE_LABEL.finditer(bare)):
+    speakers = [match["said"] for match in _SPEAKER.finditer(bare)]
+    if len(speakers) > 1 and any("?" in said for said in speakers[:-1]):
+        return True
+    if any(
+        match["label"].casefold() not in source and not _COMPARED.match(bare, match.end())
+        for match in _ROLE_LABEL.finditer(bare)
+    ):
         return True
     return any(
         match["label"].casefold() not in source
@@ -180,9 +205,23 @@ def _asks_on_its_own_line(text: str) -> bool:
     return any(line[-1:] in ("?", "？") and _units(line) >= 4 for line in lines[1:-1])
 
 
-def repeats_prompt(text: str, passages: Iterable[str], system: str) -> bool:
-    """Whether the answer repeats the system prompt, the passages beyond the length of a quote, or their headings."""
-    return _PAPERS_LINE.search(text) is not None or _has_passage(text) or _repeats(text, passages, system)
+def repeats_prompt(text: str, question: str, passages: Sequence[Passage], system: str) -> bool:
+    """Whether the answer is the question, or repeats the system prompt, headings, or passages beyond a quote."""
+    return (
+        _PAPERS_LINE.search(text) is not None
+        or _has_passage(text)
+        or _repeats(text, [passage.text for passage in passages], system)
+        or _has_numbered_passage(text, passages)
+        or words(fold(text)) == words(fold(question))
+    )
+
+
+def _has_numbered_passage(text: str, passages: Iterable[Passage]) -> bool:
+    """Whether number, title and first words of a passage follow each other, whatever the layout."""
+    spoken = f" {' '.join(words(fold(text)))} "
+    heads = ((words(fold(passage.title)), words(fold(passage.text))[:HEADED_WORDS]) for passage in passages)
+    starts = (title + first for title, first in heads if len(first) == HEADED_WORDS)
+    return any(re.search(rf" \d{{1,2}} {re.escape(' '.join(start))} ", spoken) for start in starts)
 
 
 def _has_passage(text: str) -> bool:

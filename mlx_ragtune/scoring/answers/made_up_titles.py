@@ -25,7 +25,7 @@ _SMALL = frozenset(
     )
 )
 _QUOTED = re.compile(
-    r"[\"“”„«]\s?(?P<double>[^\"“”„«»\n]{3,200}?)\s?[\"“”»]|(?<!\w)['‘](?P<single>[^'’\n]{8,200})['’](?!\w)"
+    r"[\"“”„«]\s?(?P<double>[^\"“”„«»\n]{3,200}?)\s?[\"“”»]|(?<!\w)['‘](?P<single>(?:[^'’\n]|(?<=\w)['’](?=\w)){8,200})['’](?!\w)"
     r"|(?<![*_\w])(?P<mark>\*\*|\*|__|_)(?P<marked>[^*_\n]{8,200})(?P=mark)(?![*_\w])|[《『](?P<book>[^》』\n]{2,100})[》』]"
 )
 _WORK = (
@@ -33,8 +33,11 @@ _WORK = (
     r"|(?:the|a|an|this|their|its|another|(?:19|20)\d\d) (?:\w+ )?(?:study|survey|report|work|publication))"
 )
 _YEAR = r"(?:19|20)\d\d[a-z]?"
+_TOLD = r"(?:shown|described|reported|presented|introduced|proposed|cited|stated)"
 _SOURCE_BEFORE = re.compile(
-    rf"(?:\b{_WORK}(?: called| named)?|\b(?:en)?titled|et al\.,?(?: \({_YEAR}\))?,?|[A-Z]\w+ \({_YEAR}\),?)[:,]? $",
+    rf"(?:\b(?P<work>{_WORK}(?: called| named| titled| entitled)?|(?:paper )?title(?: is)?)|\b(?:en)?titled"
+    rf"|\bauthors? of|\b(?:as|is|was|are) (?:\w+ )?{_TOLD} in|et al\.,?(?: \({_YEAR}\))?,?"
+    rf"|[A-Z]\w+ \({_YEAR}\),?)[:,]? $",
     re.IGNORECASE,
 )
 _COMMA_BEFORE = re.compile(r"(?:paper|article|study|survey|report|work), $", re.IGNORECASE)
@@ -42,21 +45,35 @@ _ACCORDING_BEFORE = re.compile(r"\b(?:according to|laut|selon) $", re.IGNORECASE
 _OPENING_BEFORE = re.compile(r"(?:^|[.!?]\s|\n)(?:In|As|From|By|See|Both) $")
 _SOURCE_AFTER = re.compile(
     rf"^[,.]{{0,2}} \(?{_YEAR}\b|^,? by [A-Z]\w+|^ \([A-Z][^()\n]{{0,60}}{_YEAR}\)|^ (?:paper|article|study)\b"
+    r"|^,? the authors\b|^, [A-Z]\w+ et al\b"
 )
 _REPORTS_AFTER = re.compile(rf"^,? {REPORTS}\b")
 _NAME_AFTER = re.compile(rf"^ {NAME_NOUN}\b", re.IGNORECASE)
 _NAME_BEFORE = re.compile(
     rf"\b(?:{NAME_NOUN}|sections?|chapter|table|figure|appendix|heading|column|questions?|answers?|instructions?|journal"
-    r"|conference|award|company|university|institute|laboratory|named|called|calls?|phrase|won|wrote|writes|asks?|asked"
-    r"|reads|begins|output|replied|replies|answered)\b[^.\"“]{0,25}$",
+    r"|conference|award|company|university|institute|laboratory|named|called|calls?|phrase|won|write|wrote|writes|said|says?|asks?|asked"
+    r"|reads|begins|output|replied|replies|answered)\b[^.\"“]{0,25}(?<!\bin )(?<!\bfrom )(?<!\bby )$",
     re.IGNORECASE,
+)
+_NAME_WITHIN = re.compile(
+    r"\b(?:Benchmark|Data ?set|Corpus|Challenge|Award|Test|Loss|Score|License|Institute|University)$"
+    r"|^(?:Table|Figure|Fig\.|Section|Chapter|Appendix|Equation|Algorithm|Theorem|Lemma) ?\w{1,4}$"
 )
 _ITEM_BEFORE = re.compile(r"(?:^|\n)[^\S\n]*(?:[-*+•]|\d{1,2}[.)])?[^\S\n]*$")
 _CUE = re.compile(
-    r"\b(?P<cue>(?:en)?titled|(?:[Tt]he|[Tt]his) (?:paper|study|article|survey)|[Aa]ccording to)[,:]? (?=[A-Z])"
+    r"\b(?P<cue>(?:en)?titled|(?:[Tt]he|[Tt]his) (?:paper|study|article|survey)|[Aa]ccording to"
+    rf"|et al\.? \({_YEAR}\)|(?:^|(?<=\n))(?:Title|Source|Paper|Reference))[,:]? (?=[A-Z])"
 )
 _TOKEN = re.compile(r"\s*([^\s,;.!?\"“”()]+(?:\.\d+)?)([,;.!?\"“”()]?)")
-_WITH_COLON = re.compile(r"(?<=[a-z,] )(?=[A-Z][\w-]*(?: [\w-]+){0,8}: [A-Z])")
+_WITH_COLON = re.compile(r"(?<![\w'’-])[a-z][\w'’-]{0,30},? (?=[A-Z][\w-]*(?: [\w-]+){0,8}: [A-Z])")
+_TITLED = re.compile(
+    r"\b(?:paper|study|article|survey|work) (?:(?:en)?titled|title is):? (?P<title>[A-Z][^.,;\n\"“'‘(]{15,200})"
+)
+_NAMED_PAPER = re.compile(
+    r"\b[Tt]he (?P<title>[A-Z][^\s,;.()\"“:]*(?: (?:[A-Z0-9][^\s,;.()\"“]*|[a-z]{1,4})){3,15})"
+    r" (?:paper|study|article)\b"
+)
+_LINKED = re.compile(r"\[(?P<title>[A-Z][^\[\]\n]{8,200})\]\(")
 _IN_BRACKETS = re.compile(r"\((?P<title>[A-Z][^(),;\n]{10,150}), (?:19|20)\d\d[a-z]?\)")
 _INSTITUTION = re.compile(
     r"\b(?:University|Institute|Conference|Proceedings|Association|International|Laboratory|Department|Inc)\b"
@@ -72,27 +89,38 @@ _ENTRIES = (
 )
 
 
+Piece = tuple[int, int, str]
+"""Start, end and text of a piece of the answer."""
+
+
 def title_candidates(answer: str) -> tuple[str, ...]:
-    """Pieces of the answer that look like a title, each once, at most ``MAX_CANDIDATES``."""
-    pieces = itertools.chain(_quoted(answer), _unquoted(answer), _listed(answer))
-    return tuple(itertools.islice(dict.fromkeys(pieces), MAX_CANDIDATES))
+    """Pieces of the answer that look like a title, each once, at most ``MAX_CANDIDATES``; none is a part of another."""
+    taken = bytearray(len(answer))
+    texts: dict[str, None] = {}
+    for start, end, text in itertools.chain(_quoted(answer), _unquoted(answer), _listed(answer)):
+        if not any(taken[start:end]):
+            taken[start:end] = b"1" * (end - start)
+            texts[text] = None
+        if len(texts) == MAX_CANDIDATES:
+            break
+    return tuple(texts)
 
 
-def _quoted(answer: str) -> Iterator[str]:
+def _quoted(answer: str) -> Iterator[Piece]:
     for match in _QUOTED.finditer(answer):
         before, after = answer[max(0, match.start() - 60) : match.start()], answer[match.end() : match.end() + 80]
         text = (match["double"] or match["single"] or match["marked"] or match["book"]).strip(" .,;:")
         if match["book"] or _is_cited(text, before, after) or _stands_alone(match, text, before, after):
-            yield text
+            yield *match.span(), text
 
 
 def _is_cited(text: str, before: str, after: str) -> bool:
     """Whether what stands around a quoted text says that it is a source."""
     count = len(text.split())
-    if count < 2 or not text[:1].isupper() or _NAME_AFTER.match(after):
+    if count < 2 or not text[:1].isupper() or _NAME_AFTER.match(after) or _NAME_WITHIN.search(text):
         return False
-    if _SOURCE_BEFORE.search(before):
-        return not _NAME_BEFORE.search(_SOURCE_BEFORE.sub("", before))
+    if source := _SOURCE_BEFORE.search(before):
+        return bool(source["work"]) or not _NAME_BEFORE.search(before[: source.start()])
     if _SOURCE_AFTER.match(after) or (_ACCORDING_BEFORE.search(before) and not re.search(r"\d", text)):
         return not _NAME_BEFORE.search(before)
     return is_capitalized(text) and (
@@ -139,27 +167,32 @@ def _run_of_capitals(text: str, start: int) -> str:
     return " ".join(kept)
 
 
-def _unquoted(answer: str) -> Iterator[str]:
+def _unquoted(answer: str) -> Iterator[Piece]:
     """Capitalized words after a cue: three of them, or five after "according to" without a colon (authors' names)."""
     for match in _CUE.finditer(answer):
         text = _run_of_capitals(answer, match.end())
-        least = 3 if ":" in text or "ccording" not in match["cue"] else 5
+        by_name = "ccording" in match["cue"]
+        least = (3 if by_name else 2) if ": " in text else 5 if by_name else 3
         if _capitals(text) >= least and not _NAME_BEFORE.search(answer[max(0, match.start() - 60) : match.start()]):
-            yield text
+            yield match.end(), match.end() + len(text), text
+    for match in itertools.chain(_TITLED.finditer(answer), _NAMED_PAPER.finditer(answer)):
+        text = match["title"].strip()
+        if len(text.split()) >= 4 and (match.re is _TITLED or _capitals(text) >= 4):
+            yield *match.span("title"), text
     for match in itertools.islice(_WITH_COLON.finditer(answer), MAX_CANDIDATES):
-        text = _run_of_capitals(answer, match.start())
+        text = _run_of_capitals(answer, match.end())
         if ": " in text and _capitals(text) >= 4:
-            yield text
-    for match in _IN_BRACKETS.finditer(answer):
+            yield match.end(), match.end() + len(text), text
+    for match in itertools.chain(_LINKED.finditer(answer), _IN_BRACKETS.finditer(answer)):
         text = match["title"]
         if len(text.split()) >= 4 and is_capitalized(text) and not _INSTITUTION.search(text):
-            yield text
+            yield *match.span("title"), text
 
 
-def _listed(answer: str) -> Iterator[str]:
+def _listed(answer: str) -> Iterator[Piece]:
     """The titles in a list of references."""
     for entry in _ENTRIES:
         for match in entry.finditer(answer):
             text = match["title"].strip(" .,;:'\"")
             if len(text.split()) >= 3:
-                yield text
+                yield *match.span("title"), text

@@ -12,6 +12,7 @@ before the colon ("RAGAS", "Lost in the Middle") is read in the same way, becaus
 a citation.
 """
 
+import itertools
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -37,12 +38,12 @@ GONE = "\0"
 """Stands where a title was: no title and no folding contains it."""
 
 NAME_NOUN = (
-    r"(?:benchmarks?|data ?sets?|corpus|corpora|models?|methods?|frameworks?|algorithms?|techniques?|approach|metrics?"
-    r"|scores?|library|tool(?:kit)?s?|tasks?|tests?|loss|layers?|modules?|mechanisms?|weights?|heads?|architectures?"
+    r"(?:benchmarks?|data ?sets?|corpus|corpora|model|methods?|frameworks?|algorithms?|techniques?|approach|metrics?"
+    r"|library|tool(?:kit)?s?|tasks?|test|loss|layers?|modules?|mechanisms?|weights?|heads?|architectures?"
     r"|prompt(?:ing|s)?|tokens?|network|license|strategy|score|matrix|matrices|system|setting|regime|pattern|block"
     r"|step|phase|stage|function|term|effect|problem)"
 )
-"""Behind a quoted phrase: it is the name of something, not a title."""
+"""Behind a quoted phrase: it is the name of something, not a title. No verbs: "models", "tests", "scores"."""
 REPORTS = (
     r"(?:shows?|showed|reports?|reported|finds?|found|proposes?|proposed|introduces?|introduced|presents?|describes?"
     r"|described|argues?|argued|states?|stated|says?|demonstrates?|suggests?|concludes?|concluded|proves?|claims?"
@@ -59,11 +60,16 @@ _CITES_BEFORE = re.compile(
 )
 _CITES_AFTER = re.compile(
     r"^(?:['’]s?)? (?:papers?|study|article|authors?|preprint)\b|^,? \((?:19|20)\d\d[a-z]?\)"
-    r"|^ \([A-Z][^()\n]{0,40}(?:19|20)\d\d[a-z]?\)|^,? by [A-Z]\w+"
+    r"|^ \([A-Z][^()\n]{0,40}(?:19|20)\d\d[a-z]?\)|^,? by [A-Z]\w+|^, (?:19|20)\d\d[a-z]?\)|^, the authors\b"
 )
+_SOURCES_BEFORE = re.compile(
+    r"(?:^|\n)\W*(?:sources?|references?|citations?|cited papers?):[^\n]{0,50}$", re.IGNORECASE
+)
+_ITEM_BEFORE = re.compile(r"(?:^|\n)[^\S\n]*(?:\[\d{1,3}\]|\d{1,2}[.)]|[-*+•])[^\S\n]*$")
+_ITEM_AFTER = re.compile(r"^\.?[^\S\n]*(?:\n|$)")
 _QUOTE_BEFORE = re.compile(rf"{_OPEN}$")
 _QUOTE_AFTER = re.compile(rf"^[,.]?{_CLOSE}")
-_NAMED_AFTER = re.compile(rf"^[,.]?{_CLOSE} {NAME_NOUN}\b", re.IGNORECASE)
+_NAMED_AFTER = re.compile(rf"[,.]?{_CLOSE} {NAME_NOUN}\b", re.IGNORECASE)
 _ITALIC_BEFORE, _ITALIC_AFTER = re.compile(r"(?<![*_\w])[*_]$"), re.compile(r"^[*_](?![*_\w])")
 _SENTENCE_START = re.compile(r"(?:^|[.!?。]\s|\n)[\s>*_#-]*$")
 _QUOTED = re.compile(rf"{_OPEN}([^\"“”„«»「」『』《》\n]{{8,200}}){_CLOSE}")
@@ -123,28 +129,37 @@ def cut_titles(answer: str, titles: Iterable[str]) -> tuple[str, set[str]]:
 
 
 def _cites(answer: str, title: str, place: tuple[int, int]) -> bool:
-    return is_distinctive(title) or _in_citing_position(answer, place)
+    return is_distinctive(title) or _in_citing_position(answer, title, place)
 
 
-def _in_citing_position(answer: str, place: tuple[int, int]) -> bool:
+def _in_citing_position(answer: str, title: str, place: tuple[int, int]) -> bool:
     """Whether a phrase names a source where it stands, and is not only a part of the sentence."""
     start, end = place
     text, before, after = answer[start:end], answer[max(0, start - 60) : start], answer[end : end + 60]
-    capital = not text[:1].islower()
+    capital = not text[:1].islower() or title[:1].islower()
     if _QUOTE_BEFORE.search(before) and (closing := _QUOTE_AFTER.match(after)):
-        if _NAMED_AFTER.match(after):
+        if _is_named(text, after):
             return False
         return capital or bool(_CITES_BEFORE.search(before[:-1]) or _CITES_AFTER.match(after[closing.end() :]))
     if not capital or re.match(r":\s*[A-Z]", after):
         return False
-    if _CITES_BEFORE.search(before) or _CITES_AFTER.match(after):
+    if _CITES_BEFORE.search(before) or _CITES_AFTER.match(after) or _SOURCES_BEFORE.search(before):
+        return True
+    if _ITEM_BEFORE.search(before) and _ITEM_AFTER.match(after):
         return True
     count = word_count(fold(text))
     if count >= 2 and _ITALIC_BEFORE.search(before) and _ITALIC_AFTER.match(after):
         return True
     return count >= TITLE_CASE_WORDS and (
-        _is_title_case(text) or not _SENTENCE_START.search(before) or bool(re.match(rf" {REPORTS}\b", after))
+        _is_title_case(text)
+        or (not text[:1].islower() and not _SENTENCE_START.search(before))
+        or bool(re.match(rf" {REPORTS}\b", after))
     )
+
+
+def _is_named(text: str, after: str) -> bool:
+    """Whether a quoted phrase is the name of what follows the closing mark: "the "Attention" layer"."""
+    return word_count(fold(text)) < TITLE_CASE_WORDS and bool(_NAMED_AFTER.match(after))
 
 
 def _is_title_case(text: str) -> bool:
@@ -201,5 +216,10 @@ def misspelled_titles(folded: str, titles: Iterable[str]) -> list[Span]:
 def misspelled_quotes(answer: str, titles: Iterable[str]) -> set[str]:
     """The folded titles, ordinary ones too, that a text in quotation marks nearly is."""
     needles = [needle for needle in {fold(title) for title in titles} if len(needle) >= SHORT_TITLE_CHARACTERS]
-    quotes = [fold(match[1]) for match, _ in zip(_QUOTED.finditer(answer), range(MAX_QUOTES), strict=False)]
+    matches = itertools.islice(_QUOTED.finditer(answer), MAX_QUOTES)
+    quotes = [
+        fold(match[1])
+        for match in matches
+        if match[1][:1].isupper() and not _is_named(match[1], answer[match.end() - 1 : match.end() + 60])
+    ]
     return {needle for needle in needles if any(fuzz.ratio(needle, quote) >= THRESHOLD for quote in quotes)}

@@ -66,7 +66,7 @@ def _leak(text: str, question: Question | None, passages: Sequence[Passage], sys
         return "think_leak"
     if has_turn_token(text, shown):
         return "turn_token_leak"
-    if repeats_prompt(text, [passage.text for passage in passages], system):
+    if repeats_prompt(text, question.question if question else "", passages, system):
         return "prompt_leak"
     return "self_dialogue" if talks_to_itself(text, shown) else None
 

@@ -7,8 +7,8 @@ from mlx_ragtune.scoring.answers.citation import (
     find_citations,
     without_titles,
 )
-from tests.scoring.answers import citation_rows
-from tests.scoring.answers.citation_rows import MORE_ROWS, ROWS, SHOWN
+from tests.scoring.answers import citation_rows, more_citation_rows
+from tests.scoring.answers.citation_rows import MORE_ROWS, ROWS, SHOWN, THIRD_ROWS
 from tests.scoring.made import TITLES
 
 
@@ -72,10 +72,17 @@ def test_titles_of_no_paper_are_fabricated(text: str, expected: tuple[str, ...])
     assert find_citations(text, TITLES).fabricated == expected
 
 
-@pytest.mark.parametrize(("text", "cited", "fabricates"), [*ROWS, *MORE_ROWS])
+@pytest.mark.parametrize(("text", "cited", "fabricates"), [*ROWS, *MORE_ROWS, *THIRD_ROWS])
 def test_each_answer_cites_what_it_names_as_a_source(text: str, cited: str, fabricates: bool) -> None:
     assert cited_papers(text, citation_rows.TITLES) == tuple(sorted(cited.split()))
     assert bool(find_citations(text, citation_rows.TITLES, SHOWN).fabricated) is fabricates
+
+
+@pytest.mark.parametrize(("text", "cited", "fabricates"), more_citation_rows.ROWS)
+def test_titles_that_are_ordinary_phrases_are_cited_where_they_cite(text: str, cited: str, fabricates: bool) -> None:
+    titles, shown = more_citation_rows.TITLES, more_citation_rows.SHOWN
+    assert cited_papers(text, titles) == tuple(sorted(cited.split()))
+    assert bool(find_citations(text, titles, shown).fabricated) is fabricates
 
 
 TWINS = {"a": "Notes on Kelp and Storms", "b": "Notes on kelp and storms", "c": TITLES["lora"]}
@@ -93,6 +100,12 @@ def test_a_title_that_two_papers_bear_is_right_for_either(gold: str) -> None:
         "outside_context_citation": 0.0,
         "fabricated_title": 0.0,
     }
+
+
+def test_a_title_in_lower_case_is_cited_in_lower_case() -> None:
+    titles = {"a": "same text", "b": "same text", "c": "word2vec"}
+    assert cited_papers('According to "same text", it holds; "word2vec" agrees.', titles) == ("a", "b", "c")
+    assert cited_papers("We use word2vec, and it is the same text.", titles) == ()
 
 
 def test_a_title_that_two_papers_bear_is_one_wrong_citation() -> None:

@@ -29,7 +29,8 @@ def test_metrics_that_can_be_fooled_decide_nothing() -> None:
 
 
 def test_answer_length_is_reported_without_a_verdict() -> None:
-    assert not METRICS["answer_tokens"].judged
+    assert not any(METRICS[name].judged for name in ("answer_words", "answer_tokens", "prompt_tokens"))
+    assert METRICS["answer_words"].unit == "words"
 
 
 def test_labels_are_told_apart() -> None:

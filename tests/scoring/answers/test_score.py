@@ -61,6 +61,18 @@ def test_a_broken_answer_is_not_counted_as_a_refusal() -> None:
     assert _metrics("The papers do not say.", done_reason="length", answer_tokens=160)["false_refusal"] == 1.0
 
 
+def test_the_words_of_an_invalid_answer_count_too() -> None:
+    assert _metrics("word " * 1600)["answer_words"] == 1600.0
+    assert _metrics("", answer_tokens=0)["answer_words"] == 0.0
+
+
+def test_a_repeated_system_prompt_makes_an_answer_invalid() -> None:
+    system = "Answer from the papers below, and cite every title in double quotes."
+    said = [answer(f"{text} {GOOD}") for text in (system, "")]
+    scores = [score_answer(question(), one, PASSAGES, TITLES, sampling=SAMPLING, system=system) for one in said]
+    assert [score.validity for score in scores] == ["prompt_leak", "ok"]
+
+
 def test_an_empty_answer_is_never_perfect() -> None:
     metrics = _metrics("", answer_tokens=0)
     assert metrics["correctness"] == metrics["citation_recall"] == metrics["prose_style"] == 0.0

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from mlx_ragtune.records import Nugget, Passage
 from mlx_ragtune.scoring.answers.validity import classify, loops
-from tests.scoring.answers.more_validity_rows import MORE_ROWS
+from tests.scoring.answers.more_validity_rows import FOURTH_ROWS, MORE_ROWS, THIRD_ROWS
 from tests.scoring.answers.validity_rows import LAYERS, PASSAGES, ROWS, SYSTEM, Row
 from tests.scoring.made import SAMPLING, answer, question
 
@@ -55,7 +55,9 @@ def _class(text: str, asked: str = LAYERS, **changes: Any) -> str:
     return classify(given, SAMPLING, question=about, passages=SHOWN, system=SYSTEM)
 
 
-@pytest.mark.parametrize("row", [*ROWS, *MORE_ROWS], ids=lambda row: f"{row[0]}: {row[1][:40]!r}")
+@pytest.mark.parametrize(
+    "row", [*ROWS, *MORE_ROWS, *THIRD_ROWS, *FOURTH_ROWS], ids=lambda row: f"{row[0]}: {row[1][:40]!r}"
+)
 def test_each_answer_has_its_class(row: Row) -> None:
     expected, *said = row
     assert _class(*said) == expected
@@ -93,6 +95,35 @@ def test_a_copied_passage_is_a_leak_and_two_copied_sentences_are_a_quote() -> No
     text = SHOWN[0].text
     first_two = ". ".join(text.split(". ")[:2]) + "."
     assert [_class(text), _class(first_two), _class(text.split(". ", 1)[1])] == ["prompt_leak", "ok", "prompt_leak"]
+
+
+def _sentence(start: int, count: int) -> str:
+    return "It says " + " ".join(f"w{number}" for number in range(start, start + count)) + "."
+
+
+@pytest.mark.parametrize(
+    ("sentences", "expected"),
+    [
+        ([(0, 12), (20, 12), (40, 12)], "ok"),  # three short sentences
+        ([(0, 15), (20, 15), (40, 15)], "prompt_leak"),  # 51 words in three sentences
+        ([(0, 40), (40, 40)], "ok"),  # two long sentences
+        ([(0, 50), (50, 50)], "prompt_leak"),  # two sentences of 104 words
+    ],
+)
+def test_a_copy_is_a_leak_by_its_sentences_and_words(sentences: list[tuple[int, int]], expected: str) -> None:
+    text = " ".join(_sentence(*sentence) for sentence in sentences)
+    shown = [Passage("c", "d", "A title", f"Before it. {text} After it.")]
+    assert classify(answer(text), SAMPLING, passages=shown) == expected
+
+
+def test_many_quotes_are_a_leak_together_and_a_repeated_one_is_counted_once() -> None:
+    quotes = [_sentence(100 * number, 45) for number in range(4)]
+    shown = [Passage(quote, "d", "A title", f"Before it. {quote} After it.") for quote in quotes]
+    joined = {count: " And more. ".join(quotes[:count]) for count in (3, 4)}
+    assert classify(answer(joined[3]), SAMPLING, passages=shown) == "ok"
+    assert classify(answer(joined[4]), SAMPLING, passages=shown) == "prompt_leak"
+    twice = " And more. ".join([*quotes[:3], quotes[0]])
+    assert classify(answer(twice), SAMPLING, passages=shown) == "ok"
 
 
 def test_without_passages_and_system_prompt_nothing_can_be_recognized_as_copied() -> None:

@@ -1,7 +1,8 @@
 """Answers and the validity class that each has: what a small model really writes, right and wrong.
 
-``ROWS`` were written before the checks they test, ``MORE_ROWS`` after the first measurement on ``ROWS`` was planned and
-before it was made. A row is (expected, text) or (expected, text, question).
+``ROWS`` were written before the checks that they test; ``more_validity_rows`` has a second set, written before the
+first was measured with these checks, and a third and a fourth, each written against the checks that passed the others.
+A row is (expected, text) or (expected, text, question).
 """
 
 from mlx_ragtune.scoring.answers.normalize import fold
