@@ -59,7 +59,7 @@ def test_each_answerable_question_is_asked_with_and_without_its_paper(finished: 
     assert {one["metric"] for one in asked if one["condition"] == "distractors"} == {"refusal_near_miss"}
     assert {one["n_questions"] for one in asked} == {6}
     page = (run_folder(finished) / "8-report" / "report.html").read_text()
-    assert "distractors only: refusing near-miss questions" in page
+    assert "distractors only: refusing questions the papers almost answer" in page
     assert "macro-F1" in page
 
 
@@ -142,8 +142,8 @@ def test_compare_judges_two_models_of_a_run(finished: Path) -> None:
     done = ragtune("compare", "small:base", "small:tuned", "--json", cwd=finished)
     assert done.returncode == 0, done.stderr
     [found] = json.loads(done.stdout)
-    verdict = json.loads((evaluated(finished) / "verdict.json").read_text())
-    assert found["rows"] == verdict["against_base"]["rows"]
+    verdict = json.loads((evaluated(finished) / "verdict.json").read_text())["against_base"]
+    assert found["rows"] == verdict["rows"]
     assert found["verdict"] == verdict["verdict"]
     assert found["stamps"] == []
 
