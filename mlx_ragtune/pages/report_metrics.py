@@ -35,7 +35,8 @@ def _role(row: MetricRow) -> str:
 def _by_role(data: ReportData) -> list[tuple[str, list[str]]]:
     """Names of the metrics that are shares, by role."""
     groups: dict[str, list[str]] = defaultdict(list)
-    for row in data.comparison.rows:
+    rows = {row.name: row for _, comparison in reversed(comparisons(data)) for row in comparison.rows}
+    for row in rows.values():
         if row.unit == "share":
             groups[_role(row)].append(row.name)
     return [(role, groups[role]) for role in ROLES if role in groups]

@@ -168,7 +168,9 @@ def _names(data: ReportData, verdict: str) -> list[str]:
 def _line(data: ReportData, name: str, verdict: str) -> str:
     """``Correct facts: 48.0% → 52.0% → 79.0%; against base +31.0 points (+20.1 to +41.9), against prompted …``."""
     rows = rows_of(data, name)
-    values = [*(mean_text(data, row, reference) for reference, row in rows), mean_text(data, rows[0][1], "tuned")]
+    known = dict(rows)
+    values = [mean_text(data, known[arm], arm) if arm in known else "no value" for arm in data.arms[:-1]]
+    values.append(mean_text(data, rows[0][1], "tuned"))
     changes = [_change(data, reference, row, verdict) for reference, row in rows]
     return f"{rows[0][1].label}: {' → '.join(values)}; {', '.join(changes)}"
 
@@ -254,6 +256,8 @@ def unusable(data: ReportData) -> Section:
     """How many answers are unusable and why, and what the metrics say without them."""
     title = "How much is due to cut-off, repeated or other unusable answers"
     counted = states(data)
+    if not any(counts.total() for counts in counted.values()):
+        return Section(title, (Paragraph("Unknown: no question was answered by the models that are compared."),))
     if all(counts.total() == counts["ok"] for counts in counted.values()):
         return Section(title, (Paragraph("Nothing: every answer is usable."),))
     blocks: list[Block] = [Lines(tuple(f"{arm}: {_problems(counts)}" for arm, counts in counted.items()), "warn")]

@@ -14,8 +14,10 @@ from mlx_ragtune.pages.report_markdown import render_markdown
 from mlx_ragtune.pages.report_sections import build_report
 from mlx_ragtune.pages.report_summary import imputed_note, mean_text, states, summarize
 from mlx_ragtune.pages.report_text import render_text
+from mlx_ragtune.records import Score, Validity
 from mlx_ragtune.scoring.answers.metrics import METRICS
 from mlx_ragtune.scoring.verdict.comparison import Guard
+from mlx_ragtune.scoring.verdict.decision import compare_arms
 from tests.pages import made
 
 CORRECT = METRICS["correctness"].label
@@ -207,6 +209,25 @@ def test_a_difference_that_rests_on_unusable_answers_says_so(cut: ReportData) ->
     assert row.rests_on_invalid
     line = rf"{CORRECT}: .* against base \+[\d.]+ points \([^)]*\), due to unusable answers"
     assert re.search(line, said(cut, "What stays unclear"))
+
+
+def test_without_any_answer_nothing_is_said_to_be_usable() -> None:
+    asked = made.questions(6)
+    failed, fine = ([Score(one.id, "base", 0, state, {}) for one in asked] for state in FAILED)
+    outcome = compare_arms(failed, [replace(score, model="tuned") for score in fine], asked)
+    text = said(ReportData(title="t", outcome=outcome, answers=()), "How much is due to")
+    assert text == "Unknown: no question was answered by the models that are compared."
+
+
+FAILED: tuple[Validity, Validity] = ("transport_error", "ok")
+
+
+def test_an_arm_without_a_value_is_not_skipped(three: ReportData) -> None:
+    prompted = three.outcome.against_prompted
+    assert prompted is not None
+    rows = tuple(row for row in prompted.rows if row.name != "citation_recall")
+    outcome = replace(three.outcome, against_prompted=replace(prompted, rows=rows))
+    assert f"{CITES}: 7.5% → no value → 95.0%" in said(replace(three, outcome=outcome), "What got better")
 
 
 # what to do next
