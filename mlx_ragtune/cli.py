@@ -214,11 +214,14 @@ def validate(recipes: tuple[Path, ...], as_json: bool) -> None:
     from mlx_ragtune.commands.outlook import outlook_json, outlook_warnings, verdict_outlook
     from mlx_ragtune.errors import InputError, RecipeError
     from mlx_ragtune.recipe import load_recipe
+    from mlx_ragtune.scoring.answers.language import require_supported_benchmark
 
     problems, found = {}, {}
     for recipe in recipes:
         try:
-            found[str(recipe)] = verdict_outlook(load_recipe(recipe))
+            loaded = load_recipe(recipe)
+            require_supported_benchmark(loaded.benchmark)
+            found[str(recipe)] = verdict_outlook(loaded)
         except (RecipeError, InputError) as error:
             problems[str(recipe)] = str(error)
     if as_json:

@@ -203,6 +203,20 @@ def test_validate_lists_every_recipe_and_fails_when_one_is_bad(tmp_path: Path) -
     assert [kind["kind"] for kind in rows[0]["verdict"] if kind["decides"]] == ["answerable", "off_corpus", "near_miss"]
 
 
+def test_validate_refuses_a_benchmark_in_a_language_that_cannot_be_scored(tmp_path: Path) -> None:
+    question = {"id": "q", "topic": "gull", "answerable": False, "refusal_kind": "off_corpus"}
+    question["question"] = "Ile minut przed pierwszym promem i kto je liczy na wybrzeżu?"
+    (tmp_path / "benchmark.jsonl").write_text(json.dumps(question), encoding="utf-8")
+    smoke = Path(__file__).parents[1] / "recipes" / "smoke.yaml"
+    recipe = tmp_path / "polish.yaml"
+    text = smoke.read_text().replace("../data/rag_notes/benchmark.jsonl", "benchmark.jsonl")
+    recipe.write_text(text.replace("../data", str(smoke.parents[1] / "data")))
+    result = call("validate", str(recipe))
+    assert result.exit_code == 2
+    assert "Polish" in result.stderr
+    assert "English, German, French, Spanish, Italian, Chinese, Japanese, Korean" in " ".join(result.stderr.split())
+
+
 def test_doctor_prints_json_for_a_script() -> None:
     result = call("doctor", "--json")
     assert result.exit_code == 0

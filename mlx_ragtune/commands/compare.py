@@ -29,6 +29,7 @@ from mlx_ragtune.pages.report_data import (
 )
 from mlx_ragtune.records import ARMS, Answer, Arm, Document, Passage, Question, Sampling, Score
 from mlx_ragtune.retrieval.prompt import SYSTEM
+from mlx_ragtune.scoring.answers.language import require_supported_benchmark
 from mlx_ragtune.scoring.answers.score import score_answer
 from mlx_ragtune.scoring.verdict.comparison import Comparison, Guard, Outcome
 from mlx_ragtune.scoring.verdict.decision import compare_all, compare_arms
@@ -162,6 +163,7 @@ def _questions(path: Path) -> dict[str, Question]:
         raise InputError(
             "no questions in this file", where=str(path), fix="give the benchmark whose questions were asked"
         )
+    require_supported_benchmark(path)
     return questions
 
 

@@ -26,6 +26,7 @@ from mlx_ragtune.recipe import JudgeSettings, Recipe
 from mlx_ragtune.records import Answer, Document, Question, Sampling, Score
 from mlx_ragtune.retrieval.prompt import SYSTEM
 from mlx_ragtune.retrieval.retriever import open_retriever
+from mlx_ragtune.scoring.answers.language import require_supported_benchmark
 from mlx_ragtune.scoring.answers.probes import Probe, read_probes
 from mlx_ragtune.scoring.answers.ranking import mean_retrieval_metrics
 from mlx_ragtune.scoring.answers.refusal import outcomes, refusal_table
@@ -47,6 +48,7 @@ def check(recipe: Recipe, base: Path) -> None:
     embedding model that its server does not have, or too little memory.
     """
     questions = _check_benchmark(recipe.benchmark)
+    require_supported_benchmark(recipe.benchmark)
     sampling = recipe.evaluate.sampling
     check_window(base, sampling=sampling)
     check_question_lengths(questions, base, window=sampling.context_tokens)

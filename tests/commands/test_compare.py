@@ -295,6 +295,14 @@ def test_the_command_prints_a_table_json_or_a_page(runs: Path, tmp_path: Path) -
     assert found["verdict"] in result.output
 
 
+def test_a_benchmark_in_a_language_that_cannot_be_scored_is_refused_by_name(tmp_path: Path) -> None:
+    polish = Question("q", "gull", "Ile minut przed promem i kto je liczy na wybrzeżu?", answerable=False)
+    write_rows(tmp_path / "benchmark.jsonl", [replace(polish, refusal_kind="off_corpus")])
+    answers = write_file(tmp_path / "a.jsonl", [{"question_id": "q", "text": "Nie wiem."}])
+    with pytest.raises(InputError, match="Polish"):
+        read_all([str(answers), str(answers)], benchmark=tmp_path / "benchmark.jsonl")
+
+
 # the base with examples in its prompt
 
 

@@ -25,7 +25,18 @@ _FOLDS = (
     (re.compile(r"(?<=\w\w)is(?=(?:e|ed|es|er|ers|ing|ation|ations)\b)"), "iz"),
     (re.compile(r"[ \t\r\f\v]+"), " "),
 )
-_SENTENCE_END = re.compile(r"(?<!\bal)(?<!\be\.g)(?<!\bi\.e)(?<!\bvs)(?<!\bcf)[.!?][\"')\]”]*\s+|\n+")
+# Han characters and hiragana are written without spaces; each counts as a word.
+_SINGLE = r"\u3041-\u3096\u3005-\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+_WORD = re.compile(rf"[{_SINGLE}]|[^\W{_SINGLE}]+(?:['’.+-][^\W{_SINGLE}]+)*\+*")
+_ABBREVIATIONS = (
+    *("al", r"e\.g", r"i\.e", "vs", "cf", "vgl", "bzw", "ca", "[Nn]r", "[Aa]bb", "[Ff]ig"),
+    *(r"z\.[Bb]", r"z\. [Bb]", r"d\.h", r"d\. h", r"p\. ex"),
+)
+_SENTENCE_END = re.compile(
+    "".join(rf"(?<!\b{abbreviation})" for abbreviation in _ABBREVIATIONS)
+    + r"[.!?](?!\s+[Bh]\.)[\"')\]”]*\s+|[。！？｡][\"'」』”’）)]*\s*"
+    rf"|(?<=[{_SINGLE}])[!?][\"'」』”’)]*\s*|\n+"
+)
 
 
 SHORT_CHARACTERS = 500
@@ -55,8 +66,11 @@ def _fold(text: str) -> str:
 
 
 def words(text: str) -> list[str]:
-    """The words of ``text``: runs of letters and digits, joined by inner apostrophes, hyphens, points or pluses."""
-    return re.findall(r"\w+(?:['’.+-]\w+)*\+*", text)
+    """The words of ``text``: runs of letters and digits, joined by inner apostrophes, hyphens, points or pluses.
+
+    In Chinese and Japanese each Han character and each hiragana is a word.
+    """
+    return _WORD.findall(unicodedata.normalize("NFC", text))
 
 
 def sentences(text: str) -> list[str]:

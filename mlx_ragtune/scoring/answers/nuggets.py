@@ -99,16 +99,17 @@ def nugget_state(text: str, nugget: Nugget) -> State:
     return state if nugget.anchors else "unsupported"
 
 
-def correctness(text: str, nuggets: tuple[Nugget, ...]) -> Correctness:
+def correctness(text: str, nuggets: tuple[Nugget, ...], *, refused: bool | None = None) -> Correctness:
     """Share of the vital nuggets that the answer supports; 0 when it contradicts any or refuses.
 
+    ``refused`` tells whether the whole answer refuses, when ``text`` is only a part of it.
     Labels: CORRECT (all), PARTIAL (some), INCORRECT (none, or a contradiction), NOT_ATTEMPTED (refusal).
     """
     states = tuple(nugget_state(text, nugget) for nugget in nuggets)
     vital = [state for state, nugget in zip(states, nuggets, strict=True) if nugget.vital]
     if not vital:
         return Correctness(None, None, states)
-    if is_refusal(text):
+    if is_refusal(text) if refused is None else refused:
         return Correctness(0.0, "NOT_ATTEMPTED", states)
     if "contradicted" in states:
         return Correctness(0.0, "INCORRECT", states)

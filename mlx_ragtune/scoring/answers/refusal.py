@@ -1,83 +1,81 @@
 """M5: does an answer refuse, and are the right questions refused?
 
-An answer refuses when its first sentence, after apologies and descriptions of the contexts, says so (the
-contexts do not contain it, it cannot be answered, nothing is known) and no answer follows: neither with a
-hedge ("but generally …") nor with ``ANSWER_WORDS`` words that are not about the contexts.
+An answer refuses when one of its clauses says that the question cannot be answered or that the sources do not
+tell it, and nothing that answers stands before or after it: neither a hedge ("but generally …") nor a statement
+that is not about the sources, the question or other help. What is recognized is in the grammar of each language.
 """
 
-import itertools
 import re
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from mlx_ragtune.records import Question, Score
-from mlx_ragtune.scoring.answers.normalize import fold, sentences, words
+from mlx_ragtune.scoring.answers.language import language_of
+from mlx_ragtune.scoring.answers.normalize import sentences
+from mlx_ragtune.scoring.answers.refusal_chinese import CHINESE
+from mlx_ragtune.scoring.answers.refusal_english import ENGLISH
+from mlx_ragtune.scoring.answers.refusal_french import FRENCH
+from mlx_ragtune.scoring.answers.refusal_german import GERMAN
+from mlx_ragtune.scoring.answers.refusal_grammar import QUOTED, refuses, sentence_clauses
+from mlx_ragtune.scoring.answers.refusal_italian import ITALIAN
+from mlx_ragtune.scoring.answers.refusal_japanese import JAPANESE
+from mlx_ragtune.scoring.answers.refusal_korean import KOREAN
+from mlx_ragtune.scoring.answers.refusal_spanish import SPANISH
 
-ANSWER_WORDS = 20
+GRAMMARS = {
+    **{"en": ENGLISH, "de": GERMAN, "fr": FRENCH, "es": SPANISH, "it": ITALIAN},
+    **{"zh": CHINESE, "ja": JAPANESE, "ko": KOREAN},
+}
+"""The grammar of each language in which refusals are recognized, by its code."""
 
-_SHOWN = (
-    r"(?:contexts?|passages?|papers?|documents?|notes?|sources?|excerpts?|texts?|materials?|articles?|corpus"
-    r"|information|abstracts?|references?|literature|provided|given)"
+READ_CHARACTERS = 3000
+"""A refusal is shorter."""
+
+_EMPHASIS = re.compile(r"[*_`#>|]+")
+_QUOTATION = re.compile(r'"[^"\n]{1,300}"|「[^」\n]{1,300}」|『[^』\n]{1,300}』|《[^》\n]{1,300}》')
+_ITEM = re.compile(r"^[^\S\n]*(?:[-•–*]|\d+[.)])\s+|\n\s*(?:[-•–*]|\d+[.)])\s+")
+_REFERENCE = re.compile(r"\[\d+(?:[-–,] ?\d+){0,9}\]")
+_QUOTES = str.maketrans({"“": '"', "”": '"', "„": '"', "«": '"', "»": '"', "‘": "'", "’": "'", "`": "'", "´": "'"})
+_CONTRACTIONS = (
+    (re.compile(r"\bcan(?:not|'t)\b"), "can not"),
+    (re.compile(r"\bwon't\b"), "will not"),
+    (re.compile(r"n't\b"), " not"),
+    (re.compile(r"\bi'm\b"), "i am"),
+    (re.compile(r"(?<=\w)'re\b"), " are"),
+    (re.compile(r"(?<=\w)'ve\b"), " have"),
+    (re.compile(r"(?<=\w)'ll\b"), " will"),
+    (re.compile(r"\b(i|we|you|they)'d\b"), r"\1 would"),
+    (re.compile(r"\b(it|that|there|this|here|what)'s\b"), r"\1 is"),
+    (re.compile(r"[ \t\r\f\v]+"), " "),
 )
-_NOT = r"(?:(?:do|does|did|is|are|was|were|has|have|can|could)(?: not|n't)|cannot|never|fails? to)"
-_TELL = (
-    r"(?:contain|mention|discuss|provide|include|cover|say|state|describe|address|specify|specified|report"
-    r"|give|answer|explain|offer|refer|tell|cite|present|indicate|define|detail|touch)"
-)
-_TOLD = (
-    r"(?:mentioned|discussed|covered|described|provided|addressed|specified|stated|found|present|available"
-    r"|included|reported|given|answered|explained|contained|part|in|among)"
-)
-_REFUSALS = re.compile(
-    "|".join(
-        (
-            rf"\b{_SHOWN}\b[^.;]{{0,60}}?\b{_NOT}\b(?: \w+){{0,2}}? {_TELL}\w*",
-            rf"\b(?:none|neither|nothing)\b (?:of|in|from|about)?\b[^.;]{{0,40}}\b{_SHOWN}\b",
-            rf"\b{_NOT}(?: \w+){{0,2}}? {_TOLD}\b[^.;]{{0,50}}\b{_SHOWN}\b",
-            r"\bno (?:\w+ ){0,2}?(?:information|mention|details?|answer|discussion|passage|paper|context)\b"
-            r"(?: \w+){0,4}? (?:about|on|of|for|to|in|regarding|that|is|was|are|given|here)\b",
-            r"\b(?:cannot|can't|could not|couldn't|unable to|not able to|not possible to|not be)"
-            r"(?: \w+)? (?:answer|answered|determined?|say|tell|find|found|provide|help)\b",
-            r"\b(?:not enough|insufficient|too little|not sufficient) (?:\w+ )?"
-            r"(?:information|context|detail|evidence)\b",
-            r"\b(?:i|we) (?:do not|don't|did not|didn't) (?:know|have|find|see)\b",
-            rf"(?:^|[,;] )not (?:\w+ )?(?:in|among|within|by|found|mentioned|covered|discussed)\b"
-            rf"[^.;]{{0,30}}\b{_SHOWN}\b",
-            rf"\b(?:not clear|unclear|not known|unknown)\b[^.;]{{0,10}}\b(?:from|in)\b[^.;]{{0,30}}\b{_SHOWN}\b",
-            rf"\b(?:outside|beyond)\b[^.;]{{0,20}}\b(?:scope|{_SHOWN})\b",
-        )
-    )
-)
-_ANSWERS_AFTER_ALL = re.compile(
-    r"\b(?:but|however|still|yet|although|that said|nevertheless|nonetheless)\b[^.;]{0,40}"
-    r"\b(?:general(?:ly)?|typically|usually|commonly|known|i (?:can|know|believe|think)|it is|likely"
-    r"|probably)\b"
-    r"|\b(?:but|however),? [^.;]{0,30}\b(?:say|state|report|show|suggest|note|impl|find)\w* that\b"
-    r"|\b(?:in general|generally speaking|generally|typically|from (?:my |general )?knowledge"
-    r"|based on (?:my |general )?knowledge|it is (?:widely |well )?known)\b"
-)
-_ABOUT_CONTEXTS = re.compile(
-    r"^[^,;.]{0,100}?\b(?:discuss|describ|cover|focus|address|deal|introduc|concern|mention)\w*"
-    r"|^[^,;.]{0,60}?\b(?:is|are|talks?) (?:only )?about\b"
-    rf"|^(?:they|these|those|both|instead)\b|^(?:the|all) (?:\w+ )?{_SHOWN}\b"
-)
-_OFFERS = re.compile(r"\b(?:please|if you|would you|let me know|feel free|happy to|sorry|apolog\w+|consult|refer to)\b")
 
 
-def _is_preamble(part: str) -> bool:
-    """Whether a sentence only describes the contexts, apologizes or offers help."""
-    return bool(_ABOUT_CONTEXTS.search(part) or _OFFERS.search(part))
+def _normalized(text: str) -> str:
+    """Lower-cased, without emphasis, list markers and contractions, and with a word in place of each quotation."""
+    plain = _REFERENCE.sub("", unicodedata.normalize("NFKC", text).translate(_QUOTES))
+    plain = _EMPHASIS.sub("", _ITEM.sub(lambda match: ", " if match[0].startswith("\n") else "", plain))
+    plain = plain.strip().lower()
+    if plain.count('"') == 2 and plain.startswith('"') and plain.rstrip(".").endswith('"'):
+        plain = plain.replace('"', "")
+    plain = _QUOTATION.sub(f" {QUOTED} ", plain)
+    for pattern, replacement in _CONTRACTIONS:
+        plain = pattern.sub(replacement, plain)
+    return plain
 
 
+@lru_cache(maxsize=256)
 def is_refusal(text: str) -> bool:
-    """Whether the answer declines. "Not in the papers, but generally …" does not; an empty text does not."""
-    parts = sentences(fold(text))
-    opening = itertools.dropwhile(lambda part: not _REFUSALS.search(part) and _is_preamble(part), parts)
-    first = next(opening, "")
-    if not _REFUSALS.search(first) or any(_ANSWERS_AFTER_ALL.search(part) for part in parts):
-        return False
-    rest = [part for part in parts if not (_REFUSALS.search(part) or _is_preamble(part))]
-    return sum(len(words(part)) for part in rest) < ANSWER_WORDS
+    """Whether the answer declines. "Not in the papers, but generally …" does not; an empty text does not.
+
+    The first ``READ_CHARACTERS`` decide, in the language that they are written in; a text too short to tell
+    its language is read in all of them.
+    """
+    parts = [part.rstrip(" .!。！") for part in sentences(_normalized(text[:READ_CHARACTERS]))]
+    language = language_of(" ".join(parts).replace(QUOTED, ""))
+    grammars = [GRAMMARS[language]] if language in GRAMMARS else GRAMMARS.values()
+    return any(refuses(sentence_clauses(grammar, part) for part in parts) for grammar in grammars)
 
 
 @dataclass(frozen=True)

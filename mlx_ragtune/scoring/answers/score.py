@@ -33,7 +33,7 @@ def _text_metrics(
     question: Question, text: str, passages: Sequence[Passage], titles: Mapping[str, str]
 ) -> dict[str, float | None]:
     shown = [question.question, *(f"{passage.title}\n{passage.text}" for passage in passages)]
-    stated = correctness(without_titles(text, titles), question.nuggets)
+    stated = correctness(without_titles(text, titles), question.nuggets, refused=is_refusal(text))
     return {
         "correctness": stated.score if question.answerable else None,
         "keyword_coverage": keyword_coverage(text, question.keywords),

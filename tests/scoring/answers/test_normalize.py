@@ -75,3 +75,21 @@ def test_sentences_end_at_stops_and_lines_but_not_after_et_al() -> None:
 
 def test_words_keep_hyphens_points_and_pluses() -> None:
     assert words("LoRA+ isn't 4-bit, 0.5 of it.") == ["LoRA+", "isn't", "4-bit", "0.5", "of", "it"]
+
+
+def test_a_han_character_or_a_hiragana_is_a_word_and_a_katakana_run_is_one() -> None:
+    assert words("使用BERT模型。") == ["使", "用", "BERT", "模", "型"]
+    assert words("モデルを使う") == ["モデル", "を", "使", "う"]
+    assert words("48GB를 사용했다.") == ["48GB를", "사용했다"]
+
+
+def test_decomposed_letters_do_not_split_a_word() -> None:
+    assert words("M\u006f\u0308wen") == ["M\u00f6wen"]
+
+
+def test_sentences_of_chinese_need_no_space_and_german_abbreviations_do_not_end_one() -> None:
+    assert sentences("它很好。可以！\u201c好的？\u201d她说。") == ["它很好。", "可以！", "\u201c好的？\u201d", "她说。"]
+    assert sentences("Es gilt z. B. hier, d. h. im Hafen, vgl. Nr. 3. Mehr nicht.") == [
+        "Es gilt z. B. hier, d. h. im Hafen, vgl. Nr. 3.",
+        "Mehr nicht.",
+    ]
