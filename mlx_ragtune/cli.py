@@ -382,8 +382,9 @@ def compare(
 ) -> None:
     """Compare finished runs, or files of answers, with the first one.
 
-    A run is a recipe or the name of its folder, followed by :base or :tuned (default: tuned). A file
-    has rows of {"question_id": ..., "text": ...}.
+    A run is a recipe or the name of its folder, followed by :base, :prompted or :tuned (default: tuned). A
+    file has rows of {"question_id": ..., "text": ...}. A tuned model is also compared with the base with
+    examples in its prompt, where its run asked that. More than two are shown in one table.
 
     \b
     Examples:
@@ -391,9 +392,10 @@ def compare(
       ragtune compare r8 r16 r32                  each with r8, Holm-adjusted
       ragtune compare a.jsonl b.jsonl --benchmark data/rag_notes/benchmark.jsonl
     """
-    from mlx_ragtune.commands.compare import compare_contestants, read_all
+    from mlx_ragtune.commands.compare import as_rows, compare_contestants, read_all
     from mlx_ragtune.pages.output_file import require_writable, write_page
     from mlx_ragtune.pages.report_html import render_html
+    from mlx_ragtune.pages.report_many import render_many
     from mlx_ragtune.pages.report_sections import build_report
     from mlx_ragtune.pages.report_text import render_text
 
@@ -405,12 +407,10 @@ def compare(
     if html:
         write_page(html, render_html(build_report(reports[0])))
     if as_json:
-        rows = [
-            {"title": data.title, "stamps": data.stamps, **json.loads(data.comparison.to_json())} for data in reports
-        ]
-        click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+        click.echo(json.dumps(as_rows(reports), indent=2, ensure_ascii=False))
     else:
-        click.echo("\n".join(render_text(build_report(data)) for data in reports), nl=False)
+        many = len(reports) > 1
+        click.echo(render_many(reports) if many else render_text(build_report(reports[0])), nl=False)
 
 
 @main.command()
@@ -419,7 +419,7 @@ def compare(
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port on this machine [default: a free one].")
 @click.option("--no-browser", is_flag=True, help="Print the address only.")
 def ab(recipe: Path, count: int | None, port: int, no_browser: bool) -> None:
-    """Compare both models' answers blind, on a local web page.
+    """Compare the models' answers blind, on a local web page.
 
     Every vote is saved at once. Stop with Ctrl-C and continue with the same command. At the end the page
     shows which answers were preferred, and the next report includes the result.

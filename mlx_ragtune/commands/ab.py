@@ -1,4 +1,4 @@
-"""``ragtune ab``: a blind comparison of both models' answers by a person, on a local page."""
+"""``ragtune ab``: a blind comparison of the models' answers by a person, on a local page."""
 
 import time
 from collections.abc import Iterator
@@ -8,7 +8,8 @@ from pathlib import Path
 from mlx_ragtune.artifact import STAGE_FOLDERS, OpenRun, digest_file
 from mlx_ragtune.errors import ArtifactError
 from mlx_ragtune.jsonl import read_json, read_rows
-from mlx_ragtune.pages.ab_plan import Item, is_usable
+from mlx_ragtune.pages.ab_plan import REFERENCES, Reference, is_usable
+from mlx_ragtune.pages.ab_planted import Item
 from mlx_ragtune.pages.ab_session import Session, open_session, read_session
 from mlx_ragtune.records import Answer, Passage, Question, Score
 
@@ -24,12 +25,12 @@ class _Contexts:
 
 
 def _passages(path: Path) -> dict[str, tuple[Passage, ...]]:
-    """The passages that both models were given, by question id."""
+    """The passages that all models were given, by question id."""
     return {contexts.question_id: contexts.passages for contexts in read_rows(path, _Contexts)}
 
 
 def _items(evaluate: Path) -> Iterator[Item]:
-    """Both models' first answers to every question, with the passages that both were given."""
+    """All models' first answers to every question, with the passages that they were given."""
     used = [answer for answer in read_rows(evaluate / "used.jsonl", Answer) if not answer.error]
     texts: dict[tuple[str, str], str] = {}
     for answer in sorted(used, key=lambda answer: answer.seed):
@@ -39,11 +40,14 @@ def _items(evaluate: Path) -> Iterator[Item]:
         base, tuned = texts.get((question.id, "base")), texts.get((question.id, "tuned"))
         if base is not None and tuned is not None:
             cluster = question.papers[0] if question.papers else question.id
-            yield Item(question.id, question.question, base, tuned, cluster, passages[question.id])
+            prompted = texts.get((question.id, "prompted"))
+            yield Item(
+                question.id, question.question, base, tuned, cluster, passages[question.id], prompted, asked=question
+            )
 
 
-def _preferences(evaluate: Path) -> dict[str, str]:
-    """What a trusted judge would prefer, by its correctness: base, tuned or tie."""
+def _preferences(evaluate: Path) -> dict[Reference, dict[str, str]]:
+    """What a trusted judge would prefer, by its correctness: for each reference the reference, tuned or tie."""
     path = evaluate / "judge.json"
     if not path.exists() or not read_json(path)["trusted"]:
         return {}
@@ -51,14 +55,20 @@ def _preferences(evaluate: Path) -> dict[str, str]:
     for score in read_rows(evaluate / "scores.jsonl", Score):
         if "judged_correctness" in score.metrics:
             judged.setdefault(score.question_id, {}).setdefault(score.model, score.metrics["judged_correctness"])
-    both = {name: values for name, values in judged.items() if len(values) == 2}
-    return {name: _better(values) for name, values in both.items()}
+    return {
+        reference: {
+            name: _better(values[reference], values["tuned"], reference)
+            for name, values in judged.items()
+            if {reference, "tuned"} <= values.keys()
+        }
+        for reference in REFERENCES
+    }
 
 
-def _better(values: dict[str, float]) -> str:
-    if values["base"] == values["tuned"]:
+def _better(value: float, tuned: float, reference: Reference) -> str:
+    if value == tuned:
         return "tie"
-    return "tuned" if values["tuned"] > values["base"] else "base"
+    return "tuned" if tuned > value else reference
 
 
 def open_comparison(run: OpenRun, n: int | None) -> Session:

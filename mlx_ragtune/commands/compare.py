@@ -1,27 +1,38 @@
 """``ragtune compare``: finished runs, or files of answers, each compared with the first.
 
 Runs must have been asked the same questions under the same conditions. The conditions of a file of answers
-are unknown, and every page says so.
+are unknown, and every page says so. Where a run was also asked with examples in the prompt of its base, these
+answers are compared too.
 """
 
 import difflib
+import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from mlx_ragtune.artifact import STAGE_FOLDERS
 from mlx_ragtune.commands.models import runs_here
 from mlx_ragtune.errors import ArtifactError, InputError, printable
 from mlx_ragtune.evaluation.fairness import Conditions, require_equal
-from mlx_ragtune.jsonl import read_located_rows, read_rows
+from mlx_ragtune.jsonl import parse_row, read_json, read_located_rows, read_rows
 from mlx_ragtune.pages.redact import redacted
-from mlx_ragtune.pages.report_data import ProbeOutcome, ReportData, pair_answers, read_conditions, stamps_of
-from mlx_ragtune.records import Answer, Document, Passage, Question, Sampling, Score
-from mlx_ragtune.scoring.answers.language import require_supported_benchmark
+from mlx_ragtune.pages.report_data import (
+    Noise,
+    ProbeOutcome,
+    ReportData,
+    pair_answers,
+    pair_conditions_of,
+    read_conditions,
+    stamps_of,
+)
+from mlx_ragtune.records import ARMS, Answer, Arm, Document, Passage, Question, Sampling, Score
 from mlx_ragtune.retrieval.prompt import SYSTEM
+from mlx_ragtune.scoring.answers.language import require_supported_benchmark
 from mlx_ragtune.scoring.answers.score import score_answer
-from mlx_ragtune.scoring.verdict.comparison import Guard
-from mlx_ragtune.scoring.verdict.decision import compare_all
+from mlx_ragtune.scoring.verdict.comparison import Comparison, Guard, Outcome
+from mlx_ragtune.scoring.verdict.decision import compare_all, compare_arms
 from mlx_ragtune.scoring.verdict.guards import forgetting_guard
 
 UNKNOWN = frozenset(("latency_seconds", "tokens_per_second", "answer_tokens"))
@@ -39,7 +50,8 @@ LISTED = 5
 class Contestant:
     """One set of scored answers. ``name`` is its absolute path until ``read_all`` shortens it.
 
-    ``conditions`` is None for a file; ``probes`` maps general probes to whether they passed.
+    ``conditions`` is None for a file; ``probes`` maps general probes to whether they passed. ``prompted`` is the
+    base of the same run with examples in its prompt, for a tuned model whose run asked it.
     """
 
     name: str
@@ -48,6 +60,9 @@ class Contestant:
     answers: tuple[Answer, ...]
     conditions: Conditions | None = None
     probes: Mapping[str, bool] = field(default_factory=dict)
+    arm: Arm = "tuned"
+    prompted: "Contestant | None" = None
+    noise: Noise | None = None
 
 
 @dataclass(frozen=True)
@@ -80,15 +95,18 @@ def _run_name(run: str) -> str:
     return path.stem if path.suffix in (".yaml", ".yml") else path.name
 
 
-def _evaluated(name: str) -> tuple[Path, str]:
-    """The evaluate artifact of ``RUN``, ``RUN:base`` or ``RUN:tuned``, and which of its models is meant."""
-    run, _, model = name.rpartition(":") if name.endswith((":base", ":tuned")) else name.partition(":")
-    if model not in ("", "base", "tuned"):
-        raise InputError(f"'{model}' is neither 'base' nor 'tuned'", where=name, fix=f"{run}:base or {run}:tuned")
+def _evaluated(name: str) -> tuple[Path, Arm]:
+    """The evaluate artifact of ``RUN``, or ``RUN:`` and one of ``ARMS``, and which of its models is meant."""
+    suffixes = tuple(f":{arm}" for arm in ARMS)
+    run, _, model = name.rpartition(":") if name.endswith(suffixes) else name.partition(":")
+    arm: Arm | None = "tuned" if not model else next((arm for arm in ARMS if arm == model), None)
+    if arm is None:
+        fix = " or ".join(f"{run}{suffix}" for suffix in suffixes)
+        raise InputError(f"'{model}' is neither 'base' nor 'prompted' nor 'tuned'", where=name, fix=fix)
     for folder in (Path(run), runs_here() / _run_name(run)) if run else ():
         evaluate = folder / STAGE_FOLDERS["evaluate"]
         if (evaluate / "scores.jsonl").is_file():
-            return evaluate, model or "tuned"
+            return evaluate, arm
     pattern = f"*/{STAGE_FOLDERS['evaluate']}/scores.jsonl"
     finished = sorted(path.parts[-3] for path in runs_here().glob(pattern))
     near = difflib.get_close_matches(_run_name(run), finished, n=1)
@@ -101,17 +119,34 @@ def _evaluated(name: str) -> tuple[Path, str]:
 
 def read_run(name: str) -> Contestant:
     """One model of a finished run. Raises ArtifactError when there is none, InputError for a bad name or file."""
-    evaluate, model = _evaluated(name)
-    conditions = read_conditions(evaluate / "conditions.json")
-    probes = evaluate / "probes.jsonl"
+    evaluate, arm = _evaluated(name)
+    contestant = _read_arm(evaluate, arm)
+    if contestant is None:
+        raise InputError(
+            "the run was not asked with examples in the prompt of its base",
+            where=name,
+            fix="give evaluate.prompted in the recipe, and run it again",
+        )
+    return replace(contestant, prompted=_read_arm(evaluate, "prompted")) if arm == "tuned" else contestant
+
+
+def _read_arm(evaluate: Path, arm: Arm) -> Contestant | None:
+    """One arm of a run; None where the run has no prompted base. This one has the probes of the base: its weights."""
+    every = read_conditions(evaluate / "conditions.json")
+    conditions = {"base": every.base, "prompted": every.prompted, "tuned": every.tuned}[arm]
+    if conditions is None:
+        return None
+    probes, noise = evaluate / "probes.jsonl", evaluate / "noise.json"
     outcomes = read_rows(probes, ProbeOutcome) if probes.exists() else ()
     return Contestant(
-        f"{evaluate.parent.absolute()}:{model}",
+        f"{evaluate.parent.absolute()}:{arm}",
         tuple(read_rows(evaluate / "questions.jsonl", Question)),
-        tuple(score for score in read_rows(evaluate / "scores.jsonl", Score) if score.model == model),
-        tuple(answer for answer in read_rows(evaluate / "used.jsonl", Answer) if answer.model == model),
-        conditions.base if model == "base" else conditions.tuned,
-        {outcome.id: outcome.base if model == "base" else outcome.tuned for outcome in outcomes},
+        tuple(score for score in read_rows(evaluate / "scores.jsonl", Score) if score.model == arm),
+        tuple(answer for answer in read_rows(evaluate / "used.jsonl", Answer) if answer.model == arm),
+        conditions,
+        {outcome.id: outcome.tuned if arm == "tuned" else outcome.base for outcome in outcomes},
+        arm,
+        noise=parse_row(Noise, read_json(noise), where=str(noise)) if noise.exists() else None,
     )
 
 
@@ -210,10 +245,12 @@ def _shortly_named(contestants: Sequence[Contestant]) -> list[Contestant]:
     depth = 1
     while len({path.parts[-depth:] for path in paths}) < len(paths):
         depth += 1
-    return [
-        replace(contestant, name=printable("/".join(path.parts[-depth:])))
-        for contestant, path in zip(contestants, paths, strict=True)
-    ]
+
+    def short(contestant: Contestant) -> Contestant:
+        prompted = contestant.prompted and short(contestant.prompted)
+        return replace(contestant, name=printable("/".join(Path(contestant.name).parts[-depth:])), prompted=prompted)
+
+    return [short(contestant) for contestant in contestants]
 
 
 def _listed(ids: Iterable[str]) -> str:
@@ -240,13 +277,20 @@ def _check_questions(first: Contestant, other: Contestant) -> None:
         )
 
 
+def _without_prompts(contestant: Contestant, other: Contestant) -> Conditions | None:
+    """Its conditions; without the prompts where one of the two, and only one, has examples in them."""
+    differ = (contestant.arm == "prompted") != (other.arm == "prompted")
+    return replace(contestant.conditions, prompts={}) if contestant.conditions and differ else contestant.conditions
+
+
 def _stamps(first: Contestant, other: Contestant, allow: Sequence[str]) -> tuple[str, ...]:
     """What differs and was allowed, or is unknown. Raises ToolError for what differs and was not allowed."""
     _check_questions(first, other)
-    if first.conditions is None or other.conditions is None:
+    left, right = _without_prompts(first, other), _without_prompts(other, first)
+    if left is None or right is None:
         unknown = [contestant.name for contestant in (first, other) if contestant.conditions is None]
         return (f"Unknown conditions: how these answers were generated is not recorded ({', '.join(unknown)})",)
-    return stamps_of(require_equal(first.conditions, other.conditions, allow=allow))
+    return stamps_of(require_equal(left, right, allow=allow))
 
 
 def _guards(first: Contestant, other: Contestant, margin: float, alpha: float) -> Sequence[Guard]:
@@ -254,33 +298,112 @@ def _guards(first: Contestant, other: Contestant, margin: float, alpha: float) -
     return [forgetting_guard(first.probes, other.probes, margin=margin, alpha=alpha)] if both else ()
 
 
+def _floors(*contestants: Contestant) -> dict[str, float]:
+    """The larger noise floor of each metric."""
+    floors: dict[str, float] = {}
+    for contestant in contestants:
+        for name, floor in (contestant.noise.floors if contestant.noise else {}).items():
+            floors[name] = max(floor, floors.get(name, 0.0))
+    return floors
+
+
+def _scores(contestant: Contestant, arm: Arm) -> list[Score]:
+    """The contestant's scores in the place of an arm."""
+    return [replace(score, model=arm) for score in contestant.scores]
+
+
 def compare_contestants(
     contestants: Sequence[Contestant], *, allow: Sequence[str], margin: float, alpha: float
 ) -> list[ReportData]:
     """Each contestant after the first, compared with the first; Holm over all of them.
 
-    Raises InputError for different questions or unusable numbers, ToolError for different conditions.
+    Of two, the second one is also compared with its prompted base. Of more, the prompted bases are contestants of
+    their own. Raises InputError for different questions or unusable numbers, ToolError for different conditions.
     """
     first, *others = contestants
+    if len(others) == 1:
+        return [_compare_two(first, others[0], allow=allow, margin=margin, alpha=alpha)]
+    others = _with_prompted(first, others)
     stamps = {other.name: _stamps(first, other, allow) for other in others}
     comparisons = compare_all(
-        [replace(score, model="base") for score in first.scores],
-        {other.name: [replace(score, model="tuned") for score in other.scores] for other in others},
+        _scores(first, "base"),
+        {other.name: _scores(other, "tuned") for other in others},
         first.questions,
         margin=margin,
         alpha=alpha,
         guards={other.name: _guards(first, other, margin, alpha) for other in others},
     )
-    reports = []
+    return [_data(first, other, _alone(comparisons[other.name]), stamps[other.name]) for other in others]
+
+
+def _with_prompted(first: Contestant, others: Sequence[Contestant]) -> list[Contestant]:
+    """The others, each followed by its prompted base; equal answers of several runs only once."""
+    known = {_texts(contestant) for contestant in (first, *others) if contestant.arm == "prompted"}
+    listed: list[Contestant] = []
     for other in others:
-        answers = [replace(answer, model="base") for answer in first.answers]
-        answers += [replace(answer, model="tuned") for answer in other.answers]
-        comparison = comparisons[other.name]
-        data = ReportData(
-            title=f"base: {first.name} · tuned: {other.name}",
-            comparison=comparison,
-            answers=pair_answers(comparison, first.questions, answers),
-            stamps=stamps[other.name],
-        )
-        reports.append(redacted(data, keep=("answers",)))
-    return reports
+        listed.append(replace(other, prompted=None))
+        if other.prompted is not None and _texts(other.prompted) not in known:
+            known.add(_texts(other.prompted))
+            listed.append(other.prompted)
+    return listed
+
+
+def _texts(contestant: Contestant) -> tuple[tuple[str, int, str], ...]:
+    return tuple(sorted((answer.question_id, answer.seed, answer.text) for answer in contestant.answers))
+
+
+def _compare_two(
+    first: Contestant, other: Contestant, *, allow: Sequence[str], margin: float, alpha: float
+) -> ReportData:
+    """The other one against the first, and against its own prompted base unless that is the first."""
+    stamps = _stamps(first, other, allow)
+    prompted = other.prompted
+    if prompted is not None and (first.arm == "prompted" or prompted.name == first.name):
+        prompted = None
+    if prompted is not None:
+        stamps += tuple(stamp for stamp in _stamps(prompted, other, allow) if stamp not in stamps)
+    outcome = compare_arms(
+        _scores(first, "base"),
+        _scores(other, "tuned"),
+        first.questions,
+        prompted=_scores(prompted, "prompted") if prompted else (),
+        margin=margin,
+        alpha=alpha,
+        guards=_guards(first, other, margin, alpha),
+        noise=_floors(first, other),
+    )
+    return _data(first, replace(other, prompted=prompted), outcome, stamps)
+
+
+def _alone(comparison: Comparison) -> Outcome:
+    """The outcome of one comparison."""
+    return Outcome(
+        comparison.verdict, comparison.headline, comparison, None,
+        comparison.gained, comparison.paid, comparison.advice,
+    )  # fmt: skip
+
+
+def _data(first: Contestant, other: Contestant, outcome: Outcome, stamps: tuple[str, ...]) -> ReportData:
+    sides: list[tuple[Contestant, Arm]] = [(first, "base"), (other, "tuned")]
+    sides += [(other.prompted, "prompted")] if other.prompted else []
+    answers = [replace(answer, model=arm) for contestant, arm in sides for answer in contestant.answers]
+    names = {arm: contestant.name for contestant, arm in sorted(sides, key=lambda side: ARMS.index(side[1]))}
+    data = ReportData(
+        title=" · ".join(f"{arm}: {name}" for arm, name in names.items()),
+        outcome=outcome,
+        answers=pair_answers(outcome, first.questions, answers),
+        stamps=stamps,
+        conditions=pair_conditions_of({arm: contestant.conditions for contestant, arm in sides}),
+        names={str(arm): name for arm, name in names.items()},
+    )
+    return redacted(data, keep=("answers",))
+
+
+def as_rows(reports: Sequence[ReportData]) -> list[dict[str, Any]]:
+    """Each comparison as JSON: title, warnings, the verdict, the comparison with the first, and with the prompt."""
+    rows = []
+    for data in reports:
+        outcome = asdict(data.outcome)
+        against = outcome.pop("against_base")
+        rows.append({"title": data.title, "stamps": list(data.stamps), **against, **outcome})
+    return [json.loads(json.dumps(row, allow_nan=False)) for row in rows]

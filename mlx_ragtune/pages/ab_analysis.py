@@ -9,8 +9,9 @@ from typing import Literal
 import numpy as np
 from scipy import stats
 
-from mlx_ragtune.pages.ab_plan import Source, Trial
+from mlx_ragtune.pages.ab_plan import REFERENCES, Reference, Source, Trial
 from mlx_ragtune.pages.report_data import ABPart, RowPart
+from mlx_ragtune.scoring.verdict.statistics import holm
 
 Choice = Literal["left", "right", "tie", "both_bad"]
 CHOICES: tuple[Choice, ...] = ("left", "right", "tie", "both_bad")
@@ -19,12 +20,13 @@ RESAMPLES = 10_000
 
 @dataclass(frozen=True)
 class ABResult:
-    """Votes on the real trials; ``score`` is the mean of win 1, no preference ½, loss 0 for the tuned model.
+    """Votes on the real trials against one reference.
 
+    ``score`` is the mean of win 1, no preference ½, loss 0 for the tuned model.
     ``sign_p``: exact two-sided sign test on the votes with a preference (1 if there are none). ``low``/``high``:
     95% percentile interval of ``score`` with whole papers resampled; None for a single paper. ``repeats``
-    and ``checks`` are (agreed or passed, total). ``judge_kappa``: agreement with the judge's
-    preferences (base, tuned, tie; both bad counts as a tie), None without a judge.
+    and ``checks`` are (agreed or passed, total) over the whole session. ``judge_kappa``: agreement with the
+    judge's preferences (reference, tuned, tie; both bad counts as a tie), None without a judge.
     """
 
     wins: int
@@ -39,6 +41,11 @@ class ABResult:
     repeats: tuple[int, int]
     checks: tuple[int, int]
     judge_kappa: float | None = None
+    against: Reference = "base"
+
+
+NAMES: dict[Reference, str] = {"base": "base", "prompted": "base with examples in its prompt"}
+"""What a reference is called in the result."""
 
 
 def needed_votes(share: float, *, alpha: float = 0.05, power: float = 0.8) -> int:
@@ -66,18 +73,23 @@ def _interval(scores: Sequence[float], clusters: Sequence[str]) -> tuple[float |
 
 
 def analyze(
-    trials: Sequence[Trial], votes: Mapping[str, Choice], *, judge: Mapping[str, str] | None = None
+    trials: Sequence[Trial],
+    votes: Mapping[str, Choice],
+    *,
+    against: Reference = "base",
+    judge: Mapping[str, str] | None = None,
 ) -> ABResult:
-    """The result of all votes given (trial id → choice). Raises ValueError when no real trial has one.
+    """The result of all votes given (trial id → choice) on the tuned model against one reference.
 
-    ``judge`` maps question ids to base, tuned or tie.
+    Raises ValueError when no such trial has a vote. ``judge`` maps question ids to the reference, tuned or tie.
     """
-    real = [(trial, winner(trial, votes[trial.id])) for trial in trials if trial.kind == "real" and trial.id in votes]
+    voted = [(trial, winner(trial, votes[trial.id])) for trial in trials if trial.id in votes and trial.kind == "real"]
+    real = [(trial, won) for trial, won in voted if trial.against == against]
     if not real:
         raise ValueError("no vote on a real trial")
     counts = Counter(won for _, won in real)
-    wins, losses = counts["tuned"], counts["base"]
-    scores = [{"tuned": 1.0, "base": 0.0}.get(won, 0.5) for _, won in real]
+    wins, losses = counts["tuned"], counts[against]
+    scores = [{"tuned": 1.0, against: 0.0}.get(won, 0.5) for _, won in real]
     low, high = _interval(scores, [trial.item.cluster for trial, _ in real])
     return ABResult(
         wins=wins,
@@ -89,10 +101,16 @@ def analyze(
         low=low,
         high=high,
         n_clusters=len({trial.item.cluster for trial, _ in real}),
-        repeats=_repeats(trials, votes, {trial.item.question_id: won for trial, won in real}),
+        repeats=_repeats(trials, votes, {trial.item.question_id: won for trial, won in voted}),
         checks=_checks(trials, votes),
         judge_kappa=_with_judge({trial.item.question_id: won for trial, won in real}, judge or {}),
+        against=against,
     )
+
+
+def references(trials: Sequence[Trial]) -> list[Reference]:
+    """What the tuned model is compared with in these trials."""
+    return [reference for reference in REFERENCES if any(trial.against == reference for trial in trials)]
 
 
 def _with_judge(people: Mapping[str, str], judge: Mapping[str, str]) -> float | None:
@@ -132,35 +150,54 @@ def cohen_kappa(first: Sequence[str], second: Sequence[str]) -> float | None:
     return None if chance >= 1 else (agreed - chance) / (1 - chance)
 
 
-def judged(result: ABResult) -> str:
-    """One sentence that claims no more than the votes show."""
-    n = result.wins + result.losses
+def judged(result: ABResult, *, p: float | None = None) -> str:
+    """One sentence that claims no more than the votes show. ``p`` replaces the unadjusted p of the sign test."""
+    n, name = result.wins + result.losses, NAMES[result.against]
+    p = result.sign_p if p is None else p
     counted = (
-        f"{result.wins} votes for tuned, {result.losses} for base, {result.ties + result.both_bad} without a preference"
+        f"{result.wins} votes for tuned, {result.losses} for {name}, "
+        f"{result.ties + result.both_bad} without a preference"
     )
     if result.checks[0] < result.checks[1]:
         return f"Not reliable, because a planted bad answer was not noticed: {counted}."
-    if n and result.sign_p <= 0.05:
-        better = "tuned" if result.wins > result.losses else "base"
-        return f"The {better} model is preferred: {counted} (sign test p = {result.sign_p:.3f})."
+    if n and p <= 0.05:
+        better = "tuned model" if result.wins > result.losses else _model(result.against)
+        return f"The {better} is preferred: {counted} (sign test p = {p:.3f})."
     needed = f"detecting a 60/40 preference takes {needed_votes(0.6)} votes"
-    return f"No preference shown: {counted} (sign test p = {result.sign_p:.3f}); {needed}."
+    return f"No preference shown: {counted} (sign test p = {p:.3f}); {needed}."
 
 
-def report_part(result: ABResult) -> ABPart:
-    """The result for the report."""
+def _model(reference: Reference) -> str:
+    return "base model" if reference == "base" else NAMES[reference]
+
+
+def report_part(*results: ABResult) -> ABPart:
+    """The result for the report, one for each reference; Holm over their sign tests."""
+    adjusted = holm({result.against: result.sign_p for result in results})
+    rows: list[RowPart] = []
+    for result in results:
+        prefix = "" if len(results) == 1 else f"against the {NAMES[result.against]}: "
+        rows += [{"label": f"{prefix}{label}", "value": value} for label, value in _counts(result)]
+    first = results[0]
+    checks = f"{first.checks[0]} of {first.checks[1]}" if first.checks[1] else "none planted: none was surely wrong"
+    rows += [
+        {"label": "repeats with the same vote", "value": f"{first.repeats[0]} of {first.repeats[1]}"},
+        {"label": "planted bad answers noticed", "value": checks},
+    ]
+    return {"headline": " ".join(judged(result, p=adjusted[result.against]) for result in results), "rows": rows}
+
+
+def _counts(result: ABResult) -> list[tuple[str, str]]:
     between = (
         "" if result.low is None or result.high is None else f" ({100 * result.low:.0f} to {100 * result.high:.0f}%)"
     )
-    rows: list[RowPart] = [
-        {"label": "tuned preferred", "value": str(result.wins)},
-        {"label": "base preferred", "value": str(result.losses)},
-        {"label": "tie", "value": str(result.ties)},
-        {"label": "both bad", "value": str(result.both_bad)},
-        {"label": "wins + ½ ties", "value": f"{100 * result.score:.0f}%{between}, {result.n_clusters} papers"},
-        {"label": "repeats with the same vote", "value": f"{result.repeats[0]} of {result.repeats[1]}"},
-        {"label": "planted bad answers noticed", "value": f"{result.checks[0]} of {result.checks[1]}"},
+    counts = [
+        ("tuned preferred", str(result.wins)),
+        (f"{NAMES[result.against]} preferred", str(result.losses)),
+        ("tie", str(result.ties)),
+        ("both bad", str(result.both_bad)),
+        ("wins + ½ ties", f"{100 * result.score:.0f}%{between}, {result.n_clusters} papers"),
     ]
     if result.judge_kappa is not None:
-        rows.append({"label": "agreement with the judge", "value": f"κ = {result.judge_kappa:.2f}"})
-    return {"headline": judged(result), "rows": rows}
+        counts.append(("agreement with the judge", f"κ = {result.judge_kappa:.2f}"))
+    return counts

@@ -16,7 +16,7 @@ from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
 from mlx_ragtune.errors import RagtuneError, ToolError
-from mlx_ragtune.pages.ab_analysis import needed_votes
+from mlx_ragtune.pages.ab_analysis import needed_votes, references
 from mlx_ragtune.pages.ab_session import REASONS, Session
 
 _HERE = Path(__file__).parent
@@ -49,11 +49,18 @@ def render_page(session: Session, *, at: int | None, nonce: str, problem: str = 
         result=result,
         at=place,
         total=total,
-        n=session.n,
+        sizes=_sizes(session),
+        checks=sum(trial.kind == "check" for trial in session.trials),
         reasons=REASONS,
         smooth=smooth,
         needed=needed_votes,
     )
+
+
+def _sizes(session: Session) -> list[int]:
+    """How many votes each comparison gets."""
+    real = [trial.against for trial in session.trials if trial.kind == "real"]
+    return [real.count(reference) for reference in references(session.trials)]
 
 
 class _Handler(BaseHTTPRequestHandler):

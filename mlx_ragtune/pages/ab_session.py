@@ -1,6 +1,6 @@
 """A blind comparison in progress: one plan, the votes on it in an append-only file, the result at the end.
 
-session folder: key (secret) · session.json (n, digest of the plan) · votes.jsonl · unblinded.json
+session folder: key (secret) · session.json (n, checks, digest of the plan) · votes.jsonl · unblinded.json
 """
 
 import json
@@ -9,7 +9,7 @@ import re
 import secrets
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,10 +17,13 @@ from typing import Any
 
 from mlx_ragtune.errors import ArtifactError, InputError, ToolError
 from mlx_ragtune.jsonl import RowLog, read_json
-from mlx_ragtune.pages.ab_analysis import CHOICES, Choice, analyze, report_part
-from mlx_ragtune.pages.ab_plan import Item, Trial, plan_digest, plan_trials
+from mlx_ragtune.pages.ab_analysis import CHOICES, Choice, analyze, references, report_part
+from mlx_ragtune.pages.ab_plan import Reference, Trial, plan_digest, plan_trials
+from mlx_ragtune.pages.ab_planted import Item
 from mlx_ragtune.pages.report_data import ABPart
 
+Preferences = Mapping[Reference, Mapping[str, str]]
+"""What a judge prefers, for each reference: question id → the reference, tuned or tie."""
 REASONS = ("right", "grounded", "names its paper", "clear", "complete")
 KEY_BYTES = 32
 
@@ -43,7 +46,7 @@ class Session:
     trials: list[Trial]
     n: int
     votes: dict[str, Choice] = field(default_factory=dict)
-    judge: Mapping[str, str] = field(default_factory=dict)
+    judge: Preferences = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -115,7 +118,12 @@ class Session:
             if self.done < len(self.trials):
                 return False
             if not self.unblinded:
-                part = report_part(analyze(self.trials, self.votes, judge=self.judge))
+                part = report_part(
+                    *(
+                        analyze(self.trials, self.votes, against=reference, judge=self.judge.get(reference))
+                        for reference in references(self.trials)
+                    )
+                )
                 text = json.dumps(part, ensure_ascii=False, indent=1)
                 _write_atomically(self.folder / "unblinded.json", f"{text}\n")
         return True
@@ -129,10 +137,11 @@ class Session:
         return {"headline": part["headline"], "rows": part["rows"]}
 
 
-def open_session(folder: Path, items: Sequence[Item], *, n: int, judge: Mapping[str, str] | None = None) -> Session:
-    """The session in the folder, new or continued. ``judge`` maps question ids to the judge's preferences.
+def open_session(folder: Path, items: Sequence[Item], *, n: int, judge: Preferences | None = None) -> Session:
+    """The session in the folder, new or continued.
 
-    Raises ArtifactError when the session began with other answers or another ``n``, or when its files are
+    A session of a version that did not check its planted answers keeps its votes on real answers and gets new
+    planted ones. Raises ArtifactError when the session began with other answers or another ``n``, or when its files are
     damaged; InputError as ``plan_trials``; ToolError when the folder cannot be written.
     """
     try:
@@ -141,9 +150,10 @@ def open_session(folder: Path, items: Sequence[Item], *, n: int, judge: Mapping[
         raise _not_written(folder, error) from None
     key, is_new = _key(folder)
     trials = plan_trials(items, key, n=n)
-    described = {"n": n, "plan": plan_digest(trials)}
+    described = {"n": n, "checks": sum(trial.kind == "check" for trial in trials), "plan": plan_digest(trials)}
     known = None if is_new else read_session(folder)
-    if known is None:
+    unchecked = known is not None and "checks" not in known and known["n"] == n and references(trials) == ["base"]
+    if known is None or unchecked:
         _write_atomically(folder / "session.json", json.dumps(described) + "\n")
     elif known != described:
         raise ArtifactError(
@@ -157,24 +167,27 @@ def open_session(folder: Path, items: Sequence[Item], *, n: int, judge: Mapping[
 
 
 def read_session(folder: Path) -> dict[str, Any] | None:
-    """``n`` and ``plan`` of the session in the folder, or None. Raises ArtifactError for a damaged file."""
+    """``n``, ``checks`` and ``plan`` of the session in the folder, or None. Raises ArtifactError for a damaged file.
+
+    Sessions whose planted answers were not checked have no ``checks``.
+    """
     path = folder / "session.json"
     if not path.exists():
         return None
     fix = f"mv {folder} {folder}.old, then run the same command again to start a new session"
-    described = _read_object(path, {"n", "plan"}, fix=fix)
+    described = _read_object(path, {"n", "plan"}, optional={"checks"}, fix=fix)
     if not isinstance(described["n"], int) or not isinstance(described["plan"], str):
         raise ArtifactError("the file is damaged: 'n' or 'plan' has the wrong type", where=str(path), fix=fix)
     return described
 
 
-def _read_object(path: Path, keys: set[str], *, fix: str) -> dict[str, Any]:
+def _read_object(path: Path, keys: set[str], *, fix: str, optional: Collection[str] = ()) -> dict[str, Any]:
     """The JSON object in a file of the session. Raises ArtifactError unless it has exactly these keys."""
     try:
         value = read_json(path)
     except InputError as error:
         raise ArtifactError(f"the file is damaged: {error.what}", where=str(path), fix=fix) from None
-    if not isinstance(value, dict) or set(value) != keys:
+    if not isinstance(value, dict) or set(value) - set(optional) != keys:
         raise ArtifactError(f"the file is damaged: expected the keys {sorted(keys)}", where=str(path), fix=fix)
     return value
 

@@ -78,8 +78,8 @@ def _between(row: Whisker) -> str:
     return f" ({signed(row.low, 1)} to {signed(row.high, 1)})"
 
 
-def dot_whisker(rows: Sequence[Whisker], *, unit: str = "points") -> Markup:
-    """Differences (tuned − base) as dots with their intervals on one scale, with 0 in the middle."""
+def dot_whisker(rows: Sequence[Whisker], *, unit: str = "points", against: str = "base") -> Markup:
+    """Differences (tuned − ``against``) as dots with their intervals on one scale, with 0 in the middle."""
     ends = [end for row in rows for end in (row.value, row.low, row.high) if end is not None]
     limit = nice_limit(ends)
 
@@ -99,7 +99,7 @@ def dot_whisker(rows: Sequence[Whisker], *, unit: str = "points") -> Markup:
         text = "0" if at == 0 else f"{signed(at, 0 if limit >= 1 else 2)} {unit}"
         parts.append(_text(place(at), height - 5, text, anchor=anchor, kind="dim"))
     listed = "; ".join(f"{row.label} {row.note}{_between(row)}" for row in rows)
-    return _svg(height, f"Change, tuned minus base: {listed}", parts)
+    return _svg(height, f"Change, tuned minus {against}: {listed}", parts)
 
 
 def delta_bars(bars: Sequence[Bar], *, height: int = 150) -> Markup:

@@ -82,6 +82,15 @@ class Paragraph:
 
 
 @dataclass(frozen=True)
+class Lines:
+    """Short lines, one below the other."""
+
+    kind: ClassVar[str] = "lines"
+    lines: tuple[str, ...]
+    tone: Tone = ""
+
+
+@dataclass(frozen=True)
 class Answers:
     """Pairs of answers, each with a line about it. With a ``fold`` title they are folded, and on HTML pages only."""
 
@@ -90,7 +99,7 @@ class Answers:
     fold: str = ""
 
 
-Block = Table | Facts | Plot | Paragraph | Answers
+Block = Table | Facts | Plot | Paragraph | Lines | Answers
 
 
 @dataclass(frozen=True)
@@ -104,12 +113,12 @@ class Section:
 
 @dataclass(frozen=True)
 class Report:
-    """A whole report, ready to be rendered: the verdict first, then the sections."""
+    """A whole report, ready to be rendered: the verdict first, then the summary, then the sections."""
 
     title: str
     stamps: tuple[str, ...]
     verdict: str
     tone: Tone
     headline: str
-    reasons: tuple[str, ...]
+    summary: tuple[Section, ...]
     sections: tuple[Section, ...]

@@ -3,7 +3,19 @@
 from collections.abc import Iterable, Sequence
 
 from mlx_ragtune.errors import printable
-from mlx_ragtune.pages.report_blocks import Answers, Block, Facts, Group, Paragraph, Plot, Report, Table
+from mlx_ragtune.pages.report_blocks import (
+    Answers,
+    Block,
+    Cell,
+    Facts,
+    Group,
+    Lines,
+    Paragraph,
+    Plot,
+    Report,
+    Section,
+    Table,
+)
 from mlx_ragtune.pages.wording import state_label
 
 
@@ -22,7 +34,11 @@ def _table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 def _group(table: Table, group: Group) -> list[str]:
     title = [f"### {_escaped(group.title)}", ""] if group.title else []
     headers = [column.label for column in table.columns]
-    return [*title, *_table(headers, [[cell.text for cell in row] for row in group.rows])]
+    return [*title, *_table(headers, [[_cell(cell) for cell in row] for row in group.rows])]
+
+
+def _cell(cell: Cell) -> str:
+    return f"{cell.text} ({'; '.join(cell.notes)})" if cell.notes else cell.text
 
 
 def _answers(block: Answers) -> list[str]:
@@ -31,8 +47,11 @@ def _answers(block: Answers) -> list[str]:
         lines += [f"### {_escaped(pair.question)}", "", _escaped(about), ""]
         for model, text, state in (
             ("Base", pair.base_text, pair.base_state),
+            ("Prompted", pair.prompted_text, pair.prompted_state),
             ("Tuned", pair.tuned_text, pair.tuned_state),
         ):
+            if text is None:
+                continue
             mark = "" if state == "ok" else f" ({state_label(state)})"
             lines += [f"{model}{mark}:", "", f"> {_escaped(text) or '(no answer)'}", ""]
     return lines
@@ -46,6 +65,8 @@ def _block(block: Block) -> list[str]:
             return _table(["", ""], [(fact.label, fact.value) for fact in block.rows])
         case Paragraph():
             return [_escaped(block.text), ""]
+        case Lines():
+            return [*(f"- {_escaped(line)}" for line in block.lines), ""]
         case Answers():
             return [] if block.fold else _answers(block)
         case Plot():
@@ -58,10 +79,12 @@ def render_markdown(report: Report) -> str:
     for stamp in report.stamps:
         lines += [f"**{_escaped(stamp)}**", ""]
     lines += [f"**{_escaped(report.headline)}**", ""]
-    lines += [*(f"- {_escaped(reason)}" for reason in report.reasons), ""]
-    for section in report.sections:
-        note = [_escaped(section.note), ""] if section.note else []
-        body = [line for block in section.blocks for line in _block(block)]
-        if note or body:
-            lines += [f"## {_escaped(section.title)}", "", *note, *body]
+    for section in (*report.summary, *report.sections):
+        lines += _section(section)
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _section(section: Section) -> list[str]:
+    note = [_escaped(section.note), ""] if section.note else []
+    body = [line for block in section.blocks for line in _block(block)]
+    return [f"## {_escaped(section.title)}", "", *note, *body] if note or body else []

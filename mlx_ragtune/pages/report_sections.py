@@ -1,10 +1,10 @@
 """The sections of a report, in order. To add one, write a function and name it in ``SECTIONS``."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from mlx_ragtune.pages import wording
-from mlx_ragtune.pages.plots import Bar, Whisker, delta_bars, dot_whisker, loss_curve
+from mlx_ragtune.pages.plots import Bar, delta_bars, loss_curve
 from mlx_ragtune.pages.report_blocks import (
     Answers,
     Block,
@@ -21,18 +21,13 @@ from mlx_ragtune.pages.report_blocks import (
     Tone,
 )
 from mlx_ragtune.pages.report_data import AnswerPair, Fact, ReportData
+from mlx_ragtune.pages.report_metrics import cost, measured, metrics, verdict_tone
+from mlx_ragtune.pages.report_summary import comparisons, states, summarize
 from mlx_ragtune.scoring.answers.metrics import METRICS
-from mlx_ragtune.scoring.verdict.comparison import GuardState, MetricRow
+from mlx_ragtune.scoring.verdict.comparison import Guard, GuardState
 from mlx_ragtune.scoring.verdict.distractors import LABELS
 from mlx_ragtune.scoring.verdict.headline import percent, signed, within_sentence
 
-ROLES = {
-    "decides": "Deciding metrics",
-    "guard": "Guards (can only block an improvement)",
-    "supporting": "Supporting metrics (no effect on the verdict)",
-    "secondary": "Secondary metrics (no effect on the verdict, easily misled)",
-}
-VERDICT_TONES: dict[str, Tone] = {"IMPROVED": "better", "REGRESSED": "worse"}
 GUARD_TONES: dict[GuardState, Tone] = {"PASS": "better", "WARN": "warn", "FAIL": "worse"}
 REFUSAL_RATES = {
     "refusal_precision": "correct refusals among all refusals",
@@ -41,19 +36,6 @@ REFUSAL_RATES = {
     "answer_f1": "F1 of answering",
     "macro_f1": "macro-F1",
 }
-
-
-def _by_role(data: ReportData) -> list[tuple[str, list[MetricRow]]]:
-    """Metrics that are shares, by role; one that could decide but is not in the family supports."""
-    groups: dict[str, list[MetricRow]] = defaultdict(list)
-    for row in data.comparison.rows:
-        if row.unit == "share":
-            groups["supporting" if row.role == "decides" and not row.in_family else row.role].append(row)
-    return [(role, groups[role]) for role in ROLES if role in groups]
-
-
-def _tone(row: MetricRow) -> Tone:
-    return VERDICT_TONES.get(row.verdict or "", "plain")
 
 
 def _facts(title: str, facts: Iterable[Fact], note: str = "") -> Section | None:
@@ -80,94 +62,62 @@ def _cells(*texts: str) -> Row:
 
 def validity(data: ReportData) -> Section | None:
     """How many answers of each model are in which state."""
-    base = Counter(state for delta in data.comparison.questions for state in delta.base_validity)
-    tuned = Counter(state for delta in data.comparison.questions for state in delta.tuned_validity)
-    states = sorted({*base, *tuned}, key=lambda state: (state != "ok", state))
-    rows = (_cells(wording.state_label(state), str(base[state]), str(tuned[state])) for state in states)
-    return _table("Answer validity", _numeric("answers", "base", "tuned"), rows)
+    counted = states(data)
+    names = sorted({state for counts in counted.values() for state in counts}, key=lambda name: (name != "ok", name))
+    rows = (_cells(wording.state_label(name), *(str(counts[name]) for counts in counted.values())) for name in names)
+    note = "An unusable answer gets the worst value of every metric."
+    return _table("Usable answers", _numeric("answers", *counted), rows, note=note)
 
 
 def guards(data: ReportData) -> Section | None:
-    """The guards with their states."""
-    rows = (
-        (Cell(guard.label), Cell(guard.state.lower(), GUARD_TONES[guard.state]), Cell(guard.detail))
-        for guard in data.comparison.guards
-    )
-    note = "A guard that fails makes the verdict REGRESSED; one that warns rules out IMPROVED and EQUIVALENT."
-    columns = (Column("guard"), Column("state"), Column("base → tuned"))
-    return _table("Guards", columns, rows, note=note)
+    """The guards with their states, against each reference."""
+    against = [{guard.name: guard for guard in comparison.guards} for _, comparison in comparisons(data)]
+    names = list(dict.fromkeys(name for by_name in against for name in by_name))
+    rows = (_guard_cells([by_name.get(name) for by_name in against]) for name in names)
+    note = "One that fails rules out an improvement; one that warns is worse, but not surely, and changes no verdict."
+    if len(data.arms) == 2:
+        columns: tuple[Column, ...] = (Column("check"), Column("state"), Column("base → tuned"))
+    else:
+        columns = (Column("check"), Column("against base"), Column("against prompted"))
+    return _table("Checks against harm", columns, rows, note=note, stacks=True)
 
 
-def _metric_columns(level: str) -> tuple[Column, ...]:
-    return (
-        Column("metric"),
-        Column("base", numeric=True),
-        Column("tuned", numeric=True),
-        Column("change", numeric=True),
-        Column(f"{level} interval", numeric=True),
-        Column("p", numeric=True, narrowest="phone"),
-        Column("questions", numeric=True, narrowest="desktop"),
-        Column("verdict"),
-    )
+def _guard_cells(guards: Sequence[Guard | None]) -> Row:
+    """A guard's label, then its state and detail against each reference; of two references below each other."""
+    label = Cell(next(guard.label for guard in guards if guard is not None))
+    if len(guards) == 1 and guards[0] is not None:
+        return (label, _state(guards[0]), Cell(guards[0].detail))
+    return (label, *(Cell("") if guard is None else _state(guard, guard.detail) for guard in guards))
 
 
-def _metric_cells(row: MetricRow, primary: str) -> tuple[Cell, ...]:
-    notes = []
-    if row.name != "invalid" and row.due_to_invalid and row.unit == "share" and abs(row.due_to_invalid) >= 0.0005:
-        notes.append(f"{signed(100 * row.due_to_invalid, 1)} points of it due to invalid answers")
-    if row.n_undefined:
-        notes.append(f"undefined for {row.n_undefined} question{'s' * (row.n_undefined > 1)}")
-    return (
-        Cell(row.label, tag="primary" if row.name == primary else "", notes=tuple(notes)),
-        Cell(wording.amount(row, row.all.base_mean)),
-        Cell(wording.amount(row, row.all.tuned_mean)),
-        Cell(wording.change(row)),
-        Cell(wording.interval(row)),
-        Cell(wording.p_value(row.shown_p)),
-        Cell(str(row.all.n_questions)),
-        Cell((row.verdict or "not judged").lower(), _tone(row)),
-    )
+def _state(guard: Guard, *notes: str) -> Cell:
+    return Cell(guard.state.lower(), GUARD_TONES[guard.state], notes=notes)
 
 
-def _whiskers(rows: Sequence[MetricRow]) -> list[Whisker]:
-    return [
-        Whisker(
-            row.label,
-            100 * row.all.difference,
-            None if row.all.low is None else 100 * row.all.low,
-            None if row.all.high is None else 100 * row.all.high,
-            wording.change(row),
-            _tone(row),
-        )
-        for row in rows
-    ]
-
-
-def metrics(data: ReportData) -> Section | None:
-    """Every quality metric: a plot of those that count, then all of them by role."""
-    comparison, groups = data.comparison, _by_role(data)
-    if not groups:
+def shown(data: ReportData) -> Section | None:
+    """Correctness and refusals with and without the answer in the passages."""
+    if data.shown is None:
         return None
-    level = percent(1 - comparison.alpha)
-    blocks: list[Block] = []
-    counting = [row for role, rows in groups if role in ("decides", "guard") for row in rows]
-    if counting:
-        blocks.append(Plot(dot_whisker(_whiskers(counting))))
-    tabled = (
-        Group(tuple(_metric_cells(row, comparison.primary) for row in rows), ROLES[role], summary=role != "secondary")
-        for role, rows in groups
+    parts = [
+        (_SHOWN[name], arm, part)
+        for name in ("shown", "not_shown")
+        for arm in data.arms
+        if arm in data.shown.arms
+        for part in (getattr(data.shown.arms[arm], name),)
+    ]
+    rows = (
+        _cells(label, arm, str(part.n), wording.rate(part.correctness), wording.rate(part.false_refusal))
+        for label, arm, part in parts
     )
-    blocks.append(Table(_metric_columns(level), tuple(tabled), stacks=True))
-    blocks.append(
-        Paragraph(
-            f"{comparison.n_questions} questions in {comparison.n_clusters} clusters (all questions about one paper "
-            "are one cluster). Intervals are cluster-robust; p values of deciding metrics and guards are "
-            f"Holm-adjusted. Changes within ±{100 * comparison.margin:g} points count as equivalent.",
-            small=True,
-        )
+    columns = (Column("the answer is"), Column("model"), *_numeric("", "questions", "correct facts", "refused")[1:])
+    note = (
+        f"The answer is in what was shown: {data.shown.shown} of {data.shown.of}. Where the passages lack it, no model "
+        "can answer from them, and refusing is right."
     )
-    note = f"Change is tuned minus base, in percentage points, with {level} intervals. Color marks a verdict."
-    return Section("Base vs. tuned", tuple(blocks), note)
+    return _table("What could be answered", columns, rows, note=note)
+
+
+_SHOWN = {"shown": "in what was shown", "not_shown": "not in it"}
 
 
 def blind(data: ReportData) -> Section | None:
@@ -182,27 +132,35 @@ def _primary_label(data: ReportData) -> str:
     return row.label if row else data.comparison.primary
 
 
-def count_gains(pairs: Sequence[AnswerPair]) -> str:
+def count_gains(values: Sequence[float | None]) -> str:
     """How many questions got worse, stayed the same, got better, and have no score."""
-    gains = [pair.gain for pair in pairs if pair.gain is not None]
+    gains = [gain for gain in values if gain is not None]
     counts = {
         "worse": sum(gain < 0 for gain in gains),
         "the same": sum(gain == 0 for gain in gains),
         "better": sum(gain > 0 for gain in gains),
-        "without a score": len(pairs) - len(gains),
+        "without a score": len(values) - len(gains),
     }
     return ", ".join(f"{count} {name}" for name, count in counts.items() if count or name != "without a score")
 
 
 def differences(data: ReportData) -> Section | None:
-    """One bar for each question."""
-    bars = [
-        Bar(f"{pair.topic} · {pair.question_id}: {signed(100 * pair.gain, 1)} · {pair.question}", pair.gain)
-        for pair in data.answers
-        if pair.gain is not None
-    ]
-    note = f"{_primary_label(data)}: {count_gains(data.answers)}. One bar per question."
-    return Section("Change per question", (Plot(delta_bars(bars)),), note) if bars else None
+    """One bar for each question, against each reference."""
+    blocks: list[Block] = []
+    gains: list[tuple[str, list[float | None]]] = [("base", [pair.gain for pair in data.answers])]
+    if len(data.arms) > 2:
+        gains.append(("prompted", [pair.gain_over_prompted for pair in data.answers]))
+    for reference, values in gains:
+        pairs = zip(data.answers, values, strict=True)
+        bars = [Bar(_bar_label(pair, gain), gain) for pair, gain in pairs if gain is not None]
+        if bars:
+            blocks += [Paragraph(f"Tuned against {reference}: {count_gains(values)}."), Plot(delta_bars(bars))]
+    note = f"{_primary_label(data)}, one bar per question."
+    return Section("Change per question", tuple(blocks), note) if blocks else None
+
+
+def _bar_label(pair: AnswerPair, gain: float) -> str:
+    return f"{pair.topic} · {pair.question_id}: {signed(100 * gain, 1)} · {pair.question}"
 
 
 def regressions(data: ReportData) -> Section | None:
@@ -233,44 +191,94 @@ def all_answers(data: ReportData) -> Section | None:
 
 def retrieval(data: ReportData) -> Section | None:
     """How well the retriever did."""
-    return _facts("Retrieval", data.retrieval, "The same passages are shown to both models.")
+    return _facts("Retrieval", data.retrieval, "The same passages are shown to all models.")
 
 
 def conditions(data: ReportData) -> Section | None:
-    """The conditions of both models side by side."""
-    rows = (
-        (
-            Cell(pair.name.replace("_", " ")),
-            Cell(pair.base, "" if pair.equal else "worse"),
-            Cell("same" if pair.equal else pair.tuned, "" if pair.equal else "worse"),
-        )
-        for pair in data.conditions
+    """The conditions of the models side by side."""
+    columns = (Column("condition"), *map(Column, data.arms))
+    rows = []
+    for pair in data.conditions:
+        tone: Tone = "" if pair.equal else "worse"
+        others = [pair.tuned] if len(data.arms) == 2 else [pair.prompted or "", pair.tuned]
+        shown = ["same" if pair.equal and value == pair.base else value for value in others]
+        rows.append((Cell(pair.name.replace("_", " ")), Cell(pair.base, tone), *(Cell(text, tone) for text in shown)))
+    return _table("Conditions", columns, rows, note="How the models were served and asked.")
+
+
+def requests(data: ReportData) -> Section | None:
+    """How many questions were asked, in parallel or one by one, and how many answers that changes."""
+    facts = []
+    if data.asked is not None:
+        limit = f", within {data.asked.minutes:g} minutes, in a random order" if data.asked.minutes else ""
+        facts.append(Fact("questions asked", f"{data.asked.questions} of {data.asked.of}{limit}"))
+    parallel = data.parallel
+    if parallel is not None:
+        at_a_time = "one by one" if parallel.slots == 1 else f"{parallel.slots} at a time"
+        facts.append(Fact("requests", at_a_time))
+        if parallel.slots > 1:
+            facts.append(Fact("sent one by one, to measure latency", str(parallel.serial)))
+            facts += _differ("differ between parallel and one by one", parallel.differ, parallel.compared)
+    return _facts("Requests", facts)
+
+
+def _differ(label: str, differ: Mapping[str, int], compared: Mapping[str, int]) -> list[Fact]:
+    text = ", ".join(f"{arm} {n} of {compared.get(arm, 0)}" for arm, n in differ.items())
+    return [Fact(f"answers that {label}", text)] if text else []
+
+
+def noise(data: ReportData) -> Section | None:
+    """How far the metrics move when only the arithmetic of the machine changes."""
+    if data.noise is None:
+        return None
+    measured = data.noise
+    facts = [Fact("varied", ", ".join(measured.varied) or "nothing")]
+    facts += _differ("differ", measured.differ, dict.fromkeys(measured.differ, measured.compared))
+    for name, value in measured.floors.items():
+        known = METRICS.get(name)
+        facts.append(Fact(known.label if known else name, f"±{wording.floor(value, known.unit if known else 'share')}"))
+    note = (
+        "The same model and prompts with other threads, parallel requests or another server: "
+        "a change within this floor decides nothing."
     )
-    columns = (Column("condition"), Column("base"), Column("tuned"))
-    return _table("Conditions", columns, rows, note="How both models were served and asked.")
+    return _facts("Numerical noise", facts, note)
+
+
+def examples(data: ReportData) -> Section | None:
+    """The training rows in the prompt of the prompted base."""
+    if data.prompted is None:
+        return None
+    facts = [Fact(example.kind, example.question) for example in data.prompted.examples]
+    note = f"The same for every question, {data.prompted.tokens:,} tokens, chosen from the training rows."
+    return _facts("Examples in the prompt", facts, note)
 
 
 def refusals(data: ReportData) -> Section | None:
     """Precision, recall and F1 of refusing and answering; 0/0 is undefined, not 0."""
-    tables = data.refusals
-    if tables is None:
+    if data.refusals is None:
         return None
+    by_arm = {"base": data.refusals.base, "prompted": data.refusals.prompted, "tuned": data.refusals.tuned}
+    tables = [(arm, table) for arm in data.arms if (table := by_arm[arm]) is not None]
     rows = (
-        _cells(label, *(wording.rate(getattr(table, name)) for table in (tables.base, tables.tuned)))
+        _cells(label, *(wording.rate(getattr(table, name)) for _, table in tables))
         for name, label in REFUSAL_RATES.items()
     )
     note = "A refusal is correct when the papers do not answer the question."
-    return _table("Refusals", _numeric("rate", "base", "tuned"), rows, note=note)
+    return _table("Refusals", _numeric("rate", *(arm for arm, _ in tables)), rows, note=note)
 
 
 def distractors(data: ReportData) -> Section | None:
     """The same questions with other passages."""
     rows = []
     for row in data.distractors:
-        interval = "" if row.low is None or row.high is None else f"{_points(row.low)} to {_points(row.high)}"
+        interval = (
+            "" if row.low is None or row.high is None else f"{wording.points(row.low)} to {wording.points(row.high)}"
+        )
         label = f"{LABELS[row.condition]}: {within_sentence(METRICS[row.metric].label)}"
-        rows.append(_cells(label, wording.rate(row.base), wording.rate(row.tuned), _points(row.difference), interval,
-                     str(row.n_questions)))  # fmt: skip
+        change = wording.points(row.difference)
+        rows.append(
+            _cells(label, wording.rate(row.base), wording.rate(row.tuned), change, interval, str(row.n_questions))
+        )
     level = percent(1 - data.comparison.alpha)
     columns = _numeric("passages and metric", "base", "tuned", "change", f"{level} interval", "questions")
     note = (
@@ -278,10 +286,6 @@ def distractors(data: ReportData) -> Section | None:
         "passages of other papers, and without passages of its papers, where the right answer is a refusal."
     )
     return _table("Distractors", columns, rows, note=note, stacks=True)
-
-
-def _points(value: float) -> str:
-    return signed(100 * value, 1)
 
 
 def forgetting(data: ReportData) -> Section | None:
@@ -308,8 +312,8 @@ def judge(data: ReportData) -> Section | None:
         facts.append(Fact(kind.replace("_", " "), f"{caught} of {planted} planted errors caught"))
     corrected = data.judge.corrected
     if corrected is not None:
-        between = f"{_points(corrected.low)} to {_points(corrected.high)}"
-        text = f"{_points(corrected.difference)} points ({between}), {corrected.labels} labels"
+        between = f"{wording.points(corrected.low)} to {wording.points(corrected.high)}"
+        text = f"{wording.points(corrected.difference)} points ({between}), {corrected.labels} labels"
         facts.append(Fact("change in correctness, corrected by human labels", text))
     return _facts("Judge", facts, "Before it judged, the judge was tested on errors planted in good answers.")
 
@@ -351,14 +355,6 @@ def dataset(data: ReportData) -> Section | None:
     return _facts("Training data", data.dataset)
 
 
-def cost(data: ReportData) -> Section | None:
-    """The metrics that are times and amounts."""
-    rows = (_metric_cells(row, "")[:5] for row in data.comparison.rows if row.unit != "share")
-    level = percent(1 - data.comparison.alpha)
-    note = "Times were measured when the answer was generated; an answer from an earlier run keeps its times."
-    return _table("Cost per answer", (Column("mean"), *_metric_columns(level)[1:5]), rows, note=note, stacks=True)
-
-
 def settings(data: ReportData) -> Section | None:
     """The recipe."""
     return _facts("Settings", data.settings)
@@ -370,21 +366,29 @@ def versions(data: ReportData) -> Section | None:
 
 
 SECTIONS: tuple[Callable[[ReportData], Section | None], ...] = (
-    validity, guards, metrics, blind, differences, regressions, all_answers, retrieval, conditions, refusals,
-    distractors, forgetting, judge, similarity, training, dataset, cost, settings, versions,
+    metrics, shown, validity, guards, cost, blind, training, forgetting, differences, regressions, all_answers,
+    measured, noise, requests, examples, retrieval, conditions, refusals, distractors, judge, similarity, dataset,
+    settings, versions,
 )  # fmt: skip
+
+
+def _dropped(data: ReportData) -> list[str]:
+    """A warning for the answers that no comparison counts because a request failed."""
+    dropped = list(dict.fromkeys(name for _, comparison in comparisons(data) for name in comparison.dropped))
+    if not dropped:
+        return []
+    return [f"{len(dropped)} answers left out for all models because a request failed: {', '.join(dropped)}"]
 
 
 def build_report(data: ReportData) -> Report:
     """The report of the data, with a section for everything that is there."""
-    comparison = data.comparison
     built = (section(data) for section in SECTIONS)
     return Report(
         title=data.title,
-        stamps=data.stamps,
-        verdict=comparison.verdict,
-        tone="warn" if comparison.verdict == "INCONCLUSIVE" else VERDICT_TONES.get(comparison.verdict, "plain"),
-        headline=comparison.headline,
-        reasons=comparison.reasons,
+        stamps=(*data.stamps, *_dropped(data)),
+        verdict=data.outcome.verdict,
+        tone=verdict_tone(data.comparison),
+        headline=data.outcome.headline,
+        summary=summarize(data),
         sections=tuple(section for section in built if section is not None),
     )

@@ -17,7 +17,7 @@ def fill(text: str, *, width: int = 80, bullet: str = "") -> str:
 
 
 def _is_number(text: str) -> bool:
-    bare = text.strip().strip("+-−±%").replace(",", "").replace(" ", "")
+    bare = text.strip().strip("+-−±%*").replace(",", "").replace(" ", "")
     return bare.replace(".", "", 1).isdigit()
 
 

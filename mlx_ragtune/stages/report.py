@@ -14,14 +14,19 @@ from mlx_ragtune.pages.output_file import write_page
 from mlx_ragtune.pages.plots import LossPoint
 from mlx_ragtune.pages.redact import redacted
 from mlx_ragtune.pages.report_data import (
+    Asked,
     BlindResult,
     BothRefusals,
     ConditionPair,
     CorrectedDifference,
     Fact,
     JudgeOutcome,
+    Noise,
+    Parallel,
     ProbeOutcome,
+    Prompted,
     ReportData,
+    Shown,
     pair_answers,
     pair_conditions,
     read_conditions,
@@ -35,7 +40,7 @@ from mlx_ragtune.pages.wording import flat
 from mlx_ragtune.recipe import Recipe
 from mlx_ragtune.records import Answer, Question
 from mlx_ragtune.scoring.answers.similarity import PlantedRow
-from mlx_ragtune.scoring.verdict.comparison import read_comparison
+from mlx_ragtune.scoring.verdict.comparison import read_outcome
 from mlx_ragtune.scoring.verdict.distractors import ConditionRow
 
 SETTINGS = (
@@ -56,21 +61,21 @@ def report(recipe: Recipe, inputs: Inputs, draft: Draft) -> None:
         ("summary.txt", render_text(page)),
     ):
         write_page(draft / name, text)
-    draft.record(verdict=data.comparison.verdict, headline=data.comparison.headline)
+    draft.record(verdict=data.outcome.verdict, headline=data.outcome.headline)
 
 
 def _gather(recipe: Recipe, inputs: Inputs) -> ReportData:
     """Everything that the report shows."""
     evaluate = inputs["evaluate"]
-    comparison = read_comparison(evaluate / "verdict.json")
+    outcome = read_outcome(evaluate / "verdict.json")
     training = read_json(inputs["train"] / "result.json")
     settings = {name: getattr(recipe, name).model_dump(mode="json", exclude_none=True) for name in SETTINGS}
     gates = read_json(evaluate / "gates.json")
     return ReportData(
-        title=f"{recipe.name}: base vs. tuned",
-        comparison=comparison,
+        title=f"{recipe.name}: {'base' if outcome.against_prompted is None else 'base and prompted base'} vs. tuned",
+        outcome=outcome,
         answers=pair_answers(
-            comparison,
+            outcome,
             list(read_rows(evaluate / "questions.jsonl", Question)),
             list(read_rows(evaluate / "used.jsonl", Answer)),
         ),
@@ -89,7 +94,17 @@ def _gather(recipe: Recipe, inputs: Inputs) -> ReportData:
         dataset=_dataset(read_json(inputs["dataset"] / "statistics.json")),
         settings=_facts(settings | {"seed": recipe.seed}, spaced=False),
         versions=_versions(evaluate),
+        asked=parse_row(Asked, gates["asked"], where="gates.json: asked"),
+        parallel=parse_row(Parallel, gates["parallel"], where="gates.json: parallel"),
+        noise=_if_any(evaluate / "noise.json", Noise),
+        shown=_if_any(evaluate / "shown.json", Shown),
+        prompted=_if_any(evaluate / "prompted.json", Prompted),
     )
+
+
+def _if_any(path: Path, row_type: type[Row]) -> Row | None:
+    """The content of a JSON file that only some runs have."""
+    return parse_row(row_type, read_json(path), where=path.name) if path.exists() else None
 
 
 def _rows_if_any(path: Path, row_type: type[Row]) -> Iterator[Row]:
@@ -104,12 +119,17 @@ def _losses(path: Path) -> Iterator[LossPoint]:
 
 
 def _conditions(evaluate: Path, gates: Mapping[str, Any]) -> tuple[ConditionPair, ...]:
-    """What the server reported of each model; the check of the served prompts covers both."""
-    served_prompts, reused = gates["served_prompts"], gates["reused_answers"]
+    """What the server reported of each model; the check of the served prompts covers all."""
+    conditions = read_conditions(evaluate / "conditions.json")
+    served = gates["served_prompts"]
+    reused = {arm: str(number) for arm, number in gates["reused_answers"].items()}
+    prompted = conditions.prompted is not None
     return (
-        ConditionPair("answers from an earlier run", str(reused["base"]), str(reused["tuned"]), equal=True),
-        ConditionPair("served prompts", served_prompts, served_prompts, equal=True),
-        *pair_conditions(read_conditions(evaluate / "conditions.json")),
+        ConditionPair(
+            "answers from an earlier run", reused["base"], reused["tuned"], equal=True, prompted=reused.get("prompted")
+        ),
+        ConditionPair("served prompts", served, served, equal=True, prompted=served if prompted else None),
+        *pair_conditions(conditions),
     )
 
 

@@ -70,7 +70,10 @@ def test_a_trusted_judges_preferences_are_compared_with_the_votes(run: Any) -> N
         for model, value in zip(("base", "tuned"), pair, strict=True)
     ]
     write_rows(evaluate / "scores.jsonl", rows)
-    assert open_comparison(run, 4).judge == {"q0": "base", "q1": "tuned", "q2": "tie"}
+    assert open_comparison(run, 4).judge == {
+        "base": {"q0": "base", "q1": "tuned", "q2": "tie"},
+        "prompted": {},
+    }
 
 
 def invoke(run: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *arguments: str) -> Result:
@@ -87,7 +90,7 @@ def test_ctrl_c_ends_quietly_and_says_what_is_saved(run: Any, monkeypatch: pytes
     monkeypatch.setattr("mlx_ragtune.commands.ab.wait_for_result", vote_and_stop)
     result = invoke(run, monkeypatch, tmp_path)
     assert result.exit_code == 130
-    assert "stopped: 1 of 6 comparisons are saved" in result.stderr
+    assert "stopped: 1 of 5 comparisons are saved" in result.stderr
     assert "Traceback" not in result.output
 
 

@@ -1,7 +1,8 @@
 """compare: finished runs and files of answers; what cannot be compared is said with file and line."""
 
 import json
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from mlx_ragtune.errors import ArtifactError, InputError, ToolError
 from mlx_ragtune.evaluation.fairness import Conditions
 from mlx_ragtune.jsonl import to_json, write_rows
 from mlx_ragtune.pages.report_data import ReportData
-from mlx_ragtune.records import Document, Nugget, Passage, Question
+from mlx_ragtune.records import ARMS, Arm, Document, Nugget, Passage, Question
 from tests.pages import made
 
 CONDITIONS = Conditions("Q8_0", "a" * 64, 4096, "ollama 0.12", {"temperature": 0.0}, (0,))
@@ -26,18 +27,27 @@ ASKED = [
 IDS = [question.id for question in ASKED]
 
 
-def make_run(runs: Path, name: str, *, conditions: Conditions = CONDITIONS, asked: list[Question] = ASKED) -> Path:
-    """The files of a finished run that compare reads."""
+def make_run(
+    runs: Path,
+    name: str,
+    *,
+    conditions: Conditions = CONDITIONS,
+    asked: list[Question] = ASKED,
+    arms: Sequence[Arm] = ("base", "tuned"),
+    seed: int = 1,
+) -> Path:
+    """The files of a finished run that compare reads. The prompts of the prompted base differ from the others."""
     evaluate, corpus = runs / name / "7-evaluate", runs / name / "1-corpus"
     evaluate.mkdir(parents=True)
     corpus.mkdir()
     write_rows(corpus / "documents.jsonl", [Document(f"paper{at}", "p", f"Title {at}", "text") for at in range(6)])
     write_rows(evaluate / "questions.jsonl", asked)
-    write_rows(evaluate / "scores.jsonl", [row for model in ("base", "tuned") for row in made.scores(asked, model, 1)])
-    write_rows(evaluate / "used.jsonl", made.answers(asked))
+    write_rows(evaluate / "scores.jsonl", [row for model in arms for row in made.scores(asked, model, seed)])
+    write_rows(evaluate / "used.jsonl", made.answers(asked, arms))
     passages = [Passage("c0", "paper0", "Title 0", "Study 0 measures 3 things.")]
     write_rows(evaluate / "contexts.jsonl", [{"question_id": one.id, "passages": passages} for one in asked])
-    (evaluate / "conditions.json").write_text(to_json({"base": asdict(conditions), "tuned": asdict(conditions)}))
+    given = {arm: replace(conditions, prompts={"q00": "p" if arm == "prompted" else "q"}) for arm in arms}
+    (evaluate / "conditions.json").write_text(to_json({arm: asdict(value) for arm, value in given.items()}))
     write_rows(
         evaluate / "probes.jsonl",
         [{"id": f"p{at}", "category": "fact", "base": True, "tuned": at > 0} for at in range(20)],
@@ -123,7 +133,7 @@ def test_a_run_that_does_not_exist_lists_those_that_do(names: tuple[str, ...], s
 
 
 def test_a_third_model_is_refused(runs: Path) -> None:
-    with pytest.raises(InputError, match="'third' is neither 'base' nor 'tuned'"):
+    with pytest.raises(InputError, match="'third' is neither 'base' nor 'prompted' nor 'tuned'"):
         compared("demo:base", "demo:third")
 
 
@@ -291,3 +301,87 @@ def test_a_benchmark_in_a_language_that_cannot_be_scored_is_refused_by_name(tmp_
     answers = write_file(tmp_path / "a.jsonl", [{"question_id": "q", "text": "Nie wiem."}])
     with pytest.raises(InputError, match="Polish"):
         read_all([str(answers), str(answers)], benchmark=tmp_path / "benchmark.jsonl")
+
+
+# the base with examples in its prompt
+
+
+@pytest.fixture
+def prompted(runs: Path) -> Path:
+    """A second run on the same questions, with three arms."""
+    return make_run(runs, "shots", arms=ARMS, seed=2)
+
+
+def test_a_tuned_model_is_also_compared_with_the_prompt_of_its_run(prompted: Path) -> None:
+    (data,) = compared("shots:base", "shots")
+    assert data.title == "base: shots:base · prompted: shots:prompted · tuned: shots:tuned"
+    assert data.arms == ARMS
+    assert data.names == {"base": "shots:base", "prompted": "shots:prompted", "tuned": "shots:tuned"}
+    assert data.stamps == ()  # its examples are no difference that must be allowed
+    assert data.answers[0].prompted_text == "According to the prompted model, it measures 3 things. " * 3
+    result = ragtune("shots:base", "shots")
+    assert re.search(r"metric +base +prompted +tuned", result.output)
+    assert max(map(len, result.output.split("\n"))) <= 80
+
+
+def test_both_comparisons_are_in_the_json(prompted: Path) -> None:
+    (row,) = json.loads(ragtune("shots:base", "shots", "--json").output)
+    means = [
+        next(metric["all"]["base_mean"] for metric in rows if metric["name"] == "prompt_tokens")
+        for rows in (row["rows"], row["against_prompted"]["rows"])
+    ]
+    assert means == [made.PROMPT_TOKENS["base"], made.PROMPT_TOKENS["prompted"]]
+    assert {"title", "stamps", "verdict", "headline", "advice", "gained", "paid"} <= row.keys()
+    (two,) = json.loads(ragtune("demo:base", "demo", "--json").output)
+    assert two["against_prompted"] is None
+
+
+def test_the_prompted_base_is_a_contestant_of_its_own(prompted: Path) -> None:
+    (data,) = compared("shots:prompted", "shots:tuned")
+    assert data.title == "base: shots:prompted · tuned: shots:tuned"
+    assert data.arms == ("base", "tuned")
+    (other,) = compared("shots:base", "shots:prompted")
+    assert other.title == "base: shots:base · tuned: shots:prompted"
+    guards = {guard.name: guard for guard in other.comparison.guards}
+    assert guards["forgetting"].base == guards["forgetting"].tuned  # the weights are those of the base
+
+
+def test_a_run_without_a_prompted_base_says_how_to_get_one(runs: Path) -> None:
+    with pytest.raises(InputError, match="not asked with examples") as caught:
+        compared("demo:base", "demo:prompted")
+    assert "evaluate.prompted" in caught.value.fix
+
+
+def test_other_prompts_are_still_refused_between_runs(runs: Path, prompted: Path) -> None:
+    conditions = runs / "shots" / "7-evaluate" / "conditions.json"
+    value = json.loads(conditions.read_text())
+    value["tuned"]["prompts"] = {"q00": "changed"}
+    conditions.write_text(to_json(value))
+    with pytest.raises(ToolError, match="prompts: base"):
+        compared("demo", "shots")
+
+
+def test_several_models_and_their_prompted_bases_stand_in_one_table(runs: Path, prompted: Path) -> None:
+    make_run(runs, "more", arms=ARMS, seed=3)
+    reports = compared("demo:base", "demo", "shots", "more")
+    names = [data.title.partition("tuned: ")[2] for data in reports]
+    assert names == ["demo:tuned", "shots:tuned", "shots:prompted", "more:tuned"]  # one prompt, whoever trained
+    text = ragtune("demo:base", "demo", "shots", "more").output
+    assert max(map(len, text.split("\n"))) <= 80
+    assert text.count("metric and model") == 1
+    assert "4 models, each compared with demo:base" in text
+    for name in names:
+        assert f"  - {name}: " in text
+    named = [data.title for data in compared("demo:base", "shots", "shots:prompted", "more")]
+    assert len(named) == len(set(named)) == 3
+    alone = {row.name: row.holm_p for row in compared("demo:base", "demo")[0].comparison.rows}
+    for row in reports[0].comparison.rows:
+        assert row.holm_p is None or row.holm_p >= (alone[row.name] or 0)
+
+
+def test_a_noise_floor_of_the_run_counts_in_compare(runs: Path) -> None:
+    noise = {"compared": 4, "varied": ["threads 2 -> 1"], "differ": {"base": 1}, "floors": {"prose_style": 0.9}}
+    (runs / "demo" / "7-evaluate" / "noise.json").write_text(to_json(noise))
+    row = compared("demo:base", "demo")[0].comparison.row("prose_style")
+    assert row is not None
+    assert row.noise == 0.9

@@ -11,26 +11,45 @@ import pytest
 
 from mlx_ragtune.errors import ArtifactError, InputError
 from mlx_ragtune.pages.ab_analysis import Choice, analyze, cohen_kappa, judged, needed_votes, report_part, winner
-from mlx_ragtune.pages.ab_plan import Item, Trial, plan_trials
+from mlx_ragtune.pages.ab_plan import Trial, plan_trials
+from mlx_ragtune.pages.ab_planted import Item
 from mlx_ragtune.pages.ab_server import render_page, serve, smooth
 from mlx_ragtune.pages.ab_session import Session, open_session
-from mlx_ragtune.records import Passage
+from mlx_ragtune.records import Nugget, Passage, Question
 
 KEY = b"k" * 32
 
 
-def items(count: int = 40) -> list[Item]:
-    return [
-        Item(
+VERBS = ("found", "built", "drank", "crossed", "guarded")
+ANIMALS = ("lynxes", "herons", "beetles", "salmon", "badgers")
+
+
+def items(count: int = 40, *, prompted: bool = False) -> list[Item]:
+    """Questions to which every answer is right, in other words."""
+    return [item(at, f"{at + 1000} {ANIMALS[at % 5]}", prompted=prompted) for at in range(count)]
+
+
+def item(at: int, fact: str, *, prompted: bool) -> Item:
+    question, paper = f"What does study {at} of {fact.split()[1]} find?", f"paper{at // 2}"
+    return Item(
+        f"q{at}",
+        question,
+        f"One kind of answer is that there are {fact}.",
+        f"<b>Another</b> kind of answer is that somebody saw {fact}.",
+        paper,
+        (Passage(f"c{at}", paper, f"Title {at}", "What both were shown."),),
+        f"A third kind of answer is exactly {fact}." if prompted else None,
+        Question(
             f"q{at}",
-            f"What does study {at} find?",
-            f"Answer {at} of one kind.",
-            f"Answer {at} of another kind, with <b>marks</b>.",
-            f"paper{at // 2}",
-            (Passage(f"c{at}", f"paper{at // 2}", f"Title {at}", "What both were shown."),),
-        )
-        for at in range(count)
-    ]
+            "t",
+            question,
+            True,
+            (paper,),
+            f"In all {fact} {VERBS[at % 5]} it.",
+            (),
+            (Nugget(fact, ((fact,),)),),
+        ),
+    )
 
 
 def choose(trial: Trial, wanted: str) -> Choice:
@@ -288,7 +307,7 @@ def test_a_whole_session_by_http(tmp_path: Path) -> None:
             status, page, _ = ask(address, f"?at={at}")
             assert status == 200
             assert f'value="{trial.id}"' in page
-            assert "&lt;b&gt;marks&lt;/b&gt;" in page
+            assert "&lt;b&gt;Another&lt;/b&gt;" in page
             assert ask(address, "unblind", {})[0] == 409
             status, _, location = ask(address, "vote", {"trial": trial.id, "choice": choose(trial, "tuned")})
             assert (status, location) == (303, f"{urlsplit(address).path}?at={at + 1}")

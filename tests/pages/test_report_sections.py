@@ -21,9 +21,12 @@ from mlx_ragtune.pages.report_html import render_html
 from mlx_ragtune.pages.report_markdown import render_markdown
 from mlx_ragtune.pages.report_sections import SECTIONS, build_report, count_gains
 from mlx_ragtune.pages.report_text import render_text
+from mlx_ragtune.pages.wording import p_value
 from mlx_ragtune.records import Question, Score
-from mlx_ragtune.scoring.verdict.decision import compare
+from mlx_ragtune.scoring.answers.metrics import METRICS
+from mlx_ragtune.scoring.verdict.decision import compare_arms
 from mlx_ragtune.scoring.verdict.distractors import ConditionRow
+from mlx_ragtune.scoring.verdict.headline import within_sentence
 from tests.pages import made
 
 OPTIONAL: dict[str, tuple[str, dict[str, Any]]] = {
@@ -69,8 +72,8 @@ def texts(report: Report, title: str) -> list[list[str]]:
 
 
 def test_every_section_function_makes_a_section_of_the_whole_data(data: ReportData, report: Report) -> None:
-    assert len(report.sections) == len(SECTIONS)
-    assert [section.title for section in report.sections][:3] == ["Answer validity", "Guards", "Base vs. tuned"]
+    assert len(build_report(made.three_arms()).sections) == len(SECTIONS)
+    assert [section.title for section in report.sections][:3] == ["Results", "Usable answers", "Checks against harm"]
 
 
 @pytest.mark.parametrize("part", OPTIONAL)
@@ -86,30 +89,30 @@ def test_without_its_data_a_section_is_absent_in_every_rendering(part: str, data
 
 def test_data_of_a_report_is_plain_json(data: ReportData) -> None:
     value = json.loads(json.dumps(asdict(data), allow_nan=False))
-    assert value["comparison"]["verdict"] == "INCONCLUSIVE"
+    assert value["outcome"]["against_base"]["verdict"] == "INCONCLUSIVE"
     assert value["blind"]["rows"][0] == {"label": "tuned preferred", "value": "12"}
 
 
 def test_every_validity_state_is_counted_with_valid_ones_first(report: Report) -> None:
-    assert texts(report, "Answer validity") == [["valid", "40", "39"], ["cut off at the token limit", "0", "1"]]
+    assert texts(report, "Usable answers") == [["valid", "40", "39"], ["cut off at the token limit", "0", "1"]]
 
 
 def test_metrics_are_grouped_by_what_they_may_decide(report: Report) -> None:
-    tables = [block for block in section(report, "Base vs. tuned").blocks if isinstance(block, Table)]
+    tables = [block for block in section(report, "Results").blocks if isinstance(block, Table)]
     groups = {group.title: [row[0].text for row in group.rows] for group in tables[0].groups}
     assert list(groups.values()) == [
-        ["Correctness (nuggets, lexical)", "Citing the right paper by title", "Plain prose"],
-        ["Invalid answers", "False refusals"],
-        ["Numbers found in the contexts"],
-        ["Keyword coverage"],
+        [METRICS[name].label for name in ("correctness", "citation_recall", "prose_style")],
+        [METRICS[name].label for name in ("invalid", "false_refusal")],
+        [METRICS["number_grounding"].label],
+        [METRICS["keyword_coverage"].label],
     ]
 
 
 def test_a_metric_left_out_of_the_family_only_supports(data: ReportData) -> None:
     rows = tuple(replace(row, in_family=row.name != "prose_style") for row in data.comparison.rows)
-    report = build_report(replace(data, comparison=replace(data.comparison, rows=rows)))
-    table = next(block for block in section(report, "Base vs. tuned").blocks if isinstance(block, Table))
-    supporting = next(group for group in table.groups if group.title.startswith("Supporting"))
+    report = build_report(made.changed(data, rows=rows))
+    table = next(block for block in section(report, "Results").blocks if isinstance(block, Table))
+    supporting = next(group for group in table.groups if group.title.startswith("No effect on the verdict"))
     assert supporting.rows[0][0].text == "Plain prose"
 
 
@@ -118,35 +121,33 @@ def test_the_p_shown_is_adjusted_where_a_metric_decides(data: ReportData, report
     assert row is not None
     assert row.holm_p is not None
     assert row.holm_p > row.all.p
-    shown = {cells[0]: cells[5] for cells in texts(report, "Base vs. tuned")}
-    assert shown["Plain prose"] == (f"{row.holm_p:.3f}" if row.holm_p >= 0.001 else "<0.001")
+    shown = {cells[0]: cells[2] for cells in texts(report, "How this was measured")}
+    assert shown[row.label] == p_value(row.holm_p)
 
 
 def test_a_metric_without_interval_or_verdict_is_shown_without(data: ReportData) -> None:
     rows = tuple(replace(row, verdict=None, all=replace(row.all, low=None, high=None)) for row in data.comparison.rows)
-    report = build_report(replace(data, comparison=replace(data.comparison, rows=rows)))
-    assert texts(report, "Base vs. tuned")[0][-1] == "not judged"
+    report = build_report(made.changed(data, rows=rows))
+    assert texts(report, "Results")[0][-1] == "not judged"
     for text in (render_html(report), render_markdown(report), render_text(report)):
         assert "None" not in text
 
 
-def test_gains_and_losses_are_counted_apart_from_what_has_no_score(data: ReportData) -> None:
-    pairs = [replace(data.answers[0], gain=gain) for gain in (1.0, -0.5, 0.0, None)]
-    assert count_gains(pairs) == "1 worse, 1 the same, 1 better, 1 without a score"
-    assert count_gains(pairs[:3]) == "1 worse, 1 the same, 1 better"
+def test_gains_and_losses_are_counted_apart_from_what_has_no_score() -> None:
+    assert count_gains([1.0, -0.5, 0.0, None]) == "1 worse, 1 the same, 1 better, 1 without a score"
+    assert count_gains([1.0, -0.5, 0.0]) == "1 worse, 1 the same, 1 better"
 
 
 def test_where_lower_is_better_a_fall_is_a_gain() -> None:
     asked = [Question("q0", "t", "?", True, ("p",))]
     base = [Score("q0", "base", 0, "empty", {})]
     tuned = [Score("q0", "tuned", 0, "ok", {})]
-    comparison = compare(base, tuned, asked, family=("invalid",))
-    (pair,) = pair_answers(comparison, asked, [])
+    (pair,) = pair_answers(compare_arms(base, tuned, asked, family=("invalid",)), asked, [])
     assert (pair.gain, pair.base_state, pair.base_text) == (1.0, "empty", "")
 
 
 def test_a_question_without_its_text_is_left_out_instead_of_failing(data: ReportData) -> None:
-    assert pair_answers(data.comparison, [], []) == ()
+    assert pair_answers(data.outcome, [], []) == ()
 
 
 def test_all_answers_are_folded_by_topic(report: Report) -> None:
@@ -181,8 +182,22 @@ def test_nothing_refused_is_undefined_precision_and_not_zero(report: Report) -> 
 
 def test_distractor_rows_name_condition_and_metric_with_minus_signs(report: Report) -> None:
     assert texts(report, "Distractors") == [
-        ["gold passages only: correctness (nuggets, lexical)", "61.0%", "70.2%", "+9.2", "−1.0 to +19.4", "60"],
-        ["distractors only: refusing near-miss questions", "50.0%", "25.0%", "−25.0", "", "12"],
+        [
+            f"gold passages only: {within_sentence(METRICS['correctness'].label)}",
+            "61.0%",
+            "70.2%",
+            "+9.2",
+            "−1.0 to +19.4",
+            "60",
+        ],
+        [
+            f"distractors only: {within_sentence(METRICS['refusal_near_miss'].label)}",
+            "50.0%",
+            "25.0%",
+            "−25.0",
+            "",
+            "12",
+        ],
     ]
 
 
@@ -216,8 +231,8 @@ def test_right_planted_answers_come_first_and_undefined_says_so(report: Report) 
 def test_costs_are_apart_in_their_units(data: ReportData, report: Report) -> None:
     row = data.comparison.row("latency_seconds")
     assert row is not None
-    assert texts(report, "Cost per answer")[0][:2] == ["Latency, warm", f"{row.all.base_mean:.2f} s"]
-    assert not any("Latency" in cells[0] for cells in texts(report, "Base vs. tuned"))
+    assert [row.label, f"{row.all.base_mean:.2f} s"] in [cells[:2] for cells in texts(report, "Cost of an answer")]
+    assert not any(row.label in cells[0] for cells in texts(report, "Results"))
 
 
 def test_acronyms_keep_their_letters_in_labels(data: ReportData) -> None:
@@ -226,17 +241,18 @@ def test_acronyms_keep_their_letters_in_labels(data: ReportData) -> None:
     assert texts(report, "Distractors")[0][0] == "gold passages only: BERTScore F1 to the reference"
 
 
-def test_the_terminal_gets_the_table_and_the_verdict_in_eighty_columns(report: Report) -> None:
+def test_the_terminal_gets_the_verdict_and_the_table_in_eighty_columns(report: Report) -> None:
     text = render_text(report)
     assert max(map(cell_len, text.split("\n"))) <= 80
-    assert text.index("Plain prose") < text.index("INCONCLUSIVE: the tuned model")
-    assert "+67.0 to +94.9" in text
-    assert "Keyword coverage" not in text
+    assert text.index("INCONCLUSIVE: the tuned model") < text.index("What was compared")
+    assert text.index("What to do next") < text.index("\nmetric ")
+    assert METRICS["keyword_coverage"].label not in text
 
 
 def test_control_characters_do_not_reach_the_terminal(data: ReportData) -> None:
-    comparison = replace(data.comparison, reasons=("question \x1b]0;x\x07 論文" * 12,), headline="X: \x9b31m")
-    text = render_text(build_report(replace(data, title="a\x1bb", stamps=("c\x08d",), comparison=comparison)))
+    advice = ("question \x1b]0;x\x07 論文" * 12,)
+    outcome = replace(data.outcome, advice=advice, headline="X: \x9b31m")
+    text = render_text(build_report(replace(data, title="a\x1bb", stamps=("c\x08d",), outcome=outcome)))
     assert not any((ord(char) < 32 and char != "\n") or 127 <= ord(char) < 160 for char in text)
     assert r"\x1b]0;x\x07" in text.replace("\n    ", "")
     assert max(map(cell_len, text.split("\n"))) <= 80

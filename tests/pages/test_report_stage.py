@@ -27,11 +27,16 @@ from mlx_ragtune.recipe import (
     ScoringSettings,
     TrainSettings,
 )
-from mlx_ragtune.scoring.verdict.decision import compare
+from mlx_ragtune.records import ARMS
+from mlx_ragtune.scoring.verdict.decision import compare_arms
 from mlx_ragtune.stages.report import report
 from tests.pages import made
 
 Make = Callable[..., str]
+SENT = {
+    "asked": {"questions": 12, "of": 12, "minutes": None},
+    "parallel": {"slots": 1, "serial": 12, "differ": {}, "compared": {}},
+}
 FILES = ("report.html", "report.md", "report.json", "summary.txt")
 
 
@@ -72,8 +77,8 @@ def project(tmp_path: Path) -> Path:
         folder.mkdir(parents=True)
     write_rows(evaluate / "questions.jsonl", asked)
     write_rows(evaluate / "used.jsonl", made.answers(asked))
-    comparison = compare(made.scores(asked, "base", 1), made.scores(asked, "tuned", 1), asked)
-    (evaluate / "verdict.json").write_text(comparison.to_json(), encoding="utf-8")
+    outcome = compare_arms(made.scores(asked, "base", 1), made.scores(asked, "tuned", 1), asked)
+    (evaluate / "verdict.json").write_text(outcome.to_json(), encoding="utf-8")
     conditions = asdict(Conditions("Q8_0", "a" * 64, 4096, "ollama 0.12", {}, (0,)))
     for name, value in (
         ("conditions.json", {"base": conditions, "tuned": conditions}),
@@ -83,6 +88,7 @@ def project(tmp_path: Path) -> Path:
                 "allowed": [],
                 "served_prompts": "equal to the training render",
                 "reused_answers": {"base": 0, "tuned": 0},
+                **SENT,
             },
         ),
         ("retrieval.json", {"hit@3": 1.0}),
@@ -132,7 +138,7 @@ def test_no_password_and_no_absolute_path_reaches_any_file(project: Path) -> Non
     evaluate = project / "runs" / "evaluate"
     gates = {"allowed": [{"name": "server", "base": secret, "tuned": "x", "fix": "", "allowed": True}],
              "served_prompts": f"not read from {secret}",
-             "reused_answers": {"base": 0, "tuned": 0}}  # fmt: skip
+             "reused_answers": {"base": 0, "tuned": 0}, **SENT}  # fmt: skip
     (evaluate / "gates.json").write_text(to_json(gates))
     files = made_report(project, recipe)
     for name, text in files.items():
@@ -172,3 +178,63 @@ def test_answers_with_line_separators_are_read(project: Path) -> None:
     answers = [replace(answer, text="one\u2028two\u0085three") for answer in made.answers(asked)]
     write_rows(project / "runs" / "evaluate" / "used.jsonl", answers)
     assert "one\u2028two" in made_report(project)["report.html"]
+
+
+@pytest.fixture
+def three_arms(project: Path) -> Path:
+    """The same project, asked with examples in the prompt of the base, in parallel, in part."""
+    asked = made.questions(12)
+    evaluate = project / "runs" / "evaluate"
+    base, prompted, tuned = (made.scores(asked, arm, 1) for arm in ARMS)
+    outcome = compare_arms(base, tuned, asked, prompted=prompted)
+    (evaluate / "verdict.json").write_text(outcome.to_json(), encoding="utf-8")
+    write_rows(evaluate / "used.jsonl", made.answers(asked, ARMS))
+    conditions = asdict(Conditions("Q8_0", "a" * 64, 4096, "ollama 0.12", {}, (0,)))
+    part = {"n": 11, "correctness": 0.5, "false_refusal": 0.1}
+    none = {"n": 1, "correctness": None, "false_refusal": None}
+    for name, value in (
+        ("conditions.json", dict.fromkeys(ARMS, conditions)),
+        ("refusals.json", {arm: asdict(made.refusal_table(0.5)) for arm in ARMS}),
+        ("shown.json", {"shown": 11, "of": 12, "arms": {arm: {"shown": part, "not_shown": none} for arm in ARMS}}),
+        ("noise.json", {"compared": 4, "varied": ["slots 1 -> 4"], "differ": {"base": 1}, "floors": {"invalid": 0.02}}),
+        ("prompted.json", {"examples": [{"id": "e", "kind": "grounded", "question": "What is PEFT?"}], "tokens": 77}),
+        (
+            "gates.json",
+            {
+                "allowed": [],
+                "served_prompts": "equal to the training render",
+                "reused_answers": {"base": 3, "prompted": 4, "tuned": 5},
+                "asked": {"questions": 12, "of": 30, "minutes": 2.5},
+                "parallel": {"slots": 4, "serial": 6, "differ": {"base": 2}, "compared": {"base": 6}},
+            },
+        ),
+    ):
+        (evaluate / name).write_text(to_json(value), encoding="utf-8")
+    return project
+
+
+def test_a_run_with_three_arms_has_a_report_with_all_of_them(three_arms: Path) -> None:
+    files = made_report(three_arms)
+    data = json.loads(files["report.json"])
+    assert data["title"] == "demo: base and prompted base vs. tuned"
+    assert data["outcome"]["against_prompted"]["verdict"]
+    assert data["answers"][0]["prompted_text"].startswith("According to the prompted model")
+    assert data["conditions"][0] == {
+        "name": "answers from an earlier run", "base": "3", "prompted": "4", "tuned": "5", "equal": True,
+    }  # fmt: skip
+    for text in (files["summary.txt"], files["report.md"], files["report.html"]):
+        flat = " ".join(text.split())
+        assert "The answer is in what was shown: 11 of 12." in flat
+        assert "asked: 12 of 30 within 2.5 minutes" in flat
+        assert "Raise evaluate.budget: 18 of 30 questions were not asked." in flat
+    assert "What is PEFT?" in files["report.html"]
+
+
+@pytest.mark.parametrize("name", ["shown.json", "noise.json", "prompted.json", "gates.json"])
+def test_a_damaged_file_of_the_new_ones_is_named(name: str, three_arms: Path) -> None:
+    path = three_arms / "runs" / "evaluate" / name
+    value = json.loads(path.read_text())
+    broken = {**value, "parallel": {}} if name == "gates.json" else {**value, "x": 1}
+    path.write_text(json.dumps(broken))
+    with pytest.raises(InputError, match=name.replace(".", r"\.")):
+        made_report(three_arms)

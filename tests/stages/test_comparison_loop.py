@@ -64,7 +64,7 @@ def test_each_answerable_question_is_asked_with_and_without_its_paper(finished: 
     assert {one["metric"] for one in asked if one["condition"] == "distractors"} == {"refusal_near_miss"}
     assert {one["n_questions"] for one in asked} == {6}
     page = (run_folder(finished) / "8-report" / "report.html").read_text()
-    assert "distractors only: refusing near-miss questions" in page
+    assert "distractors only: refusing questions the papers almost answer" in page
     assert "macro-F1" in page
 
 
@@ -192,7 +192,7 @@ def test_compare_scores_files_of_answers(finished: Path, tmp_path: Path) -> None
     ("names", "words", "code"),
     [
         (["small", "nothing"], ("no finished run 'nothing' (finished: small)",), 5),
-        (["small:base", "small:third"], ("'third' is neither 'base' nor 'tuned'",), 3),
+        (["small:base", "small:third"], ("'third' is neither 'base' nor 'prompted' nor 'tuned'",), 3),
         (["small", "small"], ("named twice",), 3),
         (["small"], ("at least two runs",), 2),
         (["a.jsonl", "b.jsonl"], ("need their questions", "--benchmark"), 3),
