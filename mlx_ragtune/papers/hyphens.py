@@ -6,7 +6,7 @@ import re
 from mlx_ragtune.papers.pdf_glyphs import SOFT_HYPHEN
 
 PAGE_BREAK = "\f"
-_BROKEN = re.compile(rf"(\w+)(?:-|{SOFT_HYPHEN})(\s*[\n{PAGE_BREAK}]\s*)(\w+)")
+_BROKEN = re.compile(rf"(\w+)(?:-|{SOFT_HYPHEN})(\s*[\n{PAGE_BREAK}]\s*)(\w+)(\S*)")
 _PRINTED = re.compile(r"\w+(?:-\w+)+")
 _WORD = re.compile(r"\w+")
 
@@ -45,12 +45,11 @@ def _pairs(word: str) -> list[str]:
 
 
 def join_hyphens(text: str) -> str:
-    """``text`` without the hyphens that only a line's end made. A page break inside a word moves behind it."""
+    """``text`` without the hyphens that only a line's end made; the break moves behind the word."""
     words = Words(text)
 
     def joined(match: re.Match[str]) -> str:
-        word = words.join(match[1], match[3])
-        return word + (PAGE_BREAK if PAGE_BREAK in match[2] else "")
+        return words.join(match[1], match[3]) + match[4] + match[2]
 
     while (joined_once := _BROKEN.sub(joined, text)) != text:  # a word may be broken twice
         text = joined_once

@@ -9,7 +9,7 @@ from pathlib import Path
 from mlx_ragtune.errors import InputError
 from mlx_ragtune.papers.dropped import Dropped, Reading
 from mlx_ragtune.papers.page_furniture import Taken, take_contents, take_line_numbers, take_running
-from mlx_ragtune.papers.pdf_glyphs import GlyphDocument, load_glyphs
+from mlx_ragtune.papers.pdf_glyphs import SOFT_HYPHEN, GlyphDocument, load_glyphs
 from mlx_ragtune.papers.plain_text import LONGEST_TITLE, check_length, removed_characters
 from mlx_ragtune.papers.print_headings import Heading, Placed, find_headings
 from mlx_ragtune.papers.print_layout import ALONE, HEADING, lines_of, paragraphs
@@ -63,7 +63,9 @@ def read_pdf(path: Path, identifier: str, *, use_outline: bool = True) -> Readin
         sections=cover(marks, len(text)),
         page_starts=starts,
     )
-    dropped = [Dropped(identifier, line.page + 1, line.reason, line.text) for line in taken]
+    dropped = [
+        Dropped(identifier, line.page + 1, line.reason, line.text.replace(SOFT_HYPHEN, "-")) for line in taken
+    ]
     for number, page in enumerate(pages, 1):
         removed = sum((row.removed for row in page), Counter[str]())
         dropped += removed_characters(identifier, number, removed)
