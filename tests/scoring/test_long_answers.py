@@ -5,7 +5,7 @@ import time
 import pytest
 
 from mlx_ragtune.records import Answer, Nugget, Passage, Sampling
-from mlx_ragtune.scoring.answers import normalize, nuggets
+from mlx_ragtune.scoring.answers import negation, normalize, values
 from mlx_ragtune.scoring.answers.probes import JsonCheck, NumberCheck, Probe, passes
 from mlx_ragtune.scoring.answers.score import score_answer
 from mlx_ragtune.scoring.judge.model_judge import claims
@@ -23,7 +23,10 @@ UNITS = {
     "sentence": "It uses a new adapter with 4 numbers. ", "title": f"{TITLE} ", "quoted title": f'"{TITLE}", ',
     "misspelled title": TITLE.replace("a", "o", 1) + " ", "citing words": "According to Aaa ",
     "quoted titles": '"Aaa Bbb Ccc Ddd", ', "refusals": "the papers do not ", "hedges": "but however, ",
-    "identifiers": "NF4 GPT-3 ",
+    "identifiers": "NF4 GPT-3 ", "formulas": "$48\\,\\text{GB}$ ", "powers": "10^{-4} ", "struck": "~~a",
+    "tags": "<sup>a", "groups": "1 000 ", "number words": "twenty ", "ideographs": "一", "units": "48 GB and ",
+    "predicates": "48GB is false, ", "denials": "it is not true that 48GB, ", "contrary": "contrary to what the ",
+    "decimal commas": "1,5 % der ",
 }  # fmt: skip
 NUGGETS = (
     Nugget("Memory falls to 48GB.", (("48GB", "forty-eight"),)),
@@ -40,7 +43,7 @@ def seconds(text: str) -> float:
     """Processor time of every metric of one answer, nothing cached; the better of two."""
     best = float("inf")
     for _ in range(2):
-        for cached in (normalize._fold_long, nuggets._breaks):
+        for cached in (normalize._fold_long, negation._clauses, values._long):
             cached.cache_clear()
         started = time.process_time()
         answer = Answer("k", "q", "base", 0, text, "stop", 5, 5, 1.0)

@@ -3,12 +3,13 @@
 It penalizes concise answers and ignores negation, so it is secondary.
 """
 
-from mlx_ragtune.scoring.answers.normalize import fold, has_any
+from mlx_ragtune.scoring.answers.anchors import AnchorText
+from mlx_ragtune.scoring.answers.normalize import fold
 
 
 def keyword_coverage(text: str, groups: tuple[tuple[str, ...], ...]) -> float | None:
     """Share of the alias groups with at least one alias in the answer; None without groups."""
     if not groups:
         return None
-    folded = fold(text)
-    return sum(has_any(folded, aliases) for aliases in groups) / len(groups)
+    said = AnchorText(fold(text))
+    return sum(bool(said.find(aliases)) for aliases in groups) / len(groups)

@@ -1,8 +1,8 @@
 """Text normalization shared by all metrics, so that spelling never decides a comparison.
 
-Both sides of every match are folded: case, dashes, thousands separators, ``per cent`` and ``%``, ``48 GB``
-and ``48GB``, ``65 billion`` and ``65B``, ``-ise`` and ``-ize`` become the same. Every function here takes
-time linear in the length of the text.
+Both sides of every match are folded: markup, case, dashes, thousands separators, ``per cent`` and ``%``,
+``48 GB`` and ``48GB``, ``65 billion`` and ``65B``, ``β`` and ``beta``, ``-ise`` and ``-ize`` become the same.
+Numbers are compared by value in ``anchors``. Every function here takes time linear in the length of the text.
 """
 
 import itertools
@@ -10,12 +10,21 @@ import re
 import unicodedata
 from functools import lru_cache
 
+from mlx_ragtune.scoring.answers.markup import GREEK, without_markup
+from mlx_ragtune.scoring.answers.notation import uses_decimal_comma
+
+_GREEK = {letter: name for name, letter in GREEK.items()}
+_GREEK_LETTER = re.compile(r"(?<![^\W\d_])[α-ω](?![^\W\d_])")
+_THOUSANDS = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:,\d{3})+(?!,?\d)")
 _FOLDS = (
-    (re.compile(r"[‐‑‒–—−]"), "-"),
+    (re.compile(r"[—―]|(?<=[^\W\d_])(?<!\de)–(?=\d)"), " - "),
+    (re.compile(r"(?<=[\d%])-{2,3}(?=\d)"), "-"),
+    (re.compile(r"(?<=[^\s-])-{2,3}(?=[^\s-])"), " - "),
+    (re.compile(r"[‐‑‒–−]"), "-"),
     (re.compile(r"[“”„«»]"), '"'),
-    (re.compile(r"[‘’`´]"), "'"),
-    (re.compile(r"(?<=\d),(?=\d{3}(?!\d))"), ""),
-    (re.compile(r"(?<=\w)-(?=\w)"), " "),
+    (re.compile(r"[‘’´]"), "'"),
+    (re.compile("⁄"), "/"),
+    (re.compile(r"(?<=\w)-(?=[^\W\d_])"), " "),
     (re.compile(r"(\d)\s*(?:%|per ?cent\b)"), r"\1%"),
     (re.compile(r"(\d) ?(gb|mb|kb|tb|gib|mib)\b"), r"\1\2"),
     (re.compile(r"(\d) ?bits?\b"), r"\1bit"),
@@ -59,7 +68,10 @@ def _fold_long(text: str) -> str:
 
 
 def _fold(text: str) -> str:
-    folded = unicodedata.normalize("NFKC", text).casefold()
+    folded = unicodedata.normalize("NFKC", without_markup(text)).casefold()
+    if "," in folded and not uses_decimal_comma(folded):
+        folded = _THOUSANDS.sub(lambda match: match[0].replace(",", ""), folded)
+    folded = _GREEK_LETTER.sub(lambda match: _GREEK.get(match[0], match[0]), folded)
     for pattern, replacement in _FOLDS:
         folded = pattern.sub(replacement, folded)
     return folded.strip()
@@ -80,13 +92,22 @@ def sentences(text: str) -> list[str]:
     return [part for part in parts if part]
 
 
+UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af"
+"""Kana, ideographs and Hangul: scripts in which a word may begin and end beside another letter."""
+_UNSPACED_CHARACTER = re.compile(f"[{UNSPACED}]")
+
+
 @lru_cache(maxsize=4096)
 def _pattern(phrase: str) -> re.Pattern[str]:
     folded = fold(phrase)
-    body = r"\s+".join(re.escape(part) for part in folded.split())
+    body = r"(?:\s+|-)".join(re.escape(part) for part in re.split(r"\s+|(?<=[^\W\d_])-(?=\d)", folded))
+    letter = rf"[^\W{UNSPACED}]"
+    before = "" if _UNSPACED_CHARACTER.match(folded[:1]) else rf"(?<!{letter})(?<!\d[.,])"
+    if _UNSPACED_CHARACTER.match(folded[-1:]):
+        return re.compile(before + body)
     plural = r"(?:e?s)?" if folded[-1:].isalpha() else ""
-    after = r"(?![\w+])" if folded[-1:].isalpha() else r"(?!\w)"
-    return re.compile(rf"(?<!\w)(?<!\d[.,]){body}{plural}{after}(?!\.\d)")
+    after = rf"(?!{letter}|\+)" if folded[-1:].isalpha() else rf"(?!{letter})"
+    return re.compile(rf"{before}{body}{plural}{after}(?!\.\d)")
 
 
 def find_phrase(folded: str, phrase: str) -> list[tuple[int, int]]:
@@ -98,8 +119,3 @@ def find_phrase(folded: str, phrase: str) -> list[tuple[int, int]]:
     if not fold(phrase):
         return []
     return [match.span() for match in _pattern(phrase).finditer(folded)]
-
-
-def has_any(folded: str, aliases: tuple[str, ...]) -> bool:
-    """Whether one of the aliases occurs in an already folded text."""
-    return any(find_phrase(folded, alias) for alias in aliases)

@@ -7,37 +7,18 @@ wrong polarity. There is no length term: a concise answer loses nothing. Remove 
 This metric matches words, not meaning, so its label says "lexical"; a judge reads meaning.
 """
 
-import re
-from bisect import bisect_left, bisect_right
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Literal
 
 from mlx_ragtune.records import Nugget
-from mlx_ragtune.scoring.answers.normalize import find_phrase, fold
+from mlx_ragtune.scoring.answers.anchors import AnchorText
+from mlx_ragtune.scoring.answers.negation import denied, negated
+from mlx_ragtune.scoring.answers.normalize import fold
 from mlx_ragtune.scoring.answers.refusal import is_refusal
 
 State = Literal["supported", "unsupported", "contradicted"]
 Label = Literal["CORRECT", "PARTIAL", "INCORRECT", "NOT_ATTEMPTED"]
-
-WORDS_BEFORE = 8
-CHARACTERS_BEFORE = 400
-"""Bounds the search for a negation where words are extremely long."""
-CHARACTERS_AFTER = 200
-
-_BREAK = re.compile(
-    r"[.!?](?=\s|$)|[;:\n()]|,? \b(?:but|while|whereas|although|though|however|yet|because|which|so)\b"
-    r"|, (?:and|it|they|this)\b|\binstead\b(?! of)|\brather\b(?! than)"
-)
-_VERB_NEGATION = (
-    r"(?:(?:is|are|was|were|do|does|did|has|have|had|can|could|will|would|should|need)"
-    r"(?: not\b(?! only)|n't)|cannot|never|no longer)"
-)
-_NEGATION_BEFORE = re.compile(
-    rf"\b(?:{_VERB_NEGATION}|not\b(?! only)|no|none|without|neither|nor|instead of|rather than|unlike"
-    r"|fail(?:s|ed)? to|lacks?|lacking|avoid(?:s|ed|ing)?|false that|untrue that|incorrect that)\b"
-)
-_NEGATION_AFTER = re.compile(rf"^\W*(?:\w+ ){{0,1}}?{_VERB_NEGATION}\b")
 
 
 @dataclass(frozen=True)
@@ -49,54 +30,52 @@ class Correctness:
     states: tuple[State, ...]
 
 
-def negated(folded: str, span: tuple[int, int]) -> bool:
-    """Whether the phrase at ``span`` stands under a negation of its own clause.
+@dataclass(frozen=True)
+class _Stated:
+    """Where the text (``said``) and the nugget's own text (``expected``) have one anchor."""
 
-    A cue counts up to ``WORDS_BEFORE`` words before the phrase; a negated verb also directly after it ("the
-    weights are not updated").
-    """
-    start, end = span
-    break_starts, break_ends = _breaks(folded)
-    after_break = bisect_right(break_ends, start)
-    before_break = bisect_left(break_starts, end)
-    clause_start = break_ends[after_break - 1] if after_break else 0
-    clause_end = break_starts[before_break] if before_break < len(break_starts) else len(folded)
-    first = max(clause_start, start - CHARACTERS_BEFORE)
-    words_before = folded[first:start].split()
-    if first > clause_start:
-        words_before = words_before[1:]  # the first one may be the end of a longer word
-    before = " ".join(words_before[-WORDS_BEFORE:])
-    after = folded[end : min(clause_end, end + CHARACTERS_AFTER)]
-    return bool(_NEGATION_BEFORE.search(before) or _NEGATION_AFTER.search(after))
+    said: AnchorText
+    spans: list[tuple[int, int]]
+    fact: AnchorText
+    expected_spans: list[tuple[int, int]]
 
+    def agrees(self, *, as_subject: bool = True) -> bool:
+        """Whether the anchor has the same polarity somewhere in both; where the fact lacks it, is not denied."""
+        expected = _polarities(self.fact, self.expected_spans, as_subject=as_subject)
+        if not expected:
+            return not all(denied(self.said.folded, span) for span in self.spans)
+        return bool(expected & _polarities(self.said, self.spans, as_subject=as_subject))
 
-@lru_cache(maxsize=8)
-def _breaks(folded: str) -> tuple[list[int], list[int]]:
-    """Where clause breaks start and end in a folded text, both ascending."""
-    spans = [match.span() for match in _BREAK.finditer(folded)]
-    return [start for start, _ in spans], [end for _, end in spans]
+    @property
+    def negative(self) -> bool:
+        """Whether the nugget negates this anchor."""
+        return _polarities(self.fact, self.expected_spans) == {True}
 
 
-def _polarities(folded: str, aliases: tuple[str, ...]) -> set[bool]:
-    return {negated(folded, span) for alias in aliases for span in find_phrase(folded, alias)}
+def _polarities(text: AnchorText, spans: Iterable[tuple[int, int]], *, as_subject: bool = True) -> set[bool]:
+    """Whether the occurrences of an anchor are negated; the negation of a denied one is reversed."""
+    return {negated(text.folded, span, as_subject=as_subject) != denied(text.folded, span) for span in spans}
 
 
 def nugget_state(text: str, nugget: Nugget) -> State:
     """Whether ``text`` supports the nugget, omits it, or states the opposite.
 
-    For an anchor that the nugget's own text does not contain there is no polarity to compare; only its
-    presence counts. An anchor that occurs with both polarities counts as supported.
+    For an anchor that the nugget's own text does not contain there is no polarity to compare; its presence
+    counts, unless the text denies it ("it is not true that …"). An anchor that occurs with both polarities
+    counts as supported. "Rye did not have an effect" agrees with "rye had no effect": where the negated anchors
+    agree, the subject of a negated verb is not taken for negated itself.
     """
     folded, statement = fold(text), fold(nugget.text)
-    state: State = "supported"
-    for aliases in nugget.anchors:
-        polarities = _polarities(folded, aliases)
-        if not polarities:
-            return "unsupported"
-        expected = _polarities(statement, aliases)
-        if expected and not expected & polarities:
-            state = "contradicted"
-    return state if nugget.anchors else "unsupported"
+    said, fact = AnchorText(folded, like=statement), AnchorText(statement, like=folded)
+    anchors = [
+        _Stated(said, said.find(aliases, fact=fact), fact, fact.find(aliases, fact=fact)) for aliases in nugget.anchors
+    ]
+    if not anchors or not all(anchor.spans for anchor in anchors):
+        return "unsupported"
+    negative = [anchor for anchor in anchors if anchor.negative]
+    as_subject = not negative or not all(anchor.agrees() for anchor in negative)
+    agree = all(anchor.agrees(as_subject=as_subject or anchor.negative) for anchor in anchors)
+    return "supported" if agree else "contradicted"
 
 
 def correctness(text: str, nuggets: tuple[Nugget, ...], *, refused: bool | None = None) -> Correctness:

@@ -1,46 +1,91 @@
 """M2 without a judge: do the answer's numbers and identifiers occur in the contexts or the question?
 
-A number is a value with an optional unit. It is grounded when the contexts or the question contain the same
-value with the same unit, or with no unit on either side. An identifier (``GPT-3``, ``NF4``) is grounded when
-its letters and digits occur, with or without hyphens. List markers and ``[1]`` are not counted.
+A number is a value with an optional unit (``values``). It is grounded when the contexts or the question contain
+the same quantity, or the same number where one side has no unit. An identifier (``GPT-3``, ``NF4``) is grounded
+when its letters and digits occur, with or without hyphens. List markers and ``[1]`` are not counted.
 """
 
 import re
-from collections import defaultdict
 from collections.abc import Iterable
+from fractions import Fraction
 
 from mlx_ragtune.scoring.answers.normalize import fold
+from mlx_ragtune.scoring.answers.notation import uses_decimal_comma
+from mlx_ragtune.scoring.answers.units import UNITS, Reading
+from mlx_ragtune.scoring.answers.values import PARAMETERS, Token, tokens_of
 
-_WORDS = {
-    name: str(value)
-    for value, name in enumerate(
-        re.findall(
-            r"\w+",
-            "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
-            "sixteen seventeen eighteen nineteen twenty",
-        )
-    )
-}
-_NUMBER = re.compile(r"(?<![\w.])(?P<number>\d+(?:\.\d+)*)(?P<unit>%|[a-z]{1,4}\b)?")
-_MENTION = re.compile(rf"(?<![\w.])(?P<name>[a-z]+\d[a-z0-9]*(?:\.\d+)*)|{_NUMBER.pattern}")
+_NAME = re.compile(r"(?<![\w.])[a-z]+\d[a-z0-9]*(?:\.\d+)*")
 _CONTINUED = re.compile(r"\.?\d")
-_INSIDE_NAME = re.compile(r"(?<=[A-Za-z])[-‐‑](?=\d)")
+_INSIDE_NAME = re.compile(r"(?<![^\W\d_])([a-z]+)-(?=\d)")
 _MARKERS = re.compile(r"\[\d+(?:, ?\d+)*\]|^[^\S\n]*\d+[.)]\s", re.MULTILINE)
 
 
-def _value(digits: str) -> str:
-    return digits.rstrip("0").rstrip(".") if digits.count(".") == 1 else digits
+def _tokens(folded: str) -> Iterable[Token]:
+    return (
+        token for token in tokens_of(folded, decimal_comma=bool(uses_decimal_comma(folded))) if token.number is not None
+    )
 
 
-def mentions(text: str) -> tuple[set[tuple[str, str]], set[str]]:
-    """(value, unit) pairs and identifiers of a text: ``rank 4`` is a number, ``NF4`` a name."""
-    numbers, identifiers = set(), set()
-    for match in _MENTION.finditer(fold(_INSIDE_NAME.sub("", _MARKERS.sub(" ", text)))):
-        if match["name"]:
-            identifiers.add(match["name"])
-        else:
-            numbers.add((_value(match["number"]), match["unit"] or ""))
-    return numbers, identifiers
+def _joined_names(folded: str) -> str:
+    """``folded`` with the hyphens inside names removed ("gpt-4", but not "rank-64")."""
+    return _INSIDE_NAME.sub(lambda match: match[0] if match[1] in PARAMETERS else match[1], folded)
+
+
+def _quantity(reading: Reading) -> tuple[Fraction, str]:
+    """The number in the base unit of its dimension."""
+    number, unit = reading
+    if not unit:
+        return number, ""
+    dimension, size = UNITS[unit]
+    return number * size, dimension
+
+
+def mentions(text: str) -> tuple[list[tuple[Reading, ...]], set[str]]:
+    """The readings of each different number of a text, and its identifiers: "rank 4" has a number, "NF4" a name.
+
+    Numbers in words are left out, since "one" and "two" often count nothing.
+    """
+    folded = fold(_MARKERS.sub(" ", text))
+    numbers = {
+        _quantity(token.readings[-1]): token.readings
+        for token in _tokens(folded)
+        if not token.named and not token.spelled
+    }
+    return list(numbers.values()), set(_NAME.findall(_joined_names(folded)))
+
+
+class _Source:
+    """The numbers of what was shown, for look-ups by quantity, by number and by bare number."""
+
+    def __init__(self, folded: str) -> None:
+        self.quantities: set[tuple[Fraction, str]] = set()
+        self.numbers: set[Fraction] = set()
+        for token in _tokens(folded):
+            for reading in token.readings:
+                self.quantities.add(_quantity(reading))
+                self.numbers.add(reading[0])
+        joined = re.sub(r"\.(?!\d)", "|", folded)
+        self.joined = re.sub(r"[^a-z0-9.|]", "", joined)
+
+    def has_number(self, readings: tuple[Reading, ...]) -> bool:
+        """Whether one reading occurs: with its unit, or as the same number where one side has no unit."""
+        for number, unit in readings:
+            if _quantity((number, unit)) in self.quantities or (unit and (number, "") in self.quantities):
+                return True
+            if not unit and (number in self.numbers or (0 < abs(number) < 1 and (number, "%") in self.quantities)):
+                return True
+            if unit == "%" and 0 < abs(number) < 100 and (number / 100, "") in self.quantities:
+                return True
+        return False
+
+    def has_name(self, name: str) -> bool:
+        """Whether ``name`` occurs where no digit and no decimal part continues it."""
+        at = self.joined.find(name)
+        while at >= 0:
+            if not _CONTINUED.match(self.joined, at + len(name)):
+                return True
+            at = self.joined.find(name, at + 1)
+        return False
 
 
 def number_grounding(text: str, shown: Iterable[str]) -> float | None:
@@ -48,26 +93,6 @@ def number_grounding(text: str, shown: Iterable[str]) -> float | None:
     numbers, identifiers = mentions(text)
     if not numbers and not identifiers:
         return None
-    source = fold("\n".join(shown))
-    known_units: dict[str, set[str]] = defaultdict(set)
-    for match in _NUMBER.finditer(source):
-        known_units[_value(match["number"])].add(match["unit"] or "")
-    for word in re.findall(r"[a-z]+", source):
-        if word in _WORDS:
-            known_units[_WORDS[word]].add("")
-    joined = re.sub(r"[^a-z0-9.|]", "", re.sub(r"\.(?!\d)", "|", source))
-    grounded = sum(
-        value in known_units and (not unit or bool(known_units[value] & {unit, ""})) for value, unit in numbers
-    )
-    grounded += sum(_has_identifier(joined, name) for name in identifiers)
+    source = _Source(fold("\n".join(shown)))
+    grounded = sum(map(source.has_number, numbers)) + sum(map(source.has_name, identifiers))
     return grounded / (len(numbers) + len(identifiers))
-
-
-def _has_identifier(joined: str, name: str) -> bool:
-    """Whether ``name`` occurs where no digit and no decimal part continues it."""
-    at = joined.find(name)
-    while at >= 0:
-        if not _CONTINUED.match(joined, at + len(name)):
-            return True
-        at = joined.find(name, at + 1)
-    return False

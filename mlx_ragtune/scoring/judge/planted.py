@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mlx_ragtune.records import Nugget, Question
+from mlx_ragtune.scoring.answers.anchors import AnchorText
 from mlx_ragtune.scoring.answers.normalize import find_phrase, fold, sentences, words
 
 Kind = Literal[
@@ -101,9 +102,7 @@ def nugget_dropped(good: GoodAnswer) -> str | None:
     if vital is None:
         return None
     kept = [
-        part
-        for part in sentences(good.text)
-        if not all(any(find_phrase(fold(part), alias) for alias in group) for group in vital.anchors)
+        part for part in sentences(good.text) if not all(AnchorText(fold(part)).find(group) for group in vital.anchors)
     ]
     return " ".join(kept) if kept and len(kept) < len(sentences(good.text)) else None
 

@@ -1,8 +1,9 @@
 import pytest
 
 from mlx_ragtune.records import Nugget
+from mlx_ragtune.scoring.answers.negation import negated
 from mlx_ragtune.scoring.answers.normalize import find_phrase, fold
-from mlx_ragtune.scoring.answers.nuggets import correctness, negated, nugget_state
+from mlx_ragtune.scoring.answers.nuggets import correctness, nugget_state
 
 LATENCY = Nugget("A merged model has no additional inference latency.", (("inference latency",),))
 FROZEN = Nugget("The pre-trained weights are frozen.", (("weights",), ("frozen", "fixed")))

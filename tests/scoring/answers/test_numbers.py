@@ -1,3 +1,5 @@
+from fractions import Fraction
+
 import pytest
 
 from mlx_ragtune.scoring.answers.numbers import mentions, number_grounding
@@ -25,6 +27,11 @@ SHOWN = [
         ("Trained on 10000 rows (arXiv 2305.14314).", 1.0),
         ("See [1] and [2, 3]: rank 64.", 1.0),
         ("1. rank 64\n2. rank 32", 0.5),
+        ("It reaches 0.993 of it.", 1.0),
+        ("It needs 0.78 TB.", 1.0),
+        ("It needs $48\\,\\text{GB}$ for 6.5 × 10^10 parameters.", 1.0),
+        ("The rank is -64.", 0.0),
+        ("It reaches −99.3%.", 0.0),
     ],
 )
 def test_the_share_of_numbers_found_in_what_was_shown(text: str, expected: float) -> None:
@@ -45,4 +52,28 @@ def test_gpt_35_does_not_stand_for_gpt_3() -> None:
 
 
 def test_values_carry_their_unit() -> None:
-    assert mentions("48 GB, 5 %, 7 and L2") == ({("48", "gb"), ("5", "%"), ("7", "")}, {"l2"})
+    assert mentions("48 GB, 5 %, 7 and L2") == (
+        [((Fraction(48), "gb"),), ((Fraction(5), "%"),), ((Fraction(7), ""),)],
+        {"l2"},
+    )
+
+
+@pytest.mark.parametrize(
+    ("shown", "said", "expected"),
+    [
+        ("a rate of 1e-4", "It is 1e-5.", 0.0),
+        ("a rate of 1e-4", "It is $10^{-4}$.", 1.0),
+        ("a rate of 10⁻⁴", "It is 0.0001.", 1.0),
+        ("a rate of 1 × 10^-4", "It is 1e4.", 0.0),
+        ("a correlation of −0.5", "It is -0.5.", 1.0),
+        ("a correlation of −0.5", "It is 0.5.", 0.0),
+        ("between 0.3–0.5", "It is 0.5.", 1.0),
+        ("it took two hours", "It took 120 minutes.", 1.0),
+        ("it took two hours", "It took 2 minutes.", 0.0),
+        ("es waren 1,5 % der Daten und 1.000 Texte", "It was 1.5% of 1,000 texts.", 1.0),
+        ("共12万个样本", "It has 120,000 samples.", 1.0),
+        ("half of the 1.2k rows", "It used 1,200 rows.", 1.0),
+    ],
+)
+def test_numbers_are_grounded_by_value_and_sign(shown: str, said: str, expected: float) -> None:
+    assert number_grounding(said, [shown]) == expected
