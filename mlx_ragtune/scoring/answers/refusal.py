@@ -35,7 +35,8 @@ READ_CHARACTERS = 3000
 
 _EMPHASIS = re.compile(r"[*_`#>|]+")
 _QUOTATION = re.compile(r'"[^"\n]{1,300}"|「[^」\n]{1,300}」|『[^』\n]{1,300}』|《[^》\n]{1,300}》')
-_MARKER = re.compile(r"^[^\S\n]*(?:[-•–]|\d+[.)])\s+", re.MULTILINE)
+_ITEM = re.compile(r"^[^\S\n]*(?:[-•–*]|\d+[.)])\s+|\n\s*(?:[-•–*]|\d+[.)])\s+")
+_REFERENCE = re.compile(r"\[\d+(?:[-–,] ?\d+){0,9}\]")
 _QUOTES = str.maketrans({"“": '"', "”": '"', "„": '"', "«": '"', "»": '"', "‘": "'", "’": "'", "`": "'", "´": "'"})
 _CONTRACTIONS = (
     (re.compile(r"\bcan(?:not|'t)\b"), "can not"),
@@ -53,7 +54,8 @@ _CONTRACTIONS = (
 
 def _normalized(text: str) -> str:
     """Lower-cased, without emphasis, list markers and contractions, and with a word in place of each quotation."""
-    plain = _EMPHASIS.sub("", _MARKER.sub("", unicodedata.normalize("NFKC", text).translate(_QUOTES)))
+    plain = _REFERENCE.sub("", unicodedata.normalize("NFKC", text).translate(_QUOTES))
+    plain = _EMPHASIS.sub("", _ITEM.sub(lambda match: ", " if match[0].startswith("\n") else "", plain))
     plain = plain.strip().lower()
     if plain.count('"') == 2 and plain.startswith('"') and plain.rstrip(".").endswith('"'):
         plain = plain.replace('"', "")

@@ -33,7 +33,8 @@ _WHICH = (
     r"|(?:that |which )?you (?:have |had )?(?:gave|provided|shared|supplied|sent|showed|posted|given|shown)(?: me| us)?"
     r"|(?:that |which )?(?:was|were|is|are|have been|has been) (?:provided|given|supplied|shown|retrieved|listed)"
     r"(?: to me| to us| here)?"
-    r"|provided|given|supplied|shown|available|retrieved|furnished|included|attached|on [\w -]{1,30}?|by [\w -]{1,30}?"
+    r"|(?:shared|sent|handed|passed) (?:with|to) (?:me|us)|provided|given|supplied|shown|available|retrieved"
+    r"|furnished|included|attached|on [\w -]{1,30}?|by [\w -]{1,30}?"
     rf"|(?:of |called |titled |in |from |on )?{QUOTED}(?: and {QUOTED}){{0,3}})){{0,3}}"
 )
 SOURCES = rf"(?:{_DETERMINER}{_ADJECTIVES}|{_ADJECTIVES}){_DOCUMENTS}{_WHICH}"
@@ -63,7 +64,8 @@ _ACTS = (
     r"|test|differ|depend|assum|find|found|need|have to|get (?!into|to|around|round)|become|increase|decrease"
     r"|reach|exceed|matter"
     r"|affect|work|perform"
-    r"|help (?!me|us|here|with|answer|in|to|you)|compare|argue|conclude|vary|grow|lead|cause|fine|run|scale|share|come"
+    r"|hurt|harm|slow|degrade|distract|confuse|bias|help (?!me|us|here|with|answer|in|to|you)|compare|argue"
+    r"|conclude|vary|grow|lead|cause|fine|run|scale|share|come"
     r"|be(?!en)|been (?!given|shown))"
 )
 _TELL_WEAK = (
@@ -123,7 +125,8 @@ _INTRO = (
     r" on|judging (?:from|by)|going by|given|with|by"
     rf"|looking at|using|across|throughout|among) (?:only |just )?(?:{_SHOWN}|{QUOTED})(?: alone| only)?"
     rf"|without [^,;]{{1,60}}?"
-    r"|apparently|evidently|i regret to (?:inform|tell|say)(?: you)?|just|as (?:it stands|given|of now)"
+    r"|apparently|evidently|my (?:only )?answer (?:has to|must|can only) be|i regret to (?:inform|tell|say)(?:"
+    r" you)?|just|as (?:it stands|given|of now)"
     r"|that)[,:]? ){0,4}"
 )
 _END = r"(?=$|[ ,]*(?:here|there|anywhere|at all|either|explicitly|directly|yet|further|to me)?$)"
@@ -150,13 +153,6 @@ _STRONG = (
     r"(?:there is |there was |there can be |i have |i see |i found |i can give |i can offer |we have |they"
     r" (?:offer|give|provide) )?no (?:\w+ )?answer"
     r"(?:$| (?:is|was|can|could|to|here|in|from|available|for (?:this|that|the)) ?(?!extraction))",
-    r"(?:i|we) (?:would|will|could)(?: only| just)? (?:be guessing|have to guess|be speculating|need to guess)\b",
-    rf"in (?:none|neither|not one) of {SOURCES}",
-    r"(?:there is )?no answer (?:that )?(?:i|we|one) (?:can|could)\b",
-    r"(?:i|we|you|one|the reader|readers) (?:am|are|is|was|were|have been|has been) not (?:told|given|informed"
-    r"|shown|provided)\b",
-    rf"{SOURCES} (?:end|ends|stop|stops|break off|breaks off|(?:are|is) cut off) (?:before|short)\b",
-    r"(?:there is )?not enough (?:here|there|in)\b",
     r"(?:i|we) (?:must|have to|will have to|need to|should|would|had better|am going to|choose"
     r" to)?\s?(?:decline|refrain|abstain|pass)\b",
     r"(?:it is |that is |this is |it is simply )?(?:not possible|impossible) (?:for me |here )?to (?:answer"
@@ -179,6 +175,13 @@ _NO_INFORMATION = (
     rf"|(?:of|for|from|to|that)\b[^;]{{0,80}}?\b(?:in|among|from|within|by) {_SHOWN}"
     rf"|in {_SHOWN}|(?:is|was|are|were|has been|could be|can be) (?:\w+ly )?(?:available|given|provided|mentioned|made"
     r"|found|present|offered|included|supplied|stated|to be found|contained)))"
+)
+_DESCRIBE = (
+    r"(?:discuss|describ|cover|focus|concentrat|address|deal|introduc|concern|mention|center|revolve|talk"
+    r"|treat|look at|examine"
+    r"|explor|relate|pertain|(?:is|are|(?:may|might|could) (?:well )?be) (?:only |mainly |mostly |all |both "
+    r"|primarily |solely |instead |just"
+    r" ){0,2}(?:about|on|concerned|devoted|limited|related))"
 )
 _GIVEN = (
     rf"(?:(?:the|these|those|my|your|both|all|any of the|either of the|the two) {_ADJECTIVES}(?:contexts?"
@@ -344,6 +347,13 @@ _SILENT = (
     r"(?:i|we|you|one|the reader|readers) (?:am|are|is|was|were|have been|has been) not (?:told|given|informed"
     r"|shown|provided)\b",
     rf"{SOURCES} (?:end|ends|stop|stops|break off|breaks off|(?:are|is) cut off) (?:before|short)\b",
+    rf"{SOURCES} {_ADVERBS}(?:only|just|merely|solely) {_DESCRIBE}",
+    r"(?:none|nothing|little) of (?:this|that|it|these|them) (?:is|are|was|were|has|have) (?:about|related"
+    r"|relevant|anything|to do)\b",
+    r"(?:nothing|no \w+) (?:that )?(?:i|we) (?:was|were|have|had|am|can|could|got|received)\b",
+    r"it (?:is|was|has been) (?:not|never|nowhere) (?:\w+ly )?(?:stated|said|reported|specified|mentioned"
+    r"|disclosed|given|indicated)"
+    r" (?:which|whether|how|what|who|when|why|where|if)\b",
     r"(?:there is )?not enough (?:here|there|in)\b",
     r"(?:i|we) (?:must|have to|will have to|will|would|need to|should|shall|can only)?\s?leave (?:this|that|it"
     r"|the|your)\b",
@@ -356,18 +366,18 @@ _SILENT = (
     rf" (?:\w+ )?(?:in|by|within|among|anywhere in) {_SHOWN}",
     rf"(?:nobody|no one|one|you) (?:could|can|would be able to) (?:tell|say|know|answer)\b[^;]{{0,20}} from {SOURCES}",
 )
-_DESCRIBE = (
-    r"(?:discuss|describ|cover|focus|concentrat|address|deal|introduc|concern|mention|center|revolve|talk"
-    r"|treat|look at|examine"
-    r"|explor|relate|pertain|(?:is|are|(?:may|might|could) (?:well )?be) (?:only |mainly |mostly |all |both "
-    r"|primarily |solely |instead |just"
-    r" ){0,2}(?:about|on|concerned|devoted|limited|related))"
-)
 _THEY = (
     rf"(?:{SOURCES}|they|these|those|both|all of them|each|the (?:others?|rest|former|latter|closest|nearest"
     rf"|only)[\w ]{{0,30}}?|it|one"
     rf"|{_WEAK}|{QUOTED}|(?:one|two|some|several|most|the first|the second|another|the other) (?:of them|of"
     rf" {SOURCES}|papers?|excerpts?|passages?)?)"
+)
+_ADJUNCT = (
+    rf"(?:according to|based on|with|using|per|from|in|within|on the basis of|judging (?:from|by)|given|across"
+    rf"|throughout"
+    rf"|among)(?: only| just)? (?:{_SHOWN}|{QUOTED}|(?:the|this|that|what|my) (?:limited )?(?:information"
+    rf"|context|knowledge|evidence)(?: (?:provided|given|available|at hand|i have|shown|supplied))?|what (?:i"
+    rf"|you) [^;]{{1,40}})(?: alone| only)?$"
 )
 _META = (
     rf"[^;]{{1,100}}? (?:is|are|was|were|get|gets) (?:\w+ )?(?:discussed|mentioned|described|covered|introduced"
@@ -375,14 +385,14 @@ _META = (
     rf"{SOURCES} (?:do |does |\w+ly )?(?:give|name|list|report|provide|mention|show|contain|include|present)s?"
     rf" (?![^;]{{0,80}}\bthat\b)",
     r"(?:and )?(?:is|are) (?:only |all |mainly )?(?:about|on|concerned|devoted|limited)\b",
-    r"it (?:is|remains|was) (?:not clear|unclear|not known|unknown|uncertain|not stated|not said|not reported"
+    r"it (?:is|remains|was) (?:not clear|unclear|not known|unknown|uncertain"
     r"|an open question) (?:which|whether|how|what|who|when|why|where)\b",
+    r"[^;]{1,60} (?:is|are|was|were) (?:\w+ly )?(?:mentioned|discussed|described|covered|named|touched on)$",
     r"only [^;]{1,80} (?:is|are|was|were) (?:reported|given|mentioned|described|stated|covered|listed"
     r"|discussed|provided)",
-    r"i (?:would )?(?:love|like|wish|want|recommend|suggest|advise)\b|the answer (?:would|must|may|might|could"
+    r"i (?:would )?(?:love|like|wish|want|recommend|suggest|advise)\b|the (?:closest|nearest|most relevant"
+    r"|only related)\b|the answer (?:would|must|may|might|could"
     r"|should|will) (?:have to |need to )?(?:be|come|lie|require)\b|whoever\b",
-    rf"(?:according to|based on|per|from|in|within|on the basis of|judging (?:from|by)|given|across|throughout"
-    rf"|among)(?: only| just)? (?:{_SHOWN}|{QUOTED})(?: alone| only)?$",
     r"(?:regarding|concerning|as (?:for|to|regards)|with (?:regard|respect) to|on (?:the question|that)|about"
     r"|when it comes to)\b",
     rf"(?:{_THEY}),? (?:and |\w+ly |also |do |does |may |might |can |instead |all |only |well ){{0,3}}{_DESCRIBE}",
@@ -446,6 +456,7 @@ ENGLISH = Grammar(
     strong=_STRONG,
     silent=_SILENT,
     meta=_META,
+    adjunct=_ADJUNCT,
     stated="|".join(_CONTENT),
     condition=_CONDITION,
     concession=_CONCESSION,

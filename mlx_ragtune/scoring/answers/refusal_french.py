@@ -80,8 +80,10 @@ FRENCH = Grammar(
         r"|essayez)\b",
         rf"(?:{_SOURCES}|ils|elles|il|elle|ceux-ci)\b (?:\w+ )?(?:port|trait|parl|abord|décri|se concentr|se"
         rf" limit|concern|s'intéress|étudi|discut|évoqu|ne (?:\w+ )?que|uniquement|seulement)\w*",
+    ),
+    adjunct=(
         rf"(?:dans|selon|d'après|sur la base de|à partir de|au vu de)\b[^;]{{0,30}}?{_SOURCES}[^;]{{0,20}}$"
-        rf"|(?:concernant|quant à|pour ce qui)\b",
+        rf"|(?:concernant|quant à|pour ce qui)\b"
     ),
     stated=(
         r"\b(?:en général|généralement|d'habitude|habituellement|typiquement|en règle générale|on sait que"

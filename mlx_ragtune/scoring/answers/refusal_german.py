@@ -112,8 +112,10 @@ GERMAN = Grammar(
         rf"(?:{_SOURCES}|sie|diese|es|dort|beide|darin)\b (?:\w+ )?(?:behandel\w+|beschreib\w+|beschäftig\w+"
         rf"|befass\w+|handel\w+|geht (?:nur|um|es)|gehen|konzentrier\w+|dreh\w+|betreffen|betrifft"
         rf"|untersuch\w+|diskutier\w+|nur|lediglich)",
+    ),
+    adjunct=(
         rf"(?:in|aus|laut|nach|gemäß|anhand|auf grundlage|auf basis|basierend auf|aufgrund|mit"
-        rf"|im)\b[^;]{{0,40}}?(?:{_SOURCES}|kontext)(?: allein)?$",
+        rf"|im)\b[^;]{{0,40}}?(?:{_SOURCES}|kontext)(?: allein)?$"
     ),
     stated=(
         r"\b(?:im allgemeinen|allgemein|üblicherweise|typischerweise|in der regel|meist(?:ens)?"

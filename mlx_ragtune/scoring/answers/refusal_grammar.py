@@ -28,21 +28,20 @@ _STOP = re.compile(r"[;；:：]")
 
 Role = Literal["strong", "silent", "meta", "intro", "condition", "content"]
 _SINGLE_PATTERNS = (
-    *("intro", "aside", "stated", "condition", "concession", "contrast"),
+    *("intro", "adjunct", "aside", "stated", "condition", "concession", "contrast"),
     *("split", "asked", "finding"),
 )
-_REFUSING = ("strong", "silent")
-_TOLD_ROLES: tuple[Role, ...] = ("strong", "silent", "meta")
+_REFUSING: tuple[Role, ...] = ("strong", "silent")
 
 
 @dataclass(frozen=True)
 class Grammar:
     """The patterns of one language. ``strong``, ``silent`` and ``meta`` match at the start of a clause.
 
-    ``aside`` is removed and ``split`` matches between clauses. ``stated`` matches anywhere in a clause,
-    ``condition``, ``concession`` and ``contrast`` at its start. ``asked`` begins an indirect question, ``finding``
-    what only looks like a refusal ("the authors found no effect"). ``words_per_unit``: so many words say as much
-    as one English word.
+    ``adjunct`` matches a whole clause ("according to the papers"). ``aside`` is removed, and ``split`` matches
+    between clauses. ``stated`` matches anywhere in a clause, ``condition``, ``concession`` and ``contrast`` at
+    its start. ``asked`` begins an indirect question, ``finding`` what only looks like a refusal ("the authors
+    found no effect"). ``words_per_unit``: so many words say as much as one English word.
     """
 
     aside: str
@@ -50,6 +49,7 @@ class Grammar:
     strong: tuple[str, ...]
     silent: tuple[str, ...]
     meta: tuple[str, ...]
+    adjunct: str
     stated: str
     condition: str
     concession: str
@@ -97,10 +97,12 @@ class Grammar:
         """The role of a clause that is not a condition."""
         if self.starts("finding", clause):
             return "content"
-        for role in _TOLD_ROLES:
+        for role in _REFUSING:
             if self.starts(role, clause):
                 return role
-        return "intro" if self._compiled["intro"].fullmatch(f"{clause} ") else "content"
+        if self.starts("adjunct", clause) or self._compiled["intro"].fullmatch(f"{clause} "):
+            return "intro"
+        return "meta" if self.starts("meta", clause) else "content"
 
     def units(self, clause: str) -> int:
         """How many words the clause has, in the measure of English."""

@@ -67,8 +67,10 @@ ITALIAN = Grammar(
         r" (?:però|invece|aiutar)|volentieri|grazie|consult\w+|sarò|buona domanda|può consultare)\b",
         rf"(?:{_SOURCES}|essi|questi|entrambi|solo|soltanto|si)\b (?:\w+ )?(?:tratt|parl|descriv|concentra"
         rf"|affront|riguard|occup|studi|discut|solo|soltanto|limit)\w*",
+    ),
+    adjunct=(
         rf"(?:in|secondo|in base a|sulla base d\w+|dai|dal|nei|negli)\b[^;]{{0,30}}?{_SOURCES}[^;]{{0,20}}$"
-        rf"|(?:riguardo|quanto a|per quanto riguarda)\b",
+        rf"|(?:riguardo|quanto a|per quanto riguarda)\b"
     ),
     stated=(
         r"\b(?:in generale|generalmente|normalmente|tipicamente|di solito|solitamente|è (?:ben )?noto"

@@ -70,8 +70,10 @@ SPANISH = Grammar(
         rf"(?:{_SOURCES}|ellos|estos|ambos|solo|sólo|únicamente)\b (?:\w+ )?(?:trat|habl|describ|se centr"
         rf"|abord|se refier|se ocup|estudi|discut|solo|sólo|únicamente|se limit)\w*|(?:se centran|tratan"
         rf"|hablan|se limitan|solo|sólo)\b",
+    ),
+    adjunct=(
         rf"(?:en|según|de acuerdo con|a partir de|con base en|basándome"
-        rf" en)\b[^;]{{0,30}}?{_SOURCES}[^;]{{0,20}}$|(?:respecto|en cuanto|sobre)\b",
+        rf" en)\b[^;]{{0,30}}?{_SOURCES}[^;]{{0,20}}$|(?:respecto|en cuanto|sobre)\b"
     ),
     stated=(
         r"\b(?:en general|generalmente|normalmente|típicamente|por lo general|habitualmente|es (?:bien"
