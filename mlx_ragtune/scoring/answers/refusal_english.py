@@ -380,6 +380,8 @@ _ADJUNCT = (
     rf"|you) [^;]{{1,40}})(?: alone| only)?$"
 )
 _META = (
+    rf"(?:{QUOTED}(?: and {QUOTED})?|these|those|they) (?:is|are) the only\b",
+    r"the (?:closest|nearest|most relevant|only related)\b",
     rf"[^;]{{1,100}}? (?:is|are|was|were|get|gets) (?:\w+ )?(?:discussed|mentioned|described|covered|introduced"
     rf"|examined|treated|addressed)\b[^;]{{0,40}}? (?:in|by) {SOURCES}",
     rf"{SOURCES} (?:do |does |\w+ly )?(?:give|name|list|report|provide|mention|show|contain|include|present)s?"

@@ -2,7 +2,8 @@
 
 At first sight the code of the time had right, of refusals and of answers: second set (English) 59% and 94%, third
 64% and 94%, fourth 88% and 96%, fifth 84% and 90%, sixth 80% and 93%, seventh 87% and 97%, eighth 93% and 100%;
-second sets of the other languages 91% and 91%. What they showed is in the grammars now, so that they no longer measure the unseen.
+second sets of the other languages 91% and 91%. What they showed is in the grammars now, so that they
+no longer measure the unseen.
 """
 
 import json
