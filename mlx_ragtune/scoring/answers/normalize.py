@@ -95,6 +95,8 @@ def sentences(text: str) -> list[str]:
 UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af"
 """Kana, ideographs and Hangul: scripts in which a word may begin and end beside another letter."""
 _UNSPACED_CHARACTER = re.compile(f"[{UNSPACED}]")
+_HAN_NUMERALS = "〇零一二三四五六七八九十百千万萬亿億兆两兩点點"
+"""Six is not found in sixteen: a phrase that begins or ends with a numeral is not found beside another one."""
 
 
 @lru_cache(maxsize=4096)
@@ -103,8 +105,9 @@ def _pattern(phrase: str) -> re.Pattern[str]:
     body = r"(?:\s+|-)".join(re.escape(part) for part in re.split(r"\s+|(?<=[^\W\d_])-(?=\d)", folded))
     letter = rf"[^\W{UNSPACED}]"
     before = "" if _UNSPACED_CHARACTER.match(folded[:1]) else rf"(?<!{letter})(?<!\d[.,])"
+    before += rf"(?<![{_HAN_NUMERALS}\d])" if folded[:1] in _HAN_NUMERALS else ""
     if _UNSPACED_CHARACTER.match(folded[-1:]):
-        return re.compile(before + body)
+        return re.compile(before + body + (rf"(?![{_HAN_NUMERALS}\d])" if folded[-1:] in _HAN_NUMERALS else ""))
     plural = r"(?:e?s)?" if folded[-1:].isalpha() else ""
     after = rf"(?!{letter}|\+)" if folded[-1:].isalpha() else rf"(?!{letter})"
     return re.compile(rf"{before}{body}{plural}{after}(?!\.\d)")

@@ -93,3 +93,19 @@ def test_sentences_of_chinese_need_no_space_and_german_abbreviations_do_not_end_
         "Es gilt z. B. hier, d. h. im Hafen, vgl. Nr. 3.",
         "Mehr nicht.",
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "phrase", "found"),
+    [
+        ("海鸥提前六分钟离开。", "六分钟", True),
+        ("海鸥提前十六分钟离开。", "六分钟", False),
+        ("大麦增产百分之九十。", "百分之九", False),
+        ("一千零五十度烧制的瓦片", "一千零五十", True),
+        ("使用LoRA模型", "LoRA", True),
+        ("使用QLoRA模型", "LoRA", False),
+        ("48GB를 사용한다", "48GB", True),
+    ],
+)
+def test_phrases_are_found_without_spaces_but_not_inside_a_longer_number(text: str, phrase: str, found: bool) -> None:
+    assert bool(find_phrase(fold(text), phrase)) == found
