@@ -55,7 +55,7 @@ def open_run(
 ) -> "Run":
     """The run of a recipe; ``allow`` adds to its ``evaluate.allow``, the rest is as in ``runner.Run``."""
     from mlx_ragtune.pages.progress import bar
-    from mlx_ragtune.recipe import load_recipe, runs_folder
+    from mlx_ragtune.recipe_load import load_recipe, runs_folder
     from mlx_ragtune.runner import Run, run_folder
 
     context = click.get_current_context(silent=True)
@@ -228,31 +228,18 @@ def validate(recipes: tuple[Path, ...], as_json: bool) -> None:
     Example:
       ragtune validate recipes/*.yaml
     """
-    from mlx_ragtune.commands.outlook import outlook_json, outlook_warnings, verdict_outlook
-    from mlx_ragtune.errors import InputError, RecipeError
-    from mlx_ragtune.recipe import load_recipe
-    from mlx_ragtune.scoring.answers.language import require_supported_benchmark
+    from mlx_ragtune.commands.validate import check_recipe
+    from mlx_ragtune.errors import RecipeError
 
-    problems, outlooks = {}, {}
-    for path in recipes:
-        try:
-            recipe = load_recipe(path)
-            require_supported_benchmark(recipe.benchmark)
-            outlooks[str(path)] = verdict_outlook(recipe)
-        except (RecipeError, InputError) as error:
-            problems[str(path)] = str(error)
+    checked = [check_recipe(path) for path in recipes]
     if as_json:
-        rows = [
-            {"recipe": name, "error": problems.get(name), "verdict": outlook_json(outlooks.get(name, ()))}
-            for name in map(str, recipes)
-        ]
-        click.echo(json.dumps(rows, indent=2))
+        click.echo(json.dumps([row.as_json() for row in checked], indent=2))
     else:
-        for name in map(str, recipes):
-            click.echo(problems.get(name) or f"{name}: ok", err=name in problems)
-            for line in outlook_warnings(outlooks[name]) if name in outlooks else ():
+        for row in checked:
+            click.echo(row.error or f"{row.recipe}: ok", err=row.error is not None)
+            for line in row.warnings:
                 click.echo(line, err=True)
-    if problems:
+    if any(row.error for row in checked):
         sys.exit(RecipeError.exit_code)
 
 
@@ -491,7 +478,7 @@ def prune(yes: bool, as_json: bool) -> None:
     """
     from mlx_ragtune.artifact import Store, unused
     from mlx_ragtune.pages.tables import render_table
-    from mlx_ragtune.recipe import runs_folder
+    from mlx_ragtune.recipe_load import runs_folder
 
     store = Store(runs_folder(Path.cwd() / "recipe"))
     artifacts = list(unused(store, remove=yes))

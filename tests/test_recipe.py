@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlx_ragtune.errors import RecipeError
-from mlx_ragtune.recipe import PROJECTIONS, load_recipe
+from mlx_ragtune.recipe import PROJECTIONS
+from mlx_ragtune.recipe_load import load_recipe
 
 ROOT = Path(__file__).parents[1]
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))

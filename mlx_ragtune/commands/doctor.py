@@ -161,7 +161,7 @@ def _memory() -> Finding:
 
 
 def _disk() -> Finding:
-    from mlx_ragtune.recipe import runs_folder
+    from mlx_ragtune.recipe_load import runs_folder
 
     runs = runs_folder(Path.cwd() / "recipe").absolute()
     existing = next(folder for folder in (runs, *runs.parents) if folder.exists())

@@ -10,7 +10,7 @@ import yaml
 from mlx_ragtune.commands.bundled import bundled
 from mlx_ragtune.errors import InputError, RecipeError, ToolError, printable
 from mlx_ragtune.papers.folder import list_papers
-from mlx_ragtune.recipe import load_recipe, project_folder
+from mlx_ragtune.recipe_load import load_recipe, project_folder
 from mlx_ragtune.recipe_yaml import CONTROL, path_problem
 
 TEMPLATE = """\

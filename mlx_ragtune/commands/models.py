@@ -8,7 +8,7 @@ from typing import Any
 
 from mlx_ragtune.artifact import STAGE_FOLDERS, running
 from mlx_ragtune.errors import ArtifactError, InputError
-from mlx_ragtune.recipe import runs_folder
+from mlx_ragtune.recipe_load import runs_folder
 
 _STATES = {
     "present": "at the server", "removed": "removed there", "replaced": "replaced there",

@@ -8,7 +8,7 @@ from mlx_ragtune.commands import bundled as bundled_module
 from mlx_ragtune.commands.bundled import bundled
 from mlx_ragtune.commands.demo import prepare_demo
 from mlx_ragtune.errors import InputError, ToolError
-from mlx_ragtune.recipe import load_recipe
+from mlx_ragtune.recipe_load import load_recipe
 
 ROOT = Path(__file__).parents[2]
 

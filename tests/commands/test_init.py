@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from mlx_ragtune.cli import main
 from mlx_ragtune.commands.init import write_recipe
 from mlx_ragtune.errors import InputError, RagtuneError, RecipeError, ToolError
-from mlx_ragtune.recipe import load_recipe
+from mlx_ragtune.recipe_load import load_recipe
 
 
 @pytest.fixture

@@ -9,7 +9,8 @@ from click.testing import CliRunner
 from mlx_ragtune.cli import main
 from mlx_ragtune.commands.outlook import outlook_json, outlook_text, outlook_warnings, verdict_outlook
 from mlx_ragtune.jsonl import write_rows
-from mlx_ragtune.recipe import Recipe, load_recipe
+from mlx_ragtune.recipe import Recipe
+from mlx_ragtune.recipe_load import load_recipe
 from mlx_ragtune.records import Question
 from mlx_ragtune.runner import Run, Step
 from tests.scoring.made import question, unanswerable

@@ -33,7 +33,7 @@ from mlx_ragtune.clients.serving import open_served  # noqa: E402
 from mlx_ragtune.errors import ToolError  # noqa: E402
 from mlx_ragtune.gguf.reader import import_gguf  # noqa: E402
 from mlx_ragtune.jsonl import read_json, read_rows  # noqa: E402
-from mlx_ragtune.recipe import load_recipe  # noqa: E402
+from mlx_ragtune.recipe_load import load_recipe  # noqa: E402
 from mlx_ragtune.records import ChatRequest, Passage, Question, Sampling  # noqa: E402
 from mlx_ragtune.retrieval.prompt import build_messages  # noqa: E402
 from tests.ollama_server import OllamaStandIn  # noqa: E402

@@ -15,7 +15,7 @@ from mlx_ragtune.gguf.writer import write_gguf
 from mlx_ragtune.models.toy import write_toy_model
 from mlx_ragtune.pages.ab_plan import Trial
 from mlx_ragtune.pages.ab_session import Session
-from mlx_ragtune.recipe import load_recipe
+from mlx_ragtune.recipe_load import load_recipe
 from mlx_ragtune.runner import Run
 from tests.stages.project import answers_of, edit, forget, ragtune, recipe_of, rows, run_folder, write_rows
 

@@ -12,7 +12,7 @@ from mlx_ragtune.errors import InputError, RecipeError, ToolError
 from mlx_ragtune.jsonl import read_dicts, read_rows
 from mlx_ragtune.models.prompts import load_tokenizer
 from mlx_ragtune.models.toy import write_toy_model
-from mlx_ragtune.recipe import load_recipe
+from mlx_ragtune.recipe_load import load_recipe
 from mlx_ragtune.records import Chunk, Document, Example, Pair
 from mlx_ragtune.stages import corpus as corpus_stage
 from mlx_ragtune.stages import dataset as dataset_stage

@@ -1,0 +1,207 @@
+"""Reads a recipe and reports every error at once with its line: the schema's, and those between keys.
+
+Relative paths start at the recipe's folder and must stay inside the project (the nearest folder above with a
+``.git``, ``pyproject.toml`` or ``recipes`` folder) or the user's home. An absolute path may be anywhere.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from mlx_ragtune.recipe import DatasetSettings, Recipe, TrainSettings
+from mlx_ragtune.recipe_yaml import (
+    Problems,
+    Written,
+    absolute_path,
+    describe_errors,
+    host_problems,
+    name_problem,
+    path_problem,
+    problems_error,
+    read_recipe,
+    without_credentials,
+)
+
+UNUSED: tuple[tuple[str, str, object, object], ...] = (
+    ("train.tokens_per_step", "train.engine", "mlx-lm", None),
+    ("train.report_to", "train.engine", "mlx-lm", ()),
+    ("train.weight_decay", "train.optimizer", "adam", 0),
+    ("train.select_best", "train.select", "loss", None),
+    ("register.route", "register.serve", "llamacpp", "mlx"),  # an error of its own
+    ("register.name", "register.serve", "llamacpp", None),
+    ("register.host", "register.serve", "llamacpp", None),
+    ("dataset.generator.hosts", "dataset.generator.backend", "llamacpp", None),
+    ("dataset.generator.slots", "dataset.generator.backend", "llamacpp", 1),
+    ("scoring.judge.host", "scoring.judge.backend", "llamacpp", None),
+    ("scoring.similarity.host", "scoring.similarity.backend", "llamacpp", None),
+    ("evaluate.sampling.top_k", "evaluate.sampling.temperature", 0, 0),
+    ("evaluate.sampling.top_p", "evaluate.sampling.temperature", 0, 1),
+    ("evaluate.sampling.min_p", "evaluate.sampling.temperature", 0, 0),
+)
+"""(key, other key, value, off): ``key`` has no effect while the other key has that value; ``off`` says the same."""
+
+_HUB_ID = re.compile(r"(?!.*(?:--|\.\.))[A-Za-z0-9_][A-Za-z0-9._-]*(?:/[A-Za-z0-9_][A-Za-z0-9._-]*)?")
+_LOCAL = (".", "/", "~")
+
+
+def _rule_problems(written: Written) -> Iterator[tuple[str, str]]:
+    """Keys that contradict each other or have no effect, each with a description."""
+    for key, other, when, off in UNUSED:
+        value = written.get(key)
+        if value is not None and value != off and written.setting(Recipe, other) == when:
+            yield key, f"no effect with '{other}: {when}'; remove '{key}', or change '{other}'"
+    if isinstance(written.get("train"), dict):
+        yield from _train_problems(written)
+    if isinstance(written.get("dataset"), dict):
+        yield from _dataset_problems(written)
+    yield from _base_problems(written)
+    yield from _evaluate_problems(written)
+    if written.get("register.route") == "mlx" and written.setting(Recipe, "register.serve") != "ollama":
+        yield "register.route", "'route: mlx' needs 'serve: ollama'"
+    if written.get("scoring.similarity.backend") == "ollama" and not written.get("scoring.similarity.model"):
+        yield "scoring.similarity", "'backend: ollama' needs 'model', for example nomic-embed-text"
+
+
+def _train_problems(written: Written) -> Iterator[tuple[str, str]]:
+    train = {name: written.setting(Recipe, f"train.{name}") for name in TrainSettings.model_fields}
+    if (train["alpha"] is None) == (train["scale"] is None):
+        yield "train", "give exactly one of 'alpha' and 'scale'"
+    elif train["rank_stabilized"] is True and train["alpha"] is None:
+        yield "train.rank_stabilized", "no effect with 'scale'; remove it, or give 'alpha' instead of 'scale'"
+    if train["frozen_store"] is True and (train["layers"] == "all" or train["engine"] != "shared-prefix"):
+        yield "train.frozen_store", "'frozen_store' needs 'layers: N' and 'engine: shared-prefix'"
+    if train["grad_checkpoint"] is True and train["engine"] == "mlx-lm":
+        yield "train.grad_checkpoint", "not supported with 'engine: mlx-lm'; use 'engine: shared-prefix'"
+    patience, epochs, evals = train["patience"], train["epochs"], train["evals_per_epoch"]
+    if all(_is_number(number) and 0 < number <= 4096 for number in (patience, epochs, evals)):
+        validations = epochs * evals
+        if validations <= 1 or patience >= 1.5 * validations:  # rounding adds up to half as many validations
+            problem = f"no effect: the run validates about {max(1, round(validations))} times"
+            yield "train.patience", f"{problem}; lower 'patience', or raise 'epochs' or 'evals_per_epoch'"
+
+
+def _dataset_problems(written: Written) -> Iterator[tuple[str, str]]:
+    dataset = {name: written.setting(Recipe, f"dataset.{name}") for name in DatasetSettings.model_fields}
+    if (dataset["pairs"] is None) == (dataset["generator"] is None):
+        yield "dataset", "give exactly one of 'pairs' and 'generator'"
+    shares = dataset["shares"]
+    if isinstance(shares, dict) and all(_is_number(share) for share in shares.values()):
+        total = sum(shares.values())
+        if abs(total - 1) > 1e-6:
+            yield "dataset.shares", f"'shares' must sum to 1, not {total:g}"
+        no_refusals = not shares.get("refusal")
+    else:
+        no_refusals = False
+    held_out = (dataset["valid_share"], dataset["test_share"])
+    if all(_is_number(share) and 0 <= share <= 0.5 for share in held_out) and sum(held_out) > 0.5 + 1e-9:
+        yield "dataset.test_share", "'valid_share' + 'test_share' leave less than half of the papers for training"
+    if written.get("dataset.refusal_kinds") is not None:
+        if dataset["generator"] is not None:
+            yield "dataset.refusal_kinds", "no effect with 'generator'; remove 'dataset.refusal_kinds'"
+        elif no_refusals:
+            yield "dataset.refusal_kinds", "no effect without refusals in 'shares'; remove 'dataset.refusal_kinds'"
+        elif dataset["refusal_kinds"] == ():
+            yield "dataset.refusal_kinds", "give at least one kind, or set the share of 'refusal' to 0"
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _base_problems(written: Written) -> Iterator[tuple[str, str]]:
+    model = written.get("base.model")
+    if not isinstance(model, str) or not model:
+        return
+    if not model.startswith((*_LOCAL, "ollama:", "toy:")):
+        if not _HUB_ID.fullmatch(model) or len(model) > 96:
+            known = "a hub id (ORGANIZATION/NAME), a path that starts with './' or '/', ollama:NAME or toy:qwen3"
+            yield "base.model", f"'{without_credentials(model):.80}' is not {known}"
+        return
+    for key in ("base.revision", "base.package"):
+        if written.get(key) is not None:
+            yield key, f"no effect with 'base.model: {model:.80}', which is not a hub id; remove '{key}'"
+
+
+def _evaluate_problems(written: Written) -> Iterator[tuple[str, str]]:
+    seeds, temperature = written.get("evaluate.seeds"), written.setting(Recipe, "evaluate.sampling.temperature")
+    if isinstance(seeds, tuple) and len(seeds) > 1 and temperature == 0:
+        yield "evaluate.seeds", "every seed gives the same answer at temperature 0; give one seed, or set a temperature"
+    answer, window = (written.setting(Recipe, f"evaluate.sampling.{name}") for name in ("max_tokens", "context_tokens"))
+    if _is_number(answer) and _is_number(window) and 256 <= window <= answer:
+        yield "evaluate.sampling.max_tokens", f"leaves no room for a prompt in 'context_tokens' ({window})"
+
+
+def _paths(written: Written) -> Iterator[tuple[str, Literal["file", "folder", "model"]]]:
+    """The keys that hold a path, each with what should be there."""
+    yield "corpus.folder", "folder"
+    for key in ("benchmark", "dataset.pairs", "evaluate.probes", "scoring.judge.labels"):
+        yield key, "file"
+    if str(written.get("base.model")).startswith(_LOCAL):
+        yield "base.model", "model"
+    for section in ("dataset.generator", "scoring.judge", "scoring.similarity"):
+        if written.setting(Recipe, f"{section}.backend") == "llamacpp":
+            yield f"{section}.model", "file"
+
+
+def _path_problems(written: Written, source: Path) -> Iterator[tuple[str, str]]:
+    project = project_folder(source).resolve()
+    for key, kind in _paths(written):
+        path = written.get(key)
+        if isinstance(path, str) and tuple(key.split(".")) not in written.broken:
+            problem = path_problem(path, folder=source.parent, project=project, kind=kind)
+            if problem:
+                yield key, problem
+
+
+def runs_folder(near: Path) -> Path:
+    """Where runs are kept: ``$RAGTUNE_RUNS``, else ``runs/`` of the project that holds the file ``near``."""
+    return Path(os.environ.get("RAGTUNE_RUNS") or project_folder(near.resolve()) / "runs").expanduser()
+
+
+def project_folder(recipe: Path) -> Path:
+    """The folder that a recipe's relative paths must stay inside."""
+    for folder in recipe.parents:
+        if any((folder / mark).exists() for mark in (".git", "pyproject.toml", "recipes")):
+            return folder
+    return recipe.parent
+
+
+def _absolute(recipe: Recipe, written: Written, source: Path) -> Recipe:
+    """The same recipe with every path absolute and links followed."""
+    for key, _kind in _paths(written):
+        path = written.get(key)
+        if path is not None:
+            target = absolute_path(path, source.parent).resolve()
+            recipe = _replaced(recipe, key.split("."), str(target) if key.endswith(".model") else target)
+    return recipe
+
+
+def _replaced(settings: Any, keys: list[str], value: object) -> Any:
+    """A copy with the value at a place below it."""
+    first, *rest = keys
+    return settings.model_copy(update={first: _replaced(getattr(settings, first), rest, value) if rest else value})
+
+
+def load_recipe(path: Path) -> Recipe:
+    """A checked recipe with absolute paths. Raises RecipeError that lists every problem with file:line."""
+    written = read_recipe(path)
+    source = path.resolve()
+    problems: Problems = list(written.problems)
+    if "name" in written.value:
+        problems.append((written.line("name"), "unknown key 'name': a recipe is named by its file"))
+    if problem := name_problem(path):
+        problems.append((1, problem))
+    recipe: Recipe | None = None
+    try:
+        recipe = Recipe.model_validate({**written.value, "name": path.stem})
+    except ValidationError as error:
+        problems += describe_errors(error, written, Recipe)
+    for check in (_rule_problems(written), host_problems(written), _path_problems(written, source)):
+        problems += [(written.line(key), f"{key}: {what}") for key, what in check]
+    if problems or recipe is None:
+        raise problems_error(path, problems)
+    return _absolute(recipe, written, source)
