@@ -7,6 +7,7 @@ import pytest
 
 from mlx_ragtune.clients.chat_ollama import OllamaChat
 from mlx_ragtune.clients.ollama_registry import register_model
+from mlx_ragtune.clients.ollama_templates import CHATML
 from mlx_ragtune.clients.protocol import ChatBackend
 from mlx_ragtune.clients.serve_llamacpp import LlamaCppServer
 from mlx_ragtune.errors import ToolError
@@ -117,7 +118,7 @@ def test_the_default_system_prompt_that_a_detected_template_loses_is_caught(
     bare = (Message("user", "What does LoRA train?"),)
     with LlamaCppServer(models / "smol.gguf", context_tokens=512) as embedded:
         expected = {"bare": (bare, embedded.render(bare)), "full": (TURNS, embedded.render(TURNS))}
-    register_model(standin.host, "smol", models / "smol.gguf")
+    register_model(standin.host, "smol", models / "smol.gguf", template=CHATML)
     with OllamaChat(standin.host, "smol", context_tokens=512) as ollama:
         assert check_prompts(ollama, {"full": expected["full"]}, think=False).equal == 1
         with pytest.raises(ToolError, match="question 'bare'"):
