@@ -14,7 +14,7 @@ STATE_LABELS = {
     "think_leak": "contains thinking text",
     "turn_token_leak": "contains tokens of the chat template",
     "prompt_leak": "repeats its prompt",
-    "self_dialogue": "goes on as a dialogue",
+    "self_dialogue": "contains further dialogue turns",
     "prompt_overflow": "prompt too long",
     "repetition_loop": "repetition loop",
     "transport_error": "request failed",
