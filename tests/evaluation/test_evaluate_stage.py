@@ -147,7 +147,7 @@ def test_three_arms_are_scored_and_every_file_tells_how_they_were_asked(
     assert not {used[row["id"].removeprefix("row-")] for row in examples["examples"]} & gold
     noise = json.loads((draft / "noise.json").read_text())
     assert noise["varied"] == ["slots 1 -> 2", "threads of the server -> 1"]
-    assert noise["compared"] == 3
+    assert noise["compared"] == 3 + 1  # and a probe
     assert set(noise["floors"].values()) == {0.0}
     assert json.loads((draft / "shown.json").read_text())["of"]
     prompts = [body["messages"] for _, path, body in standin.requests if path == "/api/chat"]

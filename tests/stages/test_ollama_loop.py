@@ -1,6 +1,7 @@
 """The loop with ``serve: ollama`` against the stand-in: same answers, and every planted wrong serving is caught."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -48,7 +49,10 @@ def test_ollama_answers_as_the_embedded_server_does(finished: Path, served: Path
     asked = [body for _, path, body in ollama.requests if path == "/api/chat" and not body.get("_debug_render_only")]
     assert all(body["think"] is False and body["truncate"] is False and body["shift"] is False for body in asked)
     options = {"num_ctx", "num_predict", "temperature", "top_k", "top_p", "min_p", "seed", "repeat_penalty"}
-    assert all(set(body["options"]) == options for body in asked)
+    assert all(set(body["options"]) - {"num_thread"} == options for body in asked)
+    one_thread = [body for body in asked if "num_thread" in body["options"]]  # asked again, for the noise
+    assert one_thread
+    assert all(body["options"]["num_thread"] == 1 for body in one_thread)
     listed = json.loads(ragtune("models", "list", "--json", cwd=served).stdout)
     assert {row["server"] for row in listed} == {"ollama"}
     assert ragtune("models", "remove", "small", cwd=served).returncode == 0
@@ -63,7 +67,8 @@ def test_base_and_tuned_take_turns_and_each_is_unloaded_between(served: Path, ol
         if path in ("/api/chat", "/api/generate")
     ]
     blocks = [one for at, one in enumerate(turns) if at == 0 or turns[at - 1] != one]
-    assert blocks == ["base", "unload", "tuned", "unload", "tuned", "unload", "base", "unload"]
+    noise = ["base", "unload", "tuned", "unload"]  # both once more, with one thread
+    assert blocks == ["base", "unload", "tuned", "unload", "base", "unload", *noise]
 
 
 def reregister(home: Path, ollama: OllamaStandIn, gguf: Path, **how: str) -> None:
@@ -103,12 +108,18 @@ def test_thinking_that_was_not_trained_stops_the_run(served: Path, ollama: Ollam
     refused(served, "not served as it was trained", "<think>")
 
 
-def test_a_context_shorter_than_a_prompt_is_an_overflow_and_never_a_cut(served: Path) -> None:
+def test_a_context_shorter_than_a_prompt_is_refused_before_anything_is_asked(
+    served: Path, ollama: OllamaStandIn
+) -> None:
     edit(recipe_of(served), evaluate={"sampling": {"max_tokens": 8, "context_tokens": 256}})
     done = ragtune("evaluate", recipe_of(served), cwd=served)
-    assert done.returncode == 0, done.stderr
-    scores = rows(run_folder(served) / "7-evaluate" / "scores.jsonl")
-    assert {one["validity"] for one in scores} == {"prompt_overflow"}
+    assert done.returncode == 3
+    needed = re.search(
+        r"needs (\d+) tokens with an answer of 8, but evaluate.sampling.context_tokens is 256", done.stderr
+    )
+    assert needed
+    assert f"set evaluate.sampling.context_tokens: {needed[1]}" in done.stderr
+    assert not [path for _, path, _ in ollama.requests if path == "/api/chat"]
 
 
 def test_a_server_that_cuts_prompts_silently_stops_the_run(served: Path, ollama: OllamaStandIn) -> None:
