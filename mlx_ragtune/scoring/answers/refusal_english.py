@@ -58,8 +58,46 @@ _STRONG = (
     r"(?:unanswerable|not answerable)(?:$| (?:from|given|with|based|on|in|by|using|here)\b)",
     r"(?:can not|unable to|could not) answer(?:$| (?:this|that|it|the question|your|from|based|with|given"
     r"|using|because|here)\b)",
+    r"(?:an?|any|the) (?:\w+ ){0,2}?(?:answer|reply|response) (?:is|was|seems) (?:\w+ly |therefore |thus |hence )?(?:not (?:\w+ly )?"
+    r"(?:possible|feasible|available)|impossible|unavailable|out of reach)",
     r"(?:so )?(?:the|its|this) (?:\w+ )?(?:answer|question) (?:is|was|remains|stays) (?:\w+ )?(?:unknown"
     r"|unclear|open|unanswered|undetermined|not known)\b",
+)
+_TELLING = (
+    r"(?:mentioning|discussing|covering|saying|stating|describing|addressing|specifying|reporting|giving|answering"
+    r"|explaining|telling|indicating|defining|detailing|disclosing|naming|listing|revealing|providing|quantifying"
+    r"|spelling|elaborating|going into|identifying|clarifying)"
+)
+_AUXILIARY = r"(?:do|does|did|is|are|was|were|has|have|can|could|will|would)"
+_ELSEWHERE = (
+    # Nowhere do the papers say; neither does the other one.
+    rf"(?:nowhere|never|not once|at no (?:point|time|place)|in (?:none|neither|not one|no \w+)(?: of)?)\b[^;]{{0,60}}? "
+    rf"{_AUXILIARY} (?:[^;]{{1,60}}? )?(?:{TELL}|{TOLD}|find|found|see|seen)",
+    rf"(?:nor|neither) {_AUXILIARY} (?:{SOURCES}|{WEAK}|any|either|the (?:other|second|first|latter|former))\b",
+    rf"(?:neither|none|no) (?:{QUOTED}|(?:the )?\w+ (?:one|paper|source|excerpt)|one|[\w ]{{1,30}}?) nor [^;]{{1,80}}? "
+    rf"(?!{ACTS}){TELL}",
+    rf"(?:neither|none|no one|not one) (?:one |text |source |\w+ )?(?!{ACTS}){TELL}",
+    # The papers refrain from saying; they are unrelated to it.
+    rf"(?:{SOURCES}|{WEAK}),? {ADVERBS}(?:refrains?|abstains?|shy away|shies away|stops? short|falls? short|steers?"
+    rf" clear|stays? clear|stays? away|avoids?|omits?|neglects?|forgets?|skips?|decline[sd]?)(?: from| of| to)?"
+    rf" (?:{_TELLING}|{TELL})",
+    r"[^;]{0,120}?\b(?:is|are|was|were|seems?|appears?|look)(?: to be)? (?:\w+ly |all |both |just )?(?:unrelated|irrelevant"
+    r"|unconnected|not (?:\w+ly )?(?:related|relevant|connected|pertinent|germane)|off[ -]topic|off the topic)(?:$| (?:to|with|for|from) "
+    rf"(?:[^;]{{0,40}}?{SOURCES}|(?:this|that|it|them|these|what)\b|your|(?:the|either) (?:question|topic|subject|query|request|matter)))",
+    rf"[^;]{{0,120}}?\b(?:has|have|had|bears?|shows?) (?:nothing|no (?:connection|relation|relationship|bearing|relevance|link))"
+    rf"(?: to do)? (?:to|with|on) (?:[^;]{{0,40}}?{SOURCES}|(?:this|that|it|them|these)\b|your|the (?:question|topic|subject))",
+    # It is not something that they discuss; it is not among the topics covered.
+    rf"[^;]{{1,150}}? (?:is|are|was|were) (?:not|never|hardly) (?:something|anything|what|one|(?:an? |the )?(?:\w+ )?(?:topic|subject"
+    rf"|question|detail|point|matter|thing|issue|fact|figure)s?) (?:that |which )?(?:{SHOWN}|{WEAK}|i|we|one) "
+    rf"(?:can |could |do |does |would |am able to |ever |\w+ly )?(?:{TELL}|answer|help|find)",
+    r"[^;]{1,150}? (?:is|are|was|were) not (?:\w+ )?(?:among|one of|part of|any of|on the list of|within|in) (?:the |their |its "
+    r"|these |any of the )?(?:\w+ ){0,2}?(?:topics?|subjects?|things|matters|questions|points|issues|aspects|themes"
+    rf"|details|items|facts|information)(?:$|[ ,]+(?:that |which )?(?:{TOLD}|{SHOWN}|{WEAK}|provided|i|here)\b)",
+    # A search without success.
+    r"(?:but )?(?:without (?:success|luck|finding|result)|to no avail|in vain|with no (?:success|luck|results?)|(?:found|see|saw) none"
+    r"|no (?:luck|success|match(?:es)?|hits?)(?: (?:there|here))?|(?:drew|draw|came up|come up) (?:a )?(?:blank|short))",
+    r"(?:it|that|this|they|these|there|none|the answer|the (?:information|detail|figure|number|value)) (?:is|are|was|were) (?:simply |just |\w+ly )?"
+    r"(?:not|nowhere) (?:there|here|in (?:there|here|them|it|either)|among them|to be (?:found|seen)|anywhere)\b",
 )
 _SILENT = (
     # The sources do not tell.
@@ -193,7 +231,7 @@ _SILENT = (
     r"(?:i|we) (?:will|would|can|do|want|prefer|should|had)(?: rather| prefer)? (?:not|to not) (?:to"
     r" )?(?:guess|speculate|make|invent|attempt|want to guess)\b",
     # Absence of something from the sources, however it is said.
-    rf"(?!.{{0,200}}\b(?:that|which|who|whose) (?:(?:is|are|was|were|do|does|did|has|have|can|could) )?(?:not"
+    rf"(?!(?:the|an?|its|their|our) [\w -]{{1,40}}? (?:has|have|had) no access)(?!.{{0,200}}\b(?:that|which|who|whose) (?:(?:is|are|was|were|do|does|did|has|have|can|could) )?(?:not"
     rf"|no)\b)[^;]{{0,120}}?\b{ABSENT}\b(?! (?:support|used|trained|seen|ranked|shared|merged|based))"
     rf"[^;]{{0,80}}? (?:in|from|within|by|among|on|to|with|across|anywhere in) {GIVEN}(?:$|[ ,])",
     rf"(?!.{{0,200}}\b(?:that|which|who|whose) (?:do|does|did|has|have|can|could|never)\b)(?:(?!\b(?:that|which"
@@ -246,6 +284,7 @@ _ADJUNCT = (
     rf"|among)(?: only| just)? (?:{SHOWN}|{QUOTED}|(?:the|this|that|what|my) (?:limited )?(?:information"
     rf"|context|knowledge|evidence)(?: (?:provided|given|available|at hand|i have|shown|supplied))?|what (?:i"
     rf"|you) [^;]{{1,40}})(?: alone| only)?$"
+    rf"|(?:both |namely |titled |that is |i\.e\. )?{QUOTED}(?:,? (?:and|or|nor) {QUOTED}){{0,3}}$"
 )
 _META = (
     rf"(?:{QUOTED}(?: and {QUOTED})?|these|those|they) (?:is|are) the only\b",
@@ -258,6 +297,9 @@ _META = (
     r"it (?:is|remains|was) (?:not clear|unclear|not known|unknown|uncertain"
     r"|an open question) (?:which|whether|how|what|who|when|why|where)\b",
     r"[^;]{1,60} (?:is|are|was|were) (?:\w+ly )?(?:mentioned|discussed|described|covered|named|touched on)$",
+    r"(?:having |when |while |by |on |upon |after )?(?:\w+ly )?(?:looking|looked|reading|read|searching|searched|going|gone|checking|checked"
+    r"|scanning|reviewing|reviewed|examining|examined) (?:\w+ )?(?:at|through|for|over|into|in|across|carefully|again|the|these|both|all)\b[^;]{0,80}$",
+    r"(?:rather than|instead of|to avoid|without) (?:\w+ )?(?:guess|speculat|invent|mak|mislead|fabricat)",
     r"only [^;]{1,80} (?:is|are|was|were) (?:reported|given|mentioned|described|stated|covered|listed"
     r"|discussed|provided)",
     r"i (?:would )?(?:love|like|wish|want|recommend|suggest|advise)\b|the (?:closest|nearest|most relevant"
@@ -300,7 +342,7 @@ _SPLIT = (
     r"|unless|whereas|yet)\b)"
     r"|\s(?=(?:and|so) (?:i|we|it|they|this|that|the|there|no|none|can|could|therefore|thus|hence|instead"
     r"|cannot|question|answer|found)\b)"
-    r"|\s(?=and (?:was|were|has|had|instead|rather|is|are|uses?|trains?|runs?|rel(?:ies|y)|fix(?:es)?|sets?"
+    r"|\s(?=and (?:(?:do|does|did|can|could|will|would) not|was|were|has|had|instead|rather|is|are|uses?|trains?|runs?|rel(?:ies|y)|fix(?:es)?|sets?"
     r"|takes?|comput(?:es?)|appl(?:ies|y)"
     r"|evaluates?|reports?|finds?|shows?|works?|learns?|keeps?|stores?|gives?)\b)"
 )
@@ -315,6 +357,7 @@ _CONTRAST = (
 )
 
 _ASIDE = (
+    rf",? ?\b(?:i\.e\.,?|namely|viz\.?|that is,) [^,;]{{1,120}},|[,(] ?(?:(?:titled|called|both|that is|namely) )?{QUOTED}(?:,? (?:and )?{QUOTED}){{0,3}} ?[,)]|"
     r",? ?\b(?:(?:as far as|from what) (?:i|we) can (?:see|tell|judge)|as (?:provided|given|supplied)(?=,)|as"
     r" far as [\w ]{1,20} goe?s?(?=,)|to (?:the best of )?my knowledge|to be (?:honest|clear"
     r"|frank))\b,?"
@@ -324,7 +367,7 @@ ENGLISH = Grammar(
     aside=_ASIDE,
     intro=INTRO,
     strong=_STRONG,
-    silent=_SILENT,
+    silent=(*_SILENT, *_ELSEWHERE),
     meta=_META,
     adjunct=_ADJUNCT,
     stated="|".join(_CONTENT),

@@ -15,8 +15,9 @@ ADJECTIVES = (
 )
 DOCUMENTS = (
     r"(?:contexts?|passages?|papers?|documents?|documentation|texts?|sources?|notes|materials?|articles?|abstracts?"
-    r"|literature|excerpts?|snippets?|extracts?|publications?|manuscripts?|chunks|sections?|references|content"
-    r"|search results"
+    r"|literature|paragraphs?|fragments?|pdfs?|excerpts?|snippets?|extracts?|publications?|manuscripts?|chunks|sections?|references|content"
+    r"|search results|(?:parts?|portions?|pieces?|ones?|bits|pages|lines|stuff|text)(?= (?:of it )?(?:(?:that |which )?(?:i|we|you)"
+    r" (?:was|were|am|are|have|had|can|could|got|received|gave|sent|shared|provided|showed)\b|at hand|in front of me))"
     r"|(?:provided|given|supplied|retrieved|available|shown) (?:information|evidence|data|records?|knowledge"
     r"|pages|files|results|knowledge base)|pages)"
 )
@@ -29,7 +30,7 @@ WHICH = (
     r"|(?:that |which )?(?:was|were|is|are|have been|has been) (?:provided|given|supplied|shown|retrieved|listed)"
     r"(?: to me| to us| here)?"
     r"|(?:shared|sent|handed|passed) (?:with|to) (?:me|us)|provided|given|supplied|shown|available|retrieved"
-    r"|furnished|included|attached|on [\w -]{1,30}?|by [\w -]{1,30}?"
+    r"|furnished|included|attached|on [\w -]{1,30}?|by [\w -]{1,30}?|[ab1-9]\b"
     rf"|(?:of |called |titled |in |from |on )?{QUOTED}(?: and {QUOTED}){{0,3}})){{0,3}}"
 )
 SOURCES = rf"(?:{DETERMINER}{ADJECTIVES}|{ADJECTIVES}){DOCUMENTS}{WHICH}"
@@ -38,7 +39,7 @@ SHOWN = (
     rf"|am) \w+|here|there)"
 )
 WEAK = (
-    rf"(?:the (?:\w+ )?authors?(?: of [\w ]{{1,40}}?)?|the researchers|it|they|(?:the|this|that|each|either) "
+    rf"(?:the (?:\w+ )?authors?(?: of [\w ]{{1,40}}?)?|the researchers|it|they|these|those|both|(?:the|this|that|each|either) "
     rf"(?:study|work|report|survey)(?: {QUOTED})?|the studies|(?:the (?:study|work|report) )?{QUOTED}"
     rf"(?: and {QUOTED}){{0,3}})"
 )
@@ -78,7 +79,9 @@ TOLD = (
 )
 TOLD_SURELY = (
     r"(?:mentioned|discussed|covered|addressed|specified|stated|reported|given|disclosed|described|explained"
-    r"|provided|answered|listed|answerable|spelled out|documented|indicated)"
+    r"|provided|answered|listed|answerable|spelled out|documented|indicated"
+    r"|said|told|revealed|noted|named|quantified|detailed|clarified|made (?:clear|explicit)|touched (?:on|upon)"
+    r"|brought up|gone into|elaborated(?: on)?)"
 )
 INFORMATION = (
     r"(?:determination|information|info|mention|answers?|details?|discussion|data|statements?|reference"
@@ -106,8 +109,17 @@ THE_QUESTION = (
     r"|subject|point|one)"
     r"|this|that|it|you|the answer|(?:any|an|a) (?:\w+ )?(?:answer|reply|response)|anything)"
 )
+_REVIEW = (
+    r"(?:upon|on|after|following|despite|in|from) (?:an? |my |the )?(?:\w+ ){0,2}?(?:review|reading|rereading|inspection"
+    r"|examination|search|look|check|analysis|reviewing|searching|checking|scanning|going|looking|examining)"
+    rf"(?: (?:of|at|through|over|in) {SOURCES})?"
+)
 INTRO = (
-    r"(?:(?:and|but|so|then|thus|therefore|hence|however|yet|nor|or|also|well|hmm|no|yes|sorry|apologies|sadly"
+    r"(?:(?:okay|ok|right|let me see|wait|in (?:that|this) case|as a result|for this reason|in other words|at this point"
+    r"|i (?:can|could|will|would|may|might) (?:only |just |\w+ly )?(?:confirm|say|tell you|report|state|add|conclude)"
+    r"|(?:it is|it should be|it must be) (?:worth \w+ing|important to \w+|fair to say|noted|said|clear|true|worth noting)"
+    r"|(?:the|my) (?:\w+ )?answer (?:is|here is)|(?:what|all) (?:i|one) can (?:say|tell)(?: you)? is"
+    rf"|{_REVIEW}|and|but|so|then|thus|therefore|hence|however|yet|nor|or|also|well|hmm|no|yes|sorry|apologies|sadly"
     r"|unfortunately|regrettably|alas|that said|honestly|frankly|answer|note|overall|instead|for that reason"
     r"|nevertheless|still"
     r"|in (?:short|summary|conclusion)|i am (?:\w+ )?(?:afraid|sorry)|i regret|it (?:seems|appears|looks)(?:"
