@@ -36,6 +36,7 @@ READ_CHARACTERS = 3000
 _EMPHASIS = re.compile(r"[*_`#>|]+")
 _QUOTATION = re.compile(r'"[^"\n]{1,300}"|「[^」\n]{1,300}」|『[^』\n]{1,300}』|《[^》\n]{1,300}》')
 _ITEM = re.compile(r"^[^\S\n]*(?:[-•–*]|\d+[.)])\s+|\n\s*(?:[-•–*]|\d+[.)])\s+")
+_JSON_ANSWER = re.compile(r'^\s*\{\s*"\w{1,20}"\s*:\s*"((?:[^"\\]|\\.)*)"\s*\}\s*$')
 _REFERENCE = re.compile(r"\[\d+(?:[-–,] ?\d+){0,9}\]")
 _QUOTES = str.maketrans({"“": '"', "”": '"', "„": '"', "«": '"', "»": '"', "‘": "'", "’": "'", "`": "'", "´": "'"})
 _CONTRACTIONS = (
@@ -56,7 +57,8 @@ _CONTRACTIONS = (
 
 def _normalized(text: str) -> str:
     """Lower-cased, without emphasis, list markers and contractions, and with a word in place of each quotation."""
-    plain = _REFERENCE.sub("", unicodedata.normalize("NFKC", text).translate(_QUOTES))
+    plain = _JSON_ANSWER.sub(r"\1", unicodedata.normalize("NFKC", text).translate(_QUOTES))
+    plain = _REFERENCE.sub("", plain)
     plain = _EMPHASIS.sub("", _ITEM.sub(lambda match: ", " if match[0].startswith("\n") else "", plain))
     plain = plain.strip().lower()
     if plain.count('"') == 2 and plain.startswith('"') and plain.rstrip(".").endswith('"'):

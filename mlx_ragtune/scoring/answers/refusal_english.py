@@ -19,9 +19,11 @@ from mlx_ragtune.scoring.answers.refusal_english_words import (
     INABILITY,
     INFORMATION,
     INTRO,
-    NOT,
     NO_INFORMATION,
+    NOT,
+    RESULT,
     SHOWN,
+    SHOWN_TO_ME,
     SOURCES,
     STRONG_OBJECT,
     TELL,
@@ -39,9 +41,9 @@ _STRONG = (
     rf"(?:{THE_QUESTION}|(?:the|an|any) (?:\w+ ){{0,3}}?answer(?: to {THE_QUESTION})?)"
     rf"(?:,? (?:of|about|on|to|how|who|what|which|whether|why|when|where|as) [^;]{{1,120}}?)?,? (?:simply |clearly )?"
     rf"(?:(?:can|could) (?:therefore |thus |hence |so )?not (?:\w+ly )?(?:be |been )(?:\w+ly )?{ANSWERED}"
-    rf"|(?:is|was|remains?|stays?|goes) (?:therefore |thus |left )?(?:not (?:\w+ly )?(?:answerable|answered"
-    rf"|covered|addressed)"
-    rf"|unanswerable|unanswered|impossible to answer)|(?:has|have) no answer|is not one (?:that )?(?:i|we|the))",
+    r"|(?:is|was|remains?|stays?|goes) (?:therefore |thus |left )?(?:not (?:\w+ly )?(?:answerable|answered"
+    r"|covered|addressed)"
+    r"|unanswerable|unanswered|impossible to answer)|(?:has|have) no answer|is not one (?:that )?(?:i|we|the))",
     r"(?:there is |there was |there can be |i have |i see |i found |i can give |i can offer |we have |they"
     r" (?:offer|give|provide) )?no (?:\w+ )?answer"
     r"(?:$| (?:is|was|can|could|to|here|in|from|available|for (?:this|that|the)) ?(?!extraction))",
@@ -52,13 +54,14 @@ _STRONG = (
     r"(?:i|we) (?:do|did) not (?:\w+ly )?(?:know|have (?:an|the|any) answer)(?:$| (?:the|an) answer| this| that$)",
     rf"{SOURCES},? {ADVERBS}(?:(?:do|does|did) not {ADVERBS}(?:contain|provide|include|have|give|offer|hold"
     rf"|supply|allow|permit) {ANY_SUCH}"
-    rf"(?:answers?\b|(?:information|details?|context|data|evidence) (?:\w+ )?to (?:be able to )?(?:answer"
-    rf"|address|respond))"
+    r"(?:answers?\b|(?:information|details?|context|data|evidence) (?:\w+ )?to (?:be able to )?(?:answer"
+    r"|address|respond))"
     rf"|(?:is|are) (?:not sufficient|insufficient|not enough) to answer|(?:do|does|did) not answer {THE_QUESTION})",
     r"(?:unanswerable|not answerable)(?:$| (?:from|given|with|based|on|in|by|using|here)\b)",
     r"(?:can not|unable to|could not) answer(?:$| (?:this|that|it|the question|your|from|based|with|given"
     r"|using|because|here)\b)",
-    r"(?:an?|any|the) (?:\w+ ){0,2}?(?:answer|reply|response) (?:is|was|seems) (?:\w+ly |therefore |thus |hence )?(?:not (?:\w+ly )?"
+    r"(?:an?|any|the) (?:\w+ ){0,2}?(?:answer|reply|response) (?:is|was|seems) (?:\w+ly |therefore |thus |hence"
+    r" )?(?:not (?:\w+ly )?"
     r"(?:possible|feasible|available)|impossible|unavailable|out of reach)",
     r"(?:so )?(?:the|its|this) (?:\w+ )?(?:answer|question) (?:is|was|remains|stays) (?:\w+ )?(?:unknown"
     r"|unclear|open|unanswered|undetermined|not known)\b",
@@ -69,79 +72,160 @@ _TELLING = (
     r"|spelling|elaborating|going into|identifying|clarifying)"
 )
 _AUXILIARY = r"(?:do|does|did|is|are|was|were|has|have|can|could|will|would)"
+_QUANTITY = (
+    r"(?:(?:[\w-]+ ){0,3}?(?:sizes?|rates?|numbers?|figures?|values?|counts?|amounts?|names?|dates?|prices?"
+    r"|costs?|lengths?|times?|durations?"
+    r"|percentages?|depth|width|height|age|weights?|budget|reasons?|justification|definitions?|settings?"
+    r"|hyperparameters?|parameters?"
+    r"|specifications?|breakdown|estimates?|examples?|citations?|links?|such \w+))\b"
+)
 _ELSEWHERE = (
     # Nowhere do the papers say; neither does the other one.
-    rf"(?:nowhere|never|not once|at no (?:point|time|place)|in (?:none|neither|not one|no \w+)(?: of)?)\b[^;]{{0,60}}? "
+    r"(?:nowhere|never|not once|at no (?:point|time|place)|in (?:none|neither|not one|no \w+)(?:"
+    rf" of)?)\b[^;]{{0,60}}? "
     rf"{_AUXILIARY} (?:[^;]{{1,60}}? )?(?:{TELL}|{TOLD}|find|found|see|seen)",
     rf"(?:nor|neither) {_AUXILIARY} (?:{SOURCES}|{WEAK}|any|either|the (?:other|second|first|latter|former))\b",
-    rf"(?:neither|none|no) (?:{QUOTED}|(?:the )?\w+ (?:one|paper|source|excerpt)|one|[\w ]{{1,30}}?) nor [^;]{{1,80}}? "
+    rf"(?:neither|none|no) (?:{QUOTED}|(?:the )?\w+ (?:one|paper|source|excerpt)|one|[\w ]{{1,30}}?) nor"
+    rf" [^;]{{1,80}}? "
     rf"(?!{ACTS}){TELL}",
-    rf"(?:neither|none|no one|not one) (?:one |text |source |\w+ )?(?!{ACTS}){TELL}",
+    rf"(?:neither|none|no one|not one) (?:one |text |source )?(?!stud|{ACTS}){TELL}",
     # The papers refrain from saying; they are unrelated to it.
     rf"(?:{SOURCES}|{WEAK}),? {ADVERBS}(?:refrains?|abstains?|shy away|shies away|stops? short|falls? short|steers?"
-    rf" clear|stays? clear|stays? away|avoids?|omits?|neglects?|forgets?|skips?|decline[sd]?)(?: from| of| to)?"
+    r" clear|stays? clear|stays? away|avoids?|omits?|neglects?|forgets?|skips?|decline[sd]?)(?: from| of| to)?"
     rf" (?:{_TELLING}|{TELL})",
-    r"[^;]{0,120}?\b(?:is|are|was|were|seems?|appears?|look)(?: to be)? (?:\w+ly |all |both |just )?(?:unrelated|irrelevant"
-    r"|unconnected|not (?:\w+ly )?(?:related|relevant|connected|pertinent|germane)|off[ -]topic|off the topic)(?:$| (?:to|with|for|from) "
-    rf"(?:[^;]{{0,40}}?{SOURCES}|(?:this|that|it|them|these|what)\b|your|(?:the|either) (?:question|topic|subject|query|request|matter)))",
-    rf"[^;]{{0,120}}?\b(?:has|have|had|bears?|shows?) (?:nothing|no (?:connection|relation|relationship|bearing|relevance|link))"
-    rf"(?: to do)? (?:to|with|on) (?:[^;]{{0,40}}?{SOURCES}|(?:this|that|it|them|these)\b|your|the (?:question|topic|subject))",
+    r"[^;]{0,120}?\b(?:is|are|was|were|seems?|appears?|look)(?: to be)? (?:\w+ly |all |both |just"
+    r" )?(?:unrelated|irrelevant"
+    r"|unconnected|not (?:\w+ly )?(?:related|relevant|connected|pertinent|germane)|off[ -]topic|off the"
+    r" topic)(?:$| (?:to|with|for|from) "
+    rf"(?:[^;]{{0,40}}?{SOURCES}|(?:this|that|it|them|these|what)\b|your|(?:the|either) (?:question|topic"
+    r"|subject|query|request|matter)))",
+    rf"[^;]{{0,120}}?\b(?:has|have|had|bears?|shows?) (?:nothing|no (?:connection|relation|relationship|bearing"
+    r"|relevance|link))"
+    rf"(?: to do)? (?:to|with|on) (?:[^;]{{0,40}}?{SOURCES}|(?:this|that|it|them|these)\b|your|the (?:question"
+    r"|topic|subject))",
     # It is not something that they discuss; it is not among the topics covered.
-    rf"[^;]{{1,150}}? (?:is|are|was|were) (?:not|never|hardly) (?:something|anything|what|one|(?:an? |the )?(?:\w+ )?(?:topic|subject"
+    rf"[^;]{{1,150}}? (?:is|are|was|were) (?:not|never|hardly) (?:something|anything|what|one|(?:an? |the"
+    r" )?(?:\w+ )?(?:topic|subject"
     rf"|question|detail|point|matter|thing|issue|fact|figure)s?) (?:that |which )?(?:{SHOWN}|{WEAK}|i|we|one) "
     rf"(?:can |could |do |does |would |am able to |ever |\w+ly )?(?:{TELL}|answer|help|find)",
-    r"[^;]{1,150}? (?:is|are|was|were) not (?:\w+ )?(?:among|one of|part of|any of|on the list of|within|in) (?:the |their |its "
+    r"[^;]{1,150}? (?:is|are|was|were) not (?:\w+ )?(?:among|one of|part of|any of|on the list of|within|in)"
+    r" (?:the |their |its "
     r"|these |any of the )?(?:\w+ ){0,2}?(?:topics?|subjects?|things|matters|questions|points|issues|aspects|themes"
     rf"|details|items|facts|information)(?:$|[ ,]+(?:that |which )?(?:{TOLD}|{SHOWN}|{WEAK}|provided|i|here)\b)",
+    # Its value is not given; the authors give no value.
+    rf"(?:there (?:is|was|are|were) )?no (?!{RESULT})(?:[\w-]+ ){{1,5}}?(?:(?:is|was|are|were) )?(?:\w+ly"
+    rf" )?{TOLD_SURELY}{END}",
+    rf"[\w -]{{1,60}}? (?:not|never) (?:\w+ly )?{TOLD_SURELY}$",
+    rf"(?:{WEAK}|{SOURCES}),? {ADVERBS}(?:giv|provid|stat|mention|nam|report|disclos|offer|list|specif|cit"
+    rf"|contain|includ)\w* no (?!{RESULT}){_QUANTITY}",
+    rf"[^;]{{1,200}}? (?:is|are|was|were) (?:\w+ly )?(?:not|never|nowhere) (?:\w+ly )?{TOLD} (?:in|by|within)"
+    rf" (?:either )?{QUOTED}",
+    r"[^;]{1,120}? (?:do|does|did) not (?:come up|crop up|get mentioned|get a mention|arise|figure)(?:$|"
+    r" (?:here|there|anywhere|at all))",
+    r"(?:but |though |albeit )?without (?:any |a |an |further |\w+ly ){0,2}(?:mention|stat(?:ing|ement)|giving"
+    r"|saying|specify|naming|reference to|details|disclosing|telling|explain)",
+    r"(?:[^;]{1,120}? )?(?:is|are|was|were) (?:not|nowhere|never) to be (?:found|seen|read)\b",
+    r"[^;]{1,120}? (?:eludes?|escapes?|is beyond) (?:me|us)\b",
+    # Only a section that was not shown could tell.
+    r"(?:the|an?|its|their|any|such) (?:[\w-]+ ){0,3}?(?:appendix|appendices|supplement|sections?|tables?"
+    r"|figures?|chapters?|pages?|full (?:paper|text)"
+    r"|rest|remainder)\b[^;]{0,80}? (?:is|was|are|were) (?:not (?:\w+ )?(?:included|provided|given|shown|part"
+    r"|among|here|in|available|shared|supplied)|missing|absent|cut)\b",
+    r"(?:[^;]{1,120}? )?(?:that|which) i (?:do|have|was|am|can|could|did) not (?:been )?(?:have|given|shown|see"
+    r"|seen|access|read|find|found)\b",
+    rf"(?:which|that|and|but) (?:is|are|was|were) not (?:\w+ )?(?:{TOLD}|included|here|part of)\b",
+    rf"(?:{SOURCES}|{WEAK}|neither|{QUOTED}) (?:is|are|deals?|concerns?|covers?|discuss(?:es)?|treats?|talks?"
+    r"|looks?) (?:\w+ )?(?:(?:about|on|with|of|at) )?(?:something|anything|other|another"
+    r"|(?:an? )?(?:entirely |completely |very )?different|(?:an? )?unrelated|matters)\b",
+    r"(?:(?:this|that|your|the|it) (?:question )?(?:is|looks like|seems) )(?:\w+ )?(?:a question |one )?for"
+    r" (?:another|a different|other|someone)\b",
+    r"(?:you|one|we) (?:will |would |may |might |must |should )?(?:have to |need to |must |want to |better"
+    r" )?(?:look|ask|search|turn|consult|go|check)\w* (?:it up )?(?:elsewhere|somewhere else"
+    r"|in (?:another|other|a different)|(?:another|other|a different) (?:source|paper))",
+    # A relative clause of the sources; the question is about what they do not tell.
+    rf"(?:(?:this|that|the|your) question|answering|this|that|it)\b[^;]{{0,100}}? (?:that|which|what) {SOURCES}"
+    rf" (?:alone |\w+ly )?{NOT} (?:{TELL}|have)",
+    r"(?:one|an?|this is \w+|that is \w+|here is \w+|another|what) (?:\w+ )?(?:(?:thing|detail|point"
+    rf"|aspect|question|matter|fact|figure|number|topic)\b )?(?:that |which )?(?:{SOURCES}|the authors)"
+    rf" {ADVERBS}(?:{NOT} (?:\w+ )?(?:{TELL}|get to)|keeps? (?:to|from|back)|leaves? (?:out|open|unsaid)|withhold)",
+    rf"(?:(?:but |and |yet )?(?:{SOURCES}|the ones here)|(?:but|and|yet) (?:they|these|neither|it)) (?:do|does"
+    r"|did|have) not$",
+    # A guess.
+    r"[^;]{0,120}?\b(?:is|are|was|be|remains?) (?:(?:purely?|mere(?:ly)?|only|just|an?|anybody's|anyone's|sheer"
+    r"|pure|a matter of) ){0,3}(?:guess\w*|speculation|speculative|conjecture|invention)\b",
+    r"i (?:would|will|am|could) (?:only |just )?(?:be |have to be )?(?:making|guessing|inventing|speculating"
+    r"|fabricating)\b",
+    r"there is (?:simply |just |really )?no (?:telling|knowing|saying)\b",
+    r"[^;]{0,200}?\bi (?!(?:\w+ )?(?:think|believe|say|answer|argue|conclude|note)\b)(?:\w+ ){0,2}?(?:not|no"
+    r"|nothing|none|never|unable|nowhere)\b(?! (?:stress|emphasi|overstate|recommend|help but))",
+    rf"(?!(?:in|from|according|based|by|per|across|given|with|within|using)\b)(?:[^;]{{0,60}}? )?(?<!\bin"
+    r" )(?<!\bfrom )(?<!\bon )(?<!\bto )(?<!\bof )(?<!\bby )(?<!\bwith )(?<!\bwithin )"
+    rf"(?:(?:the |both |all )?(?:provided|given|supplied|retrieved) (?:\w+ )?{DOCUMENTS}|(?:the|these|those"
+    rf"|both|your|my) (?:\w+ )?(?:excerpts?|snippets?|extracts?)|{SHOWN_TO_ME})\b"
+    r"[^;]{0,60}?\b(?:not|no|nothing|never|nowhere|little|hardly|without|lack\w*|omit\w*|silent|fail\w*"
+    r"|insufficient|ignor\w*)\b"
+    rf"(?! (?:{ACTS}|say {QUOTED}|ordered|sorted))",
     # A search without success.
-    r"(?:but )?(?:without (?:success|luck|finding|result)|to no avail|in vain|with no (?:success|luck|results?)|(?:found|see|saw) none"
-    r"|no (?:luck|success|match(?:es)?|hits?)(?: (?:there|here))?|(?:drew|draw|came up|come up) (?:a )?(?:blank|short))",
-    r"(?:it|that|this|they|these|there|none|the answer|the (?:information|detail|figure|number|value)) (?:is|are|was|were) (?:simply |just |\w+ly )?"
+    r"(?:an?|my|the|any) (?:[\w-]+ ){0,2}?(?:reading|search|review|look|check|inspection|examination"
+    r"|scan)\b[^;]{0,60}? (?:turn|bring|yield|reveal|show|find|give|come|produce|uncover)\w*"
+    r" (?:up )?(?:no|nothing|none|empty|short|blank)\b",
+    r"(?:but )?(?:without (?:success|luck|finding|result)|to no avail|in vain|with no (?:success|luck|results?)"
+    r"|(?:found|see|saw) none"
+    r"|no(?:thing)? (?:(?!effect|difference|gain|change|improve|evidence|correlat|benefit)\w+ ){0,2}?found$"
+    r"|(?:have|has|had|could|can|did|do) not (?:been able to )?(?:find|found"
+    r"|see|seen|locate|located|spot)\b"
+    r"|not that (?:i|we) (?:can|could)|(?:out of|outside the) scope\b|off[ -]topic\b|no (?:luck|success"
+    r"|match(?:es)?|hits?)(?: (?:there|here))?|(?:drew|draw|came up|come up) (?:a )?(?:blank|short))",
+    r"(?:it|that|this|they|these|there|none|the answer|the (?:information|detail|figure|number|value)) (?:is"
+    r"|are|was|were) (?:simply |just |\w+ly )?"
     r"(?:not|nowhere) (?:there|here|in (?:there|here|them|it|either)|among them|to be (?:found|seen)|anywhere)\b",
 )
 _SILENT = (
     # The sources do not tell.
     rf"{SOURCES},? {ADVERBS}(?:{NOT} {ADVERBS}(?!{ACTS}){TELL}|{NOT} {ADVERBS}(?!{ACTS})\w+"
     rf"|neither {TELL}|(?:is|are|was|were|remains?|stays?) {ADVERBS}(?:silent|mute|quiet|vague|unclear"
-    rf"|unhelpful|unrelated"
+    r"|unhelpful|unrelated"
     r"|irrelevant|of (?:no|little) (?:help|use|assistance)|no help|not (?:about|concerned|related|relevant"
     r"|clear|helpful|specific|explicit"
-    r"|conclusive|informative|sufficient(?:ly)?|enough)|insufficient(?:$| to| for)|inconclusive|missing)"
+    r"|conclusive|informative|sufficient(?:ly)?|enough)|insufficient(?:$| to| for)|inconclusive|missing(?!"
+    r" (?:in|for|from) (?:some|many|most|a |\d)))"
     r"|(?:lacks?|lacked|omits?|omitted|leaves?|skips?|miss(?:es)?|stops? short) "
     r"|(?:contain|provide|include|offer|have|has|say|make|supply|hold|show|give|list|tell|present|mention"
     r"|do)(?:s|d|ed)?(?: us| me)?"
-    rf" {ADVERBS}(?:absolutely |almost |next to )?(?:no|nothing|none|zero)\b|(?:report|state|disclose|reveal"
-    rf"|indicate)(?:s|d|ed)? "
+    rf" {ADVERBS}(?:absolutely |almost |next to )?(?:no|nothing|none|zero)\b(?! {RESULT})|(?:report|state"
+    r"|disclose|reveal"
+    r"|indicate)(?:s|d|ed)? "
     rf"(?:no (?:\w+ )?{INFORMATION}|no such|nothing (?:about|on|of|regarding))"
-    rf"|(?:do|does|is|are) neither)",
+    r"|(?:do|does|is|are) neither)",
     # The authors, a study, it or they do not tell: only verbs of telling.
     rf"{WEAK},? {ADVERBS}(?:{NOT} {ADVERBS}{TELL_WEAK}|neither {TELL_WEAK}|(?:is|are|was)"
     rf" {ADVERBS}(?:silent|mute|not about|of no (?:help|use|assistance)|no help)"
-    rf"|(?:gives?|gave|provides?|provided|offers?|contains?|says?|makes?|leaves?|has|have|had) (?:no (?:\w+"
+    r"|(?:gives?|gave|provides?|provided|offers?|contains?|says?|makes?|leaves?|has|have|had) (?:no (?:\w+"
     rf" )?{INFORMATION}"
     rf"|no such|nothing (?:about|on|of)|it open|this open|[^;]{{1,80}} (?:unspecified|unstated|open|unanswered"
-    rf"|unnamed|unreported))"
+    r"|unnamed|unreported))"
     rf"|(?:do|does|did) not {ADVERBS}(?:contain|include|provide|have|give|offer) {ANY_SUCH}(?:{INFORMATION}"
-    rf"|anything))",
+    r"|anything))",
     rf"(?:but|and|nor|which|who) (?:{NOT} {ADVERBS}{TELL_WEAK}|(?:do|does) not (?:provide|give|include|contain) )",
     rf"(?:{QUOTED}|(?:the|this|that|each|either) (?:study|work|report|survey)),? {ADVERBS}{NOT} {ADVERBS}"
     rf"(?:(?:provide|contain|include|give|offer) {ANY_SUCH}{INFORMATION}|provide an? )",
-    rf"{QUOTED},? {ADVERBS}{NOT} {ADVERBS}(?:contain|provide|include|name|give|offer|present)",
+    rf"{QUOTED},? {ADVERBS}{NOT} {ADVERBS}(?:contain|provide|include|name|give|offer|present)\b(?! any"
+    rf" (?!{INFORMATION}))",
     # None of the sources tells.
     rf"(?:none|neither|no one|not one) of {SOURCES},? {ADVERBS}(?!{ACTS})(?!(?:is|are|was|were|has|have|had"
-    rf"|can|could|do|does|did)\b)\w+s?\b",
+    r"|can|could|do|does|did)\b)\w+s?\b",
     rf"(?:none|neither|no one|not one|not a single one|not any|no part) of {SHOWN}(?: i have| i was given)?,?"
     rf" {ADVERBS}"
     rf"(?:(?:is|are|was|were) (?:about|concerned|related|relevant)|{TELL}|(?:has|have) (?:any|the|an))",
     rf"(?:nothing|nowhere|not a word|no part|none|neither)[^;]{{0,40}}? (?:in|from|among|within|across) {SOURCES}",
-    rf"(?:neither|no|not a single|not one) (?:other |single |provided |given |of the"
-    rf" )?{ADJECTIVES}(?:{DOCUMENTS}|authors?|stud(?:y|ies)){WHICH} {ADVERBS}"
+    r"(?:neither|no|not a single|not one) (?:other |single |provided |given |of the"
+    rf" )?{ADJECTIVES}(?:{DOCUMENTS}){WHICH} {ADVERBS}"
     rf"(?:{TELL}|(?:is|are|was|deals?) (?:about|with|concerned|related|relevant))",
     rf"(?:neither|none|no one) (?:of (?:them|these|those|the two|which) )?(?:does|do|did|{TELL}\w*s)\b",
     r"(?:nothing|little|not much|no word) (?:at all )?(?:is|was|has been) (?:\w+ly )?(?:said|mentioned|stated"
     r"|reported|written|given|found)",
     # There is no information; I have none.
-    rf"(?:there (?:is|was|are|were|seems to be|appears to be|does not seem to be|exists|has been) |(?:i|we)"
+    r"(?:there (?:is|was|are|were|seems to be|appears to be|does not seem to be|exists|has been) |(?:i|we)"
     rf" (?:can |could |did )?(?:see|find|found|have|had|got|possess|located?) )?{NO_INFORMATION}",
     r"(?:there (?:is|was|seems to be|appears to be) |i (?:can )?(?:see|find|found) )?no (?:\w+ )?(?:mention"
     r"|discussion) (?:of|about)\b",
@@ -195,52 +279,56 @@ _SILENT = (
     rf"|therefore be )(?:\w+ly )?{ANSWERED} (?:\w+ )?(?:from|with|based on|in|by|on|using|out of) (?:[\w"
     rf" ]{{0,20}}?{SOURCES}|(?:them|these|it|here)$)",
     rf"[^;]{{1,300}}? (?:is|are|was|were|remains?|stays?) (?:\w+ly )?(?:missing|absent|omitted|left out|left"
-    rf" out of|left"
-    rf" open|left unspecified|left unstated|unspecified|unstated|undisclosed|unreported|unmentioned|unknown"
-    rf"|unclear|uncertain|open)"
+    r" out of|left"
+    r" open|left unspecified|left unstated|unspecified|unstated|undisclosed|unreported|unmentioned|unknown"
+    r"|unclear|uncertain|open)"
     rf"(?: (?:from|in|by|within|given|based on|of) (?:any of )?(?:{SOURCES}|here))",
     rf"[^;]{{1,300}}? (?:is|are|was|were|remains?|goes|go|stays?|is left|are left) (?:left )?(?:unspecified"
     rf"|unstated|undisclosed|unreported|unmentioned|unanswered){END}",
-    rf"(?:it is |it remains |that is )?(?:not clear|unclear|not known|unknown|uncertain|not evident|not"
+    r"(?:it is |it remains |that is )?(?:not clear|unclear|not known|unknown|uncertain|not evident|not"
     rf" apparent) (?:from|in|based on|given|according to|on the basis of) {SHOWN}",
     # Fragments.
     rf"(?:it is |that is |this is |they are )?(?:not|nowhere|never) (?:\w+ly )?{TOLD_SURELY}(?:{END}|"
     rf" (?:anywhere|here)\b| (?:in|by|from|within|among) {SHOWN})",
-    rf"(?:it is |that is |this is |they are |is |are |was )?(?:not|nowhere) (?:\w+ly )?(?:found|available|in"
+    r"(?:it is |that is |this is |they are |is |are |was )?(?:not|nowhere) (?:\w+ly )?(?:found|available|in"
     rf"|among|within|part of|from)\b (?:in |within |from )?(?:any of )?{SOURCES}",
-    r"(?:unknown|not known|unclear|no idea|not available|not given|n/a|no data|no information)[ ,]*$",
+    r"(?:it is |that is |this is |it remains )?(?:unknown|undetermined|not known|not clear|unclear|no idea|not"
+    r" available|not given|n/a|no data|no information)[ ,]*$",
     r"(?:the )?(?:answer|information|details?|data|figure|value)s? (?:is |are |was |were )?(?:not|un)(?:"
     r" \w+ly)? ?(?:found|available|provided|given|stated|specified|present|contained|in|included|among)\b(?!"
     r" (?:at|until|to|for) )",
-    rf"(?:no|nothing) (?:relevant |such |matching |useful |specific |further |related |pertinent"
+    r"(?:no|nothing) (?:relevant |such |matching |useful |specific |further |related |pertinent"
     rf" )+(?:{INFORMATION}|passages?|sections?|excerpts?|documents?|papers?|contexts?|found|was|in|here|is)\b",
     r"nothing (?:on|about|regarding|concerning|relevant|related)\b[^;]{0,80}",
     rf"(?:no|nothing) {INFORMATION} (?:regarding|concerning|on|about) [^;]{{1,120}} (?:was|were|is|are|could"
-    rf" be|can be) (?:\w+ )?(?:found|given|provided|available|present|located|identified)",
+    r" be|can be) (?:\w+ )?(?:found|given|provided|available|present|located|identified)",
     r"no (?:answer|determination|conclusion|statement) (?:can|could) be\b",
     r"the answer to [^;]{1,80} (?:is|was) not ",
     # Outside the scope.
     rf"(?:(?:this|that|it|the|your|which|such)\b[^;]{{0,80}}? (?:is|falls?|goes|go|lies?|are|seems|appears"
-    rf"|exceeds) (?:\w+ly |well |far )?)?(?:outside|beyond|out of|not within)(?: of)?"
-    rf" (?:the )?(?:scope|what|range|reach|remit|coverage|subject|{SOURCES}|my)\b",
+    r"|exceeds) (?:\w+ly |well |far )?)?(?:outside|beyond|out of|not within)(?: of)?"
+    r" (?:the )?(?:scope|what|range|reach|remit|coverage|subject|information|knowledge|material|evidence"
+    rf"|{SOURCES}|my)\b",
     r"(?:the|this|that|your|its?)\b[^;]{0,60}? exceeds? (?:the scope|what)",
     # More would be needed.
-    r"(?:i|we) (?:would |will |do )?(?:need|require|have to see) (?:more|further|additional|another|the full|access)\b|"
+    r"(?:i|we) (?:would |will |do )?(?:need|require|have to see) (?:more|further|additional|another|the full"
+    r"|access)\b|"
     r"(?:more|further|additional) (?:\w+ )?(?:information|context|details?|material|sources?) (?:would|is|are"
     r"|will|may) (?:be )?(?:needed|required|necessary)",
     r"(?:i|we) (?:will|would|can|do|want|prefer|should|had)(?: rather| prefer)? (?:not|to not) (?:to"
     r" )?(?:guess|speculate|make|invent|attempt|want to guess)\b",
     # Absence of something from the sources, however it is said.
-    rf"(?!(?:the|an?|its|their|our) [\w -]{{1,40}}? (?:has|have|had) no access)(?!.{{0,200}}\b(?:that|which|who|whose) (?:(?:is|are|was|were|do|does|did|has|have|can|could) )?(?:not"
+    rf"(?!(?:the|an?|its|their|our) [\w -]{{1,40}}? (?:has|have|had) no access)(?!.{{0,200}}\b(?:that|which|who"
+    r"|whose) (?:(?:is|are|was|were|do|does|did|has|have|can|could) )?(?:not"
     rf"|no)\b)[^;]{{0,120}}?\b{ABSENT}\b(?! (?:support|used|trained|seen|ranked|shared|merged|based))"
     rf"[^;]{{0,80}}? (?:in|from|within|by|among|on|to|with|across|anywhere in) {GIVEN}(?:$|[ ,])",
     rf"(?!.{{0,200}}\b(?:that|which|who|whose) (?:do|does|did|has|have|can|could|never)\b)(?:(?!\b(?:that|which"
     rf"|than|who)\b)[^;]){{0,60}}?{GIVEN}(?:(?!\bthat\b)[^;]){{0,40}}?\b(?:not|never|nothing|no|neither|hardly"
     rf"|scarcely)\b[^;]{{0,20}}? (?:mention|say|state|specify|report|tell|explain|discuss|address|cover"
-    rf"|describe|answer|give|disclose)\b",
+    r"|describe|answer|give|disclose)\b",
     rf"(?:{GIVEN}|what you (?:have )?(?:gave|sent|shared|provided|showed|given|shown)(?: me)?|what i (?:have"
     rf"|was given|can see)),? {ADVERBS}(?:(?:provides?|has|have|offers?|gives?|contains?|says?|includes?"
-    rf"|holds?) (?:\w+ )?(?:insufficient|too little|little|nothing|no|not enough|scant)\b"
+    r"|holds?) (?:\w+ )?(?:insufficient|too little|little|nothing|no|not enough|scant)\b"
     r"|(?:is|are|remains?|stays?) (?:\w+ )?(?:mute|silent|quiet|unrelated|irrelevant|insufficient|of no|not"
     r" about|too|not enough)\b|(?:leaves?|left) (?:it|this|that|the)\b)",
     r"nothing (?:here|there|in there|in here)\b|(?:is|was|are) not (?:in|among|on) (?:there|here|my)\b"
@@ -268,9 +356,10 @@ _SILENT = (
     r"(?:but|and|though|yet) not (?:its|the|their|his|her|a|an|how|why|what|when|who|where|which|any|on|about"
     r"|for|of|that|this)\b",
     rf"(?:and )?(?:no|not any|neither) (?:such )?[\w -]{{1,40}}? (?:is|are|was|were) (?:\w+ )?(?:given"
-    rf"|described|mentioned|reported|stated|provided|discussed|cited|named|listed|found|covered|included)"
+    r"|described|mentioned|reported|stated|provided|discussed|cited|named|listed|found|covered|included)"
     rf" (?:\w+ )?(?:in|by|within|among|anywhere in) {SHOWN}",
-    rf"(?:nobody|no one|one|you) (?:could|can|would be able to) (?:tell|say|know|answer)\b[^;]{{0,20}} from {SOURCES}",
+    rf"(?:nobody|no one|one|you) (?:could|can|would be able to) (?:tell|say|know|answer)\b[^;]{{0,20}} from"
+    rf" {SOURCES}",
 )
 _THEY = (
     rf"(?:{SOURCES}|they|these|those|both|all of them|each|the (?:others?|rest|former|latter|closest|nearest"
@@ -279,10 +368,10 @@ _THEY = (
     rf" {SOURCES}|papers?|excerpts?|passages?)?)"
 )
 _ADJUNCT = (
-    rf"(?:according to|based on|with|using|per|from|in|within|on the basis of|judging (?:from|by)|given|across"
-    rf"|throughout"
+    r"(?:according to|based on|with|using|per|from|in|within|on the basis of|judging (?:from|by)|given|across"
+    r"|throughout"
     rf"|among)(?: only| just)? (?:{SHOWN}|{QUOTED}|(?:the|this|that|what|my) (?:limited )?(?:information"
-    rf"|context|knowledge|evidence)(?: (?:provided|given|available|at hand|i have|shown|supplied))?|what (?:i"
+    r"|context|knowledge|evidence)(?: (?:provided|given|available|at hand|i have|shown|supplied))?|what (?:i"
     rf"|you) [^;]{{1,40}})(?: alone| only)?$"
     rf"|(?:both |namely |titled |that is |i\.e\. )?{QUOTED}(?:,? (?:and|or|nor) {QUOTED}){{0,3}}$"
 )
@@ -290,16 +379,24 @@ _META = (
     rf"(?:{QUOTED}(?: and {QUOTED})?|these|those|they) (?:is|are) the only\b",
     r"the (?:closest|nearest|most relevant|only related)\b",
     rf"[^;]{{1,100}}? (?:is|are|was|were|get|gets) (?:\w+ )?(?:discussed|mentioned|described|covered|introduced"
-    rf"|examined|treated|addressed)\b[^;]{{0,40}}? (?:in|by) {SOURCES}",
+    rf"|examined|treated|addressed)\b[^;]{{0,40}}? (?:in|by) (?:{SOURCES}|{QUOTED})",
     rf"{SOURCES} (?:do |does |\w+ly )?(?:give|name|list|report|provide|mention|show|contain|include|present)s?"
     rf" (?![^;]{{0,80}}\bthat\b)",
     r"(?:and )?(?:is|are) (?:only |all |mainly )?(?:about|on|concerned|devoted|limited)\b",
     r"it (?:is|remains|was) (?:not clear|unclear|not known|unknown|uncertain"
     r"|an open question) (?:which|whether|how|what|who|when|why|where)\b",
     r"[^;]{1,60} (?:is|are|was|were) (?:\w+ly )?(?:mentioned|discussed|described|covered|named|touched on)$",
-    r"(?:having |when |while |by |on |upon |after )?(?:\w+ly )?(?:looking|looked|reading|read|searching|searched|going|gone|checking|checked"
-    r"|scanning|reviewing|reviewed|examining|examined) (?:\w+ )?(?:at|through|for|over|into|in|across|carefully|again|the|these|both|all)\b[^;]{0,80}$",
+    r"(?:having |when |while |by |on |upon |after )?(?:\w+ly )?(?:looking|looked|reading|read|searching"
+    r"|searched|going|gone|checking|checked"
+    r"|scanning|reviewing|reviewed|examining|examined) (?:\w+ )?(?:at|through|for|over|into|in|across|carefully"
+    r"|again|the|these|both|all)\b[^;]{0,80}$",
     r"(?:rather than|instead of|to avoid|without) (?:\w+ )?(?:guess|speculat|invent|mak|mislead|fabricat)",
+    r"i (?:was |am |have )?(?:only|just) (?:given|shown|have|had|see|saw|got|was|received|know)\b|(?:for|on|of)"
+    r" [\w -]{1,40}$|(?:and )?the (?:second|other|first|third|latter) (?:\w+ )?(?:about|on|with|to)\b",
+    r"(?:this|that|it|such \w+|the (?:answer|detail|information)) (?:would|may|might|should|could|must|will|is"
+    r" likely to) (?:\w+ )?(?:be|appear|stand|come|lie|have been)\b",
+    r"(?:the|this|that|your) question (?:itself )?(?:presuppos|assum|suppos|impl|suggest|ask|concern|relat"
+    r"|refer|pertain|seem|touch)",
     r"only [^;]{1,80} (?:is|are|was|were) (?:reported|given|mentioned|described|stated|covered|listed"
     r"|discussed|provided)",
     r"i (?:would )?(?:love|like|wish|want|recommend|suggest|advise)\b|the (?:closest|nearest|most relevant"
@@ -324,8 +421,9 @@ _META = (
     r" be|so\b.{0,20}guess|answering|anything i|a guess|any (?:answer|reply|guess))",
 )
 _CONTENT = (
-    r"^but (?!not|only|it|this|that|i\b|please|if|feel|they|the\b|sorry|unfortunately|no\b|maybe|perhaps|without)"
-    r"[\w-]+ [\w-]+$",
+    r"^but (?!not|nothing|none|alas|sadly|never|only|it|this|that|i\b|please|if|feel|they|the\b|sorry"
+    r"|unfortunately|no\b|maybe|perhaps|without)"
+    r"[\w-]+(?: [\w-]+){0,2}$",
     r"(?:but |however,? |still |yet )?(?:the (?:correct |right )?answer (?:is|was|would be)|it (?:is|was|were)"
     r" (?:\w+ )?\d|(?:it|he|she) (?:is|was|were) (?!not|about|only|un|im|also|possible|probably|out|beyond|a"
     r" good|just|clear|hard|diff))",
@@ -342,7 +440,8 @@ _SPLIT = (
     r"|unless|whereas|yet)\b)"
     r"|\s(?=(?:and|so) (?:i|we|it|they|this|that|the|there|no|none|can|could|therefore|thus|hence|instead"
     r"|cannot|question|answer|found)\b)"
-    r"|\s(?=and (?:(?:do|does|did|can|could|will|would) not|was|were|has|had|instead|rather|is|are|uses?|trains?|runs?|rel(?:ies|y)|fix(?:es)?|sets?"
+    r"|\s(?=and (?:(?:do|does|did|can|could|will|would|have|has) not|was|were|has|had|instead|rather|is|are|uses?"
+    r"|trains?|runs?|rel(?:ies|y)|fix(?:es)?|sets?"
     r"|takes?|comput(?:es?)|appl(?:ies|y)"
     r"|evaluates?|reports?|finds?|shows?|works?|learns?|keeps?|stores?|gives?)\b)"
 )
@@ -357,7 +456,11 @@ _CONTRAST = (
 )
 
 _ASIDE = (
-    rf",? ?\b(?:i\.e\.,?|namely|viz\.?|that is,) [^,;]{{1,120}},|[,(] ?(?:(?:titled|called|both|that is|namely) )?{QUOTED}(?:,? (?:and )?{QUOTED}){{0,3}} ?[,)]|"
+    r",(?: taken together| as (?:given|shown|provided|excerpted|they stand|it (?:happens|stands))| at least(?:"
+    r" [\w ]{1,30})?| unfortunately| sadly| regrettably| alas| in (?:fact|short)| so far as [\w ]{1,20}| i am"
+    r" afraid),|,? ?\bto the best of my \w+\b,?|"
+    rf",? ?\b(?:i\.e\.,?|namely|viz\.?|that is,) [^,;]{{1,120}},|[,(] ?(?:(?:titled|called|both|that is|namely)"
+    rf" )?{QUOTED}(?:,? (?:and )?{QUOTED}){{0,3}} ?[,)]|"
     r",? ?\b(?:(?:as far as|from what) (?:i|we) can (?:see|tell|judge)|as (?:provided|given|supplied)(?=,)|as"
     r" far as [\w ]{1,20} goe?s?(?=,)|to (?:the best of )?my knowledge|to be (?:honest|clear"
     r"|frank))\b,?"
@@ -376,7 +479,8 @@ ENGLISH = Grammar(
     contrast=_CONTRAST,
     finding=(
         r"(?:in |for |on |by |after |with |at )?(?:only |about |nearly |roughly |almost |some |another |over "
-        r"|the other |just )?\d|(?:the )?(?:authors?|researchers|team) (?:can|could) not explain|(?:the )?authors?"
+        r"|the other |just )?\d|[\w ]{1,30} not say qtitle|(?:the )?(?:authors?|researchers|team) (?:can|could)"
+        r" not explain|(?:the )?authors?"
         r" [^;]{0,30}not mention [^;]{0,60} to the \w+s\b"
     ),
     asked=r"(?:(?:but|and|so|the question(?: of)?) )*(?:how|what|whether|which|why|where|who|when)\b",

@@ -10,14 +10,18 @@ ADVERBS = (
 ADJECTIVES = (
     r"(?:(?:provided|given|supplied|available|retrieved|above|shown|following|present|current|cited|selected"
     r"|context|academic|research|scientific|attached|listed|accompanying|relevant|other|underlying|enclosed|two"
-    r"|three|four|five|few|same|single|source|original|reference|background|input|\d+"
+    r"|three|four|five|few|same|first|second|third|last|remaining|latter|former|single|source|original"
+    r"|reference|background|input|\d+"
     r"|(?!annotated|labell?ed|poisoned|generated|compressed|masked|truncated|unlabell?ed|hashed)\w+(?:ed|ing)) ){0,4}"
 )
 DOCUMENTS = (
     r"(?:contexts?|passages?|papers?|documents?|documentation|texts?|sources?|notes|materials?|articles?|abstracts?"
-    r"|literature|paragraphs?|fragments?|pdfs?|excerpts?|snippets?|extracts?|publications?|manuscripts?|chunks|sections?|references|content"
-    r"|search results|(?:parts?|portions?|pieces?|ones?|bits|pages|lines|stuff|text)(?= (?:of it )?(?:(?:that |which )?(?:i|we|you)"
-    r" (?:was|were|am|are|have|had|can|could|got|received|gave|sent|shared|provided|showed)\b|at hand|in front of me))"
+    r"|literature|paragraphs?|fragments?|pdfs?|excerpts?|snippets?|extracts?|publications?|manuscripts?|chunks"
+    r"|sections?|references|content"
+    r"|search results|(?:parts?|portions?|pieces?|ones?|bits|pages|lines|stuff|text)(?= (?:of it )?(?:(?:that "
+    r"|which )?(?:i|we|you)"
+    r" (?:was|were|am|are|have|had|can|could|got|received|gave|sent|shared|provided|showed)\b|at hand|in front"
+    r" of me))"
     r"|(?:provided|given|supplied|retrieved|available|shown) (?:information|evidence|data|records?|knowledge"
     r"|pages|files|results|knowledge base)|pages)"
 )
@@ -26,20 +30,29 @@ WHICH = (
     r"(?: (?:themselves|alone|here|above|at hand|in question|listed|in front of me|"
     r"(?:that |which )?(?:i|we) (?:was|were|am|are|have|had|can|could|received|got|see)(?: been)?"
     r"(?: (?:given|shown|provided|supplied|sent|see|access|read))?(?: with| me| to| in| access){0,2}"
-    r"|(?:that |which )?you (?:have |had )?(?:gave|provided|shared|supplied|sent|showed|posted|given|shown)(?: me| us)?"
+    r"|(?:that |which )?you (?:have |had )?(?:gave|provided|shared|supplied|sent|showed|posted|given|shown)(?:"
+    r" me| us)?"
     r"|(?:that |which )?(?:was|were|is|are|have been|has been) (?:provided|given|supplied|shown|retrieved|listed)"
     r"(?: to me| to us| here)?"
     r"|(?:shared|sent|handed|passed) (?:with|to) (?:me|us)|provided|given|supplied|shown|available|retrieved"
-    r"|furnished|included|attached|on [\w -]{1,30}?|by [\w -]{1,30}?|[ab1-9]\b"
+    r"|before (?:me|us)|at my disposal|furnished|included|attached|on [\w -]{1,30}?|by [\w -]{1,30}?|[ab1-9]\b"
     rf"|(?:of |called |titled |in |from |on )?{QUOTED}(?: and {QUOTED}){{0,3}})){{0,3}}"
 )
-SOURCES = rf"(?:{DETERMINER}{ADJECTIVES}|{ADJECTIVES}){DOCUMENTS}{WHICH}"
+SHOWN_TO_ME = (
+    r"(?:(?:the|these|those|all|any) )?(?:\w+ ){0,2}?\w+ (?:before me|at my disposal|in front of me|(?:that "
+    r"|which )?i (?:was|have been|had been|am) (?:given|shown"
+    r"|provided with|supplied with|handed|sent)|(?:that |which )?you (?:have )?(?:gave|given|provided|shared"
+    r"|supplied|sent|showed|shown|pasted|posted"
+    r"|uploaded|attached)(?: me)?)"
+)
+SOURCES = rf"(?:(?:{DETERMINER}{ADJECTIVES}|{ADJECTIVES}){DOCUMENTS}{WHICH}|{SHOWN_TO_ME})"
 SHOWN = (
     rf"(?:{SOURCES}|the authors?|either|any of them|corpus|the corpus|them|these|it|what (?:i|we) (?:was|were|have"
-    rf"|am) \w+|here|there)"
+    r"|am) \w+|here|there)"
 )
 WEAK = (
-    rf"(?:the (?:\w+ )?authors?(?: of [\w ]{{1,40}}?)?|the researchers|it|they|these|those|both|(?:the|this|that|each|either) "
+    rf"(?:the (?:\w+ )?authors?(?: of [\w ]{{1,40}}?)?|the researchers|it|they|these|those|both|(?:these|those"
+    r"|the|both) (?:two|three|ones)|(?:the|this|that|each|either) "
     rf"(?:study|work|report|survey)(?: {QUOTED})?|the studies|(?:the (?:study|work|report) )?{QUOTED}"
     rf"(?: and {QUOTED}){{0,3}})"
 )
@@ -52,22 +65,26 @@ TELL = (
     r"|explore|bring up"
     r"|go (?:deep|far|that)|settle|resolve|spell out|allude|hint|attribute|make (?:any |it |that |this |clear)"
     r"|have (?:any|the|an|enough|sufficient|that|this|much|information|anything)|allow (?:an|any|us|me|one|for an)"
-    r"|permit (?:an|any|us|me)|let (?:me|us)|enable (?:me|us)|suffice|contain|seem to|appear to|shed|support an answer)"
+    r"|permit (?:an|any|us|me)|let (?:me|us)|enable (?:me|us)|suffice|contain|seem to|appear to|shed|support an"
+    r" answer)"
 )
 ACTS = (
     r"(?:us(?:e|ed|es)|need|rely|relies|require|agree|overlap|train|change|claim|propose|releas|fit|match"
     r"|recommend|evaluat"
-    r"|test|differ|depend|assum|find|found|need|have to|get (?!into|to|around|round)|become|increase|decrease"
+    r"|test|differ|depend|assum|find|found|need|have to|get (?!into|to|around|round|as far|that far|close|near)"
+    r"|become|increase|decrease"
     r"|reach|exceed|matter"
     r"|affect|work|perform"
-    r"|hurt|harm|slow|degrade|distract|confuse|bias|help (?!me|us|here|with|answer|in|to|you)|compare|argue"
+    r"|hurt|harm|slow|degrade|distract|confuse|bias|help (?!me|us|here|with|answer|in|to|you)|compare (?!them\b"
+    r"|their|the two|these|those|both)|argue"
     r"|conclude|vary|grow|lead|cause|fine|run|scale|share|come"
     r"|be(?!en)|been (?!given|shown))"
 )
 TELL_WEAK = (
     r"(?:say(?! that)|mention|report|stat(?:es?|ed)\b(?! that)|specif|disclos|discuss|describe|explain|address"
     r"|indicat|reveal"
-    r"|tell|touch|go into|elaborat|clarif|detail\b|quantif|comment on|spell out|cover\b|giv(?:es?|en)\b(?! up)"
+    r"|tell|touch|go (?:into|there|over|beyond)|talk|deal with|speak|get (?:to|into)|share (?:this|that|any"
+    r"|details|how|what|the)|elaborat|clarif|detail\b|quantif|comment on|spell out|cover\b|giv(?:es?|en)\b(?! up)"
     r"|answer (?:this|that|the))"
 )
 TOLD = (
@@ -86,7 +103,8 @@ TOLD_SURELY = (
 INFORMATION = (
     r"(?:determination|information|info|mention|answers?|details?|discussion|data|statements?|reference"
     r"|figures?|indication"
-    r"|explanation|description|account|hint|clue|word|evidence|results?|numbers?|value|comparison|basis|material"
+    r"|explanation|description|account|hint|clue|word|evidence|results?|numbers?|value|comparison|basis"
+    r"|material|findings?|statements?|remarks?|comments?|guidance|insights?|treatment"
     r"|content|passage|record|coverage|knowledge|idea|way|trace|sign|facts?|specifics)"
 )
 ANY_SUCH = (
@@ -110,14 +128,17 @@ THE_QUESTION = (
     r"|this|that|it|you|the answer|(?:any|an|a) (?:\w+ )?(?:answer|reply|response)|anything)"
 )
 _REVIEW = (
-    r"(?:upon|on|after|following|despite|in|from) (?:an? |my |the )?(?:\w+ ){0,2}?(?:review|reading|rereading|inspection"
+    r"(?:upon|on|after|following|despite|in|from) (?:an? |my |the )?(?:\w+ ){0,2}?(?:review|reading|rereading"
+    r"|inspection"
     r"|examination|search|look|check|analysis|reviewing|searching|checking|scanning|going|looking|examining)"
     rf"(?: (?:of|at|through|over|in) {SOURCES})?"
 )
 INTRO = (
-    r"(?:(?:okay|ok|right|let me see|wait|in (?:that|this) case|as a result|for this reason|in other words|at this point"
+    r"(?:(?:okay|ok|right|let me see|wait|in (?:that|this) case|as a result|for this reason|in other words|at"
+    r" this point"
     r"|i (?:can|could|will|would|may|might) (?:only |just |\w+ly )?(?:confirm|say|tell you|report|state|add|conclude)"
-    r"|(?:it is|it should be|it must be) (?:worth \w+ing|important to \w+|fair to say|noted|said|clear|true|worth noting)"
+    r"|(?:it is|it should be|it must be) (?:worth \w+ing|important to \w+|fair to say|noted|said|clear|true"
+    r"|worth noting)"
     r"|(?:the|my) (?:\w+ )?answer (?:is|here is)|(?:what|all) (?:i|one) can (?:say|tell)(?: you)? is"
     rf"|{_REVIEW}|and|but|so|then|thus|therefore|hence|however|yet|nor|or|also|well|hmm|no|yes|sorry|apologies|sadly"
     r"|unfortunately|regrettably|alas|that said|honestly|frankly|answer|note|overall|instead|for that reason"
@@ -140,24 +161,33 @@ END = r"(?=$|[ ,]*(?:here|there|anywhere|at all|either|explicitly|directly|yet|f
 
 INABILITY = (
     rf"(?:i|one|nobody|no one) (?:{ADVERBS})(?:(?:can|could|will|would|may|might) not|am not able to|are not able to|"
-    rf"was not able to|am unable to|are unable to|was unable to|would not be able to|will not be able to|am not"
-    rf" in a position to|do not feel able to"
-    rf"|is not able to|can neither|have not been able to|would prefer not to|must not|should not)"
+    r"was not able to|am unable to|are unable to|was unable to|would not be able to|will not be able to|am not"
+    r" in a position to|do not feel able to"
+    r"|is not able to|find myself unable to|am at a loss to|have no (?:way|means) (?:of|to)|can neither|have"
+    r" not been able to|would prefer not to|must not|should not)"
     rf" {ADVERBS}{ANSWER_VERBS}\b"
 )
 STRONG_OBJECT = (
     rf"(?:[ ,]*$| {THE_QUESTION}\b(?! (?:directly|exactly|fully|completely|precisely|with certainty|part|half))"
-    rf"| (?:from|based|using|on the|without|with (?:the|these|what|any)|in (?:the|these|any)|here|further|out of)\b)"
+    r"| (?:from|based|using|on the|without|with (?:the|these|what|any)|in (?:the|these|any)|here|further|out of)\b)"
 )
 NO_INFORMATION = (
     rf"no (?:\w+ ){{0,2}}?{INFORMATION}(?:$| (?:about|on|regarding|concerning|as to|whatsoever|here|available"
-    rf"|for (?:this|that)"
+    r"|for (?:this|that)"
     rf"|(?:of|for|from|to|that)\b[^;]{{0,80}}?\b(?:in|among|from|within|by) {SHOWN}"
     rf"|in {SHOWN}|(?:is|was|are|were|has been|could be|can be) (?:\w+ly )?(?:available|given|provided|mentioned|made"
     r"|found|present|offered|included|supplied|stated|to be found|contained)))"
 )
+RESULT = (
+    r"(?:(?:\w+ ){0,2}?(?:gains?|improvements?|speed-?ups?|effects?|differences?|benefits?|drops?|loss(?:es)?"
+    r"|degradation|advantages?"
+    r"|correlations?|changes?|increases?|decreases?|failures?|errors?|overfitting|bias|credit|guarantees?"
+    r"|probabilit(?:y|ies)|penalt(?:y|ies)"
+    r"|support|signal|feedback|reward|new|overlap|winner|attention|assumptions?))\b"
+)
 DESCRIBE = (
-    r"(?:discuss|describ|cover|focus|concentrat|address|deal|introduc|concern|mention|center|revolve|talk"
+    r"(?:discuss|describ|cover|focus|concentrat|address|deal|introduc|concern|mention|center|revolve|stick"
+    r"|confine|restrict|talk"
     r"|treat|look at|examine"
     r"|explor|relate|pertain|(?:is|are|(?:may|might|could) (?:well )?be) (?:only |mainly |mostly |all |both "
     r"|primarily |solely |instead |just"
@@ -165,7 +195,7 @@ DESCRIBE = (
 )
 GIVEN = (
     rf"(?:(?:the|these|those|my|your|both|all|any of the|either of the|the two) {ADJECTIVES}(?:contexts?"
-    rf"|passages|excerpts|papers|documents|texts?|sources|materials?|articles|snippets|abstracts|literature)"
+    r"|passages|excerpts|papers|documents|texts?|sources|materials?|articles|snippets|abstracts|literature)"
     rf"|(?:the )?(?:provided|given|supplied|retrieved) {ADJECTIVES}(?:{DOCUMENTS})|(?:the )?(?:corpus"
     rf"|collection|library) (?:at my disposal|i have|i was given|provided|given|shown)){WHICH}"
 )
