@@ -18,7 +18,7 @@ from mlx_ragtune.scoring.answers.refusal_chinese import CHINESE
 from mlx_ragtune.scoring.answers.refusal_english import ENGLISH
 from mlx_ragtune.scoring.answers.refusal_french import FRENCH
 from mlx_ragtune.scoring.answers.refusal_german import GERMAN
-from mlx_ragtune.scoring.answers.refusal_grammar import QUOTED, refuses, sentence_clauses
+from mlx_ragtune.scoring.answers.refusal_grammar import QUOTED, names_something, refuses, sentence_clauses
 from mlx_ragtune.scoring.answers.refusal_italian import ITALIAN
 from mlx_ragtune.scoring.answers.refusal_japanese import JAPANESE
 from mlx_ragtune.scoring.answers.refusal_korean import KOREAN
@@ -76,10 +76,16 @@ def is_refusal(text: str) -> bool:
     The first ``READ_CHARACTERS`` decide, in the language that they are written in; a text too short to tell
     its language is read in all of them.
     """
-    parts = [part.rstrip(" .!。！") for part in sentences(_normalized(text[:READ_CHARACTERS]))]
+    ended = sentences(_normalized(text[:READ_CHARACTERS]))
+    parts = [part.rstrip(" .!。！") for part in ended]
+    answered = len(parts) > 1 and ended[0].endswith(".")
     language = language_of(" ".join(parts).replace(QUOTED, ""))
     grammars = [GRAMMARS[language]] if language in GRAMMARS else GRAMMARS.values()
-    return any(refuses(sentence_clauses(grammar, part) for part in parts) for grammar in grammars)
+    return any(
+        refuses(sentence_clauses(grammar, part) for part in parts)
+        and not (answered and names_something(grammar, parts[0]))
+        for grammar in grammars
+    )
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ by ``QUOTED`` (``refusal.clauses``), so that reported speech ("the model says th
 conditions ("when the context does not contain the answer") do not match.
 """
 
+from mlx_ragtune.scoring.answers.refusal_english_absence import ELSEWHERE
 from mlx_ragtune.scoring.answers.refusal_english_words import (
     ABSENT,
     ACTS,
@@ -19,11 +20,10 @@ from mlx_ragtune.scoring.answers.refusal_english_words import (
     INABILITY,
     INFORMATION,
     INTRO,
-    NO_INFORMATION,
     NOT,
+    NO_INFORMATION,
     RESULT,
     SHOWN,
-    SHOWN_TO_ME,
     SOURCES,
     STRONG_OBJECT,
     TELL,
@@ -65,120 +65,6 @@ _STRONG = (
     r"(?:possible|feasible|available)|impossible|unavailable|out of reach)",
     r"(?:so )?(?:the|its|this) (?:\w+ )?(?:answer|question) (?:is|was|remains|stays) (?:\w+ )?(?:unknown"
     r"|unclear|open|unanswered|undetermined|not known)\b",
-)
-_TELLING = (
-    r"(?:mentioning|discussing|covering|saying|stating|describing|addressing|specifying|reporting|giving|answering"
-    r"|explaining|telling|indicating|defining|detailing|disclosing|naming|listing|revealing|providing|quantifying"
-    r"|spelling|elaborating|going into|identifying|clarifying)"
-)
-_AUXILIARY = r"(?:do|does|did|is|are|was|were|has|have|can|could|will|would)"
-_QUANTITY = (
-    r"(?:(?:[\w-]+ ){0,3}?(?:sizes?|rates?|numbers?|figures?|values?|counts?|amounts?|names?|dates?|prices?"
-    r"|costs?|lengths?|times?|durations?"
-    r"|percentages?|depth|width|height|age|weights?|budget|reasons?|justification|definitions?|settings?"
-    r"|hyperparameters?|parameters?"
-    r"|specifications?|breakdown|estimates?|examples?|citations?|links?|such \w+))\b"
-)
-_ELSEWHERE = (
-    # Nowhere do the papers say; neither does the other one.
-    r"(?:nowhere|never|not once|at no (?:point|time|place)|in (?:none|neither|not one|no \w+)(?:"
-    rf" of)?)\b[^;]{{0,60}}? "
-    rf"{_AUXILIARY} (?:[^;]{{1,60}}? )?(?:{TELL}|{TOLD}|find|found|see|seen)",
-    rf"(?:nor|neither) {_AUXILIARY} (?:{SOURCES}|{WEAK}|any|either|the (?:other|second|first|latter|former))\b",
-    rf"(?:neither|none|no) (?:{QUOTED}|(?:the )?\w+ (?:one|paper|source|excerpt)|one|[\w ]{{1,30}}?) nor"
-    rf" [^;]{{1,80}}? "
-    rf"(?!{ACTS}){TELL}",
-    rf"(?:neither|none|no one|not one) (?:one |text |source )?(?!stud|{ACTS}){TELL}",
-    # The papers refrain from saying; they are unrelated to it.
-    rf"(?:{SOURCES}|{WEAK}),? {ADVERBS}(?:refrains?|abstains?|shy away|shies away|stops? short|falls? short|steers?"
-    r" clear|stays? clear|stays? away|avoids?|omits?|neglects?|forgets?|skips?|decline[sd]?)(?: from| of| to)?"
-    rf" (?:{_TELLING}|{TELL})",
-    r"[^;]{0,120}?\b(?:is|are|was|were|seems?|appears?|look)(?: to be)? (?:\w+ly |all |both |just"
-    r" )?(?:unrelated|irrelevant"
-    r"|unconnected|not (?:\w+ly )?(?:related|relevant|connected|pertinent|germane)|off[ -]topic|off the"
-    r" topic)(?:$| (?:to|with|for|from) "
-    rf"(?:[^;]{{0,40}}?{SOURCES}|(?:this|that|it|them|these|what)\b|your|(?:the|either) (?:question|topic"
-    r"|subject|query|request|matter)))",
-    rf"[^;]{{0,120}}?\b(?:has|have|had|bears?|shows?) (?:nothing|no (?:connection|relation|relationship|bearing"
-    r"|relevance|link))"
-    rf"(?: to do)? (?:to|with|on) (?:[^;]{{0,40}}?{SOURCES}|(?:this|that|it|them|these)\b|your|the (?:question"
-    r"|topic|subject))",
-    # It is not something that they discuss; it is not among the topics covered.
-    rf"[^;]{{1,150}}? (?:is|are|was|were) (?:not|never|hardly) (?:something|anything|what|one|(?:an? |the"
-    r" )?(?:\w+ )?(?:topic|subject"
-    rf"|question|detail|point|matter|thing|issue|fact|figure)s?) (?:that |which )?(?:{SHOWN}|{WEAK}|i|we|one) "
-    rf"(?:can |could |do |does |would |am able to |ever |\w+ly )?(?:{TELL}|answer|help|find)",
-    r"[^;]{1,150}? (?:is|are|was|were) not (?:\w+ )?(?:among|one of|part of|any of|on the list of|within|in)"
-    r" (?:the |their |its "
-    r"|these |any of the )?(?:\w+ ){0,2}?(?:topics?|subjects?|things|matters|questions|points|issues|aspects|themes"
-    rf"|details|items|facts|information)(?:$|[ ,]+(?:that |which )?(?:{TOLD}|{SHOWN}|{WEAK}|provided|i|here)\b)",
-    # Its value is not given; the authors give no value.
-    rf"(?:there (?:is|was|are|were) )?no (?!{RESULT})(?:[\w-]+ ){{1,5}}?(?:(?:is|was|are|were) )?(?:\w+ly"
-    rf" )?{TOLD_SURELY}{END}",
-    rf"[\w -]{{1,60}}? (?:not|never) (?:\w+ly )?{TOLD_SURELY}$",
-    rf"(?:{WEAK}|{SOURCES}),? {ADVERBS}(?:giv|provid|stat|mention|nam|report|disclos|offer|list|specif|cit"
-    rf"|contain|includ)\w* no (?!{RESULT}){_QUANTITY}",
-    rf"[^;]{{1,200}}? (?:is|are|was|were) (?:\w+ly )?(?:not|never|nowhere) (?:\w+ly )?{TOLD} (?:in|by|within)"
-    rf" (?:either )?{QUOTED}",
-    r"[^;]{1,120}? (?:do|does|did) not (?:come up|crop up|get mentioned|get a mention|arise|figure)(?:$|"
-    r" (?:here|there|anywhere|at all))",
-    r"(?:but |though |albeit )?without (?:any |a |an |further |\w+ly ){0,2}(?:mention|stat(?:ing|ement)|giving"
-    r"|saying|specify|naming|reference to|details|disclosing|telling|explain)",
-    r"(?:[^;]{1,120}? )?(?:is|are|was|were) (?:not|nowhere|never) to be (?:found|seen|read)\b",
-    r"[^;]{1,120}? (?:eludes?|escapes?|is beyond) (?:me|us)\b",
-    # Only a section that was not shown could tell.
-    r"(?:the|an?|its|their|any|such) (?:[\w-]+ ){0,3}?(?:appendix|appendices|supplement|sections?|tables?"
-    r"|figures?|chapters?|pages?|full (?:paper|text)"
-    r"|rest|remainder)\b[^;]{0,80}? (?:is|was|are|were) (?:not (?:\w+ )?(?:included|provided|given|shown|part"
-    r"|among|here|in|available|shared|supplied)|missing|absent|cut)\b",
-    r"(?:[^;]{1,120}? )?(?:that|which) i (?:do|have|was|am|can|could|did) not (?:been )?(?:have|given|shown|see"
-    r"|seen|access|read|find|found)\b",
-    rf"(?:which|that|and|but) (?:is|are|was|were) not (?:\w+ )?(?:{TOLD}|included|here|part of)\b",
-    rf"(?:{SOURCES}|{WEAK}|neither|{QUOTED}) (?:is|are|deals?|concerns?|covers?|discuss(?:es)?|treats?|talks?"
-    r"|looks?) (?:\w+ )?(?:(?:about|on|with|of|at) )?(?:something|anything|other|another"
-    r"|(?:an? )?(?:entirely |completely |very )?different|(?:an? )?unrelated|matters)\b",
-    r"(?:(?:this|that|your|the|it) (?:question )?(?:is|looks like|seems) )(?:\w+ )?(?:a question |one )?for"
-    r" (?:another|a different|other|someone)\b",
-    r"(?:you|one|we) (?:will |would |may |might |must |should )?(?:have to |need to |must |want to |better"
-    r" )?(?:look|ask|search|turn|consult|go|check)\w* (?:it up )?(?:elsewhere|somewhere else"
-    r"|in (?:another|other|a different)|(?:another|other|a different) (?:source|paper))",
-    # A relative clause of the sources; the question is about what they do not tell.
-    rf"(?:(?:this|that|the|your) question|answering|this|that|it)\b[^;]{{0,100}}? (?:that|which|what) {SOURCES}"
-    rf" (?:alone |\w+ly )?{NOT} (?:{TELL}|have)",
-    r"(?:one|an?|this is \w+|that is \w+|here is \w+|another|what) (?:\w+ )?(?:(?:thing|detail|point"
-    rf"|aspect|question|matter|fact|figure|number|topic)\b )?(?:that |which )?(?:{SOURCES}|the authors)"
-    rf" {ADVERBS}(?:{NOT} (?:\w+ )?(?:{TELL}|get to)|keeps? (?:to|from|back)|leaves? (?:out|open|unsaid)|withhold)",
-    rf"(?:(?:but |and |yet )?(?:{SOURCES}|the ones here)|(?:but|and|yet) (?:they|these|neither|it)) (?:do|does"
-    r"|did|have) not$",
-    # A guess.
-    r"[^;]{0,120}?\b(?:is|are|was|be|remains?) (?:(?:purely?|mere(?:ly)?|only|just|an?|anybody's|anyone's|sheer"
-    r"|pure|a matter of) ){0,3}(?:guess\w*|speculation|speculative|conjecture|invention)\b",
-    r"i (?:would|will|am|could) (?:only |just )?(?:be |have to be )?(?:making|guessing|inventing|speculating"
-    r"|fabricating)\b",
-    r"there is (?:simply |just |really )?no (?:telling|knowing|saying)\b",
-    r"[^;]{0,200}?\bi (?!(?:\w+ )?(?:think|believe|say|answer|argue|conclude|note)\b)(?:\w+ ){0,2}?(?:not|no"
-    r"|nothing|none|never|unable|nowhere)\b(?! (?:stress|emphasi|overstate|recommend|help but))",
-    rf"(?!(?:in|from|according|based|by|per|across|given|with|within|using)\b)(?:[^;]{{0,60}}? )?(?<!\bin"
-    r" )(?<!\bfrom )(?<!\bon )(?<!\bto )(?<!\bof )(?<!\bby )(?<!\bwith )(?<!\bwithin )"
-    rf"(?:(?:the |both |all )?(?:provided|given|supplied|retrieved) (?:\w+ )?{DOCUMENTS}|(?:the|these|those"
-    rf"|both|your|my) (?:\w+ )?(?:excerpts?|snippets?|extracts?)|{SHOWN_TO_ME})\b"
-    r"[^;]{0,60}?\b(?:not|no|nothing|never|nowhere|little|hardly|without|lack\w*|omit\w*|silent|fail\w*"
-    r"|insufficient|ignor\w*)\b"
-    rf"(?! (?:{ACTS}|say {QUOTED}|ordered|sorted))",
-    # A search without success.
-    r"(?:an?|my|the|any) (?:[\w-]+ ){0,2}?(?:reading|search|review|look|check|inspection|examination"
-    r"|scan)\b[^;]{0,60}? (?:turn|bring|yield|reveal|show|find|give|come|produce|uncover)\w*"
-    r" (?:up )?(?:no|nothing|none|empty|short|blank)\b",
-    r"(?:but )?(?:without (?:success|luck|finding|result)|to no avail|in vain|with no (?:success|luck|results?)"
-    r"|(?:found|see|saw) none"
-    r"|no(?:thing)? (?:(?!effect|difference|gain|change|improve|evidence|correlat|benefit)\w+ ){0,2}?found$"
-    r"|(?:have|has|had|could|can|did|do) not (?:been able to )?(?:find|found"
-    r"|see|seen|locate|located|spot)\b"
-    r"|not that (?:i|we) (?:can|could)|(?:out of|outside the) scope\b|off[ -]topic\b|no (?:luck|success"
-    r"|match(?:es)?|hits?)(?: (?:there|here))?|(?:drew|draw|came up|come up) (?:a )?(?:blank|short))",
-    r"(?:it|that|this|they|these|there|none|the answer|the (?:information|detail|figure|number|value)) (?:is"
-    r"|are|was|were) (?:simply |just |\w+ly )?"
-    r"(?:not|nowhere) (?:there|here|in (?:there|here|them|it|either)|among them|to be (?:found|seen)|anywhere)\b",
 )
 _SILENT = (
     # The sources do not tell.
@@ -292,7 +178,8 @@ _SILENT = (
     rf" (?:anywhere|here)\b| (?:in|by|from|within|among) {SHOWN})",
     r"(?:it is |that is |this is |they are |is |are |was )?(?:not|nowhere) (?:\w+ly )?(?:found|available|in"
     rf"|among|within|part of|from)\b (?:in |within |from )?(?:any of )?{SOURCES}",
-    r"(?:it is |that is |this is |it remains )?(?:unknown|undetermined|not known|not clear|unclear|no idea|not"
+    r"(?:it is |that is |this is |it remains )?(?:not found|not enough info|unknown|undetermined|not known|not"
+    r" clear|unclear|no idea|not"
     r" available|not given|n/a|no data|no information)[ ,]*$",
     r"(?:the )?(?:answer|information|details?|data|figure|value)s? (?:is |are |was |were )?(?:not|un)(?:"
     r" \w+ly)? ?(?:found|available|provided|given|stated|specified|present|contained|in|included|among)\b(?!"
@@ -378,7 +265,7 @@ _ADJUNCT = (
 _META = (
     rf"(?:{QUOTED}(?: and {QUOTED})?|these|those|they) (?:is|are) the only\b",
     r"the (?:closest|nearest|most relevant|only related)\b",
-    rf"[^;]{{1,100}}? (?:is|are|was|were|get|gets) (?:\w+ )?(?:discussed|mentioned|described|covered|introduced"
+    rf"[^;]{{1,100}}? (?:is|are|was|were|get|gets) (?:\w+ )?(?:discussed|named|mentioned|described|covered|introduced"
     rf"|examined|treated|addressed)\b[^;]{{0,40}}? (?:in|by) (?:{SOURCES}|{QUOTED})",
     rf"{SOURCES} (?:do |does |\w+ly )?(?:give|name|list|report|provide|mention|show|contain|include|present)s?"
     rf" (?![^;]{{0,80}}\bthat\b)",
@@ -397,6 +284,22 @@ _META = (
     r" likely to) (?:\w+ )?(?:be|appear|stand|come|lie|have been)\b",
     r"(?:the|this|that|your) question (?:itself )?(?:presuppos|assum|suppos|impl|suggest|ask|concern|relat"
     r"|refer|pertain|seem|touch)",
+    r"i am (?:only )?(?:restricted|limited|confined|bound|allowed|permitted|asked|told|meant|supposed"
+    r"|instructed)\b|(?:(?:\w+ )?i|we) (?:may|can|must|should) only\b",
+    r"(?:in the absence of|for (?:lack|want) of|absent|owing to|due to|because of|lacking|given the lack of)"
+    r" [^;]{0,60}?"
+    rf"(?:{INFORMATION}|context|this|that|it)$",
+    r"[^;]{1,80}? (?:may|might|could|would|should|must|will|is likely|are likely|is probably|is presumably|is"
+    r" perhaps) (?:well |also |perhaps |\w+ly )?(?:to )?(?:be |have been )?(?:\w+ly )?"
+    r"(?:in|given|found|reported|described|listed|stated|available|included|mentioned|published|part of"
+    r"|documented|specified)\b[^;]{0,40}?"
+    r"\b(?:paper|section|sections|appendix|version|supplement|publication|literature|elsewhere|source|methods"
+    r"|text|article|code|repository|table)\b",
+    r"(?:perhaps|maybe|possibly) (?:another|other|a different|some other|the (?:full|original|appendix|authors"
+    r"|rest))\b",
+    rf"[^;]{{1,60}} (?:is|are|was|were) (?:\w+ly )?(?:mentioned|named|discussed|described|noted|touched on)"
+    r" (?:in passing|briefly|by name|only)"
+    rf"|[^;]{{1,60}} (?:appears?|occurs?|features?) in (?:{SOURCES}|{QUOTED})$",
     r"only [^;]{1,80} (?:is|are|was|were) (?:reported|given|mentioned|described|stated|covered|listed"
     r"|discussed|provided)",
     r"i (?:would )?(?:love|like|wish|want|recommend|suggest|advise)\b|the (?:closest|nearest|most relevant"
@@ -421,6 +324,8 @@ _META = (
     r" be|so\b.{0,20}guess|answering|anything i|a guess|any (?:answer|reply|guess))",
 )
 _CONTENT = (
+    r"^but the (?!paper|passage|excerpt|text|document|source|context|question|answer|other|exact)[\w-]+$|^which"
+    r" is (?!not|un|about|related|beyond|out)",
     r"^but (?!not|nothing|none|alas|sadly|never|only|it|this|that|i\b|please|if|feel|they|the\b|sorry"
     r"|unfortunately|no\b|maybe|perhaps|without)"
     r"[\w-]+(?: [\w-]+){0,2}$",
@@ -470,7 +375,7 @@ ENGLISH = Grammar(
     aside=_ASIDE,
     intro=INTRO,
     strong=_STRONG,
-    silent=(*_SILENT, *_ELSEWHERE),
+    silent=(*_SILENT, *ELSEWHERE),
     meta=_META,
     adjunct=_ADJUNCT,
     stated="|".join(_CONTENT),
@@ -480,7 +385,15 @@ ENGLISH = Grammar(
     finding=(
         r"(?:in |for |on |by |after |with |at )?(?:only |about |nearly |roughly |almost |some |another |over "
         r"|the other |just )?\d|[\w ]{1,30} not say qtitle|(?:the )?(?:authors?|researchers|team) (?:can|could)"
-        r" not explain|(?:the )?authors?"
+        r" not explain|(?:the )?authors? (?:have|had) no (?:\w+ )?(?:explanation|idea|reason|doubt)"
+        r"|(?:the|this|that|each|either) (?:study|survey|trial|experiment|questionnaire|model|method)s? did not"
+        rf"|{QUOTED} did not (?:include|cover|give|provide)|no [^;]{{0,60}}?(?:\d|\b(?:above|below|more|other"
+        r" than)\b)"
+        r"|(?:it|this|that) (?:(?:is|was) (?:\w+ly )?(?:unrelated|not related|irrelevant) to|(?:has|had)"
+        r" nothing to do with)"
+        rf" (?!{SOURCES}|(?:the|your|this|that) (?:question|topic|query)|these|what|your)"
+        r"|[^;]{1,80} (?:answered|unanswered|mentioned|given|named|reported) by (?:about |nearly )?(?:\d"
+        r"|(?:some|many|most|half|few)\b)|(?:the )?authors?"
         r" [^;]{0,30}not mention [^;]{0,60} to the \w+s\b"
     ),
     asked=r"(?:(?:but|and|so|the question(?: of)?) )*(?:how|what|whether|which|why|where|who|when)\b",

@@ -3,7 +3,8 @@
 from mlx_ragtune.scoring.answers.refusal_grammar import QUOTED
 
 ADVERBS = (
-    r"(?:(?:also|just|even|ever|either|still|really|however|therefore|thus|then|themselves|itself|alone|in fact"
+    r"(?:(?:also|both|all|just|even|ever|either|still|really|however|therefore|thus|then|themselves|itself"
+    r"|alone|in fact"
     r"|at all|seem to|appear to|seems to|appears to|go so far as to|get around to|get round to|bother to|\w+ly"
     r"|as far as i can (?:see|tell)|to my knowledge)[, ]+){0,3}"
 )
@@ -18,7 +19,8 @@ DOCUMENTS = (
     r"(?:contexts?|passages?|papers?|documents?|documentation|texts?|sources?|notes|materials?|articles?|abstracts?"
     r"|literature|paragraphs?|fragments?|pdfs?|excerpts?|snippets?|extracts?|publications?|manuscripts?|chunks"
     r"|sections?|references|content"
-    r"|search results|(?:parts?|portions?|pieces?|ones?|bits|pages|lines|stuff|text)(?= (?:of it )?(?:(?:that "
+    r"|search results|knowledge base|retriev(?:al|ed) (?:results?|chunks)|(?:parts?|portions?"
+    r"|pieces?|ones?|bits|pages|lines|stuff|text)(?= (?:of it )?(?:(?:that "
     r"|which )?(?:i|we|you)"
     r" (?:was|were|am|are|have|had|can|could|got|received|gave|sent|shared|provided|showed)\b|at hand|in front"
     r" of me))"
@@ -72,7 +74,7 @@ ACTS = (
     r"(?:us(?:e|ed|es)|need|rely|relies|require|agree|overlap|train|change|claim|propose|releas|fit|match"
     r"|recommend|evaluat"
     r"|test|differ|depend|assum|find|found|need|have to|get (?!into|to|around|round|as far|that far|close|near)"
-    r"|become|increase|decrease"
+    r"|make (?:\w+ ){0,2}(?:assumption|claim|use of|difference|change)|become|increase|decrease"
     r"|reach|exceed|matter"
     r"|affect|work|perform"
     r"|hurt|harm|slow|degrade|distract|confuse|bias|help (?!me|us|here|with|answer|in|to|you)|compare (?!them\b"
@@ -84,21 +86,23 @@ TELL_WEAK = (
     r"(?:say(?! that)|mention|report|stat(?:es?|ed)\b(?! that)|specif|disclos|discuss|describe|explain|address"
     r"|indicat|reveal"
     r"|tell|touch|go (?:into|there|over|beyond)|talk|deal with|speak|get (?:to|into)|share (?:this|that|any"
-    r"|details|how|what|the)|elaborat|clarif|detail\b|quantif|comment on|spell out|cover\b|giv(?:es?|en)\b(?! up)"
-    r"|answer (?:this|that|the))"
+    r"|details|how|what|the)|elaborat|clarif|detail\b|quantif|comment on|spell out|cover\b|giv(?:es?|en)\b(?!"
+    r" up)(?! [^;]{1,40}? to (?:\w+s|the|each|any)\b)"
+    r"|answer (?:this|that|the|an?\b|your|questions))"
 )
 TOLD = (
     r"(?:mentioned|discussed|covered|described|provided|addressed|specified|stated|reported|given|answered"
     r"|explained|disclosed|detailed|named|listed|revealed|recorded|documented|indicated|included|contained"
     r"|identified|touched (?:on|upon)|dealt with|talked about|treated|noted|spelled out|elaborated(?: on)?|defined"
-    r"|brought up|referred to|to be found|found|available|present|part|among|in|known|clear|evident|apparent"
+    r"|raised|broached|tackled|brought up|referred to|to be found|found|available|present|part|among|in|known"
+    r"|clear|evident|apparent"
     r"|answerable|possible|something|a topic|the (?:topic|subject)|one of)"
 )
 TOLD_SURELY = (
     r"(?:mentioned|discussed|covered|addressed|specified|stated|reported|given|disclosed|described|explained"
     r"|provided|answered|listed|answerable|spelled out|documented|indicated"
     r"|said|told|revealed|noted|named|quantified|detailed|clarified|made (?:clear|explicit)|touched (?:on|upon)"
-    r"|brought up|gone into|elaborated(?: on)?)"
+    r"|raised|broached|tackled|taken up|brought up|gone into|elaborated(?: on)?)"
 )
 INFORMATION = (
     r"(?:determination|information|info|mention|answers?|details?|discussion|data|statements?|reference"
@@ -134,12 +138,17 @@ _REVIEW = (
     rf"(?: (?:of|at|through|over|in) {SOURCES})?"
 )
 INTRO = (
-    r"(?:(?:okay|ok|right|let me see|wait|in (?:that|this) case|as a result|for this reason|in other words|at"
+    r"(?:(?:neither(?= ?$)|okay|ok|right|let me see|wait|in (?:that|this) case|as a result|for this reason|in"
+    r" other words|at"
     r" this point"
     r"|i (?:can|could|will|would|may|might) (?:only |just |\w+ly )?(?:confirm|say|tell you|report|state|add|conclude)"
     r"|(?:it is|it should be|it must be) (?:worth \w+ing|important to \w+|fair to say|noted|said|clear|true"
     r"|worth noting)"
     r"|(?:the|my) (?:\w+ )?answer (?:is|here is)|(?:what|all) (?:i|one) can (?:say|tell)(?: you)? is"
+    rf"|(?:about|of|on|as to|regarding|concerning|for) [\w -]{{1,60}}?(?= (?:{SOURCES} (?!is|are)|there is"
+    r"|there are|i|neither|nothing|none)\b)"
+    r"|(?:the|my) (?:thing|point|truth|trouble|problem) is|sure|certainly|of course|hello|hi"
+    r"|(?:great|good|fair|interesting|nice|excellent|tricky|tough) (?:question|point|one)"
     rf"|{_REVIEW}|and|but|so|then|thus|therefore|hence|however|yet|nor|or|also|well|hmm|no|yes|sorry|apologies|sadly"
     r"|unfortunately|regrettably|alas|that said|honestly|frankly|answer|note|overall|instead|for that reason"
     r"|nevertheless|still"

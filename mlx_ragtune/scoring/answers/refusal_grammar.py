@@ -18,6 +18,8 @@ QUOTED = "qtitle"
 """Stands for a title or another quotation."""
 CONTENT_UNITS = 4
 """So many words that state something make an answer of what begins as a refusal."""
+LABEL_UNITS = 6
+"""A shorter refusal after a colon belongs to the label before it: "height: not stated"."""
 UNITS_BEFORE = 3
 """So many words that state something before it make an answer with a limitation of it."""
 UNITS_BEFORE_STRONG = 40
@@ -139,12 +141,18 @@ def sentence_clauses(grammar: Grammar, sentence: str) -> list[Clause]:
         if role == "content" and lists and not (stopped or conceded or grammar.starts("contrast", text)):
             continue
         label = len(clauses) == 1 and clauses[0].role == "content" and not clauses[0].stated
-        if label and stopped and role in _REFUSING and grammar.units(rest) < CONTENT_UNITS:
+        if label and stopped and role in _REFUSING and grammar.units(rest) < LABEL_UNITS:
             clauses = clauses if _DIGIT.search(sentence) else [Clause("meta")]
         reason = bool(clauses) and (conceded or (stopped and grammar.starts("contrast", text)))
         clauses.append(_clause(grammar, rest, role, reason=reason, first=not clauses))
         lists = role in ("strong", "silent", "meta") and not conceded
     return clauses
+
+
+def names_something(grammar: Grammar, sentence: str) -> bool:
+    """Whether the sentence is a few words that state something, as an answer begins ("Twelve layers.")."""
+    clauses = sentence_clauses(grammar, sentence)
+    return [clause.role for clause in clauses] == ["content"] and clauses[0].units <= UNITS_BEFORE
 
 
 def _clause(grammar: Grammar, text: str, role: Role, *, reason: bool, first: bool) -> Clause:
