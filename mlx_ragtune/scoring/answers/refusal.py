@@ -45,6 +45,7 @@ _CONTRACTIONS = (
     (re.compile(r"n't\b"), " not"),
     (re.compile(r"\b(do|does|did|is|are|was|were|has|have|had|could|would)nt\b"), r"\1 not"),
     (re.compile(r"\bcant\b"), "can not"),
+    (re.compile(r"\b(that|there)s\b"), r"\1 is"),
     (re.compile(r"\bi'm\b"), "i am"),
     (re.compile(r"(?<=\w)'re\b"), " are"),
     (re.compile(r"(?<=\w)'ve\b"), " have"),

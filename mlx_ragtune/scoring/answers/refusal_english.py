@@ -89,7 +89,7 @@ _SILENT = (
     r"|(?:gives?|gave|provides?|provided|offers?|contains?|says?|makes?|leaves?|has|have|had) (?:no (?:\w+"
     rf" )?{INFORMATION}"
     rf"|no such|nothing (?:about|on|of)|it open|this open|[^;]{{1,80}} (?:unspecified|unstated|open|unanswered"
-    r"|unnamed|unreported))"
+    r"|unnamed|unmentioned|unreported))"
     rf"|(?:do|does|did) not {ADVERBS}(?:contain|include|provide|have|give|offer) {ANY_SUCH}(?:{INFORMATION}"
     r"|anything))",
     rf"(?:but|and|nor|which|who) (?:{NOT} {ADVERBS}{TELL_WEAK}|(?:do|does) not (?:provide|give|include|contain) )",
@@ -142,7 +142,6 @@ _SILENT = (
     rf"it (?:does|do) not (?:look|seem|appear) (?:like|as if|as though|that) (?:{SOURCES}|[^;]{{1,100}} (?:is"
     rf"|are|was|were) (?:\w+ly )?{TOLD})",
     rf"(?:but |while |whereas |and )(?:all |all of )?{SOURCES} (?:\w+ly |all |both )*(?:only|just|merely|solely)\b",
-    r"(?:and |but |so )?not (?:about|on|with|for) ",
     rf"(?:{WEAK}|{SOURCES}),? (?:appears?|seems?) (?:\w+ly )?not to\b",
     rf"[^;]{{1,200}}? (?:information|knowledge|something|details?|data|facts?|material|passages?|sources?)"
     rf" (?:that |which )?(?:(?:is|are|was|were) not (?:\w+ )?(?:in|among|within|part of|from|by) {SHOWN}"
@@ -278,12 +277,18 @@ _META = (
     r"|scanning|reviewing|reviewed|examining|examined) (?:\w+ )?(?:at|through|for|over|into|in|across|carefully"
     r"|again|the|these|both|all)\b[^;]{0,80}$",
     r"(?:rather than|instead of|to avoid|without) (?:\w+ )?(?:guess|speculat|invent|mak|mislead|fabricat)",
-    r"i (?:was |am |have )?(?:only|just) (?:given|shown|have|had|see|saw|got|was|received|know)\b|(?:for|on|of)"
+    r"i (?:know|have|see|had) (?:only|just)\b|i (?:was |am |have )?(?:only|just) (?:given|shown|have|had|see"
+    r"|saw|got|was|received|know)\b|(?:for|on|of)"
     r" [\w -]{1,40}$|(?:and )?the (?:second|other|first|third|latter) (?:\w+ )?(?:about|on|with|to)\b",
     r"(?:this|that|it|such \w+|the (?:answer|detail|information)) (?:would|may|might|should|could|must|will|is"
     r" likely to) (?:\w+ )?(?:be|appear|stand|come|lie|have been)\b",
     r"(?:the|this|that|your) question (?:itself )?(?:presuppos|assum|suppos|impl|suggest|ask|concern|relat"
     r"|refer|pertain|seem|touch)",
+    r"(?:what|how|whether|why|which (?!means|is|are|was|lets|makes|gives|leads|allows|impl|suggest"
+    r"|shows)\w+)\b(?![^;]{0,100} (?:is|are|was"
+    r"|were) \w)[^;]{0,100}$",
+    r"i (?:can|could|will|would) (?:only |still |gladly )?(?:provide|give|offer|describe|explain|outline)(?:"
+    r" you)? (?:with )?(?:a summary|an overview|information|details|what)",
     r"i am (?:only )?(?:restricted|limited|confined|bound|allowed|permitted|asked|told|meant|supposed"
     r"|instructed)\b|(?:(?:\w+ )?i|we) (?:may|can|must|should) only\b",
     r"(?:in the absence of|for (?:lack|want) of|absent|owing to|due to|because of|lacking|given the lack of)"
@@ -326,6 +331,9 @@ _META = (
 _CONTENT = (
     r"^but the (?!paper|passage|excerpt|text|document|source|context|question|answer|other|exact)[\w-]+$|^which"
     r" is (?!not|un|about|related|beyond|out)",
+    r"^(?:about |roughly |at least |up to |only )?(?:zero|one|two|three|four|five|six|seven|eight|nine|ten"
+    r"|eleven|twelve|twenty|thirty|fifty|half|twice)"
+    r"(?: (?!paper|excerpt|passage|document|source|text|of)[\w-]+){0,2}$",
     r"^but (?!not|nothing|none|alas|sadly|never|only|it|this|that|i\b|please|if|feel|they|the\b|sorry"
     r"|unfortunately|no\b|maybe|perhaps|without)"
     r"[\w-]+(?: [\w-]+){0,2}$",
@@ -341,6 +349,7 @@ _CONTENT = (
 _CONDITION = r"(?:and |or |but |so |then |e g )?(?:if|when|whenever|unless|in case|where|once|until)\b"
 _CONCESSION = r"(?:although|though|while|whereas|even though|because|since|as|despite|even if)\b"
 _SPLIT = (
+    r"\s(?=and [a-z]+ \d)|"
     r"[,;:()\[\]—–]+| - |\s(?=(?:but|however|because|since|although|though|even though|when|whenever|if"
     r"|unless|whereas|yet)\b)"
     r"|\s(?=(?:and|so) (?:i|we|it|they|this|that|the|there|no|none|can|could|therefore|thus|hence|instead"
@@ -382,8 +391,10 @@ ENGLISH = Grammar(
     condition=_CONDITION,
     concession=_CONCESSION,
     contrast=_CONTRAST,
+    excluded=r"(?:and |but )?(?:not|nor|rather than|instead of)\b",
     finding=(
-        r"(?:in |for |on |by |after |with |at )?(?:only |about |nearly |roughly |almost |some |another |over "
+        r"but about\b|(?:in |for |on |by |after |with |at )?(?:only |about |nearly |roughly |almost |some "
+        r"|another |over "
         r"|the other |just )?\d|[\w ]{1,30} not say qtitle|(?:the )?(?:authors?|researchers|team) (?:can|could)"
         r" not explain|(?:the )?authors? (?:have|had) no (?:\w+ )?(?:explanation|idea|reason|doubt)"
         r"|(?:the|this|that|each|either) (?:study|survey|trial|experiment|questionnaire|model|method)s? did not"

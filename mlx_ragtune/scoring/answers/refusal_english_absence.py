@@ -2,6 +2,7 @@
 
 from mlx_ragtune.scoring.answers.refusal_english_words import (
     ACTS,
+    ADJECTIVES,
     ADVERBS,
     DESCRIBE,
     DOCUMENTS,
@@ -126,7 +127,8 @@ ELSEWHERE = (
     rf"(?:while|whereas|but) {SOURCES} (?:\w+ly )?{DESCRIBE}",
     rf"(?:these|those) (?:do|does|did) not$|(?:do|does|did) not (?:{TELL_WEAK}|contain|include|provide)",
     rf"(?:{SOURCES}|{WEAK}) (?:keeps?|stays?|remains?) (?:\w+ )?(?:quiet|silent|mum)\b",
-    rf"{SOURCES} (?:is|are|was|were) not (?:\w+ )?(?:on|for|of|the right)\b|{SOURCES} (?:insufficient"
+    rf"{SOURCES} (?:is|are|was|were) not (?:\w+ly )?(?:(?:on|for) (?:this|that|the (?:topic|subject|matter"
+    rf"|question))|the right)\b|{SOURCES} (?:insufficient"
     r"|inadequate|unclear)$",
     r"(?:nobody|no one) (?:says|tells|reports)\b|i am (?:missing|short of)\b",
     rf"[\w' -]{{1,80}} (?:is|are|falls?|lies?|goes) (?:\w+ )?(?:outside|beyond)(?: of)? (?:what {SOURCES}|the"
@@ -134,6 +136,42 @@ ELSEWHERE = (
     r"[^;]{1,120}? (?:can|could) not be (?:\w+ly )?(?:known|told|determined|answered|ascertained|inferred"
     r"|stated|said|gleaned|deduced)$",
     rf"(?:and|but) no (?!{RESULT})[\w -]{{1,40}}$",
+    # Short and elliptical ones.
+    r"(?:and|but|while|though) [\w -]{1,40} (?:is|are|was|were|does|do|has) not$",
+    rf"(?:and|but|though) (?:they|these|those|it|neither|none|both) (?:do|does|did) not (?!{ACTS}){TELL}",
+    r"(?:and |but )?(?:neither|none) (?:of (?:them|these|those|the two) )?(?:has|have|had) (?:the|an?|any|it"
+    r"|this|that)\b",
+    rf"(?:but|and) (?:found|saw|see|find) no(?:thing\b| (?!{RESULT}))",
+    rf"there (?:is|are|was|were) no (?!{RESULT})[^;]{{1,60}} (?:in|within|among) (?:them|it|either|there|here"
+    rf"|these|any of|{SOURCES})(?:$|[ ,])",
+    r"there (?:is|are|was|were) (?:not|hardly) (?:anything|a word|much|a single|one)\b[^;]{0,60}? (?:about"
+    r"|on|in|here|regarding)\b",
+    rf"(?:nothing|none) [^;]{{0,60}}? (?:is|are|was|were) (?:\w+ )?{TOLD_SURELY}{END}",
+    rf"no (?!{RESULT})(?:[\w-]+ ){{1,5}}?(?:could|can|was|were|is|are|has)(?: been| be)? (?:\w+ly )?(?:to be"
+    r" )?(?:found|identified|located|seen)$",
+    r"(?:there (?:is|are|was|were) )?(?:no|not any) (?:\w+ )?(?:relevant|suitable|matching|related|pertinent)"
+    r" (?:passages?|excerpts?"
+    r"|documents?|papers?|sources?|text)\b",
+    rf"[^;]{{0,80}}?\b(?:nothing|none|neither)\b[^;]{{0,20}} (?:in|of|from|among) {QUOTED}(?: (?:and|or|nor)"
+    rf" {QUOTED})? (?!{ACTS}){TELL}",
+    r"(?:that|this|it|the answer|an answer|answering(?: (?:this|that|it))?) would (?:need|require|take|call"
+    r" for) (?:an?\b|another|the|more|further|access|knowledge"
+    r"|information|going|other|outside|looking|reading)",
+    rf"{SOURCES} (?:is|are) not (?:one|it|that|those)$|[^;]{{1,60}} (?:is|are) not (?:what|something|anything)"
+    rf" (?:{SOURCES}|they|these|those|either)\b",
+    rf"(?:{SOURCES}|{WEAK}) (?:is|are|was|were) not (?:\w+ly )?(?:explicit|clear|specific|forthcoming|precise)"
+    r" (?:about|on|as to|regarding)",
+    r"i (?:am|was|would be|remain) (?:\w+ )?(?:unsure|uncertain|unaware|clueless|at a loss|stumped|in the dark"
+    r"|unable)\b",
+    r"i (?:would |will )?have to (?:guess|speculate|pass)\b|(?:i|we) will (?:refrain|abstain|pass|decline)\b",
+    r"[^;]{1,80} (?:is|are) left (?:guessing|in the dark|wondering|to (?:the reader|guess|wonder|imagin))",
+    r"[^;]{1,80} (?:has|have) been left (?:out|unsaid|unstated|open)$",
+    r"(?:how|what|which|whether|why|who|when|where)\b[^;]{1,120} (?:is|remains?|stays?|was) (?:left )?(?:open"
+    r"|unclear|unknown|unsaid|a mystery|uncertain|undetermined)$",
+    r"[^;]{1,120} remains? (?:unknown|unclear|uncertain|open) (?:on the basis of|based on|from|given|according to)\b",
+    rf"(?:(?!is\b|are\b|was\b|were\b|remains?\b)[\w=-]+ ){{1,4}}(?:(?:unknown|unclear|unspecified|unstated)$"
+    rf"|not (?:in|among|within|part of|from) {SOURCES})",
+    rf"(?:{ADJECTIVES}{DOCUMENTS}) (?:silent|mute|unhelpful)$|[\w -]{{1,40}} = (?:not|unknown|none|n/a)\b",
     # A search without success.
     r"(?:an?|my|the|any) (?:[\w-]+ ){0,2}?(?:reading|search|review|look|check|inspection|examination"
     r"|scan)\b[^;]{0,60}? (?:turn|bring|yield|reveal|show|find|give|come|produce|uncover)\w*"

@@ -19,7 +19,7 @@ DOCUMENTS = (
     r"(?:contexts?|passages?|papers?|documents?|documentation|texts?|sources?|notes|materials?|articles?|abstracts?"
     r"|literature|paragraphs?|fragments?|pdfs?|excerpts?|snippets?|extracts?|publications?|manuscripts?|chunks"
     r"|sections?|references|content"
-    r"|search results|knowledge base|retriev(?:al|ed) (?:results?|chunks)|(?:parts?|portions?"
+    r"|search results|retriev(?:al|ed) (?:results?|chunks)|(?:parts?|portions?"
     r"|pieces?|ones?|bits|pages|lines|stuff|text)(?= (?:of it )?(?:(?:that "
     r"|which )?(?:i|we|you)"
     r" (?:was|were|am|are|have|had|can|could|got|received|gave|sent|shared|provided|showed)\b|at hand|in front"
@@ -53,9 +53,11 @@ SHOWN = (
     r"|am) \w+|here|there)"
 )
 WEAK = (
-    rf"(?:the (?:\w+ )?authors?(?: of [\w ]{{1,40}}?)?|the researchers|it|they|these|those|both|(?:these|those"
+    rf"(?:the (?:\w+ )?authors?(?: of [\w ]{{1,40}}?)?|the researchers|the (?:writers|authors|researchers) of"
+    rf" [\w ]{{1,30}}?|both (?:sets|groups|teams) of authors|it|they|these|those|both|(?:these|those"
     r"|the|both) (?:two|three|ones)|(?:the|this|that|each|either) "
-    rf"(?:study|work|report|survey)(?: {QUOTED})?|the studies|(?:the (?:study|work|report) )?{QUOTED}"
+    rf"(?:study|work|report|survey)(?: {QUOTED})?|the studies|the knowledge base|(?:the (?:study|work|report)"
+    rf" )?{QUOTED}"
     rf"(?: and {QUOTED}){{0,3}})"
 )
 NOT = r"(?:(?:do|does|did|has|have|had|can|could|would|will) not|never|fails? to|failed to)"
@@ -83,7 +85,8 @@ ACTS = (
     r"|be(?!en)|been (?!given|shown))"
 )
 TELL_WEAK = (
-    r"(?:say(?! that)|mention|report|stat(?:es?|ed)\b(?! that)|specif|disclos|discuss|describe|explain|address"
+    r"(?:say(?! that)|nam(?:e|es|ed)\b|cite|mention|report|stat(?:es?|ed)\b(?! that)|specif|disclos|discuss"
+    r"|describe|explain|address"
     r"|indicat|reveal"
     r"|tell|touch|go (?:into|there|over|beyond)|talk|deal with|speak|get (?:to|into)|share (?:this|that|any"
     r"|details|how|what|the)|elaborat|clarif|detail\b|quantif|comment on|spell out|cover\b|giv(?:es?|en)\b(?!"
@@ -188,7 +191,8 @@ NO_INFORMATION = (
     r"|found|present|offered|included|supplied|stated|to be found|contained)))"
 )
 RESULT = (
-    r"(?:(?:\w+ ){0,2}?(?:gains?|improvements?|speed-?ups?|effects?|differences?|benefits?|drops?|loss(?:es)?"
+    r"(?:(?:\w+ ){0,2}?(?:links?|associations?|relations?|relationships?|interactions?|trends?|gains?"
+    r"|improvements?|speed-?ups?|effects?|differences?|benefits?|drops?|loss(?:es)?"
     r"|degradation|advantages?"
     r"|correlations?|changes?|increases?|decreases?|failures?|errors?|overfitting|bias|credit|guarantees?"
     r"|probabilit(?:y|ies)|penalt(?:y|ies)"

@@ -31,7 +31,7 @@ _STOP = re.compile(r"[;；:：]")
 Role = Literal["strong", "silent", "meta", "intro", "condition", "content"]
 _SINGLE_PATTERNS = (
     *("intro", "adjunct", "aside", "stated", "condition", "concession", "contrast"),
-    *("split", "asked", "finding"),
+    *("split", "asked", "finding", "excluded"),
 )
 _REFUSING: tuple[Role, ...] = ("strong", "silent")
 
@@ -43,7 +43,8 @@ class Grammar:
     ``adjunct`` matches a whole clause ("according to the papers"). ``aside`` is removed, and ``split`` matches
     between clauses. ``stated`` matches anywhere in a clause, ``condition``, ``concession`` and ``contrast`` at
     its start. ``asked`` begins an indirect question, ``finding`` what only looks like a refusal ("the authors
-    found no effect"). ``words_per_unit``: so many words say as much as one English word.
+    found no effect"), ``excluded`` what the sources are not about ("the papers
+    discuss proofs, not taxes"). ``words_per_unit``: so many words say as much as one English word.
     """
 
     aside: str
@@ -60,6 +61,7 @@ class Grammar:
     split: str
     words_per_unit: float = 1.0
     finding: str = r"(?!)"
+    excluded: str = r"(?!)"
 
     @cached_property
     def _compiled(self) -> dict[str, re.Pattern[str]]:
@@ -138,12 +140,14 @@ def sentence_clauses(grammar: Grammar, sentence: str) -> list[Clause]:
         conceded = grammar.starts("concession", text) and not grammar.starts("meta", text)
         rest = grammar.without_concession(text) if conceded else text
         role = grammar.told_role(rest) if text == sentence else grammar.role(rest)
+        if role == "content" and lists and clauses[-1].role == "meta" and grammar.starts("excluded", text):
+            role = "silent"
         if role == "content" and lists and not (stopped or conceded or grammar.starts("contrast", text)):
             continue
         label = len(clauses) == 1 and clauses[0].role == "content" and not clauses[0].stated
         if label and stopped and role in _REFUSING and grammar.units(rest) < LABEL_UNITS:
             clauses = clauses if _DIGIT.search(sentence) else [Clause("meta")]
-        reason = bool(clauses) and (conceded or (stopped and grammar.starts("contrast", text)))
+        reason = bool(clauses) and (conceded or stopped)
         clauses.append(_clause(grammar, rest, role, reason=reason, first=not clauses))
         lists = role in ("strong", "silent", "meta") and not conceded
     return clauses
