@@ -180,7 +180,8 @@ _SILENT = (
     r"(?:it is |that is |this is |it remains )?(?:not found|not enough info|unknown|undetermined|not known|not"
     r" clear|unclear|no idea|not"
     r" available|not given|n/a|no data|no information)[ ,]*$",
-    r"(?:the )?(?:answer|information|details?|data|figure|value)s? (?:is |are |was |were )?(?:not|un)(?:"
+    r"(?:the )?(?:(?:requested|relevant|needed|desired|necessary|required|exact|specific) )?(?:answer"
+    r"|information|details?|data|figure|value|number)s? (?:is |are |was |were )?(?:not|un)(?:"
     r" \w+ly)? ?(?:found|available|provided|given|stated|specified|present|contained|in|included|among)\b(?!"
     r" (?:at|until|to|for) )",
     r"(?:no|nothing) (?:relevant |such |matching |useful |specific |further |related |pertinent"
@@ -289,6 +290,9 @@ _META = (
     r"|were) \w)[^;]{0,100}$",
     r"i (?:can|could|will|would) (?:only |still |gladly )?(?:provide|give|offer|describe|explain|outline)(?:"
     r" you)? (?:with )?(?:a summary|an overview|information|details|what)",
+    rf"(?:the )?user\b|my (?:knowledge|information|view|access|context|input|instructions?)\b|{SOURCES} (?:is"
+    r"|are) (?:\w+ly )?[\w-]+$"
+    r"|[^;]{1,80} (?:is|are|was|were) (?:described|mentioned|referred to|called|characterized) as\b",
     r"i am (?:only )?(?:restricted|limited|confined|bound|allowed|permitted|asked|told|meant|supposed"
     r"|instructed)\b|(?:(?:\w+ )?i|we) (?:may|can|must|should) only\b",
     r"(?:in the absence of|for (?:lack|want) of|absent|owing to|due to|because of|lacking|given the lack of)"
@@ -334,6 +338,7 @@ _CONTENT = (
     r"^(?:about |roughly |at least |up to |only )?(?:zero|one|two|three|four|five|six|seven|eight|nine|ten"
     r"|eleven|twelve|twenty|thirty|fifty|half|twice)"
     r"(?: (?!paper|excerpt|passage|document|source|text|of)[\w-]+){0,2}$",
+    r"^yes$",
     r"^but (?!not|nothing|none|alas|sadly|never|only|it|this|that|i\b|please|if|feel|they|the\b|sorry"
     r"|unfortunately|no\b|maybe|perhaps|without)"
     r"[\w-]+(?: [\w-]+){0,2}$",
@@ -391,8 +396,11 @@ ENGLISH = Grammar(
     condition=_CONDITION,
     concession=_CONCESSION,
     contrast=_CONTRAST,
-    excluded=r"(?:and |but )?(?:not|nor|rather than|instead of)\b",
+    excluded=r"(?:and |but )?(?:not|nor|rather than|instead of)\b|[\w' -]{1,40} (?:is|are|was|were|does|do|has) not$",
     finding=(
+        r"yes$|(?:neither|none|no) [^;]{1,60}? (?:report|show|find|found|see|note|observ|claim|document)\w*"
+        r" (?:an? |any |the )?"
+        rf"{RESULT}|"
         r"but about\b|(?:in |for |on |by |after |with |at )?(?:only |about |nearly |roughly |almost |some "
         r"|another |over "
         r"|the other |just )?\d|[\w ]{1,30} not say qtitle|(?:the )?(?:authors?|researchers|team) (?:can|could)"

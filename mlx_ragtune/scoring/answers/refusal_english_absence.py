@@ -61,7 +61,7 @@ ELSEWHERE = (
     rf"[^;]{{1,150}}? (?:is|are|was|were) (?:not|never|hardly) (?:something|anything|what|one|(?:an? |the"
     r" )?(?:\w+ )?(?:topic|subject"
     rf"|question|detail|point|matter|thing|issue|fact|figure)s?) (?:that |which )?(?:{SHOWN}|{WEAK}|i|we|one) "
-    rf"(?:can |could |do |does |would |am able to |ever |\w+ly )?(?:{TELL}|answer|help|find)",
+    rf"(?:can |could |do |does |would |am able to |ever |\w+ly )?(?:{TELL}|answer|help|find|have|know|see)",
     r"[^;]{1,150}? (?:is|are|was|were) not (?:\w+ )?(?:among|one of|part of|any of|on the list of|within|in)"
     r" (?:the |their |its "
     r"|these |any of the )?(?:\w+ ){0,2}?(?:topics?|subjects?|things|matters|questions|points|issues|aspects|themes"
@@ -172,6 +172,14 @@ ELSEWHERE = (
     rf"(?:(?!is\b|are\b|was\b|were\b|remains?\b)[\w=-]+ ){{1,4}}(?:(?:unknown|unclear|unspecified|unstated)$"
     rf"|not (?:in|among|within|part of|from) {SOURCES})",
     rf"(?:{ADJECTIVES}{DOCUMENTS}) (?:silent|mute|unhelpful)$|[\w -]{{1,40}} = (?:not|unknown|none|n/a)\b",
+    rf"{SOURCES} (?:\w+ly )?{DESCRIBE}\w*(?: on| with)? (?:only|solely|exclusively|entirely|purely|just|merely)\b",
+    r"(?:i|we) (?:can|may|am able to|could) only (?:answer|help|discuss|assist|respond|talk)\b",
+    rf"(?:neither|none|no one) of {SOURCES} (?:can|could|is able to|will|would) (?:help|answer|tell|say|be used"
+    r"|give|provide|settle|shed)",
+    rf"{SOURCES} [^;]{{0,80}}? without (?:\w+ly )?(?:{_TELLING}|any)\b",
+    r"(?:neither|none|no) (?:of the )?(?:\w+ )?(?:teams?|authors?|groups?|writers?|researchers|studies)"
+    rf" (?:{TELL_WEAK})",
+    rf"(?:{WEAK}|{SOURCES}) (?:leaves?|left) out (?:the |an? |any |its |all )?{_QUANTITY}",
     # A search without success.
     r"(?:an?|my|the|any) (?:[\w-]+ ){0,2}?(?:reading|search|review|look|check|inspection|examination"
     r"|scan)\b[^;]{0,60}? (?:turn|bring|yield|reveal|show|find|give|come|produce|uncover)\w*"

@@ -77,7 +77,7 @@ ACTS = (
     r"|recommend|evaluat"
     r"|test|differ|depend|assum|find|found|need|have to|get (?!into|to|around|round|as far|that far|close|near)"
     r"|make (?:\w+ ){0,2}(?:assumption|claim|use of|difference|change)|become|increase|decrease"
-    r"|reach|exceed|matter"
+    r"|reach (?!th)|exceed|matter"
     r"|affect|work|perform"
     r"|hurt|harm|slow|degrade|distract|confuse|bias|help (?!me|us|here|with|answer|in|to|you)|compare (?!them\b"
     r"|their|the two|these|those|both)|argue"
@@ -141,7 +141,8 @@ _REVIEW = (
     rf"(?: (?:of|at|through|over|in) {SOURCES})?"
 )
 INTRO = (
-    r"(?:(?:neither(?= ?$)|okay|ok|right|let me see|wait|in (?:that|this) case|as a result|for this reason|in"
+    r"(?:(?:neither(?= ?$)|let (?:us|me) (?:see|check|think|look)|okay|ok|right|let me see|wait|in (?:that"
+    r"|this) case|as a result|for this reason|in"
     r" other words|at"
     r" this point"
     r"|i (?:can|could|will|would|may|might) (?:only |just |\w+ly )?(?:confirm|say|tell you|report|state|add|conclude)"
@@ -172,7 +173,8 @@ INTRO = (
 END = r"(?=$|[ ,]*(?:here|there|anywhere|at all|either|explicitly|directly|yet|further|to me)?$)"
 
 INABILITY = (
-    rf"(?:i|one|nobody|no one) (?:{ADVERBS})(?:(?:can|could|will|would|may|might) not|am not able to|are not able to|"
+    rf"(?:i|we|one|nobody|no one) (?:{ADVERBS})(?:(?:can|could|will|would|may|might) not|am not able to|are not"
+    r" able to|"
     r"was not able to|am unable to|are unable to|was unable to|would not be able to|will not be able to|am not"
     r" in a position to|do not feel able to"
     r"|is not able to|find myself unable to|am at a loss to|have no (?:way|means) (?:of|to)|can neither|have"
