@@ -147,7 +147,7 @@ def sentence_clauses(grammar: Grammar, sentence: str) -> list[Clause]:
         label = len(clauses) == 1 and clauses[0].role == "content" and not clauses[0].stated
         if label and stopped and role in _REFUSING and grammar.units(rest) < LABEL_UNITS:
             clauses = clauses if _DIGIT.search(sentence) else [Clause("meta")]
-        reason = bool(clauses) and (conceded or stopped)
+        reason = bool(clauses) and (conceded or stopped or grammar.starts("contrast", text))
         clauses.append(_clause(grammar, rest, role, reason=reason, first=not clauses))
         lists = role in ("strong", "silent", "meta") and not conceded
     return clauses
