@@ -258,7 +258,8 @@ _ADJUNCT = (
     r"(?:according to|based on|with|using|per|from|in|within|on the basis of|judging (?:from|by)|given|across"
     r"|throughout"
     rf"|among)(?: only| just)? (?:{SHOWN}|{QUOTED}|(?:the|this|that|what|my) (?:limited )?(?:information"
-    r"|context|knowledge|evidence)(?: (?:provided|given|available|at hand|i have|shown|supplied))?|what (?:i"
+    r"|context|knowledge|evidence)(?: (?:provided|given|available|at hand|i have|shown|supplied))?|what (?:i|is"
+    r"|has|was"
     rf"|you) [^;]{{1,40}})(?: alone| only)?$"
     rf"|(?:both |namely |titled |that is |i\.e\. )?{QUOTED}(?:,? (?:and|or|nor) {QUOTED}){{0,3}}$"
 )
@@ -293,7 +294,11 @@ _META = (
     rf"(?:the )?user\b|my (?:knowledge|information|view|access|context|input|instructions?)\b|{SOURCES} (?:is"
     r"|are) (?:\w+ly )?[\w-]+$"
     r"|[^;]{1,80} (?:is|are|was|were) (?:described|mentioned|referred to|called|characterized) as\b",
-    r"i am (?:only )?(?:restricted|limited|confined|bound|allowed|permitted|asked|told|meant|supposed"
+    r"(?:i|we) (?:\w+ )?(?:apologi|regret|appreciate|understand)\w*|(?:i am |i would be |always )?(?:happy|glad"
+    r"|pleased) to\b|i (?:was|have been|am) (?:given|shown|handed)\b"
+    r"|i (?:can|could|may|am able to|would be able to) (?:\w+ly |also |still |however |instead )?(?:explain"
+    r"|describe|summarize|outline|tell|show|give|share|discuss|talk|help|offer|provide)\b|i am (?:only"
+    r" )?(?:restricted|limited|confined|bound|allowed|permitted|asked|told|meant|supposed"
     r"|instructed)\b|(?:(?:\w+ )?i|we) (?:may|can|must|should) only\b",
     r"(?:in the absence of|for (?:lack|want) of|absent|owing to|due to|because of|lacking|given the lack of)"
     r" [^;]{0,60}?"
@@ -314,7 +319,8 @@ _META = (
     r"i (?:would )?(?:love|like|wish|want|recommend|suggest|advise)\b|the (?:closest|nearest|most relevant"
     r"|only related)\b|the answer (?:would|must|may|might|could"
     r"|should|will) (?:have to |need to )?(?:be|come|lie|require)\b|whoever\b",
-    r"(?:regarding|concerning|as (?:for|to|regards)|with (?:regard|respect) to|on (?:the question|that)|about"
+    r"(?:regarding|concerning|as (?:for|to|regards)|with (?:regard|respect) to|on (?:the question|that)"
+    r"|about(?! (?:half|a|an|one|two|three|twice|as)\b)"
     r"|when it comes to)\b",
     rf"(?:{_THEY}),? (?:and |\w+ly |also |do |does |may |might |can |instead |all |only |well ){{0,3}}{DESCRIBE}",
     rf"(?:{_THEY}) (?:only|merely|just|solely|instead|simply|(?:is|are) (?:only|limited|restricted)|limits? \w+)\b",
@@ -354,6 +360,8 @@ _CONTENT = (
 _CONDITION = r"(?:and |or |but |so |then |e g )?(?:if|when|whenever|unless|in case|where|once|until)\b"
 _CONCESSION = r"(?:although|though|while|whereas|even though|because|since|as|despite|even if)\b"
 _SPLIT = (
+    r"\s(?=and (?:explains|attributes|argues|concludes|assumes|adds|builds|replaces|leaves|averages|starts"
+    r"|stops|follows|measures|predicts|blames)\b)|"
     r"\s(?=and [a-z]+ \d)|"
     r"[,;:()\[\]—–]+| - |\s(?=(?:but|however|because|since|although|though|even though|when|whenever|if"
     r"|unless|whereas|yet)\b)"
@@ -366,6 +374,8 @@ _SPLIT = (
 )
 
 _CONTRAST = (
+    r"and (?:explains|attributes|argues|concludes|assumes|adds|builds|replaces|leaves|averages|starts|stops"
+    r"|follows|measures|predicts|blames)\b|"
     r"(?:but|however|yet|still|instead|rather|so|it|they|there|he|she|we|in (?:fact|general|practice)"
     r"|generally|typically"
     r"|usually|most|which (?:means|it|they)|the answer|and (?:it|they|this|that|then|instead)\b"
@@ -375,7 +385,8 @@ _CONTRAST = (
 )
 
 _ASIDE = (
-    r",(?: taken together| as (?:given|shown|provided|excerpted|they stand|it (?:happens|stands))| at least(?:"
+    r",(?: taken together| however| as (?:given|shown|provided|excerpted|they stand|it (?:happens|stands))| at"
+    r" least(?:"
     r" [\w ]{1,30})?| unfortunately| sadly| regrettably| alas| in (?:fact|short)| so far as [\w ]{1,20}| i am"
     r" afraid),|,? ?\bto the best of my \w+\b,?|"
     rf",? ?\b(?:i\.e\.,?|namely|viz\.?|that is,) [^,;]{{1,120}},|[,(] ?(?:(?:titled|called|both|that is|namely)"
@@ -396,8 +407,15 @@ ENGLISH = Grammar(
     condition=_CONDITION,
     concession=_CONCESSION,
     contrast=_CONTRAST,
-    excluded=r"(?:and |but )?(?:not|nor|rather than|instead of)\b|[\w' -]{1,40} (?:is|are|was|were|does|do|has) not$",
+    excluded=(
+        r"(?:and |but )?(?:not|nor|never|rather than|instead of)\b"
+        r"|[\w' -]{1,40} (?:is|are|was|were|does|do|has) not$"
+    ),
     finding=(
+        r"(?:the|this|that|each|either|one) (?:\w+ )?(?:paper|article|study|work|publication) (?:do|does|did) not "
+        rf"(?!{ADVERBS}(?:{TELL}|go|help|get|let|make (?:any |it |clear)|seem|appear|have|do|enter|reach|reveal"
+        r"|enable|allow|say|tell))"
+        r"|(?:neither|none|no) [^;]{0,30}? attribut|"
         r"yes$|(?:neither|none|no) [^;]{1,60}? (?:report|show|find|found|see|note|observ|claim|document)\w*"
         r" (?:an? |any |the )?"
         rf"{RESULT}|"

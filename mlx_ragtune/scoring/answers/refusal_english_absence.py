@@ -7,6 +7,7 @@ from mlx_ragtune.scoring.answers.refusal_english_words import (
     DESCRIBE,
     DOCUMENTS,
     END,
+    INFORMATION,
     NOT,
     RESULT,
     SHOWN,
@@ -67,7 +68,7 @@ ELSEWHERE = (
     r"|these |any of the )?(?:\w+ ){0,2}?(?:topics?|subjects?|things|matters|questions|points|issues|aspects|themes"
     rf"|details|items|facts|information)(?:$|[ ,]+(?:that |which )?(?:{TOLD}|{SHOWN}|{WEAK}|provided|i|here)\b)",
     # Its value is not given; the authors give no value.
-    rf"(?:there (?:is|was|are|were) )?no (?!{RESULT})(?:[\w-]+ ){{1,5}}?(?:(?:is|was|are|were) )?(?:\w+ly"
+    rf"(?:there (?:is|was|are|were) )?no (?!{RESULT})(?:[\w-]+ ){{1,9}}?(?:(?:is|was|are|were) )?(?:\w+ly"
     rf" )?{TOLD_SURELY}{END}",
     rf"[\w -]{{1,60}}? (?:not|never) (?:\w+ly )?{TOLD_SURELY}$",
     rf"(?:{WEAK}|{SOURCES}),? {ADVERBS}(?:giv|provid|stat|mention|nam|report|disclos|offer|list|specif|cit"
@@ -133,7 +134,7 @@ ELSEWHERE = (
     r"(?:nobody|no one) (?:says|tells|reports)\b|i am (?:missing|short of)\b",
     rf"[\w' -]{{1,80}} (?:is|are|falls?|lies?|goes) (?:\w+ )?(?:outside|beyond)(?: of)? (?:what {SOURCES}|the"
     rf" scope|{SOURCES})",
-    r"[^;]{1,120}? (?:can|could) not be (?:\w+ly )?(?:known|told|determined|answered|ascertained|inferred"
+    r"[^;]{1,120}? (?:can|could) not be (?:\w+ly )?(?:known|told|determined|answered|ascertained|established|inferred"
     r"|stated|said|gleaned|deduced)$",
     rf"(?:and|but) no (?!{RESULT})[\w -]{{1,40}}$",
     # Short and elliptical ones.
@@ -148,7 +149,7 @@ ELSEWHERE = (
     r"|on|in|here|regarding)\b",
     rf"(?:nothing|none) [^;]{{0,60}}? (?:is|are|was|were) (?:\w+ )?{TOLD_SURELY}{END}",
     rf"no (?!{RESULT})(?:[\w-]+ ){{1,5}}?(?:could|can|was|were|is|are|has)(?: been| be)? (?:\w+ly )?(?:to be"
-    r" )?(?:found|identified|located|seen)$",
+    r" )?(?:found|identified|located)$",
     r"(?:there (?:is|are|was|were) )?(?:no|not any) (?:\w+ )?(?:relevant|suitable|matching|related|pertinent)"
     r" (?:passages?|excerpts?"
     r"|documents?|papers?|sources?|text)\b",
@@ -180,6 +181,11 @@ ELSEWHERE = (
     r"(?:neither|none|no) (?:of the )?(?:\w+ )?(?:teams?|authors?|groups?|writers?|researchers|studies)"
     rf" (?:{TELL_WEAK})",
     rf"(?:{WEAK}|{SOURCES}) (?:leaves?|left) out (?:the |an? |any |its |all )?{_QUANTITY}",
+    rf"and (?:gives?|states?|provides?|names?|reports?|offers?|mentions?) no (?!{RESULT})(?:{INFORMATION}"
+    rf"|{_QUANTITY})",
+    r"[^;]{1,80} (?:is|are|was|were) in (?:neither|none)\b|(?:the|an) answer (?:\w+ )?(?:eludes|escapes|lies"
+    r" beyond|exceeds)\b",
+    rf"i (?:only|just) have (?:\w+ )?{DOCUMENTS}",
     # A search without success.
     r"(?:an?|my|the|any) (?:[\w-]+ ){0,2}?(?:reading|search|review|look|check|inspection|examination"
     r"|scan)\b[^;]{0,60}? (?:turn|bring|yield|reveal|show|find|give|come|produce|uncover)\w*"

@@ -47,7 +47,10 @@ SHOWN_TO_ME = (
     r"|supplied|sent|showed|shown|pasted|posted"
     r"|uploaded|attached)(?: me)?)"
 )
-SOURCES = rf"(?:(?:{DETERMINER}{ADJECTIVES}|{ADJECTIVES}){DOCUMENTS}{WHICH}|{SHOWN_TO_ME})"
+SOURCES = (
+    rf"(?:(?:the|these|those|both) (?:two |three )?\w+ (?:papers|excerpts){WHICH}"
+    rf"|(?:{DETERMINER}{ADJECTIVES}|{ADJECTIVES}){DOCUMENTS}{WHICH}|{SHOWN_TO_ME})"
+)
 SHOWN = (
     rf"(?:{SOURCES}|the authors?|either|any of them|corpus|the corpus|them|these|it|what (?:i|we) (?:was|were|have"
     r"|am) \w+|here|there)"

@@ -26,6 +26,7 @@ UNITS_BEFORE_STRONG = 40
 """So many words before an explicit "I cannot answer the question" make an answer of it."""
 
 _DIGIT = re.compile(r"(?<![\w-])\d")
+_COLON = re.compile("[:：]")
 _STOP = re.compile(r"[;；:：]")
 
 Role = Literal["strong", "silent", "meta", "intro", "condition", "content"]
@@ -145,7 +146,9 @@ def sentence_clauses(grammar: Grammar, sentence: str) -> list[Clause]:
         if role == "content" and lists and not (stopped or conceded or grammar.starts("contrast", text)):
             continue
         label = len(clauses) == 1 and clauses[0].role == "content" and not clauses[0].stated
-        if label and stopped and role in _REFUSING and grammar.units(rest) < LABEL_UNITS:
+        if label and stopped and role in _REFUSING and not _COLON.search(sentence):
+            clauses = [Clause("content", UNITS_BEFORE)]
+        elif label and stopped and role in _REFUSING and grammar.units(rest) < LABEL_UNITS:
             clauses = clauses if _DIGIT.search(sentence) else [Clause("meta")]
         reason = bool(clauses) and (conceded or stopped or grammar.starts("contrast", text))
         clauses.append(_clause(grammar, rest, role, reason=reason, first=not clauses))
