@@ -163,7 +163,8 @@ _SILENT = (
     rf"(?!.{{0,300}}\b(?:that|which|who) (?:can|could) not)(?:[^;]{{1,300}}? )?(?:can|could) not (?:be "
     rf"|therefore be )(?:\w+ly )?{ANSWERED} (?:\w+ )?(?:from|with|based on|in|by|on|using|out of) (?:[\w"
     rf" ]{{0,20}}?{SOURCES}|(?:them|these|it|here)$)",
-    rf"[^;]{{1,300}}? (?:is|are|was|were|remains?|stays?) (?:\w+ly )?(?:missing|absent|omitted|left out|left"
+    rf"[^;]{{1,300}}? (?:is|are|was|were|has been|have been|remains?|stays?) (?:\w+ly )?(?:missing|absent"
+    r"|omitted|left out|left"
     r" out of|left"
     r" open|left unspecified|left unstated|unspecified|unstated|undisclosed|unreported|unmentioned|unknown"
     r"|unclear|uncertain|open)"

@@ -117,7 +117,8 @@ ELSEWHERE = (
     r" )(?<!\bfrom )(?<!\bon )(?<!\bto )(?<!\bof )(?<!\bby )(?<!\bwith )(?<!\bwithin )"
     rf"(?:(?:the |both |all )?(?:provided|given|supplied|retrieved) (?:\w+ )?{DOCUMENTS}|(?:the|these|those"
     rf"|both|your|my) (?:\w+ )?(?:excerpts?|snippets?|extracts?)|{SHOWN_TO_ME})\b"
-    r"[^;]{0,60}?\b(?:not|no|nothing|never|nowhere|little|hardly|without|lack\w*|omit\w*|silent|fail\w*"
+    r"(?:(?!\bthat\b)[^;]){0,60}?\b(?:not|no|nothing|never|nowhere|little|hardly|without|lack\w*|omit\w*|silent"
+    r"|fail\w*"
     r"|insufficient|ignor\w*)\b"
     rf"(?! (?:{ACTS}|say {QUOTED}|ordered|sorted))",
     # Only something else; "the drug is named, but its dosage is not".
@@ -186,6 +187,18 @@ ELSEWHERE = (
     r"[^;]{1,80} (?:is|are|was|were) in (?:neither|none)\b|(?:the|an) answer (?:\w+ )?(?:eludes|escapes|lies"
     r" beyond|exceeds)\b",
     rf"i (?:only|just) have (?:\w+ )?{DOCUMENTS}",
+    r"(?:[^;]{1,120} )?never (?:comes?|came|arises?|crops?|appears?|features?)(?: up)?(?:$| (?:in|here|there"
+    r"|anywhere))",
+    rf"(?:the|this|that|such|any) (?:{_QUANTITY}|{INFORMATION}|identity)[^;]{{0,60}} (?:is|are) (?:\w+ly"
+    r" )?(?:missing|absent|lacking|left open|omitted)$",
+    r"[^;]{1,80} (?:is|are) not part of (?:that|this|it|them|these)$|(?:which|that|this) (?:is|are) not what"
+    r" (?:you|i|the question)\b",
+    rf"{SOURCES} (?:is|are) not (?:where|the place|a source|meant|suited|suitable|enough)\b|{SOURCES} (?:can"
+    r"|could) not (?:be used|serve|help|answer|tell|settle|say|provide)",
+    r"there (?:is|are) (?:simply |just |really |currently |also )+(?:no|nothing|not enough|insufficient)"
+    rf" (?:\w+ )?{INFORMATION}",
+    r"(?:would|will) (?:need|require) (?:more|further|additional)\b",
+    rf"(?:zero|scant|hardly any|little|scarcely any) (?:\w+ )?(?:mention|{INFORMATION}) (?:of|on|about|in|is)\b",
     # A search without success.
     r"(?:an?|my|the|any) (?:[\w-]+ ){0,2}?(?:reading|search|review|look|check|inspection|examination"
     r"|scan)\b[^;]{0,60}? (?:turn|bring|yield|reveal|show|find|give|come|produce|uncover)\w*"

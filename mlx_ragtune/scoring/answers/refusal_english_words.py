@@ -161,7 +161,8 @@ INTRO = (
     r"|nevertheless|still"
     r"|in (?:short|summary|conclusion)|i am (?:\w+ )?(?:afraid|sorry)|i regret|it (?:seems|appears|looks)(?:"
     r" like| as if)?"
-    r"|as (?:far as i can (?:tell|see)|such)|to my knowledge|i (?:have to|must|should) (?:say|admit|note|point"
+    r"|as (?:far as i can (?:tell|see)|such)|to my knowledge|i (?:have to|must|should|need to|want to|wish to"
+    r"|would like to) (?:say|admit|note|inform you|tell you|point"
     r" out|confess)"
     r"|i (?:think|believe|see|note|find)|please note|consequently|accordingly|to be (?:honest|clear|frank)|"
     r"good question|after (?:reading|checking|reviewing|going through) [^,;]{1,60}?"
@@ -201,7 +202,7 @@ RESULT = (
     r"|degradation|advantages?"
     r"|correlations?|changes?|increases?|decreases?|failures?|errors?|overfitting|bias|credit|guarantees?"
     r"|probabilit(?:y|ies)|penalt(?:y|ies)"
-    r"|support|signal|feedback|reward|new|overlap|winner|attention|assumptions?))\b"
+    r"|support|signal|feedback|reward|weight|new|overlap|winner|attention|assumptions?))\b"
 )
 DESCRIBE = (
     r"(?:discuss|describ|cover|focus|concentrat|address|deal|introduc|concern|mention|center|revolve|stick"
