@@ -18,7 +18,7 @@ from mlx_ragtune.scoring.answers.refusal_chinese import CHINESE
 from mlx_ragtune.scoring.answers.refusal_english import ENGLISH
 from mlx_ragtune.scoring.answers.refusal_french import FRENCH
 from mlx_ragtune.scoring.answers.refusal_german import GERMAN
-from mlx_ragtune.scoring.answers.refusal_grammar import QUOTED, refuses, sentence_clauses
+from mlx_ragtune.scoring.answers.refusal_grammar import QUOTED, names_something, refuses, sentence_clauses
 from mlx_ragtune.scoring.answers.refusal_italian import ITALIAN
 from mlx_ragtune.scoring.answers.refusal_japanese import JAPANESE
 from mlx_ragtune.scoring.answers.refusal_korean import KOREAN
@@ -36,12 +36,16 @@ READ_CHARACTERS = 3000
 _EMPHASIS = re.compile(r"[*_`#>|]+")
 _QUOTATION = re.compile(r'"[^"\n]{1,300}"|「[^」\n]{1,300}」|『[^』\n]{1,300}』|《[^》\n]{1,300}》')
 _ITEM = re.compile(r"^[^\S\n]*(?:[-•–*]|\d+[.)])\s+|\n\s*(?:[-•–*]|\d+[.)])\s+")
+_JSON_ANSWER = re.compile(r'^\s*\{\s*"\w{1,20}"\s*:\s*"((?:[^"\\]|\\.)*)"\s*\}\s*$')
 _REFERENCE = re.compile(r"\[\d+(?:[-–,] ?\d+){0,9}\]")
 _QUOTES = str.maketrans({"“": '"', "”": '"', "„": '"', "«": '"', "»": '"', "‘": "'", "’": "'", "`": "'", "´": "'"})
 _CONTRACTIONS = (
     (re.compile(r"\bcan(?:not|'t)\b"), "can not"),
     (re.compile(r"\bwon't\b"), "will not"),
     (re.compile(r"n't\b"), " not"),
+    (re.compile(r"\b(do|does|did|is|are|was|were|has|have|had|could|would)nt\b"), r"\1 not"),
+    (re.compile(r"\bcant\b"), "can not"),
+    (re.compile(r"\b(that|there)s\b"), r"\1 is"),
     (re.compile(r"\bi'm\b"), "i am"),
     (re.compile(r"(?<=\w)'re\b"), " are"),
     (re.compile(r"(?<=\w)'ve\b"), " have"),
@@ -54,7 +58,8 @@ _CONTRACTIONS = (
 
 def _normalized(text: str) -> str:
     """Lower-cased, without emphasis, list markers and contractions, and with a word in place of each quotation."""
-    plain = _REFERENCE.sub("", unicodedata.normalize("NFKC", text).translate(_QUOTES))
+    plain = _JSON_ANSWER.sub(r"\1", unicodedata.normalize("NFKC", text).translate(_QUOTES))
+    plain = _REFERENCE.sub("", plain)
     plain = _EMPHASIS.sub("", _ITEM.sub(lambda match: ", " if match[0].startswith("\n") else "", plain))
     plain = plain.strip().lower()
     if plain.count('"') == 2 and plain.startswith('"') and plain.rstrip(".").endswith('"'):
@@ -72,10 +77,16 @@ def is_refusal(text: str) -> bool:
     The first ``READ_CHARACTERS`` decide, in the language that they are written in; a text too short to tell
     its language is read in all of them.
     """
-    parts = [part.rstrip(" .!。！") for part in sentences(_normalized(text[:READ_CHARACTERS]))]
+    ended = sentences(_normalized(text[:READ_CHARACTERS]))
+    parts = [part.rstrip(" .!。！") for part in ended]
+    answered = len(parts) > 1 and ended[0].endswith(".")
     language = language_of(" ".join(parts).replace(QUOTED, ""))
     grammars = [GRAMMARS[language]] if language in GRAMMARS else GRAMMARS.values()
-    return any(refuses(sentence_clauses(grammar, part) for part in parts) for grammar in grammars)
+    return any(
+        refuses(sentence_clauses(grammar, part) for part in parts)
+        and not (answered and names_something(grammar, parts[0]))
+        for grammar in grammars
+    )
 
 
 @dataclass(frozen=True)

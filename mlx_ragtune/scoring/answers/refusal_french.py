@@ -32,7 +32,7 @@ FRENCH = Grammar(
     intro=(
         r"(?:(?:malheureusement|désolée?|je suis (?:vraiment |navrée?|désolée?)?|je regrette|mais|et|donc"
         r"|or|non|par conséquent|ainsi|toutefois|cependant|hélas|il semble que|je crains que|"
-        rf"excusez-moi|navrée?|c'est pourquoi|de ce fait|d'après|selon|dans|sur la base de|à partir de|avec"
+        r"excusez-moi|navrée?|c'est pourquoi|de ce fait|d'après|selon|dans|sur la base de|à partir de|avec"
         rf"|que|{_SOURCES}|pardon|il semblerait que|en effet) ?){{0,4}}"
     ),
     strong=(
@@ -52,13 +52,13 @@ FRENCH = Grammar(
         rf"(?:ils|elles|il|elle|ceux-ci|celui-ci) (?:ne |n')[^;]{{0,30}}?(?:mentionn|dis|dit|indiqu|précis"
         rf"|parl|abord|évoqu|rapport|contienn|fourni|donn)\w*[^;]{{0,20}}?{_NOTHING}",
         rf"(?:{_SOURCES})\b[^;]{{0,40}}?(?:muets?|muettes?|silencieux|insuffisants?|insuffisantes?"
-        rf"|reste(?:nt)? vague|passe(?:nt)? sous silence|omet)",
+        r"|reste(?:nt)? vague|passe(?:nt)? sous silence|omet)",
         rf"aucune? (?:des |de ces |de |d')?(?:{_SOURCES})[^;]{{0,30}}?(?:ne |n')",
         rf"(?:ni )?(?:{_SOURCES}) ni ",
         rf"[^;]{{1,200}}? (?:n'est|n'a été|ne sont|n'ont été|n'apparaî\w+|ne figur\w+|ne se trouv\w+"
         rf"|n'était|ne ressort) ?(?:\w+ment )?{_NOTHING}\b ?[^;]{{0,20}}?(?:{_TOLD}\w*(?:$|"
         rf" [^;]{{0,30}}?(?:dans|par|ici))|(?:dans|par|parmi) )",
-        rf"(?:il n'y a|il n'existe|je n'ai|je ne trouve|je ne vois|on ne trouve|je ne dispose|nous n'avons"
+        r"(?:il n'y a|il n'existe|je n'ai|je ne trouve|je ne vois|on ne trouve|je ne dispose|nous n'avons"
         rf"|il n'est fait)\b ?[^;]{{0,20}}?{_NOTHING}\b[^;]{{0,20}}?(?:{_FACTS}|dans|sur|d'accès)",
         r"(?:je|j'|on|nous) ?(?:ne|n') ?(?:peux|puis|saurais|pourrais|sais|peut|saurait|pourrait|connais"
         r"|trouve|vois|ai|dispose|suis)\b[^;]{0,80}",
@@ -70,7 +70,13 @@ FRENCH = Grammar(
         r"|contexte|détails)",
         r"(?:il (?:ne |n')?(?:m')?(?:est|serait)? ?(?:donc |pas )?)?(?:impossible|pas possible)[^;]{0,20}?"
         r" (?:de |d')(?:dire|savoir|détermin|conclu|préciser|connaître|trouver|établir|le )",
-        rf"[^;]{{0,100}}?\b(?:hors du|en dehors d\w+|dépasse|au-delà d\w+)\b[^;]{{0,30}}(?:cadre|champ|{_SOURCES})",
+        rf"[^;]{{0,100}}?\b(?:hors du|en dehors d\w+|sort\w* d[ue]\w*|dépasse|au-delà"
+        rf" d\w+)\b[^;]{{0,30}}(?:cadre|champ|{_SOURCES})",
+        r"il n'est (?:pas|jamais|nulle part) (?:\w+ment )?(?:indiqu|précis|mentionn|spécifi|dit|expliqu"
+        r"|signal)\w* (?:quel|comment|qui"
+        r"|combien|pourquoi|où|quand|si|ce)",
+        r"(?:on |nous |l'on |j')ignor\w+ (?:quel|comment|qui|combien|pourquoi|où|quand|si|ce)",
+        rf"[^;]{{1,150}}? (?:n'est|n'a été|ne sont|n'ont été) {_TOLD}\w* (?:dans|par) aucune?\b",
         rf"pas (?:dans|par|d'après) (?:{_SOURCES})",
         r"(?:on|nul|personne) (?:ne|n')[^;]{0,20}?(?:sait|peut)",
     ),
@@ -79,11 +85,11 @@ FRENCH = Grammar(
         r" vous|je peux (?:toutefois|cependant|en revanche|vous)|je serais|merci|consultez|bonne question"
         r"|essayez)\b",
         rf"(?:{_SOURCES}|ils|elles|il|elle|ceux-ci)\b (?:\w+ )?(?:port|trait|parl|abord|décri|se concentr|se"
-        rf" limit|concern|s'intéress|étudi|discut|évoqu|ne (?:\w+ )?que|uniquement|seulement)\w*",
+        r" limit|concern|s'intéress|étudi|discut|évoqu|ne (?:\w+ )?que|uniquement|seulement)\w*",
     ),
     adjunct=(
         rf"(?:dans|selon|d'après|sur la base de|à partir de|au vu de)\b[^;]{{0,30}}?{_SOURCES}[^;]{{0,20}}$"
-        rf"|(?:concernant|quant à|pour ce qui)\b"
+        r"|(?:concernant|quant à|pour ce qui)\b"
     ),
     stated=(
         r"\b(?:en général|généralement|d'habitude|habituellement|typiquement|en règle générale|on sait que"

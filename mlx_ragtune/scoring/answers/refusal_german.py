@@ -41,23 +41,25 @@ GERMAN = Grammar(
         r" fürchte|es scheint|gemäß|insofern|folglich) ){0,4}"
     ),
     strong=(
-        rf"(?:ich|wir) (?:kann|können|könnte|konnte|vermag"
+        r"(?:ich|wir) (?:kann|können|könnte|konnte|vermag"
         rf"|darf)\b[^;]{{0,80}}?\b{_NEGATION}\b[^;]{{0,50}}?\b(?:beantwort\w*|antworten|helfen|weiterhelfen"
-        rf"|antwort)",
-        rf"(?:kann|können|könnte|konnte|vermag) (?:ich|wir"
+        r"|antwort)",
+        r"(?:kann|können|könnte|konnte|vermag) (?:ich|wir"
         rf"|man)\b[^;]{{0,80}}?\b{_NEGATION}\b[^;]{{0,50}}?\b(?:beantwort\w*|antworten|helfen|weiterhelfen"
-        rf"|antwort)",
+        r"|antwort)",
         rf"(?:ich|wir)\b[^;]{{0,80}}?\b{_NEGATION}\b[^;]{{0,50}}?\b(?:beantworten|antworten|helfen) (?:kann"
-        rf"|können|könnte)",
+        r"|können|könnte)",
         rf"(?:(?:die|diese|ihre|deine|eine) (?:\w+ )?(?:frage|antwort)\b[^;]{{0,60}}?|(?:das|dies|es|darauf"
         rf"|hierauf) )(?:lässt sich|kann|können|ist|bleibt|gibt)\b[^;]{{0,80}}?\b(?:{_NEGATION}"
         rf"|un)[^;]{{0,40}}?(?:beantwort\w*|möglich$|antwort)",
-        rf"(?:lässt sich|kann|ist) (?:die|diese|das|eine"
+        r"(?:lässt sich|kann|ist) (?:die|diese|das|eine"
         rf"|dies)\b[^;]{{0,100}}?\b{_NEGATION}\b[^;]{{0,40}}?beantwort\w*",
+        r"(?:ohne [^;]{1,60}? )?(?:ist|wäre) (?:eine|keine) (?:\w+ )?(?:antwort|aussage"
+        r"|beantwortung)\b[^;]{0,30}?möglich",
         r"(?:nicht beantwortbar|unbeantwortbar|keine antwort (?:möglich|darauf|auf))",
     ),
     silent=(
-        rf"(?:in |aus |laut |bei |von |mit |anhand |anhand von |auf grundlage"
+        r"(?:in |aus |laut |bei |von |mit |anhand |anhand von |auf grundlage"
         rf" )?(?:{_SOURCES})\b[^;]{{0,120}}?\b(?:{_TELL}\b[^;]{{0,100}}?\b{_NEGATION}\b"
         rf"|{_NEGATION}\b[^;]{{0,80}}?\b{_TELL})",
         rf"(?:in |aus |laut |bei |von |anhand )?(?:{_SOURCES})\b[^;]{{0,60}}?\b(?:reich(?:en"
@@ -71,30 +73,34 @@ GERMAN = Grammar(
         rf"weder\b[^;]{{0,40}}?(?:{_SOURCES})",
         rf"(?:\w+ ){{0,6}}?(?:sagen|sagt|steht|enthalten|enthält|erwähnen|erwähnt|nennen|nennt|geben|gibt"
         rf"|machen|äußern) (?:sie|es|er|diese|dort|darin)\b[^;]{{0,40}}?\b{_NEGATION}\b",
-        rf"(?:und |aber |doch |jedoch )?(?:sagt|sagen|nennt|nennen|erwähnt|erwähnen|enthält|enthalten|gibt"
+        r"(?:und |aber |doch |jedoch )?(?:sagt|sagen|nennt|nennen|erwähnt|erwähnen|enthält|enthalten|gibt"
         rf"|geben)\b(?: aber| jedoch)?[^;]{{0,30}}?\b{_NEGATION}\b",
         rf"[^;]{{1,200}}? (?:wird|werden|wurde|wurden|ist|sind|steht|findet sich|finden sich|taucht|kommt"
-        rf"|geht|lässt sich|lassen sich|bleibt|kann|können)\b"
+        r"|geht|lässt sich|lassen sich|bleibt|kann|können)\b"
         rf"[^;]{{0,100}}?\b{_NEGATION}\b[^;]{{0,80}}?(?:(?:in|aus|von|anhand|mit) (?:{_SOURCES})|(?:erwähnt"
-        rf"|genannt|angegeben|beantwortet|berichtet|behandelt|thematisiert|beschrieben)$)",
+        r"|genannt|angegeben|beantwortet|berichtet|behandelt|thematisiert|beschrieben)$)",
         r"(?:das |es )?(?:weiß|wissen) (?:ich|wir)\b[^;]{0,30}?\bnicht\b",
         rf"(?:[^;]{{1,120}}? )?(?:wird|werden|wurde|wurden|ist|sind|steht|findet sich|finden sich|taucht"
-        rf"|kommt|geht|lässt sich|lassen sich|bleibt) (?:in |aus |von |anhand"
+        r"|kommt|geht|lässt sich|lassen sich|bleibt) (?:in |aus |von |anhand"
         rf" )?(?:{_SOURCES})\b[^;]{{0,60}}?\b(?:{_NEGATION}|unklar|offen|ungenannt)\b",
         rf"(?:hierzu|dazu|darüber|davon|hierüber)\b[^;]{{0,100}}?\b{_NEGATION}\b",
-        rf"(?:(?:steht|finde|findet sich|gibt es|liegen|liegt|enthalten|kann|sagen|sagt|habe)"
+        r"(?:(?:steht|finde|findet sich|gibt es|liegen|liegt|enthalten|kann|sagen|sagt|habe)"
         rf" )[^;]{{0,80}}?\b(?:{_NEGATION}) ?(?:{_FACTS}|dazu|darüber|davon|hierzu)?\b[^;]{{0,60}}",
-        rf"(?:es gibt|es liegen|es liegt|mir liegen|ich habe|ich finde|ich sehe|ich fand|mir fehl\w+|es"
+        r"(?:es gibt|es liegen|es liegt|mir liegen|ich habe|ich finde|ich sehe|ich fand|mir fehl\w+|es"
         rf" fehl\w+)\b[^;]{{0,60}}?(?:\b(?:kein\w*|nicht genügend|nicht genug|zu wenig|nicht ausreichend\w*"
         rf"|nichts)\b(?: \w+){{0,2}}? ?(?:{_FACTS}|dazu|darüber|zu|über|in|passage\w*|stelle\w*)|{_FACTS})",
         rf"(?:kein(?:e[nr]?)?|keinerlei) (?:\w+ )?{_FACTS}(?:$| (?:zu|dazu|über|darüber|vorhanden|verfügbar"
-        rf"|gefunden|in|im))",
+        r"|gefunden|in|im))",
         r"(?:nicht (?:erwähnt|angegeben|genannt|enthalten|bekannt|beschrieben|vorhanden|behandelt"
         r"|thematisiert)|unbekannt|unklar|keine ahnung|weiß ich nicht|weiß nicht)(?:$| (?:in|aus) )",
-        rf"nicht (?:in|aus|bei) (?:{_SOURCES})",
+        rf"nicht (?:in|im|aus|bei|vom) (?:{_SOURCES})",
+        rf"(?:das|dies|es) (?:kann|könnte|konnte) (?:ich|man)\b[^;]{{0,100}}?\b{_NEGATION}\b[^;]{{0,60}}?{_REPLY}",
+        r"(?:darüber |hierüber |dazu )?schweig(?:en|t)\b",
+        rf"(?:es )?fehl(?:t|en|te|ten) (?:\w+ ){{0,3}}?{_FACTS}",
+        rf"[^;]{{1,100}}? (?:ist|sind|war|waren) nicht (?:gegenstand|thema|teil|bestandteil|inhalt) (?:{_SOURCES})",
         r"(?:ich|wir) (?:weiß|wissen)\b[^;]{0,40}?\bnicht\b",
         rf"(?:ich|man) (?:kann|könnte|konnte|finde|fand|sehe|habe|möchte|will)\b[^;]{{0,100}}?\b{_NEGATION}\b",
-        rf"(?:kann|könnte|konnte|finde|sehe|habe) (?:ich"
+        r"(?:kann|könnte|konnte|finde|sehe|habe) (?:ich"
         rf"|man)\b[^;]{{0,100}}?\b{_NEGATION}\b(?:[^;]{{0,60}}?{_REPLY}|[^;]{{0,20}}?{_FACTS})",
         rf"(?:nicht genügend|nicht genug|unzureichende|zu wenige?|nicht ausreichend\w*) {_FACTS}",
         r"[^;]{0,80}?\b(?:außerhalb|jenseits) (?:der|des|dieser|meiner|von)\b[^;]{0,40}(?:arbeit|text"
@@ -102,19 +108,20 @@ GERMAN = Grammar(
         r"es (?:geht|ist|bleibt|wird)\b[^;]{0,60}?\b(?:nicht (?:hervor|klar|erwähnt|angegeben|ersichtlich)"
         r"|unklar|offen)\b",
         rf"(?:ist|sind|wird|werden|wurde|wurden) (?:\w+ ){{0,6}}?{_NEGATION} (?:\w+ ){{0,3}}?(?:erwähnt"
-        rf"|genannt|angegeben|beschrieben|enthalten|behandelt)",
+        r"|genannt|angegeben|beschrieben|enthalten|behandelt)",
     ),
     meta=(
         r"(?:wie|was|wer|wen|wem|welche\w*|wann|warum|weshalb|wo|wohin|woher|ob|wofür|womit|wodurch|worin"
         r"|zur frage|auf die frage|sie fragen|du fragst|die frage)\b",
+        rf"(?:{_SOURCES})\b [^;]{{1,80}} (?:behandeln|beschreiben|besprechen|untersuchen|diskutieren|erläutern)$",
         r"(?:bitte|gern\w*|wenn sie|wenn du|falls|sie können|du kannst|ich kann (?:ihnen|dir)? ?(?:gern\w*"
         r"|aber|jedoch|nur)|ich helfe|danke|stellen sie|vielleicht|gute frage)\b",
         rf"(?:{_SOURCES}|sie|diese|es|dort|beide|darin)\b (?:\w+ )?(?:behandel\w+|beschreib\w+|beschäftig\w+"
-        rf"|befass\w+|handel\w+|geht (?:nur|um|es)|gehen|konzentrier\w+|dreh\w+|betreffen|betrifft"
-        rf"|untersuch\w+|diskutier\w+|nur|lediglich)",
+        r"|befass\w+|handel\w+|geht (?:nur|um|es)|gehen|konzentrier\w+|dreh\w+|betreffen|betrifft"
+        r"|untersuch\w+|diskutier\w+|nur|lediglich)",
     ),
     adjunct=(
-        rf"(?:in|aus|laut|nach|gemäß|anhand|auf grundlage|auf basis|basierend auf|aufgrund|mit"
+        r"(?:in|aus|laut|nach|gemäß|anhand|auf grundlage|auf basis|basierend auf|aufgrund|mit"
         rf"|im)\b[^;]{{0,40}}?(?:{_SOURCES}|kontext)(?: allein)?$"
     ),
     stated=(

@@ -18,18 +18,21 @@ QUOTED = "qtitle"
 """Stands for a title or another quotation."""
 CONTENT_UNITS = 4
 """So many words that state something make an answer of what begins as a refusal."""
+LABEL_UNITS = 6
+"""A shorter refusal after a colon belongs to the label before it: "height: not stated"."""
 UNITS_BEFORE = 3
 """So many words that state something before it make an answer with a limitation of it."""
 UNITS_BEFORE_STRONG = 40
 """So many words before an explicit "I cannot answer the question" make an answer of it."""
 
 _DIGIT = re.compile(r"(?<![\w-])\d")
+_COLON = re.compile("[:：]")
 _STOP = re.compile(r"[;；:：]")
 
 Role = Literal["strong", "silent", "meta", "intro", "condition", "content"]
 _SINGLE_PATTERNS = (
     *("intro", "adjunct", "aside", "stated", "condition", "concession", "contrast"),
-    *("split", "asked", "finding"),
+    *("split", "asked", "finding", "excluded"),
 )
 _REFUSING: tuple[Role, ...] = ("strong", "silent")
 
@@ -41,7 +44,8 @@ class Grammar:
     ``adjunct`` matches a whole clause ("according to the papers"). ``aside`` is removed, and ``split`` matches
     between clauses. ``stated`` matches anywhere in a clause, ``condition``, ``concession`` and ``contrast`` at
     its start. ``asked`` begins an indirect question, ``finding`` what only looks like a refusal ("the authors
-    found no effect"). ``words_per_unit``: so many words say as much as one English word.
+    found no effect"), ``excluded`` what the sources are not about ("the papers
+    discuss proofs, not taxes"). ``words_per_unit``: so many words say as much as one English word.
     """
 
     aside: str
@@ -58,6 +62,7 @@ class Grammar:
     split: str
     words_per_unit: float = 1.0
     finding: str = r"(?!)"
+    excluded: str = r"(?!)"
 
     @cached_property
     def _compiled(self) -> dict[str, re.Pattern[str]]:
@@ -136,14 +141,25 @@ def sentence_clauses(grammar: Grammar, sentence: str) -> list[Clause]:
         conceded = grammar.starts("concession", text) and not grammar.starts("meta", text)
         rest = grammar.without_concession(text) if conceded else text
         role = grammar.told_role(rest) if text == sentence else grammar.role(rest)
+        if role == "content" and lists and clauses[-1].role == "meta" and grammar.starts("excluded", text):
+            role = "silent"
         if role == "content" and lists and not (stopped or conceded or grammar.starts("contrast", text)):
             continue
         label = len(clauses) == 1 and clauses[0].role == "content" and not clauses[0].stated
-        if label and stopped and role in _REFUSING and grammar.units(rest) < CONTENT_UNITS:
+        if label and stopped and role in _REFUSING and not _COLON.search(sentence):
+            clauses = [Clause("content", UNITS_BEFORE)]
+        elif label and stopped and role in _REFUSING and grammar.units(rest) < LABEL_UNITS:
             clauses = clauses if _DIGIT.search(sentence) else [Clause("meta")]
-        clauses.append(_clause(grammar, rest, role, reason=conceded and bool(clauses), first=not clauses))
+        reason = bool(clauses) and (conceded or stopped or grammar.starts("contrast", text))
+        clauses.append(_clause(grammar, rest, role, reason=reason, first=not clauses))
         lists = role in ("strong", "silent", "meta") and not conceded
     return clauses
+
+
+def names_something(grammar: Grammar, sentence: str) -> bool:
+    """Whether the sentence is a few words that state something, as an answer begins ("Twelve layers.")."""
+    clauses = sentence_clauses(grammar, sentence)
+    return [clause.role for clause in clauses] == ["content"] and clauses[0].units <= UNITS_BEFORE
 
 
 def _clause(grammar: Grammar, text: str, role: Role, *, reason: bool, first: bool) -> Clause:
