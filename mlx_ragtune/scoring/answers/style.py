@@ -1,6 +1,8 @@
-"""M4: is the answer plain prose? Length is reported separately and never scored; thinking is a matter of validity."""
+"""M4: is the answer plain prose? Length is reported separately and never scored."""
 
 import re
+
+from mlx_ragtune.scoring.answers.leaks import thinks_aloud
 
 MAX_PARAGRAPHS = 4
 _INDENT = r"[^\S\n]*"  # not \s*: across lines it would take quadratic time
@@ -16,8 +18,9 @@ _MARKUP = {
 
 
 def markup(text: str) -> tuple[str, ...]:
-    """The kinds of markup in the text: header, list, table, fence. A line in bold is a header."""
-    return tuple(name for name, pattern in _MARKUP.items() if pattern.search(text))
+    """The kinds of markup in the text: header, list, table, fence, think. A line in bold is a header."""
+    kinds = tuple(name for name, pattern in _MARKUP.items() if pattern.search(text))
+    return (*kinds, "think") if thinks_aloud(text) else kinds
 
 
 def is_prose(text: str) -> bool:

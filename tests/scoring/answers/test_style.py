@@ -14,6 +14,7 @@ from mlx_ragtune.scoring.answers.style import is_prose, markup
         ("Two things:\n• small", ("list",)),
         ("| a | b |\n|---|---|\n| 1 | 2 |", ("table",)),
         ("```\nx = 1\n```", ("fence",)),
+        ("<think>hm</think> LoRA is small.", ("think",)),
         ("Qwen3 writes <think> tags, which are no markup.", ()),
         ("LoRA is *small* and **quick** - really, 2021. It has r = 4.", ()),
         ("It fell by 3.\n4 of them stayed.", ()),
