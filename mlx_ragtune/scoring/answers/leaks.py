@@ -44,7 +44,10 @@ _THINK_TAG = re.compile(
     r"</?think(?:ing)?\b[^<>\n]{0,20}>?|</?(?:thoughts?|reasoning|scratchpad)>|◁/?think▷", re.IGNORECASE
 )
 _REASONING = re.compile(
-    r"^\s*(?:okay|ok|alright|hmm|wait)[,.]? (?:so,? )?(?:the user|i need to|i should|i have to|let me|let's)\b",
+    r"^\s*(?:okay|ok|alright|hmm|wait)[,.]? (?:so,? )?(?:the user|i need to|i should|i have to|let me|let's)\b"
+    r"|^\s*(?:(?:analysis)?we (?:need|have) to (?:answer|respond|reply|output|produce|cite)\b"
+    r"|the user (?:(?:is asking|asked|asks) (?:me|us|about|how|what|which|why|when|where|whether)"
+    r"|wants (?:me|to know))\b)",
     re.IGNORECASE,
 )
 _TURN_TOKEN = re.compile(
@@ -52,6 +55,7 @@ _TURN_TOKEN = re.compile(
     r"|</?(?i:bos|eos|pad|unk|sop|eop|start_of_turn|end_of_turn|tool_call|tool_response|sep|eot|im_start|im_end"
     r"|extra_id_\d+|assistant|user|system)>|<0x[0-9A-F]{2}>"
     r"|\[/?(?:INST|THINK|SYSTEM_PROMPT|TOOL_CALLS|AVAILABLE_TOOLS|TOOL_RESULTS|gMASK|PAD|BOS|EOS|UNK)\]"
+    r"|\[\|[\w ]{2,40}\|\]|(?<!\w)assistant(?:final|analysis|commentary)(?=[A-Z\W]|$)"
     r"|(?<![\w|<])(?:im_start|im_end|eot_id|start_header_id|end_header_id|endoftext|end_of_turn)\|?>",
 )
 _THINKING_LINE = re.compile(

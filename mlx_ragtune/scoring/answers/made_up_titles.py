@@ -16,6 +16,8 @@ MAX_CANDIDATES = 100
 """How many pieces of one answer are compared with all titles."""
 MAX_CANDIDATE_WORDS = 40
 LONG_TITLE_WORDS = 5
+JOINED_TITLE_WORDS = 3
+"""Behind another title: "A" and "B"."""
 
 _SMALL = frozenset(
     re.findall(
@@ -48,6 +50,7 @@ _SOURCE_AFTER = re.compile(
     r"|^,? the authors\b|^, [A-Z]\w+ et al\b"
 )
 _REPORTS_AFTER = re.compile(rf"^,? {REPORTS}\b")
+_JOINED = re.compile(r",?(?: (?:and|or|und|oder|et|ou|&))?(?: (?:in|from|by))? ?")
 _NAME_AFTER = re.compile(rf"^ {NAME_NOUN}\b", re.IGNORECASE)
 _NAME_BEFORE = re.compile(
     rf"\b(?:{NAME_NOUN}|sections?|chapter|table|figure|appendix|heading|column|questions?|answers?|instructions?|journal"
@@ -85,6 +88,7 @@ _NAME = r"(?:[A-Z][\w'’-]+|[A-Z]\.(?:-?[A-Z]\.)?|et al\.?|and|&)"
 _NAMES = rf"{_NAME}(?:,? {_NAME}){{0,20}}"
 _TITLE_PART = r"[\"“*_']{0,2}(?P<title>[A-Z][^\n.?!\"”*]{7,200})"
 _ENTRIES = (
+    re.compile(rf"{_MARKER}[^\S\n]+{_TITLE_PART}[.,\"”][*_]{{0,2}} {_NAMES}[,.]? \(?(?:19|20)\d\d", re.MULTILINE),
     re.compile(rf"(?:{_MARKER}|^)[^\S\n]*{_NAMES}[,.]? \((?:19|20)\d\d[a-z]?\)[.:,] {_TITLE_PART}", re.MULTILINE),
     re.compile(rf"{_MARKER}[^\S\n]+{_NAMES}[.,:] {_TITLE_PART}[.\"”?!][^\n]{{0,80}}(?:19|20)\d\d", re.MULTILINE),
     re.compile(rf"{_MARKER}[^\S\n]+(?P<title>[A-Z][^()\n]{{10,200}}) \([A-Z][^()\n]{{2,80}}\d{{4}}\)", re.MULTILINE),
@@ -109,10 +113,23 @@ def title_candidates(answer: str) -> tuple[str, ...]:
 
 
 def _quoted(answer: str) -> Iterator[Piece]:
+    title_to = -1
     for match in _QUOTED.finditer(answer):
         before, after = answer[max(0, match.start() - 60) : match.start()], answer[match.end() : match.end() + 80]
         text = (match["double"] or match["single"] or match["marked"] or match["book"]).strip(" .,;:")
-        if match["book"] or _is_cited(text, before, after) or _stands_alone(match, text, before, after):
+        joined = title_to >= 0 and bool(_JOINED.fullmatch(answer, title_to, match.start()))
+        if (
+            match["book"]
+            or _is_cited(text, before, after)
+            or _stands_alone(match, text, before, after)
+            or (
+                joined
+                and len(text.split()) >= JOINED_TITLE_WORDS
+                and is_capitalized(text)
+                and not _NAME_AFTER.match(after)
+            )
+        ):
+            title_to = match.end()
             yield *match.span(), text
 
 

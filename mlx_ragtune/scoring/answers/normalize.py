@@ -24,6 +24,7 @@ _FOLDS = (
     (re.compile(r"[“”„«»]"), '"'),
     (re.compile(r"[‘’´]"), "'"),
     (re.compile("⁄"), "/"),
+    (re.compile(r"(?<=\d)(?<!\b0)(?: ?[x×*] ?| by )(?=\d)"), "×"),
     (re.compile(r"(?<=\w)-(?=[^\W\d_])"), " "),
     (re.compile(r"(\d)\s*(?:%|per ?cent\b)"), r"\1%"),
     (re.compile(r"(\d) ?(gb|mb|kb|tb|gib|mib)\b"), r"\1\2"),

@@ -72,6 +72,7 @@ _QUOTE_AFTER = re.compile(rf"^[,.]?{_CLOSE}")
 _NAMED_AFTER = re.compile(rf"[,.]?{_CLOSE} {NAME_NOUN}\b", re.IGNORECASE)
 _ITALIC_BEFORE, _ITALIC_AFTER = re.compile(r"(?<![*_\w])[*_]$"), re.compile(r"^[*_](?![*_\w])")
 _SENTENCE_START = re.compile(r"(?:^|[.!?。]\s|\n)[\s>*_#-]*$")
+_LINE_START = re.compile(r"(?:^|\n)[\s>*_]*$")
 _QUOTED = re.compile(rf"{_OPEN}([^\"“”„«»「」『』《》\n]{{8,200}}){_CLOSE}")
 
 Span = tuple[int, int, str]
@@ -114,7 +115,7 @@ def _pattern(title: str) -> re.Pattern[str]:
     body = r"[\s‐‑–-]{1,3}".join(re.escape(part) for part in re.split(r"[\s‐‑–-]+", title.strip()))
     if re.match(rf"[{_CJK}]", title):
         return re.compile(body, re.IGNORECASE)
-    return re.compile(rf"(?<![\w+-]){body}(?![\w+]|-\w)", re.IGNORECASE)
+    return re.compile(rf"(?<![^\W_])(?<![+-]){body}(?![^\W_]|\+|-\w)", re.IGNORECASE)
 
 
 def cut_titles(answer: str, titles: Iterable[str]) -> tuple[str, set[str]]:
@@ -141,8 +142,10 @@ def _in_citing_position(answer: str, title: str, place: tuple[int, int]) -> bool
         if _is_named(text, after):
             return False
         return capital or bool(_CITES_BEFORE.search(before[:-1]) or _CITES_AFTER.match(after[closing.end() :]))
-    if not capital or re.match(r":\s*[A-Z]", after):
+    if re.match(r":\s*[A-Z]", after):
         return False
+    if not capital:
+        return _is_cited_in_lower_case(text, before, after)
     if _CITES_BEFORE.search(before) or _CITES_AFTER.match(after) or _SOURCES_BEFORE.search(before):
         return True
     if _ITEM_BEFORE.search(before) and _ITEM_AFTER.match(after):
@@ -155,6 +158,13 @@ def _in_citing_position(answer: str, title: str, place: tuple[int, int]) -> bool
         or (not text[:1].islower() and not _SENTENCE_START.search(before))
         or bool(re.match(rf" {REPORTS}\b", after))
     )
+
+
+def _is_cited_in_lower_case(text: str, before: str, after: str) -> bool:
+    """Whether a title of four or more words without its capital cites: beside a cue, or of five where a line begins."""
+    cues = (_CITES_BEFORE.search(before), _CITES_AFTER.match(after), re.match(rf" {REPORTS}\b", after))
+    count = word_count(fold(text))
+    return count >= (TITLE_CASE_WORDS if any(cues) else SENTENCE_WORDS if _LINE_START.search(before) else float("inf"))
 
 
 def _is_named(text: str, after: str) -> bool:
