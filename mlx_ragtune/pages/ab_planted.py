@@ -20,8 +20,9 @@ MAX_SHARED = 0.25
 """A planted answer has at most this share of the telling words of the reference, and of those of the question."""
 ALIKE = 0.5
 """A question with this share of this one's telling words, or more, may have the same answer."""
-OWN_WORDS = 2
-"""A planted answer has at least this many telling words of its own paper that nothing about this question has."""
+OWN_WORDS, OWN_WORDS_YES_NO = 1, 3
+"""A planted answer has at least this many longer words of its own paper that nothing about this question has. Beside a
+question to be answered with yes or no it needs more: "it remains the same" may be right there too."""
 _YES_OR_NO = re.compile(
     r"\W*(?:is|are|was|were|do|does|did|has|have|had|can|could|will|would|should|ist|sind|war|hat|haben|kann|können|gibt"
     r"|est-ce|peut-on|es|son|hay)\b|.*(?:[吗嗎]|是否|ですか|ますか|습니까)",
@@ -147,9 +148,10 @@ def planted_answer(item: Item, others: Sequence[Item], rank: Callable[[Item], by
         return None
     real = {_flat(text) for text in item.texts}
     near = _telling("\n".join((item.question, item.asked.reference, *(passage.text for passage in item.passages))))
+    needed = OWN_WORDS_YES_NO if _is_yes_or_no(item.asked) else OWN_WORDS
     for text, other in _candidates(item, sorted(others, key=rank)):
         own = _long(_telling(text) & _about(other)) - near
-        if _flat(text) not in real and len(own) >= OWN_WORDS and is_bad(item.asked, text, item.passages):
+        if _flat(text) not in real and len(own) >= needed and is_bad(item.asked, text, item.passages):
             return text
     return None
 

@@ -107,7 +107,9 @@ def test_only_surely_bad_texts_of_an_outsider_are_planted(key: str, text: str, b
     assert is_bad(outside_planted_rows.QUESTIONS[key], text) is bad
 
 
-@pytest.mark.parametrize("text", ["Nothing of the harvest is lost in dry years.", "It stays the same in all of them."])
+@pytest.mark.parametrize(
+    "text", ["Nothing of the harvest is lost in dry years.", "It remains the same in all of those."]
+)
 def test_an_answer_that_may_hold_for_this_question_too_is_not_planted(text: str) -> None:
     """A denial beside a question to which no may be the answer; a text with nothing of its own paper."""
     clean = outside_planted_rows.QUESTIONS["clean"]
