@@ -43,12 +43,13 @@ _SOURCE_BEFORE = re.compile(
     re.IGNORECASE,
 )
 _COMMA_BEFORE = re.compile(r"(?:paper|article|study|survey|report|work), $", re.IGNORECASE)
-_ACCORDING_BEFORE = re.compile(r"\b(?:according to|laut|selon) $", re.IGNORECASE)
+_ACCORDING_BEFORE = re.compile(r"\b(?:according to|laut|selon|d['’]après|gemäß) $", re.IGNORECASE)
 _OPENING_BEFORE = re.compile(r"(?:^|[.!?]\s|\n)(?:In|As|From|By|See|Both) $")
 _SOURCE_AFTER = re.compile(
     rf"^[,.]{{0,2}} \(?{_YEAR}\b|^,? by [A-Z]\w+|^ \([A-Z][^()\n]{{0,60}}{_YEAR}\)|^ (?:paper|article|study)\b"
     r"|^,? the authors\b|^, [A-Z]\w+ et al\b"
 )
+_AUTHORS_SAY = re.compile(r"^,? the authors (?:write|say|state|argue|conclude|note|claim|explain|add|warn)")
 _REPORTS_AFTER = re.compile(rf"^,? {REPORTS}\b")
 _JOINED = re.compile(r",?(?: (?:and|or|und|oder|et|ou|&))?(?: (?:in|from|by))? ?")
 _NAME_AFTER = re.compile(rf"^ {NAME_NOUN}\b", re.IGNORECASE)
@@ -140,6 +141,8 @@ def _is_cited(text: str, before: str, after: str) -> bool:
         return False
     if source := _SOURCE_BEFORE.search(before):
         return bool(source["work"]) or not _NAME_BEFORE.search(before[: source.start()])
+    if _AUTHORS_SAY.match(after) and not before.lower().endswith("in "):
+        return False
     if _SOURCE_AFTER.match(after) or (_ACCORDING_BEFORE.search(before) and not re.search(r"\d", text)):
         return not _NAME_BEFORE.search(before)
     return is_capitalized(text) and (

@@ -54,7 +54,7 @@ _SENTENCE_VERB = re.compile(r"\b(?:is|are|was|were|can|do|does|did|need|needs|ha
 _CJK = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
 _OPEN, _CLOSE = r"[\"“”„«「『《‘'\[]", r"[\"“”»」』》’'\]]"
 _CITES_BEFORE = re.compile(
-    r"(?:\b(?:according to|titled|authors? of|papers?|article|preprint|as per|laut|selon"
+    r"(?:\b(?:according to|titled|authors? of|papers?|article|preprint|as per|laut|selon|d['’]après"
     r"|(?:cited|described|shown|presented|introduced|proposed|reported|stated) in)|entitled|见|根据) ?(?:the )?$",
     re.IGNORECASE,
 )

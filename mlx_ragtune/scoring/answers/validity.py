@@ -20,6 +20,7 @@ from mlx_ragtune.scoring.answers.refusal import is_refusal
 LONGEST_LOOP_WORDS = 40
 LOOP_WORDS = 16
 LOOP_CHARACTERS = 40
+_RULE_MARKS = frozenset("-–—=_|:+*#~.…·")
 _BLOCK = re.compile(r"(\S{1,12}?)\1{5,}")
 
 
@@ -108,4 +109,4 @@ def loops(text: str) -> bool:
 def _repeats_characters(text: str) -> bool:
     """Whether a block of a few characters repeats without spaces ("0000"); rules of tables and headings are no loop."""
     runs = (run for run in _BLOCK.finditer(text) if len(run[0]) >= LOOP_CHARACTERS)
-    return any(any(map(str.isalnum, run[1])) for run in runs)
+    return any(not _RULE_MARKS.issuperset(run[1]) for run in runs)

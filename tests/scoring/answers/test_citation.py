@@ -199,7 +199,9 @@ def test_of_two_titles_that_match_in_one_place_the_better_counts() -> None:
     assert cited_papers(f'As "{titles["a"]}" shows.', titles) == ("a",)
 
 
-@pytest.mark.parametrize("row", outside_citation_rows.ROWS, ids=lambda row: row[0][:60])
+@pytest.mark.parametrize(
+    "row", [*outside_citation_rows.ROWS, *outside_citation_rows.SECOND], ids=lambda row: row[0][:60]
+)
 def test_each_answer_of_an_outsider_cites_what_it_names(row: outside_citation_rows.Row) -> None:
     text, cited, fabricated = row
     given = find_citations(text, outside_citation_rows.TITLES, outside_citation_rows.SHOWN)
