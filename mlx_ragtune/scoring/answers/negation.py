@@ -30,7 +30,7 @@ _VERB_NEGATION = (
 )
 _VERB_BEFORE = re.compile(rf"\b{_VERB_NEGATION}(?!\w)")
 _NEGATION_BEFORE = re.compile(
-    rf"\b(?:{_VERB_NEGATION}|not|no|none|nothing|nobody|without|neither|nor|instead of|rather than|as opposed to|unlike"
+    rf"\b(?:{_VERB_NEGATION}|not|no|none|nothing|nobody|nowhere|without|neither|nor|instead of|rather than|as opposed to|unlike"
     r"|lacks?|lacking|avoid(?:s|ed|ing)?|far from|by no means|hardly"
     r"|free (?:of|from)|devoid of|zero (?:additional|extra|added|further)"
     r"|(?:add|ha|incur|introduce|require|need|use|cause|cost|impos)\w* zero|with zero"

@@ -28,6 +28,8 @@ _FOLDS = (
     (re.compile(r"(?<=\w)-(?=[^\W\d_])"), " "),
     (re.compile(r"(\d)\s*(?:%|per ?cent\b)"), r"\1%"),
     (re.compile(r"(\d) ?(gb|mb|kb|tb|gib|mib)\b"), r"\1\2"),
+    (re.compile(r"(\d) ?pts?\b"), r"\1 points"),
+    (re.compile(r"(\d) ?pp\b"), r"\1 percentage points"),
     (re.compile(r"(\d) ?bits?\b"), r"\1bit"),
     (re.compile(r"(\d) (?:billion|bn)\b"), r"\1b"),
     (re.compile(r"(\d) million\b"), r"\1m"),

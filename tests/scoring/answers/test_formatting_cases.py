@@ -30,23 +30,41 @@ def test_other_values_and_negations_do_not(nugget: Nugget, answer: str) -> None:
     assert nugget_state(answer, nugget) != "supported"
 
 
-def _outside(*, supported: bool) -> list[tuple[Nugget, str]]:
+def _outside(rows: tuple[outside_formatting_rows.Row, ...], *, supported: bool) -> list[tuple[Nugget, str]]:
     return [
         (Nugget(text, tuple(tuple(alias.split(" / ")) for alias in anchors.split(" & "))), answer)
-        for text, anchors, stated, other in outside_formatting_rows.ROWS
+        for text, anchors, stated, other in rows
         for answer in (stated if supported else other)
     ]
 
 
-@pytest.mark.parametrize(("nugget", "answer"), _outside(supported=True), ids=lambda value: str(value)[:60])
-def test_equal_values_of_an_outsider_support_a_nugget_and_are_keywords_and_grounded(
-    nugget: Nugget, answer: str
-) -> None:
+@pytest.mark.parametrize(
+    ("nugget", "answer"),
+    [
+        *_outside(outside_formatting_rows.ROWS, supported=True),
+        *_outside(outside_formatting_rows.SECOND, supported=True),
+    ],
+    ids=lambda value: str(value)[:60],
+)
+def test_equal_values_of_an_outsider_support_a_nugget_and_are_keywords(nugget: Nugget, answer: str) -> None:
     assert nugget_state(answer, nugget) == "supported"
     assert keyword_coverage(answer, nugget.anchors) == 1.0
-    assert number_grounding(answer, [nugget.text]) in (1.0, None)
 
 
-@pytest.mark.parametrize(("nugget", "answer"), _outside(supported=False), ids=lambda value: str(value)[:60])
+@pytest.mark.parametrize(
+    ("nugget", "answer"),
+    [
+        *_outside(outside_formatting_rows.ROWS, supported=False),
+        *_outside(outside_formatting_rows.SECOND, supported=False),
+    ],
+    ids=lambda value: str(value)[:60],
+)
 def test_other_values_of_an_outsider_do_not(nugget: Nugget, answer: str) -> None:
     assert nugget_state(answer, nugget) != "supported"
+
+
+@pytest.mark.parametrize(
+    ("nugget", "answer"), _outside(outside_formatting_rows.ROWS, supported=True), ids=lambda value: str(value)[:60]
+)
+def test_equal_values_of_an_outsider_are_grounded(nugget: Nugget, answer: str) -> None:
+    assert number_grounding(answer, [nugget.text]) in (1.0, None)
