@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from mlx_ragtune.records import Answer, Arm, Passage, Question, Sampling, Score
 from mlx_ragtune.scoring.answers.normalize import fold, words
 from mlx_ragtune.scoring.answers.nuggets import correctness
-from mlx_ragtune.scoring.answers.numbers import number_grounding
+from mlx_ragtune.scoring.answers.numbers import mentions, number_grounding
 from mlx_ragtune.scoring.answers.score import score_answer
+from mlx_ragtune.scoring.answers.units import dimension
 
 MIN_WORDS = 5
 """A shorter text may be a right answer in another form, such as a number in words."""
@@ -102,6 +103,7 @@ def is_bad(question: Question, text: str, passages: Sequence[Passage] = ()) -> b
         and not any(state != "unsupported" for state in states)
         and not score.metrics.get("keyword_coverage")
         and not number_grounding(question.reference, [text])  # by value, whatever the notation
+        and _dimensions(question.reference).isdisjoint(_dimensions(text))  # 8% may be right beside 7.8%
         and _shared(question, text) <= MAX_SHARED
         and len(_asked(question) & _telling(text)) <= MAX_SHARED * len(_asked(question))
     )
@@ -110,6 +112,12 @@ def is_bad(question: Question, text: str, passages: Sequence[Passage] = ()) -> b
 def _is_yes_or_no(question: Question) -> bool:
     """Whether a yes or a no answers the question: a denial of anything may then be right."""
     return bool(_YES_OR_NO.match(question.question) or _SAYS_YES_OR_NO.match(question.reference))
+
+
+def _dimensions(text: str) -> set[str]:
+    """What the numbers of a text measure: shares, times, lengths."""
+    numbers, _ = mentions(text)
+    return {dimension(unit) for readings in numbers for _, unit in readings if unit}
 
 
 def _shared(question: Question, text: str) -> float:

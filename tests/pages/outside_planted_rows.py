@@ -74,3 +74,20 @@ ROWS: tuple[tuple[str, str, bool], ...] = (
     ("near", "The paper names eight V100 cards only; V200 cards are absent.", False),
     ("near", "Bees orient themselves by the position of the sun.", True),
 )
+
+# The second set, written after the first had passed: 12 of 18 at first sight; five paraphrases were left out.
+SECOND: tuple[tuple[str, str, bool], ...] = (
+    ("wer", "Roughly eight percent remain wrong there afterwards.", False),
+    ("wer", "The kelp beds came back after six long years.", True),
+    ("rate", "It is 3 \u00b7 10\u207b\u2074 from the first step on.", False),
+    ("clean", "Yes, the clean set improves by a lot.", False),
+    ("judge", "gpt\u20114 was asked to compare both answers.", False),
+    ("judge", "Three students compared both of the answers by hand.", False),
+    ("layers", "Der Encoder besteht aus zw\u00f6lf gleichen Bl\u00f6cken.", False),
+    ("layers", "Die Seeigel fressen junge Pflanzen nach jedem Sturm.", True),
+    ("zh", "\u6d77\u80c6\u5403\u6389\u4e86\u5e7c\u5ae9\u7684\u6d77\u85fb\u3002", True),
+    ("price", "Unfortunately this goes beyond the given excerpts.", False),
+    ("price", "The router keeps the best two experts for each frame.", True),
+    ("near", "V200 cards are mentioned in none of them.", False),
+    ("near", "Eight V100 cards were used, and V200 cards are not mentioned.", False),
+)

@@ -102,7 +102,7 @@ def test_what_speaks_of_the_fact_is_not_planted_even_if_it_scores_zero(text: str
     assert is_bad(asked, "The corpus was collected from newspapers in four countries.")
 
 
-@pytest.mark.parametrize(("key", "text", "bad"), outside_planted_rows.ROWS)
+@pytest.mark.parametrize(("key", "text", "bad"), [*outside_planted_rows.ROWS, *outside_planted_rows.SECOND])
 def test_only_surely_bad_texts_of_an_outsider_are_planted(key: str, text: str, bad: bool) -> None:
     assert is_bad(outside_planted_rows.QUESTIONS[key], text) is bad
 

@@ -69,11 +69,12 @@ class _Source:
     def __init__(self, folded: str) -> None:
         self.quantities: set[tuple[Fraction, str]] = set()
         self.numbers: set[Fraction] = set()
-        for token in _tokens(folded):
+        for token in (token for token in _tokens(folded) if token.named != "glued"):
             for reading in token.readings:
                 self.quantities.add(_quantity(reading))
                 self.numbers.add(reading[0])
         joined = re.sub(r"\.(?!\d)", "|", folded)
+        joined = re.sub(r"(?<=\d)[^a-z0-9.|]+(?=\d)", "|", joined)  # "ResNet-50, 24" has no name of four digits
         self.joined = re.sub(r"[^a-z0-9.|]", "", joined)
 
     def has_number(self, readings: tuple[Reading, ...]) -> bool:
