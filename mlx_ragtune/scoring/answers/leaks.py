@@ -54,7 +54,8 @@ _REASONING = re.compile(
 _TURN_TOKEN = re.compile(
     r"<[|｜][\w/▁ -]{1,40}[|｜]?>|<[\w/▁-]{1,40}[|｜]>|<[|｜]\w{2,40}(?![\w|｜>])|<</?SYS>>|</?s>"
     r"|</?(?i:bos|eos|pad|unk|sop|eop|start_of_turn|end_of_turn|tool_call|tool_response|sep|eot|im_start|im_end"
-    r"|unused\d+|eo[a-z]|role|assistant|user|system|[a-z]{1,20}[_:][a-z\d_:]{1,30})>|<0x[0-9A-F]{2}>"
+    r"|extra_id_\d+|unused\d+|eo[a-z]|role|(?:[a-z]{0,20}_)?(?:assistant|user|bot|system)"
+    r"|(?:start|end|begin)_of_\w{1,30}|fim_\w{1,20}|reserved_\w{1,40}|[a-z]{1,20}:(?:bos|eos|pad|\w{0,20}call\w{0,20}))>|<0x[0-9A-F]{2}>"
     r"|\[/?(?:INST|THINK|SYSTEM_PROMPT|TOOL_CALLS|AVAILABLE_TOOLS|TOOL_RESULTS|gMASK|PAD|BOS|EOS|UNK|BOT|EOT|EOM|EOD)\]"
     r"|\[\|[\w ]{2,40}\|\]|(?<!\w)assistant(?:final|analysis|commentary)(?=[A-Z\W]|$)"
     r"|(?<![\w|<])(?:im_start|im_end|eot_id|start_header_id|end_header_id|endoftext|end_of_turn)\|?>",

@@ -127,7 +127,7 @@ def _quoted(answer: str) -> Iterator[Piece]:
                 joined
                 and len(text.split()) >= JOINED_TITLE_WORDS
                 and is_capitalized(text)
-                and not _NAME_AFTER.match(after)
+                and not (_NAME_AFTER.match(after) or _NAME_WITHIN.search(text))
             )
         ):
             title_to = match.end()
@@ -217,5 +217,5 @@ def _listed(answer: str) -> Iterator[Piece]:
     for entry in _ENTRIES:
         for match in entry.finditer(answer):
             text = match["title"].strip(" .,;:'\"")
-            if len(text.split()) >= 3:
+            if len(text.split()) >= 3 and not text.endswith("et al"):
                 yield *match.span("title"), text

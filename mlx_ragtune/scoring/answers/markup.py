@@ -73,7 +73,7 @@ _SHORT_FRACTION = re.compile(r"\\[dtc]?frac ?(\d)(\d)")
 _COMMAND = re.compile(r"\\([A-Za-z]+)|\\([%$&#_{}*`~-])")
 _RAISED_DEGREE = re.compile(r"\^ ?° ?")
 _BRACES = re.compile(r"(?<!\\)[{}]")
-_COMMAND_AT_END = re.compile(r"\\[A-Za-z]{1,30}$")
+_COMMAND_AT_END = re.compile(r"\\([A-Za-z]{1,30})()$")
 _DISPLAYED = re.compile(r"\$\$")
 _INLINE = re.compile(r"(?<![\\$\w])\$(?![\s$])([^$\n]{1,300}?)(?<![\s\\])\$(?![\d$])")
 _SPACED = re.compile(r"(?<![\\$\w])\$ ([^$\n]{1,300}) \$(?![\d$])")
@@ -87,8 +87,10 @@ def _symbol(command: re.Match[str]) -> str:
 
 
 def _formula(match: re.Match[str]) -> str:
-    """What stands between dollar signs; a command at its end is kept apart from the next letter ("$^\\circ$C")."""
-    return f"{match[1]} " if _COMMAND_AT_END.search(match[1]) else match[1]
+    """What stands between dollar signs; a command at its end does not run into the next letter ("$^\\circ$C")."""
+    if match.string[match.end() : match.end() + 1].isalpha():
+        return _COMMAND_AT_END.sub(_symbol, match[1])
+    return match[1]
 
 
 def _without_latex(text: str) -> str:
@@ -104,8 +106,7 @@ def _without_latex(text: str) -> str:
         text = _SHORT_FRACTION.sub(r"\1/\2", _FRACTION.sub(r" \1/\2", text))
         text = _COMMAND.sub(_symbol, text)
         text = _BRACES.sub("", text)
-        text = _RAISED_DEGREE.sub("°", text)
-    return text
+    return _RAISED_DEGREE.sub("°", text)
 
 
 def without_markup(text: str) -> str:

@@ -72,6 +72,7 @@ _QUOTE_AFTER = re.compile(rf"^[,.]?{_CLOSE}")
 _NAMED_AFTER = re.compile(rf"[,.]?{_CLOSE} {NAME_NOUN}\b", re.IGNORECASE)
 _ITALIC_BEFORE, _ITALIC_AFTER = re.compile(r"(?<![*_\w])[*_]$"), re.compile(r"^[*_](?![*_\w])")
 _SENTENCE_START = re.compile(r"(?:^|[.!?。]\s|\n)[\s>*_#-]*$")
+_SINGULAR_VERB = re.compile(r" (?!(?:is|was|has|does|as|its|this|us|always)\b)[a-z]{3,15}s\b")
 _LINE_START = re.compile(r"(?:^|\n)[\s>*_]*$")
 _QUOTED = re.compile(rf"{_OPEN}([^\"“”„«»「」『』《》\n]{{8,200}}){_CLOSE}")
 
@@ -161,10 +162,10 @@ def _in_citing_position(answer: str, title: str, place: tuple[int, int]) -> bool
 
 
 def _is_cited_in_lower_case(text: str, before: str, after: str) -> bool:
-    """Whether a title of four or more words without its capital cites: beside a cue, or of five where a line begins."""
+    """Whether a title of four or more words without its capital cites: beside a cue, or as the subject of a line."""
     cues = (_CITES_BEFORE.search(before), _CITES_AFTER.match(after), re.match(rf" {REPORTS}\b", after))
-    count = word_count(fold(text))
-    return count >= (TITLE_CASE_WORDS if any(cues) else SENTENCE_WORDS if _LINE_START.search(before) else float("inf"))
+    subject = _LINE_START.search(before) and _SINGULAR_VERB.match(after)
+    return word_count(fold(text)) >= TITLE_CASE_WORDS and bool(any(cues) or subject)
 
 
 def _is_named(text: str, after: str) -> bool:

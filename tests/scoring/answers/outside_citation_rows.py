@@ -183,3 +183,25 @@ SECOND: tuple[Row, ...] = (
     ('"The mixture matters, and not the extra width," the authors write.', "", False),
     ("**Key Finding:** two experts stay.", "", False),
 )
+
+# The third set, against the rules that passed the second: 11 of 14 at first sight.
+THIRD: tuple[Row, ...] = (
+    ('"Sparse Routing for Speech Encoders" and "Common Voice Corpus" are used.', "moe", False),
+    (
+        '"Sparse Routing for Speech Encoders", "Chat Formats and Their Failures" and "Loud Networks of Glass" agree.',
+        "moe chat",
+        True,
+    ),
+    ("sleep and learning in young children are linked, the excerpts say.", "", False),
+    ("the navigation of bees is hard.", "", False),
+    ("on the navigation of bees: it uses the sun.", "", False),
+    ("- sparse routing for speech encoders\n- chat formats and their failures", "", False),
+    ("1. Keep the best two. Sum the outputs, then 2021 data are read.", "", False),
+    ("1. The Router Layer. Smith et al. used it in 2021.", "", False),
+    ("The ORCA Benchmark Suite is used.", "", False),
+    ("water is the limit here.", "", False),
+    ("_Water_ is scarce.", "", False),
+    ("In _Climate change_, the harvest falls.", "change", False),
+    ('"We keep two experts," the authors explain.', "", False),
+    ('In "Water", the authors report the inflow.', "water", False),
+)

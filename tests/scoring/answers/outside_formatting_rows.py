@@ -522,3 +522,27 @@ SECOND: tuple[Row, ...] = (
         ("Il a 24 couches.", "Il n'a pas 12 couches.", "Il a douze t\u00eates."),
     ),
 )
+
+# The third set, against the code that passed the second: 20 of 20 at first sight.
+THIRD: tuple[Row, ...] = (
+    ("The angle is 5 \u03bcm.", "5 \u03bcm", ("It is 5 $\\mu$m.",), ()),
+    ("The $\\alpha$-helix is stable.", "\u03b1-helix / alpha helix", ("The alpha helix is stable.",), ()),
+    ("It has 12 layers.", "12 layers", (), ("a 12-layered net",)),
+    ("It can't learn.", "can't learn / cannot learn", ("It can not learn.",), ()),
+    ("It can't learn.", "cannot learn", (), ("It can learn.",)),
+    ("It won't converge.", "will not converge", ("It won't converge.",), ()),
+    ("It won't converge.", "won't converge", (), ("It will converge.",)),
+    ("It grew from 4 to 8 by 2030.", "8 & 2030", ("By 2030 it is 8.",), ()),
+    ("Batch of 8.", "8", ("It is 8 by 2030.",), ()),
+    ("2x faster", "2x", ("It is 2 x faster.",), ()),
+    ("2x faster", "2x", ("It is twice as fast.",), ()),
+    ("2x faster", "2x", (), ("It is 4x faster.",)),
+    ("One layer is used.", "one layer", ("It uses 1 layer.",), ()),
+    ("The gain is 4%.", "4%", (), ("It gains 4 points.",)),
+    ("12 heads", "12 heads", ("a 12-head attention",), ()),
+    ("5 points", "5 points", ("5 pp",), ()),
+    ("5 percentage points", "5 percentage points", ("5 pp",), ()),
+    ("3D", "3D", ("a 3-D model",), ()),
+    ("It takes 3 days", "3 days", ("a three-day run",), ()),
+    ("0x10", "0x10", (), ("0 x 10",)),
+)

@@ -327,3 +327,60 @@ SECOND: tuple[Row, ...] = (
     ("truncated|repetition_loop", GOOD + " " + "_" * 300, ROUTER, CUT),
     ("truncated", "- 16 experts\n- the best two\n- after every", ROUTER, CUT),
 )
+
+# The third set, against the checks that passed the second: 27 of 28 at first sight.
+THIRD: tuple[Row, ...] = (
+    ("ok", "Run `ollama run <model_name>` to start.", "How is it started?", NO),
+    ("ok", "Run ollama run <model_name> to start it.", "How is it started?", NO),
+    ("ok", "The schema defines <xs:element> first.", "What is defined?", NO),
+    ("ok", "Let me be clear: the router keeps two.", "x?", NO),
+    ("ok", "We need to distinguish two cases: noisy and clean.", "x?", NO),
+    ("ok", "The user is asked for a rating after each reply.", "x?", NO),
+    ("ok", "The user asks the system a question, and the system retrieves passages.", "x?", NO),
+    ("ok", "The rate is 0.333333333333.", "x?", NO),
+    ("ok", "| a | b |\n|----------------------------------------------|---|\n| 1 | 2 |", "x?", NO),
+    (
+        "ok",
+        "They use 2x 3090 cards.\n\n----------------------------------------------------\n\nTraining took 5 days.",
+        "x?",
+        NO,
+    ),
+    (
+        "ok",
+        "# Result\n\nTwo experts.\n\n# Reason\n\nThe mixture matters.\n\n# Limits\n\n"
+        "Only speech.\n\n# Source\n\nSparse Routing for Speech Encoders",
+        "How many experts does the router keep for each frame?",
+        NO,
+    ),
+    ("ok", "Q is the query matrix, K: the keys, V: the values.", "What are Q, K and V?", NO),
+    ("ok", "A: the encoder. B: the decoder.", "What are A and B?", NO),
+    ("self_dialogue", "Two experts.\n\nQ: Why?\nA: Because.", "x?", NO),
+    ("self_dialogue", "Two experts.\n\n(User): Why two?\n(Assistant): Because.", "x?", NO),
+    ("turn_token_leak", "Two experts are kept.<|eot|>", "x?", NO),
+    ("turn_token_leak", "Two experts are kept. <|im_end|> <|im_end|>", "x?", NO),
+    ("turn_token_leak", "Two experts are kept.<longcat_assistant>", "x?", NO),
+    ("ok", "Use the classes <div> and <span> for it.", "x?", NO),
+    ("ok", "Let R<sub>1</sub> be the first and E=mc<sup>2</sup>.", "x?", NO),
+    ("think_leak", "Hmm, the user wants a number. Two.", "x?", NO),
+    ("think_leak", "Alright, let me find the number in the excerpts. It is two.", "x?", NO),
+    (
+        "repetition_loop",
+        "abababababababababababababababababababababababababababababababababababababababababababababababababababababababababababab",
+        "x?",
+        NO,
+    ),
+    (
+        "repetition_loop",
+        "Two. - \n- \n- \n" + "x," * 50,
+        "x?",
+        NO,
+    ),
+    (
+        "repetition_loop",
+        "2.5.2.5.2.5.2.5.2.5.2.5.2.5.2.5.2.5.2.5.2.5.2.5.2.5.2.5.2.5.2.5.2.5.2.5.2.5.2.5.2.5.2.5.2.5.2.5.2.5.2.5.2.5.2.5.2.5.2.5.2.5.2.5.2.5.2.5.2.5.2.5.2.5.2.5.2.5.2.5.",
+        "x?",
+        NO,
+    ),
+    ("ok", "ACGTACGTTTGACCATGCAAGTCATGACCGTATTGACCATG is the sequence.", "Which sequence?", NO),
+    ("ok", "http://example.org/aaaa/bbbb/cccc/dddd/eeee/ffff/gggg", "Which address?", NO),
+)

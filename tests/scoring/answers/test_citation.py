@@ -200,7 +200,9 @@ def test_of_two_titles_that_match_in_one_place_the_better_counts() -> None:
 
 
 @pytest.mark.parametrize(
-    "row", [*outside_citation_rows.ROWS, *outside_citation_rows.SECOND], ids=lambda row: row[0][:60]
+    "row",
+    [*outside_citation_rows.ROWS, *outside_citation_rows.SECOND, *outside_citation_rows.THIRD],
+    ids=lambda row: row[0][:60],
 )
 def test_each_answer_of_an_outsider_cites_what_it_names(row: outside_citation_rows.Row) -> None:
     text, cited, fabricated = row

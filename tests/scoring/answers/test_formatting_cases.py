@@ -43,6 +43,7 @@ def _outside(rows: tuple[outside_formatting_rows.Row, ...], *, supported: bool) 
     [
         *_outside(outside_formatting_rows.ROWS, supported=True),
         *_outside(outside_formatting_rows.SECOND, supported=True),
+        *_outside(outside_formatting_rows.THIRD, supported=True),
     ],
     ids=lambda value: str(value)[:60],
 )
@@ -56,6 +57,7 @@ def test_equal_values_of_an_outsider_support_a_nugget_and_are_keywords(nugget: N
     [
         *_outside(outside_formatting_rows.ROWS, supported=False),
         *_outside(outside_formatting_rows.SECOND, supported=False),
+        *_outside(outside_formatting_rows.THIRD, supported=False),
     ],
     ids=lambda value: str(value)[:60],
 )

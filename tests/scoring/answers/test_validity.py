@@ -67,7 +67,9 @@ def test_each_answer_has_its_class(row: Row) -> None:
 OUTSIDE = [Passage(title, title, title, text) for title, text in outside.PASSAGES]
 
 
-@pytest.mark.parametrize("row", [*outside.ROWS, *outside.SECOND], ids=lambda row: f"{row[0]}: {row[1][-40:]!r}")
+@pytest.mark.parametrize(
+    "row", [*outside.ROWS, *outside.SECOND, *outside.THIRD], ids=lambda row: f"{row[0]}: {row[1][-40:]!r}"
+)
 def test_each_answer_of_an_outsider_has_its_class(row: outside.Row) -> None:
     expected, text, asked, changes = row
     about = question(question=asked, nuggets=())
