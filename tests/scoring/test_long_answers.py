@@ -34,6 +34,7 @@ UNITS = {
     "single quotes": "'Aaa Bbb' ", "references": "\n[1] Aaa, B. (2020). Ccc ddd eee. F, 2020",
     "colons": "in Aaa Bbb: Ccc Ddd Eee ", "names": "Aaa and ",
     "by authors": "Aaa Bbb by Ccc and ",
+    "sizes": "512 x 512 ", "joined titles": '"Aaa Bbb Ccc" and ', "one block": "ab", "contractions": "aren't ",
     "copied": "Memory falls to 48GB. ", "ordinary title": "The Attention paper ", "book": "《标题》",
 }  # fmt: skip
 NUGGETS = (
