@@ -483,11 +483,8 @@ def prune(yes: bool, as_json: bool) -> None:
     store = Store(runs_folder(Path.cwd() / "recipe"))
     artifacts = list(unused(store, remove=yes))
     if as_json:
-        click.echo(
-            json.dumps(
-                {"removed": yes, "artifacts": [{"name": name, "bytes": size} for name, size in artifacts]}, indent=2
-            )
-        )
+        rows = [{"name": name, "bytes": size} for name, size in artifacts]
+        click.echo(json.dumps({"removed": yes, "artifacts": rows}, indent=2))
         return
     total = sum(size for _, size in artifacts)
     if artifacts:

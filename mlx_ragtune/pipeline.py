@@ -201,6 +201,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "dataset",
         "Build training rows with contexts, split by paper",
+        version=2,
         keys=("dataset", "retrieval", "seed", "benchmark"),
         ignores=(
             "dataset.pairs", "dataset.on_too_long", "dataset.generator.hosts", "dataset.generator.slots",

@@ -16,8 +16,11 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "mlx_ragtune"
 SNAPSHOT = ROOT / "tests" / "messages.txt"
-FOR_MODELS = {"generator_prompts.py", "toy.py"}
-"""Modules whose texts are prompts and templates: models read them, users do not."""
+NOT_SHOWN = {
+    "generator_prompts.py", "toy.py", "units.py", "number_words.py", "notation.py",
+    *(path.name for path in PACKAGE.glob("scoring/answers/refusal_*.py")),
+}  # fmt: skip
+"""Modules whose texts users do not read: prompts, templates, and the words of other languages."""
 PRINTING = {"say", "_say", "echo", "print", "track", "bar", "warn", "note"}
 OTHER_ERRORS = {"ValueError", "UsageError", "BadParameter", "ClickException"}
 KINDS = ("error", "printed", "help", "text")
@@ -207,7 +210,7 @@ def _lines() -> Iterator[str]:
     yield "# Every text that a user may read. Written by `make messages`; a test compares it."
     for file in sorted([*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.jinja")]):
         source = file.read_text(encoding="utf-8")
-        if file.name in FOR_MODELS:
+        if file.name in NOT_SHOWN:
             continue
         texts = page_texts(source) if file.suffix == ".jinja" else Collector(errors).collect(ast.parse(source))
         if not texts:

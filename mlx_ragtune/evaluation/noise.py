@@ -11,10 +11,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mlx_ragtune.evaluation.forgetting import PREFIX
 from mlx_ragtune.records import Answer, Arm, Score
 from mlx_ragtune.scoring.answers.metrics import METRICS
+from mlx_ragtune.scoring.answers.probes import Probe, passes
 
 TWO_SIDED_95 = 1.96
+FORGETTING = "forgetting"
+"""The share of general probes that are passed, as a metric of scores made by ``probe_scores``."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +37,21 @@ class Repeat:
         return {key for key in first.keys() & second.keys() if first[key] != second[key]}
 
     @property
-    def compared(self) -> int:
-        """How many answers there are under both conditions."""
+    def both(self) -> set[tuple[str, int]]:
+        """The questions (and seeds) that were answered under both conditions."""
         first, second = ({(row.question_id, row.seed) for row in rows} for rows in self.answers)
-        return len(first & second)
+        return first & second
+
+
+def probe_scores(probes: Sequence[Probe], answers: Sequence[Answer]) -> list[Score]:
+    """Whether each answer to a probe passed, as a score; requests that failed have none."""
+    by_name = {f"{PREFIX}{probe.id}": probe for probe in probes}
+    return [
+        Score(answer.question_id, answer.model, answer.seed, "ok",
+              {FORGETTING: float(passes(by_name[answer.question_id], answer.text))})
+        for answer in answers
+        if not answer.error
+    ]  # fmt: skip
 
 
 def noise_facts(repeats: Sequence[Repeat], scores: Mapping[Arm, Sequence[Score]]) -> dict[str, Any]:
@@ -44,11 +59,12 @@ def noise_facts(repeats: Sequence[Repeat], scores: Mapping[Arm, Sequence[Score]]
 
     ``differ`` counts, for each arm, the questions whose text differs under any of the conditions.
     """
-    differ: dict[str, set[tuple[str, int]]] = defaultdict(set)
+    differ, both = defaultdict[Arm, set[tuple[str, int]]](set), defaultdict[Arm, set[tuple[str, int]]](set)
     for repeat in repeats:
         differ[repeat.arm] |= repeat.different
+        both[repeat.arm] |= repeat.both
     return {
-        "compared": max((repeat.compared for repeat in repeats), default=0),
+        "compared": max(map(len, both.values()), default=0),
         "varied": list(dict.fromkeys(repeat.varied for repeat in repeats)),
         "differ": {arm: len(keys) for arm, keys in differ.items()},
         "floors": floors(repeats, scores),
@@ -80,7 +96,7 @@ def floors(repeats: Sequence[Repeat], scores: Mapping[Arm, Sequence[Score]]) -> 
 
 def _squared_changes(first: Iterable[Score], second: Iterable[Score]) -> dict[str, list[float]]:
     """For each metric the squared changes of the questions that have it under both conditions."""
-    names = [name for name, metric in METRICS.items() if metric.unit not in ("seconds", "tokens/s")]
+    names = [name for name, metric in METRICS.items() if metric.unit not in ("seconds", "tokens/s")] + [FORGETTING]
     changes = {}
     for name in names:
         before, after = _values(first, name), _values(second, name)
@@ -94,7 +110,8 @@ def _values(scores: Iterable[Score], name: str) -> dict[str, float]:
     """Each question's value of a metric, averaged over the seeds."""
     values: dict[str, list[float]] = defaultdict(list)
     for score in scores:
-        value = float(score.validity != "ok") if name == "invalid" else score.metrics.get(name)
+        usable = name == "invalid" and FORGETTING not in score.metrics
+        value = float(score.validity != "ok") if usable else score.metrics.get(name)
         if value is not None and score.validity != "transport_error":
             values[score.question_id].append(value)
     return {question: sum(given) / len(given) for question, given in values.items()}

@@ -236,7 +236,7 @@ def noise(data: ReportData) -> Section | None:
     facts += _differ("differ", measured.differ, dict.fromkeys(measured.differ, measured.compared))
     for name, value in measured.floors.items():
         known = METRICS.get(name)
-        facts.append(Fact(known.label if known else name, f"±{wording.floor(value, known.unit if known else 'share')}"))
+        facts.append(Fact(known.label if known else "General probes", f"±{wording.floor(value, known.unit if known else 'share')}"))
     note = (
         "The same model and prompts with other threads, parallel requests or another server: "
         "a change within this floor decides nothing."

@@ -14,7 +14,7 @@ STATE_LABELS = {
     "truncated": "cut off at the token limit",
     "think_leak": "with thinking text",
     "prompt_leak": "repeating the prompt",
-    "self_dialogue": "going on as a dialogue",
+    "self_dialogue": "dialogue with itself",
     "turn_token_leak": "with tokens of the chat template",
     "prompt_overflow": "prompt too long",
     "repetition_loop": "repeating the same text",

@@ -6,7 +6,7 @@ requests failed the stage ends unfinished, and the next run sends only those.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from mlx_ragtune.evaluation.asking_order import spread
 from mlx_ragtune.evaluation.fairness import check_allowed, require_equal
 from mlx_ragtune.evaluation.forgetting import probe_rows
 from mlx_ragtune.evaluation.items import Item, ItemMaker
-from mlx_ragtune.evaluation.noise import Repeat, noise_facts
+from mlx_ragtune.evaluation.noise import FORGETTING, Repeat, noise_facts, probe_scores
 from mlx_ragtune.evaluation.overflow import require_fit, require_questions_fit
 from mlx_ragtune.evaluation.prompted import ExampleChooser, Examples
 from mlx_ragtune.evaluation.second_opinions import ScoredAnswers, add_judgements, add_similarity, judge_facts
@@ -150,19 +150,20 @@ def evaluate(recipe: Recipe, inputs: Inputs, draft: Draft) -> None:
     write_rows(draft / "contexts.jsonl", contexts)
     scorer = _Scorer(recipe, inputs, asker)
     scored = scorer.score(items.questions)
-    repeats = _repeats(recipe, asker, scorer, draft)
+    repeats = _repeats(recipe, asker, scorer, (probes, items.probes), draft)
     gate = _check_fairness(recipe, asker, items.questions, repeats, draft)
     _write_retrieval(items.questions, draft)
     _write_refusals(scored, draft)
     _write_shown(scored, draft)
     if items.variants:
         _write_distractors(scorer.score(items.variants, TWO), recipe.scoring.alpha, draft)
-    guards = [_forgetting_guard(recipe, asker, probes, items.probes, draft)] if probes else []
+    on_probes = {arm: probe_scores(probes, asker.answers(arm, items.probes)) for arm in TWO}
+    noise = noise_facts(repeats, {arm: [*scores, *on_probes.get(arm, ())] for arm, scores in scored.scores.items()})
+    _write_json(draft / "noise.json", noise)
+    guards = [_forgetting_guard(recipe, asker, (probes, items.probes), noise["floors"], draft)] if probes else []
     trusted = _second_opinions(recipe, inputs, scored, draft)
     write_rows(draft / "used.jsonl", [answer for answers in scored.answers.values() for answer in answers])
     write_rows(draft / "scores.jsonl", [score for scores in scored.scores.values() for score in scores])
-    noise = noise_facts(repeats, scored.scores)
-    _write_json(draft / "noise.json", noise)
     outcome = compare_arms(
         scored.scores["base"],
         scored.scores["tuned"],
@@ -239,11 +240,14 @@ def _examples(recipe: Recipe, inputs: Inputs, tokenizer: Any, draft: Draft) -> E
     return examples
 
 
-def _repeats(recipe: Recipe, asker: Asker, scorer: "_Scorer", draft: Draft) -> list[Repeat]:
+def _repeats(
+    recipe: Recipe, asker: Asker, scorer: "_Scorer", probes: tuple[Sequence[Probe], Sequence[Item]], draft: Draft
+) -> list[Repeat]:
     """What was asked a second time under other conditions; nothing above temperature 0, where answers are drawn.
 
-    Questions that are asked one by one were also asked in parallel: 12 more requests for each arm. 12 are asked base
-    and tuned with one thread in place of several, unless the budget is spent.
+    Questions that are asked one by one were also asked in parallel: 12 more requests for each arm. Base and tuned are
+    asked 12 of them, and 12 probes, with one thread in place of several, unless the budget is spent. ``probes`` are
+    given with their items.
     """
     if recipe.evaluate.sampling.temperature > 0:
         return []
@@ -259,13 +263,15 @@ def _repeats(recipe: Recipe, asker: Asker, scorer: "_Scorer", draft: Draft) -> l
     usual, chosen = asker.conditions("base", ()).threads, spread(serial, REPEATED_QUESTIONS)
     if usual == 1:  # a toy model, or one core: waiting threads would cost more than they show
         return repeats
-    other_threads = 1
-    asker.ask_again(chosen, draft.track, threads=other_threads)
-    parallel = recipe.evaluate.slots > 1
+    general = spread(probes[1], REPEATED_QUESTIONS)
+    asker.ask_again([*chosen, *general], draft.track, threads=1)
+    parallel, varied = recipe.evaluate.slots > 1, f"threads {usual or 'of the server'} -> 1"
     for arm in TWO:
-        pair = tuple(asker.answers_under(arm, chosen, parallel=parallel, threads=n) for n in (None, other_threads))
-        varied = f"threads {usual or 'of the server'} -> {other_threads}"
-        repeats.append(scorer.repeat(arm, chosen, varied, (pair[0], pair[1])))
+        usually, changed = (asker.answers_under(arm, chosen, parallel=parallel, threads=n) for n in (None, 1))
+        repeats.append(scorer.repeat(arm, chosen, varied, (usually, changed)))
+        usually, changed = (asker.answers_under(arm, general, parallel=parallel, threads=n) for n in (None, 1))
+        scores = (probe_scores(probes[0], usually), probe_scores(probes[0], changed))
+        repeats.append(Repeat(arm, varied, (usually, changed), scores))
     return repeats
 
 
@@ -288,7 +294,7 @@ def _check_fairness(
             "slots": recipe.evaluate.slots,
             "serial": len(asker.serial_items()),
             "differ": {repeat.arm: len(repeat.different) for repeat in beside},
-            "compared": {repeat.arm: repeat.compared for repeat in beside},
+            "compared": {repeat.arm: len(repeat.both) for repeat in beside},
         },
     }
     _write_json(draft / "gates.json", gates)
@@ -350,12 +356,18 @@ def _write_distractors(scored: ScoredAnswers, alpha: float, draft: Draft) -> Non
 
 
 def _forgetting_guard(
-    recipe: Recipe, asker: Asker, probes: Sequence[Probe], items: Sequence[Item], draft: Draft
+    recipe: Recipe,
+    asker: Asker,
+    probes: tuple[Sequence[Probe], Sequence[Item]],
+    floors: Mapping[str, float],
+    draft: Draft,
 ) -> Guard:
-    rows = probe_rows(probes, {arm: asker.answers(arm, items) for arm in TWO})
+    """The guard on the probes, given with their items; ``floors`` are those of ``noise_facts``."""
+    rows = probe_rows(probes[0], {arm: asker.answers(arm, probes[1]) for arm in TWO})
     write_rows(draft / "probes.jsonl", rows)
     base, tuned = {row.id: row.base for row in rows}, {row.id: row.tuned for row in rows}
-    return forgetting_guard(base, tuned, margin=recipe.scoring.margin, alpha=recipe.scoring.alpha)
+    noise = floors.get(FORGETTING, 0.0)
+    return forgetting_guard(base, tuned, margin=recipe.scoring.margin, alpha=recipe.scoring.alpha, noise=noise)
 
 
 def _second_opinions(recipe: Recipe, inputs: Inputs, scored: ScoredAnswers, draft: Draft) -> bool:

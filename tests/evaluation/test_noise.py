@@ -4,8 +4,9 @@ import random
 
 import pytest
 
-from mlx_ragtune.evaluation.noise import Repeat, floors, noise_facts
+from mlx_ragtune.evaluation.noise import Repeat, floors, noise_facts, probe_scores
 from mlx_ragtune.records import Answer, Arm, Score
+from mlx_ragtune.scoring.answers.probes import NumberCheck, Probe
 
 
 def answer(name: str, text: str) -> Answer:
@@ -60,3 +61,18 @@ def test_two_runs_of_one_model_stay_inside_the_floor() -> None:
 
 def test_nothing_repeated_means_no_floor() -> None:
     assert noise_facts([], {"base": whole(3)}) == {"compared": 0, "varied": [], "differ": {}, "floors": {}}
+
+
+def test_general_probes_have_a_floor_of_their_own() -> None:
+    check = NumberCheck("number", 4)
+    probe = Probe("sum", "arithmetic", "What is 2 + 2?", check, "It is 4.", "It is 5.")
+    texts = {"usual": "It is 4.", "changed": "It is 5."}
+    answers = {name: [answer("probe:sum", text)] for name, text in texts.items()}
+    scores = [probe_scores([probe], answers[name]) for name in texts]
+    repeats = [
+        Repeat("base", "threads 2 -> 1", (answers["usual"], answers["changed"]), (scores[0], scores[1])),
+        Repeat("tuned", "threads 2 -> 1", (answers["usual"], answers["usual"]), (scores[0], scores[0])),
+    ]
+    facts = noise_facts(repeats, {"base": scores[0], "tuned": scores[0]})
+    assert facts["floors"] == {"forgetting": pytest.approx(1.96)}
+    assert (facts["compared"], facts["differ"]) == (1, {"base": 1, "tuned": 0})

@@ -16,10 +16,11 @@ MANY_PAPERS = 150
 ROUND_DIFFERENCES = (0.1, 0.2, 0.3)
 """What to aim for where the margin would take more papers than ``MANY_PAPERS``."""
 
-MORE_TOKENS = "raise evaluate.sampling.max_tokens: most unusable answers are cut off or repeat themselves"
+MORE_TOKENS = "raise evaluate.sampling.max_tokens: most unusable answers are cut off"
+LESS_REPEATING = "set evaluate.sampling.repeat_penalty, for example to 1.1: most unusable answers repeat themselves"
 MENDS: dict[Validity, str] = {
     "truncated": MORE_TOKENS,
-    "repetition_loop": MORE_TOKENS,
+    "repetition_loop": LESS_REPEATING,
     "prompt_overflow": "raise evaluate.sampling.context_tokens, or lower retrieval.top_k",
     "think_leak": "set dataset.thinking to the way the base model was trained, so that no reasoning is in the answers",
     "prompt_leak": "read the answers that copy the prompt: check the chat template",
