@@ -11,17 +11,29 @@ from dataclasses import dataclass
 from mlx_ragtune.records import Answer, Arm, Passage, Question, Sampling, Score
 from mlx_ragtune.scoring.answers.normalize import fold, words
 from mlx_ragtune.scoring.answers.nuggets import correctness
-from mlx_ragtune.scoring.answers.numbers import number_grounding
+from mlx_ragtune.scoring.answers.numbers import mentions, number_grounding
 from mlx_ragtune.scoring.answers.score import score_answer
+from mlx_ragtune.scoring.answers.units import dimension
 
 MIN_WORDS = 5
 """A shorter text may be a right answer in another form, such as a number in words."""
 MAX_SHARED = 0.25
-"""A planted answer has at most this share of the telling words of the reference."""
+"""A planted answer has at most this share of the telling words of the reference, and of those of the question."""
 ALIKE = 0.5
 """A question with this share of this one's telling words, or more, may have the same answer."""
+OWN_WORDS, OWN_WORDS_YES_NO = 1, 3
+"""A planted answer has at least this many longer words of its own paper that nothing about this question has. Beside a
+question to be answered with yes or no it needs more: "it remains the same" may be right there too."""
+_YES_OR_NO = re.compile(
+    r"\W*(?:is|are|was|were|do|does|did|has|have|had|can|could|will|would|should|ist|sind|war|hat|haben|kann|können|gibt"
+    r"|est-ce|peut-on|es|son|hay)\b|.*(?:[吗嗎]|是否|ですか|ますか|습니까)",
+    re.IGNORECASE,
+)
+_SAYS_YES_OR_NO = re.compile(r"\W*(?:yes|no|ja|nein|oui|non|sí|是|否|不是|はい|いいえ|예|아니)(?!\w)", re.IGNORECASE)
 _NEGATION = re.compile(
-    r"n't\b|\b(?:not|no|never|none|nor|neither|without|cannot|lacks?|nicht|kein\w*|ohne|nie|pas|aucune?|sans|jamais)\b"
+    r"n't\b|\b(?:not|no|never|none|nor|neither|nothing|nobody|nowhere|without|cannot|lack(?:s|ed|ing)?|absent|missing"
+    r"|silent|unknown|unclear|undisclosed|unmentioned|un(?:stated|specified|reported)|omit\w*|outside|beyond|unrelated"
+    r"|only|instead|nicht\w*|kein\w*|ohne|nie|niemand|weder|fehlt|fehlen|pas|rien|aucune?|sans|jamais)\b"
     r"|[不没沒無无未]|ない|ません|않|없"
 )
 
@@ -83,14 +95,29 @@ def is_bad(question: Question, text: str, passages: Sequence[Passage] = ()) -> b
         return False
     if not question.answerable:
         return not _NEGATION.search(fold(text))  # a denial may be as right as a refusal
+    if _is_yes_or_no(question) and _NEGATION.search(fold(text)):
+        return False
     states = correctness(text, question.nuggets).states
     return (
         score.metrics.get("correctness") == 0.0
         and not any(state != "unsupported" for state in states)
         and not score.metrics.get("keyword_coverage")
         and not number_grounding(question.reference, [text])  # by value, whatever the notation
+        and _dimensions(question.reference).isdisjoint(_dimensions(text))  # 8% may be right beside 7.8%
         and _shared(question, text) <= MAX_SHARED
+        and len(_asked(question) & _telling(text)) <= MAX_SHARED * len(_asked(question))
     )
+
+
+def _is_yes_or_no(question: Question) -> bool:
+    """Whether a yes or a no answers the question: a denial of anything may then be right."""
+    return bool(_YES_OR_NO.match(question.question) or _SAYS_YES_OR_NO.match(question.reference))
+
+
+def _dimensions(text: str) -> set[str]:
+    """What the numbers of a text measure: shares, times, lengths."""
+    numbers, _ = mentions(text)
+    return {dimension(unit) for readings in numbers for _, unit in readings if unit}
 
 
 def _shared(question: Question, text: str) -> float:
@@ -99,10 +126,20 @@ def _shared(question: Question, text: str) -> float:
     return len(expected & _telling(text)) / len(expected) if expected else 0.0
 
 
+def _asked(question: Question) -> set[str]:
+    """The telling words of the question itself."""
+    return _long(_telling(question.question))
+
+
 def _alike(question: Question, other: Question) -> bool:
     """Whether two questions ask in the same words, so that one answer may be right for both."""
-    asked = {word for word in _telling(question.question) if len(word) > 4 or not word.isalpha() or not word.isascii()}
+    asked = _asked(question)
     return len(asked & _telling(other.question)) >= ALIKE * len(asked)
+
+
+def _long(telling: set[str]) -> set[str]:
+    """The telling words without those of four letters ("them", "same")."""
+    return {word for word in telling if len(word) > 4 or not word.isalpha() or not word.isascii()}
 
 
 def _telling(text: str) -> set[str]:
@@ -118,13 +155,22 @@ def planted_answer(item: Item, others: Sequence[Item], rank: Callable[[Item], by
     if item.asked is None:
         return None
     real = {_flat(text) for text in item.texts}
-    for text in _candidates(item, sorted(others, key=rank)):
-        if _flat(text) not in real and is_bad(item.asked, text, item.passages):
+    near = _telling("\n".join((item.question, item.asked.reference, *(passage.text for passage in item.passages))))
+    needed = OWN_WORDS_YES_NO if _is_yes_or_no(item.asked) else OWN_WORDS
+    for text, other in _candidates(item, sorted(others, key=rank)):
+        own = _long(_telling(text) & _about(other)) - near
+        if _flat(text) not in real and len(own) >= needed and is_bad(item.asked, text, item.passages):
             return text
     return None
 
 
-def _candidates(item: Item, others: Sequence[Item]) -> Iterator[str]:
+def _about(item: Item) -> set[str]:
+    """The telling words of what an item asks, of its reference and its passages."""
+    reference = item.asked.reference if item.asked else ""
+    return _telling("\n".join((item.question, reference, *(passage.text for passage in item.passages))))
+
+
+def _candidates(item: Item, others: Sequence[Item]) -> Iterator[tuple[str, Item]]:
     """Right answers of the base to questions about other papers, then the references of those questions."""
     foreign = [
         (other, other.asked)
@@ -137,9 +183,9 @@ def _candidates(item: Item, others: Sequence[Item]) -> Iterator[str]:
     ]
     for other, asked in foreign:
         if is_right(asked, other.base_text, other.passages):
-            yield other.base_text
-    for _, asked in foreign:
-        yield asked.reference
+            yield other.base_text, other
+    for other, asked in foreign:
+        yield asked.reference, other
 
 
 def _flat(text: str) -> str:

@@ -16,6 +16,7 @@ from mlx_ragtune.pages.ab_planted import Item, is_bad, is_right, planted_answer
 from mlx_ragtune.pages.ab_server import render_page
 from mlx_ragtune.pages.ab_session import Vote, open_session
 from mlx_ragtune.records import Nugget, Question
+from tests.pages import outside_planted_rows
 from tests.pages.test_ab_server import KEY, choose, items
 
 ASKED = Question(
@@ -99,6 +100,22 @@ def test_what_speaks_of_the_fact_is_not_planted_even_if_it_scores_zero(text: str
     asked = Question("o", "t", "Which optimizer?", True, ("p",), "Adam: gradients rescaled by moments.", (), (fact,))
     assert not is_bad(asked, text)
     assert is_bad(asked, "The corpus was collected from newspapers in four countries.")
+
+
+@pytest.mark.parametrize(("key", "text", "bad"), [*outside_planted_rows.ROWS, *outside_planted_rows.SECOND])
+def test_only_surely_bad_texts_of_an_outsider_are_planted(key: str, text: str, bad: bool) -> None:
+    assert is_bad(outside_planted_rows.QUESTIONS[key], text) is bad
+
+
+@pytest.mark.parametrize(
+    "text", ["Nothing of the harvest is lost in dry years.", "It remains the same in all of those."]
+)
+def test_an_answer_that_may_hold_for_this_question_too_is_not_planted(text: str) -> None:
+    """A denial beside a question to which no may be the answer; a text with nothing of its own paper."""
+    clean = outside_planted_rows.QUESTIONS["clean"]
+    fact = Nugget("the same / nothing", (("the same", "nothing"),))
+    harvest = Question("harvest", "t", "Does it fall in dry years?", True, ("farm",), text, (), (fact,))
+    assert planted_answer(item(clean, "It does."), [item(harvest, text)], rank) is None
 
 
 def test_anothers_answer_that_answers_this_question_is_passed_over() -> None:

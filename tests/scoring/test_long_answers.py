@@ -12,8 +12,10 @@ from mlx_ragtune.scoring.judge.model_judge import claims
 from tests.scoring.made import TITLES, question
 
 TITLE = next(iter(TITLES.values()))
-SHORT, FACTOR = 2_500, 8
-MAX_RATIO = 20  # 8 times the text: linear is 8, quadratic 64
+SHORT, FACTOR = 1_000, 8
+MAX_RATIO = 12  # 8 times the text: linear is 8, quadratic 64; found where a thirteenth of the short time is quadratic
+MIN_SECONDS = 0.01  # below, a time is mostly noise
+TRIES = 3  # a busy machine may disturb one measurement
 UNITS = {
     "spaces": " ", "newlines": "\n", "spaces and newlines": " \n", "tabs": "\t", "carriage returns": "\r\n",
     "U+2028": "\u2028", "digits": "1", "numbers": "1 ", "thousands": "1,234,", "quotes": '"', "brackets": "([",
@@ -32,6 +34,7 @@ UNITS = {
     "single quotes": "'Aaa Bbb' ", "references": "\n[1] Aaa, B. (2020). Ccc ddd eee. F, 2020",
     "colons": "in Aaa Bbb: Ccc Ddd Eee ", "names": "Aaa and ",
     "by authors": "Aaa Bbb by Ccc and ",
+    "sizes": "512 x 512 ", "joined titles": '"Aaa Bbb Ccc" and ', "one block": "ab", "contractions": "aren't ",
     "copied": "Memory falls to 48GB. ", "ordinary title": "The Attention paper ", "book": "《标题》",
 }  # fmt: skip
 NUGGETS = (
@@ -46,29 +49,27 @@ PROBES = [
 
 
 def seconds(text: str) -> float:
-    """Processor time of every metric of one answer, nothing cached; the better of two."""
-    best = float("inf")
+    """Processor time of every metric of one answer, nothing cached."""
     titles = {**TITLES, "attention": "Attention"}
-    for _ in range(2):
-        for cached in (normalize._fold_long, negation._clauses, values._long):
-            cached.cache_clear()
-        started = time.process_time()
-        answer = Answer("k", "q", "base", 0, text, "stop", 5, 5, 1.0)
-        passages = [Passage("c", "lora", TITLE, "Memory falls to 48GB.")]
-        score_answer(ASKED, answer, passages, titles, sampling=Sampling(), system=TITLE)
-        claims(text)
-        for probe in PROBES:
-            passes(probe, text)
-            passes(probe, f"```json{text}```")
-        best = min(best, time.process_time() - started)
-    return best
+    for cached in (normalize._fold_long, negation._clauses, values._long):
+        cached.cache_clear()
+    started = time.process_time()
+    answer = Answer("k", "q", "base", 0, text, "stop", 5, 5, 1.0)
+    passages = [Passage("c", "lora", TITLE, "Memory falls to 48GB.")]
+    score_answer(ASKED, answer, passages, titles, sampling=Sampling(), system=TITLE)
+    claims(text)
+    for probe in PROBES:
+        passes(probe, text)
+        passes(probe, f"```json{text}```")
+    return time.process_time() - started
 
 
 @pytest.mark.parametrize("name", UNITS)
-def test_eight_times_the_text_takes_at_most_twenty_times_the_time(name: str) -> None:
+def test_eight_times_the_text_takes_at_most_twelve_times_the_time(name: str) -> None:
     unit = UNITS[name]
     text = f"a{unit * (SHORT * FACTOR // len(unit))}b"
-    assert seconds(text) < MAX_RATIO * max(seconds(text[:SHORT]), 0.02)
+    ratios = (seconds(text) / max(seconds(text[:SHORT]), MIN_SECONDS) for _ in range(TRIES))
+    assert any(ratio < MAX_RATIO for ratio in ratios)
 
 
 def test_long_answers_are_not_kept_in_memory() -> None:

@@ -16,6 +16,10 @@ from mlx_ragtune.scoring.answers.notation import uses_decimal_comma
 from mlx_ragtune.scoring.answers.units import HARD, Reading, dimension, same
 from mlx_ragtune.scoring.answers.values import PLAIN, Token, tokens_of
 
+_CONTRACTED = re.compile(
+    r"\b(do|does|did|is|are|was|were|ca|wo|would|could|should|has|have|had|need)n't\b|\b(can)not\b"
+)
+_IRREGULAR = {"ca": "can", "wo": "will", None: "can"}
 _SHARE = re.compile(
     r"%|\bper ?cent\b|\b(?:share|fraction|proportion|rate|accuracy|probability|precision|recall|f1|cases|agree\w*"
     r"|percentage)\b"
@@ -79,8 +83,9 @@ def _equal(
     )
 
 
-def _same_word(expected: str, word: str, *, last: bool) -> bool:
-    if expected == word:
+def _same_word(expected: str, word: str, *, last: bool, counted: bool) -> bool:
+    """Whether two words are the same but for a plural ending; ``counted``: behind a number ("a 12-layer model")."""
+    if expected == word or (counted and len(word) > 2 and expected in (f"{word}s", f"{word}es")):
         return True
     return last and expected[-1:].isalpha() and word in (f"{expected}s", f"{expected}es")
 
@@ -91,7 +96,10 @@ def _find_values(tokens: Sequence[Token], anchor: Sequence[Token], meaning: _Mea
         for offset, expected in enumerate(anchor):
             token = tokens[first + offset]
             if expected.number is None:
-                if token.number is not None or not _same_word(expected.text, token.text, last=offset == size - 1):
+                counted = offset > 0 and anchor[offset - 1].number is not None
+                if token.number is not None or not _same_word(
+                    expected.text, token.text, last=offset == size - 1, counted=counted
+                ):
                     break
             elif token.number is None or not _equal(
                 expected, tokens, first + offset, meaning=meaning, leading=offset == 0, alone=size == 1
@@ -102,18 +110,23 @@ def _find_values(tokens: Sequence[Token], anchor: Sequence[Token], meaning: _Mea
     return spans
 
 
+def spelled_out(folded: str) -> str:
+    """A folded text with "not" in place of its contraction: "aren't" becomes "are not", "can't" "can not"."""
+    return _CONTRACTED.sub(lambda match: f"{_IRREGULAR.get(match[1], match[1])} not", folded)
+
+
 class AnchorText:
     """A folded text in which anchors are found; ``like`` tells the number notation where the text itself does not."""
 
     def __init__(self, folded: str, *, like: str = "") -> None:
-        self.folded = folded
+        self.folded = folded = spelled_out(folded)
         notation = uses_decimal_comma(folded)
         self.decimal_comma = bool(uses_decimal_comma(like) if notation is None else notation)
         self.tokens = tokens_of(folded, decimal_comma=self.decimal_comma)
 
     def find(self, aliases: Iterable[str], *, fact: "AnchorText | None" = None) -> list[tuple[int, int]]:
         """Spans of an anchor's aliases in the folded text, in order; ``fact`` is the nugget's text."""
-        texts = [fold(alias) for alias in aliases]
+        texts = [spelled_out(fold(alias)) for alias in aliases]
         share = any(_SHARE.search(text) for text in (*texts, fact.folded if fact else ""))
         units = () if fact is None else fact.quantities
         spans = {span for text in texts for span in self._find(text, _Meaning(share, units))}

@@ -41,17 +41,23 @@ _QUOTED = re.compile(
 _CJK = r"\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
 
 _THINK_TAG = re.compile(
-    r"</?think(?:ing)?\b[^<>\n]{0,20}>?|</?(?:thoughts?|reasoning|scratchpad)>|◁/?think▷", re.IGNORECASE
+    r"</?(?:\w{1,20}:)?think(?:ing)?\b[^<>\n]{0,20}>?|</?(?:thoughts?|reasoning|scratchpad)>|◁/?think▷", re.IGNORECASE
 )
 _REASONING = re.compile(
-    r"^\s*(?:okay|ok|alright|hmm|wait)[,.]? (?:so,? )?(?:the user|i need to|i should|i have to|let me|let's)\b",
+    r"^\s*(?:okay|ok|alright|hmm|wait)[,.]? (?:so,? )?(?:the user|i need to|i should|i have to|let me|let's)\b"
+    r"|^\s*let me (?:think|see|check|count|look|re-?read|figure)\b|^\s*let's think\b"
+    r"|^\s*(?:(?:analysis)?we (?:need|have) to (?:answer|respond|reply|output|produce|cite)\b"
+    r"|the user (?:(?:is asking|asked|asks) (?:me|us|about|how|what|which|why|when|where|whether)"
+    r"|wants (?:me|to know))\b)",
     re.IGNORECASE,
 )
 _TURN_TOKEN = re.compile(
     r"<[|｜][\w/▁ -]{1,40}[|｜]?>|<[\w/▁-]{1,40}[|｜]>|<[|｜]\w{2,40}(?![\w|｜>])|<</?SYS>>|</?s>"
     r"|</?(?i:bos|eos|pad|unk|sop|eop|start_of_turn|end_of_turn|tool_call|tool_response|sep|eot|im_start|im_end"
-    r"|extra_id_\d+|assistant|user|system)>|<0x[0-9A-F]{2}>"
-    r"|\[/?(?:INST|THINK|SYSTEM_PROMPT|TOOL_CALLS|AVAILABLE_TOOLS|TOOL_RESULTS|gMASK|PAD|BOS|EOS|UNK)\]"
+    r"|extra_id_\d+|unused\d+|eo[a-z]|role|(?:[a-z]{0,20}_)?(?:assistant|user|bot|system)"
+    r"|(?:start|end|begin)_of_\w{1,30}|fim_\w{1,20}|reserved_\w{1,40}|[a-z]{1,20}:(?:bos|eos|pad|\w{0,20}call\w{0,20}))>|<0x[0-9A-F]{2}>"
+    r"|\[/?(?:INST|THINK|SYSTEM_PROMPT|TOOL_CALLS|AVAILABLE_TOOLS|TOOL_RESULTS|gMASK|PAD|BOS|EOS|UNK|BOT|EOT|EOM|EOD)\]"
+    r"|\[\|[\w ]{2,40}\|\]|(?<!\w)assistant(?:final|analysis|commentary)(?=[A-Z\W]|$)"
     r"|(?<![\w|<])(?:im_start|im_end|eot_id|start_header_id|end_header_id|endoftext|end_of_turn)\|?>",
 )
 _THINKING_LINE = re.compile(
@@ -85,9 +91,10 @@ _ROLE = (
     r"(?:user|human|assistant|chatbot|benutzer|nutzer|assistent|utilisateur|用户|助手|助理|ユーザー|アシスタント"
     r"|사용자|어시스턴트)"
 )
-_START = r"(?:^|(?<=[.!?。！？…]))[^\S\n]*[*_>#-]{0,5}[^\S\n]?"
+_START = r"(?:^|(?<=[.!?。！？…]))[^\S\n]*[*_>#\[(-]{0,5}[^\S\n]?"
 _ROLE_LABEL = re.compile(
-    rf"{_START}(?P<label>{_ROLE}[*_]{{0,2}}[^\S\n]?[:：])[*_]{{0,2}}\s{{0,3}}(?=[^\s\d])", re.IGNORECASE | re.MULTILINE
+    rf"{_START}(?P<label>{_ROLE}[*_\])]{{0,2}}[^\S\n]?[:：])[*_]{{0,2}}\s{{0,3}}(?=[^\s\d])",
+    re.IGNORECASE | re.MULTILINE,
 )
 _COMPARED = re.compile(r"[^\n]{0,80}[,;] (?!(?:user|human|assistant|ai)\b)[\w-]+: ", re.IGNORECASE)
 _ROLE_LINE = re.compile(

@@ -16,6 +16,8 @@ MAX_CANDIDATES = 100
 """How many pieces of one answer are compared with all titles."""
 MAX_CANDIDATE_WORDS = 40
 LONG_TITLE_WORDS = 5
+JOINED_TITLE_WORDS = 3
+"""Behind another title: "A" and "B"."""
 
 _SMALL = frozenset(
     re.findall(
@@ -41,13 +43,15 @@ _SOURCE_BEFORE = re.compile(
     re.IGNORECASE,
 )
 _COMMA_BEFORE = re.compile(r"(?:paper|article|study|survey|report|work), $", re.IGNORECASE)
-_ACCORDING_BEFORE = re.compile(r"\b(?:according to|laut|selon) $", re.IGNORECASE)
+_ACCORDING_BEFORE = re.compile(r"\b(?:according to|laut|selon|d['’]après|gemäß) $", re.IGNORECASE)
 _OPENING_BEFORE = re.compile(r"(?:^|[.!?]\s|\n)(?:In|As|From|By|See|Both) $")
 _SOURCE_AFTER = re.compile(
     rf"^[,.]{{0,2}} \(?{_YEAR}\b|^,? by [A-Z]\w+|^ \([A-Z][^()\n]{{0,60}}{_YEAR}\)|^ (?:paper|article|study)\b"
     r"|^,? the authors\b|^, [A-Z]\w+ et al\b"
 )
+_AUTHORS_SAY = re.compile(r"^,? the authors (?:write|say|state|argue|conclude|note|claim|explain|add|warn)")
 _REPORTS_AFTER = re.compile(rf"^,? {REPORTS}\b")
+_JOINED = re.compile(r",?(?: (?:and|or|und|oder|et|ou|&))?(?: (?:in|from|by))? ?")
 _NAME_AFTER = re.compile(rf"^ {NAME_NOUN}\b", re.IGNORECASE)
 _NAME_BEFORE = re.compile(
     rf"\b(?:{NAME_NOUN}|sections?|chapter|table|figure|appendix|heading|column|questions?|answers?|instructions?|journal"
@@ -85,6 +89,7 @@ _NAME = r"(?:[A-Z][\w'’-]+|[A-Z]\.(?:-?[A-Z]\.)?|et al\.?|and|&)"
 _NAMES = rf"{_NAME}(?:,? {_NAME}){{0,20}}"
 _TITLE_PART = r"[\"“*_']{0,2}(?P<title>[A-Z][^\n.?!\"”*]{7,200})"
 _ENTRIES = (
+    re.compile(rf"{_MARKER}[^\S\n]+{_TITLE_PART}[.,\"”][*_]{{0,2}} {_NAMES}[,.]? \(?(?:19|20)\d\d", re.MULTILINE),
     re.compile(rf"(?:{_MARKER}|^)[^\S\n]*{_NAMES}[,.]? \((?:19|20)\d\d[a-z]?\)[.:,] {_TITLE_PART}", re.MULTILINE),
     re.compile(rf"{_MARKER}[^\S\n]+{_NAMES}[.,:] {_TITLE_PART}[.\"”?!][^\n]{{0,80}}(?:19|20)\d\d", re.MULTILINE),
     re.compile(rf"{_MARKER}[^\S\n]+(?P<title>[A-Z][^()\n]{{10,200}}) \([A-Z][^()\n]{{2,80}}\d{{4}}\)", re.MULTILINE),
@@ -109,10 +114,23 @@ def title_candidates(answer: str) -> tuple[str, ...]:
 
 
 def _quoted(answer: str) -> Iterator[Piece]:
+    title_to = -1
     for match in _QUOTED.finditer(answer):
         before, after = answer[max(0, match.start() - 60) : match.start()], answer[match.end() : match.end() + 80]
         text = (match["double"] or match["single"] or match["marked"] or match["book"]).strip(" .,;:")
-        if match["book"] or _is_cited(text, before, after) or _stands_alone(match, text, before, after):
+        joined = title_to >= 0 and bool(_JOINED.fullmatch(answer, title_to, match.start()))
+        if (
+            match["book"]
+            or _is_cited(text, before, after)
+            or _stands_alone(match, text, before, after)
+            or (
+                joined
+                and len(text.split()) >= JOINED_TITLE_WORDS
+                and is_capitalized(text)
+                and not (_NAME_AFTER.match(after) or _NAME_WITHIN.search(text))
+            )
+        ):
+            title_to = match.end()
             yield *match.span(), text
 
 
@@ -123,6 +141,8 @@ def _is_cited(text: str, before: str, after: str) -> bool:
         return False
     if source := _SOURCE_BEFORE.search(before):
         return bool(source["work"]) or not _NAME_BEFORE.search(before[: source.start()])
+    if _AUTHORS_SAY.match(after) and not before.lower().endswith("in "):
+        return False
     if _SOURCE_AFTER.match(after) or (_ACCORDING_BEFORE.search(before) and not re.search(r"\d", text)):
         return not _NAME_BEFORE.search(before)
     return is_capitalized(text) and (
@@ -197,5 +217,5 @@ def _listed(answer: str) -> Iterator[Piece]:
     for entry in _ENTRIES:
         for match in entry.finditer(answer):
             text = match["title"].strip(" .,;:'\"")
-            if len(text.split()) >= 3:
+            if len(text.split()) >= 3 and not text.endswith("et al"):
                 yield *match.span("title"), text

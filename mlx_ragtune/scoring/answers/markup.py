@@ -21,6 +21,7 @@ _MARKDOWN = (
     (re.compile(r"(?<![*\\])\*\*\*(?![\s*])([^*\n]{1,1000})(?<![\s\\])\*\*\*(?!\*)"), r"\1"),
     (re.compile(r"(?<![\w\\])_{1,3}(?![\s_])([^_\n]{1,1000})(?<![\s\\])_{1,3}(?!\w)"), r"\1"),
     (re.compile(r"`+"), ""),
+    (re.compile(r"(?<=\d)\*\*(?=[+−-]?\d)"), "^"),
 )
 _HTML = (
     (re.compile(r"<sup>\s{0,9}([^<>]{1,20}?)\s{0,9}</sup>", re.IGNORECASE), r"^\1"),
@@ -72,6 +73,7 @@ _SHORT_FRACTION = re.compile(r"\\[dtc]?frac ?(\d)(\d)")
 _COMMAND = re.compile(r"\\([A-Za-z]+)|\\([%$&#_{}*`~-])")
 _RAISED_DEGREE = re.compile(r"\^ ?° ?")
 _BRACES = re.compile(r"(?<!\\)[{}]")
+_COMMAND_AT_END = re.compile(r"\\([A-Za-z]{1,30})()$")
 _DISPLAYED = re.compile(r"\$\$")
 _INLINE = re.compile(r"(?<![\\$\w])\$(?![\s$])([^$\n]{1,300}?)(?<![\s\\])\$(?![\d$])")
 _SPACED = re.compile(r"(?<![\\$\w])\$ ([^$\n]{1,300}) \$(?![\d$])")
@@ -84,9 +86,16 @@ def _symbol(command: re.Match[str]) -> str:
     return _SYMBOLS.get(name, name)
 
 
+def _formula(match: re.Match[str]) -> str:
+    """What stands between dollar signs; a command at its end does not run into the next letter ("$^\\circ$C")."""
+    if match.string[match.end() : match.end() + 1].isalpha():
+        return _COMMAND_AT_END.sub(_symbol, match[1])
+    return match[1]
+
+
 def _without_latex(text: str) -> str:
     """``text`` with its LaTeX commands read; without a backslash only ``$…$``, ``^{…}``, ``_{…}`` and ``{,}``."""
-    text = _SPACED.sub(r"\1", _INLINE.sub(r"\1", _DISPLAYED.sub(" ", text)))
+    text = _SPACED.sub(r"\1", _INLINE.sub(_formula, _DISPLAYED.sub(" ", text)))
     has_commands = "\\" in text
     if has_commands:
         for pattern, replacement in _LATEX:
@@ -97,8 +106,7 @@ def _without_latex(text: str) -> str:
         text = _SHORT_FRACTION.sub(r"\1/\2", _FRACTION.sub(r" \1/\2", text))
         text = _COMMAND.sub(_symbol, text)
         text = _BRACES.sub("", text)
-        text = _RAISED_DEGREE.sub("°", text)
-    return text
+    return _RAISED_DEGREE.sub("°", text)
 
 
 def without_markup(text: str) -> str:

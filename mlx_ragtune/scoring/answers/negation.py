@@ -30,8 +30,8 @@ _VERB_NEGATION = (
 )
 _VERB_BEFORE = re.compile(rf"\b{_VERB_NEGATION}(?!\w)")
 _NEGATION_BEFORE = re.compile(
-    rf"\b(?:{_VERB_NEGATION}|not|no|none|nothing|nobody|without|neither|nor|instead of|rather than|as opposed to|unlike"
-    r"|lacks?|lacking|avoid(?:s|ed|ing)?|far from|by no means|hardly"
+    rf"\b(?:{_VERB_NEGATION}|not|no|none|nothing|nobody|nowhere|without|neither|nor|instead of|rather than"
+    r"|as opposed to|unlike|lacks?|lacking|avoid(?:s|ed|ing)?|far from|by no means|hardly"
     r"|free (?:of|from)|devoid of|zero (?:additional|extra|added|further)"
     r"|(?:add|ha|incur|introduce|require|need|use|cause|cost|impos)\w* zero|with zero"
     r"|kein(?:e|en|er|em|es)?|ohne|weder|statt|anstatt|sans|aucune?|ni|pas|sin)\b"

@@ -14,6 +14,9 @@ from mlx_ragtune.scoring.answers.notation import uses_decimal_comma
 from mlx_ragtune.scoring.answers.units import UNITS, Reading
 from mlx_ragtune.scoring.answers.values import PARAMETERS, Token, tokens_of
 
+MAX_COUNTED = 12
+"""Up to here a number in words without a unit is not checked."""
+
 _NAME = re.compile(r"(?<![\w.])[a-z]+\d[a-z0-9]*(?:\.\d+)*")
 _CONTINUED = re.compile(r"\.?\d")
 _INSIDE_NAME = re.compile(r"(?<![^\W\d_])([a-z]+)-(?=\d)")
@@ -40,16 +43,22 @@ def _quantity(reading: Reading) -> tuple[Fraction, str]:
     return number * size, dimension
 
 
+def _states_value(token: Token) -> bool:
+    """Whether a number in words states a value and is not only a way to speak."""
+    number, unit = token.readings[0]
+    return number > MAX_COUNTED or (number > 1 and unit != "" and UNITS[unit][0] != "times")
+
+
 def mentions(text: str) -> tuple[list[tuple[Reading, ...]], set[str]]:
     """The readings of each different number of a text, and its identifiers: "rank 4" has a number, "NF4" a name.
 
-    Numbers in words are left out, since "one" and "two" often count nothing.
+    A number in words counts with a unit ("three days") or above twelve, since "one" and "two" often count nothing.
     """
     folded = fold(_MARKERS.sub(" ", text))
     numbers = {
         _quantity(token.readings[-1]): token.readings
         for token in _tokens(folded)
-        if not token.named and not token.spelled
+        if not token.named and (not token.spelled or _states_value(token))
     }
     return list(numbers.values()), set(_NAME.findall(_joined_names(folded)))
 
@@ -60,11 +69,12 @@ class _Source:
     def __init__(self, folded: str) -> None:
         self.quantities: set[tuple[Fraction, str]] = set()
         self.numbers: set[Fraction] = set()
-        for token in _tokens(folded):
+        for token in (token for token in _tokens(folded) if token.named != "glued"):
             for reading in token.readings:
                 self.quantities.add(_quantity(reading))
                 self.numbers.add(reading[0])
         joined = re.sub(r"\.(?!\d)", "|", folded)
+        joined = re.sub(r"(?<=\d)[^a-z0-9.|]+(?=\d)", "|", joined)  # "ResNet-50, 24" has no name of four digits
         self.joined = re.sub(r"[^a-z0-9.|]", "", joined)
 
     def has_number(self, readings: tuple[Reading, ...]) -> bool:

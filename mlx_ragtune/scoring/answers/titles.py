@@ -54,7 +54,7 @@ _SENTENCE_VERB = re.compile(r"\b(?:is|are|was|were|can|do|does|did|need|needs|ha
 _CJK = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
 _OPEN, _CLOSE = r"[\"“”„«「『《‘'\[]", r"[\"“”»」』》’'\]]"
 _CITES_BEFORE = re.compile(
-    r"(?:\b(?:according to|titled|authors? of|papers?|article|preprint|as per|laut|selon"
+    r"(?:\b(?:according to|titled|authors? of|papers?|article|preprint|as per|laut|selon|d['’]après"
     r"|(?:cited|described|shown|presented|introduced|proposed|reported|stated) in)|entitled|见|根据) ?(?:the )?$",
     re.IGNORECASE,
 )
@@ -72,6 +72,8 @@ _QUOTE_AFTER = re.compile(rf"^[,.]?{_CLOSE}")
 _NAMED_AFTER = re.compile(rf"[,.]?{_CLOSE} {NAME_NOUN}\b", re.IGNORECASE)
 _ITALIC_BEFORE, _ITALIC_AFTER = re.compile(r"(?<![*_\w])[*_]$"), re.compile(r"^[*_](?![*_\w])")
 _SENTENCE_START = re.compile(r"(?:^|[.!?。]\s|\n)[\s>*_#-]*$")
+_SINGULAR_VERB = re.compile(r" (?!(?:is|was|has|does|as|its|this|us|always)\b)[a-z]{3,15}s\b")
+_LINE_START = re.compile(r"(?:^|\n)[\s>*_]*$")
 _QUOTED = re.compile(rf"{_OPEN}([^\"“”„«»「」『』《》\n]{{8,200}}){_CLOSE}")
 
 Span = tuple[int, int, str]
@@ -114,7 +116,7 @@ def _pattern(title: str) -> re.Pattern[str]:
     body = r"[\s‐‑–-]{1,3}".join(re.escape(part) for part in re.split(r"[\s‐‑–-]+", title.strip()))
     if re.match(rf"[{_CJK}]", title):
         return re.compile(body, re.IGNORECASE)
-    return re.compile(rf"(?<![\w+-]){body}(?![\w+]|-\w)", re.IGNORECASE)
+    return re.compile(rf"(?<![^\W_])(?<![+-]){body}(?![^\W_]|\+|-\w)", re.IGNORECASE)
 
 
 def cut_titles(answer: str, titles: Iterable[str]) -> tuple[str, set[str]]:
@@ -141,8 +143,10 @@ def _in_citing_position(answer: str, title: str, place: tuple[int, int]) -> bool
         if _is_named(text, after):
             return False
         return capital or bool(_CITES_BEFORE.search(before[:-1]) or _CITES_AFTER.match(after[closing.end() :]))
-    if not capital or re.match(r":\s*[A-Z]", after):
+    if re.match(r":\s*[A-Z]", after):
         return False
+    if not capital:
+        return _is_cited_in_lower_case(text, before, after)
     if _CITES_BEFORE.search(before) or _CITES_AFTER.match(after) or _SOURCES_BEFORE.search(before):
         return True
     if _ITEM_BEFORE.search(before) and _ITEM_AFTER.match(after):
@@ -155,6 +159,13 @@ def _in_citing_position(answer: str, title: str, place: tuple[int, int]) -> bool
         or (not text[:1].islower() and not _SENTENCE_START.search(before))
         or bool(re.match(rf" {REPORTS}\b", after))
     )
+
+
+def _is_cited_in_lower_case(text: str, before: str, after: str) -> bool:
+    """Whether a title of four or more words without its capital cites: beside a cue, or as the subject of a line."""
+    cues = (_CITES_BEFORE.search(before), _CITES_AFTER.match(after), re.match(rf" {REPORTS}\b", after))
+    subject = _LINE_START.search(before) and _SINGULAR_VERB.match(after)
+    return word_count(fold(text)) >= TITLE_CASE_WORDS and bool(any(cues) or subject)
 
 
 def _is_named(text: str, after: str) -> bool:

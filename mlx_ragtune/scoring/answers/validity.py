@@ -1,10 +1,12 @@
 """M0: is this a valid answer? A deterministic check before every metric.
 
-The first check that applies wins, in this order: transport_error, prompt_overflow, empty, think_leak,
+The first check that applies wins, in this order: transport_error, prompt_overflow, empty (unless the server stopped a
+loop of marks, a repetition_loop), think_leak,
 turn_token_leak, prompt_leak, self_dialogue, repetition_loop, truncated, too_short. An invalid answer is thus
 classified by its cause, not by its symptom: what went on after ``<|im_end|>`` and was cut off is a turn_token_leak.
 """
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 
@@ -17,6 +19,9 @@ from mlx_ragtune.scoring.answers.refusal import is_refusal
 
 LONGEST_LOOP_WORDS = 40
 LOOP_WORDS = 16
+LOOP_CHARACTERS = 40
+_RULE_MARKS = frozenset("-–—=_|:+*#~.…·")
+_BLOCK = re.compile(r"(\S{1,12}?)\1{5,}")
 
 
 def classify(
@@ -50,7 +55,7 @@ def classify(
     if answer.error or answer.prompt_tokens >= sampling.context_tokens or full:
         return "prompt_overflow"
     if not words(answer.text):
-        return "empty"
+        return "repetition_loop" if answer.done_reason == "loop" else "empty"
     if leak := _leak(answer.text, question, passages, system):
         return leak
     if answer.done_reason == "loop" or loops(answer.text):
@@ -82,7 +87,7 @@ def _is_no_answer(text: str, question: Question | None, passages: Sequence[Passa
 
 
 def loops(text: str) -> bool:
-    """Whether a block of words repeats back to back, or a sentence of five or more words occurs three times.
+    """Whether a block of words or characters repeats back to back, or a sentence of five words occurs three times.
 
     Back to back: a block of 1 to 40 words at least four times (three times from eight words on), and at
     least 16 words in total.
@@ -95,5 +100,13 @@ def loops(text: str) -> bool:
             run = run + 1 if tokens[position] == tokens[position - size] else size
             if run >= needed:
                 return True
+    if _repeats_characters(text):
+        return True
     counts = Counter(" ".join(words(part)) for part in sentences(fold(text)))
     return any(count >= 3 and len(part.split()) >= 5 for part, count in counts.items())
+
+
+def _repeats_characters(text: str) -> bool:
+    """Whether a block of a few characters repeats without spaces ("0000"); rules of tables and headings are no loop."""
+    runs = (run for run in _BLOCK.finditer(text) if len(run[0]) >= LOOP_CHARACTERS)
+    return any(not _RULE_MARKS.issuperset(run[1]) for run in runs)

@@ -72,7 +72,7 @@ _EXPONENT = re.compile(
 )
 _POWER = re.compile(r"\s?\^\s?([+-]?\d{1,4})(?!\.?\d)")
 _AFTER = re.compile(rf"(\s?)({_LETTER}{{1,14}}(?!{_LETTER})|[%‰°$€£][cC]?|[{UNSPACED}]{{1,3}})")
-_TWO_WORD_PERCENT = re.compile(r"\s?(?:p(?:er|our) cent|percentage points?)\b")
+_TWO_WORD_PERCENT = re.compile(r"\s?(?:p(?:er|our) cent|percentage(?= points?\b))\b")
 _TIMES = re.compile(rf"\s?[x×](?!\s?\d|{_LETTER})")
 _CURRENCY = re.compile(r"([$€£]) ?$")
 _NAME_TAIL = re.compile(rf"{_LETTER}+\d\w*")

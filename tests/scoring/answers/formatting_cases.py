@@ -358,8 +358,8 @@ THIRD = (
     ),
     _case(
         "The kernel is 3x3.", "3x3 / 3×3",
-        ("a 3×3 kernel", "a 3x3 kernel", "$3\\times3$", "3 × 3",),
-        ("3 by 3", "5x5", "3x5",),
+        ("a 3×3 kernel", "a 3x3 kernel", "$3\\times3$", "3 × 3", "3 by 3",),
+        ("5x5", "3x5",),
     ),
     _case(
         "Cost is O(n^2).", "O(n^2) / O(n²)",
@@ -423,8 +423,8 @@ THIRD = (
     ),
     _case(
         "They cannot be verified.", "cannot be verified",
-        ("cannot be verified",),
-        ("Extrinsic ones can't be verified.", "It is not true that they cannot be verified.",
+        ("cannot be verified", "Extrinsic ones can't be verified.",),
+        ("It is not true that they cannot be verified.",
          "They can be verified.",),
     ),
     _case(
@@ -439,8 +439,8 @@ THIRD = (
     ),
     _case(
         "512 tokens", "512 tokens",
-        ("512 tokens", "0.512k tokens",),
-        ("5,12 tokens", "512-token",),
+        ("512 tokens", "0.512k tokens", "512-token",),
+        ("5,12 tokens",),
     ),
     _case(
         "Batch size 32", "batch size 32 / batch size of 32",

@@ -7,7 +7,7 @@ from mlx_ragtune.scoring.answers.citation import (
     find_citations,
     without_titles,
 )
-from tests.scoring.answers import citation_rows, more_citation_rows
+from tests.scoring.answers import citation_rows, more_citation_rows, outside_citation_rows
 from tests.scoring.answers.citation_rows import MORE_ROWS, ROWS, SHOWN, THIRD_ROWS
 from tests.scoring.made import TITLES
 
@@ -197,3 +197,15 @@ def test_of_two_titles_that_match_in_one_place_the_better_counts() -> None:
     }
     assert cited_papers(f'As "{titles["b"]}" shows.', titles) == ("b",)
     assert cited_papers(f'As "{titles["a"]}" shows.', titles) == ("a",)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [*outside_citation_rows.ROWS, *outside_citation_rows.SECOND, *outside_citation_rows.THIRD],
+    ids=lambda row: row[0][:60],
+)
+def test_each_answer_of_an_outsider_cites_what_it_names(row: outside_citation_rows.Row) -> None:
+    text, cited, fabricated = row
+    given = find_citations(text, outside_citation_rows.TITLES, outside_citation_rows.SHOWN)
+    assert sorted("+".join(papers) for papers in given.cited) == sorted(cited.split())
+    assert bool(given.fabricated) == fabricated

@@ -77,3 +77,41 @@ def test_values_carry_their_unit() -> None:
 )
 def test_numbers_are_grounded_by_value_and_sign(shown: str, said: str, expected: float) -> None:
     assert number_grounding(said, [shown]) == expected
+
+
+OUTSIDE = [
+    "Accuracy is 92.5% after 3 epochs with a rate of 2e-5; −1.5 dB; 4,096 tokens; 1.3B parameters; T5-base; "
+    "ResNet-50; 24 °C; $1.2M; 10⁻³; 0.25; 45 ms; 72 hours; 512 × 512; 2019."
+]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("ninety-two point five percent", 1.0),
+        ("0.925", 1.0),
+        ("seventy percent", 0.0),
+        ("twenty epochs", 0.0),
+        ("two of them, and one more", None),
+        ("three days", 1.0),
+        ("four days", 0.0),
+        ("2 × 10^-5", 1.0),
+        ("2e-4", 0.0),
+        ("2e5", 0.0),
+        ("minus 1.5 dB", 1.0),
+        ("1.5 dB", 0.0),
+        ("4 096 tokens", 1.0),
+        ("1300M parameters", 1.0),
+        ("13B", 0.0),
+        ("ResNet50 and T5 base", 1.0),  # "ResNet-50; 24" is no ResNet5024
+        ("ResNet-101", 0.0),
+        ("$1,200,000", 1.0),
+        ("0.045 s", 1.0),
+        ("45 seconds", 0.0),
+        ("512 by 512", 1.0),
+        ("512x256", 0.5),
+        ("3 epochs and 5 seeds", 0.5),  # the 5 of T5 is no number
+    ],
+)
+def test_values_in_other_notation_are_grounded_and_other_values_are_not(text: str, expected: float | None) -> None:
+    assert number_grounding(text, OUTSIDE) == expected

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from mlx_ragtune.records import Nugget, Passage
 from mlx_ragtune.scoring.answers.validity import classify, loops
+from tests.scoring.answers import outside_validity_rows as outside
 from tests.scoring.answers.more_validity_rows import FIFTH_ROWS, FOURTH_ROWS, MORE_ROWS, THIRD_ROWS
 from tests.scoring.answers.validity_rows import LAYERS, PASSAGES, ROWS, SYSTEM, Row
 from tests.scoring.made import SAMPLING, answer, question
@@ -61,6 +62,25 @@ def _class(text: str, asked: str = LAYERS, **changes: Any) -> str:
 def test_each_answer_has_its_class(row: Row) -> None:
     expected, *said = row
     assert _class(*said) == expected
+
+
+OUTSIDE = [Passage(title, title, title, text) for title, text in outside.PASSAGES]
+
+
+@pytest.mark.parametrize(
+    "row", [*outside.ROWS, *outside.SECOND, *outside.THIRD], ids=lambda row: f"{row[0]}: {row[1][-40:]!r}"
+)
+def test_each_answer_of_an_outsider_has_its_class(row: outside.Row) -> None:
+    expected, text, asked, changes = row
+    about = question(question=asked, nuggets=())
+    given = classify(answer(text, **changes), SAMPLING, question=about, passages=OUTSIDE, system=outside.SYSTEM)
+    assert given in expected.split("|")
+
+
+@pytest.mark.parametrize("text", ["", "!!!!", " \n" * 200])
+def test_a_loop_that_the_server_stopped_is_no_empty_answer(text: str) -> None:
+    assert classify(answer(text, done_reason="loop"), SAMPLING) == "repetition_loop"
+    assert classify(answer(text), SAMPLING) == "empty"
 
 
 def test_the_first_class_that_applies_is_the_cause() -> None:
@@ -149,6 +169,10 @@ def test_thinking_that_the_server_kept_apart_is_no_leak() -> None:
             True,
         ),
         ("The answer is forty two. Or so. The answer is forty two. Maybe.", False),
+        ("It is " + "0" * 40, True),
+        ("It is " + "0" * 39, False),
+        ("ha-" * 20, True),
+        ("| set | rate |\n|" + "-" * 60 + "|", False),
     ],
 )
 def test_a_loop_needs_enough_repeats_of_enough_words(text: str, expected: bool) -> None:
