@@ -63,9 +63,7 @@ def read_pdf(path: Path, identifier: str, *, use_outline: bool = True) -> Readin
         sections=cover(marks, len(text)),
         page_starts=starts,
     )
-    dropped = [
-        Dropped(identifier, line.page + 1, line.reason, line.text.replace(SOFT_HYPHEN, "-")) for line in taken
-    ]
+    dropped = [Dropped(identifier, line.page + 1, line.reason, line.text.replace(SOFT_HYPHEN, "-")) for line in taken]
     for number, page in enumerate(pages, 1):
         removed = sum((row.removed for row in page), Counter[str]())
         dropped += removed_characters(identifier, number, removed)

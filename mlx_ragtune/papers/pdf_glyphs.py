@@ -5,7 +5,7 @@ import itertools
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -219,15 +219,39 @@ def _turned(glyph: Glyph, turns: int, width: float, height: float) -> Glyph:
     return glyph._replace(left=left, bottom=bottom, right=right, top=top, x=left, baseline=bottom)
 
 
-def _arranged(drawn: Iterable[tuple[int, Glyph]], width: float, height: float) -> GlyphPage:
-    """The page, turned if nearly all of its text is printed sideways; what is then not upright is kept apart."""
-    glyphs = list(drawn)
-    counts = Counter(turns for turns, glyph in glyphs if not glyph.text.isspace())
-    turns = next((turns for turns, count in counts.items() if turns and count > 3 * counts[0]), 0)
-    page = GlyphPage(height, width) if turns % 2 else GlyphPage(width, height)
-    page.glyphs = [_turned(glyph, turns, width, height) if turns else glyph for turn, glyph in glyphs if turn == turns]
-    page.turned = "".join(glyph.before + glyph.text for turn, glyph in glyphs if turn != turns)
-    return page
+def _quarter_turns(drawn: Sequence[tuple[int, Glyph]]) -> int:
+    """How often the page must be turned clockwise so that most of its text is upright: only if nearly all is."""
+    counts = Counter(turns for turns, glyph in drawn if not glyph.text.isspace())
+    return next((turns for turns, count in counts.items() if turns and count > 3 * counts[0]), 0)
+
+
+def _load_page(page: pdfium.PdfPage, fonts: _Fonts, path: Path, characters: int) -> tuple[GlyphPage, int]:
+    """The page, and ``characters`` with its own added; what is not upright as the rest is kept apart.
+
+    PDFium orders lines as the page is shown. One that is shown sideways is first turned as its text is printed.
+    """
+    shown = page.get_rotation()
+    width, height = page.get_size()
+    if shown % 180:
+        width, height = height, width
+    drawn: list[tuple[int, Glyph]] = []
+    turns = shown // 90
+    for attempt in range(2):
+        text_page = page.get_textpage()
+        check_length(characters + text_page.count_chars(), path)
+        fonts.next_page()
+        drawn = list(_glyphs(text_page.raw, fonts))
+        count = text_page.count_chars()
+        text_page.close()
+        turns = _quarter_turns(drawn)
+        if 90 * turns == shown or attempt:
+            break
+        page.set_rotation(90 * turns)
+    upright = [glyph for turn, glyph in drawn if turn == turns]
+    result = GlyphPage(height, width) if turns % 2 else GlyphPage(width, height)
+    result.glyphs = [_turned(glyph, turns, width, height) for glyph in upright] if turns else upright
+    result.turned = "".join(glyph.before + glyph.text for turn, glyph in drawn if turn != turns)
+    return result, characters + count
 
 
 def _outline(document: pdfium.PdfDocument) -> Iterator[OutlineItem]:
@@ -253,12 +277,8 @@ def load_glyphs(path: Path) -> GlyphDocument:
         characters = 0
         for number in range(len(document)):
             page = document[number]
-            text_page = page.get_textpage()
-            characters += text_page.count_chars()
-            check_length(characters, path)
-            fonts.next_page()
-            pages.append(_arranged(_glyphs(text_page.raw, fonts), *page.get_size()))
-            text_page.close()
+            glyphs, characters = _load_page(page, fonts, path, characters)
+            pages.append(glyphs)
             page.close()
         title = document.get_metadata_value("Title") or ""
         return GlyphDocument(pages, _with_even_letters(fonts.fonts, pages), list(_outline(document)), title)

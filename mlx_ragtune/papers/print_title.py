@@ -14,9 +14,11 @@ _JUNK = re.compile(
     re.IGNORECASE,
 )
 _BANNER = re.compile(
-    r"(?:\w+\s){0,6}(?:journal|proceedings|transactions|letters|magazine|bulletin|annals|preprint|vignette)s?\b(?:\s\w+){0,7}"
+    r"(?:(?!an?\s)\w+\s){0,2}(?:journal|proceedings|transactions|bulletin|annals|letters)s?\s(?:of|on|in|for)\b.*"
+    r"|(?:the\s)?(?:\w+\s){0,5}(?:journal|transactions|letters|magazine|preprint)s?"
     r"|.*(?:\bvol(?:ume\b|\.)|\bissn\b|\bdoi\b|https?:|www\.).*"
-    r"|(?:(?:research|original|review|short)\s)?(?:article|paper|communication)s?|technical (?:report|note)|draft",
+    r"|(?:(?:research|original|review|short)\s)?(?:article|paper|communication)s?|technical (?:report|note)|draft"
+    r"|(?:table of )?contents|inhaltsverzeichnis|(?:\d{1,2}|[IVX]+)\.?\s.*",
     re.IGNORECASE,
 )
 
