@@ -138,7 +138,7 @@ def _lines(
         indices = [index for index in range(first, end) if index in kept]
         places = {index: place for place, index in enumerate(indices)}
         titles = {
-            places[heading.first]: (places[heading.last], heading.title)
+            places[heading.first]: (places[heading.last], heading.title, heading.rest)
             for heading in headings
             if heading.first in places and heading.last in places
         }

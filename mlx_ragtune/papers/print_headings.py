@@ -37,11 +37,15 @@ _LETTERSPACED = re.compile(r"(?:\w\s){4,}\w")
 
 
 class Heading(NamedTuple):
-    """The rows ``first`` to ``last`` of a document, counted over all pages, and their text."""
+    """The rows ``first`` to ``last`` of a document, counted over all pages, and their text.
+
+    ``rest`` is the text that a heading is run into on its row.
+    """
 
     first: int
     last: int
     title: str
+    rest: str = ""
 
 
 class Placed(NamedTuple):
@@ -91,8 +95,10 @@ def _match(rows: Sequence[Placed], places: Sequence[int], title: str) -> Heading
     """The best of up to three joined rows at one of the places for the title; larger print wins between equals."""
     wanted = _key(title), _key(_unnumbered(title))
     best: tuple[float, float, int, int] | None = None
+    run_in: Heading | None = None
     for index in places:
         page, row = rows[index]
+        run_in = run_in or _run_in(row.text, title, index)
         for last in range(index, min(index + MOST_ROWS, len(rows))):
             if rows[last].page != page:
                 break
@@ -103,9 +109,23 @@ def _match(rows: Sequence[Placed], places: Sequence[int], title: str) -> Heading
             if score >= 0.9 and (best is None or (score, row.size) > best[:2]):
                 best = score, row.size, index, last
     if best is None:
-        return None
+        return run_in
     _, _, first, last = best
     return Heading(first, last, joined_title(placed.row for placed in rows[first : last + 1]))
+
+
+def _run_in(text: str, title: str, index: int) -> Heading | None:
+    """The heading that begins the row, if its title ends there with a period or colon, or has the same number."""
+    for start in (0, len(text) - len(_unnumbered(text))):
+        end, wanted = start, _key(title if start == 0 else _unnumbered(title))
+        while end < len(text) and len(_key(text[start:end])) < len(wanted) and end - start < 2 * len(title) + 9:
+            end += 1
+        numbered = _number(title) is not None and _number(title) == _number(text)
+        if len(wanted) < 4 or _key(text[start:end]) != wanted or not (numbered or text[end : end + 1] in (".", ":")):
+            continue
+        mark = end + (text[end : end + 1] in (".", ":"))
+        return Heading(index, index, text[:mark], text[mark:].strip())
+    return None
 
 
 def _similarity(text: str, wanted: tuple[str, str]) -> float:

@@ -1,5 +1,6 @@
 """What is printed around a paper's text: running heads by their place, line numbers, tables of contents."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,14 @@ def test_running_heads_of_left_and_right_pages_are_taken_in_short_papers_too(
     assert reading.document.text.count(TITLE) == 1
     assert reading.document.title == TITLE
     assert "Example" not in reading.document.text
+
+
+def test_a_title_at_the_place_of_the_running_heads_is_kept(tmp_path: Path) -> None:
+    pages = journal(5)
+    pages[0].lines[0] = replace(pages[0].lines[0], y=815)
+    reading = read_pdf(write_pdf(tmp_path / "p.pdf", pages), "p")
+    assert reading.document.text.startswith(TITLE)
+    assert len(reading.dropped) == 4
 
 
 def test_heads_that_change_with_the_section_are_taken_by_their_place(tmp_path: Path) -> None:
