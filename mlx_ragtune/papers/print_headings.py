@@ -5,6 +5,7 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 from rapidfuzz import fuzz
@@ -55,6 +56,7 @@ class Placed(NamedTuple):
     row: Row
 
 
+@lru_cache(maxsize=8192)
 def _key(text: str) -> str:
     """Letters and digits only, without accents and case."""
     return "".join(char for char in unicodedata.normalize("NFKD", text).casefold() if char.isalnum())
@@ -118,10 +120,12 @@ def _run_in(text: str, title: str, index: int) -> Heading | None:
     """The heading that begins the row, if its title ends there with a period or colon, or has the same number."""
     for start in (0, len(text) - len(_unnumbered(text))):
         end, wanted = start, _key(title if start == 0 else _unnumbered(title))
+        if len(wanted) < 4 or not _key(text[start:]).startswith(wanted):
+            continue
         while end < len(text) and len(_key(text[start:end])) < len(wanted) and end - start < 2 * len(title) + 9:
             end += 1
         numbered = _number(title) is not None and _number(title) == _number(text)
-        if len(wanted) < 4 or _key(text[start:end]) != wanted or not (numbered or text[end : end + 1] in (".", ":")):
+        if _key(text[start:end]) != wanted or not (numbered or text[end : end + 1] in (".", ":")):
             continue
         mark = end + (text[end : end + 1] in (".", ":"))
         return Heading(index, index, text[:mark], text[mark:].strip())
