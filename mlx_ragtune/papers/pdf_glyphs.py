@@ -26,6 +26,8 @@ _BOLD = re.compile(
 )
 _MONOSPACED = re.compile(r"mono|courier|typewriter|cmtt|sftt|ectt|cmsltt|inconsolata|consol|zi4|menlo", re.IGNORECASE)
 _NAME_BYTES = 256
+MOST_CODE = 0.9
+"""A document with a larger share of even letters is typed: they are not code."""
 LEAST_STEPS = 12
 """So many distances between letters say whether a font is one for code."""
 
@@ -34,11 +36,13 @@ LEAST_STEPS = 12
 class Font:
     """A font of a document. Type 3 fonts have no name, and nothing is known of their weight.
 
-    ``even`` is whether its letters are seen to stand at equal distances.
+    ``even`` is whether its letters are seen to stand at equal distances, ``typed`` whether nearly the whole document
+    is printed so, as on a typewriter.
     """
 
     name: str
     even: bool = False
+    typed: bool = False
 
     @property
     def is_type3(self) -> bool:
@@ -53,7 +57,7 @@ class Font:
     @property
     def is_monospaced(self) -> bool:
         """Whether the font is one for code, by its name or by its even letters."""
-        return self.even or _MONOSPACED.search(self.name) is not None
+        return not self.typed and (self.even or _MONOSPACED.search(self.name) is not None)
 
 
 class Glyph(NamedTuple):
@@ -197,9 +201,12 @@ def _with_even_letters(fonts: Sequence[Font], pages: Sequence[GlyphPage]) -> lis
         for glyph, after in itertools.pairwise(page.glyphs):
             if after.font == glyph.font and not after.before and glyph.text.isalpha() and after.text.isalpha():
                 steps[glyph.font][round((after.x - glyph.x) / glyph.size, 2)] += 1
-    return [
+    marked = [
         replace(font, even=_is_even(steps[number])) if number in steps else font for number, font in enumerate(fonts)
     ]
+    code = sum(steps[number].total() for number, font in enumerate(marked) if font.is_monospaced)
+    every = sum(counts.total() for counts in steps.values())
+    return [replace(font, typed=True) for font in marked] if code > MOST_CODE * every else marked
 
 
 def _is_even(steps: Counter[float]) -> bool:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from mlx_ragtune.papers.pdf import read_pdf
 from mlx_ragtune.papers.pdf_glyphs import OutlineItem, load_glyphs
 from tests.papers.made import BOLD, CODE, PdfPage, page, write_pdf, write_type3
 
@@ -19,7 +20,14 @@ def test_fonts_are_known_as_bold_or_for_code_by_their_names(tmp_path: Path) -> N
 
 def test_a_font_without_a_name_is_one_for_code_when_its_letters_stand_at_equal_distances(tmp_path: Path) -> None:
     (font,) = load_glyphs(write_type3(tmp_path / "p.pdf", [TEXT], "T1")).fonts
-    assert (font.is_type3, font.is_monospaced) == (True, True)
+    assert (font.is_type3, font.even) == (True, True)
+
+
+def test_a_paper_that_is_typed_is_not_code(tmp_path: Path) -> None:
+    lines = [f"{TEXT} in the {word} line of a typed pa-" for word in ("first", "second")]
+    typed = PdfPage().add(*lines, "per of one page", font=CODE)
+    assert not any(font.is_monospaced for font in load_glyphs(write_pdf(tmp_path / "p.pdf", [typed])).fonts)
+    assert "a typed paper of one page" in " ".join(read_pdf(tmp_path / "p.pdf", "p").document.text.split())
 
 
 def test_the_outline_has_titles_and_pages(tmp_path: Path) -> None:
