@@ -49,6 +49,11 @@ def test_a_drop_cap_and_a_large_number_are_not_the_title() -> None:
     assert title(row("Lamps and Moths", 760, 16), row("T", 580, 30), row("12", 500, 40)) == "Lamps and Moths"
 
 
+def test_one_word_is_the_title_when_it_is_far_larger_than_all_other_print() -> None:
+    assert title(row("Concordance", 760, 17), row("Terry Doe and Elizabeth Roe", 730, 12)) == "Concordance"
+    assert title(row("Orchards", 800, 17), row("Lamps and Moths", 760, 14)) == "Lamps and Moths"
+
+
 def test_a_title_over_two_rows_is_joined_and_loses_its_marks() -> None:
     rows = (row("Lamps and Moths in an Or-", 760, 16), row("chard∗†", 740, 16))
     assert title(*rows) == "Lamps and Moths in an Orchard"
