@@ -17,8 +17,8 @@ from mlx_ragtune.papers.sections import headings, is_named, is_references
 
 MOST_ROWS = 3
 """A heading takes at most so many rows."""
-MOST_PROSE = 0.1
-"""A style with a larger share of the lines of paragraphs is one of text, not of headings."""
+MOST_PROSE = 0.4
+"""A style with more lines of paragraphs than this share of the commonest style's is one of text, not of headings."""
 LONGEST_HEADING = 160
 """In characters."""
 _NUMBER = re.compile(
@@ -164,7 +164,8 @@ class Print:
             if not fonts[row.font].is_monospaced:
                 every[style_of(row)] += len(row.text)
                 prose[style_of(row)] += len(row.text) if _is_prose(row.text) else 0
-        self._text_styles = {style for style, count in prose.items() if count > MOST_PROSE * prose.total()}
+        most = MOST_PROSE * max(prose.values(), default=0)
+        self._text_styles = {style for style, count in prose.items() if count > most}
         counts = prose if prose.total() >= 0.2 * every.total() else every
         self.body = counts.most_common(1)[0][0] if counts else Style(0, 0.0)
 

@@ -31,7 +31,8 @@ def _key(text: str) -> str:
 def printed_title(rows: Sequence[Row], height: float) -> str:
     """The largest print in the upper two thirds of the page, over its rows; empty when all print is alike.
 
-    It has at least two words, or one that is far larger than all other print; a banner of the journal and a letter that opens the text are not titles.
+    It has at least two words, or one that is far larger than all other print. A banner of the journal and a letter that
+    opens the text are not titles.
     """
     upper = [row for row in rows if row.baseline > height / 3 and sum(char.isalpha() for char in row.text) >= 2]
     sizes = sorted({row.size for row in upper}, reverse=True)
