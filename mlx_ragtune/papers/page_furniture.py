@@ -110,7 +110,7 @@ def _at(row: Row, places: Iterable[float]) -> bool:
 
 
 def _take_numbered(pages: Sequence[Sequence[Row]], edges: _Edges, gone: list[set[int]]) -> None:
-    """Take outermost lines that begin or end with a page's number: with what grows as the pages do, on two or more."""
+    """Take outermost lines that begin or end with the page's number: one that grows with the pages, on half of them."""
     by_offset: defaultdict[int, dict[int, list[int]]] = defaultdict(dict)
     for page, rows in enumerate(pages):
         outer = edges.outermost(page, rows, gone[page])
@@ -119,7 +119,7 @@ def _take_numbered(pages: Sequence[Sequence[Row]], edges: _Edges, gone: list[set
             if number is not None:
                 by_offset[int(number) - page][page] = outer
     for outer_rows in by_offset.values():
-        if len(outer_rows) >= 2:
+        if len(outer_rows) >= max(2, 0.5 * len(pages)):
             for page, outer in outer_rows.items():
                 gone[page].update(outer)
 
