@@ -83,11 +83,23 @@ def key(text: str) -> str:
     text = re.sub(
         r"^(?:appendix\s+)?(?:\d{1,2}|[A-Z]|[IVX]+)(?:\.\d{1,2})*[.:)]?\s+", "", text.strip(), flags=re.IGNORECASE
     )
+    return bare(text)
+
+
+def is_same(wanted: str, read: str) -> bool:
+    """Whether two headings are one, with or without what looks like a number before them."""
+    pairs = [(first, second) for first in (key(wanted), bare(wanted)) for second in (key(read), bare(read))]
+    return any(
+        first == second
+        or (min(len(first), len(second)) >= 6 and fuzz.ratio(first, second) >= 88)
+        or (len(first) >= 8 and second.startswith(first))
+        for first, second in pairs
+    )
+
+
+def bare(text: str) -> str:
+    """Letters and digits in lower case, without accents."""
     return "".join(char for char in unicodedata.normalize("NFKD", text).casefold() if char.isalnum())
-
-
-def is_same(first: str, second: str) -> bool:
-    return first == second or (min(len(first), len(second)) >= 6 and fuzz.ratio(first, second) >= 88)
 
 
 def plain(latex: str) -> str:
@@ -177,22 +189,19 @@ def work(paths: Iterable[Path], *, blind: bool) -> None:
 
 
 def _score_headings(truth: Truth, read: Read, tally: Tally, name: str) -> None:
-    wanted = [key(heading) for heading in truth.headings if key(heading) not in USUAL]
-    read_keys = [key(heading) for heading in read.headings]
+    wanted = [heading for heading in truth.headings if key(heading) not in USUAL]
     if len(wanted) < 3:
         return
     sums = tally.outline if truth.has_outline else tally.source
-    for heading, wanted_key in zip(
-        (heading for heading in truth.headings if key(heading) not in USUAL), wanted, strict=True
-    ):
-        hit = any(is_same(wanted_key, other) for other in read_keys)
+    for heading in wanted:
+        hit = any(is_same(heading, other) for other in read.headings)
         sums[0] += hit
         sums[1] += 1
         if not hit:
             tally.notes.append(f"{name}: missed heading: {heading}")
     tally.judged += 1
-    for heading, read_key in zip(read.headings, read_keys, strict=True):
-        if read_key not in USUAL and not any(is_same(read_key, other) for other in wanted):
+    for heading in read.headings:
+        if key(heading) not in USUAL and not any(is_same(other, heading) for other in wanted):
             tally.false += 1
             tally.notes.append(f"{name}: false heading: {heading}")
 

@@ -16,6 +16,7 @@ PLACE_POINTS = 4.0
 LEAST_LINE_NUMBERS = 5
 _PAGE_NUMBER = r"(?:page\s+)?[-–—]?\s*(?:\d{1,5}|[ivxl]{1,6})\s*[-–—]?(?:\s*(?:of|/)\s*\d{1,5})?"
 _ONLY_NUMBER = re.compile(_PAGE_NUMBER, re.IGNORECASE)
+_NUMBER_AT_ENDS = re.compile(r"(?:(\d{1,4})\b)?.*?(?:\b(\d{1,4}))?", re.DOTALL)
 _LEADERS = re.compile(r"(?:\.\s?){4,}\s*(?:\d{1,4}|[ivxl]{1,6})?$")
 _ENTRY = re.compile(r".*\S[\s.]+(\d{1,4}|[ivxl]{1,6})$")
 _CONTENTS = re.compile(r"(?:table of )?contents|list of (?:figures|tables)", re.IGNORECASE)
@@ -99,12 +100,28 @@ def take_running(pages: Sequence[Sequence[Row]], heights: Sequence[float]) -> tu
                     index for index in indices if _at(pages[number][index], places)
                     and pages[number][index].size < 1.2 * usual
                 )  # fmt: skip
+        _take_numbered(pages, edges, gone)
         _take_single(pages, edges, gone)
     return _apart(pages, gone, "running head or foot")
 
 
 def _at(row: Row, places: Iterable[float]) -> bool:
     return any(abs(row.baseline - place) < PLACE_POINTS for place in places)
+
+
+def _take_numbered(pages: Sequence[Sequence[Row]], edges: _Edges, gone: list[set[int]]) -> None:
+    """Take outermost lines that begin or end with the page's number: one that grows with the pages, on half of them."""
+    by_offset: defaultdict[int, dict[int, list[int]]] = defaultdict(dict)
+    for page, rows in enumerate(pages):
+        outer = edges.outermost(page, rows, gone[page])
+        numbers = _NUMBER_AT_ENDS.fullmatch(" ".join(rows[index].text for index in outer))
+        for number in numbers.groups() if numbers else ():
+            if number is not None:
+                by_offset[int(number) - page][page] = outer
+    for outer_rows in by_offset.values():
+        if len(outer_rows) >= max(2, 0.5 * len(pages)):
+            for page, outer in outer_rows.items():
+                gone[page].update(outer)
 
 
 def _take_single(pages: Sequence[Sequence[Row]], edges: _Edges, gone: list[set[int]]) -> None:
@@ -143,7 +160,7 @@ def _numbered(rows: Sequence[Row], *, last: bool) -> list[int]:
     if not margins:
         return []
     usual = 8 * margins.most_common(1)[0][0]
-    at_margin = [index for index in numbers if abs(_margin(rows[index], last=last) - usual) < 14]
+    at_margin = _nearest(rows, list(numbers), usual, last=last)
     step = _usual_step([numbers[index] for index in at_margin])
     run: list[int] = []
     for index, after in zip(at_margin, [*at_margin[1:], None], strict=False):
@@ -153,6 +170,15 @@ def _numbered(rows: Sequence[Row], *, last: bool) -> list[int]:
             run.append(index)
     ones = sum(numbers[after] - numbers[index] == step for index, after in itertools.pairwise(run))
     return run if run and ones >= 0.8 * (len(run) - 1) else []
+
+
+def _nearest(rows: Sequence[Row], indices: Sequence[int], usual: float, *, last: bool) -> list[int]:
+    """The rows at the margin: within 4.5 points at the right, where text ends anywhere, within 14 at the left."""
+    near = [index for index in indices if abs(_margin(rows[index], last=last) - usual) < 14]
+    if not last or not near:
+        return near
+    ends = sorted(rows[index].right for index in near)
+    return [index for index in near if abs(rows[index].right - ends[len(ends) // 2]) < 4.5]
 
 
 def _usual_step(numbers: Sequence[int]) -> int:
@@ -193,9 +219,9 @@ def _covers(rows: Sequence[Row], numbers: Sequence[int], *, last: bool) -> bool:
     alone = [index for index in numbers if rows[index].text.isdigit()]
     edge = _margin(rows[numbers[0]], last=last)
     if len(alone) >= 0.8 * len(numbers):
-        others = [row for row in rows if not row.text.isdigit()]
+        others = [row for row in rows if row.text and not row.text.isdigit()]
         outside = sum(row.right < edge or row.left > edge for row in others)
-        return len(others) > 0 and outside >= 0.9 * len(others) and len(numbers) >= 0.5 * min(len(others), 40)
+        return len(others) > 0 and outside >= 0.9 * len(others) and len(numbers) >= 0.4 * min(len(others), 40)
     if len(numbers) >= 2 and not last and _is_left_of_text(rows, numbers):
         return True
     near = [row for row in rows if abs(_margin(row, last=last) - edge) < 30]

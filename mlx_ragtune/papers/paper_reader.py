@@ -31,7 +31,7 @@ OUT_OF_MEMORY = 75
 class Limits:
     """What one paper may take: seconds of processor time (four times that on the clock), bytes of memory."""
 
-    seconds: float = 20
+    seconds: float = 60
     memory_bytes: int = 2**30
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from mlx_ragtune.errors import InputError
 from mlx_ragtune.papers.dropped import Dropped, Reading
 from mlx_ragtune.papers.page_furniture import Taken, take_contents, take_line_numbers, take_running
-from mlx_ragtune.papers.pdf_glyphs import SOFT_HYPHEN, GlyphDocument, load_glyphs
+from mlx_ragtune.papers.pdf_glyphs import SOFT_HYPHEN, GlyphDocument, GlyphPage, load_glyphs
 from mlx_ragtune.papers.plain_text import LONGEST_TITLE, check_length, removed_characters
 from mlx_ragtune.papers.print_headings import Heading, Placed, find_headings
 from mlx_ragtune.papers.print_layout import ALONE, HEADING, lines_of, paragraphs
@@ -35,7 +35,7 @@ def read_pdf(path: Path, identifier: str, *, use_outline: bool = True) -> Readin
     """
     source = load_glyphs(path)
     decode(source.pages, source.fonts)
-    pages = [page_rows(page.glyphs) for page in source.pages]
+    pages = [_rows(page) for page in source.pages]
     _check_text(pages, path)
     taken = [Taken(number, "no text on this page", "") for number, page in enumerate(pages) if not page]
     pages, more = take_running(pages, [page.height for page in source.pages])
@@ -68,6 +68,13 @@ def read_pdf(path: Path, identifier: str, *, use_outline: bool = True) -> Readin
         removed = sum((row.removed for row in page), Counter[str]())
         dropped += removed_characters(identifier, number, removed)
     return Reading(document, tuple(sorted(dropped, key=lambda drop: (drop.page, drop.reason, drop.text))))
+
+
+def _rows(page: GlyphPage) -> Page:
+    """The page's rows. Its glyphs are let go, since those of a book take hundreds of megabytes."""
+    rows = page_rows(page.glyphs)
+    page.glyphs = []
+    return rows
 
 
 def _check_text(pages: Sequence[Page], path: Path) -> None:
@@ -138,7 +145,7 @@ def _lines(
         indices = [index for index in range(first, end) if index in kept]
         places = {index: place for place, index in enumerate(indices)}
         titles = {
-            places[heading.first]: (places[heading.last], heading.title)
+            places[heading.first]: (places[heading.last], heading.title, heading.rest)
             for heading in headings
             if heading.first in places and heading.last in places
         }

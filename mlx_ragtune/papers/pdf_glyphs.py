@@ -5,7 +5,7 @@ import itertools
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +26,8 @@ _BOLD = re.compile(
 )
 _MONOSPACED = re.compile(r"mono|courier|typewriter|cmtt|sftt|ectt|cmsltt|inconsolata|consol|zi4|menlo", re.IGNORECASE)
 _NAME_BYTES = 256
+MOST_CODE = 0.9
+"""A document with a larger share of even letters is typed: they are not code."""
 LEAST_STEPS = 12
 """So many distances between letters say whether a font is one for code."""
 
@@ -34,11 +36,13 @@ LEAST_STEPS = 12
 class Font:
     """A font of a document. Type 3 fonts have no name, and nothing is known of their weight.
 
-    ``even`` is whether its letters are seen to stand at equal distances.
+    ``even`` is whether its letters are seen to stand at equal distances, ``typed`` whether nearly the whole document
+    is printed so, as on a typewriter.
     """
 
     name: str
     even: bool = False
+    typed: bool = False
 
     @property
     def is_type3(self) -> bool:
@@ -53,7 +57,7 @@ class Font:
     @property
     def is_monospaced(self) -> bool:
         """Whether the font is one for code, by its name or by its even letters."""
-        return self.even or _MONOSPACED.search(self.name) is not None
+        return not self.typed and (self.even or _MONOSPACED.search(self.name) is not None)
 
 
 class Glyph(NamedTuple):
@@ -162,7 +166,10 @@ class _Fonts:
 
 def _glyphs(text_page: Any, fonts: _Fonts) -> Iterator[tuple[int, Glyph]]:
     """(quarter turns, glyph) of each character on the page."""
-    left, right, bottom, top, x, y = (ctypes.c_double() for _ in range(6))
+    numbers = (ctypes.c_double * 6)()  # left, right, bottom, top, x, y: read at once, since this is the slowest loop
+    places = [
+        ctypes.cast(ctypes.addressof(numbers) + 8 * at, ctypes.POINTER(ctypes.c_double)) for at in range(len(numbers))
+    ]
     before, high = "", ""
     for index in range(pdfium_raw.FPDFText_CountChars(text_page)):
         drawn = fonts.drawn(text_page, index)
@@ -179,13 +186,11 @@ def _glyphs(text_page: Any, fonts: _Fonts) -> Iterator[tuple[int, Glyph]]:
         if high:
             char = (high + char).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
             high = ""
-        pdfium_raw.FPDFText_GetCharBox(text_page, index, left, right, bottom, top)
-        pdfium_raw.FPDFText_GetCharOrigin(text_page, index, x, y)
-        size = drawn.size if drawn.size >= 2 else max(2.0, round(top.value - bottom.value, 1))
-        yield (
-            drawn.turns,
-            Glyph(char, left.value, bottom.value, right.value, top.value, x.value, y.value, size, drawn.font, before),
-        )
+        pdfium_raw.FPDFText_GetCharBox(text_page, index, *places[:4])
+        pdfium_raw.FPDFText_GetCharOrigin(text_page, index, places[4], places[5])
+        left, right, bottom, top, x, y = numbers
+        size = drawn.size if drawn.size >= 2 else max(2.0, round(top - bottom, 1))
+        yield drawn.turns, Glyph(char, left, bottom, right, top, x, y, size, drawn.font, before)
         before = ""
 
 
@@ -196,9 +201,12 @@ def _with_even_letters(fonts: Sequence[Font], pages: Sequence[GlyphPage]) -> lis
         for glyph, after in itertools.pairwise(page.glyphs):
             if after.font == glyph.font and not after.before and glyph.text.isalpha() and after.text.isalpha():
                 steps[glyph.font][round((after.x - glyph.x) / glyph.size, 2)] += 1
-    return [
+    marked = [
         replace(font, even=_is_even(steps[number])) if number in steps else font for number, font in enumerate(fonts)
     ]
+    code = sum(steps[number].total() for number, font in enumerate(marked) if font.is_monospaced)
+    every = sum(counts.total() for counts in steps.values())
+    return [replace(font, typed=True) for font in marked] if code > MOST_CODE * every else marked
 
 
 def _is_even(steps: Counter[float]) -> bool:
@@ -219,15 +227,39 @@ def _turned(glyph: Glyph, turns: int, width: float, height: float) -> Glyph:
     return glyph._replace(left=left, bottom=bottom, right=right, top=top, x=left, baseline=bottom)
 
 
-def _arranged(drawn: Iterable[tuple[int, Glyph]], width: float, height: float) -> GlyphPage:
-    """The page, turned if nearly all of its text is printed sideways; what is then not upright is kept apart."""
-    glyphs = list(drawn)
-    counts = Counter(turns for turns, glyph in glyphs if not glyph.text.isspace())
-    turns = next((turns for turns, count in counts.items() if turns and count > 3 * counts[0]), 0)
-    page = GlyphPage(height, width) if turns % 2 else GlyphPage(width, height)
-    page.glyphs = [_turned(glyph, turns, width, height) if turns else glyph for turn, glyph in glyphs if turn == turns]
-    page.turned = "".join(glyph.before + glyph.text for turn, glyph in glyphs if turn != turns)
-    return page
+def _quarter_turns(drawn: Sequence[tuple[int, Glyph]]) -> int:
+    """How often the page must be turned clockwise so that most of its text is upright: only if nearly all is."""
+    counts = Counter(turns for turns, glyph in drawn if not glyph.text.isspace())
+    return next((turns for turns, count in counts.items() if turns and count > 3 * counts[0]), 0)
+
+
+def _load_page(page: pdfium.PdfPage, fonts: _Fonts, path: Path, characters: int) -> tuple[GlyphPage, int]:
+    """The page, and ``characters`` with its own added; what is not upright as the rest is kept apart.
+
+    PDFium orders lines as the page is shown. One that is shown sideways is first turned as its text is printed.
+    """
+    shown = page.get_rotation()
+    width, height = page.get_size()
+    if shown % 180:
+        width, height = height, width
+    drawn: list[tuple[int, Glyph]] = []
+    turns = shown // 90
+    for attempt in range(2):
+        text_page = page.get_textpage()
+        check_length(characters + text_page.count_chars(), path)
+        fonts.next_page()
+        drawn = list(_glyphs(text_page.raw, fonts))
+        count = text_page.count_chars()
+        text_page.close()
+        turns = _quarter_turns(drawn)
+        if 90 * turns == shown or attempt:
+            break
+        page.set_rotation(90 * turns)
+    upright = [glyph for turn, glyph in drawn if turn == turns]
+    result = GlyphPage(height, width) if turns % 2 else GlyphPage(width, height)
+    result.glyphs = [_turned(glyph, turns, width, height) for glyph in upright] if turns else upright
+    result.turned = "".join(glyph.before + glyph.text for turn, glyph in drawn if turn != turns)
+    return result, characters + count
 
 
 def _outline(document: pdfium.PdfDocument) -> Iterator[OutlineItem]:
@@ -253,12 +285,8 @@ def load_glyphs(path: Path) -> GlyphDocument:
         characters = 0
         for number in range(len(document)):
             page = document[number]
-            text_page = page.get_textpage()
-            characters += text_page.count_chars()
-            check_length(characters, path)
-            fonts.next_page()
-            pages.append(_arranged(_glyphs(text_page.raw, fonts), *page.get_size()))
-            text_page.close()
+            glyphs, characters = _load_page(page, fonts, path, characters)
+            pages.append(glyphs)
             page.close()
         title = document.get_metadata_value("Title") or ""
         return GlyphDocument(pages, _with_even_letters(fonts.fonts, pages), list(_outline(document)), title)

@@ -5,6 +5,7 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 from rapidfuzz import fuzz
@@ -16,8 +17,8 @@ from mlx_ragtune.papers.sections import headings, is_named, is_references
 
 MOST_ROWS = 3
 """A heading takes at most so many rows."""
-MOST_PROSE = 0.1
-"""A style with a larger share of the lines of paragraphs is one of text, not of headings."""
+MOST_PROSE = 0.4
+"""A style with more lines of paragraphs than this share of the commonest style's is one of text, not of headings."""
 LONGEST_HEADING = 160
 """In characters."""
 _NUMBER = re.compile(
@@ -37,11 +38,15 @@ _LETTERSPACED = re.compile(r"(?:\w\s){4,}\w")
 
 
 class Heading(NamedTuple):
-    """The rows ``first`` to ``last`` of a document, counted over all pages, and their text."""
+    """The rows ``first`` to ``last`` of a document, counted over all pages, and their text.
+
+    ``rest`` is the text that a heading is run into on its row.
+    """
 
     first: int
     last: int
     title: str
+    rest: str = ""
 
 
 class Placed(NamedTuple):
@@ -51,6 +56,7 @@ class Placed(NamedTuple):
     row: Row
 
 
+@lru_cache(maxsize=8192)
 def _key(text: str) -> str:
     """Letters and digits only, without accents and case."""
     return "".join(char for char in unicodedata.normalize("NFKD", text).casefold() if char.isalnum())
@@ -91,8 +97,10 @@ def _match(rows: Sequence[Placed], places: Sequence[int], title: str) -> Heading
     """The best of up to three joined rows at one of the places for the title; larger print wins between equals."""
     wanted = _key(title), _key(_unnumbered(title))
     best: tuple[float, float, int, int] | None = None
+    run_in: Heading | None = None
     for index in places:
         page, row = rows[index]
+        run_in = run_in or _run_in(row.text, title, index)
         for last in range(index, min(index + MOST_ROWS, len(rows))):
             if rows[last].page != page:
                 break
@@ -103,9 +111,25 @@ def _match(rows: Sequence[Placed], places: Sequence[int], title: str) -> Heading
             if score >= 0.9 and (best is None or (score, row.size) > best[:2]):
                 best = score, row.size, index, last
     if best is None:
-        return None
+        return run_in
     _, _, first, last = best
     return Heading(first, last, joined_title(placed.row for placed in rows[first : last + 1]))
+
+
+def _run_in(text: str, title: str, index: int) -> Heading | None:
+    """The heading that begins the row, if its title ends there with a period or colon, or has the same number."""
+    for start in (0, len(text) - len(_unnumbered(text))):
+        end, wanted = start, _key(title if start == 0 else _unnumbered(title))
+        if len(wanted) < 4 or not _key(text[start:]).startswith(wanted):
+            continue
+        while end < len(text) and len(_key(text[start:end])) < len(wanted) and end - start < 2 * len(title) + 9:
+            end += 1
+        numbered = _number(title) is not None and _number(title) == _number(text)
+        if _key(text[start:end]) != wanted or not (numbered or text[end : end + 1] in (".", ":")):
+            continue
+        mark = end + (text[end : end + 1] in (".", ":"))
+        return Heading(index, index, text[:mark], text[mark:].strip())
+    return None
 
 
 def _similarity(text: str, wanted: tuple[str, str]) -> float:
@@ -140,7 +164,8 @@ class Print:
             if not fonts[row.font].is_monospaced:
                 every[style_of(row)] += len(row.text)
                 prose[style_of(row)] += len(row.text) if _is_prose(row.text) else 0
-        self._text_styles = {style for style, count in prose.items() if count > MOST_PROSE * prose.total()}
+        most = MOST_PROSE * max(prose.values(), default=0)
+        self._text_styles = {style for style, count in prose.items() if count > most}
         counts = prose if prose.total() >= 0.2 * every.total() else every
         self.body = counts.most_common(1)[0][0] if counts else Style(0, 0.0)
 

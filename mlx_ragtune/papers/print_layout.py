@@ -12,15 +12,20 @@ LEAST_TABLE_ROWS = 3
 Line = str
 
 
-def lines_of(rows: Sequence[Row], headings: dict[int, tuple[int, str]], code: set[int]) -> list[Line]:
-    """A page's lines: ``headings`` gives for a heading's first row its last row and text, ``code`` the rows of code."""
-    tables = _tables(rows, {index for first, (last, _) in headings.items() for index in range(first, last + 1)} | code)
+def lines_of(rows: Sequence[Row], headings: dict[int, tuple[int, str, str]], code: set[int]) -> list[Line]:
+    """A page's lines, in which the rows of ``code`` stay on their own.
+
+    ``headings`` gives for a heading's first row its last row, its text, and what follows it on the row.
+    """
+    tables = _tables(
+        rows, {index for first, (last, _, _) in headings.items() for index in range(first, last + 1)} | code
+    )
     lines: list[Line] = []
     index = 0
     while index < len(rows):
         if index in headings:
-            last, title = headings[index]
-            lines.append(HEADING + title)
+            last, title, rest = headings[index]
+            lines += [HEADING + title, *([rest] if rest else [])]
             index = last + 1
             continue
         if index in tables:

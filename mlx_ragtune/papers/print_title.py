@@ -1,5 +1,6 @@
 """The title of a printed paper: the largest print of the first page that reads as one."""
 
+import itertools
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -14,9 +15,11 @@ _JUNK = re.compile(
     re.IGNORECASE,
 )
 _BANNER = re.compile(
-    r"(?:\w+\s){0,6}(?:journal|proceedings|transactions|letters|magazine|bulletin|annals|preprint|vignette)s?\b(?:\s\w+){0,7}"
+    r"(?:(?!an?\s)\w+\s){0,2}(?:journal|proceedings|transactions|bulletin|annals|letters)s?\s(?:of|on|in|for)\b.*"
+    r"|(?:the\s)?(?:\w+\s){0,5}(?:journal|transactions|letters|magazine|preprint)s?"
     r"|.*(?:\bvol(?:ume\b|\.)|\bissn\b|\bdoi\b|https?:|www\.).*"
-    r"|(?:(?:research|original|review|short)\s)?(?:article|paper|communication)s?|technical (?:report|note)|draft",
+    r"|(?:(?:research|original|review|short)\s)?(?:article|paper|communication)s?|technical (?:report|note)|draft"
+    r"|(?:table of )?contents|inhaltsverzeichnis|(?:\d{1,2}|[IVX]+)\.?\s.*",
     re.IGNORECASE,
 )
 
@@ -28,16 +31,18 @@ def _key(text: str) -> str:
 def printed_title(rows: Sequence[Row], height: float) -> str:
     """The largest print in the upper two thirds of the page, over its rows; empty when all print is alike.
 
-    It has at least two words; a banner of the journal and a letter that opens the text are not titles.
+    It has at least two words, or one that is far larger than all other print. A banner of the journal and a letter that
+    opens the text are not titles.
     """
     upper = [row for row in rows if row.baseline > height / 3 and sum(char.isalpha() for char in row.text) >= 2]
     sizes = sorted({row.size for row in upper}, reverse=True)
     if len(sizes) < 2:
         return ""
-    for size in sizes[:-1]:
+    for size, next_size in itertools.pairwise(sizes):
         for block in _blocks(upper, size):
             title = joined_title(block)
-            if len(title.split()) >= 2 and not _BANNER.fullmatch(title) and not is_named(title):
+            is_alone = len(title) >= 6 and title.isalpha() and size >= 1.4 * next_size
+            if (len(title.split()) >= 2 or is_alone) and not _BANNER.fullmatch(title) and not is_named(title):
                 return title
     return ""
 

@@ -75,9 +75,10 @@ class _Use:
 
 def _uses(pages: Sequence[GlyphPage], fonts: Sequence[Font]) -> dict[int, _Use]:
     uses: defaultdict[int, _Use] = defaultdict(_Use)
+    coded = {number for number, font in enumerate(fonts) if font.is_type3}
     for page in pages:
         for glyph, following in zip(page.glyphs, [*page.glyphs[1:], None], strict=False):
-            if not fonts[glyph.font].is_type3:
+            if glyph.font not in coded:
                 continue
             use = uses[glyph.font]
             beside = following is not None and _is_beside(glyph, following)
@@ -93,7 +94,10 @@ def _uses(pages: Sequence[GlyphPage], fonts: Sequence[Font]) -> dict[int, _Use]:
 
 def encodings(pages: Sequence[GlyphPage], fonts: Sequence[Font]) -> dict[int, Encoding]:
     """The encoding of each Type 3 font, as far as its use in the document shows it."""
-    uses = _uses(pages, fonts)
+    return _encodings(_uses(pages, fonts))
+
+
+def _encodings(uses: dict[int, _Use]) -> dict[int, Encoding]:
     votes = Counter[bool]()
     for use in uses.values():
         votes[use.t1 >= use.ot1] += use.t1 + use.ot1
@@ -110,8 +114,8 @@ def decode(pages: Sequence[GlyphPage], fonts: Sequence[Font]) -> None:
     """
     if not any(font.is_type3 for font in fonts):
         return
-    tables = encodings(pages, fonts)
     uses = _uses(pages, fonts)
+    tables = _encodings(uses)
     for page in pages:
         if tables:
             page.glyphs = [

@@ -10,8 +10,8 @@ _PADDING = bytes.fromhex("28BF4E5E4E758A4164004E56FFFA01082E2E00B6D0683E802F0CA9
 _FILE_ID = b"0123456789abcdef"
 
 
-REGULAR, BOLD, CODE = "F1", "F2", "F3"
-_FONTS = {REGULAR: "Helvetica", BOLD: "Helvetica-Bold", CODE: "Courier"}
+REGULAR, BOLD, CODE, DINGBATS = "F1", "F2", "F3", "F4"
+_FONTS = {REGULAR: "Helvetica", BOLD: "Helvetica-Bold", CODE: "Courier", DINGBATS: "ZapfDingbats"}
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,10 @@ class PdfPage:
         self.top -= 0.6 * size
         return self
 
-    def at(self, x: float, y: float, text: str, *, size: float = 10, font: str = REGULAR) -> "PdfPage":
-        self.lines.append(Line(text, y, size, x=x, font=font))
+    def at(
+        self, x: float, y: float, text: str, *, size: float = 10, font: str = REGULAR, turned: bool = False
+    ) -> "PdfPage":
+        self.lines.append(Line(text, y, size, turned, x, font))
         return self
 
     def head(self, text: str) -> "PdfPage":
@@ -59,7 +61,7 @@ class PdfPage:
         return self
 
     def stamp(self, text: str) -> "PdfPage":
-        self.lines.insert(0, Line(text, 250, 20, turned=True))
+        self.lines.insert(0, Line(text, 250, 20, turned=True, x=30))
         return self
 
 
@@ -71,7 +73,7 @@ def _content(one: PdfPage) -> bytes:
     parts = ["BT"]
     for line in one.lines:
         text = line.text.replace("\\", "\\\\").replace("(", "\\(").replace(")", "\\)")
-        matrix = f"0 1 -1 0 30 {line.y}" if line.turned else f"1 0 0 1 {line.x} {line.y}"
+        matrix = f"0 1 -1 0 {line.x} {line.y}" if line.turned else f"1 0 0 1 {line.x} {line.y}"
         parts.append(f"/{line.font} {line.size} Tf {matrix} Tm ({text}) Tj")
     return "\n".join([*parts, "ET"]).encode("cp1252")
 
@@ -142,7 +144,8 @@ def write_pdf(
     kids = " ".join(f"{5 + 2 * at} 0 R" for at in range(len(pages)))
     entry = f" /Outlines {5 + 2 * len(pages)} 0 R" if outline else ""
     fonts = "".join(
-        f"/{name} << /Type /Font /Subtype /Type1 /BaseFont /{font} /Encoding /WinAnsiEncoding >> "
+        f"/{name} << /Type /Font /Subtype /Type1 /BaseFont /{font}"
+        f"{'' if name == DINGBATS else ' /Encoding /WinAnsiEncoding'} >> "
         for name, font in _FONTS.items()
     )
     objects = [

@@ -16,6 +16,7 @@ SOFT = "\u00ad"
         ("it was orig-\ninally so", "it was originally so"),
         ("values are dis-\nplayed here", "values are displayed here"),
         ("a well-known and well-\nknown rule", "a well-known and well-known rule"),
+        ("their re-entry and re-\nentry", "their re-entry and re-entry"),
         ("the low rank of low-\nrank updates", "the low rank of low-rank updates"),
         ("lowrank beats low, rank and low-\nrank", "lowrank beats low, rank and lowrank"),
         ("COVID-\n19 spread", "COVID-19 spread"),

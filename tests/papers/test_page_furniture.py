@@ -1,5 +1,6 @@
 """What is printed around a paper's text: running heads by their place, line numbers, tables of contents."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -41,7 +42,7 @@ def journal(count: int, *, feet: bool = False) -> list[PdfPage]:
 
 
 @pytest.mark.parametrize("feet", [False, True])
-@pytest.mark.parametrize("count", [4, 5, 6, 8, 13])
+@pytest.mark.parametrize("count", [3, 4, 5, 6, 8, 13])
 def test_running_heads_of_left_and_right_pages_are_taken_in_short_papers_too(
     tmp_path: Path, count: int, feet: bool
 ) -> None:
@@ -51,6 +52,14 @@ def test_running_heads_of_left_and_right_pages_are_taken_in_short_papers_too(
     assert reading.document.text.count(TITLE) == 1
     assert reading.document.title == TITLE
     assert "Example" not in reading.document.text
+
+
+def test_a_title_at_the_place_of_the_running_heads_is_kept(tmp_path: Path) -> None:
+    pages = journal(5)
+    pages[0].lines[0] = replace(pages[0].lines[0], y=815)
+    reading = read_pdf(write_pdf(tmp_path / "p.pdf", pages), "p")
+    assert reading.document.text.startswith(TITLE)
+    assert len(reading.dropped) == 4
 
 
 def test_heads_that_change_with_the_section_are_taken_by_their_place(tmp_path: Path) -> None:
@@ -99,6 +108,27 @@ def test_line_numbers_of_a_review_copy_go_and_numbers_of_the_text_stay(tmp_path:
     assert [(drop.reason, drop.text) for drop in reading.dropped] == [
         ("line numbers", " ".join(f"{first + at:03d}" for at in range(12)))
     ]
+
+
+def test_line_numbers_at_both_margins_of_two_columns_go(tmp_path: Path) -> None:
+    page = PdfPage().add("A Paper Under Review", size=16)
+    for at, line in enumerate(prose(1)):
+        page.at(60, 700 - 14 * at, line[:45])
+    for at, line in enumerate(prose(2)):
+        page.at(320, 700 - 14 * at, line[:45])
+    for at in range(12):
+        page.at(36, 700 - 14 * at, f"{at:03d}", size=6)
+    for at in range(12):
+        page.at(570, 700 - 14 * at, f"{12 + at:03d}", size=6)
+    reading = read_pdf(write_pdf(tmp_path / "p.pdf", [page]), "p")
+    assert [drop.text for drop in reading.dropped] == [
+        " ".join(f"{at:03d}" for at in range(first, first + 12)) for first in (0, 12)
+    ]
+
+
+def test_lines_that_end_in_growing_numbers_keep_them(tmp_path: Path) -> None:
+    page = PdfPage().add(*(f"{line} words and {at}" for at, line in enumerate(prose(5))))
+    assert read_pdf(write_pdf(tmp_path / "p.pdf", [page]), "p").dropped == ()
 
 
 def test_line_numbers_that_are_drawn_after_the_text_go_too(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from mlx_ragtune.errors import InputError
 from mlx_ragtune.papers.chunks import split
 from mlx_ragtune.papers.dropped import Reading
 from mlx_ragtune.papers.pdf import read_pdf
-from tests.papers.made import PdfPage, page, write_pdf
+from tests.papers.made import BOLD, DINGBATS, PdfPage, page, write_pdf
 
 LONG = "Low-rank adapters leave the weights of the base model as they are and learn a small update"
 
@@ -157,6 +157,30 @@ def test_no_word_is_lost_between_chunks_and_what_was_dropped(tmp_path: Path) -> 
     assert sorted(re.sub("-", "", "".join(words))) == sorted(letters)
 
 
+def test_no_letter_is_lost_from_a_page_with_everything_that_is_left_out(tmp_path: Path) -> None:
+    pages = []
+    for number in range(4):
+        words = [f"{at}{number}".translate(str.maketrans("0123", "kqxz")) for at in range(4)]
+        one = page(*(f"{word} is a line in full, with the words of page {number}" for word in words))
+        one.head(f"{number} Running head").foot(str(number)).stamp("SIDEWAYS PRINT").heading(
+            f"{number + 1} Heading {number}"
+        )
+        for at, word in enumerate(("apples", "pears", "plums")):
+            one.at(60, 500 - 14 * at, word).at(200, 500 - 14 * at, "61.2").at(340, 500 - 14 * at, "64.8")
+        pages.append(one)
+    pages.append(page("Contents", "1 Heading 1", "2 Heading 2", "3 Heading 3").add("References", font=BOLD, size=12))
+    pages[-1].add("[1] Jane Doe. A paper that is cited. 2021.")
+    path = write_pdf(tmp_path / "p.pdf", pages)
+    reading = read_pdf(path, "p")
+    chunks, dropped = split(reading.document, words=20)
+    texts = [*(chunk.text for chunk in chunks), *(drop.text for drop in (*reading.dropped, *dropped))]
+    printed = re.findall(r"\((.*)\) Tj", path.read_bytes().decode("cp1252"))
+    assert sorted(re.sub(r"[\s|]|---", "", "".join(texts))) == sorted(re.sub(r"\s", "", "".join(printed)))
+    assert {drop.reason for drop in reading.dropped} == {
+        "running head or foot", "text that is not upright", "references", "table of contents",
+    }  # fmt: skip
+
+
 def test_a_page_without_text_among_others_is_listed(tmp_path: Path) -> None:
     reading = read_pdf(write_pdf(tmp_path / "p.pdf", [page("Words."), PdfPage(), page("More.")]), "p")
     assert [(one.page, one.reason) for one in reading.dropped] == [(2, "no text on this page")]
@@ -187,9 +211,44 @@ def test_an_encrypted_pdf_says_so_and_its_text_is_really_sealed(tmp_path: Path) 
         read_pdf(path, "sealed")
 
 
-def test_a_scan_without_a_text_layer_says_so(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no text on its 2 pages: it is scanned"):
-        read_pdf(write_pdf(tmp_path / "scan.pdf", [PdfPage(), PdfPage()]), "scan")
+def test_a_scan_without_a_text_layer_says_which_command_helps(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no text on its 2 pages: it is scanned") as caught:
+        read_pdf(write_pdf(tmp_path / "a scan.pdf", [PdfPage(), PdfPage()]), "scan")
+    assert caught.value.fix == "run OCR on it: ocrmypdf 'a scan.pdf' OUT.pdf"
+
+
+def test_a_scrambled_text_layer_says_which_command_helps(tmp_path: Path) -> None:
+    scrambled = PdfPage().add(*["Penalized Least Squares versus Generalized"] * 3, font=DINGBATS)
+    with pytest.raises(InputError, match="its text layer holds other characters than the pages show") as caught:
+        read_pdf(write_pdf(tmp_path / "s.pdf", [scrambled, page("A line that can be read.")]), "s")
+    assert caught.value.fix == "run OCR on it: ocrmypdf --force-ocr s.pdf OUT.pdf"
+
+
+def test_a_few_symbols_among_letters_are_no_scrambled_layer(tmp_path: Path) -> None:
+    path = write_pdf(tmp_path / "p.pdf", [page(*[LONG] * 4).add("abc", font=DINGBATS)])
+    assert read_pdf(path, "p").document.text.startswith(LONG)
+
+
+@pytest.mark.parametrize("rotate", [0, 90, 180, 270])
+def test_a_page_that_is_shown_turned_is_read_as_it_is_printed(tmp_path: Path, rotate: int) -> None:
+    path = write_pdf(tmp_path / "p.pdf", [page(LONG, "to them.")], rotate=rotate)
+    assert read_pdf(path, "p").document.text == f"{LONG} to them.\n\n"
+
+
+def test_a_page_printed_sideways_is_read_and_its_upright_page_number_is_listed(tmp_path: Path) -> None:
+    sideways = PdfPage()
+    for at, line in enumerate((LONG, "to them, and more of them.")):
+        sideways.at(200 + 14 * at, 60, line, turned=True)
+    reading = read_pdf(write_pdf(tmp_path / "p.pdf", [sideways.foot("7")]), "p")
+    assert reading.document.text == f"{LONG} to them, and more of them.\n\n"
+    assert [(drop.reason, drop.text) for drop in reading.dropped] == [("text that is not upright", "7")]
+
+
+def test_exponents_are_marked_and_do_not_break_the_line(tmp_path: Path) -> None:
+    first = page(LONG).at(60, 760, "The model has 10").at(134, 764, "9", size=7).at(140, 760, "parameters in all.")
+    assert (
+        "The model has 10^9 parameters in all." in read_pdf(write_pdf(tmp_path / "p.pdf", [first]), "p").document.text
+    )
 
 
 def test_a_folder_in_place_of_a_pdf_says_so(tmp_path: Path) -> None:

@@ -91,6 +91,13 @@ def false_ones() -> PdfPage:
     page.add("1. the first item of a list", "2. The second item of the list", "3 Models of Another Kind")
     page.add(*prose(12, 3))
     page.add("Estimation of the model.", font=BOLD).add(*prose(13, 2))
+    page.at(300, 420, "Residuals against time", size=12, font=BOLD).at(
+        120, 420, "Fitted values of y", size=12, font=BOLD
+    )
+    page.heading("fit <- function(data) update(data)", size=10)
+    page.top -= 20
+    page.add("Fit the model twice", font=CODE, size=12)
+    page.top -= 20
     page.add("# Fit the model", "fit <- lm(y ~ x)", "2 Results of the call", font=CODE)
     page.add(*prose(14, 2))
     page.top -= 30
@@ -128,6 +135,17 @@ def test_the_outline_tells_headings_that_print_does_not(tmp_path: Path) -> None:
     path = outlined(tmp_path)
     assert titles(path) == ["Introduction", "On traps", "What the lamps did to moths in the night", "Outlook"]
     assert titles(path, use_outline=False) == ["Introduction"]
+
+
+def test_the_outline_tells_headings_that_run_into_their_text(tmp_path: Path) -> None:
+    names = ("1 Introduction", "1.1. Roots", "1.2 Boxed formulas", "Dots")
+    runs = (names[0], "1.1. Roots. The text of the roots", "1.2 Boxed formulas are boxed", "Dots: more of them")
+    page = PdfPage().add("A Title of Several Words", size=18)
+    for at, run in enumerate(runs):
+        page.add(run, *prose(at, 3))
+    path = write_pdf(tmp_path / "p.pdf", [page], outline=[(name, 0) for name in names])
+    assert titles(path) == ["1 Introduction", "1.1. Roots.", "1.2 Boxed formulas", "Dots:"]
+    assert "1.1. Roots.\nThe text of the roots" in read_pdf(path, "p").document.text
 
 
 def test_an_outline_that_names_no_headings_of_the_text_is_not_used(tmp_path: Path) -> None:

@@ -117,6 +117,14 @@ def test_a_table_is_not_taken_for_two_columns_and_its_rows_stay_rows(tmp_path: P
     assert "| Model | Score |\n| --- | --- |\n| base | 61.2 |\n| tuned | 64.8 |\n" in text
 
 
+def test_a_wide_table_of_single_words_in_the_middle_is_not_two_columns(tmp_path: Path) -> None:
+    page = PdfPage()
+    for at, (name, score) in enumerate([("Models", "of language"), ("apples", "61.2 and more"), ("pears", "64.8")] * 4):
+        page.at(160, 700 - 14 * at, name + " and seeds of all sorts").at(320, 700 - 14 * at, score)
+    text = read_pdf(write_pdf(tmp_path / "p.pdf", [page]), "p").document.text
+    assert "| apples and seeds of all sorts | 61.2 and more |" in text
+
+
 def test_control_characters_are_counted_and_not_in_the_text() -> None:
     row: Row = make_row(glyphs("Be\x07ll"))
     assert (row.text, dict(row.removed)) == ("Bell", {"\x07": 1})

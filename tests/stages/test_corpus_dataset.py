@@ -16,7 +16,7 @@ from mlx_ragtune.recipe_load import load_recipe
 from mlx_ragtune.records import Chunk, Document, Example, Pair
 from mlx_ragtune.stages import corpus as corpus_stage
 from mlx_ragtune.stages import dataset as dataset_stage
-from tests.papers.made import page, write_pdf
+from tests.papers.made import PdfPage, page, write_pdf
 from tests.stages.project import edit, make_project, rows, write_rows
 
 
@@ -81,6 +81,26 @@ def test_what_readers_and_the_chunker_leave_out_is_listed(recipe: Path) -> None:
         ("z", "heading without text"),
     }
     assert sum(draft.facts["dropped"].values()) == 3
+
+
+def test_what_is_left_out_is_counted_and_a_scan_is_listed_with_the_command_that_reads_it(recipe: Path) -> None:
+    write_pdf(papers_of(recipe) / "scan.pdf", [PdfPage()])
+    (papers_of(recipe) / "z.md").write_text("# Empty\n\n# Full\n\nA bell \x07 rings.\n")
+    with pytest.raises(InputError, match=r"scan\.pdf: no text on its 1 page: it is scanned; run OCR on it: ocrmypdf"):
+        run_corpus(recipe)
+    edit(recipe, corpus={"on_unreadable": "skip"})
+    draft, said = run_corpus(recipe, "skipped")
+    assert said == [
+        "skipped scan.pdf: no text on its 1 page: it is scanned; run OCR on it: ocrmypdf scan.pdf OUT.pdf",
+        "left out, listed in dropped.jsonl: 1 × control characters, 1 × heading without text",
+    ]
+    assert list(read_dicts(draft / "unreadable.jsonl")) == [
+        {
+            "path": "scan.pdf",
+            "reason": "no text on its 1 page: it is scanned",
+            "fix": "run OCR on it: ocrmypdf scan.pdf OUT.pdf",
+        }
+    ]
 
 
 def break_papers(papers: Path) -> None:
