@@ -294,7 +294,10 @@ _META = (
     r" you)? (?:with )?(?:a summary|an overview|information|details|what)",
     rf"(?:the )?user\b|my (?:knowledge|information|view|access|context|input|instructions?)\b|{SOURCES} (?:is"
     r"|are) (?:\w+ly )?[\w-]+$"
-    r"|[^;]{1,80} (?:is|are|was|were) (?:described|mentioned|referred to|called|characterized) as\b",
+    r"|[^;]{1,80} (?:is|are|was|were) (?:only |\w+ly )?(?:described|mentioned|referred to|called|characterized)"
+    r" as\b|[^;]{1,60} (?:is|are) (?:said to be|listed|given|shown|found) in (?:the )?(?:table|figure|section"
+    r"|appendix)\b|which (?:would|might|may|could|should) (?:\w+ )?(?:list|give|contain|state|include|report"
+    r"|show|tell)\b",
     r"(?:i|we) (?:\w+ )?(?:apologi|regret|appreciate|understand)\w*|(?:i am |i would be |always )?(?:happy|glad"
     r"|pleased) to\b|i (?:was|have been|am) (?:given|shown|handed)\b"
     r"|i (?:can|could|may|am able to|would be able to) (?:\w+ly |also |still |however |instead )?(?:explain"
@@ -327,7 +330,8 @@ _META = (
     rf"(?:{_THEY}) (?:only|merely|just|solely|instead|simply|(?:is|are) (?:only|limited|restricted)|limits? \w+)\b",
     r"(?:you (?:asked|ask|want|wanted|may|might|could|would|can|should|need|are asking)|the question (?:asks"
     r"|is about|concerns|was|of)"
-    r"|your question|i (?:looked|searched|read|checked|went|reviewed|scanned|have (?:looked|searched|read"
+    r"|your question|i (?:have )?(?:\w+ly )?(?:examined|studied|reviewed|looked|searched|read|checked)|i"
+    r" (?:looked|searched|read|checked|went|reviewed|scanned|have (?:looked|searched|read"
     r"|checked|gone|reviewed|only))"
     r"|(?:having|after) (?:reading|read|checked|searched|looked|gone)|all (?:i|that i) (?:have|see|can)"
     r"|i (?:would|will|can|am|could)(?: be)? (?:\w+ )?(?:happy|glad|help|assist|(?:tell|show) you (?:about"
@@ -416,7 +420,9 @@ ENGLISH = Grammar(
         r"(?:the|this|that|each|either|one) (?:\w+ )?(?:paper|article|study|work|publication) (?:do|does|did) not "
         rf"(?!{ADVERBS}(?:{TELL}|go|help|get|let|make (?:any |it |clear)|seem|appear|have|do|enter|reach|reveal"
         r"|enable|allow|say|tell))"
-        r"|(?:neither|none|no) [^;]{0,30}? attribut|"
+        rf"|(?:neither|none|no) [^;]{{0,30}}? (?:attribut|consider|examin|investigat)\w*|(?:the|this|that)"
+        r" (?:paper|article|study|work) (?:do|does|did) not (?:consider|treat|examin|analy|study|investigat"
+        rf"|explore|compare|involve|include (?!(?:the |any |this |that |an? )?(?:\w+ )?{INFORMATION}))|"
         r"yes$|(?:neither|none|no) [^;]{1,60}? (?:report|show|find|found|see|note|observ|claim|document)\w*"
         r" (?:an? |any |the )?"
         rf"{RESULT}|"
