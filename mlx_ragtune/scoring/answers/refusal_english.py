@@ -298,7 +298,8 @@ _META = (
     r" as\b|[^;]{1,60} (?:is|are) (?:said to be|listed|given|shown|found) in (?:the )?(?:table|figure|section"
     r"|appendix)\b|which (?:would|might|may|could|should) (?:\w+ )?(?:list|give|contain|state|include|report"
     r"|show|tell)\b",
-    r"(?:i|we) (?:\w+ )?(?:apologi|regret|appreciate|understand)\w*|(?:i am |i would be |always )?(?:happy|glad"
+    r"(?:this|that|it) is a question\b|(?:i|we) (?:\w+ )?(?:apologi|regret|appreciate|understand)\w*|(?:i am |i"
+    r" would be |always )?(?:happy|glad"
     r"|pleased) to\b|i (?:was|have been|am) (?:given|shown|handed)\b"
     r"|i (?:can|could|may|am able to|would be able to) (?:\w+ly |also |still |however |instead )?(?:explain"
     r"|describe|summarize|outline|tell|show|give|share|discuss|talk|help|offer|provide)\b|i am (?:only"
@@ -318,6 +319,7 @@ _META = (
     rf"[^;]{{1,60}} (?:is|are|was|were) (?:\w+ly )?(?:mentioned|named|discussed|described|noted|touched on)"
     r" (?:in passing|briefly|by name|only)"
     rf"|[^;]{{1,60}} (?:appears?|occurs?|features?) in (?:{SOURCES}|{QUOTED})$",
+    rf"{SOURCES} (?:was|were|have been|has been) (?:\w+ly )?(?:checked|searched|reviewed|read|examined|scanned)\b",
     r"only [^;]{1,80} (?:is|are|was|were) (?:reported|given|mentioned|described|stated|covered|listed"
     r"|discussed|provided)",
     r"i (?:would )?(?:love|like|wish|want|recommend|suggest|advise)\b|the (?:closest|nearest|most relevant"
@@ -366,7 +368,8 @@ _CONDITION = r"(?:and |or |but |so |then |e g )?(?:if|when|whenever|unless|in ca
 _CONCESSION = r"(?:although|though|while|whereas|even though|because|since|as|despite|even if)\b"
 _SPLIT = (
     r"\s(?=and (?:explains|attributes|argues|concludes|assumes|adds|builds|replaces|leaves|averages|starts"
-    r"|stops|follows|measures|predicts|blames)\b)|"
+    r"|stops|follows|measures|predicts|blames|compares|contrasts|combines|splits|draws|selects|picks|merges"
+    r"|drops|removes)\b)|"
     r"\s(?=and [a-z]+ \d)|"
     r"[,;:()\[\]—–]+| - |\s(?=(?:but|however|because|since|although|though|even though|when|whenever|if"
     r"|unless|whereas|yet)\b)"
@@ -380,7 +383,8 @@ _SPLIT = (
 
 _CONTRAST = (
     r"and (?:explains|attributes|argues|concludes|assumes|adds|builds|replaces|leaves|averages|starts|stops"
-    r"|follows|measures|predicts|blames)\b|"
+    r"|follows|measures|predicts|blames|compares|contrasts|combines|splits|draws|selects|picks|merges|drops"
+    r"|removes)\b|"
     r"(?:but|however|yet|still|instead|rather|so|it|they|there|he|she|we|in (?:fact|general|practice)"
     r"|generally|typically"
     r"|usually|most|which (?:means|it|they)|the answer|and (?:it|they|this|that|then|instead)\b"
@@ -417,6 +421,7 @@ ENGLISH = Grammar(
         r"|[\w' -]{1,40} (?:is|are|was|were|does|do|has) not$"
     ),
     finding=(
+        rf"no (?!(?:\w+ )?{INFORMATION})[\w -]{{1,40}}s were (?:reported|recorded|noted|described|found|observed)$|"
         r"(?:the|this|that|each|either|one) (?:\w+ )?(?:paper|article|study|work|publication) (?:do|does|did) not "
         rf"(?!{ADVERBS}(?:{TELL}|go|help|get|let|make (?:any |it |clear)|seem|appear|have|do|enter|reach|reveal"
         r"|enable|allow|say|tell))"

@@ -215,6 +215,12 @@ ELSEWHERE = (
     r" (?:mention|coverage|discussion)\b",
     rf"[\w -]{{1,60}} (?:goes|go) (?:unreported|unmentioned|unstated) in {SOURCES}|{SOURCES} (?:is|are) mum\b",
     r"(?:the )?(?:question|topic)? ?(?:out of|outside the|outside|beyond the|not in) scope\b",
+    r"there (?:is|are|was) no (?:indication|mention|description|account|hint|clue|word|explanation|discussion"
+    r"|details?|information|statement|reference)\b",
+    rf"not (?:something|anything|an? (?:topic|subject|matter)|what|one) (?:that |of )?(?:{SOURCES}|these|they)\b",
+    rf"(?:neither|none) of the (?:\w+ ){{0,2}}reports (?!{ACTS}){TELL}",
+    rf"(?:{SOURCES}|the authors|the (?:\w+ )?(?:study|report)) (?:gives?|states?|names?|specif\w+|mentions?"
+    rf"|lists?) no (?!{RESULT})[\w-]+(?: [\w-]+)?$",
     # A search without success.
     r"(?:an?|my|the|any) (?:[\w-]+ ){0,2}?(?:reading|search|review|look|check|inspection|examination"
     r"|scan)\b[^;]{0,60}? (?:turn|bring|yield|reveal|show|find|give|come|produce|uncover)\w*"

@@ -63,7 +63,7 @@ SHOWN = (
 WEAK = (
     rf"(?:the (?:\w+ )?authors?(?: of [\w ]{{1,40}}?)?|the researchers|the (?:writers|authors|researchers) of"
     rf" [\w ]{{1,30}}?|both (?:sets|groups|teams) of authors|it|they|these|those|both|(?:these|those"
-    r"|the|both) (?:two|three|ones)|(?:the|this|that|each|either) "
+    r"|the|both) (?:two|three|ones)|(?:the|this|that|each|either) (?:trial |field |case |pilot )?"
     rf"(?:study|work|report|survey)(?: {QUOTED})?|the studies|the knowledge base|(?:the (?:study|work|report)"
     rf" )?{QUOTED}"
     rf"(?: and {QUOTED}){{0,3}})"
@@ -162,7 +162,7 @@ INTRO = (
     r"|there are|i|neither|nothing|none)\b)"
     r"|(?:the|my) (?:thing|point|truth|trouble|problem) is|sure|certainly|of course|hello|hi"
     r"|(?:great|good|fair|interesting|nice|excellent|tricky|tough) (?:question|point|one)"
-    rf"|{_REVIEW}|and|but|so|then|thus|therefore|hence|however|yet|nor|or|also|well|hmm|no|yes|sorry|apologies|sadly"
+    rf"|{_REVIEW}|and|but|so|then|thus|therefore|hence|however|yet|nor|or|also|well|h+m+|no|yes|sorry|apologies|sadly"
     r"|unfortunately|regrettably|alas|that said|honestly|frankly|answer|note|overall|instead|for that reason"
     r"|nevertheless|still"
     r"|in (?:short|summary|conclusion)|i am (?:\w+ )?(?:afraid|sorry)|i regret|it (?:seems|appears|looks)(?:"
