@@ -85,7 +85,7 @@ def is_refusal(text: str) -> bool:
     """
     ended = sentences(_normalized(text[:READ_CHARACTERS]))
     parts = [part.rstrip(" .!。！") for part in ended]
-    answered = len(parts) > 1 and ended[0].endswith(".")
+    answered = len(parts) > 1 and ended[0].endswith((".", "。"))
     language = language_of(" ".join(parts).replace(QUOTED, ""))
     grammars = [GRAMMARS[language]] if language in GRAMMARS else GRAMMARS.values()
     return any(
