@@ -298,7 +298,8 @@ _META = (
     r" as\b|[^;]{1,60} (?:is|are) (?:said to be|listed|given|shown|found) in (?:the )?(?:table|figure|section"
     r"|appendix)\b|which (?:would|might|may|could|should) (?:\w+ )?(?:list|give|contain|state|include|report"
     r"|show|tell)\b",
-    r"(?:this|that|it) is a question\b|(?:i|we) (?:\w+ )?(?:apologi|regret|appreciate|understand)\w*|(?:i am |i"
+    r"(?:this|that|it) is a question\b|i (?:can |could )?(?:see|read) (?:how|that|what|why)\b|(?:i|we) (?:\w+"
+    r" )?(?:apologi|regret|appreciate|understand)\w*|(?:i am |i"
     r" would be |always )?(?:happy|glad"
     r"|pleased) to\b|i (?:was|have been|am) (?:given|shown|handed)\b"
     r"|i (?:can|could|may|am able to|would be able to) (?:\w+ly |also |still |however |instead )?(?:explain"
@@ -320,6 +321,7 @@ _META = (
     r" (?:in passing|briefly|by name|only)"
     rf"|[^;]{{1,60}} (?:appears?|occurs?|features?) in (?:{SOURCES}|{QUOTED})$",
     rf"{SOURCES} (?:was|were|have been|has been) (?:\w+ly )?(?:checked|searched|reviewed|read|examined|scanned)\b",
+    rf"(?:{QUOTED}|{SOURCES}) explains? (?:how|why|what)\b",
     r"only [^;]{1,80} (?:is|are|was|were) (?:reported|given|mentioned|described|stated|covered|listed"
     r"|discussed|provided)",
     r"i (?:would )?(?:love|like|wish|want|recommend|suggest|advise)\b|the (?:closest|nearest|most relevant"
@@ -367,6 +369,7 @@ _CONTENT = (
 _CONDITION = r"(?:and |or |but |so |then |e g )?(?:if|when|whenever|unless|in case|where|once|until)\b"
 _CONCESSION = r"(?:although|though|while|whereas|even though|because|since|as|despite|even if)\b"
 _SPLIT = (
+    r"\s(?=and \w+[a-z]s (?:all|both|each|every|its|their|only|two|three)\b)|"
     r"\s(?=and (?:explains|attributes|argues|concludes|assumes|adds|builds|replaces|leaves|averages|starts"
     r"|stops|follows|measures|predicts|blames|compares|contrasts|combines|splits|draws|selects|picks|merges"
     r"|drops|removes)\b)|"
@@ -382,6 +385,7 @@ _SPLIT = (
 )
 
 _CONTRAST = (
+    r"and \w+[a-z]s (?:all|both|each|every|its|their|only|two|three)\b|"
     r"and (?:explains|attributes|argues|concludes|assumes|adds|builds|replaces|leaves|averages|starts|stops"
     r"|follows|measures|predicts|blames|compares|contrasts|combines|splits|draws|selects|picks|merges|drops"
     r"|removes)\b|"

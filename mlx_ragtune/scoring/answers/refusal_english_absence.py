@@ -95,7 +95,7 @@ ELSEWHERE = (
     r"(?:(?:this|that|your|the|it) (?:question )?(?:is|looks like|seems) )(?:\w+ )?(?:a question |one )?for"
     r" (?:another|a different|other|someone)\b",
     r"(?:you|one|we) (?:will |would |may |might |must |should )?(?:have to |need to |must |want to |better"
-    r" )?(?:look|ask|search|turn|consult|go|check)\w* (?:it up )?(?:elsewhere|somewhere else"
+    r" )?(?:look|ask|search|turn|consult|go|check)\w* (?:(?:it|that|this) up )?(?:elsewhere|somewhere else"
     r"|in (?:another|other|a different)|(?:another|other|a different) (?:source|paper))",
     # A relative clause of the sources; the question is about what they do not tell.
     rf"(?:(?:this|that|the|your) question|answering|this|that|it)\b[^;]{{0,100}}? (?:that|which|what) {SOURCES}"
@@ -221,6 +221,9 @@ ELSEWHERE = (
     rf"(?:neither|none) of the (?:\w+ ){{0,2}}reports (?!{ACTS}){TELL}",
     rf"(?:{SOURCES}|the authors|the (?:\w+ )?(?:study|report)) (?:gives?|states?|names?|specif\w+|mentions?"
     rf"|lists?) no (?!{RESULT})[\w-]+(?: [\w-]+)?$",
+    rf"[^;]{{1,80}} (?:is|are) (?:something|one thing|an? \w+) (?:that )?(?:neither|no|none)\b[^;]{{0,40}}?"
+    rf" (?!{ACTS}){TELL}",
+    r"[^;]{1,80} can only be answered (?:with|by|from)\b",
     # A search without success.
     r"(?:an?|my|the|any) (?:[\w-]+ ){0,2}?(?:reading|search|review|look|check|inspection|examination"
     r"|scan)\b[^;]{0,60}? (?:turn|bring|yield|reveal|show|find|give|come|produce|uncover)\w*"
