@@ -37,6 +37,11 @@ _EMPHASIS = re.compile(r"[*_`#>|]+")
 _QUOTATION = re.compile(r'"[^"\n]{1,300}"|「[^」\n]{1,300}」|『[^』\n]{1,300}』|《[^》\n]{1,300}》')
 _ITEM = re.compile(r"^[^\S\n]*(?:[-•–*]|\d+[.)])\s+|\n\s*(?:[-•–*]|\d+[.)])\s+")
 _JSON_ANSWER = re.compile(r'^\s*\{\s*"\w{1,20}"\s*:\s*"((?:[^"\\]|\\.)*)"\s*\}\s*$')
+_CITED = re.compile(r"(^|[.;]\s+|\b(?:in|and|or|nor|neither|both|source|paper)\s)\[\d+\](?=[\s.,;])", re.IGNORECASE)
+_NUMBERED = re.compile(
+    r"\b(paper|document|passage|excerpt|source|context|article|table|figure|section|appendix|chapter)"
+    r" (?:no\. ?|#)?\d{1,2}\b"
+)
 _REFERENCE = re.compile(r"\[\d+(?:[-–,] ?\d+){0,9}\]")
 _QUOTES = str.maketrans({"“": '"', "”": '"', "„": '"', "«": '"', "»": '"', "‘": "'", "’": "'", "`": "'", "´": "'"})
 _CONTRACTIONS = (
@@ -59,12 +64,13 @@ _CONTRACTIONS = (
 def _normalized(text: str) -> str:
     """Lower-cased, without emphasis, list markers and contractions, and with a word in place of each quotation."""
     plain = _JSON_ANSWER.sub(r"\1", unicodedata.normalize("NFKC", text).translate(_QUOTES))
-    plain = _REFERENCE.sub("", plain)
+    plain = _REFERENCE.sub("", _CITED.sub(rf"\1{QUOTED}", plain))
     plain = _EMPHASIS.sub("", _ITEM.sub(lambda match: ", " if match[0].startswith("\n") else "", plain))
     plain = plain.strip().lower()
     if plain.count('"') == 2 and plain.startswith('"') and plain.rstrip(".").endswith('"'):
         plain = plain.replace('"', "")
     plain = _QUOTATION.sub(f" {QUOTED} ", plain)
+    plain = _NUMBERED.sub(r"\1 a", plain)
     for pattern, replacement in _CONTRACTIONS:
         plain = pattern.sub(replacement, plain)
     return plain
@@ -79,7 +85,7 @@ def is_refusal(text: str) -> bool:
     """
     ended = sentences(_normalized(text[:READ_CHARACTERS]))
     parts = [part.rstrip(" .!。！") for part in ended]
-    answered = len(parts) > 1 and ended[0].endswith(".")
+    answered = len(parts) > 1 and ended[0].endswith((".", "。"))
     language = language_of(" ".join(parts).replace(QUOTED, ""))
     grammars = [GRAMMARS[language]] if language in GRAMMARS else GRAMMARS.values()
     return any(

@@ -294,8 +294,13 @@ _META = (
     r" you)? (?:with )?(?:a summary|an overview|information|details|what)",
     rf"(?:the )?user\b|my (?:knowledge|information|view|access|context|input|instructions?)\b|{SOURCES} (?:is"
     r"|are) (?:\w+ly )?[\w-]+$"
-    r"|[^;]{1,80} (?:is|are|was|were) (?:described|mentioned|referred to|called|characterized) as\b",
-    r"(?:i|we) (?:\w+ )?(?:apologi|regret|appreciate|understand)\w*|(?:i am |i would be |always )?(?:happy|glad"
+    r"|[^;]{1,80} (?:is|are|was|were) (?:only |\w+ly )?(?:described|mentioned|referred to|called|characterized)"
+    r" as\b|[^;]{1,60} (?:is|are) (?:said to be|listed|given|shown|found) in (?:the )?(?:table|figure|section"
+    r"|appendix)\b|which (?:would|might|may|could|should) (?:\w+ )?(?:list|give|contain|state|include|report"
+    r"|show|tell)\b",
+    r"(?:this|that|it) is a question\b|i (?:can |could )?(?:see|read) (?:how|that|what|why)\b|(?:i|we) (?:\w+"
+    r" )?(?:apologi|regret|appreciate|understand)\w*|(?:i am |i"
+    r" would be |always )?(?:happy|glad"
     r"|pleased) to\b|i (?:was|have been|am) (?:given|shown|handed)\b"
     r"|i (?:can|could|may|am able to|would be able to) (?:\w+ly |also |still |however |instead )?(?:explain"
     r"|describe|summarize|outline|tell|show|give|share|discuss|talk|help|offer|provide)\b|i am (?:only"
@@ -315,6 +320,8 @@ _META = (
     rf"[^;]{{1,60}} (?:is|are|was|were) (?:\w+ly )?(?:mentioned|named|discussed|described|noted|touched on)"
     r" (?:in passing|briefly|by name|only)"
     rf"|[^;]{{1,60}} (?:appears?|occurs?|features?) in (?:{SOURCES}|{QUOTED})$",
+    rf"{SOURCES} (?:was|were|have been|has been) (?:\w+ly )?(?:checked|searched|reviewed|read|examined|scanned)\b",
+    rf"(?:{QUOTED}|{SOURCES}) explains? (?:how|why|what)\b",
     r"only [^;]{1,80} (?:is|are|was|were) (?:reported|given|mentioned|described|stated|covered|listed"
     r"|discussed|provided)",
     r"i (?:would )?(?:love|like|wish|want|recommend|suggest|advise)\b|the (?:closest|nearest|most relevant"
@@ -327,7 +334,8 @@ _META = (
     rf"(?:{_THEY}) (?:only|merely|just|solely|instead|simply|(?:is|are) (?:only|limited|restricted)|limits? \w+)\b",
     r"(?:you (?:asked|ask|want|wanted|may|might|could|would|can|should|need|are asking)|the question (?:asks"
     r"|is about|concerns|was|of)"
-    r"|your question|i (?:looked|searched|read|checked|went|reviewed|scanned|have (?:looked|searched|read"
+    r"|your question|i (?:have )?(?:\w+ly )?(?:examined|studied|reviewed|looked|searched|read|checked)|i"
+    r" (?:looked|searched|read|checked|went|reviewed|scanned|have (?:looked|searched|read"
     r"|checked|gone|reviewed|only))"
     r"|(?:having|after) (?:reading|read|checked|searched|looked|gone)|all (?:i|that i) (?:have|see|can)"
     r"|i (?:would|will|can|am|could)(?: be)? (?:\w+ )?(?:happy|glad|help|assist|(?:tell|show) you (?:about"
@@ -361,8 +369,10 @@ _CONTENT = (
 _CONDITION = r"(?:and |or |but |so |then |e g )?(?:if|when|whenever|unless|in case|where|once|until)\b"
 _CONCESSION = r"(?:although|though|while|whereas|even though|because|since|as|despite|even if)\b"
 _SPLIT = (
+    r"\s(?=and \w+[a-z]s (?:all|both|each|every|its|their|only|two|three)\b)|"
     r"\s(?=and (?:explains|attributes|argues|concludes|assumes|adds|builds|replaces|leaves|averages|starts"
-    r"|stops|follows|measures|predicts|blames)\b)|"
+    r"|stops|follows|measures|predicts|blames|compares|contrasts|combines|splits|draws|selects|picks|merges"
+    r"|drops|removes)\b)|"
     r"\s(?=and [a-z]+ \d)|"
     r"[,;:()\[\]—–]+| - |\s(?=(?:but|however|because|since|although|though|even though|when|whenever|if"
     r"|unless|whereas|yet)\b)"
@@ -375,8 +385,10 @@ _SPLIT = (
 )
 
 _CONTRAST = (
+    r"and \w+[a-z]s (?:all|both|each|every|its|their|only|two|three)\b|"
     r"and (?:explains|attributes|argues|concludes|assumes|adds|builds|replaces|leaves|averages|starts|stops"
-    r"|follows|measures|predicts|blames)\b|"
+    r"|follows|measures|predicts|blames|compares|contrasts|combines|splits|draws|selects|picks|merges|drops"
+    r"|removes)\b|"
     r"(?:but|however|yet|still|instead|rather|so|it|they|there|he|she|we|in (?:fact|general|practice)"
     r"|generally|typically"
     r"|usually|most|which (?:means|it|they)|the answer|and (?:it|they|this|that|then|instead)\b"
@@ -413,10 +425,13 @@ ENGLISH = Grammar(
         r"|[\w' -]{1,40} (?:is|are|was|were|does|do|has) not$"
     ),
     finding=(
+        rf"no (?!(?:\w+ )?{INFORMATION})[\w -]{{1,40}}s were (?:reported|recorded|noted|described|found|observed)$|"
         r"(?:the|this|that|each|either|one) (?:\w+ )?(?:paper|article|study|work|publication) (?:do|does|did) not "
         rf"(?!{ADVERBS}(?:{TELL}|go|help|get|let|make (?:any |it |clear)|seem|appear|have|do|enter|reach|reveal"
         r"|enable|allow|say|tell))"
-        r"|(?:neither|none|no) [^;]{0,30}? attribut|"
+        rf"|(?:neither|none|no) [^;]{{0,30}}? (?:attribut|consider|examin|investigat)\w*|(?:the|this|that)"
+        r" (?:paper|article|study|work) (?:do|does|did) not (?:consider|treat|examin|analy|study|investigat"
+        rf"|explore|compare|involve|include (?!(?:the |any |this |that |an? )?(?:\w+ )?{INFORMATION}))|"
         r"yes$|(?:neither|none|no) [^;]{1,60}? (?:report|show|find|found|see|note|observ|claim|document)\w*"
         r" (?:an? |any |the )?"
         rf"{RESULT}|"

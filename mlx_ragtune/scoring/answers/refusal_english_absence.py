@@ -70,7 +70,7 @@ ELSEWHERE = (
     # Its value is not given; the authors give no value.
     rf"(?:there (?:is|was|are|were) )?no (?!{RESULT})(?:[\w-]+ ){{1,9}}?(?:(?:is|was|are|were) )?(?:\w+ly"
     rf" )?{TOLD_SURELY}{END}",
-    rf"[\w -]{{1,60}}? (?:not|never) (?:\w+ly )?{TOLD_SURELY}$",
+    rf"[\w -]{{1,60}}? (?:not|never) (?:\w+ly )?{TOLD_SURELY}(?:$| (?:in|by|within) {SOURCES})",
     rf"(?:{WEAK}|{SOURCES}),? {ADVERBS}(?:giv|provid|stat|mention|nam|report|disclos|offer|list|specif|cit"
     rf"|contain|includ)\w* no (?!{RESULT}){_QUANTITY}",
     rf"[^;]{{1,200}}? (?:is|are|was|were) (?:\w+ly )?(?:not|never|nowhere) (?:\w+ly )?{TOLD} (?:in|by|within)"
@@ -95,7 +95,7 @@ ELSEWHERE = (
     r"(?:(?:this|that|your|the|it) (?:question )?(?:is|looks like|seems) )(?:\w+ )?(?:a question |one )?for"
     r" (?:another|a different|other|someone)\b",
     r"(?:you|one|we) (?:will |would |may |might |must |should )?(?:have to |need to |must |want to |better"
-    r" )?(?:look|ask|search|turn|consult|go|check)\w* (?:it up )?(?:elsewhere|somewhere else"
+    r" )?(?:look|ask|search|turn|consult|go|check)\w* (?:(?:it|that|this) up )?(?:elsewhere|somewhere else"
     r"|in (?:another|other|a different)|(?:another|other|a different) (?:source|paper))",
     # A relative clause of the sources; the question is about what they do not tell.
     rf"(?:(?:this|that|the|your) question|answering|this|that|it)\b[^;]{{0,100}}? (?:that|which|what) {SOURCES}"
@@ -149,8 +149,8 @@ ELSEWHERE = (
     r"there (?:is|are|was|were) (?:not|hardly) (?:anything|a word|much|a single|one)\b[^;]{0,60}? (?:about"
     r"|on|in|here|regarding)\b",
     rf"(?:nothing|none) [^;]{{0,60}}? (?:is|are|was|were) (?:\w+ )?{TOLD_SURELY}{END}",
-    rf"no (?!{RESULT})(?:[\w-]+ ){{1,5}}?(?:could|can|was|were|is|are|has)(?: been| be)? (?:\w+ly )?(?:to be"
-    r" )?(?:found|identified|located)$",
+    rf"no (?!{RESULT})(?:[\w-]+ ){{1,5}}?(?:could be|can be|is to be|was to be) (?:\w+ly )?"
+    r"(?:found|identified|located)$",
     r"(?:there (?:is|are|was|were) )?(?:no|not any) (?:\w+ )?(?:relevant|suitable|matching|related|pertinent)"
     r" (?:passages?|excerpts?"
     r"|documents?|papers?|sources?|text)\b",
@@ -199,6 +199,31 @@ ELSEWHERE = (
     rf" (?:\w+ )?{INFORMATION}",
     r"(?:would|will) (?:need|require) (?:more|further|additional)\b",
     rf"(?:zero|scant|hardly any|little|scarcely any) (?:\w+ )?(?:mention|{INFORMATION}) (?:of|on|about|in|is)\b",
+    r"(?:one|you|i|we) (?:finds?|sees?|gets?|comes? across) (?:no|nothing|little)\b|i (?:fail|failed) to"
+    r" (?:find|see|locate)\b",
+    rf"[^;]{{1,100}} (?:is|are|was|were) (?:\w+ ){{0,2}}?{TOLD}[^;]{{0,20}} (?:in|by) (?:neither|none|no"
+    rf" {DOCUMENTS})\b",
+    rf"there (?:is|are) no {DOCUMENTS} (?:about|on|dealing|that)\b|all (?:that )?{SOURCES} (?:say|tell|mention|give)",
+    r"(?:the (?:second|first|other|latter|former)|neither)(?: one)? (?:do|does|did) not(?: either)?$",
+    r"(?:the|that|this) (?:\w+ )?(?:table|figure|section|appendix|part) (?:is|was) (?:not (?:\w+ )?(?:included"
+    r"|in|part|among|shown|given)|missing)",
+    r"[^;]{1,100} (?:table|figure|section|appendix|part) that (?:is|was) not (?:part of|in|among|included)",
+    r"(?:i|we) (?:can|could|would|will) only (?:guess|speculate)\b|i am coming up (?:empty|short|blank)\b",
+    rf"no (?!{RESULT})[\w ]{{1,40}}? (?:in|from|within) (?:either|any|the|these|both) (?:of the"
+    rf" )?{ADJECTIVES}{DOCUMENTS}$",
+    r"(?:but|and) (?:none|nothing) (?:about|on|regarding)\b|[\w -]{1,60} (?:gets?|receives?|finds?) no"
+    r" (?:mention|coverage|discussion)\b",
+    rf"[\w -]{{1,60}} (?:goes|go) (?:unreported|unmentioned|unstated) in {SOURCES}|{SOURCES} (?:is|are) mum\b",
+    r"(?:the )?(?:question|topic)? ?(?:out of|outside the|outside|beyond the|not in) scope\b",
+    r"there (?:is|are|was) no (?:indication|mention|description|account|hint|clue|word|explanation|discussion"
+    r"|details?|information|statement|reference)\b",
+    rf"not (?:something|anything|an? (?:topic|subject|matter)|what|one) (?:that |of )?(?:{SOURCES}|these|they)\b",
+    rf"(?:neither|none) of the (?:\w+ ){{0,2}}reports (?!{ACTS}){TELL}",
+    rf"(?:{SOURCES}|the authors|the (?:\w+ )?(?:study|report)) (?:gives?|states?|names?|specif\w+|mentions?"
+    rf"|lists?) no (?!{RESULT})[\w-]+(?: [\w-]+)?$",
+    rf"[^;]{{1,80}} (?:is|are) (?:something|one thing|an? \w+) (?:that )?(?:neither|no|none)\b[^;]{{0,40}}?"
+    rf" (?!{ACTS}){TELL}",
+    r"[^;]{1,80} can only be answered (?:with|by|from)\b",
     # A search without success.
     r"(?:an?|my|the|any) (?:[\w-]+ ){0,2}?(?:reading|search|review|look|check|inspection|examination"
     r"|scan)\b[^;]{0,60}? (?:turn|bring|yield|reveal|show|find|give|come|produce|uncover)\w*"

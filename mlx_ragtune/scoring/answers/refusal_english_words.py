@@ -41,11 +41,16 @@ WHICH = (
     rf"|(?:of |called |titled |in |from |on )?{QUOTED}(?: and {QUOTED}){{0,3}})){{0,3}}"
 )
 SHOWN_TO_ME = (
+    r"(?:what (?:i|we) (?:have|see|got|was given|have been given|can see|received)|what (?:is|was|has been|is"
+    r" been) (?:provided|given|shown|supplied|shared)"
+    r"|(?:the|this|that) (?:info|information|data|evidence|knowledge) (?:provided|given|at hand|available"
+    r"|supplied|here|i have|shown)|"
     r"(?:(?:the|these|those|all|any) )?(?:\w+ ){0,2}?\w+ (?:before me|at my disposal|in front of me|(?:that "
     r"|which )?i (?:was|have been|had been|am) (?:given|shown"
     r"|provided with|supplied with|handed|sent)|(?:that |which )?you (?:have )?(?:gave|given|provided|shared"
     r"|supplied|sent|showed|shown|pasted|posted"
     r"|uploaded|attached)(?: me)?)"
+    r")"
 )
 SOURCES = (
     rf"(?:(?:the|these|those|both) (?:two |three )?\w+ (?:papers|excerpts){WHICH}"
@@ -58,7 +63,7 @@ SHOWN = (
 WEAK = (
     rf"(?:the (?:\w+ )?authors?(?: of [\w ]{{1,40}}?)?|the researchers|the (?:writers|authors|researchers) of"
     rf" [\w ]{{1,30}}?|both (?:sets|groups|teams) of authors|it|they|these|those|both|(?:these|those"
-    r"|the|both) (?:two|three|ones)|(?:the|this|that|each|either) "
+    r"|the|both) (?:two|three|ones)|(?:the|this|that|each|either) (?:trial |field |case |pilot )?"
     rf"(?:study|work|report|survey)(?: {QUOTED})?|the studies|the knowledge base|(?:the (?:study|work|report)"
     rf" )?{QUOTED}"
     rf"(?: and {QUOTED}){{0,3}})"
@@ -91,7 +96,8 @@ TELL_WEAK = (
     r"(?:say(?! that)|nam(?:e|es|ed)\b|cite|mention|report|stat(?:es?|ed)\b(?! that)|specif|disclos|discuss"
     r"|describe|explain|address"
     r"|indicat|reveal"
-    r"|tell|touch|go (?:into|there|over|beyond)|talk|deal with|speak|get (?:to|into)|share (?:this|that|any"
+    r"|tell\b(?! (?:\w+ ){1,3}(?:from|apart))|touch|go (?:into|there|over|beyond)|talk|deal with|speak|get"
+    r" (?:to|into)|share (?:this|that|any"
     r"|details|how|what|the)|elaborat|clarif|detail\b|quantif|comment on|spell out|cover\b|giv(?:es?|en)\b(?!"
     r" up)(?! [^;]{1,40}? to (?:\w+s|the|each|any)\b)"
     r"|answer (?:this|that|the|an?\b|your|questions))"
@@ -108,7 +114,7 @@ TOLD_SURELY = (
     r"(?:mentioned|discussed|covered|addressed|specified|stated|reported|given|disclosed|described|explained"
     r"|provided|answered|listed|answerable|spelled out|documented|indicated"
     r"|said|told|revealed|noted|named|quantified|detailed|clarified|made (?:clear|explicit)|touched (?:on|upon)"
-    r"|raised|broached|tackled|taken up|brought up|gone into|elaborated(?: on)?)"
+    r"|raised|broached|tackled|taken up|brought up|gone into|elaborated(?: on)?|dealt with)"
 )
 INFORMATION = (
     r"(?:determination|information|info|mention|answers?|details?|discussion|data|statements?|reference"
@@ -156,7 +162,7 @@ INTRO = (
     r"|there are|i|neither|nothing|none)\b)"
     r"|(?:the|my) (?:thing|point|truth|trouble|problem) is|sure|certainly|of course|hello|hi"
     r"|(?:great|good|fair|interesting|nice|excellent|tricky|tough) (?:question|point|one)"
-    rf"|{_REVIEW}|and|but|so|then|thus|therefore|hence|however|yet|nor|or|also|well|hmm|no|yes|sorry|apologies|sadly"
+    rf"|{_REVIEW}|and|but|so|then|thus|therefore|hence|however|yet|nor|or|also|well|h+m+|no|yes|sorry|apologies|sadly"
     r"|unfortunately|regrettably|alas|that said|honestly|frankly|answer|note|overall|instead|for that reason"
     r"|nevertheless|still"
     r"|in (?:short|summary|conclusion)|i am (?:\w+ )?(?:afraid|sorry)|i regret|it (?:seems|appears|looks)(?:"
@@ -205,7 +211,7 @@ RESULT = (
     r"|support|signal|feedback|reward|weight|new|overlap|winner|attention|assumptions?))\b"
 )
 DESCRIBE = (
-    r"(?:discuss|describ|cover|focus|concentrat|address|deal|introduc|concern|mention|center|revolve|stick"
+    r"(?:discuss|describ|cover|focus|concentrat|address|deal|introduc|concern|mention|center|revolve|stick|refer"
     r"|confine|restrict|talk"
     r"|treat|look at|examine"
     r"|explor|relate|pertain|(?:is|are|(?:may|might|could) (?:well )?be) (?:only |mainly |mostly |all |both "

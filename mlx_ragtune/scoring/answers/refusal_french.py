@@ -76,6 +76,8 @@ FRENCH = Grammar(
         r"|signal)\w* (?:quel|comment|qui"
         r"|combien|pourquoi|où|quand|si|ce)",
         r"(?:on |nous |l'on |j')ignor\w+ (?:quel|comment|qui|combien|pourquoi|où|quand|si|ce)",
+        rf"[^;]{{1,150}}? (?:n'est|n'a été|ne sont|n'ont été) {_TOLD}\w* nulle part",
+        r"[^;]{0,120}? ne (?:m'a|nous a|m'ont) pas été (?:fourni|donné|transmis|communiqué)\w*",
         rf"[^;]{{1,150}}? (?:n'est|n'a été|ne sont|n'ont été) {_TOLD}\w* (?:dans|par) aucune?\b",
         rf"pas (?:dans|par|d'après) (?:{_SOURCES})",
         r"(?:on|nul|personne) (?:ne|n')[^;]{0,20}?(?:sait|peut)",
@@ -110,6 +112,7 @@ FRENCH = Grammar(
         r"(?:les |l'|cette |la )?(?:auteurs|étude|études|chercheurs)\b.{0,60}?(?:trouv|observ|constat|détect"
         r"|montr|expliquer)"
     ),
+    excluded=r"(?:et |mais )?(?:pas|non|ni)\b",
     asked=r"(?:comment|qui|quel\w*|quand|pourquoi|où|combien|si)\b",
     split=_SEPARATORS
     + (

@@ -66,7 +66,7 @@ GERMAN = Grammar(
         rf"|t)\b[^;]{{0,40}}?\bnicht|schweig|keine\w* {_FACTS}|lassen|lässt)",
         rf"kein(?:e[rs]?)? (?:einzige\w* )?(?:der |dieser |von )?(?:{_SOURCES})\b[^;]{{0,60}}?\b(?:{_TELL}|geht)",
         rf"[^;]{{1,120}}? (?:fehl(?:t|en)|fehlte) (?:in|leider in) (?:{_SOURCES})",
-        rf"(?:zu|zum|zur|über|von|was|hinsichtlich|bezüglich) [^;]{{1,60}}? (?:äußern|äußert|sagen|sagt"
+        rf"(?:zu|zum|zur|über|von|was|hinsichtlich|bezüglich) [^;]{{1,60}}? (?:machen|macht|äußern|äußert|sagen|sagt"
         rf"|schweigen|erfährt|geben|gibt|enthalten|liefern|nennen) (?:sich )?(?:{_SOURCES}"
         rf"|man)\b[^;]{{0,40}}?(?:{_NEGATION}\b|schweigen|$)",
         rf"(?:dort|darin|da|hier|und dort|und darin)\b[^;]{{0,30}}?\b(?:{_NEGATION})\b",
@@ -95,6 +95,9 @@ GERMAN = Grammar(
         r"|thematisiert)|unbekannt|unklar|keine ahnung|weiß ich nicht|weiß nicht)(?:$| (?:in|aus) )",
         rf"nicht (?:in|im|aus|bei|vom) (?:{_SOURCES})",
         rf"(?:das|dies|es) (?:kann|könnte|konnte) (?:ich|man)\b[^;]{{0,100}}?\b{_NEGATION}\b[^;]{{0,60}}?{_REPLY}",
+        r"(?:bleibt|ist) (?:\w+ )?(?:unklar|offen|ungeklärt|ungewiss)$",
+        r"(?:das|dies|es) lässt sich (?:\w+ ){0,4}nicht (?:sagen|feststellen|bestimmen|ermitteln|erkennen)",
+        r"(?:[^;]{1,80} )?(?:liegt|liegen) (?:mir|uns) nicht vor\b",
         r"(?:darüber |hierüber |dazu )?schweig(?:en|t)\b",
         rf"(?:es )?fehl(?:t|en|te|ten) (?:\w+ ){{0,3}}?{_FACTS}",
         rf"[^;]{{1,100}}? (?:ist|sind|war|waren) nicht (?:gegenstand|thema|teil|bestandteil|inhalt) (?:{_SOURCES})",
@@ -114,6 +117,7 @@ GERMAN = Grammar(
         r"(?:wie|was|wer|wen|wem|welche\w*|wann|warum|weshalb|wo|wohin|woher|ob|wofür|womit|wodurch|worin"
         r"|zur frage|auf die frage|sie fragen|du fragst|die frage)\b",
         rf"(?:{_SOURCES})\b [^;]{{1,80}} (?:behandeln|beschreiben|besprechen|untersuchen|diskutieren|erläutern)$",
+        r"(?:der|die|das) [^;]{1,60} (?:müsste|könnte|würde|dürfte|müssten|könnten)$",
         r"(?:bitte|gern\w*|wenn sie|wenn du|falls|sie können|du kannst|ich kann (?:ihnen|dir)? ?(?:gern\w*"
         r"|aber|jedoch|nur)|ich helfe|danke|stellen sie|vielleicht|gute frage)\b",
         rf"(?:{_SOURCES}|sie|diese|es|dort|beide|darin)\b (?:\w+ )?(?:behandel\w+|beschreib\w+|beschäftig\w+"
@@ -141,6 +145,7 @@ GERMAN = Grammar(
         r"(?:die |der |den )?(?:autoren|studie|forscher\w*|verfasser\w*|untersuchung)\b.{0,60}?(?:find|fand"
         r"|feststell|nachweis|nachgew|zeig|beobacht|erklären)"
     ),
+    excluded=r"(?:und |aber )?nicht\b",
     asked=r"(?:wie|was|wer|welche\w*|wann|warum|wo|ob)\b",
     split=_SEPARATORS
     + (

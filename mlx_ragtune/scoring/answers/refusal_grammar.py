@@ -146,7 +146,7 @@ def sentence_clauses(grammar: Grammar, sentence: str) -> list[Clause]:
         if role == "content" and lists and not (stopped or conceded or grammar.starts("contrast", text)):
             continue
         label = len(clauses) == 1 and clauses[0].role == "content" and not clauses[0].stated
-        if label and stopped and role in _REFUSING and not _COLON.search(sentence):
+        if label and (stopped or conceded) and role in _REFUSING and not _COLON.search(sentence):
             clauses = [Clause("content", UNITS_BEFORE)]
         elif label and stopped and role in _REFUSING and grammar.units(rest) < LABEL_UNITS:
             clauses = clauses if _DIGIT.search(sentence) else [Clause("meta")]

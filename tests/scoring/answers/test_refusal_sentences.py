@@ -2,8 +2,11 @@
 
 At first sight the code of the time had right, of refusals and of answers: second set (English) 59% and 94%, third
 64% and 94%, fourth 88% and 96%, fifth 84% and 90%, sixth 80% and 93%, seventh 87% and 97%, eighth 93% and 100%;
-second sets of the other languages 91% and 91%. What they showed is in the grammars now, so that they
-no longer measure the unseen.
+second sets of the other languages 91% and 91%. The sets from the ninth on, and the third and fourth of the other
+languages, are by another author: ninth 84% and 99%, tenth 63% and 95%, eleventh 75% and 90%, twelfth 73% and 93%,
+thirteenth 83% and 96%, fourteenth 88% and 91%, fifteenth 90% and 98%, sixteenth 74% and 95%, seventeenth 88% and
+97%, eighteenth 85% and 93%; German, French, Chinese, Japanese and Korean third sets 83% and 94%, fourth ones 68%
+and 97%. What they showed is in the grammars now, so that they no longer measure the unseen.
 """
 
 import json
