@@ -7,8 +7,10 @@ from collections.abc import Iterable, Sequence
 from mlx_ragtune.records import Validity
 from mlx_ragtune.scoring.verdict.comparison import Comparison, Guard, MetricRow
 
-UNUSABLE_SHARE = 0.5
-"""Above this share of unusable answers of either model, what is compared are mostly worst values, not answers."""
+UNUSABLE_SHARE = 0.8
+"""Above this share of unusable answers of either model nothing is decided: too few questions have two answers."""
+SAME_SHARE = 0.5
+"""Above this share of unusable answers of either model no two models are called equivalent: worst values agree."""
 NOTABLE_SHARE = 0.1
 """From this share on, unusable answers are worth a change of the settings."""
 REFUSES_ENOUGH = 0.5
@@ -38,9 +40,9 @@ MENDS_TUNED: dict[Validity, str] = {
 FORGETS = "add general questions to the training pairs, or lower train.learning_rate or train.epochs"
 
 
-def most_unusable(validities: Sequence[Validity]) -> bool:
-    """Whether more than ``UNUSABLE_SHARE`` of the answers are unusable."""
-    return sum(kind != "ok" for kind in validities) > UNUSABLE_SHARE * len(validities)
+def most_unusable(validities: Sequence[Validity], share: float = UNUSABLE_SHARE) -> bool:
+    """Whether more than ``share`` of the answers are unusable."""
+    return sum(kind != "ok" for kind in validities) > share * len(validities)
 
 
 def advice(comparison: Comparison) -> tuple[str, ...]:

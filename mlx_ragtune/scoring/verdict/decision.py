@@ -13,14 +13,15 @@ it is worse by more than the margin but not surely. A warning is said and never 
 
 The overall verdict is the first of these that applies:
 
-1. INCONCLUSIVE: no question was answered by both, or more than half (``advice.UNUSABLE_SHARE``) of the answers
-   of either model are unusable. Then most of what is compared are worst values, not answers.
+1. INCONCLUSIVE: no question was answered by both, or more than 80% (``advice.UNUSABLE_SHARE``) of the answers
+   of either model are unusable. Then nearly all that is compared are worst values, not answers.
 2. MIXED: a family row improved, and a guard failed or another family row regressed.
 3. INCONCLUSIVE: nothing is surely different apart from how many answers are unusable: a row of the family
    rests on them, or only the guard on them failed.
 4. REGRESSED: a family row regressed, or a guard failed.
 5. IMPROVED: a family row improved, and the primary metric (the first) is non-inferior at the margin.
-6. EQUIVALENT: the primary row is EQUIVALENT, and no row improved.
+6. EQUIVALENT: the primary row is EQUIVALENT, no row improved, and at most half (``advice.SAME_SHARE``) of the
+   answers of either model are unusable.
 7. INCONCLUSIVE: anything else.
 """
 
@@ -33,7 +34,7 @@ from typing import Any
 from mlx_ragtune.errors import InputError
 from mlx_ragtune.records import Question, Score
 from mlx_ragtune.scoring.answers.metrics import FAMILY, GUARDS, METRICS
-from mlx_ragtune.scoring.verdict.advice import UNUSABLE_SHARE
+from mlx_ragtune.scoring.verdict.advice import SAME_SHARE, UNUSABLE_SHARE
 from mlx_ragtune.scoring.verdict.comparison import Comparison, Guard, MetricRow, Outcome, QuestionDelta, Verdict
 from mlx_ragtune.scoring.verdict.guards import guard_of_row, verbosity_guards
 from mlx_ragtune.scoring.verdict.headline import Reference, in_words, join_arms
@@ -88,9 +89,11 @@ def decide(
     )
     primary = rules.family[0]
     safe = primary in table and not_worse(table[primary], METRICS[primary], rules)
-    usable = bool(scored.questions) and max(unusable_shares(scored)) <= UNUSABLE_SHARE
+    unusable = max(unusable_shares(scored)) if scored.questions else 1.0
+    verdict = _overall(rows, all_guards, primary, primary_not_worse=safe)
+    undecided = unusable > UNUSABLE_SHARE or (verdict == "EQUIVALENT" and unusable > SAME_SHARE)
     return Decision(
-        verdict=_overall(rows, all_guards, primary, primary_not_worse=safe) if usable else "INCONCLUSIVE",
+        verdict="INCONCLUSIVE" if undecided else verdict,
         rows=rows,
         guards=all_guards,
         p_values=p_values,

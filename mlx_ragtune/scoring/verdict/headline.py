@@ -7,7 +7,7 @@ from typing import Literal
 
 from mlx_ragtune.records import Validity
 from mlx_ragtune.scoring.answers.metrics import METRICS
-from mlx_ragtune.scoring.verdict.advice import advice, most_unusable
+from mlx_ragtune.scoring.verdict.advice import SAME_SHARE, UNUSABLE_SHARE, advice, most_unusable
 from mlx_ragtune.scoring.verdict.comparison import Comparison, Guard, MetricRow, Outcome, Verdict
 from mlx_ragtune.scoring.verdict.metric_rows import MIN_CLUSTERS
 from mlx_ragtune.scoring.verdict.statistics import POWER
@@ -111,8 +111,8 @@ def problems(validities: Iterable[Validity]) -> str:
     return " or ".join(PROBLEMS[kind] for kind, _ in counts.most_common(2))
 
 
-def _unusable(comparison: Comparison, reference: Reference) -> str | None:
-    """That most answers of one model, or of both, are unusable, and why; None when they are not."""
+def _unusable(comparison: Comparison, reference: Reference, share: float = UNUSABLE_SHARE) -> str | None:
+    """That more than ``share`` of the answers of one model, or of both, are unusable, and why; None otherwise."""
     sides = [
         (NAMES[reference], [kind for delta in comparison.questions for kind in delta.base_validity]),
         ("the tuned model", [kind for delta in comparison.questions for kind in delta.tuned_validity]),
@@ -120,7 +120,7 @@ def _unusable(comparison: Comparison, reference: Reference) -> str | None:
     clauses = [
         f"{sum(kind != 'ok' for kind in kinds)} of {len(kinds)} answers of {name} are {problems(kinds)}"
         for name, kinds in sides
-        if most_unusable(kinds)
+        if most_unusable(kinds, share)
     ]
     return f"{_join(clauses)}, so there is too little to compare" if clauses else None
 
@@ -128,9 +128,9 @@ def _unusable(comparison: Comparison, reference: Reference) -> str | None:
 def _inconclusive(comparison: Comparison, reference: Reference) -> str:
     if not comparison.questions:
         return "no question was answered by both models"
-    if unusable := _unusable(comparison, reference):
-        return unusable
     better = _family(comparison, "IMPROVED")
+    if unusable := _unusable(comparison, reference, UNUSABLE_SHARE if better else SAME_SHARE):
+        return unusable
     if better:
         return (
             f"the tuned model is better on {_join(map(_change, better))}, but a loss elsewhere "

@@ -79,12 +79,12 @@ def test_a_gain_at_a_price_is_not_called_a_win() -> None:
 
 
 def test_where_most_answers_are_unusable_their_cause_comes_first_and_no_gain_is_claimed() -> None:
-    base = [replace(one, validity="truncated") if i < 40 else one for i, one in enumerate(arm("base", 0))]
+    base = [replace(one, validity="truncated") if i < 50 else one for i, one in enumerate(arm("base", 0))]
     found = compare_arms(base, arm("tuned", GOOD), QUESTIONS, prompted=arm("prompted", GOOD))
     assert found.verdict == "INCONCLUSIVE"
     assert found.gained == ""
     assert found.advice[0].startswith("raise evaluate.sampling.max_tokens")
-    assert "40 of 60 answers of the base are cut off, so there is too little to compare" in found.headline
+    assert "50 of 60 answers of the base are cut off, so there is too little to compare" in found.headline
 
 
 def test_a_prompt_that_could_not_be_asked_is_not_beaten() -> None:

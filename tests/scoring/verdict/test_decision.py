@@ -13,6 +13,7 @@ from mlx_ragtune.errors import InputError
 from mlx_ragtune.records import Score, Validity
 from mlx_ragtune.scoring.verdict.comparison import Comparison, Guard, Verdict, read_comparison
 from mlx_ragtune.scoring.verdict.decision import compare, compare_all
+from mlx_ragtune.scoring.verdict.guards import forgetting_guard
 from tests.scoring.made import question, score, unanswerable
 
 Table = Mapping[str, tuple[list[float], list[float]]]
@@ -360,7 +361,7 @@ def _cut(share: float) -> Callable[[int], Validity]:
     return lambda i: "truncated" if i < share * N else "ok"
 
 
-@pytest.mark.parametrize("broken", [0.51, 0.66, 1.0])
+@pytest.mark.parametrize("broken", [0.82, 0.9, 1.0])
 @pytest.mark.parametrize("side", ["base", "tuned", "both"])
 def test_mostly_unusable_answers_of_either_side_decide_nothing(broken: float, side: str) -> None:
     base = _answers(_cut(broken if side != "tuned" else 0), lambda i: 1.0, "base")
@@ -371,6 +372,25 @@ def test_mostly_unusable_answers_of_either_side_decide_nothing(broken: float, si
     count = math.ceil(broken * N)
     assert f"{count} of 60 answers of {who} are cut off" in comparison.headline
     assert "raise evaluate.sampling.max_tokens" in comparison.headline
+
+
+@pytest.mark.parametrize("broken", [0.52, 0.66, 0.8, 0.95, 1.0])
+def test_models_with_mostly_unusable_answers_are_never_equivalent(broken: float) -> None:
+    n = 600
+    questions = [question(id=f"q{i:02}", papers=(f"p{i:02}",)) for i in range(n)]
+    cut: Callable[[int], Validity] = lambda i: "truncated" if i < broken * n else "ok"  # noqa: E731
+    comparison = compare(_answers(cut, lambda i: 1.0, "base", n), _answers(cut, lambda i: 1.0, "tuned", n), questions)
+    assert comparison.verdict == "INCONCLUSIVE"
+    assert "answers of the base are cut off" in comparison.headline
+
+
+def test_a_base_that_mostly_fails_and_is_wrong_where_it_does_not_is_beaten_and_probes_are_the_price() -> None:
+    """Two answers in three of the base are unusable, the others say less than the tuned model's; 16 probes are lost."""
+    base = _answers(_cut(0.66), lambda i: 0.0, "base")
+    probes = {f"p{i}": i < 28 for i in range(77)}
+    lost = forgetting_guard(probes, {name: i < 12 for i, name in enumerate(probes)}, margin=0.05, alpha=0.05)
+    comparison = compare(base, _answers(_cut(0), lambda i: float(i % 3 == 0), "tuned"), QUESTIONS, guards=[lost])
+    assert comparison.verdict == "MIXED"
 
 
 def test_an_improvement_that_rests_on_broken_answers_of_the_base_is_inconclusive() -> None:
