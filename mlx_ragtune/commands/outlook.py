@@ -19,7 +19,6 @@ def verdict_outlook(recipe: Recipe) -> tuple[Outlook, ...]:
     return outlooks(
         list(read_rows(recipe.benchmark, Question)),
         comparisons=1 if recipe.evaluate.prompted is None else 2,
-        probes=recipe.evaluate.probes is not None,
         alpha=recipe.scoring.alpha,
         family=family(judge_trusted=recipe.scoring.judge is not None),
     )

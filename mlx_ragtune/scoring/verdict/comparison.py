@@ -88,8 +88,6 @@ class Guard:
     base: float
     tuned: float
     detail: str
-    p: float | None = None
-    """The unadjusted p of its test, for guards that are tested outside the metrics; Holm counts it."""
 
 
 @dataclass(frozen=True)

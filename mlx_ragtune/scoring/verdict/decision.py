@@ -9,7 +9,9 @@ all models that are compared. The verdict of a row is the first of these that ap
 3. INCONCLUSIVE: anything else, and what rests on unusable answers (``metric_rows.rests_on_invalid``).
 
 A guard is FAIL when it is surely worse: adjusted, beyond its interval and beyond the noise floor; WARN when
-it is worse by more than the margin but not surely. A warning is said and never changes the word.
+it is worse by more than the margin but not surely. The general probes are other questions than the benchmark's
+and are tested on their own, at alpha: a correction over the benchmark's metrics would only hide what was lost.
+A warning is said and never changes the word.
 
 The overall verdict is the first of these that applies:
 
@@ -27,7 +29,7 @@ The overall verdict is the first of these that applies:
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -43,7 +45,6 @@ from mlx_ragtune.scoring.verdict.metric_rows import Rules, make_row, not_worse, 
 from mlx_ragtune.scoring.verdict.pairing import Pairs, Scored, match, pair_metric, question_deltas, unusable_shares
 from mlx_ragtune.scoring.verdict.statistics import holm
 
-GUARD_KEY = "guard/"
 WORST = 5
 
 
@@ -69,7 +70,7 @@ def decide(
     ``others`` are the p values of further comparisons, which Holm counts too.
     """
     table = _pair_all(scored)
-    p_values = {**others, **_tested(table, rules, guards)}
+    p_values = {**others, **_tested(table, rules)}
     adjusted = holm(p_values)
     rows = tuple(
         make_row(
@@ -85,7 +86,7 @@ def decide(
     all_guards = (
         *(guard_of_row(row, margin=rules.margin) for row in rows if row.role == "guard"),
         *verbosity_guards(scored, rules),
-        *(_adjusted_guard(guard, adjusted, rules) for guard in guards),
+        *guards,
     )
     primary = rules.family[0]
     safe = primary in table and not_worse(table[primary], METRICS[primary], rules)
@@ -106,17 +107,10 @@ def _pair_all(scored: Scored) -> dict[str, Pairs]:
     return {name: pairs for name in METRICS if (pairs := pair_metric(scored, name)) is not None}
 
 
-def _tested(table: Mapping[str, Pairs], rules: Rules, guards: Sequence[Guard]) -> dict[str, float]:
+def _tested(table: Mapping[str, Pairs], rules: Rules) -> dict[str, float]:
     """The unadjusted p values of the family and the guards, where defined."""
     names = [name for name in dict.fromkeys((*rules.family, *GUARDS)) if name in table]
-    tested = {name: tested_p(table[name], METRICS[name], rules) for name in names}
-    return tested | {f"{GUARD_KEY}{guard.name}": guard.p for guard in guards if guard.p is not None}
-
-
-def _adjusted_guard(guard: Guard, adjusted: Mapping[str, float], rules: Rules) -> Guard:
-    """The guard, with only a warning left where its adjusted p no longer makes it sure."""
-    unsure = guard.p is not None and adjusted[f"{GUARD_KEY}{guard.name}"] > rules.alpha
-    return replace(guard, state="WARN") if guard.state == "FAIL" and unsure else guard
+    return {name: tested_p(table[name], METRICS[name], rules) for name in names}
 
 
 def _overall(rows: Sequence[MetricRow], guards: Sequence[Guard], primary: str, *, primary_not_worse: bool) -> Verdict:
@@ -210,7 +204,7 @@ def compare_all(
     """
     rules = _rules(margin, alpha, family)
     matched = {name: match(base, scores, questions) for name, scores in tuned.items()}
-    tested = {name: _tested(_pair_all(scored), rules, guards.get(name, ())) for name, scored in matched.items()}
+    tested = {name: _tested(_pair_all(scored), rules) for name, scored in matched.items()}
     return {
         name: _comparison(scored, rules, guards.get(name, ()), _others(tested, name))
         for name, scored in matched.items()
@@ -231,14 +225,14 @@ def compare_arms(
 ) -> Outcome:
     """The tuned model compared with the base and, where it was asked, with the prompted base.
 
-    One Holm correction covers both comparisons. ``guards`` count in both, once: the prompted base has the
-    weights of the base. ``noise`` maps a metric to how far numerical noise alone moves its difference, in its
+    One Holm correction covers both comparisons. ``guards`` count in both: the prompted base has the weights of
+    the base. ``noise`` maps a metric to how far numerical noise alone moves its difference, in its
     unit: a difference inside it decides nothing. Raises InputError as ``compare``.
     """
     rules = _rules(margin, alpha, family, noise)
     sides: dict[Reference, Sequence[Score]] = {"base": base, "prompted": prompted} if prompted else {"base": base}
     matched = {name: match(scores, tuned, questions) for name, scores in sides.items()}
-    tested = {name: _tested(_pair_all(scored), rules, ()) for name, scored in matched.items()}
+    tested = {name: _tested(_pair_all(scored), rules) for name, scored in matched.items()}
     against = {
         name: _comparison(scored, rules, guards, _others(tested, name), name) for name, scored in matched.items()
     }

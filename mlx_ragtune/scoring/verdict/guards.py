@@ -42,7 +42,7 @@ def forgetting_guard(
 ) -> Guard:
     """The guard on general probes (M8): ``base`` and ``tuned`` map each probe's id to whether it passed.
 
-    Significance is the exact McNemar test at ``alpha``; ``compare`` adjusts its p with all others. ``noise`` is
+    Significance is the exact McNemar test at ``alpha``, for itself: the probes are other questions. ``noise`` is
     the share of probes that numerical noise alone can lose: that many losses do not count in the test. Raises
     InputError unless both models answered the same probes, at least one.
     """
@@ -63,7 +63,6 @@ def forgetting_guard(
         base=sum(base.values()) / n,
         tuned=sum(tuned.values()) / n,
         detail=f"{n} probes: {losses} lost, {gains} gained",
-        p=p,
     )
 
 

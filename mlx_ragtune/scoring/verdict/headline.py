@@ -93,7 +93,8 @@ def _primary(comparison: Comparison) -> str:
     row = comparison.row(comparison.primary)
     if row is None:
         return f"{_label(comparison.primary)} is undefined for every question"
-    return f"{_change(row)} ({_interval(row, comparison.alpha)})"
+    rests = ", which rests on unusable answers" if row.rests_on_invalid else ""
+    return f"{_change(row)} ({_interval(row, comparison.alpha)}){rests}"
 
 
 def _aside(comparison: Comparison) -> str:

@@ -55,19 +55,18 @@ def outlooks(
     questions: Sequence[Question],
     *,
     comparisons: int = 1,
-    probes: bool = False,
     alpha: float = 0.05,
     family: Sequence[str] = FAMILY,
 ) -> tuple[Outlook, ...]:
     """What each kind of question can show; ``comparisons`` is 2 with the prompted base.
 
-    Holm counts every metric of the family and every guard of every comparison, and the general probes once.
+    Holm counts every metric of the family and every guard of every comparison.
     """
     by_kind: dict[QuestionKind, list[Question]] = {kind: [] for kind in KINDS}
     for question in questions:
         by_kind[_kind(question)].append(question)
     absent = {f"refusal_{kind}" for kind, asked in by_kind.items() if not asked and kind != "answerable"}
-    tests = comparisons * (len(set(family) - absent) + len(GUARDS)) + probes
+    tests = comparisons * (len(set(family) - absent) + len(GUARDS))
     return tuple(_outlook(kind, asked, alpha / tests) for kind, asked in by_kind.items())
 
 

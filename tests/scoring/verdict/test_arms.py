@@ -72,7 +72,7 @@ def test_a_prompt_that_may_be_as_good_is_to_be_tried_first() -> None:
 
 
 def test_a_gain_at_a_price_is_not_called_a_win() -> None:
-    guard = Guard("forgetting", "General probes", "FAIL", 0.9, 0.6, "60 probes: 18 lost, 0 gained", p=0.00001)
+    guard = Guard("forgetting", "General probes", "FAIL", 0.9, 0.6, "60 probes: 18 lost, 0 gained")
     found = outcome(BAD, GOOD, GOOD, guards=[guard])
     assert found.headline.startswith("MIXED: the tuned model beats the base at a price, not the prompt: ")
     assert "but worse on general probes (60 probes: 18 lost, 0 gained)" in found.headline
@@ -122,8 +122,8 @@ def test_without_the_prompted_arm_it_is_the_comparison_itself() -> None:
     assert found.headline == found.against_base.headline
 
 
-def test_guards_count_in_both_comparisons_and_once_in_holm() -> None:
-    guard = Guard("forgetting", "General probes", "FAIL", 0.9, 0.6, "60 probes: 18 lost, 0 gained", p=0.00001)
+def test_guards_count_in_both_comparisons() -> None:
+    guard = Guard("forgetting", "General probes", "FAIL", 0.9, 0.6, "60 probes: 18 lost, 0 gained")
     found = outcome(BAD, BAD, GOOD, guards=[guard])
     assert found.against_prompted is not None
     assert (found.verdict, found.against_prompted.verdict) == ("MIXED", "MIXED")

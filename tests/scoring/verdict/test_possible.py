@@ -16,11 +16,9 @@ def benchmark(papers: int, each: int, off: int = 0, near: int = 0) -> list[Quest
     return asked + [unanswerable("near_miss", id=f"n{i}") for i in range(near)]
 
 
-def found(
-    papers: int, each: int, off: int = 0, near: int = 0, *, comparisons: int = 1, probes: bool = False
-) -> dict[str, Outlook]:
+def found(papers: int, each: int, off: int = 0, near: int = 0, *, comparisons: int = 1) -> dict[str, Outlook]:
     asked = benchmark(papers, each, off, near)
-    return {outlook.kind: outlook for outlook in outlooks(asked, comparisons=comparisons, probes=probes)}
+    return {outlook.kind: outlook for outlook in outlooks(asked, comparisons=comparisons)}
 
 
 def perfect(asked: Question, arm: Literal["base", "tuned", "prompted"]) -> Score:
@@ -55,7 +53,7 @@ def test_six_papers_as_init_once_advised_can_decide() -> None:
 
 
 def test_what_init_advises_can_decide_every_kind() -> None:
-    kinds = found(10, 4, 10, 10, comparisons=2, probes=True)
+    kinds = found(10, 4, 10, 10, comparisons=2)
     assert all(outlook.decides and outlook.detectable is not None for outlook in kinds.values())
     assert 0.3 < (kinds["answerable"].detectable or 0) < 0.5
 
