@@ -17,6 +17,8 @@ from mlx_ragtune.scoring.answers.metrics import METRICS
 from mlx_ragtune.scoring.answers.probes import Probe, passes
 
 TWO_SIDED_95 = 1.96
+REFUSING = ("false_refusal", "refusal_off_corpus", "refusal_near_miss")
+"""One measurement, whether the answer refuses, on three kinds of questions: its noise is measured on all of them."""
 FORGETTING = "forgetting"
 """The share of general probes that are passed, as a metric of scores made by ``probe_scores``."""
 
@@ -76,7 +78,8 @@ def floors(repeats: Sequence[Repeat], scores: Mapping[Arm, Sequence[Score]]) -> 
 
     With the squared change d² of a question's value between two conditions, averaged over the repeated questions
     (of several conditions the one that changes most counts), the floor is 1.96 · √((mean d² of base + mean d² of
-    tuned) / n) for n questions: changes of different questions are independent, so they cancel in a mean. Times are
+    tuned) / n) for n questions: changes of different questions are independent, so they cancel in a mean. The three
+    metrics of refusing share their changes: of one kind there may be a single repeated question. Times are
     left out, and metrics that a judge or an embedding model adds, which the repeated answers do not have.
     """
     changes: dict[str, dict[Arm, float]] = defaultdict(dict)
@@ -103,7 +106,8 @@ def _squared_changes(first: Iterable[Score], second: Iterable[Score]) -> dict[st
         squares = [(before[key] - after[key]) ** 2 for key in sorted(before.keys() & after.keys())]
         if squares:
             changes[name] = squares
-    return changes
+    refusing = [square for name in REFUSING for square in changes.get(name, ())]
+    return changes | {name: refusing for name in REFUSING if refusing}
 
 
 def _values(scores: Iterable[Score], name: str) -> dict[str, float]:

@@ -76,3 +76,19 @@ def test_general_probes_have_a_floor_of_their_own() -> None:
     facts = noise_facts(repeats, {"base": scores[0], "tuned": scores[0]})
     assert facts["floors"] == {"forgetting": pytest.approx(1.96)}
     assert (facts["compared"], facts["differ"]) == (1, {"base": 1, "tuned": 0})
+
+
+def test_refusals_share_their_noise_so_that_one_question_of_a_kind_does_not_make_its_floor() -> None:
+    def scores(off_corpus: float) -> list[Score]:
+        asked = [Score(f"q{n}", "base", 0, "ok", {"false_refusal": 0.0}) for n in range(9)]
+        return [*asked, Score("off", "base", 0, "ok", {"refusal_off_corpus": off_corpus})]
+
+    texts = [answer(one.question_id, "text") for one in scores(0)]
+    repeats = [
+        Repeat("base", "threads 2 -> 1", (texts, texts), (scores(0), scores(1))),
+        Repeat("tuned", "threads 2 -> 1", (texts, texts), (scores(0), scores(0))),
+    ]
+    whole = [Score(f"q{n}", "base", 0, "ok", {"refusal_off_corpus": 0.0}) for n in range(14)]
+    assert floors(repeats, {"base": whole, "tuned": whole})["refusal_off_corpus"] == pytest.approx(
+        1.96 * (0.1 / 14) ** 0.5
+    )
