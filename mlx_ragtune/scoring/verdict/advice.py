@@ -18,8 +18,8 @@ MANY_PAPERS = 150
 ROUND_DIFFERENCES = (0.1, 0.2, 0.3)
 """What to aim for where the margin would take more papers than ``MANY_PAPERS``."""
 
-MORE_TOKENS = "raise evaluate.sampling.max_tokens: most unusable answers are cut off"
-LESS_REPEATING = "set evaluate.sampling.repeat_penalty, for example to 1.1: most unusable answers repeat themselves"
+MORE_TOKENS = "raise evaluate.sampling.max_tokens: many answers are cut off"
+LESS_REPEATING = "set evaluate.sampling.repeat_penalty, for example to 1.1: many answers repeat themselves"
 MENDS: dict[Validity, str] = {
     "truncated": MORE_TOKENS,
     "repetition_loop": LESS_REPEATING,
