@@ -73,7 +73,8 @@ class _Use:
         return usual
 
 
-def _uses(pages: Sequence[GlyphPage], fonts: Sequence[Font]) -> dict[int, _Use]:
+def uses_of(pages: Sequence[GlyphPage], fonts: Sequence[Font]) -> dict[int, _Use]:
+    """How the glyphs of each Type 3 font are used in the document, by the number of the font."""
     uses: defaultdict[int, _Use] = defaultdict(_Use)
     coded = {number for number, font in enumerate(fonts) if font.is_type3}
     for page in pages:
@@ -92,12 +93,8 @@ def _uses(pages: Sequence[GlyphPage], fonts: Sequence[Font]) -> dict[int, _Use]:
     return dict(uses)
 
 
-def encodings(pages: Sequence[GlyphPage], fonts: Sequence[Font]) -> dict[int, Encoding]:
-    """The encoding of each Type 3 font, as far as its use in the document shows it."""
-    return _encodings(_uses(pages, fonts))
-
-
-def _encodings(uses: dict[int, _Use]) -> dict[int, Encoding]:
+def encodings(uses: dict[int, _Use]) -> dict[int, Encoding]:
+    """The encoding of each Type 3 font, as far as its ``uses`` in the document show it."""
     votes = Counter[bool]()
     for use in uses.values():
         votes[use.t1 >= use.ot1] += use.t1 + use.ot1
@@ -114,8 +111,8 @@ def decode(pages: Sequence[GlyphPage], fonts: Sequence[Font]) -> None:
     """
     if not any(font.is_type3 for font in fonts):
         return
-    uses = _uses(pages, fonts)
-    tables = _encodings(uses)
+    uses = uses_of(pages, fonts)
+    tables = encodings(uses)
     for page in pages:
         if tables:
             page.glyphs = [

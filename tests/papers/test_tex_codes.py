@@ -6,7 +6,7 @@ import pytest
 
 from mlx_ragtune.papers.pdf import read_pdf
 from mlx_ragtune.papers.pdf_glyphs import Font, Glyph, GlyphPage
-from mlx_ragtune.papers.tex_codes import MATH_ITALIC, OT1, SYMBOLS, T1, decode, encodings
+from mlx_ragtune.papers.tex_codes import MATH_ITALIC, OT1, SYMBOLS, T1, decode, encodings, uses_of
 from tests.papers.made import write_type3
 
 LINES = (
@@ -64,7 +64,7 @@ def test_letters_that_stand_alone_are_mathematics_and_signs_without_letters_are_
     math = line("x y z a b c p q r s \x0b \x0c", font=1, y=80)
     signs = line("\x00 \x02", font=2, y=60)
     page = GlyphPage(600, 800, [*text, *math, *signs])
-    tables = encodings([page], [Font("")] * 3)
+    tables = encodings(uses_of([page], [Font("")] * 3))
     assert (tables[0], tables[1], tables[2]) == (T1, MATH_ITALIC, SYMBOLS)
     decode([page], [Font("")] * 3)
     assert [glyph.text for glyph in page.glyphs[-4:]] == ["α", "β", "−", "×"]
@@ -74,6 +74,6 @@ def test_a_small_font_without_ligatures_has_the_encoding_of_the_others() -> None
     roman = line("the \x0crst e\x0bect was \x0cnal in the \x0celd")
     small = line("see 10{12 in (3)", font=1, y=80)
     page = GlyphPage(600, 800, [*roman, *small])
-    assert encodings([page], [Font("")] * 2) == {0: OT1, 1: OT1}
+    assert encodings(uses_of([page], [Font("")] * 2)) == {0: OT1, 1: OT1}
     decode([page], [Font("")] * 2)
     assert "10–12" in "".join(glyph.before + glyph.text for glyph in page.glyphs)

@@ -10,7 +10,7 @@ from tests.scoring.test_corruption import CORRUPTIONS, GOODS, REFUSAL, REFUSED
 from tests.scoring.made import SAMPLING, TITLES, answer, passage
 from mlx_ragtune.jsonl import to_json
 from mlx_ragtune.scoring.answers.score import score_answer
-from mlx_ragtune.scoring.verdict.decision import compare
+from mlx_ragtune.scoring.verdict.decision import compare_arms
 
 questions = [good.question for good in GOODS] + list(REFUSED)
 base, tuned = [], []
@@ -23,7 +23,7 @@ for number, asked in enumerate(questions):
         shown = [passage("qlora"), passage("lora")]
         side.append(score_answer(asked, given, shown, TITLES, sampling=SAMPLING))
 print("\\n".join(map(to_json, base + tuned)))
-print(compare(base, tuned, questions).to_json())
+print(compare_arms(base, tuned, questions).to_json())
 """
 
 

@@ -154,10 +154,6 @@ class Comparison:
         """The row of one metric; None when the metric was undefined everywhere."""
         return next((row for row in self.rows if row.name == name), None)
 
-    def to_json(self) -> str:
-        """The same bytes for the same comparison; keys in field order, no NaN."""
-        return json.dumps(asdict(self), ensure_ascii=False, allow_nan=False, indent=1) + "\n"
-
 
 @dataclass(frozen=True)
 class Outcome:
@@ -187,8 +183,3 @@ class Outcome:
 def read_outcome(path: Path) -> Outcome:
     """The outcome that ``to_json`` wrote. Raises InputError for any other file."""
     return parse_row(Outcome, read_json(path), where=str(path))
-
-
-def read_comparison(path: Path) -> Comparison:
-    """The comparison that ``to_json`` wrote. Raises InputError for any other file."""
-    return parse_row(Comparison, read_json(path), where=str(path))

@@ -11,9 +11,10 @@ from scipy import stats
 
 from mlx_ragtune.errors import InputError
 from mlx_ragtune.records import Score, Validity
-from mlx_ragtune.scoring.verdict.comparison import Comparison, Guard, Verdict, read_comparison
-from mlx_ragtune.scoring.verdict.decision import compare, compare_all
+from mlx_ragtune.scoring.verdict.comparison import Comparison, Guard, Verdict, read_outcome
+from mlx_ragtune.scoring.verdict.decision import compare, compare_all, compare_arms
 from mlx_ragtune.scoring.verdict.guards import forgetting_guard
+from mlx_ragtune.scoring.verdict.headline import join_arms
 from tests.scoring.made import question, score, unanswerable
 
 Table = Mapping[str, tuple[list[float], list[float]]]
@@ -131,7 +132,7 @@ def test_one_question_says_nothing_and_breaks_nothing() -> None:
     row = comparison.row("correctness")
     assert row is not None
     assert row.verdict == "INCONCLUSIVE"
-    assert json.loads(comparison.to_json())["rows"]
+    assert json.loads(join_arms(comparison, None).to_json())["against_base"]["rows"]
 
 
 def test_holm_covers_the_family_and_the_guards_and_nothing_else() -> None:
@@ -281,8 +282,8 @@ def test_comparing_twice_gives_the_same_bytes_whatever_the_order_of_the_scores()
         return [score(one.id, model, {"correctness": value}) for one, value in zip(questions, values, strict=True)]
 
     base, tuned = side("base"), side("tuned")
-    first = compare(base, tuned, questions).to_json()
-    assert first == compare(base[::-1], tuned[::-1], questions).to_json()
+    first = compare_arms(base, tuned, questions).to_json()
+    assert first == compare_arms(base[::-1], tuned[::-1], questions).to_json()
     assert json.loads(first)["verdict"]
 
 
@@ -483,16 +484,16 @@ def test_a_written_comparison_is_read_back_as_it_was(tmp_path: Path) -> None:
         for i, one in enumerate(questions)
     ]
     comparison = compare(base, tuned, questions)
-    path.write_text(comparison.to_json(), encoding="utf-8")
-    assert read_comparison(path) == comparison
+    path.write_text(join_arms(comparison, None).to_json(), encoding="utf-8")
+    assert read_outcome(path).against_base == comparison
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"verdict": "IMPROVED"}', "NaN", "\xff"])
-def test_anything_but_a_comparison_is_refused_with_its_path(text: str, tmp_path: Path) -> None:
+def test_anything_but_an_outcome_is_refused_with_its_path(text: str, tmp_path: Path) -> None:
     path = tmp_path / "verdict.json"
     path.write_text(text, encoding="latin-1")
     with pytest.raises(InputError, match=r"verdict\.json"):
-        read_comparison(path)
+        read_outcome(path)
 
 
 @pytest.mark.parametrize(
