@@ -1,6 +1,7 @@
 import pytest
 
 from mlx_ragtune.scoring.answers.refusal import is_refusal, outcomes, refusal_table
+from tests.scoring.answers import refusal_paragraphs
 from tests.scoring.made import question, score, unanswerable
 
 REFUSALS = [
@@ -45,12 +46,12 @@ ANSWERS = [
 ]
 
 
-@pytest.mark.parametrize("text", REFUSALS)
+@pytest.mark.parametrize("text", [*REFUSALS, *refusal_paragraphs.REFUSALS])
 def test_this_refuses(text: str) -> None:
     assert is_refusal(text)
 
 
-@pytest.mark.parametrize("text", ANSWERS)
+@pytest.mark.parametrize("text", [*ANSWERS, *refusal_paragraphs.ANSWERS])
 def test_this_answers(text: str) -> None:
     assert not is_refusal(text)
 

@@ -1,10 +1,6 @@
 # ruff: noqa: E501
 """Answers of several sentences, as models write them."""
 
-import pytest
-
-from mlx_ragtune.scoring.answers.refusal import is_refusal
-
 REFUSALS = [
     "The provided context does not contain information about the number of parameters in GPT-4. The passages discuss TinyLlama, which has 1.1 billion parameters and was trained on 3 trillion tokens, and SmolLM2, which has 1.7 billion parameters. If you have a question about those models, I can answer it.",
     "I'm sorry, but I can't answer that from the papers provided.\nThe papers provided focus on:\n- Retrieval-augmented generation\n- Quantization\n- Parameter-efficient fine-tuning\nNone of these address the question.",
@@ -31,13 +27,3 @@ ANSWERS = [
     "As the context does not mention this, I will answer from general knowledge: photosynthesis turns light into chemical energy.",
     "I don't have specific information about this in the context. Photosynthesis is the process by which plants convert light energy into chemical energy.",
 ]
-
-
-@pytest.mark.parametrize("text", REFUSALS)
-def test_this_refuses(text: str) -> None:
-    assert is_refusal(text)
-
-
-@pytest.mark.parametrize("text", ANSWERS)
-def test_this_answers(text: str) -> None:
-    assert not is_refusal(text)
