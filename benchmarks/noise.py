@@ -18,7 +18,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from mlx_ragtune.cli import open_run
+from mlx_ragtune.cli_options import open_run
 from mlx_ragtune.clients.chat_ollama import OllamaChat
 from mlx_ragtune.clients.ollama_address import effective_host
 from mlx_ragtune.clients.ollama_http import Ollama

@@ -14,16 +14,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mlx_ragtune import __version__
-from mlx_ragtune.cli_group import RECIPE_KEY, RUN_KEY, STAGE_NAMES, CommandGroup
+from mlx_ragtune.cli_answers import ab, ask, compare
+from mlx_ragtune.cli_group import STAGE_NAMES, CommandGroup
+from mlx_ragtune.cli_models import models, prune
+from mlx_ragtune.cli_options import ALLOW, AS_JSON, RECIPE, REDO, REPLACE, open_run, say
 from mlx_ragtune.pages.interrupt import announce_interrupt
 from mlx_ragtune.pipeline import STAGES, Stage
 
 if TYPE_CHECKING:
     from mlx_ragtune.runner import Run
-
-
-RECIPE = click.argument("recipe", type=click.Path(path_type=Path, dir_okay=False))
-AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for a script.")
 
 
 @click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -39,38 +38,6 @@ def main() -> None:
       ragtune ask recipes/demo.yaml "What does FlashAttention speed up?"
       ragtune init ~/papers                  a recipe for your own papers
     """
-
-
-def _say(text: str) -> None:
-    click.echo(text, err=True)
-
-
-def open_run(
-    path: Path,
-    *,
-    allow: tuple[str, ...] = (),
-    offline: bool = False,
-    ask_servers: bool = False,
-    replace_others: bool = False,
-) -> "Run":
-    """The run of a recipe; ``allow`` adds to its ``evaluate.allow``, the rest is as in ``runner.Run``."""
-    from mlx_ragtune.pages.progress import bar
-    from mlx_ragtune.recipe_load import load_recipe, runs_folder
-    from mlx_ragtune.runner import Run, run_folder
-
-    context = click.get_current_context(silent=True)
-    if context is not None:
-        context.meta[RECIPE_KEY] = path
-    recipe = load_recipe(path)
-    if allow:
-        named = tuple(dict.fromkeys((*recipe.evaluate.allow, *allow)))
-        recipe = recipe.model_copy(update={"evaluate": recipe.evaluate.model_copy(update={"allow": named})})
-    home = run_folder(path, runs_folder(path))
-    run = Run(recipe.model_copy(update={"name": home.name}), home, path, track=bar, say=_say)
-    run.offline, run.ask_servers, run.replace_others = offline, ask_servers, replace_others
-    if context is not None:
-        context.meta[RUN_KEY] = run
-    return run
 
 
 def _finish(run: "Run", until: str, redo: tuple[str, ...], as_json: bool) -> None:
@@ -92,15 +59,6 @@ def _finish(run: "Run", until: str, redo: tuple[str, ...], as_json: bool) -> Non
             if not isinstance(value, dict | list):
                 click.echo(f"{key}: {value}")
         click.echo(f"{last.stage}: {last.folder}")
-
-
-ALLOW = click.option(
-    "--allow", multiple=True, metavar="NAME", help="Compare although this condition differs; every report says so."
-)
-REPLACE = click.option("--replace", is_flag=True, help="Replace models at Ollama that ragtune did not register.")
-REDO = click.option(
-    "--redo", multiple=True, type=click.Choice(STAGE_NAMES), help="Run this stage even if it is up to date."
-)
 
 
 @main.command()
@@ -284,7 +242,7 @@ def demo(folder: Path, as_json: bool) -> None:
     from mlx_ragtune.commands.demo import prepare_demo
 
     recipe = prepare_demo(folder)
-    _say(f"recipe: {recipe}")
+    say(f"recipe: {recipe}")
     _finish(open_run(recipe), STAGE_NAMES[-1], (), as_json)
 
 
@@ -304,204 +262,6 @@ def init(folder: Path, out: Path | None, base: str) -> None:
     click.echo(next_steps(write_recipe(folder, out=out, base=base)))
 
 
-@main.command()
-@RECIPE
-@click.argument("question")
-@click.option(
-    "--model",
-    type=click.Choice(["tuned", "base", "both"]),
-    default="both",
-    show_default=True,
-    help="Which model answers.",
-)
-@click.option("--preview", is_flag=True, help="Use the adapter on the base right after training, before it is fused.")
-@AS_JSON
-def ask(recipe: Path, question: str, model: str, preview: bool, as_json: bool) -> None:
-    """Answer one question from the papers, and show the passages used.
-
-    \b
-    Examples:
-      ragtune ask recipes/demo.yaml "What is QLoRA?" --model tuned
-      ragtune ask recipes/demo.yaml "What is QLoRA?" --preview
-    """
-    from mlx_ragtune.commands.ask import answer, show
-
-    try:
-        question.encode()
-    except UnicodeEncodeError:
-        raise click.UsageError("the question is not valid UTF-8") from None
-    reply = answer(open_run(recipe), question, model=model, preview=preview)
-    click.echo(json.dumps(reply, indent=2, ensure_ascii=False) if as_json else show(reply))
-
-
-@main.command()
-@click.argument("contestants", nargs=-1, required=True, metavar="FIRST OTHER...")
-@click.option(
-    "--benchmark",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="The questions that the files answer.",
-)
-@click.option(
-    "--margin",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    default=0.05,
-    show_default=True,
-    help="Differences smaller than this are equivalent.",
-)
-@click.option(
-    "--alpha",
-    type=click.FloatRange(0, 0.5, min_open=True, max_open=True),
-    default=0.05,
-    show_default=True,
-    help="Error rate of all tests together.",
-)
-@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write the comparison of two as a page.")
-@ALLOW
-@AS_JSON
-def compare(
-    contestants: tuple[str, ...],
-    benchmark: Path | None,
-    margin: float,
-    alpha: float,
-    html: Path | None,
-    allow: tuple[str, ...],
-    as_json: bool,
-) -> None:
-    """Compare finished runs, or files of answers, with the first one.
-
-    A run is a recipe or the name of its folder, followed by :base, :prompted or :tuned (default: tuned). A
-    file has rows of {"question_id": ..., "text": ...}. A tuned model is also compared with the base with
-    examples in its prompt, where its run asked that. More than two are shown in one table.
-
-    \b
-    Examples:
-      ragtune compare demo:base demo:tuned
-      ragtune compare r8 r16 r32                  each with r8, Holm-adjusted
-      ragtune compare a.jsonl b.jsonl --benchmark data/rag_notes/benchmark.jsonl
-    """
-    from mlx_ragtune.commands.compare import as_rows, compare_contestants, read_all
-    from mlx_ragtune.pages.output_file import require_writable, write_page
-    from mlx_ragtune.pages.report_html import render_html
-    from mlx_ragtune.pages.report_many import render_many
-    from mlx_ragtune.pages.report_sections import build_report
-    from mlx_ragtune.pages.report_text import render_text
-
-    if len(contestants) < 2 or (html and len(contestants) > 2):
-        raise click.UsageError(f"name {'two' if html else 'at least two'} runs or files")
-    if html:
-        require_writable(html)
-    reports = compare_contestants(read_all(contestants, benchmark), allow=allow, margin=margin, alpha=alpha)
-    if html:
-        write_page(html, render_html(build_report(reports[0])))
-    if as_json:
-        click.echo(json.dumps(as_rows(reports), indent=2, ensure_ascii=False))
-    else:
-        many = len(reports) > 1
-        click.echo(render_many(reports) if many else render_text(build_report(reports[0])), nl=False)
-
-
-@main.command()
-@RECIPE
-@click.option("-n", "count", type=click.IntRange(4), help="Number of comparisons [default: up to 50].")
-@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port on this machine [default: a free one].")
-@click.option("--no-browser", is_flag=True, help="Print the address only.")
-def ab(recipe: Path, count: int | None, port: int, no_browser: bool) -> None:
-    """Compare the models' answers blind, on a local web page.
-
-    Every vote is saved at once. Stop with Ctrl-C and continue with the same command. At the end the page
-    shows which answers were preferred, and the next report includes the result.
-
-    \b
-    Example:
-      ragtune ab recipes/demo.yaml -n 40
-    """
-    from mlx_ragtune.commands.ab import open_comparison, wait_for_result
-    from mlx_ragtune.pages.ab_server import serve
-
-    run = open_run(recipe, offline=True)
-    session = open_comparison(run, count)
-    _say(f"{session.done} of {len(session.trials)} comparisons done; stop with Ctrl-C, continue with the same command")
-    try:
-        with serve(session, port=port) as address:
-            click.echo(address)
-            if sys.stdout.isatty() and not no_browser:
-                click.launch(address)
-            if headline := wait_for_result(session):
-                click.echo(headline)
-    except KeyboardInterrupt:
-        _say(f"\nstopped: {session.done} of {len(session.trials)} comparisons are saved; the same command continues")
-        raise click.exceptions.Exit(130) from None
-    _say(f"next: ragtune report {recipe}   # includes the votes")
-
-
-@main.group(invoke_without_command=True)
-@click.pass_context
-def models(ctx: click.Context) -> None:
-    """List or remove the models that ragtune registered.
-
-    \b
-    Examples:
-      ragtune models list
-      ragtune models remove demo
-    """
-    if ctx.invoked_subcommand is None:
-        ctx.invoke(list_models, as_json=False)
-
-
-@models.command("list")
-@AS_JSON
-def list_models(as_json: bool) -> None:
-    """List the names, servers and types of registered models, and whether Ollama still has them."""
-    from mlx_ragtune.commands.models import listing, registered
-
-    rows, damaged = registered(ask_servers=True)
-    if as_json:
-        click.echo(json.dumps(rows, indent=2))
-    else:
-        click.echo(listing(rows))
-    for error in damaged[:-1]:
-        click.echo(f"error: {error}", err=True)
-    if damaged:
-        raise damaged[-1]
-
-
-@main.command()
-@click.option("--yes", is_flag=True, help="Remove them; without it they are only listed.")
-@AS_JSON
-def prune(yes: bool, as_json: bool) -> None:
-    """List or remove artifacts that no run uses any more.
-
-    \b
-    Examples:
-      ragtune prune           what could be removed, and how much disk it uses
-      ragtune prune --yes     remove it
-    """
-    from mlx_ragtune.artifact import Store, unused
-    from mlx_ragtune.pages.tables import render_table
-    from mlx_ragtune.recipe_load import runs_folder
-
-    store = Store(runs_folder(Path.cwd() / "recipe"))
-    artifacts = list(unused(store, remove=yes))
-    if as_json:
-        rows = [{"name": name, "bytes": size} for name, size in artifacts]
-        click.echo(json.dumps({"removed": yes, "artifacts": rows}, indent=2))
-        return
-    total = sum(size for _, size in artifacts)
-    if artifacts:
-        click.echo(render_table(["unused", "MiB"], [[name, f"{size / 2**20:.1f}"] for name, size in artifacts]))
-    click.echo(f"{total / 2**30:.2f} GiB {'removed' if yes else 'can be removed with: ragtune prune --yes'}")
-
-
-@models.command("remove")
-@click.argument("run_name")
-def remove_models(run_name: str) -> None:
-    """Remove both registered models of a run. Its other artifacts, and models of others, are kept."""
-    from mlx_ragtune.commands.models import remove
-
-    for line in remove(run_name):
-        click.echo(line)
-
-
 @main.command(hidden=True)
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 def reference(folder: Path) -> None:
@@ -511,6 +271,10 @@ def reference(folder: Path) -> None:
     folder.mkdir(exist_ok=True)
     for name, text in pages(main).items():
         (folder / name).write_text(text, encoding="utf-8")
+
+
+for _command in (ask, compare, ab, models, prune):
+    main.add_command(_command)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from mlx_ragtune import cli
+from mlx_ragtune import cli, cli_answers
 from mlx_ragtune.commands.ab import open_comparison
 from mlx_ragtune.errors import ArtifactError, InputError
 from mlx_ragtune.jsonl import write_rows
@@ -77,7 +77,7 @@ def test_a_trusted_judges_preferences_are_compared_with_the_votes(run: Any) -> N
 
 
 def invoke(run: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *arguments: str) -> Result:
-    monkeypatch.setattr(cli, "open_run", lambda *_positional, **_keywords: run)
+    monkeypatch.setattr(cli_answers, "open_run", lambda *_positional, **_keywords: run)
     (tmp_path / "small.yaml").touch()
     return CliRunner().invoke(cli.main, ["ab", str(tmp_path / "small.yaml"), "-n", "4", "--no-browser", *arguments])
 

@@ -1,0 +1,139 @@
+"""Commands about the models' answers: ask one, compare runs, compare blind."""
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from mlx_ragtune.cli_options import ALLOW, AS_JSON, RECIPE, open_run, say
+
+
+@click.command()
+@RECIPE
+@click.argument("question")
+@click.option(
+    "--model",
+    type=click.Choice(["tuned", "base", "both"]),
+    default="both",
+    show_default=True,
+    help="Which model answers.",
+)
+@click.option("--preview", is_flag=True, help="Use the adapter on the base right after training, before it is fused.")
+@AS_JSON
+def ask(recipe: Path, question: str, model: str, preview: bool, as_json: bool) -> None:
+    """Answer one question from the papers, and show the passages used.
+
+    \b
+    Examples:
+      ragtune ask recipes/demo.yaml "What is QLoRA?" --model tuned
+      ragtune ask recipes/demo.yaml "What is QLoRA?" --preview
+    """
+    from mlx_ragtune.commands.ask import answer, show
+
+    try:
+        question.encode()
+    except UnicodeEncodeError:
+        raise click.UsageError("the question is not valid UTF-8") from None
+    reply = answer(open_run(recipe), question, model=model, preview=preview)
+    click.echo(json.dumps(reply, indent=2, ensure_ascii=False) if as_json else show(reply))
+
+
+@click.command()
+@click.argument("contestants", nargs=-1, required=True, metavar="FIRST OTHER...")
+@click.option(
+    "--benchmark",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="The questions that the files answer.",
+)
+@click.option(
+    "--margin",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.05,
+    show_default=True,
+    help="Differences smaller than this are equivalent.",
+)
+@click.option(
+    "--alpha",
+    type=click.FloatRange(0, 0.5, min_open=True, max_open=True),
+    default=0.05,
+    show_default=True,
+    help="Error rate of all tests together.",
+)
+@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write the comparison of two as a page.")
+@ALLOW
+@AS_JSON
+def compare(
+    contestants: tuple[str, ...],
+    benchmark: Path | None,
+    margin: float,
+    alpha: float,
+    html: Path | None,
+    allow: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Compare finished runs, or files of answers, with the first one.
+
+    A run is a recipe or the name of its folder, followed by :base, :prompted or :tuned (default: tuned). A
+    file has rows of {"question_id": ..., "text": ...}. A tuned model is also compared with the base with
+    examples in its prompt, where its run asked that. More than two are shown in one table.
+
+    \b
+    Examples:
+      ragtune compare demo:base demo:tuned
+      ragtune compare r8 r16 r32                  each with r8, Holm-adjusted
+      ragtune compare a.jsonl b.jsonl --benchmark data/rag_notes/benchmark.jsonl
+    """
+    from mlx_ragtune.commands.compare import as_rows, compare_contestants, read_all
+    from mlx_ragtune.pages.output_file import require_writable, write_page
+    from mlx_ragtune.pages.report_html import render_html
+    from mlx_ragtune.pages.report_many import render_many
+    from mlx_ragtune.pages.report_sections import build_report
+    from mlx_ragtune.pages.report_text import render_text
+
+    if len(contestants) < 2 or (html and len(contestants) > 2):
+        raise click.UsageError(f"name {'two' if html else 'at least two'} runs or files")
+    if html:
+        require_writable(html)
+    reports = compare_contestants(read_all(contestants, benchmark), allow=allow, margin=margin, alpha=alpha)
+    if html:
+        write_page(html, render_html(build_report(reports[0])))
+    if as_json:
+        click.echo(json.dumps(as_rows(reports), indent=2, ensure_ascii=False))
+    else:
+        many = len(reports) > 1
+        click.echo(render_many(reports) if many else render_text(build_report(reports[0])), nl=False)
+
+
+@click.command()
+@RECIPE
+@click.option("-n", "count", type=click.IntRange(4), help="Number of comparisons [default: up to 50].")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port on this machine [default: a free one].")
+@click.option("--no-browser", is_flag=True, help="Print the address only.")
+def ab(recipe: Path, count: int | None, port: int, no_browser: bool) -> None:
+    """Compare the models' answers blind, on a local web page.
+
+    Every vote is saved at once. Stop with Ctrl-C and continue with the same command. At the end the page
+    shows which answers were preferred, and the next report includes the result.
+
+    \b
+    Example:
+      ragtune ab recipes/demo.yaml -n 40
+    """
+    from mlx_ragtune.commands.ab import open_comparison, wait_for_result
+    from mlx_ragtune.pages.ab_server import serve
+
+    run = open_run(recipe, offline=True)
+    session = open_comparison(run, count)
+    say(f"{session.done} of {len(session.trials)} comparisons done; stop with Ctrl-C, continue with the same command")
+    try:
+        with serve(session, port=port) as address:
+            click.echo(address)
+            if sys.stdout.isatty() and not no_browser:
+                click.launch(address)
+            if headline := wait_for_result(session):
+                click.echo(headline)
+    except KeyboardInterrupt:
+        say(f"\nstopped: {session.done} of {len(session.trials)} comparisons are saved; the same command continues")
+        raise click.exceptions.Exit(130) from None
+    say(f"next: ragtune report {recipe}   # includes the votes")

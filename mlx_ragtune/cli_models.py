@@ -1,0 +1,76 @@
+"""Commands about what is kept on disk and at Ollama: registered models, and artifacts without a run."""
+
+import json
+from pathlib import Path
+
+import click
+
+from mlx_ragtune.cli_options import AS_JSON
+
+
+@click.group(invoke_without_command=True)
+@click.pass_context
+def models(ctx: click.Context) -> None:
+    """List or remove the models that ragtune registered.
+
+    \b
+    Examples:
+      ragtune models list
+      ragtune models remove demo
+    """
+    if ctx.invoked_subcommand is None:
+        ctx.invoke(list_models, as_json=False)
+
+
+@models.command("list")
+@AS_JSON
+def list_models(as_json: bool) -> None:
+    """List the names, servers and types of registered models, and whether Ollama still has them."""
+    from mlx_ragtune.commands.models import listing, registered
+
+    rows, damaged = registered(ask_servers=True)
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+    else:
+        click.echo(listing(rows))
+    for error in damaged[:-1]:
+        click.echo(f"error: {error}", err=True)
+    if damaged:
+        raise damaged[-1]
+
+
+@click.command()
+@click.option("--yes", is_flag=True, help="Remove them; without it they are only listed.")
+@AS_JSON
+def prune(yes: bool, as_json: bool) -> None:
+    """List or remove artifacts that no run uses any more.
+
+    \b
+    Examples:
+      ragtune prune           what could be removed, and how much disk it uses
+      ragtune prune --yes     remove it
+    """
+    from mlx_ragtune.artifact import Store, unused
+    from mlx_ragtune.pages.tables import render_table
+    from mlx_ragtune.recipe_load import runs_folder
+
+    store = Store(runs_folder(Path.cwd() / "recipe"))
+    artifacts = list(unused(store, remove=yes))
+    if as_json:
+        rows = [{"name": name, "bytes": size} for name, size in artifacts]
+        click.echo(json.dumps({"removed": yes, "artifacts": rows}, indent=2))
+        return
+    total = sum(size for _, size in artifacts)
+    if artifacts:
+        click.echo(render_table(["unused", "MiB"], [[name, f"{size / 2**20:.1f}"] for name, size in artifacts]))
+    click.echo(f"{total / 2**30:.2f} GiB {'removed' if yes else 'can be removed with: ragtune prune --yes'}")
+
+
+@models.command("remove")
+@click.argument("run_name")
+def remove_models(run_name: str) -> None:
+    """Remove both registered models of a run. Its other artifacts, and models of others, are kept."""
+    from mlx_ragtune.commands.models import remove
+
+    for line in remove(run_name):
+        click.echo(line)

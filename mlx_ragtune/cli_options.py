@@ -1,0 +1,54 @@
+"""What several commands share: their options, and how they open the run of a recipe."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from mlx_ragtune.cli_group import RECIPE_KEY, RUN_KEY, STAGE_NAMES
+
+if TYPE_CHECKING:
+    from mlx_ragtune.runner import Run
+
+RECIPE = click.argument("recipe", type=click.Path(path_type=Path, dir_okay=False))
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for a script.")
+ALLOW = click.option(
+    "--allow", multiple=True, metavar="NAME", help="Compare although this condition differs; every report says so."
+)
+REPLACE = click.option("--replace", is_flag=True, help="Replace models at Ollama that ragtune did not register.")
+REDO = click.option(
+    "--redo", multiple=True, type=click.Choice(STAGE_NAMES), help="Run this stage even if it is up to date."
+)
+
+
+def say(text: str) -> None:
+    """Print a line for people: to stderr, so that stdout holds only results."""
+    click.echo(text, err=True)
+
+
+def open_run(
+    path: Path,
+    *,
+    allow: tuple[str, ...] = (),
+    offline: bool = False,
+    ask_servers: bool = False,
+    replace_others: bool = False,
+) -> "Run":
+    """The run of a recipe; ``allow`` adds to its ``evaluate.allow``, the rest is as in ``runner.Run``."""
+    from mlx_ragtune.pages.progress import bar
+    from mlx_ragtune.recipe_load import load_recipe, runs_folder
+    from mlx_ragtune.runner import Run, run_folder
+
+    context = click.get_current_context(silent=True)
+    if context is not None:
+        context.meta[RECIPE_KEY] = path
+    recipe = load_recipe(path)
+    if allow:
+        named = tuple(dict.fromkeys((*recipe.evaluate.allow, *allow)))
+        recipe = recipe.model_copy(update={"evaluate": recipe.evaluate.model_copy(update={"allow": named})})
+    home = run_folder(path, runs_folder(path))
+    run = Run(recipe.model_copy(update={"name": home.name}), home, path, track=bar, say=say)
+    run.offline, run.ask_servers, run.replace_others = offline, ask_servers, replace_others
+    if context is not None:
+        context.meta[RUN_KEY] = run
+    return run
