@@ -4,7 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mlx_ragtune.errors import InputError
+from mlx_ragtune.papers.docx import read_docx
 from mlx_ragtune.papers.dropped import Reading
+from mlx_ragtune.papers.epub import read_epub
 from mlx_ragtune.papers.formats import SUFFIXES
 from mlx_ragtune.papers.html import read_html
 from mlx_ragtune.papers.markdown import read_markdown
@@ -17,6 +19,9 @@ _READERS: dict[str, Callable[[Path, str], Reading]] = {
     ".txt": read_text,
     ".html": read_html,
     ".htm": read_html,
+    ".xhtml": read_html,
+    ".docx": read_docx,
+    ".epub": read_epub,
 }
 
 
