@@ -3,6 +3,7 @@
 LATEX = (".tex", ".ltx")
 ARCHIVES = (".tar.gz", ".tgz", ".gz", ".tar")
 """LaTeX source as arXiv ships it."""
+MACROS = (".docm", ".dotm")
 SUFFIXES = (".pdf", ".md", ".txt", ".html", ".htm", ".xhtml", ".docx", ".epub", *LATEX, *ARCHIVES)
 
 

@@ -17,7 +17,8 @@ from mlx_ragtune.papers.latex_files import (
     ArchiveFiles,
     FolderFiles,
     LatexFiles,
-    bibliography_names,
+    bibliographies,
+    closure,
     document_class,
     main_file,
     without_comments,
@@ -108,11 +109,16 @@ def _definitions(files: LatexFiles, preamble: str, folder: str) -> Definitions:
 
 
 def _read_bibliographies(reader: LatexText, files: LatexFiles, main: str) -> None:
-    """The works that are cited, from the ``.bbl`` files: their list is left out."""
-    for name in bibliography_names(files, main):
-        source = without_comments(files.read(name) or "").text
-        reader.references.read_works(source)
-        reader.add_references(source)
+    """The works that are cited: from the ``.bbl`` file, whose list is left out, or from the ``.bib`` files."""
+    parts = closure(files, main).parts
+    text = "\n".join(files.read(part) or "" for part in parts)
+    for name in bibliographies(files, main, text):
+        source = files.read(name) or ""
+        if name.endswith(".bib"):
+            reader.references.read_catalog(source)
+        elif name not in parts:
+            reader.references.read_works(without_comments(source).text)
+            reader.add_references(without_comments(source).text)
 
 
 def _title_page(reader: LatexText) -> tuple[str, tuple[str, ...]]:

@@ -3,7 +3,7 @@ r"""The files of one LaTeX paper: a folder or an archive, ``\input`` inside it o
 import posixpath
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -31,6 +31,8 @@ INCLUDES = re.compile(
     r"(?:\{(?P<first>[^{}]*)\}(?:\s*\{(?P<second>[^{}]*)\})?|(?P<bare>[^\s{}\\]+))"
 )
 _GRAPHICS = re.compile(r"\\(?:includegraphics|includesvg|includepdf|epsfig|epsfbox|psfig)\*?\s*(?:\[[^\]]*\])?\s*\{([^{}]+)\}")
+
+_BIBLIOGRAPHIES = re.compile(r"\\(?:bibliography|addbibresource|bibdata)\s*(?:\[[^\]]*\])?\s*\{([^{}]*)\}")
 
 
 class LatexFiles(Protocol):
@@ -181,13 +183,19 @@ def closure(files: LatexFiles, main: str) -> Closure:
     return found
 
 
-def bibliography_names(files: LatexFiles, main: str) -> Iterator[str]:
-    """The ``.bbl`` file of the paper, else all of them: arXiv ships one beside the main file."""
+def bibliographies(files: LatexFiles, main: str, text: str) -> list[str]:
+    """The ``.bbl`` file of the paper as LaTeX names it, else the ``.bib`` files that it asks for."""
     own = posixpath.splitext(main)[0] + ".bbl"
     if files.read(own) is not None:
-        yield own
-        return
-    yield from (name for name in files.names() if name.endswith(".bbl"))
+        return [own]
+    folder = posixpath.dirname(main)
+    names = [name.strip() for group in _BIBLIOGRAPHIES.findall(without_comments(text).text) for name in group.split(",")]
+    found = []
+    for name in filter(None, names):
+        stem = name.removesuffix(".bib")
+        places = (posixpath.join(folder, stem + suffix) for suffix in (".bbl", ".bib"))
+        found += [place for place in places if files.read(place) is not None][:1]
+    return found
 
 
 def main_file(files: LatexFiles) -> str | None:

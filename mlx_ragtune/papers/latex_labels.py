@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from mlx_ragtune.papers.bibtex import bibtex_source, parse_bibtex
 from mlx_ragtune.papers.latex_commands import TEXTUAL
 from mlx_ragtune.papers.latex_symbols import decode_latex
 
@@ -68,6 +69,7 @@ class References:
 
     labels: dict[str, Label] = field(default_factory=dict)
     works: dict[str, Cited] = field(default_factory=dict)
+    cited: set[str] = field(default_factory=set)
     _pending: list[Callable[[], str]] = field(default_factory=list)
 
     def _mark(self, later: Callable[[], str]) -> str:
@@ -91,6 +93,7 @@ class References:
     def cite(self, command: str, keys: str, before: str = "", after: str = "") -> str:
         """What a citation prints: ``(Hu et al., 2021)``, ``Hu et al. (2021)`` or ``[12]``; unknown keys as ``[key]``."""
         names = [key.strip() for key in keys.split(",") if key.strip()]
+        self.cited |= set(names)
         return self._mark(lambda: self._citation(command, names, before.strip(), after.strip()))
 
     def _citation(self, command: str, keys: list[str], before: str, after: str) -> str:
@@ -117,6 +120,14 @@ class References:
                 break
             text = _MARK.sub(lambda match: self._pending[int(match[1])]() if int(match[1]) < len(self._pending) else "", text)
         return text.replace("\ue000", "").replace("\ue001", "")
+
+    def read_catalog(self, source: str) -> None:
+        """The cited works of a BibTeX file."""
+        wanted = [entry for key in sorted(self.cited) if (entry := bibtex_source(source, key))]
+        for entry in parse_bibtex("\n".join(wanted)).entries:
+            if entry.authors and entry.year:
+                families = [name.split()[-1] for name in entry.authors]
+                self.works.setdefault(entry.key, Cited(short_authors(families), str(entry.year)))
 
     def read_works(self, source: str) -> None:
         """The works of a list of references: ``thebibliography``, or what biber writes."""
