@@ -310,7 +310,9 @@ class Recipe(Settings):
     """A whole experiment."""
 
     name: str
-    """Set by the loader to the name of the recipe file, without its ending."""
+    """Set by the loader to the name of the recipe file, without its ending, and to that of a variant."""
+    extends: File | None = None
+    """Another recipe; this one then holds only what differs. The loader merges the two, so that this is null."""
     seed: Seed = 0
     """Seed of splits, shuffles, LoRA initialization and dropout."""
     base: BaseModelSettings
