@@ -2,6 +2,7 @@
 
 import errno
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from mlx_ragtune.errors import InputError, RecipeError, ToolError
@@ -12,8 +13,8 @@ _HUB_TIMEOUT_SECONDS = 5.0
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST}
 
 
-def cached_snapshot(settings: BaseModelSettings) -> Path | None:
-    """The hub's complete snapshot as an earlier download left it, or None. Nothing is downloaded.
+def _snapshot_folder(settings: BaseModelSettings) -> Path | None:
+    """Where an earlier download of the revision left its files, complete or not; None without one.
 
     Layout: huggingface.co/docs/huggingface_hub/guides/manage-cache.
     """
@@ -26,9 +27,36 @@ def cached_snapshot(settings: BaseModelSettings) -> Path | None:
             commit = (home / "refs" / settings.revision).read_text(encoding="utf-8").strip()
         folder = home / "snapshots" / commit
         inside = folder.parent == home / "snapshots" and commit not in ("", ".", "..")
-        return folder if inside and folder.is_dir() and not missing_files(folder) else None
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):  # absent, or an index of the wrong shape
+        return folder if inside and folder.is_dir() else None
+    except (OSError, ValueError):
         return None
+
+
+def cached_snapshot(settings: BaseModelSettings) -> Path | None:
+    """The hub's complete snapshot as an earlier download left it, or None. Nothing is downloaded."""
+    folder = _snapshot_folder(settings)
+    try:
+        return folder if folder and not missing_files(folder) else None
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):  # an index of the wrong shape
+        return None
+
+
+def cached_file(settings: BaseModelSettings, name: str) -> Path | None:
+    """One file of the hub's snapshot as an earlier download left it, or None. Nothing is downloaded."""
+    folder = _snapshot_folder(settings)
+    return folder / name if folder and (folder / name).is_file() else None
+
+
+def hub_file(settings: BaseModelSettings, name: str) -> Path:
+    """One file of the hub's snapshot, downloaded; the others are not. Raises as ``hub_snapshot``."""
+    import huggingface_hub
+
+    return _from_hub(
+        settings,
+        lambda: huggingface_hub.hf_hub_download(
+            settings.model, name, revision=settings.revision, etag_timeout=_HUB_TIMEOUT_SECONDS
+        ),
+    )
 
 
 def hub_snapshot(settings: BaseModelSettings) -> Path:
@@ -38,17 +66,31 @@ def hub_snapshot(settings: BaseModelSettings) -> Path:
     complete, ToolError when the download fails.
     """
     import huggingface_hub
+
+    folder = _from_hub(
+        settings,
+        lambda: huggingface_hub.snapshot_download(
+            settings.model,
+            revision=settings.revision,
+            allow_patterns=list(PATTERNS),
+            etag_timeout=_HUB_TIMEOUT_SECONDS,
+        ),
+    )
+    if missing := missing_files(folder):
+        raise InputError(
+            f"'{settings.model}' on the hub has no {', '.join(missing)}",
+            where="base.model",
+            fix="choose a model with safetensors weights",
+        )
+    return folder
+
+
+def _from_hub(settings: BaseModelSettings, fetch: Callable[[], str]) -> Path:
+    """The path of what ``fetch`` downloads; its errors as those of ``hub_snapshot``."""
     from huggingface_hub import constants, errors
 
     try:
-        folder = Path(
-            huggingface_hub.snapshot_download(
-                settings.model,
-                revision=settings.revision,
-                allow_patterns=list(PATTERNS),
-                etag_timeout=_HUB_TIMEOUT_SECONDS,
-            )
-        )
+        return Path(fetch())
     except errors.HFValidationError as error:
         raise RecipeError(
             f"'{settings.model}' is not a hub id: {_first_line(error)}", where="base.model", fix="write OWNER/NAME"
@@ -66,13 +108,6 @@ def hub_snapshot(settings: BaseModelSettings) -> Path:
         raise ToolError(f"the hub does not answer ({_first_line(error)})") from None
     except Exception as error:  # the client's HTTP library has errors of its own, without a common base
         raise ToolError(f"the download from the hub failed ({_first_line(error)})") from None
-    if missing := missing_files(folder):
-        raise InputError(
-            f"'{settings.model}' on the hub has no {', '.join(missing)}",
-            where="base.model",
-            fix="choose a model with safetensors weights",
-        )
-    return folder
 
 
 def _first_line(error: BaseException) -> str:
