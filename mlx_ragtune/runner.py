@@ -132,8 +132,6 @@ class Run:
     """The stage that is running."""
     _base: Path | None = None
     _tokenizer: "ModelTokenizer | None" = None
-    _fetches_tokenizer: bool = False
-    """Whether the tokenizer may be downloaded: where no stage of the run needs the base model, which has it."""
     _base_digest: str | None = None
     _digests: dict[tuple[Any, ...], Any] = field(default_factory=dict)
 
@@ -154,12 +152,11 @@ class Run:
 
     @property
     def tokenizer(self) -> "ModelTokenizer":
-        """What the tokens of chunks are counted with, found without the weights of a model."""
+        """What the tokens of chunks are counted with, as far as this machine has it without fetching a model."""
         if self._tokenizer is None:
             from mlx_ragtune.bases.tokenizer_file import model_tokenizer
 
-            download = self._fetches_tokenizer and not self.offline
-            self._tokenizer = model_tokenizer(self.recipe.base, restore=gguf_tokenizer, download=download)
+            self._tokenizer = model_tokenizer(self.recipe.base, restore=gguf_tokenizer)
         return self._tokenizer
 
     @property
@@ -308,7 +305,6 @@ class Run:
         user's files changes meanwhile.
         """
         redo = set(redo)
-        self._fetches_tokenizer = not any(stage.needs_base for stage in stages_until(until))
         if self.recipe_path is not None:
             claim(self.home, self.recipe_path)
         with locked(self.home) as holder:

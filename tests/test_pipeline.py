@@ -53,9 +53,9 @@ SALT: dict[str, str] = {}
 
 def stand_in(stage: Stage) -> Callable[[Recipe, Inputs, Draft], None]:
     def work(recipe: Recipe, inputs: Inputs, draft: Draft) -> None:
-        made = [name for name in sorted(inputs) if name not in (*pipeline.MODEL_INPUTS, "votes")]
-        read = [path.read_text() for name in made for path in sorted(inputs[name].rglob("*"))
-                if path.is_file() and path.name != "manifest.json"]  # fmt: skip
+        folders = [inputs[name] for name in sorted(inputs) if name not in (*pipeline.MODEL_INPUTS, "votes")]
+        files = [path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()]
+        read = [path.read_text() for path in files if path.name != "manifest.json"]
         setting = SETTINGS.get(stage.name, lambda _recipe: "")(recipe)
         for name in FILES[stage.name]:
             (draft / name).parent.mkdir(exist_ok=True)

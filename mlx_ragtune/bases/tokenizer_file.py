@@ -9,8 +9,7 @@ from pathlib import Path
 from mlx_ragtune.artifact import digest_bytes
 from mlx_ragtune.bases.ollama_base import manifest_digest, ollama_gguf
 from mlx_ragtune.bases.resolve import find_base
-from mlx_ragtune.clients.file_digests import is_offline
-from mlx_ragtune.clients.hub_hf import cached_file, hub_file
+from mlx_ragtune.clients.hub_hf import cached_file
 from mlx_ragtune.errors import InputError, ToolError
 from mlx_ragtune.recipe import BaseModelSettings
 
@@ -43,18 +42,14 @@ class ModelTokenizer:
         return folder
 
 
-def model_tokenizer(
-    settings: BaseModelSettings, *, restore: RestoreTokenizer, download: bool, offline: bool | None = None
-) -> ModelTokenizer:
-    """The tokenizer of a model that a recipe names, from its folder, its GGUF file, the cache or the hub.
+def model_tokenizer(settings: BaseModelSettings, *, restore: RestoreTokenizer) -> ModelTokenizer:
+    """The tokenizer of a model that a recipe names, as far as this machine has it: nothing is downloaded or asked for.
 
-    Weights are neither downloaded nor converted. ``download``: whether the hub, or Ollama's server, may be asked.
-    Raises RecipeError for a bad name.
+    It comes from the model's folder, its GGUF file, an earlier download or conversion, or Ollama's own files. Raises
+    RecipeError for a bad name.
     """
     try:
         text = _on_this_machine(settings, restore)
-        if text is None and download:
-            text = _from_outside(settings, restore, is_offline() if offline is None else offline)
         problem = "" if text else "it is not on this machine"
     except (InputError, ToolError) as error:
         text, problem = None, error.what
@@ -78,17 +73,6 @@ def _on_this_machine(settings: BaseModelSettings, restore: RestoreTokenizer) -> 
         return restore(path).encode() if path.is_file() else _read(path / NAME)
     file = cached_file(settings, NAME)
     return _read(file) if file else None
-
-
-def _from_outside(settings: BaseModelSettings, restore: RestoreTokenizer, offline: bool) -> bytes | None:
-    name = settings.model
-    if name.startswith("ollama:"):
-        return restore(ollama_gguf(name.removeprefix("ollama:"))[0]).encode()
-    if name.startswith((".", "/", "~")):
-        return None
-    if offline:
-        raise ToolError("downloads are switched off (RAGTUNE_OFFLINE or HF_HUB_OFFLINE)")
-    return _read(hub_file(settings, NAME))
 
 
 def _read(path: Path) -> bytes:

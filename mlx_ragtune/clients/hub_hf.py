@@ -2,7 +2,6 @@
 
 import errno
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 from mlx_ragtune.errors import InputError, RecipeError, ToolError
@@ -28,7 +27,7 @@ def _snapshot_folder(settings: BaseModelSettings) -> Path | None:
         folder = home / "snapshots" / commit
         inside = folder.parent == home / "snapshots" and commit not in ("", ".", "..")
         return folder if inside and folder.is_dir() else None
-    except (OSError, ValueError):
+    except (OSError, ValueError):  # absent
         return None
 
 
@@ -47,18 +46,6 @@ def cached_file(settings: BaseModelSettings, name: str) -> Path | None:
     return folder / name if folder and (folder / name).is_file() else None
 
 
-def hub_file(settings: BaseModelSettings, name: str) -> Path:
-    """One file of the hub's snapshot, downloaded; the others are not. Raises as ``hub_snapshot``."""
-    import huggingface_hub
-
-    return _from_hub(
-        settings,
-        lambda: huggingface_hub.hf_hub_download(
-            settings.model, name, revision=settings.revision, etag_timeout=_HUB_TIMEOUT_SECONDS
-        ),
-    )
-
-
 def hub_snapshot(settings: BaseModelSettings) -> Path:
     """The hub's snapshot, downloaded.
 
@@ -66,31 +53,17 @@ def hub_snapshot(settings: BaseModelSettings) -> Path:
     complete, ToolError when the download fails.
     """
     import huggingface_hub
-
-    folder = _from_hub(
-        settings,
-        lambda: huggingface_hub.snapshot_download(
-            settings.model,
-            revision=settings.revision,
-            allow_patterns=list(PATTERNS),
-            etag_timeout=_HUB_TIMEOUT_SECONDS,
-        ),
-    )
-    if missing := missing_files(folder):
-        raise InputError(
-            f"'{settings.model}' on the hub has no {', '.join(missing)}",
-            where="base.model",
-            fix="choose a model with safetensors weights",
-        )
-    return folder
-
-
-def _from_hub(settings: BaseModelSettings, fetch: Callable[[], str]) -> Path:
-    """The path of what ``fetch`` downloads; its errors as those of ``hub_snapshot``."""
     from huggingface_hub import constants, errors
 
     try:
-        return Path(fetch())
+        folder = Path(
+            huggingface_hub.snapshot_download(
+                settings.model,
+                revision=settings.revision,
+                allow_patterns=list(PATTERNS),
+                etag_timeout=_HUB_TIMEOUT_SECONDS,
+            )
+        )
     except errors.HFValidationError as error:
         raise RecipeError(
             f"'{settings.model}' is not a hub id: {_first_line(error)}", where="base.model", fix="write OWNER/NAME"
@@ -108,6 +81,13 @@ def _from_hub(settings: BaseModelSettings, fetch: Callable[[], str]) -> Path:
         raise ToolError(f"the hub does not answer ({_first_line(error)})") from None
     except Exception as error:  # the client's HTTP library has errors of its own, without a common base
         raise ToolError(f"the download from the hub failed ({_first_line(error)})") from None
+    if missing := missing_files(folder):
+        raise InputError(
+            f"'{settings.model}' on the hub has no {', '.join(missing)}",
+            where="base.model",
+            fix="choose a model with safetensors weights",
+        )
+    return folder
 
 
 def _first_line(error: BaseException) -> str:

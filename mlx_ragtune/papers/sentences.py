@@ -29,7 +29,9 @@ _ABBREVIATED = (
 )
 _ABBREVIATIONS = frozenset(_ABBREVIATED.split())
 """Words that end in a point inside a sentence, without their last point."""
-_BEFORE_ORDINALS = frozenset(("", *"ab am an bis das dem den der des die im seit vom zum zur".split()))
+_BEFORE_ORDINALS = frozenset(
+    ("", "ab", "am", "an", "bis", "das", "dem", "den", "der", "des", "die", "im", "seit", "vom", "zum", "zur")
+)
 """What stands before an ordinal number that is written with a point: nothing (a numbered line), or a German word."""
 _WORDS_BEFORE = re.compile(r"(?:(?P<before>[^\s]+)[^\S\n]+)?(?P<last>[\w.]*)$")
 WRAPPED = 120

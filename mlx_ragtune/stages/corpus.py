@@ -107,8 +107,8 @@ def _tell_counted(draft: Draft, papers: Sequence[Paper], source: _Source) -> Non
     if not source.file and source.model:
         draft.record(tokenizer_missing=f"{source.model}: {source.problem}")
         draft.say(
-            f"warning: tokens of chunks are estimated: no tokenizer of '{source.model}' ({source.problem}). "
-            "A later run that has it splits the papers again"
+            f"warning: tokens of chunks are estimated, without the tokenizer of '{source.model}': {source.problem}; "
+            "a run that has it will split the papers again"
         )
 
 

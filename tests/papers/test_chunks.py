@@ -156,14 +156,7 @@ def test_a_sentence_longer_than_a_chunk_is_cut_after_a_clause_else_between_words
     assert all(chunk.endswith("weights,") for chunk in texts(chunked))
     assert len(chunked.chunks) > 3
     chunked = split(document("adapters of low rank change weights " * 20), Chunking(tokens=48))
-    assert {word for chunk in texts(chunked) for word in chunk.split()} == {
-        "adapters",
-        "of",
-        "low",
-        "rank",
-        "change",
-        "weights",
-    }
+    assert {word for chunk in texts(chunked) for word in chunk.split()} == set(re.findall(r"\w+", clause)) - {"the"}
     chunked = split(document("x" * 5000), Chunking(tokens=48))
     assert "".join(texts(chunked)) == "x" * 5000
 
