@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mlx_ragtune.jsonl import read_rows
-from mlx_ragtune.papers.chunks import split
+from mlx_ragtune.papers.chunks import Chunking, split
 from mlx_ragtune.papers.folder import document_ids, list_papers
 from mlx_ragtune.papers.reading import open_paper
 from mlx_ragtune.records import Chunk, Document, Example, Kind, Pair, Question
@@ -41,7 +41,7 @@ def pairs() -> tuple[Pair, ...]:
 
 @cache
 def chunks() -> tuple[Chunk, ...]:
-    return tuple(chunk for one in documents() for chunk in split(one)[0])
+    return tuple(chunk for one in documents() for chunk in split(one, Chunking()).chunks)
 
 
 @pytest.fixture(scope="module")
