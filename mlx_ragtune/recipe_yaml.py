@@ -181,7 +181,7 @@ def _node(text: str, refuse: Callable[[int, str], NoReturn]) -> yaml.Node | None
 
 
 def read_value(text: str, *, where: str, key: str = "") -> Any:
-    """The value of a dotted key, as it would stand after the colon in a recipe. Raises RecipeError if it cannot be read."""
+    """The value of a dotted key, as it would stand in a recipe. Raises RecipeError if it cannot be read."""
 
     def refuse(_line: int, problem: str) -> NoReturn:
         raise RecipeError(f"not valid YAML: {problem}", where=where, fix="quote the value, as in --set 'KEY=\"VALUE\"'")

@@ -11,7 +11,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Self
+from typing import Any, Protocol, Self
 from xml.etree import ElementTree
 from xml.parsers import expat
 
@@ -78,9 +78,7 @@ class ZipPackage:
         except _FAILURES:
             raise _damaged(self.path, self._kind, f"cannot unpack {name}") from None
         if len(content) > most:
-            raise InputError(
-                f"{name} unpacks to more than {most // 2**20} MiB", where=str(self.path), fix="remove it"
-            )
+            raise InputError(f"{name} unpacks to more than {most // 2**20} MiB", where=str(self.path), fix="remove it")
         self._left -= len(content)
         return content
 
@@ -136,13 +134,11 @@ def parse_xml(content: bytes, name: str, path: Path) -> ElementTree.Element:
     try:
         parser.Parse(content, True)
         return builder.close()
-    except (expat.ExpatError, LookupError, ValueError) as error:
-        line = getattr(error, "lineno", 0)
-        raise InputError(
-            f"{name} is not well-formed XML" + (f" (line {line}: {expat.ErrorString(error.code)})" if line else ""),  # type: ignore[attr-defined]
-            where=str(path),
-            fix="download or export it again",
-        ) from None
+    except expat.ExpatError as error:
+        reason = f" (line {error.lineno}: {expat.ErrorString(error.code)})"
+    except (LookupError, ValueError):  # an unknown encoding
+        reason = ""
+    raise InputError(f"{name} is not well-formed XML{reason}", where=str(path), fix="download or export it again")
 
 
 def _named(tag: str) -> str:
@@ -154,10 +150,17 @@ def local_name(element: ElementTree.Element) -> str:
     return str(element.tag).rpartition("}")[2]
 
 
+class Readable(Protocol):
+    """What bytes are read from."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """The next bytes."""
+
+
 class _Counted(io.RawIOBase):
     """A stream of which at most ``MAX_UNPACKED_BYTES`` are read; then InputError."""
 
-    def __init__(self, stream: IO[bytes], path: Path) -> None:
+    def __init__(self, stream: Readable, path: Path) -> None:
         self._stream, self._path, self._left = stream, path, MAX_UNPACKED_BYTES
 
     def readable(self) -> bool:
@@ -192,7 +195,7 @@ def read_tar(path: Path, *, wanted: Callable[[str], bool]) -> tuple[dict[str, by
         with path.open("rb") as raw:
             packed = raw.read(2) == b"\x1f\x8b"
             raw.seek(0)
-            stream: IO[bytes] = gzip.GzipFile(fileobj=raw) if packed else raw
+            stream: Readable = gzip.GzipFile(fileobj=raw) if packed else raw
             counted = io.BufferedReader(_Counted(stream, path), 2**16)
             if _is_tar(counted.peek(512)[:512]):
                 return _members(counted, path, wanted)
@@ -204,9 +207,7 @@ def read_tar(path: Path, *, wanted: Callable[[str], bool]) -> tuple[dict[str, by
     if not packed:
         raise _damaged(path, "a tar or gzip file")
     if len(content) > MAX_MEMBER_BYTES:
-        raise InputError(
-            f"it unpacks to more than {MAX_MEMBER_BYTES // 2**20} MiB", where=str(path), fix="remove it"
-        )
+        raise InputError(f"it unpacks to more than {MAX_MEMBER_BYTES // 2**20} MiB", where=str(path), fix="remove it")
     return {"": content}, []
 
 
@@ -218,9 +219,7 @@ def _is_tar(head: bytes) -> bool:
         return False
 
 
-def _members(
-    stream: io.BufferedReader, path: Path, wanted: Callable[[str], bool]
-) -> tuple[dict[str, bytes], list[str]]:
+def _members(stream: Any, path: Path, wanted: Callable[[str], bool]) -> tuple[dict[str, bytes], list[str]]:
     files: dict[str, bytes] = {}
     refused: list[str] = []
     with tarfile.open(fileobj=stream, mode="r|") as archive:

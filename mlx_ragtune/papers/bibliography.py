@@ -10,6 +10,7 @@ from rapidfuzz import fuzz
 from mlx_ragtune.papers.arxiv_ids import arxiv_id_in_name
 from mlx_ragtune.papers.bibtex import DOI, Catalog, Entry, normal_doi
 from mlx_ragtune.papers.formats import bare_stem
+from mlx_ragtune.papers.paper_reader import Paper
 from mlx_ragtune.records import Document
 
 LEAST_RATIO = 92
@@ -58,7 +59,11 @@ class _Index:
         for entry in self.entries:
             for name in entry.files:
                 self.files.setdefault(_file_key(name), entry)
-            for value, index in ((entry.arxiv_id, self.arxiv), (entry.doi, self.dois), (_key(entry.title), self.titles)):
+            for value, index in (
+                (entry.arxiv_id, self.arxiv),
+                (entry.doi, self.dois),
+                (_key(entry.title), self.titles),
+            ):
                 if value:
                     index.setdefault(value, entry)
             self.keys.setdefault(entry.key.casefold(), entry)
@@ -135,4 +140,11 @@ def with_entry(document: Document, entry: Entry) -> Document:
         authors=entry.authors or document.authors,
         year=entry.year or document.year,
         arxiv_id=document.arxiv_id or entry.arxiv_id,
+    )
+
+
+def described_as(paper: Paper, document: Document) -> Paper:
+    """The paper as this document, which has the same text: its chunks get the document's title."""
+    return replace(
+        paper, document=document, chunks=tuple(replace(chunk, title=document.title) for chunk in paper.chunks)
     )

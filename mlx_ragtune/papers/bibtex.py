@@ -15,7 +15,9 @@ from mlx_ragtune.papers.latex_symbols import decode_latex
 from mlx_ragtune.papers.plain_text import load_text
 
 DOI = re.compile(r"10\.\d{4,9}/[^\s\"<>{}|\\^`]+", re.IGNORECASE)
-_ARXIV_TEXT = re.compile(r"arxiv(?:\.org/(?:abs|pdf|html)/|[:. ]+|\.)\s*((?:\d{4}\.\d{4,5}|[a-z-]+(?:\.[A-Z]{2})?/\d{7}))", re.IGNORECASE)
+_ARXIV_TEXT = re.compile(
+    r"arxiv(?:\.org/(?:abs|pdf|html)/|[:. ]+|\.)\s*((?:\d{4}\.\d{4,5}|[a-z-]+(?:\.[A-Z]{2})?/\d{7}))", re.IGNORECASE
+)
 _LAST = {"jr", "jr.", "sr", "sr.", "ii", "iii", "iv"}
 
 
@@ -58,12 +60,12 @@ def read_catalog(path: Path) -> Catalog:
 
 def parse_bibtex(text: str, name: str = "") -> Catalog:
     """The entries of BibTeX source; those that are broken, or repeat a key, are listed as problems."""
-    import bibtexparser
+    from bibtexparser.entrypoint import parse_string
     from bibtexparser.model import DuplicateBlockKeyBlock, DuplicateFieldKeyBlock
 
     logging.getLogger("bibtexparser").setLevel(logging.CRITICAL)  # what it says is among the problems
-    library = bibtexparser.parse_string(text)
-    blocks = list(library.entries)
+    library = parse_string(text)
+    blocks: list[Any] = list(library.entries)
     problems: list[str] = []
     for failed in library.failed_blocks:
         where = f"{name}:{(failed.start_line or 0) + 1}"
@@ -100,13 +102,16 @@ def _fields(block: Any) -> dict[str, str]:
 
 
 def _entry(key: str, fields: dict[str, str]) -> Entry:
-    links = " ".join(fields.get(name, "") for name in ("url", "doi", "note", "journal", "howpublished", "eprint", "pages"))
+    links = " ".join(
+        fields.get(name, "") for name in ("url", "doi", "note", "journal", "howpublished", "eprint", "pages")
+    )
     return Entry(
         key,
         title=decode_latex(fields.get("title", "")),
         authors=tuple(decode_names(fields.get("author", "") or fields.get("editor", ""))),
         year=year_in(fields.get("year", "") or fields.get("date", "")),
-        doi=normal_doi(fields.get("doi", "").replace("\\_", "_")) or normal_doi(fields.get("url", "").replace("\\_", "_")),
+        doi=normal_doi(fields.get("doi", "").replace("\\_", "_"))
+        or normal_doi(fields.get("url", "").replace("\\_", "_")),
         arxiv_id=_arxiv(fields.get("eprint", ""), fields.get("arxivid", ""), links),
         files=tuple(_files(fields.get("file", "")) or _files(fields.get("local-url", ""))),
     )

@@ -60,7 +60,9 @@ def assemble(identifier: str, blocks: Iterable[Block]) -> Assembly:
 
     A list of references starts at its heading and ends at the next one.
     """
-    text, marks, left_out, in_references = "", [], [], False
+    marks: list[tuple[str, int]] = []
+    left_out: list[tuple[str, list[str]]] = []
+    in_references = False
     removed = Counter[str]()
     parts: list[str] = []
     length = 0

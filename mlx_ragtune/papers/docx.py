@@ -97,7 +97,9 @@ def _margins(package: ZipPackage, folder: str) -> Iterator[Block]:
     """Running heads, feet and comments: all of it is left out."""
     for name in package.names:
         base = name.removeprefix(f"{folder}/")
-        reason = "running head" if base.startswith(("header", "footer")) else "comment" if base == "comments.xml" else ""
+        reason = (
+            "running head" if base.startswith(("header", "footer")) else "comment" if base == "comments.xml" else ""
+        )
         if reason and base.endswith(".xml") and "/" not in base:
             root = package.read_xml(name)
             for note in root if reason == "comment" else [root]:

@@ -20,7 +20,19 @@ _SYMBOL_FONT = dict(
     "\xae": "→", "\xb6": "∂", "\xb0": "°", "\xd7": "·", "\xe5": "∑", "\xf2": "∫", "\xce": "∈", "\xd1": "∇",
 }  # fmt: skip
 """Adobe's Symbol encoding, for characters that Word names by that font."""
-_TRANSPARENT = {"smartTag", "customXml", "hyperlink", "fldSimple", "ins", "moveTo", "sdtContent", "ruby", "rubyBase", "dir", "bdo"}
+_TRANSPARENT = {
+    "smartTag",
+    "customXml",
+    "hyperlink",
+    "fldSimple",
+    "ins",
+    "moveTo",
+    "sdtContent",
+    "ruby",
+    "rubyBase",
+    "dir",
+    "bdo",
+}
 _DELETED = {"del", "moveFrom"}
 _HEADING = re.compile(r"(?:heading|überschrift|titre) ?([1-9])", re.IGNORECASE)
 _RAISED = re.compile(r"[-−–+]?\d+(?:[.,]\d+)*|[A-Za-z∗*]")
@@ -158,7 +170,7 @@ class WordText:
             return
         for element in parent:
             name = local_name(element)
-            if name == "r" and not str(element.tag).startswith("{") or name == "r" and not _is_math(element):
+            if (name == "r" and not str(element.tag).startswith("{")) or (name == "r" and not _is_math(element)):
                 yield from self._run(element, paragraph, depth)
             elif name in ("oMath", "oMathPara"):
                 yield f" {office_math(element)} " if name == "oMathPara" else office_math(element), False

@@ -276,13 +276,13 @@ class HtmlBlocks(HTMLParser):
     def _raise(self, start: int) -> None:
         """Mark an exponent: a number or a single letter that is raised behind a letter, a digit or a bracket."""
         before, raised = "".join(self._line[:start]), "".join(self._line[start:])
-        if before[-1:].isalnum() or before[-1:] in ")]":
-            if re.fullmatch(r"[-−–+]?\s?(?:\d+(?:[.,]\d+)*|[A-Za-z])", raised.strip()):
-                self._line[start:] = ["^", raised.strip()]
+        behind = before[-1:].isalnum() or before[-1:] in (")", "]")
+        if behind and re.fullmatch(r"[-−–+]?\s?(?:\d+(?:[.,]\d+)*|[A-Za-z])", raised.strip()):
+            self._line[start:] = ["^", raised.strip()]
 
     def _mark_item(self) -> None:
         mark = one_line("".join(self._line))
-        self._item, self._line = mark if mark and mark[0].isalnum() or mark[:1] == "(" else "-", []
+        self._item, self._line = mark if (mark and mark[0].isalnum()) or mark[:1] == "(" else "-", []
 
     def _end_person(self) -> None:
         lines = map(one_line, "".join(self._person or []).split("\n"))

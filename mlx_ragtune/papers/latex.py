@@ -30,8 +30,12 @@ from mlx_ragtune.records import Document
 
 _PACKAGES = re.compile(r"\\(?:usepackage|RequirePackage)\s*(?:\[[^\]]*\])?\s*\{([^{}]*)\}")
 _MORE_NAMES = re.compile(r"\\(?:and|And|AND|quad|qquad)(?![A-Za-z])")
-_LINES = re.compile(r"\\\\\*?(?:\[[^\]]*\])?|\\(?:newline|linebreak|affiliation|institute|address|email|affil)(?![A-Za-z])")
-_NOT_NAMES = re.compile(r"\\(?:thanks|footnote|footnotemark|textsuperscript|inst|orcid|email|url|texttt|fnmsep|corref|thanksref|href)\b\s*(?:\[[^\]]*\])?\s*(?:\{(?:[^{}]|\{[^{}]*\})*\})?|\$[^$]*\$")
+_LINES = re.compile(
+    r"\\\\\*?(?:\[[^\]]*\])?|\\(?:newline|linebreak|affiliation|institute|address|email|affil)(?![A-Za-z])"
+)
+_NOT_NAMES = re.compile(
+    r"\\(?:thanks|footnote|footnotemark|textsuperscript|inst|orcid|email|url|texttt|fnmsep|corref|thanksref|href)\b\s*(?:\[[^\]]*\])?\s*(?:\{(?:[^{}]|\{[^{}]*\})*\})?|\$[^$]*\$"
+)
 
 
 def read_latex(path: Path, identifier: str) -> Reading:
@@ -133,4 +137,3 @@ def _title_page(reader: LatexText) -> tuple[str, tuple[str, ...]]:
     at = reader.title_at or 0
     reader.blocks[at:at] = page
     return reader.references.resolve(title), author_names(reader.references.resolve(line) for line in lines)
-

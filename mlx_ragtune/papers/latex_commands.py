@@ -47,7 +47,22 @@ NOTES = _table("todo:om missingfigure:om fixme:om hidefromtoc:m")
 NEWLINES = {"newline", "linebreak", "par", "medskip", "smallskip", "bigskip", "newpage", "clearpage", "cleardoublepage",
             "pagebreak", "noindent", "indent", "and", "And", "AND"}  # fmt: skip
 PARAGRAPHS = {"par", "medskip", "smallskip", "bigskip", "newpage", "clearpage", "cleardoublepage", "pagebreak"}
-SPACES = {" ", "\n", "\t", ",", ";", ":", "quad", "qquad", "enspace", "enskip", "thinspace", "space", "nobreakspace", ">"}
+SPACES = {
+    " ",
+    "\n",
+    "\t",
+    ",",
+    ";",
+    ":",
+    "quad",
+    "qquad",
+    "enspace",
+    "enskip",
+    "thinspace",
+    "space",
+    "nobreakspace",
+    ">",
+}
 SECTIONS = {"part": 0, "chapter": 1, "section": 2, "subsection": 3, "subsubsection": 4}
 """Commands that print a heading, with their level."""
 RUN_IN = {"paragraph", "subparagraph"}
@@ -64,7 +79,18 @@ TABULARS = _table(
     "longtabu:m NiceTabular:om tblr:om threeparttablex: mpxtabular:m"
 )
 """Environments of tables, with what stands before the first cell."""
-DRAWINGS = {"tikzpicture", "pgfpicture", "picture", "forest", "axis", "tikzcd", "circuitikz", "pspicture", "CCSXML", "asy"}
+DRAWINGS = {
+    "tikzpicture",
+    "pgfpicture",
+    "picture",
+    "forest",
+    "axis",
+    "tikzcd",
+    "circuitikz",
+    "pspicture",
+    "CCSXML",
+    "asy",
+}
 VERBATIMS = {"verbatim", "Verbatim", "lstlisting", "minted", "alltt", "BVerbatim", "SaveVerbatim", "spverbatim"}
 ENVIRONMENTS = _table(
     "minipage:ooom wrapfigure:omom wraptable:omom subfigure:oom subtable:oom multicols:mo adjustbox:m spacing:m "
@@ -74,13 +100,14 @@ ENVIRONMENTS = _table(
     "resizebox:mm scope:o samepage: small: footnotesize: scriptsize: tiny: singlespace: appendices: subappendices: "
     "SCfigure:oo SCtable:oo floatrow:o boxedminipage:om list:mm trivlist: titlepage: document: keyword: keywords: "
     "IEEEkeywords: frontmatter: strip: otherlanguage:m hyphenrules:m sloppypar: group: refsection:o Shaded: "
-    "Highlighting:o subsections: ack: acks: acknowledgments: acknowledgements: acknowledgement: proof:o table@:o listing:o"
+    "Highlighting:o subsections: ack: acks: acknowledgments: acknowledgements: acknowledgement: "
+    "proof:o listing:o"
 )
 """Other environments, with arguments that are not text."""
 FLOATS = {"figure": "Figure", "table": "Table", "algorithm": "Algorithm", "listing": "Listing"}
 """What a caption starts with, by the environment."""
-LISTS = {"itemize": "-", "compactitem": "-", "enumerate": "1", "compactenum": "1", "inparaenum": "1", "description": "-",
-         "list": "-", "trivlist": "-", "tablenotes": "-"}  # fmt: skip
+LISTS = {"itemize": "-", "compactitem": "-", "enumerate": "1", "compactenum": "1", "inparaenum": "1",
+         "description": "-", "list": "-", "trivlist": "-", "tablenotes": "-"}  # fmt: skip
 NAMED_ENVIRONMENTS = {
     "abstract": "Abstract", "ack": "Acknowledgments", "acks": "Acknowledgments", "acknowledgments": "Acknowledgments",
     "acknowledgements": "Acknowledgements", "acknowledgement": "Acknowledgment",
@@ -89,8 +116,9 @@ NAMED_ENVIRONMENTS = {
 ALGORITHMIC = {
     "state": "", "statex": "", "require": "Require:", "ensure": "Ensure:", "input": "Input:", "output": "Output:",
     "for": "for", "forall": "for all", "endfor": "", "while": "while", "endwhile": "", "if": "if", "elsif": "else if",
-    "else": "else", "endif": "", "repeat": "repeat", "until": "until", "loop": "loop", "endloop": "", "return": "return",
-    "function": "function", "endfunction": "", "procedure": "procedure", "endprocedure": "", "print": "print",
+    "else": "else", "endif": "", "repeat": "repeat", "until": "until", "loop": "loop", "endloop": "",
+    "return": "return", "function": "function", "endfunction": "", "procedure": "procedure", "endprocedure": "",
+    "print": "print",
 }  # fmt: skip
 """Commands of algorithms in lower case: each starts a line with this word."""
 TITLES = {"title", "icmltitle", "Title", "TITLE"}
@@ -101,4 +129,17 @@ CITES = {
     "Textcite", "Parencite", "fullcite", "citeposs", "onlinecite", "shortciteA", "citeN", "possessivecite",
 }  # fmt: skip
 TEXTUAL = {"citet", "textcite", "Citet", "Textcite", "citeA", "newcite", "shortciteA", "citeN", "citealt", "onlinecite"}
-REFS = {"ref", "eqref", "autoref", "cref", "Cref", "pageref", "nameref", "vref", "subref", "labelcref", "fullref", "hyperref"}
+REFS = {
+    "ref",
+    "eqref",
+    "autoref",
+    "cref",
+    "Cref",
+    "pageref",
+    "nameref",
+    "vref",
+    "subref",
+    "labelcref",
+    "fullref",
+    "hyperref",
+}

@@ -30,7 +30,9 @@ INCLUDES = re.compile(
     r"\\(?P<command>input|include|subfile|subfileinclude|InputIfFileExists|import|subimport|includefrom)\*?\s*"
     r"(?:\{(?P<first>[^{}]*)\}(?:\s*\{(?P<second>[^{}]*)\})?|(?P<bare>[^\s{}\\]+))"
 )
-_GRAPHICS = re.compile(r"\\(?:includegraphics|includesvg|includepdf|epsfig|epsfbox|psfig)\*?\s*(?:\[[^\]]*\])?\s*\{([^{}]+)\}")
+_GRAPHICS = re.compile(
+    r"\\(?:includegraphics|includesvg|includepdf|epsfig|epsfbox|psfig)\*?\s*(?:\[[^\]]*\])?\s*\{([^{}]+)\}"
+)
 
 _BIBLIOGRAPHIES = re.compile(r"\\(?:bibliography|addbibresource|bibdata)\s*(?:\[[^\]]*\])?\s*\{([^{}]*)\}")
 
@@ -155,7 +157,9 @@ def included(files: LatexFiles, match: re.Match[str], name: str) -> str | None:
     """The file that a match of ``INCLUDES`` in the file ``name`` reads, or None when it is not inside."""
     folder = posixpath.dirname(name)
     if match["command"] in ("import", "subimport", "includefrom"):
-        return included_name(files, match["second"] or "", folders=(posixpath.join(folder, match["first"] or ""), match["first"] or ""))
+        return included_name(
+            files, match["second"] or "", folders=(posixpath.join(folder, match["first"] or ""), match["first"] or "")
+        )
     return included_name(files, match["first"] or match["bare"] or "", folders=("", folder))
 
 
@@ -189,7 +193,9 @@ def bibliographies(files: LatexFiles, main: str, text: str) -> list[str]:
     if files.read(own) is not None:
         return [own]
     folder = posixpath.dirname(main)
-    names = [name.strip() for group in _BIBLIOGRAPHIES.findall(without_comments(text).text) for name in group.split(",")]
+    names = [
+        name.strip() for group in _BIBLIOGRAPHIES.findall(without_comments(text).text) for name in group.split(",")
+    ]
     found = []
     for name in filter(None, names):
         stem = name.removesuffix(".bib")
@@ -212,4 +218,6 @@ def main_file(files: LatexFiles) -> str | None:
         return None
     if len(candidates) == 1:
         return candidates[0]
-    return max(candidates, key=lambda name: (sum(len(texts.get(part, "")) for part in closure(files, name).parts), name))
+    return max(
+        candidates, key=lambda name: (sum(len(texts.get(part, "")) for part in closure(files, name).parts), name)
+    )

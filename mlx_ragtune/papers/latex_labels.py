@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from mlx_ragtune.papers.bibtex import bibtex_source, parse_bibtex
 from mlx_ragtune.papers.latex_commands import TEXTUAL
+from mlx_ragtune.papers.latex_scan import Scanner
 from mlx_ragtune.papers.latex_symbols import decode_latex
 
 _MARK = re.compile("\ue000(\\d+)\ue001")
@@ -91,7 +92,7 @@ class References:
         return f"{prefix} {listed}".strip()
 
     def cite(self, command: str, keys: str, before: str = "", after: str = "") -> str:
-        """What a citation prints: ``(Hu et al., 2021)``, ``Hu et al. (2021)`` or ``[12]``; unknown keys as ``[key]``."""
+        """What is printed: ``(Hu et al., 2021)``, ``Hu et al. (2021)`` or ``[12]``; an unknown key as ``[key]``."""
         names = [key.strip() for key in keys.split(",") if key.strip()]
         self.cited |= set(names)
         return self._mark(lambda: self._citation(command, names, before.strip(), after.strip()))
@@ -109,7 +110,9 @@ class References:
             years = ", ".join(work.year if work else key for key, work in works)
             return f"({years})" if command.endswith("par") else years
         if command in TEXTUAL:
-            return ", ".join(f"{work.authors} ({before}{work.year}{after})" if work else f"[{key}]" for key, work in works)
+            return ", ".join(
+                f"{work.authors} ({before}{work.year}{after})" if work else f"[{key}]" for key, work in works
+            )
         listed = "; ".join(f"{work.authors}, {work.year}" if work else key for key, work in works)
         return f"{before}{listed}{after}" if command == "citealp" else f"({before}{listed}{after})"
 
@@ -118,12 +121,14 @@ class References:
         for _ in range(3):  # what is printed may hold a mark itself
             if "\ue000" not in text:
                 break
-            text = _MARK.sub(lambda match: self._pending[int(match[1])]() if int(match[1]) < len(self._pending) else "", text)
+            text = _MARK.sub(
+                lambda match: self._pending[int(match[1])]() if int(match[1]) < len(self._pending) else "", text
+            )
         return text.replace("\ue000", "").replace("\ue001", "")
 
     def read_catalog(self, source: str) -> None:
         """The cited works of a BibTeX file."""
-        wanted = [entry for key in sorted(self.cited) if (entry := bibtex_source(source, key))]
+        wanted = filter(None, (bibtex_source(source, key) for key in sorted(self.cited)))
         for entry in parse_bibtex("\n".join(wanted)).entries:
             if entry.authors and entry.year:
                 families = [name.split()[-1] for name in entry.authors]
@@ -135,7 +140,9 @@ class References:
             families = re.findall(r"family=\{+(.*?)\}+,", entry["rest"])
             years = re.findall(r"\\field\{(?:year|labelyear)\}\{(\d+)\}", entry["rest"])
             if families and years:
-                self.works.setdefault(entry["key"], Cited(short_authors([decode_latex(name) for name in families]), years[0]))
+                self.works.setdefault(
+                    entry["key"], Cited(short_authors([decode_latex(name) for name in families]), years[0])
+                )
         parts = _ITEM.split(source)[1:]
         for number, part in enumerate(parts, 1):
             label, key = _item(part)
@@ -155,13 +162,7 @@ def short_authors(families: list[str]) -> str:
 
 def _item(part: str) -> tuple[str, str]:
     """Label and key of what follows ``\\bibitem``."""
-    label, at = "", 0
-    if part.startswith("["):
-        depth = 0
-        for at, char in enumerate(part):
-            depth += {"{": 1, "}": -1}.get(char, 0)
-            if char == "]" and depth == 0:
-                break
-        label, at = part[1:at], at + 1
-    match = re.compile(r"\s*(?:%[^\n]*\n\s*)?\{([^{}]*)\}").match(part, at)
-    return label, match[1].strip() if match else ""
+    scan = Scanner()
+    scan.push(part)
+    label = scan.option()
+    return label or "", scan.argument().strip()

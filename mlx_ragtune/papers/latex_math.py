@@ -12,13 +12,14 @@ _TOKEN = re.compile(r"\\[A-Za-z]+\*?|\\.|[{}^_&~']|\s+|\d+(?:[.,]\d+)*|.", re.DO
 MAX_DEPTH = 60
 
 _GREEK = (
-    "alpha α beta β gamma γ delta δ epsilon ϵ varepsilon ε zeta ζ eta η theta θ vartheta ϑ iota ι kappa κ lambda λ mu μ "
-    "nu ν xi ξ pi π varpi ϖ rho ρ varrho ϱ sigma σ varsigma ς tau τ upsilon υ phi ϕ varphi φ chi χ psi ψ omega ω "
+    "alpha α beta β gamma γ delta δ epsilon ϵ varepsilon ε zeta ζ eta η theta θ vartheta ϑ iota ι kappa κ lambda λ "
+    "mu μ nu ν xi ξ pi π varpi ϖ rho ρ varrho ϱ sigma σ varsigma ς tau τ upsilon υ phi ϕ varphi φ chi χ psi ψ omega ω "
     "Gamma Γ Delta Δ Theta Θ Lambda Λ Xi Ξ Pi Π Sigma Σ Upsilon Υ Phi Φ Psi Ψ Omega Ω ell ℓ hbar ℏ partial ∂ nabla ∇ "
     "infty ∞ aleph ℵ emptyset ∅ varnothing ∅ forall ∀ exists ∃ neg ¬ lnot ¬ top ⊤ bot ⊥ angle ∠ prime ′ Re ℜ Im ℑ "
     "imath ı jmath ȷ degree ° circ ∘ bullet • star ⋆ ast ∗ dagger † ddagger ‡ ldots … dots … cdots … dotsc … dotsb … "
-    "vdots ⋮ ddots ⋱ sum ∑ prod ∏ coprod ∐ int ∫ iint ∬ oint ∮ bigcup ⋃ bigcap ⋂ bigoplus ⨁ bigotimes ⨂ lceil ⌈ rceil ⌉ "
-    "lfloor ⌊ rfloor ⌋ langle ⟨ rangle ⟩ lvert | rvert | vert | lVert ‖ rVert ‖ Vert ‖ lbrace { rbrace } lbrack [ "
+    "vdots ⋮ ddots ⋱ sum ∑ prod ∏ coprod ∐ int ∫ iint ∬ oint ∮ bigcup ⋃ bigcap ⋂ bigoplus ⨁ bigotimes ⨂ lceil ⌈ "
+    "rceil ⌉ lfloor ⌊ rfloor ⌋ langle ⟨ rangle ⟩ lvert | rvert | vert | lVert ‖ rVert ‖ Vert ‖ "
+    "lbrace { rbrace } lbrack [ "
     "rbrack ] backslash \\ checkmark ✓ square □ Box □ blacksquare ■ triangle △ clubsuit ♣ S § colon : percent %"
 )
 _RELATIONS = (
@@ -39,22 +40,25 @@ def _pairs(text: str) -> dict[str, str]:
 SYMBOLS = _pairs(_GREEK)
 """Commands for one character."""
 _SPACED = _pairs(_RELATIONS)
-_FUNCTIONS = set(
-    "log ln lg exp sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh max min sup inf lim limsup liminf arg det "
-    "dim ker deg gcd hom Pr argmax argmin".split()
-)
-_CONTENT = set(
-    "text textrm textit textbf texttt textsf textsc textnormal textup mathrm mathbf mathit mathsf mathtt mathcal mathscr "
-    "mathfrak mathnormal boldsymbol bm bold pmb operatorname operatorname* mbox hbox fbox boxed mathop mathbin mathrel "
-    "mathord mathopen mathclose mathpunct mathinner ensuremath underbrace overbrace underline smash displaylimits cancel "
-    "emph textls mathds bf rm".split()
-)
-_WITHOUT = set(
-    "left right middle big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr Biggl Biggr bigm Bigm limits nolimits "
-    "displaystyle textstyle scriptstyle scriptscriptstyle nonumber notag centering scriptsize small footnotesize tiny "
-    "normalsize bfseries itshape rm bf it cal sf tt mathstrut strut allowbreak nobreak protect hfill relax "
-    "vphantom* large".split()
-)
+_FUNCTIONS = {
+    "log", "ln", "lg", "exp", "sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "sinh",
+    "cosh", "tanh", "max", "min", "sup", "inf", "lim", "limsup", "liminf", "arg", "det", "dim", "ker", "deg", "gcd",
+    "hom", "Pr", "argmax", "argmin",
+}  # fmt: skip
+_CONTENT = {
+    "text", "textrm", "textit", "textbf", "texttt", "textsf", "textsc", "textnormal", "textup", "mathrm", "mathbf",
+    "mathit", "mathsf", "mathtt", "mathcal", "mathscr", "mathfrak", "mathnormal", "boldsymbol", "bm", "bold", "pmb",
+    "operatorname", "operatorname*", "mbox", "hbox", "fbox", "boxed", "mathop", "mathbin", "mathrel", "mathord",
+    "mathopen", "mathclose", "mathpunct", "mathinner", "ensuremath", "underbrace", "overbrace", "underline",
+    "smash", "displaylimits", "cancel", "emph", "textls", "mathds", "bf", "rm",
+}  # fmt: skip
+_WITHOUT = {
+    "left", "right", "middle", "big", "Big", "bigg", "Bigg", "bigl", "bigr", "Bigl", "Bigr", "biggl", "biggr",
+    "Biggl", "Biggr", "bigm", "Bigm", "limits", "nolimits", "displaystyle", "textstyle", "scriptstyle",
+    "scriptscriptstyle", "nonumber", "notag", "centering", "scriptsize", "small", "footnotesize", "tiny",
+    "normalsize", "bfseries", "itshape", "rm", "bf", "it", "cal", "sf", "tt", "mathstrut", "strut", "allowbreak",
+    "nobreak", "protect", "hfill", "relax", "vphantom*", "large",
+}  # fmt: skip
 _ACCENTS = {
     "hat": "\u0302", "widehat": "\u0302", "tilde": "\u0303", "widetilde": "\u0303", "bar": "\u0304",
     "overline": "\u0304", "vec": "\u20d7", "overrightarrow": "\u20d7", "dot": "\u0307", "ddot": "\u0308",
@@ -157,7 +161,7 @@ class _Formula:
             return token
         return self.command(token[1:], token)
 
-    def command(self, name: str, token: str) -> str:  # noqa: PLR0911 (one line for each kind)
+    def command(self, name: str, token: str) -> str:
         plain = name.rstrip("*")
         if plain in SYMBOLS:
             return SYMBOLS[plain]
@@ -187,7 +191,7 @@ class _Formula:
         after = self.peek()
         return name + (" " if after[:1].isalnum() or (after.startswith("\\") and after[1:2].isalpha()) else "")
 
-    def with_arguments(self, name: str, token: str) -> str:  # noqa: PLR0911 (one line for each kind)
+    def with_arguments(self, name: str, token: str) -> str:
         if name in _CONTENT:
             return self.argument()
         if name == "mathbb":
@@ -281,4 +285,3 @@ def readable_math(source: str) -> str:
     text = " ".join(_formula(source, 0).split())
     text = re.sub(r" +([,;.)\]⟩])", r"\1", text)
     return re.sub(r"([(\[⟨]) +", r"\1", text)
-

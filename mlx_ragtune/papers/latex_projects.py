@@ -14,7 +14,7 @@ _STYLES = re.compile(r"\\(?:usepackage|RequirePackage)\s*(?:\[[^\]]*\])?\s*\{([^
 
 @dataclass
 class Projects:
-    """The LaTeX papers of a folder: the files that each consists of, and other files with the reason not to read them."""
+    """The LaTeX papers of a folder: the files of each, and other files with the reason not to read them."""
 
     parts: dict[str, tuple[str, ...]] = field(default_factory=dict)
     ignored: dict[str, str] = field(default_factory=dict)
@@ -24,7 +24,9 @@ def sources_of(files: FolderFiles, main: str) -> list[str]:
     """The names of all files that the text of a paper depends on."""
     parts = closure(files, main).parts
     text = "\n".join(files.read(part) or "" for part in parts)
-    styles = [f"{name.strip()}.sty" for names in _STYLES.findall(without_comments(text).text) for name in names.split(",")]
+    styles = [
+        f"{name.strip()}.sty" for names in _STYLES.findall(without_comments(text).text) for name in names.split(",")
+    ]
     names = [*parts, *bibliographies(files, main, text), *styles]
     return [name for name in dict.fromkeys(names) if files.path(name) is not None]
 
@@ -78,7 +80,7 @@ def _reason(name: str, declared: str | None, part_of: str | None, mains: list[st
 
 
 def _is_below(name: str, folder: str) -> bool:
-    return posixpath.dirname(name) == folder or bool(folder) and name.startswith(f"{folder}/")
+    return posixpath.dirname(name) == folder or (bool(folder) and name.startswith(f"{folder}/"))
 
 
 def _pdf_reason(name: str, mains: Iterable[str], figures: dict[str, set[str]]) -> str:

@@ -1,4 +1,4 @@
-r"""Accents and symbols of LaTeX text: ``{\"o}`` as ö, ``\ss`` as ß, ``--`` as –; also for titles and names in BibTeX."""
+r"""Accents and symbols of LaTeX text: ``{\"o}`` as ö, ``\ss`` as ß, ``--`` as –; also for BibTeX."""
 
 import re
 import unicodedata
@@ -20,8 +20,8 @@ LETTERS = {
     "textbullet": "•", "textperiodcentered": "·", "textdegree": "°", "textregistered": "®", "texttrademark": "™",
     "textcopyright": "©", "textmu": "µ", "texttimes": "×", "textpm": "±", "textellipsis": "…", "ldots": "…",
     "dots": "…", "textdollar": "$", "textexclamdown": "¡", "textquestiondown": "¿", "guillemotleft": "«",
-    "guillemotright": "»", "LaTeX": "LaTeX", "TeX": "TeX", "BibTeX": "BibTeX", "LaTeXe": "LaTeX2e", "textvisiblespace": "␣",
-    "slash": "/", "lbrace": "{", "rbrace": "}", "textbraceleft": "{", "textbraceright": "}", "and": "and",
+    "guillemotright": "»", "LaTeX": "LaTeX", "TeX": "TeX", "BibTeX": "BibTeX", "LaTeXe": "LaTeX2e",
+    "textvisiblespace": "␣", "slash": "/", "lbrace": "{", "rbrace": "}", "textbraceleft": "{", "textbraceright": "}",
 }  # fmt: skip
 """Commands without arguments that print a character or a word, in text."""
 QUOTES = {"``": "“", "''": "”", "`": "‘", "'": "’", "---": "—", "--": "–", "~": " "}
@@ -53,12 +53,20 @@ def decode_latex(text: str) -> str:
             parts.append(readable_math(match["math"][1:-1]))
         elif match["marks"]:
             parts.append(QUOTES[match["marks"]])
-        elif command and command in ACCENTS and (after := _AFTER_ACCENT.match(text, match.end("word") if match["word"] else match.end("symbol"))):
+        elif (
+            command
+            and command in ACCENTS
+            and (after := _AFTER_ACCENT.match(text, match.end("word") if match["word"] else match.end("symbol")))
+        ):
             parts.append(with_accent(command, next((letter for letter in after.groups() if letter), "")))
             at = after.end()
         elif match["word"]:
             parts.append(LETTERS.get(match["word"]) or SYMBOLS.get(match["word"], ""))
         elif match["symbol"]:
-            parts.append({"\\": " ", ",": " ", ";": " ", " ": " ", "\n": " ", "-": "", "/": ""}.get(match["symbol"], match["symbol"]))
+            parts.append(
+                {"\\": " ", ",": " ", ";": " ", " ": " ", "\n": " ", "-": "", "/": ""}.get(
+                    match["symbol"], match["symbol"]
+                )
+            )
     parts.append(text[at:])
     return unicodedata.normalize("NFC", " ".join("".join(parts).split()))

@@ -41,7 +41,9 @@ def office_math(element: Element) -> str:
         case "func":
             return f"{of('fName')} {of('e')}"
         case "acc":
-            return accented(of("e"), ACCENTS.get(_property(element, "chr", "\u0302"), _property(element, "chr", "\u0302")))
+            return accented(
+                of("e"), ACCENTS.get(_property(element, "chr", "\u0302"), _property(element, "chr", "\u0302"))
+            )
         case "bar":
             return accented(of("e"), "\u0304")
         case "d":
