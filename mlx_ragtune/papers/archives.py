@@ -78,7 +78,8 @@ class ZipPackage:
         except _FAILURES:
             raise _damaged(self.path, self._kind, f"cannot unpack {name}") from None
         if len(content) > most:
-            raise InputError(f"{name} unpacks to more than {most // 2**20} MiB", where=str(self.path), fix="remove it")
+            what, limit = (name, MAX_MEMBER_BYTES) if most == MAX_MEMBER_BYTES else ("it", MAX_UNPACKED_BYTES)
+            raise InputError(f"{what} unpacks to more than {limit // 2**20} MiB", where=str(self.path), fix="remove it")
         self._left -= len(content)
         return content
 

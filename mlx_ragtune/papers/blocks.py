@@ -91,7 +91,7 @@ def assemble(identifier: str, blocks: Iterable[Block]) -> Assembly:
     return Assembly(text, marks, [*dropped, *removed_characters(identifier, 1, removed)])
 
 
-_JOINED = ("references", "comment")
+_JOINED = ("references", "comment", "table of contents")
 """Neighbors that are left out for this reason are listed together."""
 
 

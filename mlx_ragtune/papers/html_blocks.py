@@ -6,13 +6,13 @@ out, such as navigation, is a block with its reason.
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 
 from mlx_ragtune.papers.blocks import Block, one_line, table_blocks
 from mlx_ragtune.papers.latex_math import readable_math
-from mlx_ragtune.papers.mathml import MathNode, math_text
+from mlx_ragtune.papers.mathml import MathNode, math_text, nodes
 
 _UNREADABLE = {"script", "style", "noscript", "template", "svg", "textarea", "select"}
 _NAVIGATION = {"nav", "footer", "aside", "button", "dialog"}
@@ -141,6 +141,8 @@ class HtmlBlocks(HTMLParser):
                 self._skips[-1].depth += 1
                 self._skipped[tag] += 1
             return
+        if self._math and tag in _BLOCKS:  # a formula that was never closed
+            self._end_math()
         if self._math or tag == "math":
             self._open_math(tag, attrs)
             return
@@ -387,17 +389,8 @@ class HtmlBlocks(HTMLParser):
     def _end_math(self) -> None:
         """Write the formula: from its LaTeX source where there is one."""
         root, self._math = self._math[0], []
-        source = self._alttext or next((node.text for node in _nodes(root) if node.tag == "annotation tex"), "")
+        source = self._alttext or next((node.text for node in nodes(root) if node.tag == "annotation tex"), "")
         self._write(readable_math(source) if source.strip() else " ".join(math_text(root).split()))
-
-
-def _nodes(root: MathNode) -> Iterator[MathNode]:
-    """The node and all below it."""
-    waiting = [root]
-    while waiting:
-        node = waiting.pop()
-        yield node
-        waiting += reversed(node.children)
 
 
 def _reason(tag: str, marks: list[str], attributes: dict[str, str]) -> str | None:

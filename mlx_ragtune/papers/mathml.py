@@ -1,5 +1,6 @@
 """MathML as one line of text."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from mlx_ragtune.papers.math_text import ACCENTS, accented, fraction, matrix, root, script
@@ -19,14 +20,25 @@ class MathNode:
     children: list["MathNode"] = field(default_factory=list)
 
 
+def nodes(root: MathNode) -> Iterator[MathNode]:
+    """The node and all below it, in their order."""
+    waiting = [root]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        waiting += reversed(node.children)
+
+
 def _several(parts: list[str]) -> str:
     return "".join(parts)
 
 
 def math_text(node: MathNode, depth: int = 0) -> str:
-    """The formula in one line; elements that nest deeper than ``MAX_DEPTH`` are left out."""
-    if depth > MAX_DEPTH or node.tag.startswith("annotation"):
+    """The formula in one line; what nests deeper than ``MAX_DEPTH`` is its bare text."""
+    if node.tag.startswith("annotation"):
         return ""
+    if depth > MAX_DEPTH:
+        return " ".join(part.text.strip() for part in nodes(node))
     if node.tag in _TOKENS:
         return _token(node)
     parts = [math_text(child, depth + 1) for child in node.children]
