@@ -18,7 +18,7 @@ MAX_INCLUDED = 500
 _VERBATIM = r"verbatim|Verbatim|lstlisting|minted|alltt|filecontents"
 _PARTS = re.compile(
     rf"(?P<verbatim>\\begin\s*\{{(?P<name>(?:{_VERBATIM})\*?)\}}.*?\\end\s*\{{(?P=name)\}})"
-    r"|(?P<code>\\begin\s*\{comment\}(?P<words>.*?)\\end\s*\{comment\})"
+    r"|(?P<code>\\begin\s*\{comment\}(?P<words>.*?)\\end\s*\{comment\}(?:[ \t]*\n)?)"
     r"|\\verb\*?(?P<mark>[^A-Za-z\s*]).*?(?P=mark)"
     r"|\\(?:url|path|nolinkurl)\s*\{[^{}\n]*\}|\\href\s*\{[^{}\n]*\}"
     r"|\\."

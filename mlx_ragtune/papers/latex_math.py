@@ -39,6 +39,12 @@ def _pairs(text: str) -> dict[str, str]:
 
 SYMBOLS = _pairs(_GREEK)
 """Commands for one character."""
+_OPENING = {"lvert", "lVert", "langle", "lceil", "lfloor", "lbrace", "lbrack"}
+_CLOSING = {"rvert", "rVert", "rangle", "rceil", "rfloor", "rbrace", "rbrack"}
+_NO_SPACE = "\ue002"
+"""Stands before what no space precedes."""
+_WORD = "\ue003"
+"""Stands before the name of a function, which a space separates from a letter or digit."""
 _SPACED = _pairs(_RELATIONS)
 _FUNCTIONS = {
     "log", "ln", "lg", "exp", "sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "sinh",
@@ -164,7 +170,9 @@ class _Formula:
     def command(self, name: str, token: str) -> str:
         plain = name.rstrip("*")
         if plain in SYMBOLS:
-            return SYMBOLS[plain]
+            if plain in _OPENING:
+                self.skip_space()
+            return _NO_SPACE * (plain in _CLOSING) + SYMBOLS[plain]
         if plain in _SPACED:
             return f" {_SPACED[plain]} "
         if name in _SPACES:
@@ -189,7 +197,7 @@ class _Formula:
     def function(self, name: str) -> str:
         self.skip_space()
         after = self.peek()
-        return name + (" " if after[:1].isalnum() or (after.startswith("\\") and after[1:2].isalpha()) else "")
+        return _WORD + name + (" " if after[:1].isalnum() or (after.startswith("\\") and after[1:2].isalpha()) else "")
 
     def with_arguments(self, name: str, token: str) -> str:
         if name in _CONTENT:
@@ -226,7 +234,7 @@ class _Formula:
         if name == "end":
             self.raw_argument()
             return ""
-        return token if not self.peek()[:1].isalpha() else f"{token} "
+        return f"{token} " if self.peek()[:1].isalnum() or self.peek() == "{" else token
 
     def environment(self, name: str) -> str:
         """A matrix or cases; the content of any other environment."""
@@ -283,5 +291,7 @@ def _formula(source: str, depth: int) -> str:
 def readable_math(source: str) -> str:
     """The formula in one line, without what only arranges it."""
     text = " ".join(_formula(source, 0).split())
-    text = re.sub(r" +([,;.)\]⟩])", r"\1", text)
+    text = re.sub(f" *{_NO_SPACE}", "", text)
+    text = re.sub(rf"(?<=[\w)\]}}]){_WORD}", " ", text).replace(_WORD, "")
+    text = re.sub(r" +([,;.)\]])", r"\1", text)
     return re.sub(r"([(\[⟨]) +", r"\1", text)
