@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from mlx_ragtune import __version__
 from mlx_ragtune.clients import arxiv, arxiv_shelf
 from mlx_ragtune.clients.arxiv import ArxivClient, arxiv_address
 from mlx_ragtune.clients.arxiv_shelf import NOT_DOWNLOADED, ArxivShelf
@@ -64,7 +65,7 @@ def test_papers_come_with_title_authors_and_year_under_names_without_a_slash(ups
     assert new.record is not None
     assert (new.record.title, new.record.authors) == ("QLoRA: Efficient Finetuning", ("Tim Dettmers", "Kurt Gödel"))
     assert (new.record.year, new.file.problem, old.file.problem) == (2023, "", "")
-    assert upstream.agents == {f"mlx-ragtune/{arxiv.__version__}"}
+    assert upstream.agents == {f"mlx-ragtune/{__version__}"}
 
 
 def test_a_version_in_the_id_is_the_version_that_comes(upstream: Upstream, bring: Bring) -> None:

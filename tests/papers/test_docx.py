@@ -101,7 +101,7 @@ def test_what_word_does_not_show_or_repeats_is_listed(tmp_path: Path) -> None:
 
 def test_footnotes_follow_their_paragraph_and_text_boxes_appear_once(tmp_path: Path) -> None:
     box = f"<w:txbxContent>{par('In a box')}</w:txbxContent>"
-    both = f"<mc:AlternateContent><mc:Choice>{{0}}</mc:Choice><mc:Fallback>{{0}}</mc:Fallback></mc:AlternateContent>"
+    both = "<mc:AlternateContent><mc:Choice>{0}</mc:Choice><mc:Fallback>{0}</mc:Fallback></mc:AlternateContent>"
     drawing = both.format(f"<w:drawing>{box}</w:drawing>")
     body = par(f'<w:r><w:t>Claim.</w:t><w:footnoteReference w:id="2"/>{drawing}</w:r>') + par("Next.")
     notes = f'<w:footnotes {W}><w:footnote w:id="0" w:type="separator"/><w:footnote w:id="2">{par("Evidence.")}'

@@ -145,7 +145,8 @@ def test_a_bibliography_gives_titles_authors_and_years_and_lists_what_matches_no
     (home / "papers" / "Hu 2021.txt").write_text(f"lora.txt\n\n{WORDS}")
     (home / "refs.bib").write_text(
         '@article{hu, title={{LoRA}: Low-Rank {\\"A}daptation}, author={Hu, Edward J. and G{\\"o}del, Kurt},\n'
-        " year=2021, file={:Hu 2021.txt:text/plain}}\n@misc{unused, title={Nobody Reads This Paper}}\n@misc{bad, title={"
+        " year=2021, file={:Hu 2021.txt:text/plain}}\n@misc{unused, title={Nobody Reads This Paper}}\n"
+        "@misc{bad, title={"
     )
     edit(recipe_of(home), corpus={"bibliography": "../refs.bib"})
     documents, said = corpus(home)
