@@ -204,7 +204,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "dataset",
         "Build training rows with contexts, split by paper",
-        version=2,
+        version=3,
         keys=("dataset", "retrieval", "seed", "benchmark"),
         ignores=(
             "dataset.pairs", "dataset.on_too_long", "dataset.generator.hosts", "dataset.generator.slots",
@@ -265,7 +265,7 @@ STAGES: tuple[Stage, ...] = (
             "corpus": ("documents.jsonl", *CHUNKS), "dataset": ("examples-train.jsonl",), "export": ("*.gguf",),
             "register": ("receipt.json",), "base": (),
         },
-        version=2,
+        version=3,
         outside={
             "benchmark": _file(lambda recipe: recipe.benchmark),
             "probes": _file(lambda recipe: recipe.evaluate.probes),
