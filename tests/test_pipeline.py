@@ -17,7 +17,7 @@ from mlx_ragtune.errors import ArtifactError, InputError, ToolError
 from mlx_ragtune.pipeline import STAGES, Stage, view
 from mlx_ragtune.recipe import Recipe
 from mlx_ragtune.recipe_load import load_recipe
-from mlx_ragtune.runner import Run, claim, clock, difference, run_folder
+from mlx_ragtune.runner import Run, Step, claim, clock, difference, run_folder
 
 NAMES = [stage.name for stage in STAGES]
 SMALL = """\
@@ -409,6 +409,20 @@ def test_a_plan_without_the_base_downloads_nothing(home: Path) -> None:
     steps = {step.stage: step for step in run.plan()}
     assert steps["corpus"].state == "up to date"
     assert "'nobody/nothing' is not on this machine" in steps["dataset"].why
+
+
+def test_chunks_are_counted_again_when_the_models_tokenizer_is_here(home: Path) -> None:
+    def corpus() -> Step:
+        return Run(load_recipe(home / "small.yaml"), home / "runs" / "small", offline=True).plan(until="corpus")[0]
+
+    edit(home, '"toy:qwen3"', "nobody/nothing")
+    opened(home).bring("corpus")
+    assert corpus().state == "up to date"
+    edit(home, "nobody/nothing", '"toy:qwen3"')
+    assert (corpus().state, corpus().why) == ("run", "its tokens are counted with another tokenizer")
+    opened(home).bring("corpus")
+    edit(home, '"toy:qwen3"', '"toy:qwen2"')
+    assert corpus().state == "up to date", "another model with the same tokenizer"
 
 
 def test_a_stage_sees_only_the_keys_that_it_declares(home: Path) -> None:
