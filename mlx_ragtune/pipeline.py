@@ -41,9 +41,9 @@ class Stage:
 
     ``keys`` are recipe keys, or whole sections; ``ignores`` are keys below them that the stage may read but
     that cannot change its result. ``needs`` maps earlier stages to the files that are read of them
-    (``base`` is the base model). ``outside`` gives a digest of the user's files, by role. ``rejects`` says why
-    a finished artifact is not acceptable under a recipe, or "". Raise ``version`` when the same inputs would
-    give another result.
+    (``base`` is the base model, ``tokenizer`` what counts tokens, from a model without its weights).
+    ``outside`` gives a digest of the user's files, by role. ``rejects`` says why a finished artifact is not
+    acceptable under a recipe, or "". Raise ``version`` when the same inputs would give another result.
     """
 
     name: str
@@ -101,6 +101,8 @@ def stages_until(until: str) -> tuple[Stage, ...]:
     return STAGES[: list(STAGE_FOLDERS).index(until) + 1]
 
 
+MODEL_INPUTS = ("base", "tokenizer")
+"""Names in ``needs`` that no stage makes."""
 CHUNKS = ("chunks.jsonl", "index.sqlite")
 MODEL = ("model/*",)
 PROMPT_ROWS = ("examples-valid.jsonl", "examples-train.jsonl")
@@ -192,16 +194,17 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "corpus",
         "Read the papers and split them into indexed chunks",
-        version=2,
+        version=3,
         keys=("corpus",),
         ignores=("corpus.folder", "corpus.on_unreadable"),
+        needs={"tokenizer": ()},
         outside={"papers": _papers},
         rejects=_unreadable,
     ),
     Stage(
         "dataset",
         "Build training rows with contexts, split by paper",
-        version=2,
+        version=3,
         keys=("dataset", "retrieval", "seed", "benchmark"),
         ignores=(
             "dataset.pairs", "dataset.on_too_long", "dataset.generator.hosts", "dataset.generator.slots",
@@ -263,7 +266,7 @@ STAGES: tuple[Stage, ...] = (
             "corpus": ("documents.jsonl", *CHUNKS), "dataset": ("examples-train.jsonl",), "export": ("*.gguf",),
             "register": ("receipt.json",), "base": (),
         },
-        version=2,
+        version=3,
         outside={
             "benchmark": _file(lambda recipe: recipe.benchmark),
             "probes": _file(lambda recipe: recipe.evaluate.probes),

@@ -51,8 +51,10 @@ class CorpusSettings(Settings):
     """Folder of PDF, Markdown, text and HTML files."""
     on_unreadable: Literal["fail", "skip"] = "fail"
     """What to do with unreadable, empty or encrypted files. They are listed either way."""
-    chunk_words: Annotated[int, Field(ge=20, le=2000)] = 350
-    """Maximum length of a chunk, in words."""
+    chunk_tokens: Annotated[int, Field(ge=32, le=8192)] = 512
+    """Maximum length of a chunk, in tokens of the embedding model, or of the base without one."""
+    overlap_tokens: Annotated[int, Field(ge=0, le=4096)] = 0
+    """Whole sentences of at most so many tokens at the end of a chunk are repeated in the next one."""
 
 
 class RetrievalSettings(Settings):

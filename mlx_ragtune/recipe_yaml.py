@@ -298,7 +298,9 @@ def _scalar(kind: str, text: str, at: Place, written: Written) -> Any:
 
 
 SYNONYMS = {
-    "batch": "batch_size", "ctx_size": "context_tokens", "decay": "weight_decay", "grad_accumulation": "accumulation",
+    "batch": "batch_size", "chunk_overlap": "overlap_tokens", "chunk_size": "chunk_tokens",
+    "chunk_words": "chunk_tokens", "ctx_size": "context_tokens", "decay": "weight_decay",
+    "grad_accumulation": "accumulation",
     "gradient_accumulation_steps": "accumulation", "gradient_checkpointing": "grad_checkpoint", "k": "top_k",
     "lora_alpha": "alpha", "lora_dropout": "dropout", "lora_layers": "layers", "lora_rank": "rank",
     "lr": "learning_rate", "max_seq_length": "max_tokens", "num_ctx": "context_tokens", "num_epochs": "epochs",

@@ -28,9 +28,10 @@ from mlx_ragtune.artifact import (
 )
 from mlx_ragtune.errors import ArtifactError, InputError, ToolError
 from mlx_ragtune.pages.tables import clock
-from mlx_ragtune.pipeline import STAGES, Stage, stage_named, stages_until, view
+from mlx_ragtune.pipeline import MODEL_INPUTS, STAGES, Stage, stage_named, stages_until, view
 
 if TYPE_CHECKING:
+    from mlx_ragtune.bases.tokenizer_file import ModelTokenizer
     from mlx_ragtune.clients.registered import Standing
     from mlx_ragtune.recipe import Recipe
 
@@ -106,6 +107,13 @@ def import_gguf(gguf: Path, folder: Path) -> None:
     reader.import_gguf(gguf, folder)
 
 
+def gguf_tokenizer(gguf: Path) -> str:
+    """``tokenizer.json`` of a GGUF file. Imported when called, as above."""
+    from mlx_ragtune.gguf import reader
+
+    return reader.gguf_tokenizer(gguf)
+
+
 @dataclass
 class Run:
     """One recipe, its folder under runs/, and the store that it shares with other recipes."""
@@ -124,6 +132,7 @@ class Run:
     current: str = ""
     """The stage that is running."""
     _base: Path | None = None
+    _tokenizer: "ModelTokenizer | None" = None
     _base_digest: str | None = None
     _digests: dict[tuple[Any, ...], Any] = field(default_factory=dict)
 
@@ -139,7 +148,17 @@ class Run:
             from mlx_ragtune.bases.resolve import resolve_base
 
             self._base = resolve_base(self.recipe.base, import_gguf=import_gguf, say=self.say)
+            self._tokenizer = None  # it is on this machine now
         return self._base
+
+    @property
+    def tokenizer(self) -> "ModelTokenizer":
+        """What the tokens of chunks are counted with, as far as this machine has it without fetching a model."""
+        if self._tokenizer is None:
+            from mlx_ragtune.bases.tokenizer_file import model_tokenizer
+
+            self._tokenizer = model_tokenizer(self.recipe.base, restore=gguf_tokenizer)
+        return self._tokenizer
 
     @property
     def base_digest(self) -> str:
@@ -194,11 +213,15 @@ class Run:
             "version": stage.version,
             "settings": self.settings(stage),
             "inputs": {
-                name: self.base_digest if name == "base" else artifacts[name].content(files)
+                name: self._model_digest(name) if name in MODEL_INPUTS else artifacts[name].content(files)
                 for name, files in stage.needs.items()
             },
             "files": self.outside(stage),
         }
+
+    def _model_digest(self, name: str) -> str:
+        """The digest of one of MODEL_INPUTS."""
+        return self.base_digest if name == "base" else self.tokenizer.digest
 
     def _linked(self, stage: Stage) -> Artifact | None:
         """The artifact that the run's link points at. Raises ArtifactError if it is damaged."""
@@ -220,7 +243,7 @@ class Run:
 
     def _step(self, stage: Stage, artifacts: dict[str, Artifact], *, redo: bool) -> Step:
         """The step of one stage; its artifact is added to ``artifacts`` when it need not run."""
-        waits = [name for name in stage.needs if name != "base" and name not in artifacts]
+        waits = [name for name in stage.needs if name not in MODEL_INPUTS and name not in artifacts]
         if waits:
             return Step(stage.name, "run", f"depends on {waits[-1]}")
         if stage.needs_base and not self._has_base():
@@ -374,7 +397,12 @@ class Run:
         inputs = _DeclaredInputs()
         for name, files in stage.needs.items():
             view_folder = draft / INPUTS_FOLDER / name
-            inputs[name] = self.base if name == "base" else declared_view(view_folder, artifacts[name].folder, files)
+            if name == "tokenizer":
+                inputs[name] = self.tokenizer.write(view_folder)
+            else:
+                inputs[name] = (
+                    self.base if name == "base" else declared_view(view_folder, artifacts[name].folder, files)
+                )
         if "votes" in stage.outside:
             inputs["votes"] = self.home / "ab"
         stage.function()(view(self.recipe, stage), inputs, draft)
@@ -446,6 +474,8 @@ def difference(before: Any, after: Any, at: str = "") -> list[str]:
     if before == after:
         return []
     kind, _, name = at.partition(".")
+    if at == "inputs.tokenizer":
+        return ["its tokens are counted with another tokenizer"]
     if kind == "inputs":
         return [f"{name} has a different result"]
     if at == "files.server" and before and after:

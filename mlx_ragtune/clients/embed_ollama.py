@@ -65,7 +65,7 @@ class OllamaEmbed:
             raise InputError(
                 f"a text of {len(longest)} characters is too long for '{self._model}': {longest[:60]!r}…",
                 where=self._server.host,
-                fix="lower 'corpus.chunk_words'",
+                fix="lower 'corpus.chunk_tokens'",
             ) from None
         if len(rows) != len(texts):
             raise ToolError(f"Ollama returned {len(rows)} vectors for {len(texts)} texts", where=self._server.host)

@@ -1,7 +1,10 @@
 """corpus: papers become documents, chunks and a full-text index."""
 
+import json
+import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from mlx_ragtune.artifact import Draft, Inputs
@@ -9,6 +12,7 @@ from mlx_ragtune.errors import InputError
 from mlx_ragtune.jsonl import write_rows
 from mlx_ragtune.papers.folder import PaperFile, document_ids, list_papers, survey
 from mlx_ragtune.papers.paper_reader import Paper, PaperReader
+from mlx_ragtune.papers.token_counts import TokenizerFile
 from mlx_ragtune.recipe import CorpusSettings, Recipe
 from mlx_ragtune.records import Document
 from mlx_ragtune.retrieval.index import build_index
@@ -24,11 +28,12 @@ def check(recipe: Recipe, _base: Path) -> None:
     _refuse_unreadable(recipe.corpus, papers, unreadable)
 
 
-def corpus(recipe: Recipe, _inputs: Inputs, draft: Draft) -> None:
+def corpus(recipe: Recipe, inputs: Inputs, draft: Draft) -> None:
     """Write ``documents.jsonl``, ``chunks.jsonl``, ``dropped.jsonl``, ``unreadable.jsonl`` and ``index.sqlite``."""
     settings = recipe.corpus
     files = list_papers(settings.folder)
-    papers, unreadable = _read(files, draft, settings.chunk_words)
+    source = _source(inputs)
+    papers, unreadable = _read(files, draft, settings, source.file)
     _refuse_unreadable(settings, files, unreadable)
     if not papers:
         listing = "\n".join(_described(name, error) for name, error in unreadable.items())
@@ -38,6 +43,7 @@ def corpus(recipe: Recipe, _inputs: Inputs, draft: Draft) -> None:
             fix="replace them",
         )
     _write(draft, papers, unreadable)
+    _tell_counted(draft, papers, source)
     _tell_ignored(draft, survey(settings.folder).ignored)
     _tell_left_out(draft, papers, unreadable)
     for warning in same_titles(paper.document for paper in papers):
@@ -61,14 +67,63 @@ def _refuse_unreadable(
         )
 
 
-def _read(files: Sequence[PaperFile], draft: Draft, chunk_words: int) -> tuple[list[Paper], dict[str, InputError]]:
+@dataclass(frozen=True)
+class _Source:
+    """What counts tokens: the ``tokenizer.json`` of a model, or an estimate for the reason given in ``problem``."""
+
+    file: Path | None
+    model: str = ""
+    problem: str = ""
+
+
+def _source(inputs: Inputs) -> _Source:
+    """The tokenizer among the inputs. Raises InputError for a file that is not one."""
+    folder = inputs.get("tokenizer")
+    if folder is None:
+        return _Source(None)
+    source = json.loads((folder / "source.json").read_text(encoding="utf-8"))
+    file = folder / "tokenizer.json"
+    if not file.exists():
+        return _Source(None, source["model"], source["problem"])
+    try:
+        TokenizerFile(file)
+    except ValueError as error:
+        raise InputError(
+            f"cannot read the tokenizer of '{source['model']}': {error!s:.200}",
+            where="base.model",
+            fix="fetch the model again, or choose another one",
+        ) from None
+    return _Source(file, source["model"])
+
+
+def _tell_counted(draft: Draft, papers: Sequence[Paper], source: _Source) -> None:
+    """Record what counted the tokens, and how many the chunks have; say so where they are estimated."""
+    sizes = [size for paper in papers for size in paper.tokens]
+    by = f"tokenizer of {source.model}" if source.file else "estimate"
+    draft.record(
+        tokens_counted_by=by,
+        chunk_tokens={"min": min(sizes), "mean": round(statistics.mean(sizes), 1), "max": max(sizes)},
+    )
+    if not source.file and source.model:
+        draft.record(tokenizer_missing=f"{source.model}: {source.problem}")
+        draft.say(
+            f"warning: tokens of chunks are estimated, without the tokenizer of '{source.model}': {source.problem}; "
+            "a run that has it will split the papers again"
+        )
+
+
+def _read(
+    files: Sequence[PaperFile], draft: Draft, settings: CorpusSettings, tokenizer: Path | None
+) -> tuple[list[Paper], dict[str, InputError]]:
     """The papers that can be read, and the error of each of the others by its name."""
     ids = document_ids(file.name for file in files)
     papers: list[Paper] = []
     unreadable: dict[str, InputError] = {}
     with (
         draft.track("reading papers", len(files)) as track,
-        PaperReader(chunk_words=chunk_words) as reader,
+        PaperReader(
+            chunk_tokens=settings.chunk_tokens, overlap_tokens=settings.overlap_tokens, tokenizer=tokenizer
+        ) as reader,
     ):
         for file in files:
             try:

@@ -45,6 +45,7 @@ from mlx_ragtune.scoring.verdict.comparison import Guard
 from mlx_ragtune.scoring.verdict.decision import compare_arms
 from mlx_ragtune.scoring.verdict.distractors import condition_rows
 from mlx_ragtune.scoring.verdict.guards import forgetting_guard
+from mlx_ragtune.synthesis.benchmark_view import HeldOut, held_out, read_view
 from mlx_ragtune.tuning.train_checks import check_window
 
 REPEATED_QUESTIONS = 12
@@ -204,7 +205,9 @@ def _answers_file(inputs: Inputs) -> str:
 
 def _items(recipe: Recipe, inputs: Inputs, probes: Sequence[Probe], draft: Draft) -> _Items:
     tokenizer = load_tokenizer(inputs["base"])
-    examples = _examples(recipe, inputs, tokenizer, draft)
+    documents = read_rows(inputs["corpus"] / "documents.jsonl", Document)
+    held = held_out(read_view(recipe.benchmark).papers, documents)
+    examples = _examples(recipe, inputs, tokenizer, draft, held=held)
     maker = ItemMaker(
         open_retriever(inputs["corpus"] / "index.sqlite", inputs["corpus"] / "chunks.jsonl"),
         tokenizer,
@@ -213,11 +216,11 @@ def _items(recipe: Recipe, inputs: Inputs, probes: Sequence[Probe], draft: Draft
         examples=examples.messages if examples else (),
     )
     questions = list(maker.questions(recipe.benchmark))
-    variants = list(maker.variants(questions)) if recipe.evaluate.distractors else []
+    variants = list(maker.variants(questions, held.copies_of)) if recipe.evaluate.distractors else []
     return _Items(questions, variants, list(maker.probes(probes)))
 
 
-def _examples(recipe: Recipe, inputs: Inputs, tokenizer: Any, draft: Draft) -> Examples | None:
+def _examples(recipe: Recipe, inputs: Inputs, tokenizer: Any, draft: Draft, *, held: HeldOut) -> Examples | None:
     """The examples of the prompted base, written to ``prompted.json``; None without that arm."""
     settings = recipe.evaluate.prompted
     if settings is None:
@@ -228,8 +231,7 @@ def _examples(recipe: Recipe, inputs: Inputs, tokenizer: Any, draft: Draft) -> E
         tokenizer,
         thinking=recipe.dataset.thinking == "on",
     )
-    gold = frozenset(paper for question in read_rows(recipe.benchmark, Question) for paper in question.papers)
-    examples = chooser.choose(settings, seed=recipe.seed, barred=gold)
+    examples = chooser.choose(settings, seed=recipe.seed, barred=held.papers)
     if len(examples.chosen) < settings.examples:
         draft.say(
             f"{len(examples.chosen)} of {settings.examples} examples fit into evaluate.prompted.tokens "

@@ -82,13 +82,14 @@ def test_the_same_question_gets_the_same_passages(retriever: Retriever) -> None:
 
 
 def test_the_notes_are_found_by_their_questions(tmp_path: Path) -> None:
-    from mlx_ragtune.papers.chunks import split
+    from mlx_ragtune.papers.chunks import Chunking, split
     from mlx_ragtune.papers.folder import document_ids, list_papers
     from mlx_ragtune.papers.reading import open_paper
 
     papers = list_papers(NOTES / "papers")
     ids = document_ids(paper.name for paper in papers)
-    chunks = [chunk for paper in papers for chunk in split(open_paper(paper.path, id=ids[paper.name]).document)[0]]
+    notes = [open_paper(paper.path, id=ids[paper.name]).document for paper in papers]
+    chunks = [chunk for note in notes for chunk in split(note, Chunking()).chunks]
     build_index(tmp_path / "i.sqlite", chunks)
     one = Retriever(Index(tmp_path / "i.sqlite"), chunks)
     asked = [question for question in read_rows(NOTES / "benchmark.jsonl", Question) if question.papers]
