@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mlx_ragtune import __version__
-from mlx_ragtune.cli_answers import ab, ask, compare
+from mlx_ragtune.cli_answers import ab, ask, compare, search
 from mlx_ragtune.cli_group import STAGE_NAMES, CommandGroup
 from mlx_ragtune.cli_models import models, prune
 from mlx_ragtune.cli_options import ALLOW, AS_JSON, RECIPE, REDO, REPLACE, open_run, say
@@ -273,7 +273,7 @@ def reference(folder: Path) -> None:
         (folder / name).write_text(text, encoding="utf-8")
 
 
-for _command in (ask, compare, ab, models, prune):
+for _command in (ask, search, compare, ab, models, prune):
     main.add_command(_command)
 
 

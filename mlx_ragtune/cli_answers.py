@@ -40,6 +40,30 @@ def ask(recipe: Path, question: str, model: str, preview: bool, as_json: bool) -
 
 
 @click.command()
+@RECIPE
+@click.argument("question")
+@click.option("--top-k", type=click.IntRange(1, 1000), help="Number of passages [default: the recipe's].")
+@AS_JSON
+def search(recipe: Path, question: str, top_k: int | None, as_json: bool) -> None:
+    """Show which passages a question finds, and which index found each. Asks no model that answers.
+
+    \b
+    Examples:
+      ragtune search recipes/demo.yaml "What is QLoRA?"
+      ragtune search recipes/demo.yaml "What is QLoRA?" --top-k 10 --json
+    """
+    from mlx_ragtune.commands.search import search as found_by
+    from mlx_ragtune.commands.search import show
+
+    try:
+        question.encode()
+    except UnicodeEncodeError:
+        raise click.UsageError("the question is not valid UTF-8") from None
+    result = found_by(open_run(recipe), question, top_k=top_k)
+    click.echo(json.dumps(result, indent=2, ensure_ascii=False) if as_json else show(result))
+
+
+@click.command()
 @click.argument("contestants", nargs=-1, required=True, metavar="FIRST OTHER...")
 @click.option(
     "--benchmark",

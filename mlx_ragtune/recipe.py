@@ -57,11 +57,41 @@ class CorpusSettings(Settings):
     """Whole sentences of at most so many tokens at the end of a chunk are repeated in the next one."""
 
 
+class EmbeddingSettings(Settings):
+    """An embedding model that finds passages by meaning."""
+
+    backend: Literal["llamacpp", "ollama"] = "llamacpp"
+    """Server that runs the model."""
+    model: Name
+    """For `llamacpp` the path of a GGUF file of an embedding model; for `ollama` the model's name there."""
+    host: str = "http://127.0.0.1:11434"
+    """`ollama`: address of the server."""
+    query_prefix: Annotated[str, Field(max_length=1000)] | None = None
+    """Text that the model reads before a question; null: as the model's family was trained."""
+    document_prefix: Annotated[str, Field(max_length=1000)] | None = None
+    """Text that the model reads before a passage; null: as the model's family was trained."""
+
+
+class RerankSettings(Settings):
+    """A cross-encoder that reads a question and a passage together and orders the best passages again."""
+
+    model: Name
+    """Path of a GGUF file of a reranker."""
+    depth: Annotated[int, Field(ge=2, le=200)] = 20
+    """How many of the best passages are ordered again."""
+
+
 class RetrievalSettings(Settings):
     """The passages in a prompt, the same for training and serving."""
 
     top_k: Annotated[int, Field(ge=1, le=20)] = 3
     """Number of passages in a prompt."""
+    embedding: EmbeddingSettings | None = None
+    """Search by meaning as well as by words. Without it, retrieval is by full text alone."""
+    rerank: RerankSettings | None = None
+    """Order the best passages again by a cross-encoder."""
+    dedup: Literal["none", "section"] = "none"
+    """`section`: at most one passage of each section of a paper."""
 
 
 class GeneratorSettings(Settings):

@@ -38,6 +38,7 @@ UNUSED: tuple[tuple[str, str, object, object], ...] = (
     ("register.host", "register.serve", "llamacpp", None),
     ("dataset.generator.hosts", "dataset.generator.backend", "llamacpp", None),
     ("dataset.generator.slots", "dataset.generator.backend", "llamacpp", 1),
+    ("retrieval.embedding.host", "retrieval.embedding.backend", "llamacpp", None),
     ("scoring.judge.host", "scoring.judge.backend", "llamacpp", None),
     ("scoring.similarity.host", "scoring.similarity.backend", "llamacpp", None),
     ("evaluate.sampling.top_k", "evaluate.sampling.temperature", 0, 0),
@@ -144,7 +145,9 @@ def _paths(written: Written) -> Iterator[tuple[str, Literal["file", "folder", "m
         yield key, "file"
     if str(written.get("base.model")).startswith(_LOCAL):
         yield "base.model", "model"
-    for section in ("dataset.generator", "scoring.judge", "scoring.similarity"):
+    if written.get("retrieval.rerank") is not None:
+        yield "retrieval.rerank.model", "file"
+    for section in ("dataset.generator", "scoring.judge", "scoring.similarity", "retrieval.embedding"):
         if written.setting(Recipe, f"{section}.backend") == "llamacpp":
             yield f"{section}.model", "file"
 

@@ -27,7 +27,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("papers", "retrieval", "scoring", "models"),
     ("clients",),
     ("tuning", "gguf", "synthesis", "bases"),
-    ("evaluation",),
+    ("evaluation", "searching"),
     ("pages",),
     ("stages", "commands"),
     ("pipeline", "runner", "cli", "cli_answers", "cli_group", "cli_models", "cli_options"),
