@@ -29,7 +29,7 @@ from mlx_ragtune.artifact import (
 from mlx_ragtune.errors import ArtifactError, InputError
 from mlx_ragtune.pages.tables import clock
 from mlx_ragtune.pipeline import STAGES, Stage, stage_named, stages_until, view
-from mlx_ragtune.run_folders import claim, run_folder
+from mlx_ragtune.run_folders import claim, recorded_end, run_folder
 
 if TYPE_CHECKING:
     from mlx_ragtune.clients.registered import Standing
@@ -299,7 +299,7 @@ class Run:
         redo = set(redo)
         if self.recipe_path is not None:
             claim(self.home, self.recipe_path, self.variant)
-        with locked(self.home) as holder:
+        with locked(self.home) as holder, recorded_end(self.home, lambda: self.current, until=until):
             steps = self.plan(until=until, redo=redo)
             self.check(steps)
             self._say_outlook(steps)

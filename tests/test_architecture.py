@@ -30,7 +30,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("evaluation",),
     ("pages",),
     ("stages", "commands"),
-    ("pipeline", "runner", "cli", "cli_answers", "cli_group", "cli_models", "cli_options"),
+    ("pipeline", "runner", "cli", "cli_answers", "cli_group", "cli_models", "cli_options", "cli_runs"),
 )
 """From the bottom up. Packages on one level do not import each other; single modules may, without a cycle."""
 
