@@ -53,6 +53,19 @@ def only_layers(model: Any, start: int, stop: int, *, normed: bool) -> Iterator[
         inner.layers, inner.norm = layers, norm
 
 
+@contextmanager
+def every_layer(model: Any) -> Iterator[None]:
+    """Inside the block all layers compute, also those that ``only_layers`` skips."""
+    inner = model.model
+    layers, norm = inner.layers, inner.norm
+    inner.layers = [layer.layer if isinstance(layer, _Skipped) else layer for layer in layers]
+    inner.norm = norm.layer if isinstance(norm, _Skipped) else norm
+    try:
+        yield
+    finally:
+        inner.layers, inner.norm = layers, norm
+
+
 def _key(row: TokenRow) -> str:
     return hashlib.sha256(row.tokens.tobytes()).hexdigest()
 
