@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from mlx_ragtune.recipe import DatasetSettings, Recipe, TrainSettings
 from mlx_ragtune.recipe_layers import read_layers, recorded, variant_name
+from mlx_ragtune.recipe_sweep import sweep_problems
 from mlx_ragtune.recipe_yaml import (
     Problems,
     Written,
@@ -200,6 +201,7 @@ def load_recipe(path: Path, overrides: Mapping[str, Any] = MappingProxyType({}))
         problems += describe_errors(error, written, Recipe)
     for check in (_rule_problems(written), host_problems(written), _path_problems(written)):
         problems += [(written.origin(key), f"{key}: {what}") for key, what in check]
+    problems += sweep_problems(written, _rule_problems)
     if problems or recipe is None:
         raise problems_error(path, problems)
     named = recipe.model_copy(update={"name": variant_name(path.stem, recorded(overrides, recipe))})
