@@ -221,6 +221,7 @@ STAGES: tuple[Stage, ...] = (
         keys=("base.precision", "dataset.thinking", "dataset.max_tokens", "dataset.on_too_long", "train", "seed"),
         ignores=("dataset.max_tokens", "dataset.on_too_long", "train.report_to"),
         needs={"dataset": PROMPT_ROWS, "base": ()},
+        version=2,
     ),
     Stage(
         "fuse",

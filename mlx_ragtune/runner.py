@@ -27,6 +27,7 @@ from mlx_ragtune.artifact import (
     silent,
 )
 from mlx_ragtune.errors import ArtifactError, InputError, ToolError
+from mlx_ragtune.pages.tables import clock
 from mlx_ragtune.pipeline import STAGES, Stage, stage_named, stages_until, view
 
 if TYPE_CHECKING:
@@ -421,16 +422,6 @@ def claim(home: Path, recipe: Path) -> None:
             where=str(home),
             fix="set RAGTUNE_RUNS to a folder that you can write",
         ) from None
-
-
-def clock(seconds: float) -> str:
-    """A duration for a person: ``0.4 s``, ``12 s``, ``4 min 05 s``, ``6 h 50 min``."""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def _circumstances(seconds: float) -> dict[str, Any]:

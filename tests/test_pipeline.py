@@ -14,10 +14,11 @@ import pytest
 from mlx_ragtune import pipeline
 from mlx_ragtune.artifact import STAGE_FOLDERS, Draft, Inputs, digest_json, unused
 from mlx_ragtune.errors import ArtifactError, InputError, ToolError
+from mlx_ragtune.pages.tables import clock
 from mlx_ragtune.pipeline import STAGES, Stage, view
 from mlx_ragtune.recipe import Recipe
 from mlx_ragtune.recipe_load import load_recipe
-from mlx_ragtune.runner import Run, claim, clock, difference, run_folder
+from mlx_ragtune.runner import Run, claim, difference, run_folder
 
 NAMES = [stage.name for stage in STAGES]
 SMALL = """\

@@ -78,11 +78,11 @@ class Training:
         if self.on_validation is None:
             return False
         random: Any = mx.random.state
-        training, states = self.base.model.training, [mx.array(state) for state in random]
+        training, (high, low) = self.base.model.training, random[0].tolist()
         with every_layer(self.base.model):
             self.pruned = self.on_validation(update, loss)
         self.base.model.train(training)
-        random[:] = states
+        mx.random.seed(high << 32 | low)  # the two words of the state are those of the seed
         return self.pruned
 
     def by_mlx_lm(self, split: Split) -> Progress:
