@@ -115,23 +115,32 @@ class Workbench:
         ArtifactError for checkpoints of a different run. The workbench stays usable after any of them.
         """
         check_train(settings, self._folder)
-        loaded, thinking = self.loaded, self._dataset.thinking == "on"
         folder.mkdir(parents=True, exist_ok=True)
-        with self._clean():
-            apply_adapter(loaded.model, settings, seed=seed)
-            plan = make_plan(self._split["train"], settings, seed=seed)
-            self._say(plan.describe())
-            work = describe_settings(settings, seed) | self._described
-            run = Training(loaded, settings, plan, folder, seed, progress, work, on_validation=on_validation)
-            store = self._prepare(settings) if settings.engine == "shared-prefix" else None
-            mx.random.seed(seed64(seed))
-            mx.reset_peak_memory()
-            with awake():
-                if settings.engine == "shared-prefix":
-                    done = run.by_loop(self._split, store, save_seconds)
-                else:
-                    done = run.by_mlx_lm(self._split)
-            return run.finish(done, self._split, self._examples["valid"], thinking=thinking)
+        with self._clean():  # the work is done in a frame of its own, which is cleared with its arrays
+            return self._train(settings, folder, seed, (progress, on_validation), save_seconds)
+
+    def _train(
+        self,
+        settings: TrainSettings,
+        folder: Path,
+        seed: int,
+        report: tuple[Report, OnValidation | None],
+        save_seconds: float,
+    ) -> TrainResult:
+        loaded, split, thinking = self.loaded, self._split, self._dataset.thinking == "on"
+        apply_adapter(loaded.model, settings, seed=seed)
+        plan = make_plan(split["train"], settings, seed=seed)
+        self._say(plan.describe())
+        work = describe_settings(settings, seed) | self._described
+        run = Training(loaded, settings, plan, folder, seed, report[0], work, on_validation=report[1])
+        store = self._prepare(settings) if settings.engine == "shared-prefix" else None
+        mx.random.seed(seed64(seed))
+        mx.reset_peak_memory()
+        with awake():
+            done = (
+                run.by_loop(split, store, save_seconds) if settings.engine == "shared-prefix" else run.by_mlx_lm(split)
+            )
+        return run.finish(done, split, self._examples["valid"], thinking=thinking)
 
     @contextmanager
     def adapted(self, folder: Path) -> Iterator[Base]:
