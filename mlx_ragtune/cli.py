@@ -18,6 +18,7 @@ from mlx_ragtune.cli_answers import ab, ask, compare
 from mlx_ragtune.cli_group import STAGE_NAMES, CommandGroup
 from mlx_ragtune.cli_models import models, prune
 from mlx_ragtune.cli_options import ALLOW, AS_JSON, RECIPE, REDO, REPLACE, open_run, say
+from mlx_ragtune.cli_sweep import sweep
 from mlx_ragtune.pages.interrupt import announce_interrupt
 from mlx_ragtune.pipeline import STAGES, Stage
 
@@ -273,7 +274,7 @@ def reference(folder: Path) -> None:
         (folder / name).write_text(text, encoding="utf-8")
 
 
-for _command in (ask, compare, ab, models, prune):
+for _command in (ask, compare, ab, models, prune, sweep):
     main.add_command(_command)
 
 

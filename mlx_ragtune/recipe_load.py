@@ -150,6 +150,11 @@ def _paths(written: Written) -> Iterator[tuple[str, Literal["file", "folder", "m
             yield f"{section}.model", "file"
 
 
+def path_keys(written: Written) -> list[str]:
+    """The dotted keys that hold a path in this recipe, or would if they were given."""
+    return [key for key, _kind in _paths(written)]
+
+
 def _path_problems(written: Written) -> Iterator[tuple[str, str]]:
     for key, kind in _paths(written):
         path = written.get(key)

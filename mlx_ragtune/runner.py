@@ -14,6 +14,8 @@ from mlx_ragtune.artifact import (
     KEY_LENGTH,
     STAGE_FOLDERS,
     Artifact,
+    Draft,
+    Inputs,
     Store,
     Tracker,
     declared_view,
@@ -99,6 +101,15 @@ def _without(settings: Any, keys: Iterable[str]) -> Any:
     return settings
 
 
+def open_recipe(path: Path, overrides: Mapping[str, Any]) -> "Run":
+    """The run of a recipe, or of its variant with ``overrides`` by dotted key. Raises RecipeError."""
+    from mlx_ragtune.recipe_load import load_recipe, runs_folder
+
+    recipe = load_recipe(path, overrides)
+    home = runs_folder(path) / recipe.name if overrides else run_folder(path, runs_folder(path))
+    return Run(recipe.model_copy(update={"name": home.name}), home, path)
+
+
 def import_gguf(gguf: Path, folder: Path) -> None:
     """Turn a GGUF file into a model folder. Imported when called: it loads numpy and gguf."""
     from mlx_ragtune.gguf import reader
@@ -121,6 +132,8 @@ class Run:
     """Whether a finished stage counts only while the server still has what it registered there."""
     replace_others: bool = False
     """Requested with ``--replace``: a model at a server that is not ours may be replaced."""
+    replacing: Mapping[str, Callable[["Recipe", Inputs, Draft], None]] = field(default_factory=dict)
+    """Functions that do a stage's work in place of its module, with the same result."""
     current: str = ""
     """The stage that is running."""
     _base: Path | None = None
@@ -377,7 +390,8 @@ class Run:
             inputs[name] = self.base if name == "base" else declared_view(view_folder, artifacts[name].folder, files)
         if "votes" in stage.outside:
             inputs["votes"] = self.home / "ab"
-        stage.function()(view(self.recipe, stage), inputs, draft)
+        function = self.replacing.get(stage.name) or stage.function()
+        function(view(self.recipe, stage), inputs, draft)
         self._require_unchanged(before)
         manifest = {"key": key, "described": described, **_circumstances(time.monotonic() - started)}
         return self.store.finish(draft, stage.name, manifest)

@@ -41,11 +41,9 @@ class SettingSampler(BaseSampler):
             return {}
         others = [other for other in study.get_trials(deepcopy=False) if other.number != trial.number]
         others = [other for other in others if self._counts(other)]
-        if self._kind == "grid":
-            assert self._combinations is not None  # noqa: S101 (the loader refuses any other space)
-            before = sum(other.number < trial.number for other in others)
-            return self._combinations[before % len(self._combinations)]
         taken = [other.params for other in others]
+        if self._kind == "grid":
+            return self._next_combination(sum(other.number < trial.number for other in others), taken)
         inner = self._inner(trial.number)
         for _ in range(DRAWS):
             drawn = self._draw(inner, study, trial, search_space)
@@ -66,6 +64,12 @@ class SettingSampler(BaseSampler):
             key: drawn[key] if key in drawn else inner.sample_independent(study, trial, key, distribution)
             for key, distribution in search_space.items()
         }
+
+    def _next_combination(self, start: int, taken: Sequence[Parameters]) -> Parameters:
+        """The first untried combination from ``start`` on: each of the workers that ask together has another start."""
+        assert self._combinations is not None  # noqa: S101 (the loader refuses any other space)
+        ordered = [*self._combinations[start:], *self._combinations[:start]]
+        return next((combination for combination in ordered if combination not in taken), ordered[0])
 
     def _first_untried(self, taken: Sequence[Parameters]) -> Parameters | None:
         return next((combination for combination in self._combinations or () if combination not in taken), None)

@@ -10,18 +10,18 @@ import platform
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.pruners import NopPruner, SuccessiveHalvingPruner
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from mlx_ragtune.errors import ArtifactError
 from mlx_ragtune.recipe import SweepSettings
+from mlx_ragtune.sweeping.halving import Halving
 from mlx_ragtune.sweeping.sampler import SettingSampler
 from mlx_ragtune.sweeping.space import Settings, Space
 from mlx_ragtune.sweeping.storage import Address, open_storage, reading
@@ -56,18 +56,18 @@ def this_worker() -> str:
     return f"{platform.node() or 'unknown'}:{uuid.getnode():x}:{os.getpid()}"
 
 
-def _lives_here(worker: str) -> bool | None:
-    """Whether the process of a worker of this machine is alive; None for a worker of another machine."""
+def _is_gone(worker: str) -> bool:
+    """Whether a worker ran on this machine and its process has ended. Nothing is known of other machines."""
+    _, machine, process = worker.rsplit(":", 2) if worker.count(":") >= 2 else ("", "", "")
+    if machine != f"{uuid.getnode():x}" or not process.isdecimal():
+        return False
     try:
-        _, machine, process = worker.rsplit(":", 2)
-        if machine != f"{uuid.getnode():x}":
-            return None
         os.kill(int(process), 0)
     except ProcessLookupError:
+        return True
+    except PermissionError:
         return False
-    except (ValueError, PermissionError):
-        return None
-    return True
+    return False
 
 
 @dataclass
@@ -81,6 +81,7 @@ class SweepStudy:
     by_loss: bool
     worker: str = field(default_factory=this_worker)
     _beats: dict[int, tuple[str, float]] = field(default_factory=dict)
+    _current: int | None = None
 
     def trials(self) -> list[FrozenTrial]:
         """All trials in the order of their numbers."""
@@ -141,11 +142,8 @@ class SweepStudy:
     def look(self, trial: Trial, look: Look) -> bool:
         """Record a trial at a rung; whether it ends there, because it is not among the best that came so far."""
         with reading(self.address):
-            looks = [*trial.user_attrs.get("looks", []), asdict(look)]
-            trial.set_user_attr("looks", looks)
-            value = objective(look.score, look.valid_loss if self.by_loss else None)
-            # Optuna counts resources: each rung takes ``reduction`` times those of the rung before it.
-            trial.report(value, step=self.settings.reduction**look.rung)
+            trial.set_user_attr("looks", [*trial.user_attrs.get("looks", []), asdict(look)])
+            trial.report(objective(look.score, look.valid_loss if self.by_loss else None), step=look.rung)
             return trial.should_prune()
 
     def complete(self, trial: Trial, judgment: Judgment) -> bool:
@@ -166,11 +164,11 @@ class SweepStudy:
             return self._tell(trial, None, TrialState.PRUNED)
 
     def interrupt(self, trial: Trial, why: str) -> None:
-        """Record that a trial was interrupted; its settings wait for the next worker, or for this sweep's next start."""
+        """Record that a trial was interrupted; its settings wait for the next worker or the next start."""
         with reading(self.address):
             trial.set_user_attr(ENDED, why)
             if self._tell(trial, None, TrialState.FAIL):
-                self._wait_again(trial.params, [*trial.user_attrs.get(RETAKEN, [])], deaths=_deaths(trial.user_attrs))
+                self._wait_again(trial.number, trial.params, trial.user_attrs, deaths=_deaths(trial.user_attrs))
 
     def _tell(self, trial: Trial, value: float | None, state: TrialState) -> bool:
         try:
@@ -179,9 +177,13 @@ class SweepStudy:
             return False
         return True
 
-    def _wait_again(self, parameters: Mapping[str, Any], before: list[int], *, deaths: int) -> None:
-        attributes = {RETAKEN: before, "deaths": deaths}
-        self.study.enqueue_trial(dict(parameters), user_attrs=attributes)
+    def _wait_again(
+        self, number: int, parameters: Mapping[str, Any], attributes: Mapping[str, Any], *, deaths: int
+    ) -> None:
+        """Let the settings of an interrupted trial wait. One that was killed before it had any is only left out."""
+        if parameters.keys() >= self.space.dimensions.keys():
+            retaken = {RETAKEN: [*attributes.get(RETAKEN, []), number], "deaths": deaths}
+            self.study.enqueue_trial(dict(parameters), user_attrs=retaken)
 
     def others(self) -> list[TrialRow]:
         """The trials that other workers are running."""
@@ -204,9 +206,8 @@ class SweepStudy:
                 if not self._end_of_another(trial, why, TrialState.PRUNED if last else TrialState.FAIL):
                     continue
                 if not last:
-                    before = [*trial.user_attrs.get(RETAKEN, []), trial.number]
-                    self._wait_again(trial.params, before, deaths=deaths)
-            lines.append(f"trial {trial.number}: {why}; {'recorded as pruned' if last else 'it is taken up again'}")
+                    self._wait_again(trial.number, trial.params, trial.user_attrs, deaths=deaths)
+            lines.append(f"trial {trial.number + 1}: {why}; {'recorded as pruned' if last else 'it is taken up again'}")
         return lines
 
     def _end_of_another(self, trial: FrozenTrial, why: str, state: TrialState) -> bool:
@@ -222,10 +223,9 @@ class SweepStudy:
         """Whether the worker of a running trial is alive, as far as can be seen from here."""
         worker = str(trial.user_attrs.get("worker", ""))
         if worker == self.worker:
-            return True
-        here = _lives_here(worker)
-        if here is not None:
-            return here
+            return trial.number == self._current
+        if _is_gone(worker):
+            return False
         beat, now = str(trial.user_attrs.get("beat", "")), time.monotonic()
         seen, since = self._beats.get(trial.number, ("", now))
         if trial.number not in self._beats or seen != beat:
@@ -233,10 +233,21 @@ class SweepStudy:
             return True
         return now - since < SILENT_SECONDS
 
+    def remember(self, name: str, compute: Callable[[], Any]) -> Any:
+        """A fact about the base, as plain JSON, that the first worker computes for all."""
+        with reading(self.address):
+            known = self.study.user_attrs.get(name)
+        if known is None:
+            known = compute()
+            with reading(self.address):
+                self.study.set_user_attr(name, known)
+        return known
+
     @contextmanager
     def beating(self, trial: Trial) -> Iterator[None]:
-        """Inside the block a thread writes every few seconds that this worker is alive."""
+        """The trial that this worker runs: a thread writes every few seconds that it is alive."""
         stop = threading.Event()
+        self._current = trial.number
 
         def beat() -> None:
             count = 0
@@ -253,6 +264,7 @@ class SweepStudy:
         finally:
             stop.set()
             thread.join()
+            self._current = None
 
 
 def _deaths(attributes: Mapping[str, Any]) -> int:
@@ -268,9 +280,6 @@ def open_study(
     Raises ArtifactError, with the differences, for a study of another base, data set or space.
     """
     storage = open_storage(address)
-    pruner = NopPruner()
-    if settings.halving != "off":
-        pruner = SuccessiveHalvingPruner(min_resource=1, reduction_factor=settings.reduction)
     sampler = SettingSampler(settings.sampler, space, seed=seed, counts=counts)
     with reading(address):
         study = optuna.create_study(
@@ -278,7 +287,7 @@ def open_study(
             study_name=name,
             direction="maximize",
             sampler=sampler,
-            pruner=pruner,
+            pruner=Halving(settings.reduction, counts),
             load_if_exists=True,
         )
         known = study.user_attrs.get(IDENTITY)

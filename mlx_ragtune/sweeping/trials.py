@@ -1,6 +1,6 @@
 """One trial as a record: its settings, how it ended, and its place among the others."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -8,7 +8,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from mlx_ragtune.sweeping.space import Settings, Space
 
-State = Literal["waiting", "running", "complete", "pruned", "interrupted"]
+State = Literal["waiting", "running", "finished", "pruned", "interrupted"]
 SCORE_DIGITS = 4
 """Scores that are equal to so many digits are a tie, which the validation loss breaks."""
 LOSS_WEIGHT = 1e-6
@@ -42,7 +42,7 @@ class Look:
 
 @dataclass(frozen=True)
 class TrialRow:
-    """A trial for people and scripts. Losses in nats per answer token; ``seconds`` without those of other workers.
+    """A trial for people and scripts. Losses are in nats per answer token; ``number`` counts from 0.
 
     ``probe_loss`` is the share of general probes that the base passes and the trial fails, less those that only the
     trial passes; None where it was not measured. ``run`` is the name of its run folder, ``key`` that of its adapter.
@@ -78,7 +78,7 @@ def row_of(trial: FrozenTrial, space: Space) -> TrialRow:
     states: dict[TrialState, State] = {
         TrialState.WAITING: "waiting",
         TrialState.RUNNING: "running",
-        TrialState.COMPLETE: "complete",
+        TrialState.COMPLETE: "finished",
         TrialState.PRUNED: "pruned",
         TrialState.FAIL: "interrupted",
     }
@@ -103,11 +103,6 @@ def row_of(trial: FrozenTrial, space: Space) -> TrialRow:
 
 
 def ranked(rows: Iterable[TrialRow], *, by_loss: bool) -> list[TrialRow]:
-    """The complete trials within the constraint, best first; of equal ones the earlier. ``by_loss`` breaks ties."""
-    able = [row for row in rows if row.state == "complete" and row.feasible and row.score is not None]
+    """The finished trials within the constraint, best first; of equal ones the earlier. ``by_loss`` breaks ties."""
+    able = [row for row in rows if row.state == "finished" and row.feasible and row.score is not None]
     return sorted(able, key=lambda row: (-objective(row.score or 0.0, row.valid_loss if by_loss else None), row.number))
-
-
-def total_updates(rows: Sequence[TrialRow]) -> int:
-    """Updates of all trials together."""
-    return sum(row.updates for row in rows)
