@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from mlx_ragtune.cli_options import ALLOW, AS_JSON, RECIPE, open_run, say
+from mlx_ragtune.cli_options import ALLOW, AS_JSON, RECIPE, open_run, say, settings_here
 
 
 @click.command()
@@ -122,6 +122,7 @@ def ab(recipe: Path, count: int | None, port: int, no_browser: bool) -> None:
     """
     from mlx_ragtune.commands.ab import open_comparison, wait_for_result
     from mlx_ragtune.pages.ab_server import serve
+    from mlx_ragtune.run_folders import recipe_arguments
 
     run = open_run(recipe, offline=True)
     session = open_comparison(run, count)
@@ -136,4 +137,4 @@ def ab(recipe: Path, count: int | None, port: int, no_browser: bool) -> None:
     except KeyboardInterrupt:
         say(f"\nstopped: {session.done} of {len(session.trials)} comparisons are saved; the same command continues")
         raise click.exceptions.Exit(130) from None
-    say(f"next: ragtune report {recipe}   # includes the votes")
+    say(f"next: ragtune report {recipe_arguments(recipe, settings_here())}   # includes the votes")

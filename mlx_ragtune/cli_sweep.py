@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mlx_ragtune.cli_group import RECIPE_KEY, RUN_KEY
+from mlx_ragtune.cli_group import RUN_KEY
 from mlx_ragtune.cli_options import AS_JSON, open_run, say
 from mlx_ragtune.pages.interrupt import announce_interrupt
 
@@ -95,13 +95,14 @@ def best(recipe: Path, write: Path | None, as_json: bool) -> None:
     """
     from mlx_ragtune.commands import sweep as command
     from mlx_ragtune.commands.sweep_best import best_row, require_new, write_best
+    from mlx_ragtune.runner import open_recipe
 
     if write is not None:
         require_new(write)
     run = _open(recipe)
     study = command.open_sweep(run, recipe, open_variant=_opener(recipe), say=say)
     row = best_row(command.result_of(study, run.recipe, stopped=""))
-    written = write_best(recipe, row, write, reopen=_open) if write else None
+    written = write_best(recipe, row, write, reopen=open_recipe) if write else None
     if as_json:
         found = {"trial": row.number + 1, "settings": row.settings, "score": row.score, "valid_loss": row.valid_loss}
         click.echo(json.dumps({**found, "run": row.run, "written": str(written) if written else None}, indent=2))
@@ -117,9 +118,7 @@ def best(recipe: Path, write: Path | None, as_json: bool) -> None:
 
 def _open(recipe: Path) -> "Run":
     run = open_run(recipe)
-    context = click.get_current_context()
-    context.meta.pop(RUN_KEY, None)  # a stop is answered here
-    context.meta[RECIPE_KEY] = recipe
+    click.get_current_context().meta.pop(RUN_KEY, None)  # a stop is answered here
     return run
 
 

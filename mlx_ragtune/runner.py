@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from mlx_ragtune.artifact import (
@@ -19,7 +20,6 @@ from mlx_ragtune.artifact import (
     Store,
     Tracker,
     declared_view,
-    digest_bytes,
     digest_json,
     locked,
     read_artifact,
@@ -28,9 +28,10 @@ from mlx_ragtune.artifact import (
     set_link,
     silent,
 )
-from mlx_ragtune.errors import ArtifactError, InputError, ToolError
+from mlx_ragtune.errors import ArtifactError, InputError
 from mlx_ragtune.pages.tables import clock
 from mlx_ragtune.pipeline import STAGES, Stage, stage_named, stages_until, view
+from mlx_ragtune.run_folders import claim, run_folder
 
 if TYPE_CHECKING:
     from mlx_ragtune.clients.registered import Standing
@@ -101,13 +102,15 @@ def _without(settings: Any, keys: Iterable[str]) -> Any:
     return settings
 
 
-def open_recipe(path: Path, overrides: Mapping[str, Any]) -> "Run":
+def open_recipe(path: Path, overrides: Mapping[str, Any] = MappingProxyType({})) -> "Run":
     """The run of a recipe, or of its variant with ``overrides`` by dotted key. Raises RecipeError."""
+    from mlx_ragtune.recipe_layers import recorded
     from mlx_ragtune.recipe_load import load_recipe, runs_folder
 
     recipe = load_recipe(path, overrides)
-    home = runs_folder(path) / recipe.name if overrides else run_folder(path, runs_folder(path))
-    return Run(recipe.model_copy(update={"name": home.name}), home, path)
+    variant = recorded(overrides, recipe)
+    home = run_folder(path, runs_folder(path), name=recipe.name, settings=variant)
+    return Run(recipe.model_copy(update={"name": home.name}), home, path, variant)
 
 
 def import_gguf(gguf: Path, folder: Path) -> None:
@@ -124,6 +127,8 @@ class Run:
     recipe: "Recipe"
     home: Path
     recipe_path: Path | None = None
+    variant: Mapping[str, Any] = field(default_factory=dict)
+    """What a variant changes in the recipe's file, as ``recipe_layers.recorded``."""
     track: Tracker = silent
     say: Callable[[str], None] = lambda _text: None
     offline: bool = False
@@ -297,7 +302,7 @@ class Run:
         """
         redo = set(redo)
         if self.recipe_path is not None:
-            claim(self.home, self.recipe_path)
+            claim(self.home, self.recipe_path, self.variant)
         with locked(self.home) as holder:
             steps = self.plan(until=until, redo=redo)
             self.check(steps)
@@ -406,36 +411,6 @@ class Run:
                     where=f"stage '{name}'",
                     fix="run the same command again; finished stages are kept, and only what changed runs again",
                 )
-
-
-def run_folder(recipe: Path, runs: Path) -> Path:
-    """The folder of a recipe's run: its file name, with a suffix when another recipe has that folder.
-
-    The folder remembers the recipe's path, relative to ``runs``, so that a copied or moved project keeps its
-    runs; two files with one name in different folders get two.
-    """
-    path = Path(os.path.relpath(recipe.resolve(), runs.resolve()))
-    suffix = digest_bytes(str(path).encode(errors="surrogateescape"))[:6]
-    for folder in (runs / recipe.stem, runs / f"{recipe.stem[:56]}-{suffix}"):
-        mark = folder / ".recipe"
-        owner = Path(mark.read_text(encoding="utf-8", errors="surrogateescape")) if mark.is_file() else path
-        if owner == path or not (runs / owner).exists():
-            break
-    return folder
-
-
-def claim(home: Path, recipe: Path) -> None:
-    """Write down which recipe a run folder belongs to. Raises ToolError when the folder cannot be written."""
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-        text = os.path.relpath(recipe.resolve(), home.parent.resolve())
-        (home / ".recipe").write_text(text, encoding="utf-8", errors="surrogateescape")
-    except OSError as error:
-        raise ToolError(
-            f"cannot write the run folder: {error.strerror}",
-            where=str(home),
-            fix="set RAGTUNE_RUNS to a folder that you can write",
-        ) from None
 
 
 def _circumstances(seconds: float) -> dict[str, Any]:

@@ -23,7 +23,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 LEVELS: tuple[tuple[str, ...], ...] = (
     ("errors", "records", "jsonl"),
-    ("artifact", "recipe", "recipe_layers", "recipe_load", "recipe_sweep", "recipe_yaml"),
+    ("artifact", "recipe", "recipe_layers", "recipe_load", "recipe_sweep", "recipe_yaml", "run_folders"),
     ("papers", "retrieval", "scoring", "models"),
     ("clients",),
     ("tuning", "gguf", "synthesis", "bases"),

@@ -7,7 +7,7 @@ trials, one looks better by chance.
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -214,10 +214,3 @@ def keep(result: SweepResult, home: Path) -> Path:
     part.write_text(json.dumps(result.as_json(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     part.replace(path)
     return path
-
-
-def settings_text(settings: Mapping[str, Any]) -> str:
-    """Settings as options of the command line: ``--set train.rank=8``."""
-    from mlx_ragtune.recipe_layers import shown_setting
-
-    return " ".join(f"--set {shown_setting(key, value)}" for key, value in settings.items())

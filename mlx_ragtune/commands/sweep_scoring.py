@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mlx_ragtune.evaluation.early_stop import repeats
 from mlx_ragtune.evaluation.items import PROBE_SYSTEM
+from mlx_ragtune.evaluation.quick_score import quick_score
 from mlx_ragtune.models.prompts import prompt_tokens
 from mlx_ragtune.records import Example, Message
 from mlx_ragtune.scoring.answers.probes import Probe, passes
-from mlx_ragtune.tuning.decode import greedy_answers
+from mlx_ragtune.tuning.decode import decode
 from mlx_ragtune.tuning.load import Base
-from mlx_ragtune.tuning.select import MAX_TOKENS, score_answer
 
 
 @dataclass(frozen=True)
@@ -22,10 +23,8 @@ class Development:
     probe_tokens: int
 
     def score(self, loaded: Base) -> float:
-        """The mean score of greedy answers, in [0, 1], as ``train.select: task`` computes it."""
-        prompts = [prompt_tokens(row.messages[:-1], loaded.tokenizer, thinking=self.thinking) for row in self.rows]
-        answers = greedy_answers(loaded.model, loaded.tokenizer, prompts, max_tokens=MAX_TOKENS)
-        return sum(map(score_answer, self.rows, answers)) / len(self.rows)
+        """The mean score of greedy answers, in [0, 1]: ``evaluation.quick_score``."""
+        return quick_score(loaded, self.rows, thinking=self.thinking, seed=0, most=len(self.rows))
 
     def passed(self, loaded: Base) -> dict[str, bool]:
         """Whether each probe is passed, by its id."""
@@ -37,8 +36,9 @@ class Development:
             )
             for probe in self.probes
         ]
-        answers = greedy_answers(loaded.model, loaded.tokenizer, prompts, max_tokens=self.probe_tokens)
-        return {probe.id: passes(probe, answer) for probe, answer in zip(self.probes, answers, strict=True)}
+        answers = decode(loaded.model, loaded.tokenizer, prompts, max_tokens=self.probe_tokens, stop=repeats)
+        texts = {self.probes[index].id: answer.text for index, answer in answers}
+        return {probe.id: passes(probe, texts[probe.id]) for probe in self.probes}
 
 
 def probe_loss(base: dict[str, bool], tuned: dict[str, bool]) -> float:
