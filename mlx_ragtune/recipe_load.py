@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from mlx_ragtune.recipe import DatasetSettings, Recipe, TrainSettings
 from mlx_ragtune.recipe_layers import read_layers, recorded, variant_name
+from mlx_ragtune.recipe_sweep import sweep_problems
 from mlx_ragtune.recipe_yaml import (
     Problems,
     Written,
@@ -152,6 +153,11 @@ def _paths(written: Written) -> Iterator[tuple[str, Literal["file", "folder", "m
             yield f"{section}.model", "file"
 
 
+def path_keys(written: Written) -> list[str]:
+    """The dotted keys that hold a path in this recipe, or would if they were given."""
+    return [key for key, _kind in _paths(written)]
+
+
 def _path_problems(written: Written) -> Iterator[tuple[str, str]]:
     for key, kind in _paths(written):
         path = written.get(key)
@@ -203,6 +209,7 @@ def load_recipe(path: Path, overrides: Mapping[str, Any] = MappingProxyType({}))
         problems += describe_errors(error, written, Recipe)
     for check in (_rule_problems(written), host_problems(written), _path_problems(written)):
         problems += [(written.origin(key), f"{key}: {what}") for key, what in check]
+    problems += sweep_problems(written, _rule_problems)
     if problems or recipe is None:
         raise problems_error(path, problems)
     named = recipe.model_copy(update={"name": variant_name(path.stem, recorded(overrides, recipe))})
