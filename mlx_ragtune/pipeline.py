@@ -103,11 +103,13 @@ def stages_until(until: str) -> tuple[Stage, ...]:
 
 MODEL_INPUTS = ("base", "tokenizer")
 """Names in ``needs`` that no stage makes."""
-CHUNKS = ("chunks.jsonl", "index.sqlite")
+CHUNKS = ("chunks.jsonl", "index.sqlite", "vectors.npy", "vectors.json")
 MODEL = ("model/*",)
 PROMPT_ROWS = ("examples-valid.jsonl", "examples-train.jsonl")
 ADAPTER = ("adapters.safetensors", "adapter_config.json")
 """Files of earlier stages that a later one reads."""
+ENCODERS = ("retrieval.embedding.model", "retrieval.embedding.host", "retrieval.rerank.model")
+"""Names of models that retrieve: their digests count, in the corpus's vectors and by ``_reranker``."""
 
 
 def _digest(files: UserFiles, path: Path) -> str:
@@ -163,6 +165,20 @@ def _local_model(section: str) -> Callable[[UserFiles], str | None]:
     return digest
 
 
+def _embedding(files: UserFiles) -> str | None:
+    """The digest of the embedding model's file; its name at Ollama, whose digest is in the vectors themselves."""
+    settings = files.recipe.retrieval.embedding
+    if settings is None:
+        return None
+    return settings.model if settings.backend == "ollama" else _digest(files, Path(settings.model))
+
+
+def _reranker(files: UserFiles) -> str | None:
+    """The digest of the reranker's file."""
+    settings = files.recipe.retrieval.rerank
+    return _digest(files, Path(settings.model)) if settings else None
+
+
 def _server(files: UserFiles) -> str | None:
     """The address of the server that models are registered with."""
     from mlx_ragtune.clients.ollama_address import effective_host
@@ -195,10 +211,13 @@ STAGES: tuple[Stage, ...] = (
         "corpus",
         "Read the papers and split them into indexed chunks",
         version=3,
-        keys=("corpus",),
-        ignores=("corpus.folder", "corpus.on_unreadable"),
+        keys=("corpus", "retrieval.embedding"),
+        ignores=(
+            "corpus.folder", "corpus.on_unreadable", "retrieval.embedding.model", "retrieval.embedding.host",
+            "retrieval.embedding.query_prefix",
+        ),
         needs={"tokenizer": ()},
-        outside={"papers": _papers},
+        outside={"papers": _papers, "embedding": _embedding},
         rejects=_unreadable,
     ),
     Stage(
@@ -208,13 +227,14 @@ STAGES: tuple[Stage, ...] = (
         keys=("dataset", "retrieval", "seed", "benchmark"),
         ignores=(
             "dataset.pairs", "dataset.on_too_long", "dataset.generator.hosts", "dataset.generator.slots",
-            "dataset.generator.min_yield", "benchmark",
+            "dataset.generator.min_yield", "benchmark", *ENCODERS,
         ),
         needs={"corpus": ("documents.jsonl", *CHUNKS), "base": ()},
         outside={
             "pairs": _file(lambda recipe: recipe.dataset.pairs),
             "benchmark": _benchmark_of_dataset,
             "generator": _local_model("dataset.generator"),
+            "reranker": _reranker,
         },
         rejects=_too_long,
     ),
@@ -224,22 +244,23 @@ STAGES: tuple[Stage, ...] = (
         keys=("base.precision", "dataset.thinking", "dataset.max_tokens", "dataset.on_too_long", "train", "seed"),
         ignores=("dataset.max_tokens", "dataset.on_too_long", "train.report_to"),
         needs={"dataset": PROMPT_ROWS, "base": ()},
+        version=2,
     ),
     Stage(
         "fuse",
         "Merge the adapter into full-precision weights",
         keys=("dataset.thinking", "retrieval", "benchmark"),
-        ignores=("benchmark",),
+        ignores=("benchmark", *ENCODERS),
         needs={"corpus": CHUNKS, "dataset": PROMPT_ROWS, "train": ADAPTER, "base": ()},
-        outside={"benchmark": _benchmark_of_prompts},
+        outside={"benchmark": _benchmark_of_prompts, "reranker": _reranker},
     ),
     Stage(
         "export",
         "Write base and tuned model as GGUF of one type",
         keys=("dataset.thinking", "retrieval", "export", "benchmark"),
-        ignores=("benchmark",),
+        ignores=("benchmark", *ENCODERS),
         needs={"corpus": CHUNKS, "dataset": PROMPT_ROWS, "fuse": MODEL, "base": ()},
-        outside={"benchmark": _benchmark_of_prompts},
+        outside={"benchmark": _benchmark_of_prompts, "reranker": _reranker},
     ),
     Stage(
         "register",
@@ -259,7 +280,7 @@ STAGES: tuple[Stage, ...] = (
         ignores=(
             "base.model", "benchmark", "dataset.generator", "export.type", "register.serve", "evaluate.probes",
             "scoring.judge.host",
-            "scoring.judge.labels", "scoring.similarity.host",
+            "scoring.judge.labels", "scoring.similarity.host", *ENCODERS,
         ),
         needs={
             "corpus": ("documents.jsonl", *CHUNKS), "dataset": ("examples-train.jsonl",), "export": ("*.gguf",),
@@ -272,6 +293,7 @@ STAGES: tuple[Stage, ...] = (
             "labels": _file(lambda recipe: recipe.scoring.judge.labels if recipe.scoring.judge else None),
             "judge": _local_model("scoring.judge"),
             "embedder": _local_model("scoring.similarity"),
+            "reranker": _reranker,
         },
     ),
     Stage(

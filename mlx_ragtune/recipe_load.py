@@ -6,13 +6,16 @@ Relative paths start at the recipe's folder and must stay inside the project (th
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 from pydantic import ValidationError
 
 from mlx_ragtune.recipe import DatasetSettings, Recipe, TrainSettings
+from mlx_ragtune.recipe_layers import read_layers, recorded, variant_name
+from mlx_ragtune.recipe_sweep import sweep_problems
 from mlx_ragtune.recipe_yaml import (
     Problems,
     Written,
@@ -22,7 +25,7 @@ from mlx_ragtune.recipe_yaml import (
     name_problem,
     path_problem,
     problems_error,
-    read_recipe,
+    project_folder,
     without_credentials,
 )
 
@@ -36,6 +39,7 @@ UNUSED: tuple[tuple[str, str, object, object], ...] = (
     ("register.host", "register.serve", "llamacpp", None),
     ("dataset.generator.hosts", "dataset.generator.backend", "llamacpp", None),
     ("dataset.generator.slots", "dataset.generator.backend", "llamacpp", 1),
+    ("retrieval.embedding.host", "retrieval.embedding.backend", "llamacpp", None),
     ("scoring.judge.host", "scoring.judge.backend", "llamacpp", None),
     ("scoring.similarity.host", "scoring.similarity.backend", "llamacpp", None),
     ("evaluate.sampling.top_k", "evaluate.sampling.temperature", 0, 0),
@@ -142,16 +146,24 @@ def _paths(written: Written) -> Iterator[tuple[str, Literal["file", "folder", "m
         yield key, "file"
     if str(written.get("base.model")).startswith(_LOCAL):
         yield "base.model", "model"
-    for section in ("dataset.generator", "scoring.judge", "scoring.similarity"):
+    if written.get("retrieval.rerank") is not None:
+        yield "retrieval.rerank.model", "file"
+    for section in ("dataset.generator", "scoring.judge", "scoring.similarity", "retrieval.embedding"):
         if written.setting(Recipe, f"{section}.backend") == "llamacpp":
             yield f"{section}.model", "file"
 
 
-def _path_problems(written: Written, source: Path) -> Iterator[tuple[str, str]]:
-    project = project_folder(source).resolve()
+def path_keys(written: Written) -> list[str]:
+    """The dotted keys that hold a path in this recipe, or would if they were given."""
+    return [key for key, _kind in _paths(written)]
+
+
+def _path_problems(written: Written) -> Iterator[tuple[str, str]]:
     for key, kind in _paths(written):
         path = written.get(key)
         if isinstance(path, str) and tuple(key.split(".")) not in written.broken:
+            source = written.origin(key).source
+            project = project_folder(source).resolve()
             problem = path_problem(path, folder=source.parent, project=project, kind=kind)
             if problem:
                 yield key, problem
@@ -162,20 +174,12 @@ def runs_folder(near: Path) -> Path:
     return Path(os.environ.get("RAGTUNE_RUNS") or project_folder(near.resolve()) / "runs").expanduser()
 
 
-def project_folder(recipe: Path) -> Path:
-    """The folder that a recipe's relative paths must stay inside."""
-    for folder in recipe.parents:
-        if any((folder / mark).exists() for mark in (".git", "pyproject.toml", "recipes")):
-            return folder
-    return recipe.parent
-
-
-def _absolute(recipe: Recipe, written: Written, source: Path) -> Recipe:
+def _absolute(recipe: Recipe, written: Written) -> Recipe:
     """The same recipe with every path absolute and links followed."""
     for key, _kind in _paths(written):
         path = written.get(key)
         if path is not None:
-            target = absolute_path(path, source.parent).resolve()
+            target = absolute_path(path, written.origin(key).source.parent).resolve()
             recipe = _replaced(recipe, key.split("."), str(target) if key.endswith(".model") else target)
     return recipe
 
@@ -186,22 +190,27 @@ def _replaced(settings: Any, keys: list[str], value: object) -> Any:
     return settings.model_copy(update={first: _replaced(getattr(settings, first), rest, value) if rest else value})
 
 
-def load_recipe(path: Path) -> Recipe:
-    """A checked recipe with absolute paths. Raises RecipeError that lists every problem with file:line."""
-    written = read_recipe(path)
-    source = path.resolve()
+def load_recipe(path: Path, overrides: Mapping[str, Any] = MappingProxyType({})) -> Recipe:
+    """A checked recipe with absolute paths: the file, what it extends, and ``overrides`` by dotted key.
+
+    With ``overrides`` it is a variant, with a name of its own: ``recipe_layers.variant_name``. Raises RecipeError that
+    lists every problem with file:line, or with the override.
+    """
+    written = read_layers(path, overrides)
     problems: Problems = list(written.problems)
     if "name" in written.value:
-        problems.append((written.line("name"), "unknown key 'name': a recipe is named by its file"))
+        problems.append((written.origin("name"), "unknown key 'name': a recipe is named by its file"))
     if problem := name_problem(path):
-        problems.append((1, problem))
+        problems.append((written.start, problem))
     recipe: Recipe | None = None
     try:
         recipe = Recipe.model_validate({**written.value, "name": path.stem})
     except ValidationError as error:
         problems += describe_errors(error, written, Recipe)
-    for check in (_rule_problems(written), host_problems(written), _path_problems(written, source)):
-        problems += [(written.line(key), f"{key}: {what}") for key, what in check]
+    for check in (_rule_problems(written), host_problems(written), _path_problems(written)):
+        problems += [(written.origin(key), f"{key}: {what}") for key, what in check]
+    problems += sweep_problems(written, _rule_problems)
     if problems or recipe is None:
         raise problems_error(path, problems)
-    return _absolute(recipe, written, source)
+    named = recipe.model_copy(update={"name": variant_name(path.stem, recorded(overrides, recipe))})
+    return _absolute(named, written)

@@ -11,8 +11,8 @@ import os
 import re
 import shlex
 import stat
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 from urllib.parse import urlsplit
@@ -32,27 +32,51 @@ MAX_DIGITS = 30
 """Most digits of an integer."""
 
 Place = tuple[str | int, ...]
-Lines = dict[Place, int]
-"""The line, counted from 1, of each key and value, by its place in the recipe."""
-Problems = list[tuple[int, str]]
-"""What is wrong: the line and the description."""
+
+
+@dataclass(frozen=True, order=True)
+class Origin:
+    """Where a key or a value was written; printed as ``file:line``.
+
+    ``layer`` is 0 in the recipe itself, 1 in the recipe that it extends, and so on, and -1 on the command line.
+    ``where`` is the file as the user named it, or the option. ``line`` counts from 1; 0 is no line. ``source`` is the
+    resolved path of the file, where relative paths start.
+    """
+
+    layer: int
+    where: str
+    line: int
+    source: Path = field(compare=False)
+
+    def __str__(self) -> str:
+        return f"{self.where}:{self.line}" if self.line else self.where
+
+
+Origins = dict[Place, Origin]
+"""Where each key and value was written, by its place in the recipe."""
+Problems = list[tuple[Origin, str]]
+"""What is wrong: where, and the description."""
 
 
 @dataclass(frozen=True)
 class Written:
     """A recipe as it was written. ``broken`` are the places whose value could not be read."""
 
+    start: Origin
     value: dict[str, Any] = field(default_factory=dict)
-    lines: Lines = field(default_factory=dict)
+    origins: Origins = field(default_factory=dict)
     problems: Problems = field(default_factory=list)
     broken: set[Place] = field(default_factory=set)
 
-    def line(self, key: str) -> int:
-        """The line of a dotted key, or of the nearest section around it that is there."""
-        place: Place = tuple(int(part) if part.isdigit() else part for part in key.split("."))
-        while place not in self.lines and place:
+    def origin(self, key: str) -> Origin:
+        """Where a dotted key was written, or the nearest section around it that is there."""
+        return self.nearest(tuple(int(part) if part.isdigit() else part for part in key.split(".")))
+
+    def nearest(self, place: Place) -> Origin:
+        """Where a place was written, or the nearest place around it that is there."""
+        while place not in self.origins and place:
             place = place[:-1]
-        return self.lines.get(place, 1)
+        return self.origins.get(place, self.start)
 
     def get(self, key: str) -> Any:
         """What the recipe says for a dotted key, or None."""
@@ -76,8 +100,8 @@ class Written:
         return value
 
     def refuse(self, at: Place, line: int, problem: str) -> None:
-        """Note that the value at a place cannot be used."""
-        self.problems.append((line, problem))
+        """Note that the value at a place, written on a line, cannot be used."""
+        self.problems.append((replace(self.start, line=line), problem))
         self.broken.add(at)
 
 
@@ -116,36 +140,63 @@ for _name, (_pattern, _first) in _SCALARS.items():
 RecipeLoader.add_implicit_resolver(_TAG + "null", re.compile("^$"), [""])
 
 
-def read_recipe(path: Path) -> Written:
+def read_recipe(path: Path, *, shown: str = "", layer: int = 0) -> Written:
     """The mapping in a recipe file, its lines, and what is wrong with single keys and values.
 
-    Raises RecipeError for a file that cannot be read, or whose YAML cannot be parsed.
+    ``shown`` is its path in messages, ``layer`` that of ``Origin``. Raises RecipeError for a file that cannot be read,
+    or whose YAML cannot be parsed.
     """
-    text = _text(path)
+    node = _node(_text(path), lambda line, problem: _refuse(path, line, problem))
+    if not isinstance(node, yaml.MappingNode):
+        raise RecipeError(
+            "not a recipe: expected keys and values", where=f"{path}:1", fix="write a new recipe: ragtune init FOLDER"
+        )
+    written = Written(Origin(layer, shown or str(path), 1, path.resolve()))
+    value = _value(node, (), written)
+    if isinstance(value, dict):
+        written.value.update(value)
+    return written
+
+
+def _node(text: str, refuse: Callable[[int, str], NoReturn]) -> yaml.Node | None:
+    """The only document of a YAML text; ``refuse`` is called with the line and the problem when there is none."""
     loader: RecipeLoader | None = None
     try:
         loader = RecipeLoader(text)
-        node = loader.get_single_node()
+        node: yaml.Node | None = loader.get_single_node()
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        _refuse(path, line, f"control character U+{error.character:04X} is not allowed")
+        refuse(line, f"control character U+{error.character:04X} is not allowed")
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         problem = error.problem or error.context or "cannot be parsed"
         if "single document" in (error.context or ""):
             problem = "more than one document ('---') in the file"
-        _refuse(path, mark.line + 1 if mark else 1, problem)
+        refuse(mark.line + 1 if mark else 1, problem)
     except (ValueError, OverflowError, RecursionError) as error:  # such as the escape "\UFFFFFFFF"
-        _refuse(path, loader.line + 1 if loader else 1, str(error))
-    if not isinstance(node, yaml.MappingNode):
-        raise RecipeError(
-            "not a recipe: expected keys and values", where=f"{path}:1", fix="write a new recipe: ragtune init FOLDER"
-        )
-    written = Written()
+        refuse(loader.line + 1 if loader else 1, str(error))
+    return node
+
+
+def read_value(text: str, *, where: str) -> Any:
+    """The value of a key, as it would stand after the colon in a recipe. Raises RecipeError if it cannot be read."""
+
+    def refuse(_line: int, problem: str) -> NoReturn:
+        raise RecipeError(f"not valid YAML: {problem}", where=where, fix="quote the value, as in --set 'KEY=\"VALUE\"'")
+
+    node = _node(text, refuse)
+    if node is None:
+        return None
+    written = Written(Origin(-1, where, 0, Path()))
     value = _value(node, (), written)
-    if isinstance(value, dict):
-        written.value.update(value)
-    return written
+    if written.problems:
+        raise RecipeError(written.problems[0][1], where=where, fix="correct the value of --set")
+    return value
+
+
+def is_plain_text(text: str) -> bool:
+    """Whether a text needs no quotes in YAML to be read as that text, as far as numbers, true, false and null go."""
+    return bool(text) and not any(re.fullmatch(pattern, text) for pattern, _ in _SCALARS.values())
 
 
 def _refuse(path: Path, line: int, problem: str) -> NoReturn:
@@ -192,7 +243,8 @@ def _text(path: Path) -> str:
 
 def _value(node: yaml.Node, at: Place, written: Written) -> Any:
     """The value of a YAML node; notes the lines of its keys, and what is wrong with them."""
-    line = written.lines.setdefault(at, node.start_mark.line + 1)
+    line = node.start_mark.line + 1
+    written.origins.setdefault(at, replace(written.start, line=line))
     kind = node.tag.removeprefix(_TAG)
     if isinstance(node, yaml.MappingNode) and kind == "map":
         return _mapping(node, at, written)
@@ -216,14 +268,17 @@ def _mapping(node: yaml.MappingNode, at: Place, written: Written) -> dict[str, A
             written.refuse(at, line, "merge keys ('<<') are not allowed in a recipe; write the keys out")
             continue
         if key in mapping:
-            written.problems.append((line, f"duplicate key '{key}' (first on line {written.lines[(*at, key)]})"))
-        written.lines[(*at, key)] = line
+            first = written.origins[(*at, key)].line
+            written.problems.append(
+                (replace(written.start, line=line), f"duplicate key '{key}' (first on line {first})")
+            )
+        written.origins[(*at, key)] = replace(written.start, line=line)
         mapping[key] = _value(value_node, (*at, key), written)
     return mapping
 
 
 def _scalar(kind: str, text: str, at: Place, written: Written) -> Any:
-    line = written.lines[at]
+    line = written.origins[at].line
     if kind == "str":
         if control := CONTROL.search(text):
             written.refuse(at, line, f"control character U+{ord(control[0]):04X} is not allowed")
@@ -316,18 +371,18 @@ def describe_errors(errors: ValidationError, written: Written, model: Any) -> Pr
     problems: Problems = []
     for error in errors.errors():
         place: Place = error["loc"]
-        while place and place not in written.lines:  # a union adds its branch, a missing key has no line
+        while place and place not in written.origins:  # a union adds its branch, a missing key has no line
             place = place[:-1]
-        line = written.lines.get(place, 1)
+        origin = written.nearest(place)
         path = ".".join(str(part) for part in error["loc"])
         if any(place[: len(broken)] == broken for broken in written.broken) or error["loc"] == ("name",):
             continue
         if error["type"] == "extra_forbidden":
             *parents, last = error["loc"]
             hint = _suggestion(str(last), tuple(parents), model) if len(problems) < MAX_PROBLEMS else ""
-            problems.append((line, f"unknown key '{path}'{hint}"))
+            problems.append((origin, f"unknown key '{path}'{hint}"))
         elif error["type"] == "missing":
-            problems.append((line, f"missing key '{path}'"))
+            problems.append((origin, f"missing key '{path}'"))
         else:
             message = error["msg"].removeprefix("Value error, ")
             expected = _EXPECTED.get(error["type"], message[0].lower() + message[1:])
@@ -336,19 +391,21 @@ def describe_errors(errors: ValidationError, written: Written, model: Any) -> Pr
             shown[key] = _shown(error["input"], place)
     for (place, path), expected_ones in messages.items():
         what = " or ".join(dict.fromkeys(expected_ones))
-        problems.append((written.lines.get(place, 1), f"{path}: {what}, not {shown[(place, path)]}"))
+        problems.append((written.nearest(place), f"{path}: {what}, not {shown[(place, path)]}"))
     return problems
 
 
 def problems_error(path: Path, problems: Problems) -> RecipeError:
     """The error that lists the problems of a recipe in the order of their lines."""
-    distinct, name = sorted(set(problems)), shlex.quote(str(path))
-    listing = "\n".join(f"  {path}:{line}: {what}" for line, what in distinct[:MAX_PROBLEMS])
+    distinct = sorted(set(problems))
+    listing = "\n".join(f"  {origin}: {what}" for origin, what in distinct[:MAX_PROBLEMS])
     if len(distinct) > MAX_PROBLEMS:
         listing += f"\n  and {len(distinct) - MAX_PROBLEMS} more"
+    files = dict.fromkeys(shlex.quote(origin.where) for origin, _ in distinct if origin.line)
+    edit = f"edit {', '.join(files)}, then: ragtune validate {shlex.quote(str(path))}"
     return RecipeError(
         f"{len(distinct)} problem{'s' * (len(distinct) > 1)} in the recipe:\n{listing}",
-        fix=f"edit {name}, then: ragtune validate {name}",
+        fix=edit if files else "correct the value of --set; docs/recipe.md lists the keys",
     )
 
 
@@ -407,6 +464,14 @@ def path_problem(written: str, *, folder: Path, project: Path, kind: Literal["fi
     return None
 
 
+def project_folder(recipe: Path) -> Path:
+    """The folder that a recipe's relative paths must stay inside."""
+    for folder in recipe.parents:
+        if any((folder / mark).exists() for mark in (".git", "pyproject.toml", "recipes")):
+            return folder
+    return recipe.parent
+
+
 def _stays_inside(target: Path, project: Path) -> bool:
     homes = {Path.home(), Path.home().resolve()}
     if any(target.is_relative_to(home) for home in homes):
@@ -415,7 +480,7 @@ def _stays_inside(target: Path, project: Path) -> bool:
     return target.is_relative_to(project) and any(resolved.is_relative_to(folder) for folder in {project, *homes})
 
 
-HOSTS = ("register.host", "scoring.judge.host", "scoring.similarity.host")
+HOSTS = ("register.host", "retrieval.embedding.host", "scoring.judge.host", "scoring.similarity.host")
 
 
 def host_problems(written: Written) -> Iterator[tuple[str, str]]:

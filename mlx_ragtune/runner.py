@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from mlx_ragtune.artifact import (
@@ -14,10 +15,11 @@ from mlx_ragtune.artifact import (
     KEY_LENGTH,
     STAGE_FOLDERS,
     Artifact,
+    Draft,
+    Inputs,
     Store,
     Tracker,
     declared_view,
-    digest_bytes,
     digest_json,
     locked,
     read_artifact,
@@ -26,8 +28,10 @@ from mlx_ragtune.artifact import (
     set_link,
     silent,
 )
-from mlx_ragtune.errors import ArtifactError, InputError, ToolError
+from mlx_ragtune.errors import ArtifactError, InputError
+from mlx_ragtune.pages.tables import clock
 from mlx_ragtune.pipeline import MODEL_INPUTS, STAGES, Stage, stage_named, stages_until, view
+from mlx_ragtune.run_folders import claim, recorded_end, run_folder
 
 if TYPE_CHECKING:
     from mlx_ragtune.bases.tokenizer_file import ModelTokenizer
@@ -99,6 +103,17 @@ def _without(settings: Any, keys: Iterable[str]) -> Any:
     return settings
 
 
+def open_recipe(path: Path, overrides: Mapping[str, Any] = MappingProxyType({})) -> "Run":
+    """The run of a recipe, or of its variant with ``overrides`` by dotted key. Raises RecipeError."""
+    from mlx_ragtune.recipe_layers import recorded
+    from mlx_ragtune.recipe_load import load_recipe, runs_folder
+
+    recipe = load_recipe(path, overrides)
+    variant = recorded(overrides, recipe)
+    home = run_folder(path, runs_folder(path), name=recipe.name, settings=variant)
+    return Run(recipe.model_copy(update={"name": home.name}), home, path, variant)
+
+
 def import_gguf(gguf: Path, folder: Path) -> None:
     """Turn a GGUF file into a model folder. Imported when called: it loads numpy and gguf."""
     from mlx_ragtune.gguf import reader
@@ -120,6 +135,8 @@ class Run:
     recipe: "Recipe"
     home: Path
     recipe_path: Path | None = None
+    variant: Mapping[str, Any] = field(default_factory=dict)
+    """What a variant changes in the recipe's file, as ``recipe_layers.recorded``."""
     track: Tracker = silent
     say: Callable[[str], None] = lambda _text: None
     offline: bool = False
@@ -128,6 +145,8 @@ class Run:
     """Whether a finished stage counts only while the server still has what it registered there."""
     replace_others: bool = False
     """Requested with ``--replace``: a model at a server that is not ours may be replaced."""
+    replacing: Mapping[str, Callable[["Recipe", Inputs, Draft], None]] = field(default_factory=dict)
+    """Functions that do a stage's work in place of its module, with the same result."""
     current: str = ""
     """The stage that is running."""
     _base: Path | None = None
@@ -306,8 +325,8 @@ class Run:
         """
         redo = set(redo)
         if self.recipe_path is not None:
-            claim(self.home, self.recipe_path)
-        with locked(self.home) as holder:
+            claim(self.home, self.recipe_path, self.variant)
+        with locked(self.home) as holder, recorded_end(self.home, lambda: self.current, until=until):
             steps = self.plan(until=until, redo=redo)
             self.check(steps)
             self._say_outlook(steps)
@@ -404,7 +423,8 @@ class Run:
                 )
         if "votes" in stage.outside:
             inputs["votes"] = self.home / "ab"
-        stage.function()(view(self.recipe, stage), inputs, draft)
+        function = self.replacing.get(stage.name) or stage.function()
+        function(view(self.recipe, stage), inputs, draft)
         self._require_unchanged(before)
         manifest = {"key": key, "described": described, **_circumstances(time.monotonic() - started)}
         return self.store.finish(draft, stage.name, manifest)
@@ -419,46 +439,6 @@ class Run:
                     where=f"stage '{name}'",
                     fix="run the same command again; finished stages are kept, and only what changed runs again",
                 )
-
-
-def run_folder(recipe: Path, runs: Path) -> Path:
-    """The folder of a recipe's run: its file name, with a suffix when another recipe has that folder.
-
-    The folder remembers the recipe's path, relative to ``runs``, so that a copied or moved project keeps its
-    runs; two files with one name in different folders get two.
-    """
-    path = Path(os.path.relpath(recipe.resolve(), runs.resolve()))
-    suffix = digest_bytes(str(path).encode(errors="surrogateescape"))[:6]
-    for folder in (runs / recipe.stem, runs / f"{recipe.stem[:56]}-{suffix}"):
-        mark = folder / ".recipe"
-        owner = Path(mark.read_text(encoding="utf-8", errors="surrogateescape")) if mark.is_file() else path
-        if owner == path or not (runs / owner).exists():
-            break
-    return folder
-
-
-def claim(home: Path, recipe: Path) -> None:
-    """Write down which recipe a run folder belongs to. Raises ToolError when the folder cannot be written."""
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-        text = os.path.relpath(recipe.resolve(), home.parent.resolve())
-        (home / ".recipe").write_text(text, encoding="utf-8", errors="surrogateescape")
-    except OSError as error:
-        raise ToolError(
-            f"cannot write the run folder: {error.strerror}",
-            where=str(home),
-            fix="set RAGTUNE_RUNS to a folder that you can write",
-        ) from None
-
-
-def clock(seconds: float) -> str:
-    """A duration for a person: ``0.4 s``, ``12 s``, ``4 min 05 s``, ``6 h 50 min``."""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def _circumstances(seconds: float) -> dict[str, Any]:

@@ -12,22 +12,23 @@ from mlx_ragtune.clients.serving import open_served
 from mlx_ragtune.errors import printable
 from mlx_ragtune.records import ChatRequest, Passage, Sampling
 from mlx_ragtune.retrieval.prompt import build_messages
-from mlx_ragtune.retrieval.retriever import open_retriever
+from mlx_ragtune.searching.opened import open_retriever
 
 
-def _passages(run: OpenRun, question: str) -> Sequence[Passage]:
-    corpus = run.artifact("corpus")
-    retriever = open_retriever(corpus / "index.sqlite", corpus / "chunks.jsonl")
-    return retriever.search(question, run.recipe.retrieval.top_k)
+def _passages(run: OpenRun, question: str) -> tuple[Sequence[Passage], int]:
+    """What the models are shown, and how many of the passages match the question."""
+    settings = run.recipe.retrieval
+    with open_retriever(settings, run.artifact("corpus").folder) as retriever:
+        return retriever.search(question, settings.top_k), len(retriever.matches(question, settings.top_k))
 
 
 def answer(run: OpenRun, question: str, *, model: str, preview: bool = False) -> dict[str, Any]:
-    """The passages retrieved for a question, and the answers of ``base``, ``tuned`` or ``both``.
+    """The passages shown for a question, whether each matches it, and the answers of ``base``, ``tuned`` or ``both``.
 
     With ``preview`` the embedded server answers with the adapter on the base's GGUF, before anything is fused.
     Raises ArtifactError when the models are not those of the recipe as it is now.
     """
-    passages = _passages(run, question)
+    passages, matching = _passages(run, question)
     settings = run.recipe.evaluate.sampling
     request = ChatRequest(
         build_messages(passages, question),
@@ -38,7 +39,8 @@ def answer(run: OpenRun, question: str, *, model: str, preview: bool = False) ->
     for name in ("base", "tuned") if model == "both" else (model,):
         with _preview(run, name) if preview else _registered(run, name) as backend:
             answers[name] = backend.chat(request).text
-    return {"question": question, "contexts": [vars(passage) for passage in passages], "answers": answers}
+    contexts = [{**vars(passage), "matches": at < matching} for at, passage in enumerate(passages)]
+    return {"question": question, "contexts": contexts, "answers": answers}
 
 
 def _registered(run: OpenRun, model: str) -> AbstractContextManager[ChatBackend]:
@@ -72,9 +74,11 @@ def _preview(run: OpenRun, model: str) -> AbstractContextManager[ChatBackend]:
 
 def show(reply: dict[str, Any]) -> str:
     """The reply as text: passages first, then the answers."""
-    lines = []
+    lines, matching = [], [passage["matches"] for passage in reply["contexts"]]
+    if not any(matching):
+        lines.append("No passage matches the question. The models were shown the first passages of the corpus.")
     for number, passage in enumerate(reply["contexts"], start=1):
-        lines.append(f"[{number}] {passage['title']}")
+        lines.append(f"[{number}] {passage['title']}{'' if passage['matches'] else ' (does not match the question)'}")
         lines.append(textwrap.shorten(passage["text"], 150, placeholder=" …"))
     for name, text in reply["answers"].items():
         lines += ["", f"{name}:", textwrap.fill(text or "(no answer)", 78)]

@@ -10,8 +10,8 @@ import yaml
 from mlx_ragtune.commands.bundled import bundled
 from mlx_ragtune.errors import InputError, RecipeError, ToolError, printable
 from mlx_ragtune.papers.folder import list_papers
-from mlx_ragtune.recipe_load import load_recipe, project_folder
-from mlx_ragtune.recipe_yaml import CONTROL, path_problem
+from mlx_ragtune.recipe_load import load_recipe
+from mlx_ragtune.recipe_yaml import CONTROL, path_problem, project_folder
 
 TEMPLATE = """\
 # {count} from {shown}.

@@ -6,7 +6,7 @@ from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mlx_ragtune.recipe_load import project_folder
+from mlx_ragtune.recipe_yaml import project_folder
 
 _USERINFO = re.compile(r"://[^\s\"'<>]*@")
 _SCHEMELESS = re.compile(r"^[^\s/@]+:[^\s@]*@(?=[^\s@/]+:\d+$)")

@@ -1,4 +1,4 @@
-"""Tables and paragraphs for a terminal: never wider than asked, long texts wrapped, no content lost."""
+"""Tables, paragraphs and durations for a terminal: never wider than asked, long texts wrapped, no content lost."""
 
 from collections.abc import Sequence
 from io import StringIO
@@ -46,3 +46,13 @@ def render_table(headers: Sequence[str], rows: Sequence[Sequence[object]], *, wi
     output = StringIO()
     Console(file=output, width=width, color_system=None, legacy_windows=False).print(table)
     return "\n".join(line.rstrip() for line in output.getvalue().rstrip("\n").split("\n"))
+
+
+def clock(seconds: float) -> str:
+    """A duration for a person: ``0.4 s``, ``12 s``, ``4 min 05 s``, ``6 h 50 min``."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"

@@ -1,4 +1,4 @@
-"""corpus: papers become documents, chunks and a full-text index."""
+"""corpus: papers become documents, chunks, a full-text index, and vectors where the recipe has an embedding model."""
 
 import json
 import statistics
@@ -7,15 +7,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlx_ragtune.artifact import Draft, Inputs
+from mlx_ragtune.artifact import Draft, Inputs, digest_json, link_file
 from mlx_ragtune.errors import InputError
 from mlx_ragtune.jsonl import write_rows
 from mlx_ragtune.papers.folder import PaperFile, document_ids, list_papers, survey
 from mlx_ragtune.papers.paper_reader import Paper, PaperReader
 from mlx_ragtune.papers.token_counts import TokenizerFile
-from mlx_ragtune.recipe import CorpusSettings, Recipe
-from mlx_ragtune.records import Document
+from mlx_ragtune.recipe import CorpusSettings, EmbeddingSettings, Recipe
+from mlx_ragtune.records import Chunk, Document
 from mlx_ragtune.retrieval.index import build_index
+from mlx_ragtune.searching.opened import NAMES, VECTORS
 
 LISTED = 20
 """How many ignored files are shown by name."""
@@ -26,10 +27,14 @@ def check(recipe: Recipe, _base: Path) -> None:
     papers = list_papers(recipe.corpus.folder)
     unreadable = {paper.name: InputError(paper.problem) for paper in papers if paper.problem}
     _refuse_unreadable(recipe.corpus, papers, unreadable)
+    if recipe.retrieval.embedding is not None:
+        from mlx_ragtune.searching.encoders import require_embedding
+
+        require_embedding(recipe.retrieval.embedding)
 
 
 def corpus(recipe: Recipe, inputs: Inputs, draft: Draft) -> None:
-    """Write ``documents.jsonl``, ``chunks.jsonl``, ``dropped.jsonl``, ``unreadable.jsonl`` and ``index.sqlite``."""
+    """Write documents, chunks, what was dropped or unreadable, ``index.sqlite``, and the embedding model's vectors."""
     settings = recipe.corpus
     files = list_papers(settings.folder)
     source = _source(inputs)
@@ -44,6 +49,10 @@ def corpus(recipe: Recipe, inputs: Inputs, draft: Draft) -> None:
         )
     _write(draft, papers, unreadable)
     _tell_counted(draft, papers, source)
+    if recipe.retrieval.embedding is None:
+        draft.say("retrieval is by full text alone: 'retrieval.embedding' names no embedding model")
+    else:
+        _write_vectors(recipe.retrieval.embedding, [chunk for paper in papers for chunk in paper.chunks], draft)
     _tell_ignored(draft, survey(settings.folder).ignored)
     _tell_left_out(draft, papers, unreadable)
     for warning in same_titles(paper.document for paper in papers):
@@ -153,6 +162,29 @@ def _write(draft: Draft, papers: Sequence[Paper], unreadable: dict[str, InputErr
         unreadable=len(unreadable),
         dropped=dict(Counter(drop.reason for paper in papers for drop in paper.dropped)),
     )
+
+
+def _write_vectors(settings: EmbeddingSettings, chunks: Sequence[Chunk], draft: Draft) -> None:
+    """Link the chunks' vectors into the draft. They are computed once for the same chunks and the same model."""
+    from mlx_ragtune.retrieval.vectors import VERSION, build_vectors
+    from mlx_ragtune.searching.encoders import open_embedder
+
+    with open_embedder(settings) as embedder:
+        described = {
+            "version": VERSION,
+            "embedder": embedder.name,
+            "chunks": digest_json([[chunk.id, chunk.title, chunk.text] for chunk in chunks]),
+        }
+
+        def build(folder: Path) -> None:
+            with draft.track("embedding chunks", len(chunks)) as track:
+                build_vectors(folder / VECTORS, chunks, embedder, advance=track.advance)
+
+        folder = draft.part("vectors", described, build)
+        for name in (VECTORS, NAMES):
+            link_file(folder / name, draft / name)
+        if embedder.parted:
+            draft.say(f"{embedder.parted} chunks are longer than the embedding model's window: embedded in parts")
 
 
 def _tell_ignored(draft: Draft, ignored: Sequence[tuple[str, str]]) -> None:

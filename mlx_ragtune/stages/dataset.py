@@ -18,7 +18,9 @@ from mlx_ragtune.models.prompts import load_tokenizer
 from mlx_ragtune.recipe import GeneratorSettings, Recipe
 from mlx_ragtune.records import Chunk, Document, Example, Pair, Split
 from mlx_ragtune.retrieval.prompt import build_messages
-from mlx_ragtune.retrieval.retriever import Retriever, open_retriever
+from mlx_ragtune.retrieval.retriever import Retriever
+from mlx_ragtune.searching.encoders import require_encoders
+from mlx_ragtune.searching.opened import open_retriever
 from mlx_ragtune.synthesis.assemble import assemble
 from mlx_ragtune.synthesis.authored import read_pairs
 from mlx_ragtune.synthesis.balance import balance
@@ -41,6 +43,7 @@ def check(recipe: Recipe, base: Path) -> None:
     check_window(base, dataset=recipe.dataset)
     if recipe.dataset.generator is not None:
         require_generator(recipe.dataset.generator)
+    require_encoders(recipe.retrieval)
 
 
 def dataset(recipe: Recipe, inputs: Inputs, draft: Draft) -> None:
@@ -49,6 +52,11 @@ def dataset(recipe: Recipe, inputs: Inputs, draft: Draft) -> None:
     The same rows as chat messages are in ``train.jsonl``, ``valid.jsonl`` and ``test.jsonl``, which
     ``mlx_lm.lora --data`` reads; a split without rows has no such file.
     """
+    with open_retriever(recipe.retrieval, inputs["corpus"]) as retriever:
+        _build(recipe, inputs, draft, retriever)
+
+
+def _build(recipe: Recipe, inputs: Inputs, draft: Draft, retriever: Retriever) -> None:
     documents = list(read_rows(inputs["corpus"] / "documents.jsonl", Document))
     chunks = list(read_rows(inputs["corpus"] / "chunks.jsonl", Chunk))
     settings, seed = recipe.dataset, recipe.seed
@@ -56,7 +64,6 @@ def dataset(recipe: Recipe, inputs: Inputs, draft: Draft) -> None:
     held = held_out(benchmark.papers, documents)
     for overlap in held.copies:
         draft.say(f"held out of training: {overlap}")
-    retriever = open_retriever(inputs["corpus"] / "index.sqlite", inputs["corpus"] / "chunks.jsonl")
     if settings.pairs:
         authored = _authored(settings.pairs, documents, benchmark, held)
         pairs = [pair for pair in authored if pair.kind != "refusal" or pair.refusal_kind in settings.refusal_kinds]

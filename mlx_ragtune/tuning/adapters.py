@@ -6,7 +6,7 @@ from typing import Any
 
 from mlx_ragtune.clients.machine import disk_writes
 from mlx_ragtune.clients.runtime_mlx import mx, tree_flatten
-from mlx_ragtune.errors import RecipeError
+from mlx_ragtune.errors import ArtifactError, RecipeError
 from mlx_ragtune.recipe import TrainSettings
 from mlx_ragtune.tuning.seeds import seed64
 
@@ -43,6 +43,41 @@ def apply_adapter(model: Any, settings: TrainSettings, *, seed: int) -> None:
     model.freeze()
     linear_to_lora_layers(model, config["num_layers"], config["lora_parameters"], use_dora=settings.method == "dora")
     mx.eval(model.trainable_parameters())
+
+
+class BareModules:
+    """The modules of a base before any adapter, so that exactly these can be put back."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._layers, self._norm = list(model.model.layers), model.model.norm
+        self._leaves = [layer.leaf_modules() for layer in self._layers]
+
+    def restore(self) -> None:
+        """Take away adapters and everything else that a run put in place; frozen, in evaluation mode."""
+        inner = self._model.model
+        inner.layers, inner.norm = list(self._layers), self._norm
+        for layer, leaves in zip(self._layers, self._leaves, strict=True):
+            layer.update_modules(leaves)
+        self._model.freeze()
+        self._model.eval()
+
+
+def load_adapter(model: Any, folder: Path) -> None:
+    """Add the adapter of a folder, in evaluation mode. Raises ArtifactError when it is damaged or does not fit."""
+    from mlx_lm.tuner.utils import load_adapters
+
+    try:
+        load_adapters(model, str(folder))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+        raise ArtifactError(
+            f"cannot read the adapter: {' '.join(str(error).split())[:300]}",
+            where=str(folder),
+            fix="ragtune train RECIPE --redo",
+        ) from None
+    model.freeze()
+    model.eval()
+    mx.eval(model.parameters())
 
 
 def count_parameters(model: Any) -> tuple[int, int]:

@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 
 from mlx_ragtune.clients.runtime_mlx import mx, optimizers
-from mlx_ragtune.errors import ToolError
+from mlx_ragtune.errors import DivergedError
 from mlx_ragtune.recipe import TrainSettings
 from mlx_ragtune.tuning import checkpoints
 from mlx_ragtune.tuning.checkpoints import Progress
 from mlx_ragtune.tuning.groups import answer_tokens
-from mlx_ragtune.tuning.loop import Report
+from mlx_ragtune.tuning.loop import OnValidation, Report
 from mlx_ragtune.tuning.loss import plain_loss
 from mlx_ragtune.tuning.memory import apply_caps, caps_here, shortage
 from mlx_ragtune.tuning.optimizer import make_optimizer
@@ -33,7 +33,7 @@ PADDED_TO = 32
 
 
 class _StopError(Exception):
-    """Raised to stop the trainer when patience runs out."""
+    """Raised to stop the trainer when patience runs out or ``on_validation`` stops the run."""
 
 
 class _Clipping:
@@ -90,6 +90,7 @@ class _Callback:
         self.folder, self.progress = folder, progress
         self.valid: Rows = []
         self.report: Report = lambda _done, _total, _note: None
+        self.on_validation: OnValidation = lambda _update, _loss: False
         self.sizes: list[int] = []  # tokens of whole rows in each started update, as the other engine counts them
         self._started = time.perf_counter()
 
@@ -112,7 +113,7 @@ class _Callback:
 
     def _finite(self, loss: float) -> None:
         if not math.isfinite(loss):
-            raise ToolError(
+            raise DivergedError(
                 f"training diverged: the loss is {loss} at update {self.progress.update} ({self.progress.kept})",
                 where=str(self.folder),
                 fix=f"lower train.learning_rate (now {self.settings.learning_rate:g}), or set train.clip_norm",
@@ -130,7 +131,8 @@ class _Callback:
         self._finite(loss)
         most = self.settings.select_best if self.settings.select == "task" else 1
         checkpoints.keep_if_best(self.folder, self.model, self.progress, loss, most=most)
-        if self.settings.patience is not None and self.progress.worse_evals >= self.settings.patience:
+        stop = self.on_validation(self.progress.update, loss)
+        if stop or (self.settings.patience is not None and self.progress.worse_evals >= self.settings.patience):
             raise _StopError
 
 
@@ -144,6 +146,7 @@ def train_with_mlx_lm(
     seed: int,
     progress: Progress,
     report: Report,
+    on_validation: OnValidation,
 ) -> Progress:
     """The progress after ``mlx_lm.tuner.trainer.train`` ran the plan; the best adapter is kept in ``folder``.
 
@@ -155,7 +158,7 @@ def train_with_mlx_lm(
     folder.mkdir(parents=True, exist_ok=True)
     optimizer = make_optimizer(settings, lambda step: _scheduled(plan, step))
     callback = _Callback(model, settings, plan, folder=folder, progress=progress)
-    callback.valid, callback.report = list(split["valid"]), report
+    callback.valid, callback.report, callback.on_validation = list(split["valid"]), report, on_validation
 
     def batches(dataset: Sequence[TokenRow], **_options: Any) -> Iterator[Batch]:
         apply_caps(caps_here())  # the trainer has just wired the whole recommended working set (mlx-lm#828)

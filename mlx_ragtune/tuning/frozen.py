@@ -18,7 +18,7 @@ from mlx_ragtune.clients.runtime_mlx import mx, nn
 from mlx_ragtune.errors import RecipeError
 from mlx_ragtune.tuning.groups import Group
 from mlx_ragtune.tuning.head import answer_loss, hidden_states
-from mlx_ragtune.tuning.loss import Batch, batch_loss, branch_caches, make_batch
+from mlx_ragtune.tuning.loss import Batch, batch_loss, make_batch, run_prefixes
 from mlx_ragtune.tuning.schedule import micro_batches
 from mlx_ragtune.tuning.token_rows import TokenRow
 
@@ -53,6 +53,19 @@ def only_layers(model: Any, start: int, stop: int, *, normed: bool) -> Iterator[
         inner.layers, inner.norm = layers, norm
 
 
+@contextmanager
+def every_layer(model: Any) -> Iterator[None]:
+    """Inside the block all layers compute, also those that ``only_layers`` skips."""
+    inner = model.model
+    layers, norm = inner.layers, inner.norm
+    inner.layers = [layer.layer if isinstance(layer, _Skipped) else layer for layer in layers]
+    inner.norm = norm.layer if isinstance(norm, _Skipped) else norm
+    try:
+        yield
+    finally:
+        inner.layers, inner.norm = layers, norm
+
+
 def _key(row: TokenRow) -> str:
     return hashlib.sha256(row.tokens.tobytes()).hexdigest()
 
@@ -60,9 +73,7 @@ def _key(row: TokenRow) -> str:
 def _lower(model: Any, groups: Sequence[Group]) -> tuple[Batch, mx.array | None, mx.array]:
     """(batch, outputs of the active layers for prefixes [G, P, D], and for branches [B, L, D])."""
     batch = make_batch(groups)
-    prefix, caches = None, branch_caches(model, batch)
-    if batch.prefix is not None:
-        prefix = hidden_states(model, mx.array(batch.prefix))
+    caches, prefix = run_prefixes(model, batch)
     return batch, prefix, hidden_states(model, mx.array(batch.branches), caches)
 
 
@@ -156,7 +167,7 @@ class FrozenStore:
                 mx.pad(self._read(group.rows[0], 0, group.prefix_length), [(length - group.prefix_length, 0), (0, 0)])
                 for group in groups
             ]
-            caches = branch_caches(model, batch, input_embeddings=mx.stack(prefixes))
+            caches, _ = run_prefixes(model, batch, input_embeddings=mx.stack(prefixes))
         length = batch.branches.shape[1]
         branches = []
         for row, _, start in _members(groups):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mlx_ragtune.clients.runtime_mlx import mx, nn, optimizers, tree_map
-from mlx_ragtune.errors import ToolError
+from mlx_ragtune.errors import DivergedError
 from mlx_ragtune.recipe import TrainSettings
 from mlx_ragtune.tuning import checkpoints
 from mlx_ragtune.tuning.checkpoints import Progress
@@ -28,6 +28,8 @@ SAVE_SECONDS = 60.0
 """Seconds between checkpoints."""
 Report = Callable[[int, int, str], None]
 """Called after each update with (updates done, all updates, a note)."""
+OnValidation = Callable[[int, float], bool]
+"""Called after each validation with (updates done, validation loss); True stops the run."""
 Objective = Callable[[Any, Sequence[Group]], mx.array]
 """Summed cross-entropy of the groups' answer tokens, in nats."""
 
@@ -67,13 +69,14 @@ class Loop:
         self.objective: Objective = group_objective
         self.save_seconds = SAVE_SECONDS
         self.tracker: Any = None
+        self.on_validation: OnValidation = lambda _update, _loss: False
         self.ranks = find_ranks()
         self.optimizer = make_optimizer(settings)
         self.optimizer.init(model.trainable_parameters())
         self.progress = Progress(work)
 
     def run(self, train: Sequence[TokenRow], valid: Sequence[TokenRow], report: Report) -> Progress:
-        """The progress at the end of the plan, or when patience ran out.
+        """The progress at the end of the plan, or when patience ran out or ``on_validation`` stopped the run.
 
         Raises ToolError when the loss is not finite or memory or disk are full, and ArtifactError for
         checkpoints of a different run.
@@ -84,13 +87,13 @@ class Loop:
         for update, epoch, rows in self._updates(train):
             self._one_update(rows, epoch)
             report(update, self.plan.updates, self._note())
-            due = update in self.plan.evals
+            due, stop = update in self.plan.evals, False
             if due:
-                self._validate(valid)
+                stop = self._validate(valid)
             if due or time.monotonic() - saved >= self.save_seconds:
                 self._save()
                 saved = time.monotonic()
-            if self._out_of_patience():
+            if stop or self._out_of_patience():
                 break
         return self.progress
 
@@ -160,14 +163,15 @@ class Loop:
             self.tracker.on_train_loss_report({"iteration": self.progress.update, **losses})
 
     def _diverged(self, loss: float, rate: float) -> None:
-        raise ToolError(
+        raise DivergedError(
             f"training diverged: the loss is {loss} at update {self.progress.update + 1}, learning rate {rate:.2e} "
             f"({self.progress.kept})",
             where=str(self.folder),
             fix=f"lower train.learning_rate (now {self.settings.learning_rate:g}), or set train.clip_norm",
         )
 
-    def _validate(self, valid: Sequence[TokenRow]) -> None:
+    def _validate(self, valid: Sequence[TokenRow]) -> bool:
+        """Whether ``on_validation`` stops the run; the adapter is kept if its loss is the lowest so far."""
         loss = mean_loss(
             self.model,
             valid,
@@ -184,8 +188,11 @@ class Loop:
         if self.ranks.first:
             most = self.settings.select_best if self.settings.select == "task" else 1
             checkpoints.keep_if_best(self.folder, self.model, self.progress, loss, most=most)
+        stop = self.ranks.first and self.on_validation(self.progress.update, loss)
         if self.ranks.size > 1:
-            self.progress.worse_evals = self.ranks.from_first(mx.array(self.progress.worse_evals)).item()
+            told = self.ranks.from_first(mx.array([self.progress.worse_evals, int(stop)]))
+            self.progress.worse_evals, stop = told[0].item(), bool(told[1].item())
+        return stop
 
     def _save(self) -> None:
         if self.ranks.first:

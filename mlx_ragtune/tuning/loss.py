@@ -67,15 +67,18 @@ def make_batch(groups: Sequence[Group]) -> Batch:
     )
 
 
-def branch_caches(model: Any, batch: Batch, **options: Any) -> list[Branches] | None:
-    """A cache per layer that continues the prefixes, which are computed here. None where there is no prefix."""
+def run_prefixes(model: Any, batch: Batch, **options: Any) -> tuple[list[Branches] | None, mx.array | None]:
+    """(a cache per layer that continues the prefixes, last hidden states of the prefixes [G, P, D]).
+
+    Both are None where there is no prefix. States at padded positions mean nothing.
+    """
     if batch.prefix is None:
-        return None
+        return None, None
     pads = None if batch.pads is None else mx.array(batch.pads)
     parents = None if len(batch.prefix) == 1 else mx.array(batch.parents)
     recorders = [Prefix(pads) for _ in model.layers]
-    hidden_states(model, mx.array(batch.prefix), recorders, **options)
-    return [Branches(recorder, batch.prefix.shape[1], parents) for recorder in recorders]
+    states = hidden_states(model, mx.array(batch.prefix), recorders, **options)
+    return [Branches(recorder, batch.prefix.shape[1], parents) for recorder in recorders], states
 
 
 def batch_loss(model: Any, batch: Batch) -> mx.array:
@@ -83,7 +86,7 @@ def batch_loss(model: Any, batch: Batch) -> mx.array:
 
     MLX is lazy, so what no answer depends on (the prefix's last MLP, its head) is never computed.
     """
-    states = hidden_states(model, mx.array(batch.branches), branch_caches(model, batch))
+    states = hidden_states(model, mx.array(batch.branches), run_prefixes(model, batch)[0])
     chosen = states.reshape(-1, states.shape[-1])[mx.array(batch.positions)]
     return answer_loss(model, chosen, mx.array(batch.targets))
 

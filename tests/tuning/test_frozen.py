@@ -1,5 +1,6 @@
 """The frozen-layer store gives the same training as computing every layer."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,25 @@ def test_loss_and_gradient_from_the_store_are_exact(tmp_path: Path, architecture
             assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
             wanted = dict(tree_flatten(wanted))
             assert relative(gradient, {name: wanted[name] for name, _ in tree_flatten(gradient)}) < 1e-5
+
+
+def test_prefixes_that_are_padded_beside_longer_ones_are_stored_as_if_alone(tmp_path: Path) -> None:
+    """Left-padding must be masked and must not shift positions: 400 and 408 tokens fit into one micro-batch."""
+    model = adapted(made_model("qwen3"), train_settings(layers=1))
+    draw = np.random.default_rng(0)
+    rows = [
+        *made_rows(draw, [2], prefix=(400, 401), tail=(9, 10)),
+        *made_rows(draw, [2], prefix=(408, 409), tail=(9, 10)),
+    ]
+    rows = [replace(row, id=f"{number}") for number, row in enumerate(rows)]
+    (groups,) = micro_batches(rows, 4096)
+    assert len({group.prefix_length for group in groups}) == 2
+    store = FrozenStore(tmp_path, 2)
+    store.build(model, rows, tokens_per_step=4096, work="w")
+    for part in (groups, *([group] for group in groups)):
+        with only_layers(model, 2, 3, normed=True):
+            stored = store.objective(model, part).item()
+        assert stored == pytest.approx(group_objective(model, part).item(), rel=1e-5)
 
 
 def test_the_layers_are_back_afterwards() -> None:

@@ -12,13 +12,15 @@ import pytest
 from mlx_ragtune.clients.runtime_mlx import mx, tree_flatten
 from mlx_ragtune.errors import ArtifactError, InputError, RecipeError, ToolError
 from mlx_ragtune.recipe import TrainSettings
-from mlx_ragtune.tuning import loop, run
+from mlx_ragtune.tuning import loop, training
 from mlx_ragtune.tuning.adapters import apply_adapter
 from mlx_ragtune.tuning.load import load_base
 from mlx_ragtune.tuning.ranks import Ranks
-from mlx_ragtune.tuning.run import TrainResult, prepare_rows, train
+from mlx_ragtune.tuning.run import train
 from mlx_ragtune.tuning.schedule import Plan, make_plan
 from mlx_ragtune.tuning.select import Candidate
+from mlx_ragtune.tuning.training import TrainResult
+from mlx_ragtune.tuning.workbench import prepare_rows
 from tests.clients.test_machine import small_files
 from tests.tuning.made import (
     all_files,
@@ -212,7 +214,7 @@ def test_the_better_answers_win_under_select_task(base: Path, tmp_path: Path, mo
             (Candidate(update, loss, float(loss == 1.2)) for update, loss in kept), key=lambda one: -one.task_score
         )
 
-    monkeypatch.setattr(run, "choose_by_task", prefer_the_second)
+    monkeypatch.setattr(training, "choose_by_task", prefer_the_second)
     result = run_training(base, tmp_path, train_settings(epochs=4.0, select="task", select_best=3))
     per_epoch = result.planned_updates // 4
     assert tried == [per_epoch, 2 * per_epoch, 3 * per_epoch]
@@ -274,7 +276,7 @@ def test_a_full_disk_ends_training_with_the_path_and_the_same_command_resumes(ba
 def test_the_result_is_json_on_every_rank(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     result = run_training(base, tmp_path, train_settings(epochs=0.2))
     json.dumps(asdict(result), allow_nan=False)
-    monkeypatch.setattr(run, "find_ranks", lambda: Ranks(1, 1))
+    monkeypatch.setattr(training, "find_ranks", lambda: Ranks(1, 1))
     other = run_training(base, tmp_path / "other", train_settings(epochs=0.2))
     assert json.loads(json.dumps(asdict(other), allow_nan=False))["best_valid_loss"] is None
 

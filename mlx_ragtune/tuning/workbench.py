@@ -1,0 +1,237 @@
+"""One loaded base and one tokenized data set for any number of training runs, each as if it ran alone.
+
+What does not depend on the training settings is done once: loading the base, tokenizing the rows, and computing the
+outputs of frozen layers, once for each depth. What a run leaves behind (adapters, random state, freed buffers) is
+removed after it, however it ended.
+"""
+
+import gc
+import hashlib
+import json
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from mlx_ragtune.artifact import digest_json
+from mlx_ragtune.clients.runtime_mlx import mx
+from mlx_ragtune.errors import InputError
+from mlx_ragtune.recipe import BaseModelSettings, DatasetSettings, TrainSettings
+from mlx_ragtune.records import Example
+from mlx_ragtune.tuning.adapters import BareModules, apply_adapter, load_adapter
+from mlx_ragtune.tuning.frozen import FrozenStore
+from mlx_ragtune.tuning.head import check_head
+from mlx_ragtune.tuning.load import Base, load_base
+from mlx_ragtune.tuning.loop import SAVE_SECONDS, OnValidation, Report
+from mlx_ragtune.tuning.memory import apply_caps, awake, caps_here
+from mlx_ragtune.tuning.ranks import find_ranks
+from mlx_ragtune.tuning.schedule import make_plan, micro_batches
+from mlx_ragtune.tuning.seeds import seed64
+from mlx_ragtune.tuning.token_rows import TokenRow, tokenize
+from mlx_ragtune.tuning.train_checks import check_attention, check_train
+from mlx_ragtune.tuning.training import Split, Training, TrainResult
+
+
+def _print(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+class Workbench:
+    """A context manager; ``train`` and ``adapted`` may be called any number of times inside.
+
+    ``rows`` holds the examples of ``train`` and ``valid``; outputs of frozen layers are kept below ``store``. ``say``
+    is told the plan of each run. Entering raises InputError for a base that cannot be loaded and for a split
+    without rows.
+    """
+
+    def __init__(
+        self,
+        base: Path,
+        model: BaseModelSettings,
+        *,
+        dataset: DatasetSettings,
+        rows: Mapping[str, Sequence[Example]],
+        store: Path,
+        say: Callable[[str], None] = _print,
+    ) -> None:
+        self._folder, self._model, self._dataset = base, model, dataset
+        self._examples, self._store, self._say = rows, store, say
+        self._loaded: Base | None = None
+        self._split: dict[str, list[TokenRow]] = {}
+        self._described: dict[str, str] = {}
+        self._head_checked = False
+        self._stores: dict[tuple[int, int], FrozenStore] = {}
+
+    def __enter__(self) -> Self:
+        loaded = load_base(self._folder, self._model.precision)
+        self._split = {name: prepare_rows(self._examples[name], loaded.tokenizer, self._dataset) for name in _SPLITS}
+        for name, rows in self._split.items():
+            if not rows:
+                raise InputError(
+                    f"there are no {'training' if name == 'train' else 'validation'} rows",
+                    where="dataset",
+                    fix="add pairs about more papers, or raise dataset.max_tokens or dataset.valid_share",
+                )
+        self._described = describe_data(self._folder, self._model, self._split)
+        self._bare = BareModules(loaded.model)
+        self._loaded = loaded
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
+    ) -> None:
+        """Release the base and everything computed for it, except for the files below ``store``."""
+        self._loaded = None
+        self._stores.clear()
+        del self._bare
+        _release(error)
+
+    @property
+    def loaded(self) -> Base:
+        """The base. During ``on_validation`` its model has the adapters of the run; after a run it has none."""
+        if self._loaded is None:
+            raise RuntimeError("the workbench is used outside of its 'with' block")
+        return self._loaded
+
+    def train(
+        self,
+        settings: TrainSettings,
+        *,
+        folder: Path,
+        seed: int,
+        progress: Report,
+        on_validation: OnValidation | None = None,
+        save_seconds: float = SAVE_SECONDS,
+    ) -> TrainResult:
+        """Train on the training rows, choose by the validation rows, and write the adapter and ``losses.jsonl``.
+
+        The same call resumes from the checkpoints in ``folder`` (``engine: mlx-lm`` starts from the beginning); an
+        interrupted run gives the same adapter bytes as an uninterrupted one. ``on_validation(update, valid_loss)`` is
+        called after each validation, on the first rank; True stops the run, which is then ``pruned``. Raises
+        RecipeError for settings that do not fit the base, ToolError for a diverged loss or full memory or disk, and
+        ArtifactError for checkpoints of a different run. The workbench stays usable after any of them.
+        """
+        check_train(settings, self._folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        with self._clean():  # the work is done in a frame of its own, which is cleared with its arrays
+            return self._train(settings, folder, seed, (progress, on_validation), save_seconds)
+
+    def _train(
+        self,
+        settings: TrainSettings,
+        folder: Path,
+        seed: int,
+        report: tuple[Report, OnValidation | None],
+        save_seconds: float,
+    ) -> TrainResult:
+        loaded, split, thinking = self.loaded, self._split, self._dataset.thinking == "on"
+        apply_adapter(loaded.model, settings, seed=seed)
+        plan = make_plan(split["train"], settings, seed=seed)
+        self._say(plan.describe())
+        work = describe_settings(settings, seed) | self._described
+        run = Training(loaded, settings, plan, folder, seed, report[0], work, on_validation=report[1])
+        store = self._prepare(settings) if settings.engine == "shared-prefix" else None
+        mx.random.seed(seed64(seed))
+        mx.reset_peak_memory()
+        with awake():
+            done = (
+                run.by_loop(split, store, save_seconds) if settings.engine == "shared-prefix" else run.by_mlx_lm(split)
+            )
+        return run.finish(done, split, self._examples["valid"], thinking=thinking)
+
+    @contextmanager
+    def adapted(self, folder: Path) -> Iterator[Base]:
+        """The base with the adapter of a folder, in evaluation mode. Raises ArtifactError if it does not fit."""
+        with self._clean():
+            load_adapter(self.loaded.model, folder)
+            yield self.loaded
+
+    @contextmanager
+    def _clean(self) -> Iterator[None]:
+        """The bare base before and after the block."""
+        self._bare.restore()
+        apply_caps(caps_here())
+        failed: BaseException | None = None
+        try:
+            yield
+        except BaseException as error:
+            failed = error
+            raise
+        finally:
+            self._bare.restore()
+            _release(failed)
+
+    def _prepare(self, settings: TrainSettings) -> FrozenStore | None:
+        """Check what the shared-prefix engine cannot do; the outputs of frozen layers, if the settings ask for them."""
+        model, heads = self.loaded.model, int(self.loaded.config["num_attention_heads"])
+        if not self._head_checked:
+            check_head(model)
+            self._head_checked = True
+        for rows in self._split.values():
+            for groups in micro_batches(rows, settings.tokens_per_step):  # refuses rows that do not fit
+                check_attention(groups, heads)
+        if not settings.frozen_store:
+            return None
+        first, step = len(model.layers) - int(settings.layers), settings.tokens_per_step
+        if (first, step) not in self._stores:
+            # Rounding depends on what is computed together, so rows and step size are part of the name.
+            key = digest_json({**self._described, "first": first, "tokens_per_step": step})
+            ranks = find_ranks()
+            own = f"layers-{first}-{key[:12]}{'' if ranks.first else f'-rank-{ranks.rank}'}"
+            store = FrozenStore(self._store / own, first)
+            store.build(model, [row for name in _SPLITS for row in self._split[name]], tokens_per_step=step, work=key)
+            self._stores[first, step] = store
+        return self._stores[first, step]
+
+
+_SPLITS = ("train", "valid")
+
+
+def _release(error: BaseException | None) -> None:
+    """Free the memory of a run that ended; the frames of its error would keep the arrays in them."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
+    gc.collect()
+    mx.clear_cache()
+
+
+def prepare_rows(rows: Sequence[Example], tokenizer: Any, dataset: DatasetSettings) -> list[TokenRow]:
+    """Token rows within the recipe's limits. Raises InputError for rows that do not fit, unless they are dropped."""
+    token_rows, _ = tokenize(
+        rows,
+        tokenizer,
+        thinking=dataset.thinking == "on",
+        max_tokens=dataset.max_tokens,
+        on_too_long=dataset.on_too_long,
+    )
+    return token_rows
+
+
+def describe_settings(settings: TrainSettings, seed: int) -> dict[str, str]:
+    """The settings of one run on which its result depends, key by key."""
+    keys = settings.model_dump(mode="json", exclude={"report_to"})
+    return {f"train.{name}": json.dumps(value) for name, value in keys.items()} | {"seed": str(seed)}
+
+
+def describe_data(base: Path, model: BaseModelSettings, split: Split) -> dict[str, str]:
+    """Base and rows on which the result depends; checkpoints with another description are refused."""
+    described = {"base.precision": model.precision, "base": base_digest(base)}
+    for name, rows in split.items():
+        digest = hashlib.sha256()
+        for row in rows:
+            digest.update(f"{row.id}\0{row.group}\0{row.prompt_length}\0".encode() + row.tokens.tobytes())
+        described[f"{name} rows"] = digest.hexdigest()
+    return described
+
+
+def base_digest(folder: Path) -> str:
+    """A digest of a model folder: JSON files, and size and first MiB of each weight file."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*.json")) + sorted(folder.glob("*.safetensors")):
+        with path.open("rb") as stream:
+            digest.update(f"{path.name} {path.stat().st_size}".encode() + stream.read(2**20))
+    return digest.hexdigest()
