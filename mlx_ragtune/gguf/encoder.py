@@ -2,11 +2,10 @@
 
 Tensor and metadata names are those that llama.cpp reads (``gguf-py/gguf/constants.py``, ``src/llama-vocab.cpp`` of
 github.com/ggml-org/llama.cpp): the WordPiece vocabulary marks the beginning of a word with ``▁`` where BERT marks its
-continuation with ``##``. Matrices are float16, vectors float32: against a float32 forward pass the cosine is above .9999.
+continuation with ``##``. Matrices are float16, vectors float32; the cosine with a float32 forward pass is above .9999.
 """
 
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,7 +65,7 @@ def write_encoder(folder: Path, target: Path) -> None:
             writer.write_tensors_to_file()
         finally:
             writer.close()
-        os.replace(temporary, target)
+        temporary.replace(target)
 
 
 def _refuse(folder: Path, what: str) -> InputError:
@@ -146,6 +145,10 @@ def _add_metadata(writer: gguf.GGUFWriter, model: _Model) -> None:
     writer.add_token_type_count(int(config.get("type_vocab_size", 2)))
     if model.pooling == gguf.PoolingType.RANK:
         writer.add_classifier_output_labels(["score"])
+        # the engine joins a pair as start, query, end, document, end, with a separator of its own unless told not to
+        writer.add_eos_token_id(model.special["[SEP]"])
+        writer.add_add_eos_token(True)
+        writer.add_add_sep_token(False)
     writer.add_tokenizer_model("bert")
     writer.add_tokenizer_pre("default")
     writer.add_token_list(list(model.vocabulary))

@@ -61,7 +61,8 @@ def to_float32(raw: npt.NDArray[Any]) -> Floats:
 class Weights:
     """The tensors of a folder by name, sorted; only headers are read.
 
-    Raises InputError for a missing or truncated shard, a damaged header, and a tensor that is not float.
+    Tensors whose name ends in ``ignored`` are left out. Raises InputError for a missing or truncated shard, a damaged
+    header, and a tensor that is not float.
     """
 
     def __init__(self, folder: Path, *, ignored: str | None = None) -> None:
