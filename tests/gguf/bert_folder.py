@@ -17,7 +17,7 @@ SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 WORDS = ("graph", "vector", "paper", "lo", "##ra", "##s", "is", "what", "?", ".", "+", "neigh", "##bour", *"abcdefgh")
 
 
-def bert_folder(folder: Path, *, rerank: bool = False, config: dict[str, Any] | None = None) -> Path:
+def bert_folder(folder: Path, *, rerank: bool = False, config: dict[str, Any] | None = None, seed: int = 5) -> Path:
     """Write the folder: an embedding model that takes the mean, or a cross-encoder with one output."""
     folder.mkdir(parents=True)
     vocabulary = {token: number for number, token in enumerate((*SPECIAL, *WORDS))}
@@ -42,12 +42,12 @@ def bert_folder(folder: Path, *, rerank: bool = False, config: dict[str, Any] | 
         (folder / "modules.json").write_text(json.dumps(modules))
         (folder / "1_Pooling").mkdir()
         (folder / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode_mean_tokens": True}))
-    save_file(_weights(len(vocabulary), rerank=rerank), folder / "model.safetensors")
+    save_file(_weights(len(vocabulary), seed, rerank=rerank), folder / "model.safetensors")
     return folder
 
 
-def _weights(tokens: int, *, rerank: bool) -> dict[str, np.ndarray[Any, Any]]:
-    random = np.random.default_rng(5)
+def _weights(tokens: int, seed: int, *, rerank: bool) -> dict[str, np.ndarray[Any, Any]]:
+    random = np.random.default_rng(seed)
     before = "bert." if rerank else ""
     shapes = {
         f"{before}embeddings.word_embeddings.weight": (tokens, HIDDEN),
