@@ -170,13 +170,20 @@ def _embedding(files: UserFiles) -> str | None:
     settings = files.recipe.retrieval.embedding
     if settings is None:
         return None
-    return settings.model if settings.backend == "ollama" else _digest(files, Path(settings.model))
+    return settings.model if settings.backend == "ollama" else _encoder(files, settings.model)
 
 
 def _reranker(files: UserFiles) -> str | None:
     """The digest of the reranker's file."""
     settings = files.recipe.retrieval.rerank
-    return _digest(files, Path(settings.model)) if settings else None
+    return _encoder(files, settings.model) if settings else None
+
+
+def _encoder(files: UserFiles, model: str) -> str:
+    """The digest of an embedding model or reranker; the name of a hub model that is not on this machine yet."""
+    from mlx_ragtune.searching.encoder_files import encoder_digest
+
+    return _digest(files, Path(model)) if model.endswith(".gguf") else encoder_digest(model)
 
 
 def _server(files: UserFiles) -> str | None:

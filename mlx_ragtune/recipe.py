@@ -63,7 +63,7 @@ class EmbeddingSettings(Settings):
     backend: Literal["llamacpp", "ollama"] = "llamacpp"
     """Server that runs the model."""
     model: Name
-    """For `llamacpp` the path of a GGUF file of an embedding model; for `ollama` the model's name there."""
+    """`llamacpp`: a GGUF file, or a BERT model's folder or hub id, converted once; `ollama`: the model's name there."""
     host: str = "http://127.0.0.1:11434"
     """`ollama`: address of the server."""
     query_prefix: Annotated[str, Field(max_length=1000)] | None = None
@@ -76,7 +76,7 @@ class RerankSettings(Settings):
     """A cross-encoder that reads a question and a passage together and orders the best passages again."""
 
     model: Name
-    """Path of a GGUF file of a reranker."""
+    """A GGUF file of a reranker, or a BERT cross-encoder's folder or hub id, converted once."""
     depth: Annotated[int, Field(ge=2, le=200)] = 20
     """How many of the best passages are ordered again."""
 

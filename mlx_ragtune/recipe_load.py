@@ -64,6 +64,7 @@ def _rule_problems(written: Written) -> Iterator[tuple[str, str]]:
         yield from _dataset_problems(written)
     yield from _base_problems(written)
     yield from _evaluate_problems(written)
+    yield from _retrieval_problems(written)
     if written.get("register.route") == "mlx" and written.setting(Recipe, "register.serve") != "ollama":
         yield "register.route", "'route: mlx' needs 'serve: ollama'"
     if written.get("scoring.similarity.backend") == "ollama" and not written.get("scoring.similarity.model"):
@@ -146,9 +147,10 @@ def _paths(written: Written) -> Iterator[tuple[str, Literal["file", "folder", "m
         yield key, "file"
     if str(written.get("base.model")).startswith(_LOCAL):
         yield "base.model", "model"
-    if written.get("retrieval.rerank") is not None:
-        yield "retrieval.rerank.model", "file"
-    for section in ("dataset.generator", "scoring.judge", "scoring.similarity", "retrieval.embedding"):
+    for section in ("retrieval.embedding", "retrieval.rerank"):
+        if _names_path(written, section):
+            yield f"{section}.model", "model"
+    for section in ("dataset.generator", "scoring.judge", "scoring.similarity"):
         if written.setting(Recipe, f"{section}.backend") == "llamacpp":
             yield f"{section}.model", "file"
 
@@ -156,6 +158,22 @@ def _paths(written: Written) -> Iterator[tuple[str, Literal["file", "folder", "m
 def path_keys(written: Written) -> list[str]:
     """The dotted keys that hold a path in this recipe, or would if they were given."""
     return [key for key, _kind in _paths(written)]
+
+
+def _names_path(written: Written, section: str) -> bool:
+    """Whether the section's model is a file or a folder, not a hub id or a name at Ollama."""
+    model = written.get(f"{section}.model")
+    local = isinstance(model, str) and (model.startswith(_LOCAL) or model.endswith(".gguf"))
+    return local and written.get(f"{section}.backend") != "ollama"
+
+
+def _retrieval_problems(written: Written) -> Iterator[tuple[str, str]]:
+    for section in ("retrieval.embedding", "retrieval.rerank"):
+        model = written.get(f"{section}.model")
+        at_hub = not _names_path(written, section) and written.get(f"{section}.backend") != "ollama"
+        if isinstance(model, str) and at_hub and (not _HUB_ID.fullmatch(model) or len(model) > 96):
+            known = "a .gguf file, a folder that starts with './' or '/', or a hub id (ORGANIZATION/NAME)"
+            yield f"{section}.model", f"'{without_credentials(model):.80}' is not {known}"
 
 
 def _path_problems(written: Written) -> Iterator[tuple[str, str]]:
