@@ -31,6 +31,14 @@ class UserFiles(Protocol):
     def home(self) -> Path:
         """The run's folder."""
 
+    @property
+    def offline(self) -> bool:
+        """Whether nothing may be downloaded."""
+
+    @property
+    def say(self) -> Callable[[str], None]:
+        """Shows a line to the user."""
+
     def remember(self, path: Path, purpose: str, compute: Callable[[Path], str]) -> str:
         """``compute(path)``, once for each state of the file. Raises InputError when the file cannot be read."""
 
@@ -118,10 +126,27 @@ def _digest(files: UserFiles, path: Path) -> str:
 
 
 def _papers(files: UserFiles) -> dict[str, str]:
-    """The digest of each paper that is read, or why it cannot be read; files that are ignored do not count."""
+    """The digest of each paper that is read, or why it cannot be read; files that are ignored do not count.
+
+    Papers of arXiv are downloaded now, unless the run is offline.
+    """
     from mlx_ragtune.papers.folder import paper_digests
 
-    return paper_digests(files.recipe.corpus.folder, digest=lambda path: _digest(files, path))
+    corpus = files.recipe.corpus
+
+    def digest(path: Path) -> str:
+        return _digest(files, path)
+
+    digests = paper_digests(corpus.folder, digest=digest) if corpus.folder else {}
+    if corpus.arxiv:
+        from mlx_ragtune.clients.arxiv_shelf import RECORDS, ArxivShelf
+
+        shelf = ArxivShelf(Store(files.home.parent).root / RECORDS, digest=digest)
+        if not files.offline:
+            shelf.bring(corpus.arxiv, say=files.say)
+        papers = shelf.papers(corpus.arxiv)
+        digests |= {paper.file.name: paper.file.problem or paper.digest for paper in papers}
+    return digests
 
 
 def _file(path: Callable[["Recipe"], Path | None]) -> Callable[[UserFiles], str | None]:
@@ -200,8 +225,14 @@ def _votes(files: UserFiles) -> dict[str, str]:
 
 
 def _unreadable(recipe: "Recipe", facts: Facts) -> str:
-    fails = recipe.corpus.on_unreadable == "fail" and facts.get("unreadable")
-    return f"{facts['unreadable']} papers are unreadable and corpus.on_unreadable is 'fail'" if fails else ""
+    if recipe.corpus.on_unreadable == "fail" and facts.get("unreadable"):
+        return f"{facts['unreadable']} papers are unreadable and corpus.on_unreadable is 'fail'"
+    if facts.get("without_ocr"):
+        from mlx_ragtune.clients.ocr import ocr_problem
+
+        if not ocr_problem():
+            return f"{facts['without_ocr']} papers need OCR, which is available by now"
+    return ""
 
 
 def _too_long(recipe: "Recipe", facts: Facts) -> str:
@@ -217,14 +248,18 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "corpus",
         "Read the papers and split them into indexed chunks",
-        version=3,
+        version=4,
         keys=("corpus", "retrieval.embedding"),
         ignores=(
-            "corpus.folder", "corpus.on_unreadable", "retrieval.embedding.model", "retrieval.embedding.host",
-            "retrieval.embedding.query_prefix",
+            "corpus.folder", "corpus.on_unreadable", "corpus.arxiv", "corpus.bibliography",
+            "retrieval.embedding.model", "retrieval.embedding.host", "retrieval.embedding.query_prefix",
         ),
         needs={"tokenizer": ()},
-        outside={"papers": _papers, "embedding": _embedding},
+        outside={
+            "papers": _papers,
+            "embedding": _embedding,
+            "bibliography": _file(lambda recipe: recipe.corpus.bibliography),
+        },
         rejects=_unreadable,
     ),
     Stage(

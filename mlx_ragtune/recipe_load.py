@@ -62,6 +62,9 @@ def _rule_problems(written: Written) -> Iterator[tuple[str, str]]:
         yield from _train_problems(written)
     if isinstance(written.get("dataset"), dict):
         yield from _dataset_problems(written)
+    corpus = written.get("corpus")
+    if isinstance(corpus, dict) and not corpus.get("folder") and not corpus.get("arxiv"):
+        yield "corpus", "give 'folder', 'arxiv' or both"
     yield from _base_problems(written)
     yield from _evaluate_problems(written)
     yield from _retrieval_problems(written)
@@ -143,7 +146,7 @@ def _evaluate_problems(written: Written) -> Iterator[tuple[str, str]]:
 def _paths(written: Written) -> Iterator[tuple[str, Literal["file", "folder", "model"]]]:
     """The keys that hold a path, each with what should be there."""
     yield "corpus.folder", "folder"
-    for key in ("benchmark", "dataset.pairs", "evaluate.probes", "scoring.judge.labels"):
+    for key in ("benchmark", "corpus.bibliography", "dataset.pairs", "evaluate.probes", "scoring.judge.labels"):
         yield key, "file"
     if str(written.get("base.model")).startswith(_LOCAL):
         yield "base.model", "model"
