@@ -121,9 +121,9 @@ def _stale(artifact: Artifact, artifacts: Mapping[str, Artifact], needs: Mapping
     """The earlier stage whose result is no longer the one that the artifact was made from, or ""."""
     inputs = artifact.manifest["described"]["inputs"]
     for name, files in needs.items():
-        if name != "base" and name in artifacts and inputs.get(name) != artifacts[name].content(files):
+        if name in artifacts and inputs.get(name) != artifacts[name].content(files):
             return name
-    return next((name for name in needs if name != "base" and name not in artifacts), "")
+    return next((name for name in needs if name in STAGE_FOLDERS and name not in artifacts), "")
 
 
 def _state(found: _Found) -> tuple[RunState, str, str]:

@@ -42,7 +42,7 @@ def content(stage: str, loss: float) -> Mapping[str, str]:
 
 
 def content_of(folder: Path, stage: str, files: Sequence[str]) -> str:
-    linked = None if stage == "base" else read_artifact(folder / STAGE_FOLDERS[stage])
+    linked = read_artifact(folder / STAGE_FOLDERS[stage]) if stage in STAGE_FOLDERS else None
     return linked.content(files) if linked else "b"
 
 
