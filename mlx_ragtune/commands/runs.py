@@ -186,8 +186,8 @@ def _made_with(artifact: Artifact) -> dict[str, Any]:
 
 
 def recipe_settings(recipe: Recipe) -> dict[str, Any]:
-    """A recipe as plain data, without its name."""
-    return recipe.model_dump(exclude={"name", "extends"})
+    """A recipe as plain data, without what no artifact depends on."""
+    return recipe.model_dump(exclude={"name", "extends", "sweep"})
 
 
 def flat_settings(settings: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, Any]]:
