@@ -57,7 +57,8 @@ def _rule_problems(written: Written) -> Iterator[tuple[str, str]]:
     for key, other, when, off in UNUSED:
         value = written.get(key)
         if value is not None and value != off and written.setting(Recipe, other) == when:
-            yield key, f"no effect with '{other}: {when}'; remove '{key}', or change '{other}'"
+            layers = _layers(written, key, other)
+            yield key, f"no effect with '{other}: {when}'; remove '{key}', or change '{other}'{layers}"
     if isinstance(written.get("train"), dict):
         yield from _train_problems(written)
     if isinstance(written.get("dataset"), dict):
@@ -74,10 +75,21 @@ def _rule_problems(written: Written) -> Iterator[tuple[str, str]]:
         yield "scoring.similarity", "'backend: ollama' needs 'model', for example nomic-embed-text"
 
 
+def _layers(written: Written, *keys: str) -> str:
+    """Where two keys that contradict each other come from, when that is not the same layer, and what to do."""
+    given = {key: written.origin(key) for key in keys if written.get(key) is not None}
+    first, last = min(given.values(), default=None), max(given.values(), default=None)
+    if first is None or last is None or first.layer == last.layer:
+        return ""
+    places = ", ".join(f"'{key}' is from {origin}" for key, origin in given.items())
+    undone = next(key for key, origin in given.items() if origin == last)
+    return f" ({places}; '{undone}: null' takes it back)"
+
+
 def _train_problems(written: Written) -> Iterator[tuple[str, str]]:
     train = {name: written.setting(Recipe, f"train.{name}") for name in TrainSettings.model_fields}
     if (train["alpha"] is None) == (train["scale"] is None):
-        yield "train", "give exactly one of 'alpha' and 'scale'"
+        yield "train", f"give exactly one of 'alpha' and 'scale'{_layers(written, 'train.alpha', 'train.scale')}"
     elif train["rank_stabilized"] is True and train["alpha"] is None:
         yield "train.rank_stabilized", "no effect with 'scale'; remove it, or give 'alpha' instead of 'scale'"
     if train["frozen_store"] is True and (train["layers"] == "all" or train["engine"] != "shared-prefix"):
@@ -95,7 +107,8 @@ def _train_problems(written: Written) -> Iterator[tuple[str, str]]:
 def _dataset_problems(written: Written) -> Iterator[tuple[str, str]]:
     dataset = {name: written.setting(Recipe, f"dataset.{name}") for name in DatasetSettings.model_fields}
     if (dataset["pairs"] is None) == (dataset["generator"] is None):
-        yield "dataset", "give exactly one of 'pairs' and 'generator'"
+        layers = _layers(written, "dataset.pairs", "dataset.generator")
+        yield "dataset", f"give exactly one of 'pairs' and 'generator'{layers}"
     shares = dataset["shares"]
     if isinstance(shares, dict) and all(_is_number(share) for share in shares.values()):
         total = sum(shares.values())
