@@ -6,8 +6,8 @@ by content: whatever could change the result reruns the stage, and nothing else 
 """
 
 import importlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -102,11 +102,6 @@ class Stage:
     def needs_base(self) -> bool:
         """Whether the stage reads the base model."""
         return "base" in self.needs
-
-
-def stages_until(until: str) -> tuple[Stage, ...]:
-    """The stages up to and including the named one."""
-    return STAGES[: list(STAGE_FOLDERS).index(until) + 1]
 
 
 MODEL_INPUTS = ("base", "tokenizer")
@@ -355,8 +350,46 @@ STAGES: tuple[Stage, ...] = (
 
 
 def stage_named(name: str) -> Stage:
-    """The stage of that name. Raises KeyError."""
+    """The stage of that name. Raises StopIteration."""
     return next(stage for stage in STAGES if stage.name == name)
+
+
+_SERVED = stage_named("evaluate")
+QUICK_EVALUATE = replace(
+    _SERVED,
+    does="Answer the benchmark in MLX with and without the adapter; score and compare",
+    keys=(*(key for key in _SERVED.keys if key not in ("export.type", "register.serve")), "base.precision"),
+    ignores=(
+        *(key for key in _SERVED.ignores if key not in ("export.type", "register.serve")),
+        "evaluate.slots", "evaluate.threads",
+    ),
+    needs={name: files for name, files in _SERVED.needs.items() if name not in ("export", "register")}
+    | {"train": ADAPTER},
+)  # fmt: skip
+"""``evaluate`` with ``evaluate.engine: mlx``: it needs the adapter and nothing that is exported or registered."""
+
+
+def stages_of(recipe: "Recipe") -> tuple[Stage, ...]:
+    """The table for one recipe."""
+    quick = recipe.evaluate.engine == "mlx"
+    return tuple(QUICK_EVALUATE if quick and stage.name == "evaluate" else stage for stage in STAGES)
+
+
+def stages_until(recipe: "Recipe", until: str) -> tuple[Stage, ...]:
+    """The recipe's stages up to and including the named one."""
+    return stages_of(recipe)[: list(STAGE_FOLDERS).index(until) + 1]
+
+
+def needed(recipe: "Recipe", names: Iterable[str]) -> set[str]:
+    """The named stages and all that they depend on."""
+    table = {stage.name: stage for stage in stages_of(recipe)}
+    closure, waiting = set[str](), list(names)
+    while waiting:
+        name = waiting.pop()
+        if name not in closure and name in table:
+            closure.add(name)
+            waiting += table[name].needs
+    return closure
 
 
 class _View:

@@ -310,6 +310,8 @@ class EvaluateSettings(Settings):
     """CPU threads that generate; default: the usable cores. It is the same for all models."""
     allow: tuple[str, ...] = ()
     """Conditions that may differ between base and tuned. Each is named on every page."""
+    engine: Literal["served", "mlx"] = "served"
+    """`served` asks the exported models. `mlx`: a quick look while iterating, without fuse, export and register."""
 
     @field_validator("seeds")
     @classmethod

@@ -151,6 +151,11 @@ def _evaluate_problems(written: Written) -> Iterator[tuple[str, str]]:
     seeds, temperature = written.get("evaluate.seeds"), written.setting(Recipe, "evaluate.sampling.temperature")
     if isinstance(seeds, tuple) and len(seeds) > 1 and temperature == 0:
         yield "evaluate.seeds", "every seed gives the same answer at temperature 0; give one seed, or set a temperature"
+    if written.setting(Recipe, "evaluate.engine") == "mlx":
+        for key, value in (("temperature", 0), ("repeat_penalty", 1)):
+            if written.setting(Recipe, f"evaluate.sampling.{key}") != value:
+                problem = f"'engine: mlx' answers greedily; set it to {value}, or use 'engine: served'"
+                yield f"evaluate.sampling.{key}", problem
     answer, window = (written.setting(Recipe, f"evaluate.sampling.{name}") for name in ("max_tokens", "context_tokens"))
     if _is_number(answer) and _is_number(window) and 256 <= window <= answer:
         yield "evaluate.sampling.max_tokens", f"leaves no room for a prompt in 'context_tokens' ({window})"
