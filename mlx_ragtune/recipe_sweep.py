@@ -71,8 +71,8 @@ class Range:
 
     @property
     def samples(self) -> tuple[Any, ...]:
-        """Both ends: what lies between fits the schema when they do."""
-        return self.low, self.high
+        """Both ends and the first step: what lies between fits the schema when they do."""
+        return (self.low, self.high) if self.step is None else (self.low, self.low + self.step, self.high)
 
     @property
     def grid(self) -> tuple[Any, ...] | None:
