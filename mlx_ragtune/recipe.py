@@ -84,11 +84,41 @@ class CorpusSettings(Settings):
         return ("eng" if self.ocr else "") if isinstance(self.ocr, bool) else self.ocr
 
 
+class EmbeddingSettings(Settings):
+    """An embedding model that finds passages by meaning."""
+
+    backend: Literal["llamacpp", "ollama"] = "llamacpp"
+    """Server that runs the model."""
+    model: Name
+    """`llamacpp`: a GGUF file, or a BERT model's folder or hub id, converted once; `ollama`: the model's name there."""
+    host: str = "http://127.0.0.1:11434"
+    """`ollama`: address of the server."""
+    query_prefix: Annotated[str, Field(max_length=1000)] | None = None
+    """Text that the model reads before a question; null: as the model's family was trained."""
+    document_prefix: Annotated[str, Field(max_length=1000)] | None = None
+    """Text that the model reads before a passage; null: as the model's family was trained."""
+
+
+class RerankSettings(Settings):
+    """A cross-encoder that reads a question and a passage together and orders the best passages again."""
+
+    model: Name
+    """A GGUF file of a reranker, or a BERT cross-encoder's folder or hub id, converted once."""
+    depth: Annotated[int, Field(ge=2, le=200)] = 20
+    """How many of the best passages are ordered again."""
+
+
 class RetrievalSettings(Settings):
     """The passages in a prompt, the same for training and serving."""
 
     top_k: Annotated[int, Field(ge=1, le=20)] = 3
     """Number of passages in a prompt."""
+    embedding: EmbeddingSettings | None = None
+    """Search by meaning as well as by words. Without it, retrieval is by full text alone."""
+    rerank: RerankSettings | None = None
+    """Order the best passages again by a cross-encoder."""
+    dedup: Literal["none", "section"] = "none"
+    """`section`: at most one passage of each section of a paper."""
 
 
 class GeneratorSettings(Settings):
@@ -284,6 +314,8 @@ class EvaluateSettings(Settings):
     """CPU threads that generate; default: the usable cores. It is the same for all models."""
     allow: tuple[str, ...] = ()
     """Conditions that may differ between base and tuned. Each is named on every page."""
+    engine: Literal["served", "mlx"] = "served"
+    """`served` asks the exported models. `mlx`: a quick look while iterating, without fuse, export and register."""
 
     @field_validator("seeds")
     @classmethod
@@ -335,6 +367,38 @@ class ScoringSettings(Settings):
         return None if value == "none" else value
 
 
+class SweepSettings(Settings):
+    """Trials of other settings: `ragtune sweep`. No other command reads this section, and no artifact depends on it."""
+
+    space: dict[Name, Any] | None = None
+    """Keys of `train` and `dataset`, each with a list or a range: `{low: 1e-5, high: 1e-3, log: true}`, or with `step`.
+    Default: learning rate, target modules, rank and epochs around those of the recipe."""
+    sampler: Literal["tpe", "random", "grid"] = "tpe"
+    """How settings are chosen: tree-structured Parzen estimator, at random, or every combination in turn."""
+    trials: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    """Number of trials. Without `trials`, `updates` and `minutes`: 16, or all combinations with `grid`."""
+    updates: Annotated[int, Field(ge=1, le=10**9)] | None = None
+    """No trial starts after so many updates of all trials together."""
+    minutes: Annotated[float, Field(gt=0, le=10**6)] | None = None
+    """No trial starts after so many minutes of all trials together, on all machines."""
+    halving: Literal["updates", "rows", "off"] = "updates"
+    """Successive halving: compare trials after a share of their updates, or trained on a share of the rows."""
+    reduction: Annotated[int, Field(ge=2, le=10)] = 3
+    """At each rung the best 1/N of the trials go on, and the share grows N times."""
+    rungs: Annotated[int, Field(ge=1, le=5)] = 2
+    """Number of rungs: with 2 and `reduction: 3`, at 1/9 and at 1/3 of the whole."""
+    questions: Annotated[int, Field(ge=4, le=1000)] = 24
+    """Validation questions whose answers are scored; the score ranks the trials."""
+    max_probe_loss: Share = 0.1
+    """`evaluate.probes`: a trial that fails so many more of them than the base, as a share, cannot win."""
+    finalists: Annotated[int, Field(ge=0, le=16)] = 1
+    """The best trials, which are run to the report. Their verdicts are corrected for the number of trials."""
+    study: Name | None = None
+    """Name of the study in its storage; default: the name of the run."""
+    storage: Name | None = None
+    """Where several workers share the study: `postgresql://HOST/NAME` or `journal:PATH`; default: a file in the run."""
+
+
 class Recipe(Settings):
     """A whole experiment."""
 
@@ -355,3 +419,4 @@ class Recipe(Settings):
     register: RegisterSettings = RegisterSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     scoring: ScoringSettings = ScoringSettings()
+    sweep: SweepSettings | None = None

@@ -484,7 +484,7 @@ def _stays_inside(target: Path, project: Path) -> bool:
     return target.is_relative_to(project) and any(resolved.is_relative_to(folder) for folder in {project, *homes})
 
 
-HOSTS = ("register.host", "scoring.judge.host", "scoring.similarity.host")
+HOSTS = ("register.host", "retrieval.embedding.host", "scoring.judge.host", "scoring.similarity.host")
 
 
 def host_problems(written: Written) -> Iterator[tuple[str, str]]:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from mlx_ragtune.artifact import (
@@ -14,10 +15,11 @@ from mlx_ragtune.artifact import (
     KEY_LENGTH,
     STAGE_FOLDERS,
     Artifact,
+    Draft,
+    Inputs,
     Store,
     Tracker,
     declared_view,
-    digest_bytes,
     digest_json,
     locked,
     read_artifact,
@@ -26,16 +28,18 @@ from mlx_ragtune.artifact import (
     set_link,
     silent,
 )
-from mlx_ragtune.errors import ArtifactError, InputError, ToolError
+from mlx_ragtune.errors import ArtifactError, InputError
 from mlx_ragtune.pages.tables import clock
-from mlx_ragtune.pipeline import MODEL_INPUTS, STAGES, Stage, stage_named, stages_until, view
+from mlx_ragtune.pipeline import MODEL_INPUTS, STAGES, Stage, needed, stages_of, stages_until, view
+from mlx_ragtune.run_folders import claim, recorded_end, run_folder
 
 if TYPE_CHECKING:
     from mlx_ragtune.bases.tokenizer_file import ModelTokenizer
     from mlx_ragtune.clients.registered import Standing
     from mlx_ragtune.recipe import Recipe
 
-State = Literal["up to date", "reuse", "interrupted", "run", "running"]
+State = Literal["up to date", "reuse", "interrupted", "run", "running", "not needed"]
+FINISHED = ("up to date", "reuse", "not needed")
 RECORDED_PACKAGES = ("mlx-ragtune", "mlx", "mlx-lm", "transformers", "tokenizers", "gguf", "xllamacpp", "numpy")
 
 
@@ -60,7 +64,7 @@ class Step:
     @property
     def checked(self) -> bool:
         """Whether the stage may run, so that it is checked before the first one starts."""
-        return self.state not in ("up to date", "reuse")
+        return self.state not in FINISHED
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,17 @@ def _without(settings: Any, keys: Iterable[str]) -> Any:
     return settings
 
 
+def open_recipe(path: Path, overrides: Mapping[str, Any] = MappingProxyType({})) -> "Run":
+    """The run of a recipe, or of its variant with ``overrides`` by dotted key. Raises RecipeError."""
+    from mlx_ragtune.recipe_layers import recorded
+    from mlx_ragtune.recipe_load import load_recipe, runs_folder
+
+    recipe = load_recipe(path, overrides)
+    variant = recorded(overrides, recipe)
+    home = run_folder(path, runs_folder(path), name=recipe.name, settings=variant)
+    return Run(recipe.model_copy(update={"name": home.name}), home, path, variant)
+
+
 def import_gguf(gguf: Path, folder: Path) -> None:
     """Turn a GGUF file into a model folder. Imported when called: it loads numpy and gguf."""
     from mlx_ragtune.gguf import reader
@@ -121,6 +136,8 @@ class Run:
     recipe: "Recipe"
     home: Path
     recipe_path: Path | None = None
+    variant: Mapping[str, Any] = field(default_factory=dict)
+    """What a variant changes in the recipe's file, as ``recipe_layers.recorded``."""
     track: Tracker = silent
     say: Callable[[str], None] = lambda _text: None
     offline: bool = False
@@ -129,6 +146,8 @@ class Run:
     """Whether a finished stage counts only while the server still has what it registered there."""
     replace_others: bool = False
     """Requested with ``--replace``: a model at a server that is not ours may be replaced."""
+    replacing: Mapping[str, Callable[["Recipe", Inputs, Draft], None]] = field(default_factory=dict)
+    """Functions that do a stage's work in place of its module, with the same result."""
     current: str = ""
     """The stage that is running."""
     _base: Path | None = None
@@ -189,6 +208,10 @@ class Run:
             raise InputError(f"cannot read it: {error.strerror}", where=str(path), fix="correct the path") from None
         return str(self._digests[state])
 
+    def _stage(self, name: str) -> Stage:
+        """The recipe's stage of that name."""
+        return next(stage for stage in stages_of(self.recipe) if stage.name == name)
+
     def settings(self, stage: Stage) -> dict[str, Any]:
         """The declared settings that can change the stage's result, as plain JSON by dotted key."""
         settings = {}
@@ -231,8 +254,12 @@ class Run:
         """What a run would do with every stage up to ``until``, and why. Changes nothing."""
         steps: list[Step] = []
         artifacts: dict[str, Artifact] = {}
-        for stage in stages_until(until):
-            steps.append(self._step(stage, artifacts, redo=stage.name in set(redo)))
+        wanted = needed(self.recipe, (until, *redo))
+        for stage in stages_until(self.recipe, until):
+            if stage.name in wanted:
+                steps.append(self._step(stage, artifacts, redo=stage.name in set(redo)))
+            else:
+                steps.append(Step(stage.name, "not needed", f"evaluate.engine is {self.recipe.evaluate.engine}"))
         process = running(self.home)
         return [
             replace(step, state="running", why=f"process {process[0]}")
@@ -285,13 +312,13 @@ class Run:
     def artifact(self, stage: str) -> Artifact:
         """The up-to-date artifact of a stage. Raises ArtifactError, with the command to run, when there is none."""
         for step in self.plan(until=stage):
-            if step.state != "up to date":
+            if step.state not in ("up to date", "not needed"):
                 raise ArtifactError(
                     f"stage '{step.stage}' is not up to date: {step.why}",
                     where=str(self.home / STAGE_FOLDERS[step.stage]),
                     fix=f"ragtune {stage} RECIPE",
                 )
-        artifact = self._linked(stage_named(stage))
+        artifact = self._linked(self._stage(stage))
         assert artifact is not None  # noqa: S101 (it is up to date)
         return artifact
 
@@ -307,15 +334,17 @@ class Run:
         """
         redo = set(redo)
         if self.recipe_path is not None:
-            claim(self.home, self.recipe_path)
-        with locked(self.home) as holder:
+            claim(self.home, self.recipe_path, self.variant)
+        with locked(self.home) as holder, recorded_end(self.home, lambda: self.current, until=until):
             steps = self.plan(until=until, redo=redo)
             self.check(steps)
             self._say_outlook(steps)
-            before = {stage.name: self.outside(stage) for stage in stages_until(until)}
+            wanted = needed(self.recipe, (until, *redo))
+            stages = [stage for stage in stages_until(self.recipe, until) if stage.name in wanted]
+            before = {stage.name: self.outside(stage) for stage in stages}
             outcomes: list[Outcome] = []
             artifacts: dict[str, Artifact] = {}
-            for stage in stages_until(until):
+            for stage in stages:
                 self.current = stage.name
                 holder.write_text(f"{os.getpid()}\n{stage.name}\n", encoding="utf-8")
                 outcomes.append(self._bring(stage, artifacts, redo=stage.name in redo, before=before))
@@ -324,13 +353,13 @@ class Run:
 
     def check(self, steps: Iterable[Step]) -> None:
         """Every refusal that can be known now, of every stage that may run."""
-        pending = [stage_named(step.stage) for step in steps if step.checked]
+        pending = [self._stage(step.stage) for step in steps if step.checked]
         for stage in pending:
             stage.check(self.recipe, self.base if stage.needs_base else None)
             stage.check_store(self.recipe, self.store, replace_others=self.replace_others)
         disk = {stage.name: stage.disk_bytes(self.recipe, self.base) for stage in pending if stage.needs_base}
-        if needed := sum(disk.values()):
-            require_disk(self.home, needed, what=f"what is still to run ({', '.join(disk)})")
+        if total := sum(disk.values()):
+            require_disk(self.home, total, what=f"what is still to run ({', '.join(disk)})")
 
     def _say_outlook(self, steps: Iterable[Step]) -> None:
         """Warn, before anything is trained, when the benchmark cannot reach a verdict."""
@@ -405,7 +434,8 @@ class Run:
                 )
         if "votes" in stage.outside:
             inputs["votes"] = self.home / "ab"
-        stage.function()(view(self.recipe, stage), inputs, draft)
+        function = self.replacing.get(stage.name) or stage.function()
+        function(view(self.recipe, stage), inputs, draft)
         self._require_unchanged(before)
         manifest = {"key": key, "described": described, **_circumstances(time.monotonic() - started)}
         return self.store.finish(draft, stage.name, manifest)
@@ -413,43 +443,13 @@ class Run:
     def _require_unchanged(self, before: Mapping[str, dict[str, Any]]) -> None:
         """Raise InputError when a file of the user's is not the one that the run started with."""
         for name, digests in before.items():
-            changed = difference({"files": digests}, {"files": self.outside(stage_named(name))})
+            changed = difference({"files": digests}, {"files": self.outside(self._stage(name))})
             if changed:
                 raise InputError(
                     f"input files changed during the run: {'; '.join(changed[:3])}",
                     where=f"stage '{name}'",
                     fix="run the same command again; finished stages are kept, and only what changed runs again",
                 )
-
-
-def run_folder(recipe: Path, runs: Path) -> Path:
-    """The folder of a recipe's run: its file name, with a suffix when another recipe has that folder.
-
-    The folder remembers the recipe's path, relative to ``runs``, so that a copied or moved project keeps its
-    runs; two files with one name in different folders get two.
-    """
-    path = Path(os.path.relpath(recipe.resolve(), runs.resolve()))
-    suffix = digest_bytes(str(path).encode(errors="surrogateescape"))[:6]
-    for folder in (runs / recipe.stem, runs / f"{recipe.stem[:56]}-{suffix}"):
-        mark = folder / ".recipe"
-        owner = Path(mark.read_text(encoding="utf-8", errors="surrogateescape")) if mark.is_file() else path
-        if owner == path or not (runs / owner).exists():
-            break
-    return folder
-
-
-def claim(home: Path, recipe: Path) -> None:
-    """Write down which recipe a run folder belongs to. Raises ToolError when the folder cannot be written."""
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-        text = os.path.relpath(recipe.resolve(), home.parent.resolve())
-        (home / ".recipe").write_text(text, encoding="utf-8", errors="surrogateescape")
-    except OSError as error:
-        raise ToolError(
-            f"cannot write the run folder: {error.strerror}",
-            where=str(home),
-            fix="set RAGTUNE_RUNS to a folder that you can write",
-        ) from None
 
 
 def _circumstances(seconds: float) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """validate: a recipe checked without running anything, and whether its benchmark can give a verdict."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,10 +38,10 @@ class Checked:
         }
 
 
-def check_recipe(path: Path) -> Checked:
+def check_recipe(path: Path, overrides: Mapping[str, Any]) -> Checked:
     """The recipe with all of its errors at once, and its benchmark's language and power."""
     try:
-        recipe = load_recipe(path)
+        recipe = load_recipe(path, overrides)
         require_supported_benchmark(recipe.benchmark)
         return Checked(str(path), None, tuple(verdict_outlook(recipe)), _missing(recipe))
     except (RecipeError, InputError) as error:

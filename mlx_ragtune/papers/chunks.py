@@ -16,7 +16,7 @@ from mlx_ragtune.papers.sentences import Unit, units
 from mlx_ragtune.papers.token_counts import Estimate, TokenCounter
 from mlx_ragtune.records import Chunk, Document, Section
 
-PARAGRAPH_MERIT = 0.2
+PARAGRAPH_MERIT = 0.5
 """A chunk that ends with a paragraph may differ from the even size by this share more than another."""
 _CUTS = (re.compile(r"\n\s*"), re.compile(r"[;:,—、，；：؛،]\s+|[、，；：]"), re.compile(r"\s+"))
 """Where a unit that is longer than a chunk is cut: at line ends, else after clauses, else between words."""

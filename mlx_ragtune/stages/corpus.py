@@ -1,4 +1,4 @@
-"""corpus: papers become documents, chunks and a full-text index."""
+"""corpus: papers become documents, chunks, a full-text index, and vectors where the recipe has an embedding model."""
 
 import json
 import statistics
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlx_ragtune.artifact import Draft, Inputs, Store, digest_file
+from mlx_ragtune.artifact import Draft, Inputs, Store, digest_file, digest_json, link_file
 from mlx_ragtune.clients.arxiv_shelf import ArxivRecord, corpus_files
 from mlx_ragtune.clients.ocr import ocr_problem, with_text
 from mlx_ragtune.errors import InputError
@@ -18,9 +18,10 @@ from mlx_ragtune.papers.folder import PaperFile, document_ids, list_papers, surv
 from mlx_ragtune.papers.paper_reader import Paper, PaperReader
 from mlx_ragtune.papers.pdf import NO_TEXT, OCR_FIX
 from mlx_ragtune.papers.token_counts import TokenizerFile
-from mlx_ragtune.recipe import CorpusSettings, Recipe
-from mlx_ragtune.records import Document
+from mlx_ragtune.recipe import CorpusSettings, EmbeddingSettings, Recipe
+from mlx_ragtune.records import Chunk, Document
 from mlx_ragtune.retrieval.index import build_index
+from mlx_ragtune.searching.opened import NAMES, VECTORS
 
 LISTED = 20
 """How many ignored files are shown by name."""
@@ -32,6 +33,10 @@ def check(recipe: Recipe, _base: Path) -> None:
         read_catalog(recipe.corpus.bibliography)
     papers = list_papers(recipe.corpus.folder) if recipe.corpus.folder else []
     _refuse_problems(recipe.corpus, papers)
+    if recipe.retrieval.embedding is not None:
+        from mlx_ragtune.searching.encoders import require_embedding
+
+        require_embedding(recipe.retrieval.embedding)
 
 
 def check_store(recipe: Recipe, store: Store, *, replace_others: bool) -> None:  # noqa: ARG001 (every stage's)
@@ -44,7 +49,7 @@ def _refuse_problems(settings: CorpusSettings, papers: Sequence[PaperFile]) -> N
 
 
 def corpus(recipe: Recipe, inputs: Inputs, draft: Draft) -> None:
-    """Write ``documents.jsonl``, ``chunks.jsonl``, ``dropped.jsonl``, ``unreadable.jsonl`` and ``index.sqlite``.
+    """Write documents, chunks, what was dropped or unreadable, ``index.sqlite``, and the embedding model's vectors.
 
     With a bibliography also ``bibliography.jsonl``.
     """
@@ -65,6 +70,10 @@ def corpus(recipe: Recipe, inputs: Inputs, draft: Draft) -> None:
         papers = _with_bibliography(papers, files, settings.bibliography, draft)
     _write(draft, papers, unreadable)
     _tell_counted(draft, papers, source)
+    if recipe.retrieval.embedding is None:
+        draft.say("retrieval is by full text alone: 'retrieval.embedding' names no embedding model")
+    else:
+        _write_vectors(recipe.retrieval.embedding, [chunk for paper in papers for chunk in paper.chunks], draft)
     if settings.folder:
         _tell_ignored(draft, survey(settings.folder).ignored)
     _tell_left_out(draft, papers, unreadable)
@@ -262,6 +271,29 @@ def _write(draft: Draft, papers: Sequence[Paper], unreadable: dict[str, InputErr
         unreadable=len(unreadable),
         dropped=dict(Counter(drop.reason for paper in papers for drop in paper.dropped)),
     )
+
+
+def _write_vectors(settings: EmbeddingSettings, chunks: Sequence[Chunk], draft: Draft) -> None:
+    """Link the chunks' vectors into the draft. They are computed once for the same chunks and the same model."""
+    from mlx_ragtune.retrieval.vectors import VERSION, build_vectors
+    from mlx_ragtune.searching.encoders import open_embedder
+
+    with open_embedder(settings) as embedder:
+        described = {
+            "version": VERSION,
+            "embedder": embedder.name,
+            "chunks": digest_json([[chunk.id, chunk.title, chunk.text] for chunk in chunks]),
+        }
+
+        def build(folder: Path) -> None:
+            with draft.track("embedding chunks", len(chunks)) as track:
+                build_vectors(folder / VECTORS, chunks, embedder, advance=track.advance)
+
+        folder = draft.part("vectors", described, build)
+        for name in (VECTORS, NAMES):
+            link_file(folder / name, draft / name)
+        if embedder.parted:
+            draft.say(f"{embedder.parted} chunks are longer than the embedding model's window: embedded in parts")
 
 
 def _tell_ignored(draft: Draft, ignored: Sequence[tuple[str, str]]) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from mlx_ragtune.clients.runtime_mlx import mx, optimizers
-from mlx_ragtune.errors import ToolError
+from mlx_ragtune.errors import DivergedError
 from mlx_ragtune.recipe import TrainSettings
 from mlx_ragtune.tuning import checkpoints
 from mlx_ragtune.tuning.checkpoints import Progress
@@ -113,7 +113,7 @@ class _Callback:
 
     def _finite(self, loss: float) -> None:
         if not math.isfinite(loss):
-            raise ToolError(
+            raise DivergedError(
                 f"training diverged: the loss is {loss} at update {self.progress.update} ({self.progress.kept})",
                 where=str(self.folder),
                 fix=f"lower train.learning_rate (now {self.settings.learning_rate:g}), or set train.clip_norm",

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mlx_ragtune.clients.runtime_mlx import mx, nn, optimizers, tree_map
-from mlx_ragtune.errors import ToolError
+from mlx_ragtune.errors import DivergedError
 from mlx_ragtune.recipe import TrainSettings
 from mlx_ragtune.tuning import checkpoints
 from mlx_ragtune.tuning.checkpoints import Progress
@@ -163,7 +163,7 @@ class Loop:
             self.tracker.on_train_loss_report({"iteration": self.progress.update, **losses})
 
     def _diverged(self, loss: float, rate: float) -> None:
-        raise ToolError(
+        raise DivergedError(
             f"training diverged: the loss is {loss} at update {self.progress.update + 1}, learning rate {rate:.2e} "
             f"({self.progress.kept})",
             where=str(self.folder),

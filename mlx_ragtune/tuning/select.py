@@ -8,7 +8,7 @@ question it is 1 when refused.
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from mlx_ragtune.records import Example
 from mlx_ragtune.scoring.answers.citation import cited_papers
 from mlx_ragtune.scoring.answers.made_up_titles import title_candidates
 from mlx_ragtune.scoring.answers.refusal import is_refusal
-from mlx_ragtune.tuning.decode import greedy_answers
+from mlx_ragtune.tuning.decode import decode
 from mlx_ragtune.tuning.seeds import seed64
 
 ROWS = 24
@@ -72,6 +72,27 @@ def score_answer(row: Example, answer: str) -> float:
     return sum(parts) / len(parts)
 
 
+def task_score(
+    model: Any,
+    tokenizer: Any,
+    rows: Sequence[Example],
+    *,
+    thinking: bool,
+    stop: Callable[[str], bool] | None = None,
+) -> float:
+    """Mean score of the greedy answers to the rows' questions, in [0, 1]; an answer that ``stop`` ended gets 0.
+
+    Raises ValueError without rows.
+    """
+    if not rows:
+        raise ValueError("a task score needs at least one row")
+    prompts = [prompt_tokens(row.messages[:-1], tokenizer, thinking=thinking) for row in rows]
+    scores = [0.0] * len(rows)
+    for index, answer in decode(model, tokenizer, prompts, max_tokens=MAX_TOKENS, stop=stop):
+        scores[index] = 0.0 if answer.reason == "loop" else score_answer(rows[index], answer.text)
+    return sum(scores) / len(scores)
+
+
 def choose_by_task(
     model: Any,
     tokenizer: Any,
@@ -84,11 +105,8 @@ def choose_by_task(
 
     The model is left with the last adapter that was tried.
     """
-    prompts = [prompt_tokens(row.messages[:-1], tokenizer, thinking=thinking) for row in rows]
     candidates = []
     for (update, loss), arrays in kept.items():
         model.load_weights(list(arrays.items()), strict=False)
-        answers = greedy_answers(model, tokenizer, prompts, max_tokens=MAX_TOKENS)
-        scores = [score_answer(row, answer) for row, answer in zip(rows, answers, strict=True)]
-        candidates.append(Candidate(update, loss, sum(scores) / len(scores)))
+        candidates.append(Candidate(update, loss, task_score(model, tokenizer, rows, thinking=thinking)))
     return sorted(candidates, key=lambda candidate: (-candidate.task_score, candidate.valid_loss))

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from mlx_ragtune.jsonl import read_rows, write_rows
+from mlx_ragtune.jsonl import read_rows
 from mlx_ragtune.records import Question
 from mlx_ragtune.retrieval.fusion import Hit
 from mlx_ragtune.retrieval.index import Index, build_index
-from mlx_ragtune.retrieval.retriever import DEPTH, Retriever, open_retriever
+from mlx_ragtune.retrieval.retriever import DEPTH, Retriever
 from mlx_ragtune.retrieval.vectors import VectorIndex, build_vectors
 from tests.retrieval.made import CHUNKS, WordEmbedder, chunk
 
@@ -19,8 +19,7 @@ NOTES = Path(__file__).parents[2] / "data" / "rag_notes"
 def retriever(tmp_path_factory: pytest.TempPathFactory) -> Retriever:
     folder = tmp_path_factory.mktemp("corpus")
     build_index(folder / "index.sqlite", CHUNKS)
-    write_rows(folder / "chunks.jsonl", CHUNKS)
-    return open_retriever(folder / "index.sqlite", folder / "chunks.jsonl")
+    return Retriever(Index(folder / "index.sqlite"), CHUNKS)
 
 
 def ids(retriever: Retriever, question: str, k: int = 2, **options: tuple[str, ...]) -> list[str]:
@@ -66,14 +65,14 @@ class Fixed:
 
 
 def test_vectors_and_full_text_are_fused() -> None:
-    one = Retriever(Fixed("lora", "hnsw"), CHUNKS, Fixed("qlora", "hnsw"))
+    one = Retriever(Fixed("lora", "hnsw"), CHUNKS, vectors=Fixed("qlora", "hnsw"))
     assert ids(one, "any", 3) == ["hnsw", "lora", "qlora"]
 
 
 def test_vectors_find_what_shares_no_word_with_the_question(tmp_path: Path) -> None:
     build_index(tmp_path / "i.sqlite", CHUNKS)
     build_vectors(tmp_path / "v.npy", CHUNKS, WordEmbedder())
-    fused = Retriever(Index(tmp_path / "i.sqlite"), CHUNKS, VectorIndex(tmp_path / "v.npy", WordEmbedder()))
+    fused = Retriever(Index(tmp_path / "i.sqlite"), CHUNKS, vectors=VectorIndex(tmp_path / "v.npy", WordEmbedder()))
     assert ids(fused, "a graph", 1) == ["hnsw"]
 
 

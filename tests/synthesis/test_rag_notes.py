@@ -18,7 +18,7 @@ from mlx_ragtune.retrieval.retriever import Retriever
 from mlx_ragtune.synthesis.assemble import AssemblyReport, assemble
 from mlx_ragtune.synthesis.authored import read_pairs
 from mlx_ragtune.synthesis.balance import balance
-from mlx_ragtune.synthesis.benchmark_view import read_view
+from mlx_ragtune.synthesis.benchmark_view import held_out, read_view
 from mlx_ragtune.synthesis.checks import quote_in
 from mlx_ragtune.synthesis.dedupe import contamination, without_duplicates
 from mlx_ragtune.synthesis.splits import split_by_paper
@@ -70,7 +70,10 @@ def test_no_pair_is_left_out_for_the_shares() -> None:
 
 def test_no_question_is_asked_twice_and_none_is_the_benchmarks() -> None:
     assert without_duplicates(pairs())[1] == []
-    assert not contamination(pairs(), read_view(FOLDER / "benchmark.jsonl"))
+    benchmark = read_view(FOLDER / "benchmark.jsonl")
+    held = held_out(benchmark.papers, documents())
+    assert held.copies == ()
+    assert not contamination(pairs(), benchmark, held)
 
 
 @pytest.mark.parametrize("seed", [0, 1, 7])

@@ -11,36 +11,10 @@ from mlx_ragtune.models.prompts import prompt_tokens
 from mlx_ragtune.records import Example, Message
 from mlx_ragtune.tuning import select
 from mlx_ragtune.tuning.adapters import apply_adapter
-from mlx_ragtune.tuning.decode import greedy_answers
+from mlx_ragtune.tuning.decode import decode
 from mlx_ragtune.tuning.load import load_base
 from mlx_ragtune.tuning.select import choose_by_task, development_slice, score_answer, word_overlap
 from tests.tuning.made import example, examples, toy_base, train_settings
-
-
-@pytest.fixture(scope="module")
-def loaded(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return load_base(toy_base(tmp_path_factory.mktemp("base")), "fp32")
-
-
-def test_batched_answers_are_those_of_one_prompt_at_a_time(loaded: Any) -> None:
-    rows = [example(group, index, words=3) for group in range(2) for index in range(2)]
-    prompts = [prompt_tokens(row.messages[:-1], loaded.tokenizer, thinking=False) for row in rows]
-    together = greedy_answers(loaded.model, loaded.tokenizer, prompts, max_tokens=6, at_once=3)
-    for prompt, text in zip(prompts, together, strict=True):
-        tokens = list(prompt)
-        for _ in range(6):
-            best = int(np.argmax(np.array(loaded.model(mx.array([tokens]))[0, -1])))
-            if best in loaded.tokenizer.eos_token_ids:
-                break
-            tokens.append(best)
-        assert text == loaded.tokenizer.decode(tokens[len(prompt) :]).strip()
-
-
-def test_decoding_leaves_the_model_as_it_was(loaded: Any) -> None:
-    loaded.model.train()
-    greedy_answers(loaded.model, loaded.tokenizer, [[5, 6, 7]], max_tokens=2)
-    assert loaded.model.training
-    loaded.model.eval()
 
 
 def row(kind: Any, answer: str) -> Example:
@@ -98,7 +72,8 @@ def test_the_checkpoint_with_the_better_answers_wins_over_a_lower_loss(
     questions = [example(group, 0, words=3) for group in range(2)]
     prompts = [prompt_tokens(one.messages[:-1], base.tokenizer, thinking=False) for one in questions]
     base.model.load_weights(list(kept[(2, 0.7)].items()), strict=False)
-    said = greedy_answers(base.model, base.tokenizer, prompts, max_tokens=24)
+    decoded = dict(decode(base.model, base.tokenizer, prompts, max_tokens=24))
+    said = [decoded[place].text.strip() for place in range(len(prompts))]
     rows = [
         Example(one.id, "grounded", one.group, (*one.messages[:-1], Message("assistant", text)))
         for one, text in zip(questions, said, strict=True)

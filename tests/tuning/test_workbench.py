@@ -11,7 +11,7 @@ from mlx_ragtune.errors import RecipeError, ToolError
 from mlx_ragtune.models.prompts import prompt_tokens
 from mlx_ragtune.recipe import TrainSettings
 from mlx_ragtune.tuning import workbench as module
-from mlx_ragtune.tuning.decode import greedy_answers
+from mlx_ragtune.tuning.decode import decode
 from mlx_ragtune.tuning.frozen import FrozenStore
 from mlx_ragtune.tuning.run import train
 from mlx_ragtune.tuning.training import TrainResult
@@ -162,13 +162,13 @@ def test_answering_at_a_validation_changes_nothing_and_sees_the_whole_model(
             mx.random.normal((3,))
             loaded = bench.loaded
             prompts = [prompt_tokens(row.messages[:-1], loaded.tokenizer, thinking=False) for row in ROWS["valid"]]
-            seen.append((update, greedy_answers(loaded.model, loaded.tokenizer, prompts, max_tokens=6)))
+            seen.append((update, dict(decode(loaded.model, loaded.tokenizer, prompts, max_tokens=6))))
             return False
 
         trial(bench, settings, tmp_path / "answering", on_validation=answer)
         with bench.adapted(tmp_path / "answering") as loaded:
             prompts = [prompt_tokens(row.messages[:-1], loaded.tokenizer, thinking=False) for row in ROWS["valid"]]
-            final = greedy_answers(loaded.model, loaded.tokenizer, prompts, max_tokens=6)
+            final = dict(decode(loaded.model, loaded.tokenizer, prompts, max_tokens=6))
     best = alone(base, settings, tmp_path / "alone").best_update
     same(tmp_path / "answering", tmp_path / "alone")
     assert dict(seen)[best] == final
