@@ -66,9 +66,9 @@ def write_recipe(folder: Path, *, out: Path | None, base: str) -> Path:
     """Write a checked recipe for the papers in ``folder``; returns its path. An existing file is not overwritten.
 
     Pairs and questions in the folder or next to it (``pairs*.jsonl``, ``benchmark*.jsonl``) are used, and its only
-    ``*.bib`` file for titles, authors and years; without pairs the recipe generates them. Raises InputError for a folder without papers or questions, RecipeError
-    for an ``out`` or a ``base`` that cannot be used, ToolError when the file cannot be written. After an error
-    there is no recipe.
+    ``*.bib`` file for titles, authors and years; without pairs the recipe generates them. Raises InputError for a
+    folder without papers or questions, RecipeError for an ``out`` or a ``base`` that cannot be used, ToolError when
+    the file cannot be written. After an error there is no recipe.
     """
     folder = folder.expanduser().resolve()
     papers = list_papers(folder)
