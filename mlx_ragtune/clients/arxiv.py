@@ -103,7 +103,7 @@ class ArxivClient:
     def __exit__(self, *_exception: object) -> None:
         self._transport.close()
 
-    def describe(self, ids: Sequence[ArxivId]) -> dict[ArxivId, Description]:
+    def describe(self, ids: Sequence[ArxivId], *, attempts: int = _ATTEMPTS) -> dict[ArxivId, Description]:
         """The descriptions of the papers that arXiv has, by the id that was asked for.
 
         Raises ToolError when arXiv cannot be reached or does not answer as documented.
@@ -112,9 +112,9 @@ class ArxivClient:
         for first in range(0, len(ids), MOST_IN_QUERY):
             part = ids[first : first + MOST_IN_QUERY]
             try:
-                entries = self._query(part)
+                entries = self._query(part, attempts)
             except NotThereError:  # one id makes the whole query fail
-                entries = [entry for one in part for entry in self._query_one(one)] if len(part) > 1 else []
+                entries = [entry for one in part for entry in self._query_one(one, attempts)] if len(part) > 1 else []
             for asked in part:
                 same = [entry for entry in entries if entry.id.id == asked.id]
                 if asked.version is not None:
@@ -123,16 +123,19 @@ class ArxivClient:
                     found[asked] = max(same, key=lambda entry: entry.id.version or 0)
         return found
 
-    def _query_one(self, asked: ArxivId) -> list[Description]:
+    def _query_one(self, asked: ArxivId, attempts: int) -> list[Description]:
         try:
-            return self._query([asked])
+            return self._query([asked], attempts)
         except NotThereError:
             return []
 
-    def _query(self, ids: Sequence[ArxivId]) -> list[Description]:
+    def _query(self, ids: Sequence[ArxivId], attempts: int) -> list[Description]:
         names = ",".join(map(str, ids))
         content = self._get(
-            f"/api/query?id_list={quote(names, safe='/,')}&max_results={len(ids)}", what=names, most=2**24
+            f"/api/query?id_list={quote(names, safe='/,')}&max_results={len(ids)}",
+            what=names,
+            most=2**24,
+            attempts=attempts,
         )
         try:
             root = parse_xml(content, "the answer", Path("arXiv"))
@@ -151,10 +154,10 @@ class ArxivClient:
             )
         return content
 
-    def _get(self, path: str, *, what: str, most: int) -> bytes:
+    def _get(self, path: str, *, what: str, most: int, attempts: int = _ATTEMPTS) -> bytes:
         """The body of a response with status 200."""
         problem = ""
-        for attempt in range(1, _ATTEMPTS + 1):
+        for attempt in range(1, attempts + 1):
             pause = SPACING_SECONDS * 2**attempt
             try:
                 response, content = self._request(self._address + path, most)
@@ -172,7 +175,7 @@ class ArxivClient:
             if pause > _LONGEST_WAIT_SECONDS:
                 problem += f", and asks to wait {pause:.0f} seconds"
                 break
-            if attempt < _ATTEMPTS:
+            if attempt < attempts:
                 self._say(f"arXiv {what:.60}: {problem}; trying again in {pause:.0f} s")
                 self._wait(pause)
         raise ToolError(f"arXiv does not answer: {problem}", where=f"arXiv {what:.80}", fix=_AGAIN)
