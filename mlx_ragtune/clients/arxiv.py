@@ -131,12 +131,8 @@ class ArxivClient:
 
     def _query(self, ids: Sequence[ArxivId], attempts: int) -> list[Description]:
         names = ",".join(map(str, ids))
-        content = self._get(
-            f"/api/query?id_list={quote(names, safe='/,')}&max_results={len(ids)}",
-            what=names,
-            most=2**24,
-            attempts=attempts,
-        )
+        path = f"/api/query?id_list={quote(names, safe='/,')}&max_results={len(ids)}"
+        content = self._get(path, what=names, most=2**24, absent=(400,), attempts=attempts)
         try:
             root = parse_xml(content, "the answer", Path("arXiv"))
         except InputError as error:
@@ -147,15 +143,15 @@ class ArxivClient:
 
     def pdf(self, paper: ArxivId) -> bytes:
         """The PDF of a version. Raises NotThereError when arXiv has none, ToolError when it cannot be reached."""
-        content = self._get(f"/pdf/{paper}", what=str(paper), most=MAX_PDF_BYTES)
+        content = self._get(f"/pdf/{paper}", what=str(paper), most=MAX_PDF_BYTES, absent=(404, 410))
         if b"%PDF" not in content[:1024]:
             raise NotThereError(
                 "withdrawn" if _WITHDRAWN.search(content[:65536].decode("utf-8", "replace")) else "no PDF"
             )
         return content
 
-    def _get(self, path: str, *, what: str, most: int, attempts: int = _ATTEMPTS) -> bytes:
-        """The body of a response with status 200."""
+    def _get(self, path: str, *, what: str, most: int, absent: tuple[int, ...], attempts: int = _ATTEMPTS) -> bytes:
+        """The body of a response with status 200. Raises NotThereError for a status of ``absent``."""
         problem = ""
         for attempt in range(1, attempts + 1):
             pause = SPACING_SECONDS * 2**attempt
@@ -168,9 +164,11 @@ class ArxivClient:
             else:
                 if response.status_code == 200:
                     return content
-                if response.status_code not in _RETRIED:
-                    raise NotThereError(f"HTTP {response.status_code}")
                 problem = f"HTTP {response.status_code}"
+                if response.status_code in absent:
+                    raise NotThereError(problem)
+                if response.status_code not in _RETRIED:
+                    break
                 pause = max(pause, _retry_after(response))
             if pause > _LONGEST_WAIT_SECONDS:
                 problem += f", and asks to wait {pause:.0f} seconds"
@@ -178,7 +176,7 @@ class ArxivClient:
             if attempt < attempts:
                 self._say(f"arXiv {what:.60}: {problem}; trying again in {pause:.0f} s")
                 self._wait(pause)
-        raise ToolError(f"arXiv does not answer: {problem}", where=f"arXiv {what:.80}", fix=_AGAIN)
+        raise ToolError(f"cannot download from arXiv: {problem}", where=f"arXiv {what:.80}", fix=_AGAIN)
 
     def _request(self, url: str, most: int) -> tuple[httpx.Response, bytes]:
         """One response after redirects, which stay at arXiv. Raises httpx.TransportError."""

@@ -39,6 +39,7 @@ _REASONS = {
     "infobar": "navigation",
     "keyboard-glossary": "navigation",
     "watermark-tr": "arXiv stamp",
+    "license-tr": "navigation",
     "katex-html": "",
     "MathJax_Preview": "",
     "mjx-chtml": "",

@@ -124,6 +124,16 @@ def test_a_server_that_asks_to_wait_too_long_is_not_waited_for(upstream: Upstrea
     assert len(upstream.requests) == 1
 
 
+def test_a_server_that_forbids_is_not_taken_for_one_without_the_paper(upstream: Upstream, bring: Bring) -> None:
+    upstream.faults = [(403, {})]
+    with pytest.raises(ToolError, match="cannot download from arXiv: HTTP 403"):
+        bring(QLORA)
+    upstream.faults = [(404, {})]
+    with pytest.raises(ToolError, match="HTTP 404"):
+        bring(QLORA)
+    assert not bring(QLORA)[0].file.problem, "nothing of that was recorded"
+
+
 def test_ids_that_arxiv_does_not_have_are_named_and_the_others_come(upstream: Upstream, bring: Bring) -> None:
     absent, withdrawn, version = "2401.00001", "2402.00002", f"{QLORA}v9"
     upstream.add(withdrawn, b"", comment="This paper has been withdrawn by the author")

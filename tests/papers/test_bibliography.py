@@ -59,6 +59,14 @@ def test_braces_accents_names_dates_files_and_ids_are_understood(tmp_path: Path)
     assert entries["twice"].title == "One"
 
 
+def test_the_extended_names_and_subtitles_of_biblatex_are_understood(tmp_path: Path) -> None:
+    text = (
+        "@book{a, title={QLoRA}, subtitle={Efficient Finetuning}, author={given=Ada, family=Lovelace and family=Gödel,"
+    )
+    entry = catalog(tmp_path, text + " given=Kurt, prefix=von}}").entries[0]
+    assert (entry.title, entry.authors) == ("QLoRA: Efficient Finetuning", ("Ada Lovelace", "Kurt von Gödel"))
+
+
 def test_broken_entries_are_listed_with_their_lines(tmp_path: Path) -> None:
     assert catalog(tmp_path).problems == (
         "refs.bib:12: a field is given twice; the first counts",

@@ -61,6 +61,22 @@ By hand.
     assert "Footnote: Equal work." in document.text
 
 
+@pytest.mark.parametrize(
+    "author",
+    [
+        r"\author{\IEEEauthorblockN{Ada Lovelace}\IEEEauthorblockA{Univ. of X}\and\IEEEauthorblockN{Kurt G\"odel}}",
+        r"\author{Ada Lovelace\inst{1} \and Kurt G\"odel\inst{2}}",
+        r"\author[1]{Ada Lovelace}\author[2]{Kurt G\"odel}\affil[1]{X}",
+        r"\author{Ada Lovelace$^{1,2}$, Kurt G\"odel$^*$ \\ Univ. of X, Vienna}",
+    ],
+)
+def test_authors_of_other_classes_are_known(tmp_path: Path, author: str) -> None:
+    head = "\\documentclass{IEEEtran}\\title{T}\n"
+    document = read(tmp_path, head + author + "\\begin{document}\\maketitle Text.\\end{document}").document
+    assert document.authors == ("Ada Lovelace", "Kurt Gödel")
+    assert "Ada Lovelace" in document.text
+
+
 def test_macros_are_expanded_in_text_and_formulas(tmp_path: Path) -> None:
     preamble = r"""
 \newcommand{\method}{\textsc{QLoRA}\xspace}
