@@ -29,7 +29,7 @@ from mlx_ragtune.papers.sections import cover
 from mlx_ragtune.records import Document
 
 _PACKAGES = re.compile(r"\\(?:usepackage|RequirePackage)\s*(?:\[[^\]]*\])?\s*\{([^{}]*)\}")
-_MORE_NAMES = re.compile(r"\\(?:and|And|AND|quad|qquad)(?![A-Za-z])")
+_MORE_NAMES = re.compile(r"\\(?:and|And|AND|quad|qquad|hfill)(?![A-Za-z])|\\hspace\*?\s*\{[^{}]*\}")
 _LINES = re.compile(
     r"\\\\\*?(?:\[[^\]]*\])?|\\(?:newline|linebreak|affiliation|institute|address|email|affil|IEEEauthorblockA)(?![A-Za-z])"
 )
@@ -130,7 +130,7 @@ def _title_page(reader: LatexText) -> tuple[str, tuple[str, ...]]:
     title = next((text for source in reversed(reader.titles) if (text := reader.text_of(source))), "")
     entries = [entry for source in reader.authors for entry in _MORE_NAMES.split(source)]
     lines = [
-        "\n".join(reader.text_of(_NOT_NAMES.sub("", line)) for line in _LINES.split(entry)).strip() for entry in entries
+        "\n".join(reader.text_of(line) for line in _LINES.split(_NOT_NAMES.sub("", entry))).strip() for entry in entries
     ]
     printed = one_line(", ".join(reader.text_of(_LINES.sub(" ", entry)) for entry in entries))
     page = [*(Block(text) for text in (title, printed.strip(" ,")) if text), *reader.take_notes()]

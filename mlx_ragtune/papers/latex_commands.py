@@ -26,7 +26,8 @@ GOBBLED = _table(
     "setcopyright:m copyrightyear:m acmYear:m acmDOI:m acmISBN:m acmPrice:m acmBooktitle:m acmJournal:m ccsdesc:om "
     "received:om acmSubmissionID:m settopmatter:m titlerunning:m authorrunning:m icmltitlerunning:m "
     "icmlsetsymbol:mm PassOptionsToPackage:mm AtBeginDocument:m AtEndDocument:m ExplSyntaxOn: ExplSyntaxOff: "
-    "providecolor:mmm aboverulesep: belowrulesep: tabcolsep: arraystretch: pdfinfo:m patchcmd:mmmmm "
+    "setkeys:mm SweaveOpts:m providecolor:mmm "
+    "aboverulesep: belowrulesep: tabcolsep: arraystretch: pdfinfo:m patchcmd:mmmmm "
     "restylefloat:m floatstyle:m algrenewcommand:mm algnewcommand:mm DeclareMathAlphabet:mmmmm SetMathAlphabet:mmmmmm "
     "DeclareSymbolFont:mmmmm DeclareMathSymbol:mmmm DeclareFontShape:mmmmmm DeclareUnicodeCharacter:mm inputenc:m "
     "endnote:m newblock: balance: flushbottom: raggedbottom: hbadness: vbadness: thanksref:m corref:m fnref:m "
@@ -121,7 +122,7 @@ ALGORITHMIC = {
     "print": "print",
 }  # fmt: skip
 """Commands of algorithms in lower case: each starts a line with this word."""
-TITLES = {"title", "icmltitle", "Title", "TITLE"}
+TITLES = {"title", "icmltitle", "Title", "TITLE", "Plaintitle"}
 AUTHORS = {"author", "Author", "authors", "icmlauthor", "IEEEauthorblockN", "name", "AUTHOR"}
 CITES = {
     "cite", "citep", "citet", "citealp", "citealt", "citeauthor", "citeyear", "citeyearpar", "parencite", "textcite",

@@ -60,7 +60,7 @@ class LatexReader(ABC):
             elif token["par"]:
                 self._end_paragraph()
             elif token["math"]:
-                self._math_shift(token["math"])
+                self._formula(token["math"], sign=token["math"])
             elif token["quote"]:
                 self._write(QUOTES.get(token["quote"], token["quote"]))
             elif token["space"]:
@@ -147,9 +147,9 @@ class LatexReader(ABC):
         if (symbol in ACCENTS and symbol != ".") or (symbol == "." and self.scan.peek().isalpha()):
             self._accent(symbol)
         elif symbol == "(":
-            self._display_or_inline(r"\\\)", display=False)
+            self._formula(r"\)", sign="")
         elif symbol == "[":
-            self._display_or_inline(r"\\\]", display=True)
+            self._formula(r"\]", sign="")
         elif symbol == "\\":
             self.scan.star()
             self.scan.option()
@@ -169,16 +169,12 @@ class LatexReader(ABC):
         plain = LETTERS.get(letter.strip().lstrip("\\"), letter) if letter.startswith("\\") else letter
         self._write(with_accent(command, plain if not plain.startswith("\\") else self.text_of(plain)))
 
-    def _display_or_inline(self, end: str, *, display: bool) -> None:
-        source = self.scan.until_text(re.compile(end))
-        if display:
-            self._display("displaymath", source)
-        else:
-            self._write(self.math(source))
-
-    def _math_shift(self, sign: str) -> None:
-        source = self.scan.until_text(re.compile(r"(?<!\\)" + re.escape(sign)))
-        if sign == "$$":
+    def _formula(self, end: str, *, sign: str) -> None:
+        """A formula in a line or on its own; without an end it is the text ``sign``."""
+        source = self.scan.formula(end)
+        if source is None:
+            self._write(sign)
+        elif end in ("$$", r"\]"):
             self._display("displaymath", source)
         else:
             self._write(self.math(source))

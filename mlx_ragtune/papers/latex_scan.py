@@ -22,6 +22,8 @@ _TOKEN_PARTS = r"""
 """
 _TOKEN = re.compile(_TOKEN_PARTS % "[A-Za-z]", re.VERBOSE | re.DOTALL)
 _TOKEN_AT = re.compile(_TOKEN_PARTS % "[A-Za-z@]", re.VERBOSE | re.DOTALL)
+_FORMULA = re.compile(r"\\.|\$\$|[{}$]|\n[ \t]*\n", re.DOTALL)
+_PARAGRAPH = re.compile(r"\n[ \t]*\n")
 Token = re.Match[str]
 
 
@@ -149,7 +151,7 @@ class Scanner:
         return self._balanced("[", "]")
 
     def _balanced(self, opening: str, closing: str) -> str:
-        """What stands between two marks on the top frame; up to its end when the closing one is missing."""
+        """What stands between two marks on the top frame; up to the paragraph's end when the closing one is missing."""
         frame = self.frames[-1]
         start = frame.at + 1
         depth = braces = 0
@@ -168,8 +170,28 @@ class Scanner:
                     break
         if opening == "[":  # not an option: the bracket is text
             return ""
-        frame.at = len(frame.text)
-        return frame.text[start:]
+        paragraph = _PARAGRAPH.search(frame.text, start)  # TeX, too, ends a runaway argument there
+        frame.at = paragraph.start() if paragraph else len(frame.text)
+        return frame.text[start : frame.at]
+
+    def formula(self, end: str) -> str | None:
+        """The source of a formula up to its end mark, which is skipped.
+
+        None, with nothing skipped, when the paragraph or the enclosing group ends before: the mark was text.
+        """
+        frame = self._top()
+        if frame is None:
+            return None
+        depth = 0
+        for match in _FORMULA.finditer(frame.text, frame.at):
+            if match[0] == end and depth == 0:
+                source = frame.text[frame.at : match.start()]
+                frame.at = match.end()
+                return source
+            depth += {"{": 1, "}": -1}.get(match[0], 0)
+            if depth < 0 or "\n" in match[0]:
+                return None
+        return None
 
     def until_text(self, end: re.Pattern[str]) -> str:
         """The source up to a match of ``end`` on the top frame, which is skipped; all of the frame without one."""

@@ -122,9 +122,13 @@ class LatexStructure(LatexReader):
                 self.blocks.append(Block("Abstract", is_heading=True))
                 self.blocks.append(Block(self.text_of(source)))
 
+    _do_Abstract = _do_abstract  # noqa: N815 (the command's name)
+
     def _do_keywords(self) -> None:
         with self._body():
             self.blocks.append(Block(f"Keywords: {self.text_of(self.scan.argument())}"))
+
+    _do_Keywords = _do_keywords  # noqa: N815 (the command's name)
 
     @contextmanager
     def _body(self) -> Iterator[None]:

@@ -250,6 +250,15 @@ def f(x):  % kept
     ]
 
 
+def test_a_dollar_or_a_brace_without_an_end_takes_no_more_than_its_paragraph(tmp_path: Path) -> None:
+    text = "\\code{data$x} costs $5.\n\nNext $y$.\n\n\\caption{Open\n\n\\section{Later} Text \\(z\n\nLast."
+    document = read(tmp_path, BEGIN + text + END).document
+    assert document.text.split("\n") == [
+        "data$x costs $5.", "Next y.", "Figure 1: Open", "Later", "Text z", "Last.", "",
+    ]  # fmt: skip
+    assert [section.title for section in document.sections] == ["", "Later"]
+
+
 def test_a_command_without_a_known_meaning_prints_its_arguments(tmp_path: Path) -> None:
     assert body(tmp_path, r"\strange[opt]{kept} and \begin{odd}too\end{odd} \textcolor{red}{red} \unknown end") == (
         "kept and\ntoo\nred end"
