@@ -6,8 +6,8 @@ by content: whatever could change the result reruns the stage, and nothing else 
 """
 
 import importlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -30,6 +30,14 @@ class UserFiles(Protocol):
     @property
     def home(self) -> Path:
         """The run's folder."""
+
+    @property
+    def offline(self) -> bool:
+        """Whether nothing may be downloaded."""
+
+    @property
+    def say(self) -> Callable[[str], None]:
+        """Shows a line to the user."""
 
     def remember(self, path: Path, purpose: str, compute: Callable[[Path], str]) -> str:
         """``compute(path)``, once for each state of the file. Raises InputError when the file cannot be read."""
@@ -96,11 +104,6 @@ class Stage:
         return "base" in self.needs
 
 
-def stages_until(until: str) -> tuple[Stage, ...]:
-    """The stages up to and including the named one."""
-    return STAGES[: list(STAGE_FOLDERS).index(until) + 1]
-
-
 MODEL_INPUTS = ("base", "tokenizer")
 """Names in ``needs`` that no stage makes."""
 CHUNKS = ("chunks.jsonl", "index.sqlite", "vectors.npy", "vectors.json")
@@ -118,10 +121,27 @@ def _digest(files: UserFiles, path: Path) -> str:
 
 
 def _papers(files: UserFiles) -> dict[str, str]:
-    """The digest of each paper that is read, or why it cannot be read; files that are ignored do not count."""
+    """The digest of each paper that is read, or why it cannot be read; files that are ignored do not count.
+
+    Papers of arXiv are downloaded now, unless the run is offline.
+    """
     from mlx_ragtune.papers.folder import paper_digests
 
-    return paper_digests(files.recipe.corpus.folder, digest=lambda path: _digest(files, path))
+    corpus = files.recipe.corpus
+
+    def digest(path: Path) -> str:
+        return _digest(files, path)
+
+    digests = paper_digests(corpus.folder, digest=digest) if corpus.folder else {}
+    if corpus.arxiv:
+        from mlx_ragtune.clients.arxiv_shelf import RECORDS, ArxivShelf
+
+        shelf = ArxivShelf(Store(files.home.parent).root / RECORDS, digest=digest)
+        if not files.offline:
+            shelf.bring(corpus.arxiv, say=files.say)
+        papers = shelf.papers(corpus.arxiv)
+        digests |= {paper.file.name: paper.file.problem or paper.digest for paper in papers}
+    return digests
 
 
 def _file(path: Callable[["Recipe"], Path | None]) -> Callable[[UserFiles], str | None]:
@@ -170,13 +190,20 @@ def _embedding(files: UserFiles) -> str | None:
     settings = files.recipe.retrieval.embedding
     if settings is None:
         return None
-    return settings.model if settings.backend == "ollama" else _digest(files, Path(settings.model))
+    return settings.model if settings.backend == "ollama" else _encoder(files, settings.model)
 
 
 def _reranker(files: UserFiles) -> str | None:
     """The digest of the reranker's file."""
     settings = files.recipe.retrieval.rerank
-    return _digest(files, Path(settings.model)) if settings else None
+    return _encoder(files, settings.model) if settings else None
+
+
+def _encoder(files: UserFiles, model: str) -> str:
+    """The digest of an embedding model or reranker; the name of a hub model that is not on this machine yet."""
+    from mlx_ragtune.searching.encoder_files import encoder_digest
+
+    return _digest(files, Path(model)) if model.endswith(".gguf") else encoder_digest(model)
 
 
 def _server(files: UserFiles) -> str | None:
@@ -193,8 +220,14 @@ def _votes(files: UserFiles) -> dict[str, str]:
 
 
 def _unreadable(recipe: "Recipe", facts: Facts) -> str:
-    fails = recipe.corpus.on_unreadable == "fail" and facts.get("unreadable")
-    return f"{facts['unreadable']} papers are unreadable and corpus.on_unreadable is 'fail'" if fails else ""
+    if recipe.corpus.on_unreadable == "fail" and facts.get("unreadable"):
+        return f"{facts['unreadable']} papers are unreadable and corpus.on_unreadable is 'fail'"
+    if facts.get("without_ocr"):
+        from mlx_ragtune.clients.ocr import ocr_problem
+
+        if not ocr_problem():
+            return f"{facts['without_ocr']} papers need OCR, which is available by now"
+    return ""
 
 
 def _too_long(recipe: "Recipe", facts: Facts) -> str:
@@ -210,14 +243,18 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "corpus",
         "Read the papers and split them into indexed chunks",
-        version=3,
+        version=4,
         keys=("corpus", "retrieval.embedding"),
         ignores=(
-            "corpus.folder", "corpus.on_unreadable", "retrieval.embedding.model", "retrieval.embedding.host",
-            "retrieval.embedding.query_prefix",
+            "corpus.folder", "corpus.on_unreadable", "corpus.arxiv", "corpus.bibliography",
+            "retrieval.embedding.model", "retrieval.embedding.host", "retrieval.embedding.query_prefix",
         ),
         needs={"tokenizer": ()},
-        outside={"papers": _papers, "embedding": _embedding},
+        outside={
+            "papers": _papers,
+            "embedding": _embedding,
+            "bibliography": _file(lambda recipe: recipe.corpus.bibliography),
+        },
         rejects=_unreadable,
     ),
     Stage(
@@ -313,8 +350,46 @@ STAGES: tuple[Stage, ...] = (
 
 
 def stage_named(name: str) -> Stage:
-    """The stage of that name. Raises KeyError."""
+    """The stage of that name. Raises StopIteration."""
     return next(stage for stage in STAGES if stage.name == name)
+
+
+_SERVED = stage_named("evaluate")
+QUICK_EVALUATE = replace(
+    _SERVED,
+    does="Answer the benchmark in MLX with and without the adapter; score and compare",
+    keys=(*(key for key in _SERVED.keys if key not in ("export.type", "register.serve")), "base.precision"),
+    ignores=(
+        *(key for key in _SERVED.ignores if key not in ("export.type", "register.serve")),
+        "evaluate.slots", "evaluate.threads",
+    ),
+    needs={name: files for name, files in _SERVED.needs.items() if name not in ("export", "register")}
+    | {"train": ADAPTER},
+)  # fmt: skip
+"""``evaluate`` with ``evaluate.engine: mlx``: it needs the adapter and nothing that is exported or registered."""
+
+
+def stages_of(recipe: "Recipe") -> tuple[Stage, ...]:
+    """The table for one recipe."""
+    quick = recipe.evaluate.engine == "mlx"
+    return tuple(QUICK_EVALUATE if quick and stage.name == "evaluate" else stage for stage in STAGES)
+
+
+def stages_until(recipe: "Recipe", until: str) -> tuple[Stage, ...]:
+    """The recipe's stages up to and including the named one."""
+    return stages_of(recipe)[: list(STAGE_FOLDERS).index(until) + 1]
+
+
+def needed(recipe: "Recipe", names: Iterable[str]) -> set[str]:
+    """The named stages and all that they depend on."""
+    table = {stage.name: stage for stage in stages_of(recipe)}
+    closure, waiting = set[str](), list(names)
+    while waiting:
+        name = waiting.pop()
+        if name not in closure and name in table:
+            closure.add(name)
+            waiting += table[name].needs
+    return closure
 
 
 class _View:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from typing import Annotated, Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -70,8 +71,8 @@ class Range:
 
     @property
     def samples(self) -> tuple[Any, ...]:
-        """Both ends: what lies between fits the schema when they do."""
-        return self.low, self.high
+        """Both ends and the first step: what lies between fits the schema when they do."""
+        return (self.low, self.high) if self.step is None else (self.low, self.low + self.step, self.high)
 
     @property
     def grid(self) -> tuple[Any, ...] | None:
@@ -79,8 +80,11 @@ class Range:
         step = self.step or (1 if self.is_integer and not self.log else None)
         if step is None:
             return None
-        count = int((self.high - self.low) / step + 1e-9) + 1
-        return tuple(self.low + index * step for index in range(min(count, MAX_COMBINATIONS + 1)))
+        # In decimals, because 3 × 0.1 is more than 0.3 in binary.
+        low, exact = Decimal(str(self.low)), Decimal(str(step))
+        count = min(int((Decimal(str(self.high)) - low) / exact) + 1, MAX_COMBINATIONS + 1)
+        number = int if self.is_integer else float
+        return tuple(number(low + index * exact) for index in range(count))
 
 
 Dimension = Choices | Range

@@ -30,7 +30,7 @@ from mlx_ragtune.artifact import (
 )
 from mlx_ragtune.errors import ArtifactError, InputError
 from mlx_ragtune.pages.tables import clock
-from mlx_ragtune.pipeline import MODEL_INPUTS, STAGES, Stage, stage_named, stages_until, view
+from mlx_ragtune.pipeline import MODEL_INPUTS, STAGES, Stage, needed, stages_of, stages_until, view
 from mlx_ragtune.run_folders import claim, recorded_end, run_folder
 
 if TYPE_CHECKING:
@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     from mlx_ragtune.clients.registered import Standing
     from mlx_ragtune.recipe import Recipe
 
-State = Literal["up to date", "reuse", "interrupted", "run", "running"]
+State = Literal["up to date", "reuse", "interrupted", "run", "running", "not needed"]
+FINISHED = ("up to date", "reuse", "not needed")
 RECORDED_PACKAGES = ("mlx-ragtune", "mlx", "mlx-lm", "transformers", "tokenizers", "gguf", "xllamacpp", "numpy")
 
 
@@ -63,7 +64,7 @@ class Step:
     @property
     def checked(self) -> bool:
         """Whether the stage may run, so that it is checked before the first one starts."""
-        return self.state not in ("up to date", "reuse")
+        return self.state not in FINISHED
 
 
 @dataclass(frozen=True)
@@ -206,6 +207,10 @@ class Run:
             raise InputError(f"cannot read it: {error.strerror}", where=str(path), fix="correct the path") from None
         return str(self._digests[state])
 
+    def _stage(self, name: str) -> Stage:
+        """The recipe's stage of that name."""
+        return next(stage for stage in stages_of(self.recipe) if stage.name == name)
+
     def settings(self, stage: Stage) -> dict[str, Any]:
         """The declared settings that can change the stage's result, as plain JSON by dotted key."""
         settings = {}
@@ -248,8 +253,12 @@ class Run:
         """What a run would do with every stage up to ``until``, and why. Changes nothing."""
         steps: list[Step] = []
         artifacts: dict[str, Artifact] = {}
-        for stage in stages_until(until):
-            steps.append(self._step(stage, artifacts, redo=stage.name in set(redo)))
+        wanted = needed(self.recipe, (until, *redo))
+        for stage in stages_until(self.recipe, until):
+            if stage.name in wanted:
+                steps.append(self._step(stage, artifacts, redo=stage.name in set(redo)))
+            else:
+                steps.append(Step(stage.name, "not needed", f"evaluate.engine is {self.recipe.evaluate.engine}"))
         process = running(self.home)
         return [
             replace(step, state="running", why=f"process {process[0]}")
@@ -302,13 +311,13 @@ class Run:
     def artifact(self, stage: str) -> Artifact:
         """The up-to-date artifact of a stage. Raises ArtifactError, with the command to run, when there is none."""
         for step in self.plan(until=stage):
-            if step.state != "up to date":
+            if step.state not in ("up to date", "not needed"):
                 raise ArtifactError(
                     f"stage '{step.stage}' is not up to date: {step.why}",
                     where=str(self.home / STAGE_FOLDERS[step.stage]),
                     fix=f"ragtune {stage} RECIPE",
                 )
-        artifact = self._linked(stage_named(stage))
+        artifact = self._linked(self._stage(stage))
         assert artifact is not None  # noqa: S101 (it is up to date)
         return artifact
 
@@ -330,10 +339,12 @@ class Run:
             self.check(steps)
             self._tokenizer = None  # a check may have fetched the model that it belongs to
             self._say_outlook(steps)
-            before = {stage.name: self.outside(stage) for stage in stages_until(until)}
+            wanted = needed(self.recipe, (until, *redo))
+            stages = [stage for stage in stages_until(self.recipe, until) if stage.name in wanted]
+            before = {stage.name: self.outside(stage) for stage in stages}
             outcomes: list[Outcome] = []
             artifacts: dict[str, Artifact] = {}
-            for stage in stages_until(until):
+            for stage in stages:
                 self.current = stage.name
                 holder.write_text(f"{os.getpid()}\n{stage.name}\n", encoding="utf-8")
                 outcomes.append(self._bring(stage, artifacts, redo=stage.name in redo, before=before))
@@ -342,13 +353,13 @@ class Run:
 
     def check(self, steps: Iterable[Step]) -> None:
         """Every refusal that can be known now, of every stage that may run."""
-        pending = [stage_named(step.stage) for step in steps if step.checked]
+        pending = [self._stage(step.stage) for step in steps if step.checked]
         for stage in pending:
             stage.check(self.recipe, self.base if stage.needs_base else None)
             stage.check_store(self.recipe, self.store, replace_others=self.replace_others)
         disk = {stage.name: stage.disk_bytes(self.recipe, self.base) for stage in pending if stage.needs_base}
-        if needed := sum(disk.values()):
-            require_disk(self.home, needed, what=f"what is still to run ({', '.join(disk)})")
+        if total := sum(disk.values()):
+            require_disk(self.home, total, what=f"what is still to run ({', '.join(disk)})")
 
     def _say_outlook(self, steps: Iterable[Step]) -> None:
         """Warn, before anything is trained, when the benchmark cannot reach a verdict."""
@@ -432,7 +443,7 @@ class Run:
     def _require_unchanged(self, before: Mapping[str, dict[str, Any]]) -> None:
         """Raise InputError when a file of the user's is not the one that the run started with."""
         for name, digests in before.items():
-            changed = difference({"files": digests}, {"files": self.outside(stage_named(name))})
+            changed = difference({"files": digests}, {"files": self.outside(self._stage(name))})
             if changed:
                 raise InputError(
                     f"input files changed during the run: {'; '.join(changed[:3])}",

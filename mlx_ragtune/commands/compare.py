@@ -17,6 +17,7 @@ from mlx_ragtune.commands.models import runs_here
 from mlx_ragtune.commands.runs import Needs, read_run_row
 from mlx_ragtune.errors import ArtifactError, InputError, printable
 from mlx_ragtune.evaluation.fairness import Conditions, require_equal
+from mlx_ragtune.evaluation.quick_path import stamps_of_path
 from mlx_ragtune.jsonl import parse_row, read_json, read_located_rows, read_rows
 from mlx_ragtune.pages.redact import redacted
 from mlx_ragtune.pages.report_data import (
@@ -294,8 +295,9 @@ def _stamps(first: Contestant, other: Contestant, allow: Sequence[str]) -> tuple
     left, right = _without_prompts(first, other), _without_prompts(other, first)
     if left is None or right is None:
         unknown = [contestant.name for contestant in (first, other) if contestant.conditions is None]
-        return (f"Unknown conditions: how these answers were generated is not recorded ({', '.join(unknown)})",)
-    return stamps_of(require_equal(left, right, allow=allow))
+        unsure = f"Unknown conditions: how these answers were generated is not recorded ({', '.join(unknown)})"
+        return (*stamps_of_path(left, right), unsure)
+    return (*stamps_of_path(left, right), *stamps_of(require_equal(left, right, allow=allow)))
 
 
 def _guards(first: Contestant, other: Contestant, margin: float, alpha: float) -> Sequence[Guard]:

@@ -5,7 +5,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -72,9 +72,12 @@ def read_run_row(home: Path, needs: Needs) -> RunRow:
     found = _Found(home)
     _collect(found, needs)
     owner = owner_of(home)
+    if owner is None and (home / RECIPE_MARK).exists():
+        found.problems.append("its recipe: the marks in the run folder cannot be read")
     state, stage, why = _state(found)
     train, evaluate = found.artifacts.get("train"), found.artifacts.get("evaluate")
-    return RunRow(
+    results = {**_training(found, train), **_result(found, evaluate)}
+    row = RunRow(
         name=home.name,
         recipe=_relative(owner.recipe) if owner else "",
         settings=_settings(found),
@@ -87,10 +90,9 @@ def read_run_row(home: Path, needs: Needs) -> RunRow:
         data=found.read("3-train", lambda: _data(train)) or "",
         questions=found.read("7-evaluate", lambda: _questions(evaluate)) or "",
         report=_report(home) if "report" in found.artifacts else "",
-        problems=tuple(found.problems),
-        **_training(found, train),
-        **_result(found, evaluate),
+        **results,
     )
+    return replace(row, problems=tuple(found.problems))
 
 
 def _collect(found: _Found, needs: Needs) -> None:
@@ -119,9 +121,9 @@ def _stale(artifact: Artifact, artifacts: Mapping[str, Artifact], needs: Mapping
     """The earlier stage whose result is no longer the one that the artifact was made from, or ""."""
     inputs = artifact.manifest["described"]["inputs"]
     for name, files in needs.items():
-        if name != "base" and name in artifacts and inputs.get(name) != artifacts[name].content(files):
+        if name in artifacts and inputs.get(name) != artifacts[name].content(files):
             return name
-    return next((name for name in needs if name != "base" and name not in artifacts), "")
+    return next((name for name in needs if name in STAGE_FOLDERS and name not in artifacts), "")
 
 
 def _state(found: _Found) -> tuple[RunState, str, str]:
@@ -184,8 +186,8 @@ def _made_with(artifact: Artifact) -> dict[str, Any]:
 
 
 def recipe_settings(recipe: Recipe) -> dict[str, Any]:
-    """A recipe as plain data, without its name."""
-    return recipe.model_dump(exclude={"name", "extends"})
+    """A recipe as plain data, without what no artifact depends on."""
+    return recipe.model_dump(exclude={"name", "extends", "sweep"})
 
 
 def flat_settings(settings: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, Any]]:
@@ -228,22 +230,28 @@ def _number(value: Any) -> float | None:
     return value if math.isfinite(value) else None
 
 
+def _count(value: Any) -> int | None:
+    """A finite number as an integer, or None."""
+    number = _number(value)
+    return None if number is None else int(number)
+
+
 def _training(found: _Found, train: Artifact | None) -> dict[str, Any]:
     """The fields of ``RunRow`` that come from training."""
     if train is None:
         return {}
     facts = train.facts
     losses = found.read("losses.jsonl", lambda: tuple(_losses(train.folder / "losses.jsonl")))
-    best = facts.get("best_update")
+    best = _count(facts.get("best_update"))
     candidates = found.read("result.json", lambda: {row["update"]: row["task_score"] for row in facts["candidates"]})
     return {
         "valid_loss": _number(facts.get("best_valid_loss")),
         "score": _number((candidates or {}).get(best)),
-        "updates": facts.get("updates"),
+        "updates": _count(facts.get("updates")),
         "best_update": best,
         "tokens_per_second": _number(facts.get("tokens_per_second")),
         "train_seconds": _number(facts.get("seconds")),
-        "peak_memory_bytes": facts.get("peak_memory_bytes"),
+        "peak_memory_bytes": _count(facts.get("peak_memory_bytes")),
         "losses": losses or (),
     }
 

@@ -7,7 +7,7 @@ from mlx_ragtune.artifact import OpenRun
 from mlx_ragtune.errors import printable
 from mlx_ragtune.pages.tables import fill
 from mlx_ragtune.recipe import RetrievalSettings
-from mlx_ragtune.retrieval.retriever import Found
+from mlx_ragtune.retrieval.retriever import NEAREST, Found
 from mlx_ragtune.searching.opened import open_retriever
 
 LEXICAL_ONLY = "full text alone: 'retrieval.embedding' names no embedding model"
@@ -57,6 +57,8 @@ def show(found: dict[str, Any]) -> str:
     lines = [fill(_searched(found["indexes"]))]
     if not found["passages"]:
         lines.append("No passage matches the question.")
+    elif not any("full text" in row["found_by"] for row in found["passages"]):
+        lines.append(fill(NEAREST))
     for row in found["passages"]:
         number = f"{row['rank']:>2}. "
         place = f"{row['section']}, page {row['page']}" if row["section"] else f"page {row['page']}"

@@ -72,7 +72,7 @@ def recipe_text(path: Path, settings: Mapping[str, Any], target: Path, *, head: 
             relative = os.path.relpath(source, target.resolve().parent)
             at[place[-1]] = relative if relative.startswith(".") or not key.endswith("model") else f"./{relative}"
     body = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
-    comment = "".join(f"# {line}\n" for line in head.splitlines())
+    comment = "".join(f"# {line}".rstrip() + "\n" for line in head.splitlines())
     return f"{comment}{body}"
 
 

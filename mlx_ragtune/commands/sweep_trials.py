@@ -3,6 +3,7 @@
 The base is loaded once, and rows are tokenized once, for all trials with the same data set (``tuning.workbench``).
 """
 
+import math
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +27,7 @@ from mlx_ragtune.sweeping.study import Judgment, SweepStudy
 from mlx_ragtune.sweeping.trials import Look, TrialRow
 from mlx_ragtune.tuning.load import Base
 from mlx_ragtune.tuning.memory import is_out_of_memory
-from mlx_ragtune.tuning.training import TrainResult, keep_result
+from mlx_ragtune.tuning.training import keep_result
 from mlx_ragtune.tuning.workbench import Workbench
 
 POLL_SECONDS = 5.0
@@ -219,6 +220,8 @@ class _RunningTrial:
         """The train stage on the workbench: the same bytes as alone."""
         bench = self.trials.bench(run)
         try:
+            if self.trials.sweep.settings.halving == "rows":
+                self._climb(bench, recipe, draft)
             result = bench.train(
                 recipe.train,
                 folder=draft.folder,
@@ -226,16 +229,33 @@ class _RunningTrial:
                 progress=self._progress,
                 on_validation=lambda update, loss: self._stops(bench.loaded, update, loss),
             )
-        except (DivergedError, OutOfMemoryError):
-            shutil.rmtree(draft.folder, ignore_errors=True)
+            if result.pruned:
+                raise _EndedError
+        except (_EndedError, DivergedError, OutOfMemoryError, RecipeError):
+            shutil.rmtree(draft.folder, ignore_errors=True)  # nothing will continue it
             raise
-        self._require_whole(result, draft)
         keep_result(draft, result)
 
-    def _require_whole(self, result: TrainResult, draft: Draft) -> None:
-        if result.pruned:
-            shutil.rmtree(draft.folder, ignore_errors=True)
-            raise _EndedError
+    def _climb(self, bench: Workbench, recipe: Recipe, draft: Draft) -> None:
+        """Train on a growing share of the rows, and end the trial at the first rung where it is not among the best."""
+        settings, done = self.trials.sweep.settings, [look["rung"] for look in self.trial.user_attrs.get("looks", [])]
+        for rung, share in enumerate(rung_shares(settings.reduction, settings.rungs)):
+            if rung in done:
+                continue
+            folder = draft / f"rung-{rung}"
+            try:
+                result = bench.train(
+                    recipe.train, folder=folder, seed=recipe.seed, progress=self._progress, share=share
+                )
+                with bench.adapted(folder) as loaded:
+                    score = self.trials.development.score(loaded)
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+            loss = result.best_valid_loss if result.best_valid_loss is not None else math.inf
+            self.show(replace(self.row, loss=loss, score=score))
+            if self.trials.sweep.look(self.trial, Look(rung, share, score, loss, result.updates)):
+                self.ended = f"not among the best 1/{settings.reduction} on {share:.0%} of the rows"
+                raise _EndedError
 
     def _progress(self, done: int, total: int, note: str) -> None:
         self.updates, self.planned = self.updates + 1, total

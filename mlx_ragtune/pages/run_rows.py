@@ -108,27 +108,18 @@ class RunList:
         first = max(dict.fromkeys(primary), key=primary.count, default="")
         return sorted((name for name in METRICS if name in known), key=lambda name: name != first)
 
-    @property
-    def data_sets(self) -> dict[str, int]:
-        """The data sets of the runs, numbered from 1 in their order."""
-        return _numbered(row.data for row in self.rows)
-
-    @property
-    def benchmarks(self) -> dict[str, int]:
-        """The benchmarks of the runs, numbered from 1 in their order."""
-        return _numbered(row.questions for row in self.rows)
-
     def notes(self) -> list[str]:
         """What must be known before figures of these runs are compared."""
         lines = []
-        for groups, what, held in (
-            (self.data_sets, "Validation losses", "data sets or base models"),
-            (self.benchmarks, "Metrics", "benchmarks"),
+        for every, what, held in (
+            ([row.data for row in self.rows], "Validation losses", "data sets or base models"),
+            ([row.questions for row in self.rows], "Metrics", "benchmarks"),
         ):
+            groups = list(dict.fromkeys(group for group in every if group))
             if len(groups) > 1:
                 members = [
-                    f"{number}: {_few([row.name for row in self.rows if group in (row.data, row.questions)])}"
-                    for group, number in groups.items()
+                    _few([row.name for row, own in zip(self.rows, every, strict=True) if own == group])
+                    for group in groups
                 ]
                 lines.append(
                     f"{what} of runs with different {held} cannot be compared. There are {len(groups)}: "
@@ -137,12 +128,10 @@ class RunList:
         return lines
 
 
-def _numbered(groups: Any) -> dict[str, int]:
-    return {group: number for number, group in enumerate(dict.fromkeys(group for group in groups if group), start=1)}
-
-
 def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    """The first name, at most 40 characters of it, and how many more there are."""
+    first = names[0] if len(names[0]) <= 40 else f"{names[0][:39]}…"
+    return first + (f" and {len(names) - 1} more" if len(names) > 1 else "")
 
 
 def list_runs(rows: Sequence[RunRow]) -> RunList:

@@ -18,6 +18,8 @@ from mlx_ragtune.retrieval.fusion import Hit, fuse
 
 DEPTH = 200
 """How many hits of each ranking are read before they are fused: more than a prompt has passages."""
+NEAREST = "No passage shares a word with the question; these are the nearest by meaning, however far that is."
+"""What is said when only vectors found anything: every passage has some distance."""
 _REMEMBERED_PAIRS = 65_536
 Dedup = Literal["none", "section"]
 Source = Literal["full text", "vectors", "reranker"]

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from mlx_ragtune.clients.embed_ollama import OllamaEmbed
 from mlx_ragtune.clients.file_digests import file_digest
@@ -13,6 +12,7 @@ from mlx_ragtune.clients.text_vectors import TextEmbedder, TextReranker
 from mlx_ragtune.errors import InputError
 from mlx_ragtune.recipe import EmbeddingSettings, RerankSettings, RetrievalSettings
 from mlx_ragtune.retrieval.prefixes import Prefixes, family_prefixes
+from mlx_ragtune.searching.encoder_files import DOCUMENT_PREFIX, QUERY_PREFIX, encoder_gguf
 
 
 def require_encoders(settings: RetrievalSettings) -> None:
@@ -23,7 +23,7 @@ def require_encoders(settings: RetrievalSettings) -> None:
     if settings.embedding is not None:
         require_embedding(settings.embedding)
     if settings.rerank is not None:
-        _require_gguf(Path(settings.rerank.model), rank=True)
+        _require_gguf(settings.rerank.model, rank=True)
 
 
 def require_embedding(settings: EmbeddingSettings) -> None:
@@ -31,14 +31,15 @@ def require_embedding(settings: EmbeddingSettings) -> None:
     if settings.backend == "ollama":
         require_model(settings.host, settings.model)
     else:
-        _require_gguf(Path(settings.model), rank=False)
+        _require_gguf(settings.model, rank=False)
     _prefixes(settings)
 
 
-def _require_gguf(gguf: Path, *, rank: bool) -> None:
+def _require_gguf(model: str, *, rank: bool) -> None:
     from mlx_ragtune.clients.encode_llamacpp import encoder_window
     from mlx_ragtune.clients.serve_llamacpp import require_memory
 
+    gguf = encoder_gguf(model)
     require_memory(gguf, encoder_window(gguf, rank=rank))
 
 
@@ -47,8 +48,10 @@ def _prefixes(settings: EmbeddingSettings) -> Prefixes:
     given = (settings.query_prefix, settings.document_prefix)
     names = [settings.model]
     if settings.backend == "llamacpp":
-        header = read_header(Path(settings.model))
-        names = [str(header[key]) for key in ("general.name", "general.basename") if key in header] + names
+        header = read_header(encoder_gguf(settings.model))
+        if DOCUMENT_PREFIX in header:
+            return _given(settings, Prefixes(str(header[QUERY_PREFIX]), str(header[DOCUMENT_PREFIX])))
+        names += [str(header[key]) for key in ("general.name", "general.basename") if key in header]
     family = next((prefixes for name in names if (prefixes := family_prefixes(name))), None)
     if family is None and None in given:
         raise InputError(
@@ -56,7 +59,11 @@ def _prefixes(settings: EmbeddingSettings) -> Prefixes:
             where="retrieval.embedding",
             fix="give 'query_prefix' and 'document_prefix' as on the model's card; \"\" for none",
         )
-    known = family or Prefixes()
+    return _given(settings, family or Prefixes())
+
+
+def _given(settings: EmbeddingSettings, known: Prefixes) -> Prefixes:
+    """The recipe's own prefixes where it gives them, else the known ones."""
     return Prefixes(
         known.query if settings.query_prefix is None else settings.query_prefix,
         known.document if settings.document_prefix is None else settings.document_prefix,
@@ -73,7 +80,7 @@ def open_embedder(settings: EmbeddingSettings) -> Iterator[TextEmbedder]:
         return
     from mlx_ragtune.clients.encode_llamacpp import LlamaCppEncoder
 
-    gguf = Path(settings.model)
+    gguf = encoder_gguf(settings.model)
     with LlamaCppEncoder(gguf) as engine:
         yield TextEmbedder(engine.vectors, prefixes, digest=file_digest(gguf))
 
@@ -83,5 +90,5 @@ def open_reranker(settings: RerankSettings) -> Iterator[TextReranker]:
     """The recipe's reranker, loaded. Raises as ``require_encoders``."""
     from mlx_ragtune.clients.encode_llamacpp import LlamaCppEncoder
 
-    with LlamaCppEncoder(Path(settings.model), rank=True) as engine:
+    with LlamaCppEncoder(encoder_gguf(settings.model), rank=True) as engine:
         yield TextReranker(engine.score, depth=settings.depth)

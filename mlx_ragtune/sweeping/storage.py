@@ -124,8 +124,12 @@ def reading(address: Address) -> Iterator[None]:
     except (StorageInternalError, SQLAlchemyError, sqlite3.Error, ImportError) as error:
         raise _failure(error, address) from None
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        if address.is_journal and not isinstance(error, optuna.exceptions.UpdateFinishedTrialError):
+        if isinstance(error, optuna.exceptions.UpdateFinishedTrialError):
+            raise
+        if address.is_journal:
             raise _journal_failure(error, address) from None
+        if isinstance(error, OSError):
+            raise _failure(error, address) from None
         raise
 
 

@@ -122,7 +122,12 @@ class SweepStudy:
                 trial.set_user_attr(SET_ASIDE, "another worker was first")
                 self.study.tell(trial, state=TrialState.FAIL)
                 return None
+            for look in trial.user_attrs.get("looks", []):  # of the trial that this one continues
+                trial.report(self._value(look["score"], look["valid_loss"]), step=look["rung"])
         return trial
+
+    def _value(self, score: float, valid_loss: float) -> float:
+        return objective(score, valid_loss if self.by_loss else None)
 
     def _is_surplus(self, trial: Trial) -> bool:
         """Whether the budget, or the same settings, went to a trial that other workers started at the same moment."""
@@ -140,41 +145,52 @@ class SweepStudy:
         return self.space.settings(trial.params)
 
     def look(self, trial: Trial, look: Look) -> bool:
-        """Record a trial at a rung; whether it ends there, because it is not among the best that came so far."""
+        """Record a trial at a rung; whether it ends there: it is not among the best so far, or was taken over."""
         with reading(self.address):
-            trial.set_user_attr("looks", [*trial.user_attrs.get("looks", []), asdict(look)])
-            trial.report(objective(look.score, look.valid_loss if self.by_loss else None), step=look.rung)
+            try:
+                trial.set_user_attr("looks", [*trial.user_attrs.get("looks", []), asdict(look)])
+                trial.report(self._value(look.score, look.valid_loss), step=look.rung)
+            except UpdateFinishedTrialError:
+                return True
             return trial.should_prune()
 
     def complete(self, trial: Trial, judgment: Judgment) -> bool:
         """Record a finished trial. False when another worker has taken it over meanwhile."""
-        with reading(self.address):
-            for name, value in asdict(judgment).items():
-                trial.set_user_attr(name, value)
-            if judgment.probe_loss is not None:
-                trial.set_constraint("probes", judgment.probe_loss - self.settings.max_probe_loss)
-            value = objective(judgment.score, judgment.valid_loss if self.by_loss else None)
-            return self._tell(trial, value, TrialState.COMPLETE)
+        constraint = None
+        if judgment.probe_loss is not None:
+            constraint = judgment.probe_loss - self.settings.max_probe_loss
+        value = self._value(judgment.score, judgment.valid_loss)
+        return self._end(trial, asdict(judgment), TrialState.COMPLETE, value=value, constraint=constraint)
 
     def prune(self, trial: Trial, why: str, *, updates: int = 0, seconds: float = 0.0) -> bool:
         """Record a trial that ended early, at a rung or because it cannot be trained. False as for ``complete``."""
-        with reading(self.address):
-            for name, value in ((ENDED, why), ("updates", updates), ("seconds", seconds)):
-                trial.set_user_attr(name, value)
-            return self._tell(trial, None, TrialState.PRUNED)
+        return self._end(trial, {ENDED: why, "updates": updates, "seconds": seconds}, TrialState.PRUNED)
 
     def interrupt(self, trial: Trial, why: str) -> None:
         """Record that a trial was interrupted; its settings wait for the next worker or the next start."""
-        with reading(self.address):
-            trial.set_user_attr(ENDED, why)
-            if self._tell(trial, None, TrialState.FAIL):
+        if self._end(trial, {ENDED: why}, TrialState.FAIL):
+            with reading(self.address):
                 self._wait_again(trial.number, trial.params, trial.user_attrs, deaths=_deaths(trial.user_attrs))
 
-    def _tell(self, trial: Trial, value: float | None, state: TrialState) -> bool:
-        try:
-            self.study.tell(trial, value, state=state)
-        except (UpdateFinishedTrialError, ValueError):  # another worker took it for dead
-            return False
+    def _end(
+        self,
+        trial: Trial,
+        attributes: Mapping[str, Any],
+        state: TrialState,
+        *,
+        value: float | None = None,
+        constraint: float | None = None,
+    ) -> bool:
+        """End a trial of this worker. False when another worker took it for dead and ended it."""
+        with reading(self.address):
+            try:
+                for name, attribute in attributes.items():
+                    trial.set_user_attr(name, attribute)
+                if constraint is not None:
+                    trial.set_constraint("probes", constraint)
+                self.study.tell(trial, value, state=state)
+            except UpdateFinishedTrialError:
+                return False
         return True
 
     def _wait_again(
@@ -182,7 +198,8 @@ class SweepStudy:
     ) -> None:
         """Let the settings of an interrupted trial wait. One that was killed before it had any is only left out."""
         if parameters.keys() >= self.space.dimensions.keys():
-            retaken = {RETAKEN: [*attributes.get(RETAKEN, []), number], "deaths": deaths}
+            numbers = [*attributes.get(RETAKEN, []), number]
+            retaken = {RETAKEN: numbers, "deaths": deaths, "looks": attributes.get("looks", [])}
             self.study.enqueue_trial(dict(parameters), user_attrs=retaken)
 
     def others(self) -> list[TrialRow]:

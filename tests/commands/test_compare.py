@@ -17,6 +17,7 @@ from mlx_ragtune.errors import ArtifactError, InputError, ToolError
 from mlx_ragtune.evaluation.fairness import Conditions
 from mlx_ragtune.jsonl import to_json, write_rows
 from mlx_ragtune.pages.report_data import ReportData
+from mlx_ragtune.pipeline import STAGES
 from mlx_ragtune.records import ARMS, Arm, Document, Nugget, Passage, Question
 from tests.pages import made
 
@@ -388,14 +389,12 @@ def trained(run: Path, rank: int, loss: float) -> None:
              "candidates": []}  # fmt: skip
     settings = {"train": {"rank": rank, "alpha": 8}}
     empty = {"key": "k", "seconds": 1.0, "facts": {}, "files": {}}
-    for stage, described in (
-        ("1-corpus", {"settings": {}, "inputs": {}}),
-        ("2-dataset", {"settings": {}, "inputs": {"corpus": digest_json([])}}),
-        ("3-train", {"settings": settings, "inputs": {"dataset": digest_json([])}}),
-    ):
-        (run / stage).mkdir(exist_ok=True)
-        manifest = {**empty, "described": described, "facts": facts if stage == "3-train" else {}}
-        (run / stage / "manifest.json").write_text(json.dumps(manifest))
+    for stage in STAGES[:3]:
+        (run / stage.folder).mkdir(exist_ok=True)
+        inputs = dict.fromkeys(stage.needs, digest_json([]))
+        described = {"settings": settings if stage.name == "train" else {}, "inputs": inputs}
+        manifest = {**empty, "described": described, "facts": facts if stage.name == "train" else {}}
+        (run / stage.folder / "manifest.json").write_text(json.dumps(manifest))
 
 
 def test_a_row_of_many_says_what_differs_with_loss_and_minutes(runs: Path) -> None:
