@@ -21,6 +21,9 @@ _LEADERS = re.compile(r"(?:\.\s?){4,}\s*(?:\d{1,4}|[ivxl]{1,6})?$")
 _ENTRY = re.compile(r".*\S[\s.]+(\d{1,4}|[ivxl]{1,6})$")
 _CONTENTS = re.compile(r"(?:table of )?contents|list of (?:figures|tables)", re.IGNORECASE)
 
+PART = re.compile(r"(?:chapter|appendix|part)\s+(?:\d{1,2}|[A-Z]|[IVX]+)[.:]?", re.IGNORECASE)
+"""The number of a chapter on a row of its own; its title is below."""
+
 
 class Taken(NamedTuple):
     """A line that is not part of the text: the page, from 0, the reason, and the line."""
@@ -40,10 +43,22 @@ class _Edges:
     def __init__(self, pages: Sequence[Sequence[Row]], heights: Sequence[float], *, top: bool) -> None:
         self._top = top
         self.rows: list[list[int]] = []
+        sizes = Counter[float]()
+        for row in itertools.chain.from_iterable(pages):
+            sizes[row.size] += len(row.text)
+        self._body = sizes.most_common(1)[0][0] if sizes else 0.0
         for rows, height in zip(pages, heights, strict=True):
-            edge = [index for index, row in enumerate(rows) if self._depth(row, height) < EDGE_SHARE * height]
+            edge = [
+                index
+                for index, row in enumerate(rows)
+                if self._depth(row, height) < EDGE_SHARE * height and not self._is_part(row)
+            ]
             edge.sort(key=lambda index: self._depth(rows[index], height))
             self.rows.append(edge)
+
+    def _is_part(self, row: Row) -> bool:
+        """Whether the row is the number of a chapter in large print: each begins a page, at the same height."""
+        return row.size > 1.2 * self._body and PART.fullmatch(row.text) is not None
 
     def _depth(self, row: Row, height: float) -> float:
         return height - row.baseline if self._top else row.baseline

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from rapidfuzz import fuzz
 
-from mlx_ragtune.papers.page_furniture import is_entry
+from mlx_ragtune.papers.page_furniture import PART, is_entry
 from mlx_ragtune.papers.pdf_glyphs import Font, OutlineItem
 from mlx_ragtune.papers.print_rows import Row, is_code
 from mlx_ragtune.papers.sections import headings, is_named, is_references
@@ -37,8 +37,6 @@ _DATE = re.compile(
     r"(?:\d{1,2}\.?\s)?(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?,?\s(?:\d{1,2}(?:st|nd|rd|th)?,?\s)?\d{4}",
     re.IGNORECASE,
 )
-_PART = re.compile(r"(?:chapter|appendix|part)\s+(?:\d{1,2}|[A-Z]|[IVX]+)[.:]?", re.IGNORECASE)
-"""The number of a chapter on a row of its own; its title is below."""
 _WORD = re.compile(r"[^\W\d_]{3}|[\u3040-\u9fff\uac00-\ud7af]")
 _LETTERSPACED = re.compile(r"(?:\w\s){4,}\w")
 
@@ -286,7 +284,7 @@ def _with_parts(found: Sequence[Heading], rows: Sequence[Placed]) -> list[Headin
         before = joined[-1] if joined else None
         if (
             before is not None
-            and _PART.fullmatch(before.title)
+            and PART.fullmatch(before.title)
             and heading.first == before.last + 1
             and rows[heading.first].page == rows[before.first].page
         ):
