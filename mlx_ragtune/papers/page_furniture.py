@@ -14,6 +14,9 @@ EDGE_SHARE = 0.14
 PLACE_POINTS = 4.0
 """Running lines of two pages are at one place when their heights differ by less."""
 LEAST_LINE_NUMBERS = 5
+LEAST_POINTS = 10
+"""Fewer rows of only a shape may be the marks of a list."""
+_SHAPES = re.compile(r"[\s\u25a0-\u25ff]+")
 _PAGE_NUMBER = r"(?:page\s+)?[-–—]?\s*(?:\d{1,5}|[ivxl]{1,6})\s*[-–—]?(?:\s*(?:of|/)\s*\d{1,5})?"
 _ONLY_NUMBER = re.compile(_PAGE_NUMBER, re.IGNORECASE)
 _NUMBER_AT_ENDS = re.compile(r"(?:(\d{1,4})\b)?.*?(?:\b(\d{1,4}))?", re.DOTALL)
@@ -251,6 +254,13 @@ def _is_left_of_text(rows: Sequence[Row], numbers: Sequence[int]) -> bool:
     extent = max(row.baseline for row in rows) - min(row.baseline for row in rows)
     beside = sum(row.left > right for row in others)
     return len(others) >= 3 and beside >= 0.95 * len(others) and height > 0.5 * extent
+
+
+def take_points(pages: Sequence[Sequence[Row]]) -> tuple[list[list[Row]], list[Taken]]:
+    """The pages without rows that are only shapes, where a page has many: the points of a plot."""
+    points = [[index for index, row in enumerate(rows) if _SHAPES.fullmatch(row.text)] for rows in pages]
+    gone = [set(indices) if len(indices) >= LEAST_POINTS else set() for indices in points]
+    return _apart(pages, gone, "points of a plot")
 
 
 def is_entry(row: Row) -> bool:
