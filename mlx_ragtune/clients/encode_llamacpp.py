@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mlx_ragtune.clients.gguf_header import read_header, require_gguf
 from mlx_ragtune.clients.protocol import PromptOverflowError, require_unicode
-from mlx_ragtune.clients.serve_llamacpp import LlamaCppServer
+from mlx_ragtune.clients.serve_llamacpp import LlamaCppServer, default_threads
 from mlx_ragtune.errors import InputError, ToolError
 
 _LONGEST_WINDOW = 2048
@@ -46,7 +46,9 @@ class LlamaCppEncoder(LlamaCppServer):
 
     def __init__(self, gguf: Path, *, rank: bool = False) -> None:
         self._rank = rank
-        super().__init__(gguf, context_tokens=encoder_window(gguf, rank=rank))
+        # small matrices: threads that wait for each other cost more than half of them can save
+        threads = max(1, default_threads(gguf) // 2)
+        super().__init__(gguf, context_tokens=encoder_window(gguf, rank=rank), threads=threads)
 
     def _adjust(self, parameters: Any) -> None:
         pooling = xllamacpp.llama_pooling_type

@@ -88,13 +88,18 @@ class VectorIndex:
         # a question is searched for at several depths, and with and without some papers
         self._scores = lru_cache(maxsize=_REMEMBERED_QUERIES)(self._best_rows)
 
-    def _best_rows(self, query: str, k: int) -> tuple[tuple[int, float], ...]:
-        """At most ``k`` rows and their cosines, best first; ties by chunk id."""
+    def _asked(self, query: str) -> NDArray[np.float32]:
+        """The query's vectors, ``[parts, D]``, at length 1."""
         asked = unit(self._embedder.embed_query(query))
         if asked.shape[1] != self._rows.shape[1]:
             raise ArtifactError(
                 f"the question has {asked.shape[1]} dimensions, the chunks {self._rows.shape[1]}", fix=_REBUILD
             )
+        return asked
+
+    def _best_rows(self, query: str, k: int) -> tuple[tuple[int, float], ...]:
+        """At most ``k`` rows and their cosines, best first; ties by chunk id."""
+        asked = self._asked(query)
         scores = np.concatenate([
             (self._rows[start : start + BLOCK].astype(np.float32) @ asked.T).max(axis=1)
             for start in range(0, len(self._ids), BLOCK)

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.bert_forward import BertForward
 from mlx_ragtune.clients.encode_llamacpp import LlamaCppEncoder
 from mlx_ragtune.clients.gguf_header import read_header
 from mlx_ragtune.errors import InputError
 from mlx_ragtune.gguf.encoder import DOCUMENT_PREFIX, QUERY_PREFIX, write_encoder
+from mlx_ragtune.models.bert_forward import BertForward
 from tests.gguf.bert_folder import bert_folder
 
 TEXTS = ("What is LoRA+?", "graphs of neighbours.", "a b c d e f g h unknownword", "Vector", "")
