@@ -1,7 +1,7 @@
 """How well and how fast passages are found: by full text, by vectors, by both fused, and reranked.
 
-    PYTHONPATH=. python benchmarks/retrieval.py --data FOLDER [--embedding MODEL] [--rerank MODEL] [--json FILE]
-    PYTHONPATH=. python benchmarks/retrieval.py --data FOLDER --embedding MODEL --chunks 100000
+    python benchmarks/retrieval.py --data FOLDER [--embedding MODEL] [--rerank MODEL] [--json FILE]
+    python benchmarks/retrieval.py --data FOLDER --embedding MODEL --chunks 100000
 
 FOLDER has ``papers_metadata.json``, ``qa_dataset.json`` and ``questions.jsonl`` of the experiment that this project
 repeats, which are not part of this repository: 132 papers, 2,394 passages, and 15 questions, each with the papers that

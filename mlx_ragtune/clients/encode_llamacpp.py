@@ -63,11 +63,12 @@ class LlamaCppEncoder(LlamaCppServer):
         super().__enter__()
         return self
 
-    def _require_window(self, text: str) -> None:
-        if len(text.encode()) + _SPARE_TOKENS <= self._context_tokens:
+    def _require_window(self, *texts: str) -> None:
+        """Raise PromptOverflowError unless a text, or a pair of them with the separators between, fits."""
+        if sum(len(text.encode()) for text in texts) + _SPARE_TOKENS <= self._context_tokens:
             return  # a token has at least a byte
-        body = {"content": text, "add_special": True}
-        needed = len(self.post("/tokenize", body)["tokens"])
+        bodies = ({"content": text, "add_special": True} for text in texts)
+        needed = sum(len(self.post("/tokenize", body)["tokens"]) for body in bodies)
         if needed > self._context_tokens:
             raise PromptOverflowError(needed, self._context_tokens, where=self._where())
 
@@ -88,7 +89,7 @@ class LlamaCppEncoder(LlamaCppServer):
     def score(self, query: str, document: str) -> float:
         """The model's score of a document for a query. Raises PromptOverflowError for a pair longer than the window."""
         require_unicode((query, document), where="text to rank")
-        self._require_window(f"{query}{document}")
+        self._require_window(query, document)
         reply = self.post("/v1/rerank", {"query": query, "documents": [document]})
         score = float(reply["results"][0]["relevance_score"])
         if not np.isfinite(score):
