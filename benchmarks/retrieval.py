@@ -44,7 +44,7 @@ from mlx_ragtune.retrieval.index import Index, build_index
 from mlx_ragtune.retrieval.lance import LanceIndex, build_lance
 from mlx_ragtune.retrieval.retriever import Retriever, Searcher
 from mlx_ragtune.retrieval.terms import match_expression
-from mlx_ragtune.retrieval.vectors import VectorIndex, build_vectors, unit
+from mlx_ragtune.retrieval.vectors import VectorCache, VectorIndex, build_vectors, unit
 from mlx_ragtune.searching.encoders import open_embedder, open_reranker
 
 NOTES = Path(__file__).parents[1] / "data" / "rag_notes"
@@ -198,7 +198,8 @@ class Models:
                 count += done
                 print(f"\rembedding {count:,} of {len(chunks):,} chunks", end="", file=sys.stderr, flush=True)
 
-            build_vectors(path, chunks, self.embedder, advance=advance)
+            with VectorCache(self.folder / f"{digest_json(self.embedder.name)[:16]}.sqlite") as cache:
+                build_vectors(path, chunks, self.embedder, cache=cache, advance=advance)
             self.seconds = time.perf_counter() - started
             print(f" in {self.seconds:.0f} s", file=sys.stderr)
         return VectorIndex(path, self.embedder)

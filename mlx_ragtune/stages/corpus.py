@@ -281,7 +281,7 @@ def _write(draft: Draft, papers: Sequence[Paper], unreadable: dict[str, InputErr
 
 def _write_vectors(settings: EmbeddingSettings, chunks: Sequence[Chunk], draft: Draft, *, store: str) -> None:
     """Link the chunks' vectors into the draft. They are computed once for the same chunks and the same model."""
-    from mlx_ragtune.retrieval.vectors import VERSION, build_vectors
+    from mlx_ragtune.retrieval.vectors import VERSION, VectorCache, build_vectors
     from mlx_ragtune.searching.encoders import open_embedder
 
     with open_embedder(settings) as embedder:
@@ -292,8 +292,9 @@ def _write_vectors(settings: EmbeddingSettings, chunks: Sequence[Chunk], draft: 
         }
 
         def build(folder: Path) -> None:
-            with draft.track("embedding chunks", len(chunks)) as track:
-                build_vectors(folder / VECTORS, chunks, embedder, advance=track.advance)
+            name = f"vectors-{digest_json([VERSION, embedder.name])[:16]}.sqlite"
+            with draft.track("embedding chunks", len(chunks)) as track, VectorCache(draft.cache(name)) as cache:
+                build_vectors(folder / VECTORS, chunks, embedder, cache=cache, advance=track.advance)
 
         folder = draft.part("vectors", described, build)
         for name in (VECTORS, NAMES):

@@ -10,7 +10,7 @@ from mlx_ragtune.records import Chunk, Question
 from mlx_ragtune.retrieval.fusion import Hit
 from mlx_ragtune.retrieval.index import Index, build_index
 from mlx_ragtune.retrieval.retriever import DEPTH, Retriever
-from mlx_ragtune.retrieval.vectors import VectorIndex, build_vectors
+from mlx_ragtune.retrieval.vectors import VectorCache, VectorIndex, build_vectors
 from tests.retrieval.made import CHUNKS, WordEmbedder, chunk
 
 NOTES = Path(__file__).parents[2] / "data" / "rag_notes"
@@ -72,7 +72,7 @@ def test_vectors_and_full_text_are_fused() -> None:
 
 def test_vectors_find_what_shares_no_word_with_the_question(tmp_path: Path) -> None:
     build_index(tmp_path / "i.sqlite", CHUNKS)
-    build_vectors(tmp_path / "v.npy", CHUNKS, WordEmbedder())
+    build_vectors(tmp_path / "v.npy", CHUNKS, WordEmbedder(), cache=VectorCache(tmp_path / "c.sqlite"))
     fused = Retriever(Index(tmp_path / "i.sqlite"), CHUNKS, vectors=VectorIndex(tmp_path / "v.npy", WordEmbedder()))
     assert ids(fused, "a graph", 1) == ["hnsw"]
 
