@@ -37,6 +37,8 @@ from mlx_ragtune.recipe_yaml import (
 MAX_NAME = 100
 """Longest name of a variant."""
 _MAX_VALUE = 40
+_EXACT = 2.0**53
+"""Below it every integer is a float, and is written with all of its digits."""
 _COMMAND_LINE = -1
 
 
@@ -260,7 +262,7 @@ def _plain(value: Any) -> Any:
         return {str(name): _plain(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(inner) for inner in value]
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT else value
 
 
 def variant_name(name: str, settings: Mapping[str, Any]) -> str:

@@ -163,6 +163,7 @@ def test_equal_settings_have_one_name_whatever_their_order_and_spelling(home: Pa
     same = ["train={rank: 8, learning_rate: 0.00010, target_modules: ['q_proj']}"]
     assert load_recipe(path, parse_settings(same)).name in names
     assert load_recipe(path, {"train.epochs": 2}).name == load_recipe(path, {"train.epochs": 2.0}).name
+    assert load_recipe(path, {"train.learning_rate": 1e30}).name == "base+train.learning_rate=1e+30"
 
 
 def test_names_are_short_safe_and_different(home: Path) -> None:
