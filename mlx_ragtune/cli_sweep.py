@@ -3,6 +3,7 @@
 import json
 import shlex
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,6 +78,9 @@ def start(recipe: Path, worker: bool, as_json: bool) -> None:
             command.keep(command.result_of(study, run.recipe, stopped=""), run.home)
         say("\nstopped; finished trials are kept. Run the same command to continue")
         raise click.exceptions.Exit(130) from None
+    finally:
+        if study is not None:
+            study.close()
     path = command.keep(result, run.home)
     _show(result, run, recipe, as_json)
     say(f"results: {path}")
@@ -100,8 +104,8 @@ def best(recipe: Path, write: Path | None, as_json: bool) -> None:
     if write is not None:
         require_new(write)
     run = _open(recipe)
-    study = command.open_sweep(run, recipe, open_variant=_opener(recipe), say=say)
-    row = best_row(command.result_of(study, run.recipe, stopped=""))
+    with closing(command.open_sweep(run, recipe, open_variant=_opener(recipe), say=say)) as study:
+        row = best_row(command.result_of(study, run.recipe, stopped=""))
     written = write_best(recipe, row, write, reopen=open_recipe) if write else None
     if as_json:
         found = {"trial": row.number + 1, "settings": row.settings, "score": row.score, "valid_loss": row.valid_loss}

@@ -108,12 +108,20 @@ def open_storage(address: Address) -> BaseStorage:
             lock = JournalFileOpenLock(str(address.path))
             return JournalStorage(JournalFileBackend(str(address.path), lock_obj=lock))
         options = {"connect_args": {"timeout": LOCK_SECONDS}} if address.is_sqlite else {"pool_pre_ping": True}
-        for _ in range(CREATE_TRIES):
+        for _ in range(CREATE_TRIES - 1):
             try:
                 return RDBStorage(address.value, engine_kwargs=dict(options))
             except (IntegrityError, ProgrammingError):  # another worker is creating the same tables
                 time.sleep(0.5)
         return RDBStorage(address.value, engine_kwargs=dict(options))
+
+
+def close_storage(storage: BaseStorage) -> None:
+    """Close the connections of a storage."""
+    storage.remove_session()
+    engine = getattr(getattr(storage, "_backend", storage), "engine", None)  # Optuna puts a cache around it
+    if engine is not None:
+        engine.dispose()
 
 
 @contextmanager
