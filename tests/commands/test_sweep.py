@@ -13,6 +13,7 @@ from mlx_ragtune.commands.sweep_scoring import Development
 from mlx_ragtune.runner import open_recipe
 from mlx_ragtune.stages import train as stage
 from mlx_ragtune.tuning import select
+from mlx_ragtune.tuning.workbench import Workbench
 from tests.stages.project import Done, edit, make_project, ragtune
 
 GRID = {"train.learning_rate": [1e-3, 5e-3], "train.rank": [2, 4]}
@@ -94,7 +95,7 @@ def test_a_finished_sweep_runs_nothing_again_and_a_larger_one_goes_on(
 ) -> None:
     edit(project, sweep={"trials": 4})
     before = results(project)["trials"]
-    monkeypatch.setattr(sweep_trials.Workbench, "train", lambda *_arguments, **_options: pytest.fail("trained again"))
+    monkeypatch.setattr(Workbench, "train", lambda *_arguments, **_options: pytest.fail("trained again"))
     assert swept(project).returncode == 0
     assert results(project)["trials"] == before
 

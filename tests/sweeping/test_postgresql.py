@@ -41,12 +41,12 @@ def address() -> Iterator[Address]:
     secret = folder / "password"
     secret.write_text(PASSWORD)
     secret.chmod(0o644)
-    command = ["initdb", "-D", folder / "data", "-U", "kim", "-A", "scram-sha-256", "--pwfile", secret, "--no-sync"]
+    command = ["initdb", "-D", str(folder / "data"), "-U", "kim", "-A", "scram-sha-256", "--pwfile", str(secret)]
     subprocess.run(command, check=True, user=user, cwd=folder, capture_output=True)
     port = free_port()
-    options = ["-c", "fsync=off", "-c", "listen_addresses=127.0.0.1", "-k", folder]
+    options = ["-c", "fsync=off", "-c", "listen_addresses=127.0.0.1", "-k", str(folder)]
     server = subprocess.Popen(
-        ["postgres", "-D", folder / "data", "-p", str(port), *options],
+        ["postgres", "-D", str(folder / "data"), "-p", str(port), *options],
         user=user, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
