@@ -17,6 +17,8 @@ Seed = Annotated[int, Field(ge=0, le=2**32 - 2)]  # to llama.cpp 2**32 - 1 means
 Name = Annotated[str, Field(min_length=1, max_length=4096)]
 File = Annotated[Path, Field(strict=False)]
 
+_ARXIV_ID = re.compile(r"(?:\d{2}(?:0[1-9]|1[0-2])\.\d{4,5}|[a-z]+(?:-[a-z]+)*(?:\.[A-Z]{2})?/\d{7})(?:v[1-9]\d{0,2})?")
+
 # BaseModel's metaclass has a method of that name; the stage, its section and its folder have it too.
 warnings.filterwarnings("ignore", message='Field name "register" in "Recipe" shadows')
 
@@ -47,12 +49,59 @@ class BaseModelSettings(Settings):
 class CorpusSettings(Settings):
     """The papers."""
 
-    folder: File
-    """Folder of PDF, Markdown, text and HTML files."""
+    folder: File | None = None
+    """Folder of PDF, DOCX, EPUB, LaTeX, HTML, Markdown and text files. Give `folder`, `arxiv` or both."""
     on_unreadable: Literal["fail", "skip"] = "fail"
     """What to do with unreadable, empty or encrypted files. They are listed either way."""
-    chunk_words: Annotated[int, Field(ge=20, le=2000)] = 350
-    """Maximum length of a chunk, in words."""
+    chunk_tokens: Annotated[int, Field(ge=32, le=8192)] = 512
+    """Maximum length of a chunk, in tokens of the embedding model, or of the base without one."""
+    overlap_tokens: Annotated[int, Field(ge=0, le=4096)] = 0
+    """Whole sentences of at most so many tokens at the end of a chunk are repeated in the next one."""
+    arxiv: Annotated[tuple[str, ...], Field(max_length=10_000)] = ()
+    """arXiv ids (`2305.14314`, `2305.14314v2`, `cs/0112017`), downloaded once, one request every 3 seconds."""
+    bibliography: File | None = None
+    """BibTeX or CSL JSON file, as Zotero exports them: titles, authors and years of the papers."""
+    ocr: bool | Annotated[str, Field(pattern=r"^[A-Za-z_]{3,20}(\+[A-Za-z_]{3,20}){0,9}$")] = False
+    """Read scanned PDFs with OCRmyPDF: `true` for English, or Tesseract's languages (`deu+eng`). Extra `ocr`."""
+
+    @field_validator("arxiv")
+    @classmethod
+    def _arxiv_ids(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for text in value:
+            if not _ARXIV_ID.fullmatch(text):
+                raise ValueError(f"'{text:.60}' is not an arXiv id such as 2305.14314, 2305.14314v2 or cs/0112017")
+        if len(set(value)) != len(value):
+            raise ValueError("give each id once")
+        return value
+
+    @property
+    def ocr_languages(self) -> str:
+        """Tesseract's languages, "" without OCR."""
+        return ("eng" if self.ocr else "") if isinstance(self.ocr, bool) else self.ocr
+
+
+class EmbeddingSettings(Settings):
+    """An embedding model that finds passages by meaning."""
+
+    backend: Literal["llamacpp", "ollama"] = "llamacpp"
+    """Server that runs the model."""
+    model: Name
+    """`llamacpp`: a GGUF file, or a BERT model's folder or hub id, converted once; `ollama`: the model's name there."""
+    host: str = "http://127.0.0.1:11434"
+    """`ollama`: address of the server."""
+    query_prefix: Annotated[str, Field(max_length=1000)] | None = None
+    """Text that the model reads before a question; null: as the model's family was trained."""
+    document_prefix: Annotated[str, Field(max_length=1000)] | None = None
+    """Text that the model reads before a passage; null: as the model's family was trained."""
+
+
+class RerankSettings(Settings):
+    """A cross-encoder that reads a question and a passage together and orders the best passages again."""
+
+    model: Name
+    """A GGUF file of a reranker, or a BERT cross-encoder's folder or hub id, converted once."""
+    depth: Annotated[int, Field(ge=2, le=200)] = 20
+    """How many of the best passages are ordered again."""
 
 
 class RetrievalSettings(Settings):
@@ -60,6 +109,12 @@ class RetrievalSettings(Settings):
 
     top_k: Annotated[int, Field(ge=1, le=20)] = 3
     """Number of passages in a prompt."""
+    embedding: EmbeddingSettings | None = None
+    """Search by meaning as well as by words. Without it, retrieval is by full text alone."""
+    rerank: RerankSettings | None = None
+    """Order the best passages again by a cross-encoder."""
+    dedup: Literal["none", "section"] = "none"
+    """`section`: at most one passage of each section of a paper."""
 
 
 class GeneratorSettings(Settings):
@@ -255,6 +310,8 @@ class EvaluateSettings(Settings):
     """CPU threads that generate; default: the usable cores. It is the same for all models."""
     allow: tuple[str, ...] = ()
     """Conditions that may differ between base and tuned. Each is named on every page."""
+    engine: Literal["served", "mlx"] = "served"
+    """`served` asks the exported models. `mlx`: a quick look while iterating, without fuse, export and register."""
 
     @field_validator("seeds")
     @classmethod

@@ -230,7 +230,7 @@ def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
             raise RecipeError(
                 f"'{key}' is set twice", where=f"--set {without_credentials(setting):.80}", fix="give each key once"
             )
-        overrides[key] = read_value(text, where=f"--set {without_credentials(setting):.80}")
+        overrides[key] = read_value(text, where=f"--set {without_credentials(setting):.80}", key=key)
     return overrides
 
 

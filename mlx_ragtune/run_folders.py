@@ -1,23 +1,25 @@
 """Which folder under ``runs/`` belongs to which recipe, and to which of its variants.
 
 A folder remembers the path of its recipe in ``.recipe``, relative to ``runs/``, so that a copied or moved project keeps
-its runs, and the settings of a variant in ``.settings``.
+its runs, and the settings of a variant in ``.settings``. ``.ended`` says how the last command on it ended.
 """
 
 import json
 import os
 import shlex
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 from mlx_ragtune.artifact import digest_bytes, digest_json
 from mlx_ragtune.errors import ToolError
 from mlx_ragtune.recipe_layers import MAX_NAME, setting_text
 
-RECIPE_MARK, SETTINGS_MARK = ".recipe", ".settings"
+RECIPE_MARK, SETTINGS_MARK, END_MARK = ".recipe", ".settings", ".ended"
 NONE: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -91,3 +93,50 @@ def claim(home: Path, recipe: Path, settings: Mapping[str, Any] = NONE) -> None:
             where=str(home),
             fix="set RAGTUNE_RUNS to a folder that you can write",
         ) from None
+
+
+@dataclass(frozen=True)
+class End:
+    """How the last command on a run ended: at which stage, with which error, and when (UTC).
+
+    ``stage`` is empty when it was refused before its first stage. When finished, it is the last one that was wanted.
+    """
+
+    state: Literal["finished", "interrupted", "failed"]
+    stage: str
+    what: str
+    at: str
+
+
+@contextmanager
+def recorded_end(home: Path, current: Callable[[], str], *, until: str) -> Iterator[None]:
+    """Write down how the run inside ends; ``current`` is its stage. A killed process leaves no record."""
+    (home / END_MARK).unlink(missing_ok=True)
+    try:
+        yield
+    except KeyboardInterrupt:
+        _record(home, End("interrupted", current(), "", _now()))
+        raise
+    except Exception as error:
+        _record(home, End("failed", current(), str(getattr(error, "what", None) or repr(error))[:2000], _now()))
+        raise
+    _record(home, End("finished", until, "", _now()))
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def _record(home: Path, end: End) -> None:
+    with suppress(OSError):  # the disk is full: the error itself is what the user must see
+        (home / END_MARK).write_text(json.dumps(asdict(end)) + "\n", encoding="utf-8")
+
+
+def end_of(home: Path) -> End | None:
+    """How the last command on a run ended; None when that is not known."""
+    try:
+        value = json.loads((home / END_MARK).read_text(encoding="utf-8"))
+        end = End(**{name: str(value[name]) for name in ("state", "stage", "what", "at")})  # type: ignore[arg-type]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return end if end.state in ("finished", "interrupted", "failed") else None

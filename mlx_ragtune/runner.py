@@ -30,14 +30,16 @@ from mlx_ragtune.artifact import (
 )
 from mlx_ragtune.errors import ArtifactError, InputError
 from mlx_ragtune.pages.tables import clock
-from mlx_ragtune.pipeline import STAGES, Stage, stage_named, stages_until, view
-from mlx_ragtune.run_folders import claim, run_folder
+from mlx_ragtune.pipeline import MODEL_INPUTS, STAGES, Stage, needed, stages_of, stages_until, view
+from mlx_ragtune.run_folders import claim, recorded_end, run_folder
 
 if TYPE_CHECKING:
+    from mlx_ragtune.bases.tokenizer_file import ModelTokenizer
     from mlx_ragtune.clients.registered import Standing
     from mlx_ragtune.recipe import Recipe
 
-State = Literal["up to date", "reuse", "interrupted", "run", "running"]
+State = Literal["up to date", "reuse", "interrupted", "run", "running", "not needed"]
+FINISHED = ("up to date", "reuse", "not needed")
 RECORDED_PACKAGES = ("mlx-ragtune", "mlx", "mlx-lm", "transformers", "tokenizers", "gguf", "xllamacpp", "numpy")
 
 
@@ -62,7 +64,7 @@ class Step:
     @property
     def checked(self) -> bool:
         """Whether the stage may run, so that it is checked before the first one starts."""
-        return self.state not in ("up to date", "reuse")
+        return self.state not in FINISHED
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,13 @@ def import_gguf(gguf: Path, folder: Path) -> None:
     reader.import_gguf(gguf, folder)
 
 
+def gguf_tokenizer(gguf: Path) -> str:
+    """``tokenizer.json`` of a GGUF file. Imported when called, as above."""
+    from mlx_ragtune.gguf import reader
+
+    return reader.gguf_tokenizer(gguf)
+
+
 @dataclass
 class Run:
     """One recipe, its folder under runs/, and the store that it shares with other recipes."""
@@ -142,6 +151,7 @@ class Run:
     current: str = ""
     """The stage that is running."""
     _base: Path | None = None
+    _tokenizer: "ModelTokenizer | None" = None
     _base_digest: str | None = None
     _digests: dict[tuple[Any, ...], Any] = field(default_factory=dict)
 
@@ -157,7 +167,17 @@ class Run:
             from mlx_ragtune.bases.resolve import resolve_base
 
             self._base = resolve_base(self.recipe.base, import_gguf=import_gguf, say=self.say)
+            self._tokenizer = None  # it is on this machine now
         return self._base
+
+    @property
+    def tokenizer(self) -> "ModelTokenizer":
+        """What the tokens of chunks are counted with, as far as this machine has it without fetching a model."""
+        if self._tokenizer is None:
+            from mlx_ragtune.bases.tokenizer_file import model_tokenizer
+
+            self._tokenizer = model_tokenizer(self.recipe.base, restore=gguf_tokenizer)
+        return self._tokenizer
 
     @property
     def base_digest(self) -> str:
@@ -188,6 +208,10 @@ class Run:
             raise InputError(f"cannot read it: {error.strerror}", where=str(path), fix="correct the path") from None
         return str(self._digests[state])
 
+    def _stage(self, name: str) -> Stage:
+        """The recipe's stage of that name."""
+        return next(stage for stage in stages_of(self.recipe) if stage.name == name)
+
     def settings(self, stage: Stage) -> dict[str, Any]:
         """The declared settings that can change the stage's result, as plain JSON by dotted key."""
         settings = {}
@@ -212,11 +236,15 @@ class Run:
             "version": stage.version,
             "settings": self.settings(stage),
             "inputs": {
-                name: self.base_digest if name == "base" else artifacts[name].content(files)
+                name: self._model_digest(name) if name in MODEL_INPUTS else artifacts[name].content(files)
                 for name, files in stage.needs.items()
             },
             "files": self.outside(stage),
         }
+
+    def _model_digest(self, name: str) -> str:
+        """The digest of one of MODEL_INPUTS."""
+        return self.base_digest if name == "base" else self.tokenizer.digest
 
     def _linked(self, stage: Stage) -> Artifact | None:
         """The artifact that the run's link points at. Raises ArtifactError if it is damaged."""
@@ -226,8 +254,12 @@ class Run:
         """What a run would do with every stage up to ``until``, and why. Changes nothing."""
         steps: list[Step] = []
         artifacts: dict[str, Artifact] = {}
-        for stage in stages_until(until):
-            steps.append(self._step(stage, artifacts, redo=stage.name in set(redo)))
+        wanted = needed(self.recipe, (until, *redo))
+        for stage in stages_until(self.recipe, until):
+            if stage.name in wanted:
+                steps.append(self._step(stage, artifacts, redo=stage.name in set(redo)))
+            else:
+                steps.append(Step(stage.name, "not needed", f"evaluate.engine is {self.recipe.evaluate.engine}"))
         process = running(self.home)
         return [
             replace(step, state="running", why=f"process {process[0]}")
@@ -238,7 +270,7 @@ class Run:
 
     def _step(self, stage: Stage, artifacts: dict[str, Artifact], *, redo: bool) -> Step:
         """The step of one stage; its artifact is added to ``artifacts`` when it need not run."""
-        waits = [name for name in stage.needs if name != "base" and name not in artifacts]
+        waits = [name for name in stage.needs if name not in MODEL_INPUTS and name not in artifacts]
         if waits:
             return Step(stage.name, "run", f"depends on {waits[-1]}")
         if stage.needs_base and not self._has_base():
@@ -280,13 +312,13 @@ class Run:
     def artifact(self, stage: str) -> Artifact:
         """The up-to-date artifact of a stage. Raises ArtifactError, with the command to run, when there is none."""
         for step in self.plan(until=stage):
-            if step.state != "up to date":
+            if step.state not in ("up to date", "not needed"):
                 raise ArtifactError(
                     f"stage '{step.stage}' is not up to date: {step.why}",
                     where=str(self.home / STAGE_FOLDERS[step.stage]),
                     fix=f"ragtune {stage} RECIPE",
                 )
-        artifact = self._linked(stage_named(stage))
+        artifact = self._linked(self._stage(stage))
         assert artifact is not None  # noqa: S101 (it is up to date)
         return artifact
 
@@ -303,14 +335,16 @@ class Run:
         redo = set(redo)
         if self.recipe_path is not None:
             claim(self.home, self.recipe_path, self.variant)
-        with locked(self.home) as holder:
+        with locked(self.home) as holder, recorded_end(self.home, lambda: self.current, until=until):
             steps = self.plan(until=until, redo=redo)
             self.check(steps)
             self._say_outlook(steps)
-            before = {stage.name: self.outside(stage) for stage in stages_until(until)}
+            wanted = needed(self.recipe, (until, *redo))
+            stages = [stage for stage in stages_until(self.recipe, until) if stage.name in wanted]
+            before = {stage.name: self.outside(stage) for stage in stages}
             outcomes: list[Outcome] = []
             artifacts: dict[str, Artifact] = {}
-            for stage in stages_until(until):
+            for stage in stages:
                 self.current = stage.name
                 holder.write_text(f"{os.getpid()}\n{stage.name}\n", encoding="utf-8")
                 outcomes.append(self._bring(stage, artifacts, redo=stage.name in redo, before=before))
@@ -319,13 +353,13 @@ class Run:
 
     def check(self, steps: Iterable[Step]) -> None:
         """Every refusal that can be known now, of every stage that may run."""
-        pending = [stage_named(step.stage) for step in steps if step.checked]
+        pending = [self._stage(step.stage) for step in steps if step.checked]
         for stage in pending:
             stage.check(self.recipe, self.base if stage.needs_base else None)
             stage.check_store(self.recipe, self.store, replace_others=self.replace_others)
         disk = {stage.name: stage.disk_bytes(self.recipe, self.base) for stage in pending if stage.needs_base}
-        if needed := sum(disk.values()):
-            require_disk(self.home, needed, what=f"what is still to run ({', '.join(disk)})")
+        if total := sum(disk.values()):
+            require_disk(self.home, total, what=f"what is still to run ({', '.join(disk)})")
 
     def _say_outlook(self, steps: Iterable[Step]) -> None:
         """Warn, before anything is trained, when the benchmark cannot reach a verdict."""
@@ -392,7 +426,12 @@ class Run:
         inputs = _DeclaredInputs()
         for name, files in stage.needs.items():
             view_folder = draft / INPUTS_FOLDER / name
-            inputs[name] = self.base if name == "base" else declared_view(view_folder, artifacts[name].folder, files)
+            if name == "tokenizer":
+                inputs[name] = self.tokenizer.write(view_folder)
+            else:
+                inputs[name] = (
+                    self.base if name == "base" else declared_view(view_folder, artifacts[name].folder, files)
+                )
         if "votes" in stage.outside:
             inputs["votes"] = self.home / "ab"
         function = self.replacing.get(stage.name) or stage.function()
@@ -404,7 +443,7 @@ class Run:
     def _require_unchanged(self, before: Mapping[str, dict[str, Any]]) -> None:
         """Raise InputError when a file of the user's is not the one that the run started with."""
         for name, digests in before.items():
-            changed = difference({"files": digests}, {"files": self.outside(stage_named(name))})
+            changed = difference({"files": digests}, {"files": self.outside(self._stage(name))})
             if changed:
                 raise InputError(
                     f"input files changed during the run: {'; '.join(changed[:3])}",
@@ -435,6 +474,8 @@ def difference(before: Any, after: Any, at: str = "") -> list[str]:
     if before == after:
         return []
     kind, _, name = at.partition(".")
+    if at == "inputs.tokenizer":
+        return ["its tokens are counted with another tokenizer"]
     if kind == "inputs":
         return [f"{name} has a different result"]
     if at == "files.server" and before and after:

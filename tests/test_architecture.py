@@ -27,10 +27,20 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("papers", "retrieval", "scoring", "models"),
     ("clients",),
     ("tuning", "gguf", "synthesis", "bases"),
-    ("evaluation", "sweeping"),
+    ("evaluation", "searching", "sweeping"),
     ("pages",),
     ("stages", "commands"),
-    ("pipeline", "runner", "cli", "cli_answers", "cli_group", "cli_models", "cli_options", "cli_sweep"),
+    (
+        "pipeline",
+        "runner",
+        "cli",
+        "cli_answers",
+        "cli_group",
+        "cli_models",
+        "cli_options",
+        "cli_runs",
+        "cli_sweep",
+    ),
 )
 """From the bottom up. Packages on one level do not import each other; single modules may, without a cycle."""
 

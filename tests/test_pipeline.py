@@ -22,7 +22,7 @@ from mlx_ragtune.recipe import Recipe
 from mlx_ragtune.recipe_layers import parse_settings, recorded
 from mlx_ragtune.recipe_load import load_recipe
 from mlx_ragtune.run_folders import claim, owner_of, run_folder
-from mlx_ragtune.runner import Run, difference, open_recipe
+from mlx_ragtune.runner import Run, Step, difference, open_recipe
 
 NAMES = [stage.name for stage in STAGES]
 SMALL = """\
@@ -45,7 +45,7 @@ FILES = {
 }
 """What each stage writes."""
 SETTINGS: dict[str, Callable[[Recipe], object]] = {
-    "corpus": lambda recipe: recipe.corpus.chunk_words,
+    "corpus": lambda recipe: recipe.corpus.chunk_tokens,
     "train": lambda recipe: recipe.train.rank,
     "export": lambda recipe: recipe.export.type,
     "evaluate": lambda recipe: recipe.scoring.margin,
@@ -58,8 +58,9 @@ SALT: dict[str, str] = {}
 
 def stand_in(stage: Stage) -> Callable[[Recipe, Inputs, Draft], None]:
     def work(recipe: Recipe, inputs: Inputs, draft: Draft) -> None:
-        read = [path.read_text() for name in sorted(inputs) for path in sorted(inputs[name].rglob("*"))
-                if name not in ("base", "votes") and path.is_file() and path.name != "manifest.json"]  # fmt: skip
+        folders = [inputs[name] for name in sorted(inputs) if name not in (*pipeline.MODEL_INPUTS, "votes")]
+        files = [path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()]
+        read = [path.read_text() for path in files if path.name != "manifest.json"]
         setting = SETTINGS.get(stage.name, lambda _recipe: "")(recipe)
         for name in FILES[stage.name]:
             (draft / name).parent.mkdir(exist_ok=True)
@@ -128,7 +129,7 @@ def test_each_stage_is_a_module_with_a_function_of_its_name() -> None:
 
 def test_stages_need_only_earlier_stages_and_read_only_recipe_keys() -> None:
     for index, stage in enumerate(STAGES):
-        assert set(stage.needs) <= {*NAMES[:index], "base"}
+        assert set(stage.needs) <= {*NAMES[:index], *pipeline.MODEL_INPUTS}
         assert {key.partition(".")[0] for key in (*stage.keys, *stage.ignores)} <= set(Recipe.model_fields)
 
 
@@ -142,7 +143,7 @@ def test_a_first_run_does_everything_and_a_second_does_nothing(home: Path) -> No
     ("old", "new", "first", "said"),
     [
         ("rank: 4", "rank: 8", "train", "train.rank: 4 → 8"),
-        ("folder: papers", "folder: papers, chunk_words: 100", "corpus", "corpus.chunk_words: 350 → 100"),
+        ("folder: papers", "folder: papers, chunk_tokens: 100", "corpus", "corpus.chunk_tokens: 512 → 100"),
         ("dataset:", "export: {type: F16}\ndataset:", "export", "export.type: 'Q8_0' → 'F16'"),
         ("dataset:", "scoring: {margin: 0.1}\ndataset:", "evaluate", "scoring.margin: 0.05 → 0.1"),
     ],
@@ -162,7 +163,9 @@ def test_an_edited_key_reruns_the_stage_that_reads_it_and_those_that_depend_on_i
 
 def _depends_on(name: str, first: str) -> bool:
     stage = next(stage for stage in STAGES if stage.name == name)
-    return first in stage.needs or any(_depends_on(need, first) for need in stage.needs if need != "base")
+    return first in stage.needs or any(
+        _depends_on(need, first) for need in stage.needs if need not in pipeline.MODEL_INPUTS
+    )
 
 
 def test_a_changed_paper_reruns_the_corpus_and_is_named(home: Path) -> None:
@@ -173,7 +176,7 @@ def test_a_changed_paper_reruns_the_corpus_and_is_named(home: Path) -> None:
 
 def test_a_rerun_stops_where_a_stage_reproduces_the_same_bytes(home: Path) -> None:
     ran(home)
-    edit(home, "chunk_words" if "chunk_words" in SMALL else "folder: papers", "folder: papers, chunk_words: 351")
+    edit(home, "folder: papers", "folder: papers, chunk_tokens: 511")
     ran(home)
     (home / "papers" / "b.md").write_text("# B\n\nthe stand-in corpus does not look inside")
     assert ran(home) == ["corpus"]
@@ -487,18 +490,32 @@ def test_the_corpus_needs_no_base_model(home: Path, monkeypatch: pytest.MonkeyPa
 
 def test_a_plan_without_the_base_downloads_nothing(home: Path) -> None:
     run = Run(load_recipe(home / "small.yaml"), home / "runs" / "small", offline=True)
-    run.run(until="corpus")
     edit(home, '"toy:qwen3"', "nobody/nothing")
     run = Run(load_recipe(home / "small.yaml"), home / "runs" / "small", offline=True)
+    run.run(until="corpus")
     steps = {step.stage: step for step in run.plan()}
     assert steps["corpus"].state == "up to date"
     assert "'nobody/nothing' is not on this machine" in steps["dataset"].why
 
 
+def test_chunks_are_counted_again_when_the_models_tokenizer_is_here(home: Path) -> None:
+    def corpus() -> Step:
+        return Run(load_recipe(home / "small.yaml"), home / "runs" / "small", offline=True).plan(until="corpus")[0]
+
+    edit(home, '"toy:qwen3"', "nobody/nothing")
+    opened(home).bring("corpus")
+    assert corpus().state == "up to date"
+    edit(home, "nobody/nothing", '"toy:qwen3"')
+    assert (corpus().state, corpus().why) == ("run", "its tokens are counted with another tokenizer")
+    opened(home).bring("corpus")
+    edit(home, '"toy:qwen3"', '"toy:qwen2"')
+    assert corpus().state == "up to date", "another model with the same tokenizer"
+
+
 def test_a_stage_sees_only_the_keys_that_it_declares(home: Path) -> None:
     recipe = opened(home).recipe
     seen = view(recipe, pipeline.stage_named("corpus"))
-    assert seen.corpus.chunk_words == 350
+    assert seen.corpus.chunk_tokens == 512
     with pytest.raises(AttributeError, match="stage 'corpus' reads 'train' but does not declare it"):
         _ = seen.train
     train = view(recipe, pipeline.stage_named("train"))

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlx_ragtune.artifact import STAGE_FOLDERS, OpenRun, digest_file
-from mlx_ragtune.errors import ArtifactError
+from mlx_ragtune.errors import ArtifactError, InputError
+from mlx_ragtune.evaluation.quick_path import stamps_of_path
 from mlx_ragtune.jsonl import read_json, read_rows
 from mlx_ragtune.pages.ab_plan import REFERENCES, Reference, is_usable
 from mlx_ragtune.pages.ab_planted import Item
 from mlx_ragtune.pages.ab_session import Session, open_session, read_session
+from mlx_ragtune.pages.report_data import read_conditions
 from mlx_ragtune.records import Answer, Passage, Question, Score
 
 DEFAULT_COMPARISONS = 50
@@ -80,6 +82,12 @@ def open_comparison(run: OpenRun, n: int | None) -> Session:
     evaluate = run.home / STAGE_FOLDERS["evaluate"]
     if not (evaluate / "used.jsonl").exists():
         raise ArtifactError("there are no answers to compare yet", fix="ragtune evaluate RECIPE")
+    if stamps_of_path(read_conditions(evaluate / "conditions.json").tuned):
+        raise InputError(
+            "these are answers of the quick path, not of the models that would be used",
+            where="evaluate.engine",
+            fix="ragtune evaluate RECIPE with evaluate.engine: served",
+        )
     items = list(_items(evaluate))
     folder = run.home / "ab" / digest_file(evaluate / "used.jsonl")[:12]
     if n is None:

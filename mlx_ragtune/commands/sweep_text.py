@@ -1,7 +1,7 @@
 """The result of a sweep for a terminal: its rules, every trial, the best one, and the verdicts on the finalists."""
 
 from mlx_ragtune.commands.sweep import SweepResult
-from mlx_ragtune.pages.sweep_table import settings_text
+from mlx_ragtune.pages.setting_words import settings_text
 from mlx_ragtune.pages.tables import clock, fill, render_table
 from mlx_ragtune.recipe import SweepSettings
 from mlx_ragtune.sweeping.halving import rung_shares

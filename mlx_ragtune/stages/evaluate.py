@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mlx_ragtune.artifact import Draft, Inputs
+from mlx_ragtune.clients.file_digests import base_digest
 from mlx_ragtune.clients.machine import require_memory
 from mlx_ragtune.clients.serving import require_embedder, require_judge
 from mlx_ragtune.errors import InputError
@@ -23,6 +24,8 @@ from mlx_ragtune.evaluation.items import Item, ItemMaker
 from mlx_ragtune.evaluation.noise import FORGETTING, Repeat, noise_facts, probe_scores
 from mlx_ragtune.evaluation.overflow import require_fit, require_questions_fit
 from mlx_ragtune.evaluation.prompted import ExampleChooser, Examples
+from mlx_ragtune.evaluation.quick import QuickAsker
+from mlx_ragtune.evaluation.quick_path import marked
 from mlx_ragtune.evaluation.second_opinions import ScoredAnswers, add_judgements, add_similarity, judge_facts
 from mlx_ragtune.evaluation.served_prompt import PromptGate
 from mlx_ragtune.gguf.sizes import serve_memory
@@ -31,7 +34,6 @@ from mlx_ragtune.models.prompts import check_question_lengths, context_window, l
 from mlx_ragtune.recipe import JudgeSettings, Recipe
 from mlx_ragtune.records import Answer, Arm, Chunk, Document, Example, Question, Sampling, Score
 from mlx_ragtune.retrieval.prompt import SYSTEM
-from mlx_ragtune.retrieval.retriever import open_retriever
 from mlx_ragtune.scoring.answers.language import require_supported_benchmark
 from mlx_ragtune.scoring.answers.probes import Probe, read_probes
 from mlx_ragtune.scoring.answers.ranking import mean_retrieval_metrics
@@ -45,6 +47,11 @@ from mlx_ragtune.scoring.verdict.comparison import Guard
 from mlx_ragtune.scoring.verdict.decision import compare_arms
 from mlx_ragtune.scoring.verdict.distractors import condition_rows
 from mlx_ragtune.scoring.verdict.guards import forgetting_guard
+from mlx_ragtune.searching.encoders import require_encoders
+from mlx_ragtune.searching.opened import open_retriever
+from mlx_ragtune.synthesis.benchmark_view import HeldOut, held_out, read_view
+from mlx_ragtune.tuning.decode import MOST_TOKENS
+from mlx_ragtune.tuning.resources import decode_memory
 from mlx_ragtune.tuning.train_checks import check_window
 
 REPEATED_QUESTIONS = 12
@@ -69,7 +76,10 @@ def check(recipe: Recipe, base: Path) -> None:
         thinking=recipe.dataset.thinking == "on",
         window=context_window(base),
     )
-    if recipe.register.serve == "llamacpp":
+    if recipe.evaluate.engine == "mlx":
+        needed = decode_memory(base, recipe.base.precision, tokens=MOST_TOKENS)
+        require_memory("evaluate", needed, fix="set base.precision: 4bit, or choose a smaller base")
+    elif recipe.register.serve == "llamacpp":
         slots = recipe.evaluate.slots
         needed = serve_memory(base, recipe.export.type, context_tokens=sampling.context_tokens, slots=slots)
         fewer = "evaluate.slots or " if slots > 1 else ""
@@ -78,6 +88,7 @@ def check(recipe: Recipe, base: Path) -> None:
     check_allowed(recipe.evaluate.allow)
     if recipe.evaluate.probes is not None:
         read_probes(recipe.evaluate.probes)
+    require_encoders(recipe.retrieval)
     if recipe.scoring.judge is not None:
         _check_judge(recipe, recipe.scoring.judge)
     if recipe.scoring.similarity is not None:
@@ -150,7 +161,8 @@ def evaluate(recipe: Recipe, inputs: Inputs, draft: Draft) -> None:
     write_rows(draft / "contexts.jsonl", contexts)
     scorer = _Scorer(recipe, inputs, asker)
     scored = scorer.score(items.questions)
-    repeats = _repeats(recipe, asker, scorer, (probes, items.probes), draft)
+    quick = isinstance(asker, QuickAsker)  # whose arithmetic is not varied to measure its noise
+    repeats = [] if isinstance(asker, QuickAsker) else _repeats(recipe, asker, scorer, (probes, items.probes), draft)
     gate = _check_fairness(recipe, asker, items.questions, repeats, draft)
     _write_retrieval(items.questions, draft)
     _write_refusals(scored, draft)
@@ -175,18 +187,23 @@ def evaluate(recipe: Recipe, inputs: Inputs, draft: Draft) -> None:
         guards=guards,
         noise=noise["floors"],
     )
+    outcome = marked(outcome) if quick else outcome
     (draft / "verdict.json").write_text(outcome.to_json(), encoding="utf-8")
     draft.record(
         questions=len(questions),
         answers=sum(map(len, scored.answers.values())),
         served_prompts=str(gate),
-        verdict=outcome.verdict,
+        verdict=f"{outcome.verdict} (quick path)" if quick else outcome.verdict,
         headline=outcome.headline,
     )
 
 
-def _asked(recipe: Recipe, inputs: Inputs, items: "_Items", draft: Draft) -> Asker:
+def _asked(recipe: Recipe, inputs: Inputs, items: "_Items", draft: Draft) -> Asker | QuickAsker:
     """An asker that has asked everything, or as much as the budget allows."""
+    if recipe.evaluate.engine == "mlx":
+        quick = QuickAsker(recipe, inputs, draft.cache(f"quick-answers-{base_digest(inputs['base'])[:12]}.jsonl"))
+        quick.ask_all(items.all, draft.track)
+        return quick
     asker = Asker(recipe, inputs, draft.cache(_answers_file(inputs)))
     unasked = {arm: asker.conditions(arm, ()) for arm in TWO}
     require_equal(unasked["base"], unasked["tuned"], allow=recipe.evaluate.allow)  # before hours are spent
@@ -204,20 +221,30 @@ def _answers_file(inputs: Inputs) -> str:
 
 def _items(recipe: Recipe, inputs: Inputs, probes: Sequence[Probe], draft: Draft) -> _Items:
     tokenizer = load_tokenizer(inputs["base"])
-    examples = _examples(recipe, inputs, tokenizer, draft)
-    maker = ItemMaker(
-        open_retriever(inputs["corpus"] / "index.sqlite", inputs["corpus"] / "chunks.jsonl"),
-        tokenizer,
-        top_k=recipe.retrieval.top_k,
-        thinking=recipe.dataset.thinking == "on",
-        examples=examples.messages if examples else (),
-    )
-    questions = list(maker.questions(recipe.benchmark))
-    variants = list(maker.variants(questions)) if recipe.evaluate.distractors else []
+    documents = read_rows(inputs["corpus"] / "documents.jsonl", Document)
+    held = held_out(read_view(recipe.benchmark).papers, documents)
+    examples = _examples(recipe, inputs, tokenizer, draft, held=held)
+    with open_retriever(recipe.retrieval, inputs["corpus"]) as retriever:
+        maker = ItemMaker(
+            retriever,
+            tokenizer,
+            top_k=recipe.retrieval.top_k,
+            thinking=recipe.dataset.thinking == "on",
+            examples=examples.messages if examples else (),
+        )
+        questions = list(maker.questions(recipe.benchmark))
+        variants = list(maker.variants(questions, held.copies_of)) if recipe.evaluate.distractors else []
+        unmatched = [item.question.id for item in questions if not retriever.matches(item.question.question, 1)]
+    if unmatched:
+        draft.say(
+            f"warning: no passage matches {len(unmatched)} of {len(questions)} questions ({', '.join(unmatched[:5])}): "
+            "the models are shown the first passages of the corpus instead"
+        )
+    draft.record(unmatched_questions=len(unmatched))
     return _Items(questions, variants, list(maker.probes(probes)))
 
 
-def _examples(recipe: Recipe, inputs: Inputs, tokenizer: Any, draft: Draft) -> Examples | None:
+def _examples(recipe: Recipe, inputs: Inputs, tokenizer: Any, draft: Draft, *, held: HeldOut) -> Examples | None:
     """The examples of the prompted base, written to ``prompted.json``; None without that arm."""
     settings = recipe.evaluate.prompted
     if settings is None:
@@ -228,8 +255,7 @@ def _examples(recipe: Recipe, inputs: Inputs, tokenizer: Any, draft: Draft) -> E
         tokenizer,
         thinking=recipe.dataset.thinking == "on",
     )
-    gold = frozenset(paper for question in read_rows(recipe.benchmark, Question) for paper in question.papers)
-    examples = chooser.choose(settings, seed=recipe.seed, barred=gold)
+    examples = chooser.choose(settings, seed=recipe.seed, barred=held.papers)
     if len(examples.chosen) < settings.examples:
         draft.say(
             f"{len(examples.chosen)} of {settings.examples} examples fit into evaluate.prompted.tokens "
@@ -276,35 +302,40 @@ def _repeats(
 
 
 def _check_fairness(
-    recipe: Recipe, asker: Asker, items: Sequence[Item], repeats: Sequence[Repeat], draft: Draft
+    recipe: Recipe, asker: Asker | QuickAsker, items: Sequence[Item], repeats: Sequence[Repeat], draft: Draft
 ) -> PromptGate:
     """Refuse unequal conditions; write the conditions, what was allowed and asked, and whether prompts were checked."""
     conditions = {arm: asker.conditions(arm, items) for arm in asker.arms}
     _write_json(draft / "conditions.json", {arm: asdict(conditions[arm]) for arm in asker.arms})
     allowed = require_equal(conditions["base"], conditions["tuned"], allow=recipe.evaluate.allow)
     gate = asker.gate(items)
-    beside = [repeat for repeat in repeats if repeat.varied.startswith("slots")]
     total = sum(1 for _ in read_rows(recipe.benchmark, Question))
     gates = {
         "allowed": [asdict(difference) for difference in allowed],
         "served_prompts": str(gate),
         "reused_answers": dict(asker.progress.reused),
         "asked": {"questions": len(items), "of": total, "minutes": recipe.evaluate.budget},
-        "parallel": {
-            "slots": recipe.evaluate.slots,
-            "serial": len(asker.serial_items()),
-            "differ": {repeat.arm: len(repeat.different) for repeat in beside},
-            "compared": {repeat.arm: len(repeat.both) for repeat in beside},
-        },
+        "parallel": None if isinstance(asker, QuickAsker) else _parallel(recipe, asker, repeats),
     }
     _write_json(draft / "gates.json", gates)
     return gate
 
 
+def _parallel(recipe: Recipe, asker: Asker, repeats: Sequence[Repeat]) -> dict[str, Any]:
+    """How many questions were asked beside others, and how many answers that changed."""
+    beside = [repeat for repeat in repeats if repeat.varied.startswith("slots")]
+    return {
+        "slots": recipe.evaluate.slots,
+        "serial": len(asker.serial_items()),
+        "differ": {repeat.arm: len(repeat.different) for repeat in beside},
+        "compared": {repeat.arm: len(repeat.both) for repeat in beside},
+    }
+
+
 class _Scorer:
     """Scores the answers of all arms to a list of items."""
 
-    def __init__(self, recipe: Recipe, inputs: Inputs, asker: Asker) -> None:
+    def __init__(self, recipe: Recipe, inputs: Inputs, asker: Asker | QuickAsker) -> None:
         documents = read_rows(inputs["corpus"] / "documents.jsonl", Document)
         self._titles = {document.id: document.title for document in documents}
         self._sampling = Sampling(**recipe.evaluate.sampling.model_dump())
@@ -357,7 +388,7 @@ def _write_distractors(scored: ScoredAnswers, alpha: float, draft: Draft) -> Non
 
 def _forgetting_guard(
     recipe: Recipe,
-    asker: Asker,
+    asker: Asker | QuickAsker,
     probes: tuple[Sequence[Probe], Sequence[Item]],
     floors: Mapping[str, float],
     draft: Draft,
@@ -372,10 +403,13 @@ def _forgetting_guard(
 
 def _second_opinions(recipe: Recipe, inputs: Inputs, scored: ScoredAnswers, draft: Draft) -> bool:
     """Add similarity and judged metrics, as far as the recipe asks for them; whether a judge is trusted to decide."""
-    if recipe.scoring.similarity is not None:
+    similarity, served = recipe.scoring.similarity, recipe.evaluate.engine == "served"
+    if similarity is not None and similarity.model is None and not served:
+        draft.say("similarity is not measured: it needs the exported base, or a model in scoring.similarity.model")
+    elif similarity is not None:
         planted = add_similarity(
-            recipe.scoring.similarity,
-            inputs["export"] / "base.gguf",
+            similarity,
+            inputs["export"] / "base.gguf" if served else inputs["base"],  # not used where a model is named
             scored,
             context_tokens=recipe.evaluate.sampling.context_tokens,
             tracker=draft.track,

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from mlx_ragtune.artifact import Draft, Inputs, digest_file, read_artifact
 from mlx_ragtune.errors import ArtifactError
 from mlx_ragtune.evaluation.fairness import Difference
+from mlx_ragtune.evaluation.quick_path import stamps_of_path
 from mlx_ragtune.jsonl import parse_row, read_dicts, read_json, read_rows
 from mlx_ragtune.pages.output_file import write_page
 from mlx_ragtune.pages.plots import LossPoint
@@ -79,7 +80,7 @@ def _gather(recipe: Recipe, inputs: Inputs) -> ReportData:
             list(read_rows(evaluate / "questions.jsonl", Question)),
             list(read_rows(evaluate / "used.jsonl", Answer)),
         ),
-        stamps=stamps_of([parse_row(Difference, item, where="gates.json") for item in gates["allowed"]]),
+        stamps=_stamps(evaluate, gates),
         blind=_blind(inputs["votes"], evaluate),
         retrieval=_facts(read_json(evaluate / "retrieval.json")),
         conditions=_conditions(evaluate, gates),
@@ -95,11 +96,19 @@ def _gather(recipe: Recipe, inputs: Inputs) -> ReportData:
         settings=_facts(settings | {"seed": recipe.seed}, spaced=False),
         versions=_versions(evaluate),
         asked=parse_row(Asked, gates["asked"], where="gates.json: asked"),
-        parallel=parse_row(Parallel, gates["parallel"], where="gates.json: parallel"),
+        parallel=parse_row(Parallel, gates["parallel"], where="gates.json: parallel")
+        if gates["parallel"] is not None
+        else None,
         noise=_if_any(evaluate / "noise.json", Noise),
         shown=_if_any(evaluate / "shown.json", Shown),
         prompted=_if_any(evaluate / "prompted.json", Prompted),
     )
+
+
+def _stamps(evaluate: Path, gates: Mapping[str, Any]) -> tuple[str, ...]:
+    """What every page warns of: the quick path, conditions that were allowed to differ."""
+    quick = stamps_of_path(read_conditions(evaluate / "conditions.json").tuned)
+    return (*quick, *stamps_of([parse_row(Difference, item, where="gates.json") for item in gates["allowed"]]))
 
 
 def _if_any(path: Path, row_type: type[Row]) -> Row | None:

@@ -28,6 +28,7 @@ LOCK_SECONDS = 30
 """So long another process may hold the lock of an SQLite file."""
 
 
+DEFAULT = "the run's folder"
 CREATE_TRIES = 5
 """How often the tables of a new database are tried, because the workers of a sweep may start at the same time."""
 
@@ -83,7 +84,7 @@ def study_address(written: str | None, *, home: Path, folder: Path) -> Address:
     """
     environment = os.environ.get("RAGTUNE_SWEEP_STORAGE")
     if written is None and not environment:
-        return Address(f"sqlite:///{home / 'sweep' / 'study.sqlite'}", "the run's folder")
+        return Address(f"sqlite:///{home / 'sweep' / 'study.sqlite'}", DEFAULT)
     if written is None:
         problem = storage_problem(environment or "")
         if problem and "password" not in problem:

@@ -129,7 +129,8 @@ class _Decoder:
         return stop is not None and len(row.tokens) % _TOKENS_PER_LOOK == 0 and stop(self._text(row))
 
     def _text(self, row: _Row) -> str:
-        return str(self._tokenizer.decode(row.tokens, skip_special_tokens=True))
+        """The text so far, without a last character that is not complete."""
+        return str(self._tokenizer.decode(row.tokens, skip_special_tokens=True)).rstrip("\ufffd")
 
     def _insert(self, group: Group) -> None:
         """Compute what the group shares and queue its prompts."""

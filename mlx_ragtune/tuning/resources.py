@@ -131,6 +131,15 @@ def logits_memory(base: Path, *, prompt_tokens: int = CHUNK_TOKENS) -> int:
     return int(_CHECK_SHARE * 4 * model.parameters + _forward_bytes(model.config, prompt_tokens))
 
 
+def decode_memory(base: Path, precision: Precision, *, tokens: int) -> int:
+    """Bytes that answering in MLX needs: the weights, and keys and values of ``tokens`` tokens, twice while growing."""
+    model = _read(base)
+    held = _held_bytes(model, precision)
+    width = 4 if precision == "fp32" else 2
+    keys = 2 * model.config["num_hidden_layers"] * key_value_heads(model.config) * head_dimension(model.config)
+    return max(held + model.stored_bytes, held + 2 * width * tokens * keys)
+
+
 def fuse_disk(base: Path) -> int:
     """Bytes of the fused model folder: the size of the base's weights and tokenizer."""
     return _read(base).stored_bytes + 64 * _MIB

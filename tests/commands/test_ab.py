@@ -1,6 +1,7 @@
 """``ragtune ab``: the session on a run's answers, and how the command ends."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +12,7 @@ from click.testing import CliRunner, Result
 from mlx_ragtune import cli, cli_answers
 from mlx_ragtune.commands.ab import open_comparison
 from mlx_ragtune.errors import ArtifactError, InputError
+from mlx_ragtune.evaluation.fairness import Conditions
 from mlx_ragtune.jsonl import write_rows
 from mlx_ragtune.records import Answer, Passage, Question, Score
 
@@ -31,6 +33,8 @@ def run(tmp_path: Path) -> Any:
         for question in questions
     ]
     write_rows(evaluate / "used.jsonl", answers)
+    served = asdict(Conditions("Q8_0", "", 4096, "llama.cpp", {}, (0, 1)))
+    (evaluate / "conditions.json").write_text(json.dumps({"base": served, "tuned": served}))
     return SimpleNamespace(home=tmp_path, recipe=SimpleNamespace(name="small"), current="")
 
 

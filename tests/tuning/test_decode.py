@@ -46,6 +46,10 @@ def alone(loaded: Any, prompt: Sequence[int], count: int) -> list[int]:
     return tokens[len(prompt) :]
 
 
+def text_of(loaded: Any, tokens: Sequence[int]) -> str:
+    return str(loaded.tokenizer.decode(list(tokens), skip_special_tokens=True)).rstrip("\ufffd")
+
+
 def answers(loaded: Any, prompts: Sequence[Sequence[int]], count: int, **options: Any) -> list[Decoded]:
     by_index = dict(decode(loaded.model, loaded.tokenizer, prompts, max_tokens=count, **options))
     assert len(by_index) == len(prompts)
@@ -62,7 +66,7 @@ def test_shared_prefixes_give_the_answers_of_one_prompt_at_a_time(
     together = answers(loaded, prompts, 6)
     for prompt, answer in zip(prompts, together, strict=True):
         tokens = alone(loaded, prompt, 6)
-        assert answer.text == loaded.tokenizer.decode(tokens, skip_special_tokens=True)
+        assert answer.text == text_of(loaded, tokens)
         assert answer.tokens == len(tokens)
         assert answer.reason == ("length" if len(tokens) == 6 else "stop")
 
@@ -74,9 +78,7 @@ def test_an_adapter_answers_differently_and_as_alone(qwen: Any, tmp_path: Path) 
     together = answers(other, prompts, 5)
     assert other.model.training
     other.model.eval()
-    assert [answer.text for answer in together] == [
-        other.tokenizer.decode(alone(other, prompt, 5), skip_special_tokens=True) for prompt in prompts
-    ]
+    assert [answer.text for answer in together] == [text_of(other, alone(other, prompt, 5)) for prompt in prompts]
     assert together != answers(qwen, prompts, 5)
 
 
