@@ -1,7 +1,7 @@
 """A sweep of 8 trials against a shell loop of ``mlx_lm.lora``, and one more iteration of a recipe.
 
     python benchmarks/sweep.py            # recipes/demo.yaml: SmolLM2-135M, hours on two cores
-    python benchmarks/sweep.py --quick    # a random model of 2 M parameters on the same papers: minutes
+    python benchmarks/sweep.py --quick    # a random model of two layers on some of the papers: minutes
     python benchmarks/sweep.py --json
 
 Trials are learning rate × rank × adapted modules: 2 × 2 × 2. Every side gets the same rows, made beforehand, the same
@@ -52,12 +52,15 @@ SPACE: dict[str, list[Any]] = {
 }
 QUICK: dict[str, dict[str, Any]] = {
     "base": {"model": "./base", "precision": "fp32"},
-    "corpus": {"folder": "papers", "chunk_words": 40},
+    "corpus": {"folder": "papers", "chunk_tokens": 100},
     "retrieval": {"top_k": 1},
-    "train": {"rank": 16, "alpha": 32, "epochs": 0.5, "batch_size": 4, "accumulation": 1, "learning_rate": 1e-3},
+    "train": {"rank": 16, "alpha": 32, "epochs": 2, "batch_size": 4, "accumulation": 1, "learning_rate": 1e-3},
     "evaluate": {"sampling": {"max_tokens": 16}},
     "scoring": {},
 }
+QUICK_ROWS = {"max_tokens": 8192, "valid_share": 0.25, "shares": {"grounded": 0.7, "synthesis": 0.0, "refusal": 0.3}}
+QUICK_PAPERS = 8
+"""Papers whose rows are used with ``--quick``: the random model has one token for a byte, so rows are long."""
 STOCK = "import mlx_ragtune.clients.runtime_mlx; from mlx_lm.lora import main; main()"
 
 
@@ -69,8 +72,9 @@ def write_project(folder: Path, *, quick: bool, halving: str = "off") -> Path:
     recipe["corpus"]["folder"] = "papers"
     recipe["evaluate"].pop("probes")  # the shell loop has no constraint
     if quick:
-        write_toy_model(folder / "base", hidden=256, layers=3)
-        recipe = {**recipe, **QUICK, "dataset": {**recipe["dataset"], "max_tokens": 8192}}
+        write_toy_model(folder / "base", hidden=128)
+        keep_papers(folder, QUICK_PAPERS)
+        recipe = {**recipe, **QUICK, "dataset": {**recipe["dataset"], **QUICK_ROWS}}
     recipe["train"]["evals_per_epoch"] = 12 if halving == "updates" else 1
     questions = 8 if quick else 24
     recipe["sweep"] = {"space": SPACE, "sampler": "grid", "halving": halving, "questions": questions, "finalists": 0}
@@ -78,6 +82,18 @@ def write_project(folder: Path, *, quick: bool, halving: str = "off") -> Path:
     path = folder / "sweep.yaml"
     path.write_text(yaml.safe_dump(recipe, sort_keys=False))
     return path
+
+
+def keep_papers(folder: Path, count: int) -> None:
+    """Leave only the rows of the first papers, and one refusal for every three of them."""
+    pairs = [json.loads(line) for line in (folder / "pairs.jsonl").read_text().splitlines()]
+    grounded = [pair for pair in pairs if pair["kind"] == "grounded"]
+    papers = list(dict.fromkeys(pair["papers"][0] for pair in grounded))[:count]
+    chosen = [pair for pair in grounded if pair["papers"][0] in papers]
+    refusals = [pair for pair in pairs if pair["kind"] == "refusal" and pair["refusal_kind"] == "off_corpus"]
+    synthesis = [pair for pair in pairs if pair["kind"] == "synthesis" and set(pair["papers"]) <= set(papers)]
+    rows = [*chosen, *synthesis, *refusals[: len(chosen) // 3]]
+    (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 def ragtune(*arguments: str | Path, cwd: Path) -> str:
@@ -260,7 +276,7 @@ def main() -> None:
     arguments = parser.parse_args()
     repeats = arguments.repeats or (1 if arguments.quick else 3)
     result = {
-        "what": "8 trials, " + ("a random model of 2 M parameters" if arguments.quick else "SmolLM2-135M"),
+        "what": "8 trials, " + ("a random model of two layers" if arguments.quick else "SmolLM2-135M"),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}",
         "date": time.strftime("%Y-%m-%d"),
         "repeats": repeats,
