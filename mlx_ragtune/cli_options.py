@@ -1,15 +1,19 @@
 """What several commands share: their options, and how they open the run of a recipe."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from mlx_ragtune.cli_group import RECIPE_KEY, RUN_KEY, STAGE_NAMES
+from mlx_ragtune.clients.machine import is_launched
 
 if TYPE_CHECKING:
     from mlx_ragtune.runner import Run
 
+MACHINES_KEY = "mlx_ragtune.machines"
+"""Marks a command whose ranks have found each other."""
 RECIPE = click.argument("recipe", type=click.Path(path_type=Path, dir_okay=False))
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for a script.")
 ALLOW = click.option(
@@ -24,6 +28,27 @@ REDO = click.option(
 def say(text: str) -> None:
     """Print a line for people: to stderr, so that stdout holds only results."""
     click.echo(text, err=True)
+
+
+def join_machines(context: click.Context) -> None:
+    """With ``mlx.launch``: rank 0 goes on with the command; the others help it train, then exit."""
+    if MACHINES_KEY in context.meta or not is_launched(os.environ):
+        return
+    context.meta[MACHINES_KEY] = True
+    from mlx_ragtune.bases.resolve import resolve_base
+    from mlx_ragtune.runner import import_gguf
+    from mlx_ragtune.tuning.follow import follow, release
+    from mlx_ragtune.tuning.ranks import find_ranks
+
+    ranks = find_ranks()
+    if ranks.first:
+        context.call_on_close(release)
+        return
+    try:
+        follow(lambda model: resolve_base(model, import_gguf=import_gguf, say=say))
+    except KeyboardInterrupt:
+        context.exit(130)  # rank 0 says what was kept
+    context.exit(0)
 
 
 def open_run(
@@ -42,6 +67,7 @@ def open_run(
     context = click.get_current_context(silent=True)
     if context is not None:
         context.meta[RECIPE_KEY] = path
+        join_machines(context)
     recipe = load_recipe(path)
     if allow:
         named = tuple(dict.fromkeys((*recipe.evaluate.allow, *allow)))

@@ -34,6 +34,10 @@ Objective = Callable[[Any, Sequence[Group]], mx.array]
 """Summed cross-entropy of the groups' answer tokens, in nats."""
 
 
+class DivergedError(ToolError):
+    """The loss is not finite: on every rank alike, and no other run is affected."""
+
+
 def group_objective(model: Any, groups: Sequence[Group]) -> mx.array:
     """Summed cross-entropy of the groups' answer tokens with all layers computed."""
     return batch_loss(model, make_batch(groups))
@@ -163,7 +167,7 @@ class Loop:
             self.tracker.on_train_loss_report({"iteration": self.progress.update, **losses})
 
     def _diverged(self, loss: float, rate: float) -> None:
-        raise ToolError(
+        raise DivergedError(
             f"training diverged: the loss is {loss} at update {self.progress.update + 1}, learning rate {rate:.2e} "
             f"({self.progress.kept})",
             where=str(self.folder),
