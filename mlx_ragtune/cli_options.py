@@ -1,6 +1,7 @@
 """What several commands share: their options, and how they open the run of a recipe."""
 
 import os
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,10 +11,11 @@ from mlx_ragtune.cli_group import RECIPE_KEY, RUN_KEY, STAGE_NAMES
 from mlx_ragtune.clients.machine import is_launched
 
 if TYPE_CHECKING:
+    from mlx_ragtune.recipe import Recipe
     from mlx_ragtune.runner import Run
 
 MACHINES_KEY = "mlx_ragtune.machines"
-"""Marks a command whose ranks have found each other."""
+"""Where a command leaves its ranks, if ``mlx.launch`` started it."""
 RECIPE = click.argument("recipe", type=click.Path(path_type=Path, dir_okay=False))
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for a script.")
 ALLOW = click.option(
@@ -30,25 +32,40 @@ def say(text: str) -> None:
     click.echo(text, err=True)
 
 
-def join_machines(context: click.Context) -> None:
-    """With ``mlx.launch``: rank 0 goes on with the command; the others help it train, then exit."""
-    if MACHINES_KEY in context.meta or not is_launched(os.environ):
+def _follow_if_launched(context: click.Context) -> None:
+    """With ``mlx.launch``: every rank but the first helps it train, then exits. The first releases them at the end."""
+    if not is_launched(os.environ) or MACHINES_KEY in context.meta:
         return
-    context.meta[MACHINES_KEY] = True
     from mlx_ragtune.bases.resolve import resolve_base
     from mlx_ragtune.runner import import_gguf
     from mlx_ragtune.tuning.follow import follow, release
     from mlx_ragtune.tuning.ranks import find_ranks
 
-    ranks = find_ranks()
-    if ranks.first:
+    signal.signal(signal.SIGTERM, _terminated)
+    context.meta[MACHINES_KEY] = find_ranks()
+    if context.meta[MACHINES_KEY].first:
         context.call_on_close(release)
         return
     try:
         follow(lambda model: resolve_base(model, import_gguf=import_gguf, say=say))
-    except KeyboardInterrupt:
-        context.exit(130)  # rank 0 says what was kept
+    except KeyboardInterrupt as stopped:
+        if stopped.args:  # else rank 0 was stopped as well, and says what was kept
+            say(f"rank {context.meta[MACHINES_KEY].rank}: {stopped}. Run the same command to continue")
+        context.exit(130)
     context.exit(0)
+
+
+def _terminated(_signal: int, _frame: object) -> None:
+    """``mlx.launch`` ends all ranks when one of them ends with an error."""
+    raise KeyboardInterrupt("stopped, because another rank ended")
+
+
+def _lead_if_launched(context: click.Context, recipe: "Recipe") -> None:
+    """With ``mlx.launch``: tell the other ranks the base model."""
+    if MACHINES_KEY in context.meta:
+        from mlx_ragtune.tuning.follow import lead
+
+        lead(recipe.base)
 
 
 def open_run(
@@ -67,7 +84,7 @@ def open_run(
     context = click.get_current_context(silent=True)
     if context is not None:
         context.meta[RECIPE_KEY] = path
-        join_machines(context)
+        _follow_if_launched(context)
     recipe = load_recipe(path)
     if allow:
         named = tuple(dict.fromkeys((*recipe.evaluate.allow, *allow)))
@@ -77,4 +94,5 @@ def open_run(
     run.offline, run.ask_servers, run.replace_others = offline, ask_servers, replace_others
     if context is not None:
         context.meta[RUN_KEY] = run
+        _lead_if_launched(context, recipe)
     return run

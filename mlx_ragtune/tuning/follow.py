@@ -21,6 +21,13 @@ from mlx_ragtune.tuning.workbench import Workbench, base_digest
 FindBase = Callable[[BaseModelSettings], Path]
 
 
+def lead(model: BaseModelSettings) -> None:
+    """Tell the other ranks which base model the command trains."""
+    ranks = find_ranks()
+    if ranks.size > 1 and ranks.first:
+        ranks.told({"do": "base", "model": model.model_dump_json()})
+
+
 def release() -> None:
     """Tell the other ranks that nothing is left to do, unless they are gone."""
     ranks = find_ranks()
@@ -37,12 +44,15 @@ def follow(find_base: FindBase) -> None:
     """
     ranks = find_ranks()
     bench: Workbench | None = None
+    model: BaseModelSettings | None = None
     with TemporaryDirectory(prefix="ragtune-rank-") as aside:
         try:
             while (job := ranks.told({}))["do"] != "end":
-                if job["do"] == "open":
+                if job["do"] == "base":
+                    model = BaseModelSettings.model_validate_json(job["model"])
+                elif job["do"] == "open" and model is not None:
                     _close(bench)
-                    bench = _open(job, find_base, Path(aside))
+                    bench = _open(job, model, find_base, Path(aside))
                 elif bench is not None:
                     _train(bench, job, Path(aside))
         finally:
@@ -54,9 +64,9 @@ def _close(bench: Workbench | None) -> None:
         bench.__exit__(None, None, None)
 
 
-def _open(job: dict[str, Any], find_base: FindBase, aside: Path) -> Workbench:
+def _open(job: dict[str, Any], model: BaseModelSettings, find_base: FindBase, aside: Path) -> Workbench:
     """The workbench with the base and the rows of rank 0."""
-    model = BaseModelSettings.model_validate_json(job["model"])
+    model = model.model_copy(update={"precision": job["precision"]})
     base = find_base(model)
     if base_digest(base) != job["base"]:
         raise InputError(
@@ -65,7 +75,7 @@ def _open(job: dict[str, Any], find_base: FindBase, aside: Path) -> Workbench:
             fix="remove it here and fetch it again, or copy it from the machine of rank 0",
         )
     rows = {name: [parse_row(Example, row, where="rank 0") for row in part] for name, part in job["rows"].items()}
-    dataset = DatasetSettings.model_validate_json(job["dataset"])
+    dataset = DatasetSettings(**job["dataset"])
     bench = Workbench(base, model, dataset=dataset, rows=rows, store=aside / "store", say=lambda _text: None)
     return bench.__enter__()
 

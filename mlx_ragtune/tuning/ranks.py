@@ -5,8 +5,10 @@ rank 0 writes files. Without ``mlx.launch`` there is one rank and nothing is sen
 """
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -105,6 +107,9 @@ def left() -> bool:
 
 def find_ranks() -> Ranks:
     """The ranks as set by ``mlx.launch``; (0, 1) without it. Raises ToolError when they do not find each other."""
+    hosts = os.environ.get("MLX_HOSTFILE")
+    if hosts and Path(hosts).is_file() and not Path(hosts).read_text(encoding="utf-8").strip():
+        return Ranks(0, 1)  # of ``mlx.launch -n 1``, which MLX cannot read
     try:
         world = mx.distributed.init()
     except RuntimeError as error:

@@ -82,8 +82,8 @@ class Workbench:
         self._tell(
             do="open",
             base=base_digest(self._folder),
-            model=self._model.model_dump_json(),
-            dataset=self._dataset.model_dump_json(),
+            precision=self._model.precision,
+            dataset={name: getattr(self._dataset, name) for name in _ROW_LIMITS},
             rows={name: [asdict(row) for row in self._examples[name]] for name in _SPLITS},
         )
         return self
@@ -208,6 +208,8 @@ class Workbench:
 
 
 _SPLITS = ("train", "valid")
+_ROW_LIMITS = ("thinking", "max_tokens", "on_too_long")
+"""The settings of the data set that make token rows of examples."""
 
 
 @contextmanager

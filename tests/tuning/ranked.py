@@ -9,7 +9,7 @@ from typing import Any
 
 from mlx_ragtune.clients.runtime_mlx import mx, tree_flatten
 from mlx_ragtune.tuning import training
-from mlx_ragtune.tuning.follow import follow, release
+from mlx_ragtune.tuning.follow import follow, lead, release
 from mlx_ragtune.tuning.loop import DivergedError
 from mlx_ragtune.tuning.ranks import find_ranks
 from mlx_ragtune.tuning.workbench import Workbench
@@ -33,6 +33,7 @@ def prune(name: str, update: int, _loss: float) -> bool:
 def run(base: Path, folder: Path, names: list[str]) -> None:
     """Train the named runs; each writes its folder, and rank 0 writes ``told.json`` with the results."""
     ranks, told = find_ranks(), {}
+    lead(base_settings())
     with Workbench(
         base, base_settings(), dataset=dataset_settings(), rows=ROWS, store=folder / "store", say=lambda _text: None
     ) as bench:
