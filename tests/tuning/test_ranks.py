@@ -1,9 +1,6 @@
 """Two machines make the run of one."""
 
 import json
-import os
-import socket
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,38 +10,9 @@ import pytest
 
 from mlx_ragtune.clients.runtime_mlx import mx
 from mlx_ragtune.tuning.ranks import Ranks, find_ranks
+from tests.machines import ended, start
 from tests.tuning.made import load_arrays, toy_base
 from tests.tuning.ranked import RUNS, run
-
-ROOT = Path(__file__).parents[2]
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
-
-
-def start(folder: Path, command: list[str], *, size: int = 2, cwd: Path = ROOT) -> list["subprocess.Popen[str]"]:
-    """The ranks of one command on loopback."""
-    hosts = folder / "hosts.json"
-    hosts.write_text(json.dumps([[f"127.0.0.1:{port}"] for port in free_ports(size)]))
-    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "MLX_HOSTFILE": str(hosts), "PYTHONPATH": str(ROOT)}
-    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return [
-        subprocess.Popen(command, cwd=cwd, env={**environment, "MLX_RANK": str(rank)}, **pipes) for rank in range(size)
-    ]
-
-
-def ended(processes: list["subprocess.Popen[str]"]) -> list[tuple[int, str]]:
-    """(exit code, stderr) of each; none may outlive the test."""
-    try:
-        return [(process.wait(timeout=120), process.communicate()[1]) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
 
 
 def curve(folder: Path) -> list[float]:
@@ -115,3 +83,37 @@ def test_alone_nothing_is_sent() -> None:
     tree = {"a": mx.array(1.0)}
     assert alone.total(tree) is tree
     assert alone.from_first(tree) is tree
+
+
+def test_arrays_of_one_type_are_sent_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sum must keep names, shapes and types, empty places and all."""
+    sent: list[tuple[int, mx.Dtype]] = []
+
+    def doubled(array: mx.array, **_options: Any) -> mx.array:
+        sent.append((array.size, array.dtype))
+        return array + array
+
+    monkeypatch.setattr(mx.distributed, "all_sum", doubled)
+    layers = [
+        {},
+        {"a": mx.ones((2, 3)), "b": mx.full((2,), 5, mx.uint64)},
+        {"mlp": {}, "c": mx.ones((1,), mx.bfloat16)},
+    ]
+    loss, tree = Ranks(0, 2).total((mx.array(1.5), layers))
+    assert sent == [(7, mx.float32), (2, mx.uint64), (1, mx.bfloat16)]
+    assert loss.item() == 3.0
+    assert tree[0] == {}
+    assert tree[2]["mlp"] == {}
+    assert tree[1]["a"].tolist() == [[2.0] * 3] * 2
+    assert tree[1]["b"].tolist() == [10, 10]
+    assert tree[2]["c"].dtype == mx.bfloat16
+
+
+def test_an_update_with_fewer_micro_batches_than_ranks_leaves_some_without() -> None:
+    assert [Ranks(rank, 2).share(["only"]) for rank in range(2)] == [["only"], []]
+
+
+def test_mlx_launch_with_one_rank_names_an_empty_host_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "hosts").write_text("\n")
+    monkeypatch.setenv("MLX_HOSTFILE", str(tmp_path / "hosts"))
+    assert find_ranks() == Ranks(0, 1)
