@@ -32,9 +32,9 @@ from mlx_ragtune.evaluation.pool import answered
 from mlx_ragtune.jsonl import read_rows
 from mlx_ragtune.models.prompts import load_tokenizer
 from mlx_ragtune.records import Answer, ChatReply, ChatRequest, Document, Sampling, Score
-from mlx_ragtune.retrieval.retriever import open_retriever
 from mlx_ragtune.scoring.answers.metrics import METRICS
 from mlx_ragtune.scoring.answers.score import score_answer
+from mlx_ragtune.searching.opened import open_retriever
 
 NAME = "ragtune-noise"
 
@@ -107,9 +107,9 @@ def main() -> None:
     run = open_run(arguments.recipe)
     recipe = run.recipe
     corpus, gguf = run.artifact("corpus"), run.artifact("export") / f"{arguments.model}.gguf"
-    retriever = open_retriever(corpus / "index.sqlite", corpus / "chunks.jsonl")
-    maker = ItemMaker(retriever, load_tokenizer(run.base), top_k=recipe.retrieval.top_k, thinking=False)
-    items = spread(list(maker.questions(recipe.benchmark)), arguments.questions)
+    with open_retriever(recipe.retrieval, corpus.folder) as retriever:
+        maker = ItemMaker(retriever, load_tokenizer(run.base), top_k=recipe.retrieval.top_k, thinking=False)
+        items = spread(list(maker.questions(recipe.benchmark)), arguments.questions)
     titles = {document.id: document.title for document in read_rows(corpus / "documents.jsonl", Document)}
     sampling = Sampling(**{**recipe.evaluate.sampling.model_dump(), "temperature": 0.0})
     rows, first = [], None

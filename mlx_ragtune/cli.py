@@ -5,7 +5,6 @@ it needs when it runs.
 """
 
 import json
-import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mlx_ragtune import __version__
-from mlx_ragtune.cli_answers import ab, ask, compare
+from mlx_ragtune.cli_answers import ab, ask, compare, search
 from mlx_ragtune.cli_group import STAGE_NAMES, CommandGroup
 from mlx_ragtune.cli_models import models, prune
-from mlx_ragtune.cli_options import ALLOW, AS_JSON, RECIPE, REDO, REPLACE, open_run, say
+from mlx_ragtune.cli_options import ALLOW, AS_JSON, RECIPE, REDO, REPLACE, SET, open_run, say, settings_here
+from mlx_ragtune.cli_runs import runs
+from mlx_ragtune.cli_sweep import sweep
 from mlx_ragtune.pages.interrupt import announce_interrupt
 from mlx_ragtune.pipeline import STAGES, Stage
 
@@ -74,6 +75,7 @@ def run(recipe: Path, redo: tuple[str, ...], allow: tuple[str, ...], replace: bo
     Examples:
       ragtune run recipes/demo.yaml
       ragtune run recipes/demo.yaml --redo evaluate
+      ragtune run recipes/demo.yaml --set train.rank=8   a run of its own
     """
     opened = open_run(recipe, allow=allow, ask_servers=True, replace_others=replace)
     _finish(opened, STAGE_NAMES[-1], redo, as_json)
@@ -115,6 +117,7 @@ def status(recipe: Path, as_json: bool) -> None:
       ragtune status recipes/demo.yaml --json
     """
     from mlx_ragtune.pages.tables import render_table
+    from mlx_ragtune.run_folders import recipe_arguments
 
     rows = open_run(recipe, offline=True, ask_servers=True).plan()
     if as_json:
@@ -123,7 +126,7 @@ def status(recipe: Path, as_json: bool) -> None:
     click.echo(render_table(["stage", "state", "why"], [[row.stage, row.state, row.why] for row in rows]))
     for row in rows:
         if row.fix:
-            click.echo(f"{row.stage}: {row.fix.replace('RECIPE', shlex.quote(str(recipe)))}")
+            click.echo(f"{row.stage}: {row.fix.replace('RECIPE', recipe_arguments(recipe, settings_here()))}")
 
 
 @main.command()
@@ -178,6 +181,7 @@ def parity(recipe: Path, types: tuple[str, ...], as_json: bool) -> None:
 
 @main.command()
 @click.argument("recipes", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False))
+@SET
 @AS_JSON
 def validate(recipes: tuple[Path, ...], as_json: bool) -> None:
     """Check recipes without running anything; all errors are listed at once.
@@ -185,11 +189,12 @@ def validate(recipes: tuple[Path, ...], as_json: bool) -> None:
     \b
     Example:
       ragtune validate recipes/*.yaml
+      ragtune validate recipes/demo.yaml --set train.rank=8
     """
     from mlx_ragtune.commands.validate import check_recipe
     from mlx_ragtune.errors import RecipeError
 
-    checked = [check_recipe(path) for path in recipes]
+    checked = [check_recipe(path, settings_here()) for path in recipes]
     if as_json:
         click.echo(json.dumps([row.as_json() for row in checked], indent=2))
     else:
@@ -273,7 +278,7 @@ def reference(folder: Path) -> None:
         (folder / name).write_text(text, encoding="utf-8")
 
 
-for _command in (ask, compare, ab, models, prune):
+for _command in (ask, search, compare, ab, models, prune, runs, sweep):
     main.add_command(_command)
 
 

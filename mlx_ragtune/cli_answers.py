@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from mlx_ragtune.cli_options import ALLOW, AS_JSON, RECIPE, open_run, say
+from mlx_ragtune.cli_options import ALLOW, AS_JSON, RECIPE, open_run, say, settings_here
 
 
 @click.command()
@@ -37,6 +37,30 @@ def ask(recipe: Path, question: str, model: str, preview: bool, as_json: bool) -
         raise click.UsageError("the question is not valid UTF-8") from None
     reply = answer(open_run(recipe), question, model=model, preview=preview)
     click.echo(json.dumps(reply, indent=2, ensure_ascii=False) if as_json else show(reply))
+
+
+@click.command()
+@RECIPE
+@click.argument("question")
+@click.option("--top-k", type=click.IntRange(1, 1000), help="Number of passages [default: the recipe's].")
+@AS_JSON
+def search(recipe: Path, question: str, top_k: int | None, as_json: bool) -> None:
+    """Show which passages a question finds, and which index found each. Asks no model that answers.
+
+    \b
+    Examples:
+      ragtune search recipes/demo.yaml "What is QLoRA?"
+      ragtune search recipes/demo.yaml "What is QLoRA?" --top-k 10 --json
+    """
+    from mlx_ragtune.commands.search import search as found_by
+    from mlx_ragtune.commands.search import show
+
+    try:
+        question.encode()
+    except UnicodeEncodeError:
+        raise click.UsageError("the question is not valid UTF-8") from None
+    result = found_by(open_run(recipe), question, top_k=top_k)
+    click.echo(json.dumps(result, indent=2, ensure_ascii=False) if as_json else show(result))
 
 
 @click.command()
@@ -76,33 +100,37 @@ def compare(
 
     A run is a recipe or the name of its folder, followed by :base, :prompted or :tuned (default: tuned). A
     file has rows of {"question_id": ..., "text": ...}. A tuned model is also compared with the base with
-    examples in its prompt, where its run asked that. More than two are shown in one table.
+    examples in its prompt, where its run asked that. More than two are one table: a row for each, with what
+    differs between their recipes, validation loss, minutes, key metrics and the verdict.
 
     \b
     Examples:
       ragtune compare demo:base demo:tuned
-      ragtune compare r8 r16 r32                  each with r8, Holm-adjusted
+      ragtune compare r8 r16 mine+train.rank=32   each with r8, Holm-adjusted
       ragtune compare a.jsonl b.jsonl --benchmark data/rag_notes/benchmark.jsonl
     """
-    from mlx_ragtune.commands.compare import as_rows, compare_contestants, read_all
+    from mlx_ragtune.commands.compare import as_rows, compare_contestants, read_all, trained_runs
     from mlx_ragtune.pages.output_file import require_writable, write_page
     from mlx_ragtune.pages.report_html import render_html
     from mlx_ragtune.pages.report_many import render_many
     from mlx_ragtune.pages.report_sections import build_report
     from mlx_ragtune.pages.report_text import render_text
+    from mlx_ragtune.pipeline import STAGES
 
     if len(contestants) < 2 or (html and len(contestants) > 2):
         raise click.UsageError(f"name {'two' if html else 'at least two'} runs or files")
     if html:
         require_writable(html)
-    reports = compare_contestants(read_all(contestants, benchmark), allow=allow, margin=margin, alpha=alpha)
+    listed = read_all(contestants, benchmark)
+    reports = compare_contestants(listed, allow=allow, margin=margin, alpha=alpha)
+    trained = trained_runs(listed, {stage.name: stage.needs for stage in STAGES})
     if html:
         write_page(html, render_html(build_report(reports[0])))
     if as_json:
-        click.echo(json.dumps(as_rows(reports), indent=2, ensure_ascii=False))
+        click.echo(json.dumps(as_rows(reports, trained), indent=2, ensure_ascii=False))
     else:
         many = len(reports) > 1
-        click.echo(render_many(reports) if many else render_text(build_report(reports[0])), nl=False)
+        click.echo(render_many(reports, trained) if many else render_text(build_report(reports[0])), nl=False)
 
 
 @click.command()
@@ -122,6 +150,7 @@ def ab(recipe: Path, count: int | None, port: int, no_browser: bool) -> None:
     """
     from mlx_ragtune.commands.ab import open_comparison, wait_for_result
     from mlx_ragtune.pages.ab_server import serve
+    from mlx_ragtune.run_folders import recipe_arguments
 
     run = open_run(recipe, offline=True)
     session = open_comparison(run, count)
@@ -136,4 +165,4 @@ def ab(recipe: Path, count: int | None, port: int, no_browser: bool) -> None:
     except KeyboardInterrupt:
         say(f"\nstopped: {session.done} of {len(session.trials)} comparisons are saved; the same command continues")
         raise click.exceptions.Exit(130) from None
-    say(f"next: ragtune report {recipe}   # includes the votes")
+    say(f"next: ragtune report {recipe_arguments(recipe, settings_here())}   # includes the votes")

@@ -1,7 +1,6 @@
 """The group of all commands: their order in the help, and every failure as one message with an exit code."""
 
 import os
-import shlex
 import sqlite3
 import sys
 import traceback
@@ -14,7 +13,7 @@ from mlx_ragtune.errors import RagtuneError, of_machine
 
 STAGE_NAMES = list(STAGE_FOLDERS)
 RECIPE_KEY, RUN_KEY = "mlx_ragtune.recipe", "mlx_ragtune.run"
-"""Where a command leaves the recipe's path and its run, for the messages of failures."""
+"""Where a command leaves the recipe as it is typed in a shell, with ``--set``, and its run: for error messages."""
 
 
 class CommandGroup(click.Group):
@@ -64,7 +63,7 @@ class CommandGroup(click.Group):
 def _fail(ctx: click.Context, error: RagtuneError) -> NoReturn:
     """Print the error, with the recipe's real path in its hint, and exit."""
     if recipe := ctx.meta.get(RECIPE_KEY):
-        error.fix = error.fix.replace("RECIPE", shlex.quote(str(recipe)))
+        error.fix = error.fix.replace("RECIPE", recipe)
     click.echo(f"error: {error}", err=True)
     ctx.exit(error.exit_code)
 

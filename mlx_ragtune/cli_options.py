@@ -1,22 +1,51 @@
 """What several commands share: their options, and how they open the run of a recipe."""
 
-import os
-import signal
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from mlx_ragtune.cli_group import RECIPE_KEY, RUN_KEY, STAGE_NAMES
-from mlx_ragtune.clients.machine import is_launched
+from mlx_ragtune.cli_machines import follow_if_launched, lead_if_launched
+
+SETTINGS_KEY = "mlx_ragtune.settings"
+"""Where ``--set`` leaves what it sets, by dotted key."""
 
 if TYPE_CHECKING:
-    from mlx_ragtune.recipe import Recipe
     from mlx_ragtune.runner import Run
 
-MACHINES_KEY = "mlx_ragtune.machines"
-"""Where a command leaves its ranks, if ``mlx.launch`` started it."""
-RECIPE = click.argument("recipe", type=click.Path(path_type=Path, dir_okay=False))
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def _remember_settings(context: click.Context, _parameter: click.Parameter, settings: tuple[str, ...]) -> None:
+    if settings:
+        from mlx_ragtune.recipe_layers import parse_settings
+
+        context.meta[SETTINGS_KEY] = parse_settings(settings)
+
+
+SET = click.option(
+    "--set",
+    multiple=True,
+    metavar="KEY=VALUE",
+    expose_value=False,
+    callback=_remember_settings,
+    help="Use another value than the recipe's: train.rank=8.",
+)
+
+
+def settings_here() -> dict[str, Any]:
+    """What ``--set`` gives to the command that runs, by dotted key."""
+    context = click.get_current_context(silent=True)
+    return dict(context.meta.get(SETTINGS_KEY, {})) if context is not None else {}
+
+
+def RECIPE(command: Command) -> Command:  # noqa: N802 (a decorator, like the options below)
+    """The argument ``recipe`` and the option ``--set``, which ``open_run`` reads."""
+    return click.argument("recipe", type=click.Path(path_type=Path, dir_okay=False))(SET(command))
+
+
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for a script.")
 ALLOW = click.option(
     "--allow", multiple=True, metavar="NAME", help="Compare although this condition differs; every report says so."
@@ -32,42 +61,6 @@ def say(text: str) -> None:
     click.echo(text, err=True)
 
 
-def _follow_if_launched(context: click.Context) -> None:
-    """With ``mlx.launch``: every rank but the first helps it train, then exits. The first releases them at the end."""
-    if not is_launched(os.environ) or MACHINES_KEY in context.meta:
-        return
-    from mlx_ragtune.bases.resolve import resolve_base
-    from mlx_ragtune.runner import import_gguf
-    from mlx_ragtune.tuning.follow import follow, release
-    from mlx_ragtune.tuning.ranks import find_ranks
-
-    signal.signal(signal.SIGTERM, _terminated)
-    context.meta[MACHINES_KEY] = find_ranks()
-    if context.meta[MACHINES_KEY].first:
-        context.call_on_close(release)
-        return
-    try:
-        follow(lambda model: resolve_base(model, import_gguf=import_gguf, say=say))
-    except KeyboardInterrupt as stopped:
-        if stopped.args:  # else rank 0 was stopped as well, and says what was kept
-            say(f"rank {context.meta[MACHINES_KEY].rank}: {stopped}. Run the same command to continue")
-        context.exit(130)
-    context.exit(0)
-
-
-def _terminated(_signal: int, _frame: object) -> None:
-    """``mlx.launch`` ends all ranks when one of them ends with an error."""
-    raise KeyboardInterrupt("stopped, because another rank ended")
-
-
-def _lead_if_launched(context: click.Context, recipe: "Recipe") -> None:
-    """With ``mlx.launch``: tell the other ranks the base model."""
-    if MACHINES_KEY in context.meta:
-        from mlx_ragtune.tuning.follow import lead
-
-        lead(recipe.base)
-
-
 def open_run(
     path: Path,
     *,
@@ -76,23 +69,26 @@ def open_run(
     ask_servers: bool = False,
     replace_others: bool = False,
 ) -> "Run":
-    """The run of a recipe; ``allow`` adds to its ``evaluate.allow``, the rest is as in ``runner.Run``."""
-    from mlx_ragtune.pages.progress import bar
-    from mlx_ragtune.recipe_load import load_recipe, runs_folder
-    from mlx_ragtune.runner import Run, run_folder
+    """The run of a recipe as changed by ``--set``; ``allow`` adds to its ``evaluate.allow``.
 
-    context = click.get_current_context(silent=True)
+    The rest is as in ``runner.Run``.
+    """
+    from mlx_ragtune.pages.progress import bar
+    from mlx_ragtune.run_folders import recipe_arguments
+    from mlx_ragtune.runner import open_recipe
+
+    context, settings = click.get_current_context(silent=True), settings_here()
     if context is not None:
-        context.meta[RECIPE_KEY] = path
-        _follow_if_launched(context)
-    recipe = load_recipe(path)
+        follow_if_launched(context)
+        context.meta[RECIPE_KEY] = recipe_arguments(path, settings)
+    run = open_recipe(path, settings)
     if allow:
-        named = tuple(dict.fromkeys((*recipe.evaluate.allow, *allow)))
-        recipe = recipe.model_copy(update={"evaluate": recipe.evaluate.model_copy(update={"allow": named})})
-    home = run_folder(path, runs_folder(path))
-    run = Run(recipe.model_copy(update={"name": home.name}), home, path, track=bar, say=say)
+        evaluate = run.recipe.evaluate
+        named = tuple(dict.fromkeys((*evaluate.allow, *allow)))
+        run.recipe = run.recipe.model_copy(update={"evaluate": evaluate.model_copy(update={"allow": named})})
+    run.track, run.say = bar, say
     run.offline, run.ask_servers, run.replace_others = offline, ask_servers, replace_others
     if context is not None:
         context.meta[RUN_KEY] = run
-        _lead_if_launched(context, recipe)
+        lead_if_launched(context, run.recipe)
     return run

@@ -4,6 +4,8 @@
     ├── RecipeError    2  a recipe key, a command-line argument
     ├── InputError     3  a file of the user: papers, pairs, benchmark, base model
     ├── ToolError      4  a tool, a server or the machine: Ollama, the hub, disk, memory
+    │   ├── DivergedError       training, whose loss is not finite
+    │   └── OutOfMemoryError    a step that needs more memory than there is
     └── ArtifactError  5  something under runs/: missing, damaged, locked, from another recipe
 
 Exit code 0 is success, 70 an internal error: any other exception that reaches the top is a bug and
@@ -69,6 +71,14 @@ class ToolError(RagtuneError):
     exit_code = 4
 
 
+class DivergedError(ToolError):
+    """The loss of a training run is not finite; other settings may train."""
+
+
+class OutOfMemoryError(ToolError):
+    """A step needs more memory than the machine has; other settings may need less."""
+
+
 class ArtifactError(RagtuneError):
     """An artifact under ``runs/`` is missing, damaged, locked or belongs to another recipe."""
 
@@ -78,7 +88,7 @@ class ArtifactError(RagtuneError):
 def of_machine(error: OSError | MemoryError | Exception) -> ToolError:
     """What the operating system refused, as an error with the next thing to try."""
     if isinstance(error, MemoryError):
-        return ToolError("out of memory", fix="close other programs, or use a smaller model or batch size")
+        return OutOfMemoryError("out of memory", fix="close other programs, or use a smaller model or batch size")
     code = getattr(error, "errno", None)
     where = str(getattr(error, "filename", None) or "")
     what = str(getattr(error, "strerror", None) or error or type(error).__name__)

@@ -31,6 +31,14 @@ class UserFiles(Protocol):
     def home(self) -> Path:
         """The run's folder."""
 
+    @property
+    def offline(self) -> bool:
+        """Whether nothing may be downloaded."""
+
+    @property
+    def say(self) -> Callable[[str], None]:
+        """Shows a line to the user."""
+
     def remember(self, path: Path, purpose: str, compute: Callable[[Path], str]) -> str:
         """``compute(path)``, once for each state of the file. Raises InputError when the file cannot be read."""
 
@@ -41,9 +49,9 @@ class Stage:
 
     ``keys`` are recipe keys, or whole sections; ``ignores`` are keys below them that the stage may read but
     that cannot change its result. ``needs`` maps earlier stages to the files that are read of them
-    (``base`` is the base model). ``outside`` gives a digest of the user's files, by role. ``rejects`` says why
-    a finished artifact is not acceptable under a recipe, or "". Raise ``version`` when the same inputs would
-    give another result.
+    (``base`` is the base model, ``tokenizer`` what counts tokens, from a model without its weights).
+    ``outside`` gives a digest of the user's files, by role. ``rejects`` says why a finished artifact is not
+    acceptable under a recipe, or "". Raise ``version`` when the same inputs would give another result.
     """
 
     name: str
@@ -96,11 +104,15 @@ class Stage:
         return "base" in self.needs
 
 
-CHUNKS = ("chunks.jsonl", "index.sqlite")
+MODEL_INPUTS = ("base", "tokenizer")
+"""Names in ``needs`` that no stage makes."""
+CHUNKS = ("chunks.jsonl", "index.sqlite", "vectors.npy", "vectors.json")
 MODEL = ("model/*",)
 PROMPT_ROWS = ("examples-valid.jsonl", "examples-train.jsonl")
 ADAPTER = ("adapters.safetensors", "adapter_config.json")
 """Files of earlier stages that a later one reads."""
+ENCODERS = ("retrieval.embedding.model", "retrieval.embedding.host", "retrieval.rerank.model")
+"""Names of models that retrieve: their digests count, in the corpus's vectors and by ``_reranker``."""
 
 
 def _digest(files: UserFiles, path: Path) -> str:
@@ -109,10 +121,27 @@ def _digest(files: UserFiles, path: Path) -> str:
 
 
 def _papers(files: UserFiles) -> dict[str, str]:
-    """The digest of each paper that is read, or why it cannot be read; files that are ignored do not count."""
+    """The digest of each paper that is read, or why it cannot be read; files that are ignored do not count.
+
+    Papers of arXiv are downloaded now, unless the run is offline.
+    """
     from mlx_ragtune.papers.folder import paper_digests
 
-    return paper_digests(files.recipe.corpus.folder, digest=lambda path: _digest(files, path))
+    corpus = files.recipe.corpus
+
+    def digest(path: Path) -> str:
+        return _digest(files, path)
+
+    digests = paper_digests(corpus.folder, digest=digest) if corpus.folder else {}
+    if corpus.arxiv:
+        from mlx_ragtune.clients.arxiv_shelf import RECORDS, ArxivShelf
+
+        shelf = ArxivShelf(Store(files.home.parent).root / RECORDS, digest=digest)
+        if not files.offline:
+            shelf.bring(corpus.arxiv, say=files.say)
+        papers = shelf.papers(corpus.arxiv)
+        digests |= {paper.file.name: paper.file.problem or paper.digest for paper in papers}
+    return digests
 
 
 def _file(path: Callable[["Recipe"], Path | None]) -> Callable[[UserFiles], str | None]:
@@ -156,6 +185,27 @@ def _local_model(section: str) -> Callable[[UserFiles], str | None]:
     return digest
 
 
+def _embedding(files: UserFiles) -> str | None:
+    """The digest of the embedding model's file; its name at Ollama, whose digest is in the vectors themselves."""
+    settings = files.recipe.retrieval.embedding
+    if settings is None:
+        return None
+    return settings.model if settings.backend == "ollama" else _encoder(files, settings.model)
+
+
+def _reranker(files: UserFiles) -> str | None:
+    """The digest of the reranker's file."""
+    settings = files.recipe.retrieval.rerank
+    return _encoder(files, settings.model) if settings else None
+
+
+def _encoder(files: UserFiles, model: str) -> str:
+    """The digest of an embedding model or reranker; the name of a hub model that is not on this machine yet."""
+    from mlx_ragtune.searching.encoder_files import encoder_digest
+
+    return _digest(files, Path(model)) if model.endswith(".gguf") else encoder_digest(model)
+
+
 def _server(files: UserFiles) -> str | None:
     """The address of the server that models are registered with."""
     from mlx_ragtune.clients.ollama_address import effective_host
@@ -170,8 +220,14 @@ def _votes(files: UserFiles) -> dict[str, str]:
 
 
 def _unreadable(recipe: "Recipe", facts: Facts) -> str:
-    fails = recipe.corpus.on_unreadable == "fail" and facts.get("unreadable")
-    return f"{facts['unreadable']} papers are unreadable and corpus.on_unreadable is 'fail'" if fails else ""
+    if recipe.corpus.on_unreadable == "fail" and facts.get("unreadable"):
+        return f"{facts['unreadable']} papers are unreadable and corpus.on_unreadable is 'fail'"
+    if facts.get("without_ocr"):
+        from mlx_ragtune.clients.ocr import ocr_problem
+
+        if not ocr_problem():
+            return f"{facts['without_ocr']} papers need OCR, which is available by now"
+    return ""
 
 
 def _too_long(recipe: "Recipe", facts: Facts) -> str:
@@ -187,26 +243,35 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "corpus",
         "Read the papers and split them into indexed chunks",
-        version=2,
-        keys=("corpus",),
-        ignores=("corpus.folder", "corpus.on_unreadable"),
-        outside={"papers": _papers},
+        version=4,
+        keys=("corpus", "retrieval.embedding"),
+        ignores=(
+            "corpus.folder", "corpus.on_unreadable", "corpus.arxiv", "corpus.bibliography",
+            "retrieval.embedding.model", "retrieval.embedding.host", "retrieval.embedding.query_prefix",
+        ),
+        needs={"tokenizer": ()},
+        outside={
+            "papers": _papers,
+            "embedding": _embedding,
+            "bibliography": _file(lambda recipe: recipe.corpus.bibliography),
+        },
         rejects=_unreadable,
     ),
     Stage(
         "dataset",
         "Build training rows with contexts, split by paper",
-        version=2,
+        version=3,
         keys=("dataset", "retrieval", "seed", "benchmark"),
         ignores=(
             "dataset.pairs", "dataset.on_too_long", "dataset.generator.hosts", "dataset.generator.slots",
-            "dataset.generator.min_yield", "benchmark",
+            "dataset.generator.min_yield", "benchmark", *ENCODERS,
         ),
         needs={"corpus": ("documents.jsonl", *CHUNKS), "base": ()},
         outside={
             "pairs": _file(lambda recipe: recipe.dataset.pairs),
             "benchmark": _benchmark_of_dataset,
             "generator": _local_model("dataset.generator"),
+            "reranker": _reranker,
         },
         rejects=_too_long,
     ),
@@ -222,17 +287,17 @@ STAGES: tuple[Stage, ...] = (
         "fuse",
         "Merge the adapter into full-precision weights",
         keys=("dataset.thinking", "retrieval", "benchmark"),
-        ignores=("benchmark",),
+        ignores=("benchmark", *ENCODERS),
         needs={"corpus": CHUNKS, "dataset": PROMPT_ROWS, "train": ADAPTER, "base": ()},
-        outside={"benchmark": _benchmark_of_prompts},
+        outside={"benchmark": _benchmark_of_prompts, "reranker": _reranker},
     ),
     Stage(
         "export",
         "Write base and tuned model as GGUF of one type",
         keys=("dataset.thinking", "retrieval", "export", "benchmark"),
-        ignores=("benchmark",),
+        ignores=("benchmark", *ENCODERS),
         needs={"corpus": CHUNKS, "dataset": PROMPT_ROWS, "fuse": MODEL, "base": ()},
-        outside={"benchmark": _benchmark_of_prompts},
+        outside={"benchmark": _benchmark_of_prompts, "reranker": _reranker},
     ),
     Stage(
         "register",
@@ -252,19 +317,20 @@ STAGES: tuple[Stage, ...] = (
         ignores=(
             "base.model", "benchmark", "dataset.generator", "export.type", "register.serve", "evaluate.probes",
             "scoring.judge.host",
-            "scoring.judge.labels", "scoring.similarity.host",
+            "scoring.judge.labels", "scoring.similarity.host", *ENCODERS,
         ),
         needs={
             "corpus": ("documents.jsonl", *CHUNKS), "dataset": ("examples-train.jsonl",), "export": ("*.gguf",),
             "register": ("receipt.json",), "base": (),
         },
-        version=2,
+        version=3,
         outside={
             "benchmark": _file(lambda recipe: recipe.benchmark),
             "probes": _file(lambda recipe: recipe.evaluate.probes),
             "labels": _file(lambda recipe: recipe.scoring.judge.labels if recipe.scoring.judge else None),
             "judge": _local_model("scoring.judge"),
             "embedder": _local_model("scoring.similarity"),
+            "reranker": _reranker,
         },
     ),
     Stage(

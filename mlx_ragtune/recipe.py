@@ -17,6 +17,8 @@ Seed = Annotated[int, Field(ge=0, le=2**32 - 2)]  # to llama.cpp 2**32 - 1 means
 Name = Annotated[str, Field(min_length=1, max_length=4096)]
 File = Annotated[Path, Field(strict=False)]
 
+_ARXIV_ID = re.compile(r"(?:\d{2}(?:0[1-9]|1[0-2])\.\d{4,5}|[a-z]+(?:-[a-z]+)*(?:\.[A-Z]{2})?/\d{7})(?:v[1-9]\d{0,2})?")
+
 # BaseModel's metaclass has a method of that name; the stage, its section and its folder have it too.
 warnings.filterwarnings("ignore", message='Field name "register" in "Recipe" shadows')
 
@@ -47,12 +49,59 @@ class BaseModelSettings(Settings):
 class CorpusSettings(Settings):
     """The papers."""
 
-    folder: File
-    """Folder of PDF, Markdown, text and HTML files."""
+    folder: File | None = None
+    """Folder of PDF, DOCX, EPUB, LaTeX, HTML, Markdown and text files. Give `folder`, `arxiv` or both."""
     on_unreadable: Literal["fail", "skip"] = "fail"
     """What to do with unreadable, empty or encrypted files. They are listed either way."""
-    chunk_words: Annotated[int, Field(ge=20, le=2000)] = 350
-    """Maximum length of a chunk, in words."""
+    chunk_tokens: Annotated[int, Field(ge=32, le=8192)] = 512
+    """Maximum length of a chunk, in tokens of the embedding model, or of the base without one."""
+    overlap_tokens: Annotated[int, Field(ge=0, le=4096)] = 0
+    """Whole sentences of at most so many tokens at the end of a chunk are repeated in the next one."""
+    arxiv: Annotated[tuple[str, ...], Field(max_length=10_000)] = ()
+    """arXiv ids (`2305.14314`, `2305.14314v2`, `cs/0112017`), downloaded once, one request every 3 seconds."""
+    bibliography: File | None = None
+    """BibTeX or CSL JSON file, as Zotero exports them: titles, authors and years of the papers."""
+    ocr: bool | Annotated[str, Field(pattern=r"^[A-Za-z_]{3,20}(\+[A-Za-z_]{3,20}){0,9}$")] = False
+    """Read scanned PDFs with OCRmyPDF: `true` for English, or Tesseract's languages (`deu+eng`). Extra `ocr`."""
+
+    @field_validator("arxiv")
+    @classmethod
+    def _arxiv_ids(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for text in value:
+            if not _ARXIV_ID.fullmatch(text):
+                raise ValueError(f"'{text:.60}' is not an arXiv id such as 2305.14314, 2305.14314v2 or cs/0112017")
+        if len(set(value)) != len(value):
+            raise ValueError("give each id once")
+        return value
+
+    @property
+    def ocr_languages(self) -> str:
+        """Tesseract's languages, "" without OCR."""
+        return ("eng" if self.ocr else "") if isinstance(self.ocr, bool) else self.ocr
+
+
+class EmbeddingSettings(Settings):
+    """An embedding model that finds passages by meaning."""
+
+    backend: Literal["llamacpp", "ollama"] = "llamacpp"
+    """Server that runs the model."""
+    model: Name
+    """`llamacpp`: a GGUF file, or a BERT model's folder or hub id, converted once; `ollama`: the model's name there."""
+    host: str = "http://127.0.0.1:11434"
+    """`ollama`: address of the server."""
+    query_prefix: Annotated[str, Field(max_length=1000)] | None = None
+    """Text that the model reads before a question; null: as the model's family was trained."""
+    document_prefix: Annotated[str, Field(max_length=1000)] | None = None
+    """Text that the model reads before a passage; null: as the model's family was trained."""
+
+
+class RerankSettings(Settings):
+    """A cross-encoder that reads a question and a passage together and orders the best passages again."""
+
+    model: Name
+    """A GGUF file of a reranker, or a BERT cross-encoder's folder or hub id, converted once."""
+    depth: Annotated[int, Field(ge=2, le=200)] = 20
+    """How many of the best passages are ordered again."""
 
 
 class RetrievalSettings(Settings):
@@ -60,6 +109,12 @@ class RetrievalSettings(Settings):
 
     top_k: Annotated[int, Field(ge=1, le=20)] = 3
     """Number of passages in a prompt."""
+    embedding: EmbeddingSettings | None = None
+    """Search by meaning as well as by words. Without it, retrieval is by full text alone."""
+    rerank: RerankSettings | None = None
+    """Order the best passages again by a cross-encoder."""
+    dedup: Literal["none", "section"] = "none"
+    """`section`: at most one passage of each section of a paper."""
 
 
 class GeneratorSettings(Settings):
@@ -308,6 +363,38 @@ class ScoringSettings(Settings):
         return None if value == "none" else value
 
 
+class SweepSettings(Settings):
+    """Trials of other settings: `ragtune sweep`. No other command reads this section, and no artifact depends on it."""
+
+    space: dict[Name, Any] | None = None
+    """Keys of `train` and `dataset`, each with a list or a range: `{low: 1e-5, high: 1e-3, log: true}`, or with `step`.
+    Default: learning rate, target modules, rank and epochs around those of the recipe."""
+    sampler: Literal["tpe", "random", "grid"] = "tpe"
+    """How settings are chosen: tree-structured Parzen estimator, at random, or every combination in turn."""
+    trials: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    """Number of trials. Without `trials`, `updates` and `minutes`: 16, or all combinations with `grid`."""
+    updates: Annotated[int, Field(ge=1, le=10**9)] | None = None
+    """No trial starts after so many updates of all trials together."""
+    minutes: Annotated[float, Field(gt=0, le=10**6)] | None = None
+    """No trial starts after so many minutes of all trials together, on all machines."""
+    halving: Literal["updates", "rows", "off"] = "updates"
+    """Successive halving: compare trials after a share of their updates, or trained on a share of the rows."""
+    reduction: Annotated[int, Field(ge=2, le=10)] = 3
+    """At each rung the best 1/N of the trials go on, and the share grows N times."""
+    rungs: Annotated[int, Field(ge=1, le=5)] = 2
+    """Number of rungs: with 2 and `reduction: 3`, at 1/9 and at 1/3 of the whole."""
+    questions: Annotated[int, Field(ge=4, le=1000)] = 24
+    """Validation questions whose answers are scored; the score ranks the trials."""
+    max_probe_loss: Share = 0.1
+    """`evaluate.probes`: a trial that fails so many more of them than the base, as a share, cannot win."""
+    finalists: Annotated[int, Field(ge=0, le=16)] = 1
+    """The best trials, which are run to the report. Their verdicts are corrected for the number of trials."""
+    study: Name | None = None
+    """Name of the study in its storage; default: the name of the run."""
+    storage: Name | None = None
+    """Where several workers share the study: `postgresql://HOST/NAME` or `journal:PATH`; default: a file in the run."""
+
+
 class Recipe(Settings):
     """A whole experiment."""
 
@@ -328,3 +415,4 @@ class Recipe(Settings):
     register: RegisterSettings = RegisterSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     scoring: ScoringSettings = ScoringSettings()
+    sweep: SweepSettings | None = None

@@ -126,7 +126,7 @@ def _override_layer(recipe: Written, overrides: Mapping[str, Any]) -> Iterator[W
     layer = Written(start)
     leaves: dict[str, Origin] = {}
     for key, value in overrides.items():
-        origin = replace(start, where=f"--set {shown_setting(key, value)}")
+        origin = replace(start, where=f"--set {_shown(key, value)}")
         for leaf, inner in _leaves(key, value):
             clash = next((other for other in leaves if f"{leaf}.".startswith(f"{other}.")), None) or next(
                 (other for other in leaves if f"{other}.".startswith(f"{leaf}.")), None
@@ -188,11 +188,30 @@ def _leaves(key: str, value: Any) -> Iterator[tuple[str, Any]]:
         yield key, value
 
 
-def shown_setting(key: str, value: Any) -> str:
-    """A setting as it is written on the command line, at most about 100 characters: ``train.rank=8``."""
-    text = value if isinstance(value, str) and is_plain_text(value) else json.dumps(value, default=str)
-    text = without_credentials(text)
-    return f"{key:.60}={text if len(text) <= _MAX_VALUE else f'{text[: _MAX_VALUE - 1]}…'}"
+def setting_text(key: str, value: Any) -> str:
+    """A setting as ``parse_settings`` reads it: ``train.rank=8``, ``train.target_modules=[q_proj,v_proj]``."""
+    text = _flow(value)
+    try:
+        same = read_value(text, where="") == _frozen(value)
+    except RecipeError:
+        same = False
+    return f"{key}={text if same else json.dumps(value, ensure_ascii=False, default=str)}"
+
+
+def _flow(value: Any) -> str:
+    """A value in one line of YAML, with as few quotes as a reader expects."""
+    if isinstance(value, list | tuple):
+        return "[" + ",".join(map(_flow, value)) + "]"
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{name}: {_flow(inner)}" for name, inner in value.items()) + "}"
+    plain = isinstance(value, str) and is_plain_text(value)
+    return str(value) if plain else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _shown(key: str, value: Any) -> str:
+    """A setting in a message: at most about 100 characters, without the user and the password of a URL."""
+    text = without_credentials(setting_text(key, value))
+    return text if len(text) <= 100 else f"{text[:99]}…"
 
 
 def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
@@ -203,11 +222,15 @@ def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
         key = key.strip()
         if not equals or not key:
             raise RecipeError(
-                "a setting needs a key and a value", where=f"--set {setting:.80}", fix="--set train.rank=8"
+                "a setting needs a key and a value",
+                where=f"--set {without_credentials(setting):.80}",
+                fix="--set train.rank=8",
             )
         if key in overrides:
-            raise RecipeError(f"'{key}' is set twice", where=f"--set {setting:.80}", fix="give each key once")
-        overrides[key] = read_value(text, where=f"--set {setting:.80}")
+            raise RecipeError(
+                f"'{key}' is set twice", where=f"--set {without_credentials(setting):.80}", fix="give each key once"
+            )
+        overrides[key] = read_value(text, where=f"--set {without_credentials(setting):.80}", key=key)
     return overrides
 
 

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from mlx_ragtune.recipe import DatasetSettings, Recipe, TrainSettings
 from mlx_ragtune.recipe_layers import read_layers, recorded, variant_name
+from mlx_ragtune.recipe_sweep import sweep_problems
 from mlx_ragtune.recipe_yaml import (
     Problems,
     Written,
@@ -38,6 +39,7 @@ UNUSED: tuple[tuple[str, str, object, object], ...] = (
     ("register.host", "register.serve", "llamacpp", None),
     ("dataset.generator.hosts", "dataset.generator.backend", "llamacpp", None),
     ("dataset.generator.slots", "dataset.generator.backend", "llamacpp", 1),
+    ("retrieval.embedding.host", "retrieval.embedding.backend", "llamacpp", None),
     ("scoring.judge.host", "scoring.judge.backend", "llamacpp", None),
     ("scoring.similarity.host", "scoring.similarity.backend", "llamacpp", None),
     ("evaluate.sampling.top_k", "evaluate.sampling.temperature", 0, 0),
@@ -55,23 +57,39 @@ def _rule_problems(written: Written) -> Iterator[tuple[str, str]]:
     for key, other, when, off in UNUSED:
         value = written.get(key)
         if value is not None and value != off and written.setting(Recipe, other) == when:
-            yield key, f"no effect with '{other}: {when}'; remove '{key}', or change '{other}'"
+            layers = _layers(written, key, other)
+            yield key, f"no effect with '{other}: {when}'; remove '{key}', or change '{other}'{layers}"
     if isinstance(written.get("train"), dict):
         yield from _train_problems(written)
     if isinstance(written.get("dataset"), dict):
         yield from _dataset_problems(written)
+    corpus = written.get("corpus")
+    if isinstance(corpus, dict) and not corpus.get("folder") and not corpus.get("arxiv"):
+        yield "corpus", "give 'folder', 'arxiv' or both"
     yield from _base_problems(written)
     yield from _evaluate_problems(written)
+    yield from _retrieval_problems(written)
     if written.get("register.route") == "mlx" and written.setting(Recipe, "register.serve") != "ollama":
         yield "register.route", "'route: mlx' needs 'serve: ollama'"
     if written.get("scoring.similarity.backend") == "ollama" and not written.get("scoring.similarity.model"):
         yield "scoring.similarity", "'backend: ollama' needs 'model', for example nomic-embed-text"
 
 
+def _layers(written: Written, *keys: str) -> str:
+    """Where two keys that contradict each other come from, when that is not the same layer, and what to do."""
+    given = {key: written.origin(key) for key in keys if written.get(key) is not None}
+    first, last = min(given.values(), default=None), max(given.values(), default=None)
+    if first is None or last is None or first.layer == last.layer:
+        return ""
+    places = ", ".join(f"'{key}' is from {origin}" for key, origin in given.items())
+    undone = next(key for key, origin in given.items() if origin == last)
+    return f" ({places}; '{undone}: null' takes it back)"
+
+
 def _train_problems(written: Written) -> Iterator[tuple[str, str]]:
     train = {name: written.setting(Recipe, f"train.{name}") for name in TrainSettings.model_fields}
     if (train["alpha"] is None) == (train["scale"] is None):
-        yield "train", "give exactly one of 'alpha' and 'scale'"
+        yield "train", f"give exactly one of 'alpha' and 'scale'{_layers(written, 'train.alpha', 'train.scale')}"
     elif train["rank_stabilized"] is True and train["alpha"] is None:
         yield "train.rank_stabilized", "no effect with 'scale'; remove it, or give 'alpha' instead of 'scale'"
     if train["frozen_store"] is True and (train["layers"] == "all" or train["engine"] != "shared-prefix"):
@@ -89,7 +107,8 @@ def _train_problems(written: Written) -> Iterator[tuple[str, str]]:
 def _dataset_problems(written: Written) -> Iterator[tuple[str, str]]:
     dataset = {name: written.setting(Recipe, f"dataset.{name}") for name in DatasetSettings.model_fields}
     if (dataset["pairs"] is None) == (dataset["generator"] is None):
-        yield "dataset", "give exactly one of 'pairs' and 'generator'"
+        layers = _layers(written, "dataset.pairs", "dataset.generator")
+        yield "dataset", f"give exactly one of 'pairs' and 'generator'{layers}"
     shares = dataset["shares"]
     if isinstance(shares, dict) and all(_is_number(share) for share in shares.values()):
         total = sum(shares.values())
@@ -145,13 +164,37 @@ def _evaluate_problems(written: Written) -> Iterator[tuple[str, str]]:
 def _paths(written: Written) -> Iterator[tuple[str, Literal["file", "folder", "model"]]]:
     """The keys that hold a path, each with what should be there."""
     yield "corpus.folder", "folder"
-    for key in ("benchmark", "dataset.pairs", "evaluate.probes", "scoring.judge.labels"):
+    for key in ("benchmark", "corpus.bibliography", "dataset.pairs", "evaluate.probes", "scoring.judge.labels"):
         yield key, "file"
     if str(written.get("base.model")).startswith(_LOCAL):
         yield "base.model", "model"
+    for section in ("retrieval.embedding", "retrieval.rerank"):
+        if _names_path(written, section):
+            yield f"{section}.model", "model"
     for section in ("dataset.generator", "scoring.judge", "scoring.similarity"):
         if written.setting(Recipe, f"{section}.backend") == "llamacpp":
             yield f"{section}.model", "file"
+
+
+def path_keys(written: Written) -> list[str]:
+    """The dotted keys that hold a path in this recipe, or would if they were given."""
+    return [key for key, _kind in _paths(written)]
+
+
+def _names_path(written: Written, section: str) -> bool:
+    """Whether the section's model is a file or a folder, not a hub id or a name at Ollama."""
+    model = written.get(f"{section}.model")
+    local = isinstance(model, str) and (model.startswith(_LOCAL) or model.endswith(".gguf"))
+    return local and written.get(f"{section}.backend") != "ollama"
+
+
+def _retrieval_problems(written: Written) -> Iterator[tuple[str, str]]:
+    for section in ("retrieval.embedding", "retrieval.rerank"):
+        model = written.get(f"{section}.model")
+        at_hub = not _names_path(written, section) and written.get(f"{section}.backend") != "ollama"
+        if isinstance(model, str) and at_hub and (not _HUB_ID.fullmatch(model) or len(model) > 96):
+            known = "a .gguf file, a folder that starts with './' or '/', or a hub id (ORGANIZATION/NAME)"
+            yield f"{section}.model", f"'{without_credentials(model):.80}' is not {known}"
 
 
 def _path_problems(written: Written) -> Iterator[tuple[str, str]]:
@@ -205,6 +248,7 @@ def load_recipe(path: Path, overrides: Mapping[str, Any] = MappingProxyType({}))
         problems += describe_errors(error, written, Recipe)
     for check in (_rule_problems(written), host_problems(written), _path_problems(written)):
         problems += [(written.origin(key), f"{key}: {what}") for key, what in check]
+    problems += sweep_problems(written, _rule_problems)
     if problems or recipe is None:
         raise problems_error(path, problems)
     named = recipe.model_copy(update={"name": variant_name(path.stem, recorded(overrides, recipe))})

@@ -113,6 +113,8 @@ _SCALARS: dict[str, tuple[str, str]] = {
     "float": (r"[-+]?(\.[0-9]+|[0-9]+\.[0-9]*|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?", "-+.0123456789"),
 }
 _TAG = "tag:yaml.org,2002:"
+AS_WRITTEN = {("corpus", "arxiv")}
+"""Keys whose numbers are text: as a number, 2305.14310 would lose its last digit."""
 
 
 class RecipeLoader(yaml.SafeLoader):
@@ -178,8 +180,8 @@ def _node(text: str, refuse: Callable[[int, str], NoReturn]) -> yaml.Node | None
     return node
 
 
-def read_value(text: str, *, where: str) -> Any:
-    """The value of a key, as it would stand after the colon in a recipe. Raises RecipeError if it cannot be read."""
+def read_value(text: str, *, where: str, key: str = "") -> Any:
+    """The value of a dotted key, as it would stand in a recipe. Raises RecipeError if it cannot be read."""
 
     def refuse(_line: int, problem: str) -> NoReturn:
         raise RecipeError(f"not valid YAML: {problem}", where=where, fix="quote the value, as in --set 'KEY=\"VALUE\"'")
@@ -188,7 +190,7 @@ def read_value(text: str, *, where: str) -> Any:
     if node is None:
         return None
     written = Written(Origin(-1, where, 0, Path()))
-    value = _value(node, (), written)
+    value = _value(node, tuple(key.split(".")), written)
     if written.problems:
         raise RecipeError(written.problems[0][1], where=where, fix="correct the value of --set")
     return value
@@ -250,6 +252,8 @@ def _value(node: yaml.Node, at: Place, written: Written) -> Any:
         return _mapping(node, at, written)
     if isinstance(node, yaml.SequenceNode) and kind == "seq":
         return tuple(_value(item, (*at, index), written) for index, item in enumerate(node.value))
+    if isinstance(node, yaml.ScalarNode) and at[:2] in AS_WRITTEN and kind in ("int", "float"):
+        kind = "str"
     if isinstance(node, yaml.ScalarNode) and (kind == "str" or kind in _SCALARS):
         return _scalar(kind, node.value, at, written)
     written.refuse(at, line, f"tag '{node.tag.replace(_TAG, '!!')}' is not allowed in a recipe; remove the tag")
@@ -298,7 +302,9 @@ def _scalar(kind: str, text: str, at: Place, written: Written) -> Any:
 
 
 SYNONYMS = {
-    "batch": "batch_size", "ctx_size": "context_tokens", "decay": "weight_decay", "grad_accumulation": "accumulation",
+    "batch": "batch_size", "chunk_overlap": "overlap_tokens", "chunk_size": "chunk_tokens",
+    "chunk_words": "chunk_tokens", "ctx_size": "context_tokens", "decay": "weight_decay",
+    "grad_accumulation": "accumulation",
     "gradient_accumulation_steps": "accumulation", "gradient_checkpointing": "grad_checkpoint", "k": "top_k",
     "lora_alpha": "alpha", "lora_dropout": "dropout", "lora_layers": "layers", "lora_rank": "rank",
     "lr": "learning_rate", "max_seq_length": "max_tokens", "num_ctx": "context_tokens", "num_epochs": "epochs",
@@ -478,7 +484,7 @@ def _stays_inside(target: Path, project: Path) -> bool:
     return target.is_relative_to(project) and any(resolved.is_relative_to(folder) for folder in {project, *homes})
 
 
-HOSTS = ("register.host", "scoring.judge.host", "scoring.similarity.host")
+HOSTS = ("register.host", "retrieval.embedding.host", "scoring.judge.host", "scoring.similarity.host")
 
 
 def host_problems(written: Written) -> Iterator[tuple[str, str]]:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from mlx_ragtune.artifact import (
@@ -14,10 +15,11 @@ from mlx_ragtune.artifact import (
     KEY_LENGTH,
     STAGE_FOLDERS,
     Artifact,
+    Draft,
+    Inputs,
     Store,
     Tracker,
     declared_view,
-    digest_bytes,
     digest_json,
     locked,
     read_artifact,
@@ -26,11 +28,13 @@ from mlx_ragtune.artifact import (
     set_link,
     silent,
 )
-from mlx_ragtune.errors import ArtifactError, InputError, ToolError
+from mlx_ragtune.errors import ArtifactError, InputError
 from mlx_ragtune.pages.tables import clock
-from mlx_ragtune.pipeline import STAGES, Stage, needed, stages_of, stages_until, view
+from mlx_ragtune.pipeline import MODEL_INPUTS, STAGES, Stage, needed, stages_of, stages_until, view
+from mlx_ragtune.run_folders import claim, recorded_end, run_folder
 
 if TYPE_CHECKING:
+    from mlx_ragtune.bases.tokenizer_file import ModelTokenizer
     from mlx_ragtune.clients.registered import Standing
     from mlx_ragtune.recipe import Recipe
 
@@ -100,11 +104,29 @@ def _without(settings: Any, keys: Iterable[str]) -> Any:
     return settings
 
 
+def open_recipe(path: Path, overrides: Mapping[str, Any] = MappingProxyType({})) -> "Run":
+    """The run of a recipe, or of its variant with ``overrides`` by dotted key. Raises RecipeError."""
+    from mlx_ragtune.recipe_layers import recorded
+    from mlx_ragtune.recipe_load import load_recipe, runs_folder
+
+    recipe = load_recipe(path, overrides)
+    variant = recorded(overrides, recipe)
+    home = run_folder(path, runs_folder(path), name=recipe.name, settings=variant)
+    return Run(recipe.model_copy(update={"name": home.name}), home, path, variant)
+
+
 def import_gguf(gguf: Path, folder: Path) -> None:
     """Turn a GGUF file into a model folder. Imported when called: it loads numpy and gguf."""
     from mlx_ragtune.gguf import reader
 
     reader.import_gguf(gguf, folder)
+
+
+def gguf_tokenizer(gguf: Path) -> str:
+    """``tokenizer.json`` of a GGUF file. Imported when called, as above."""
+    from mlx_ragtune.gguf import reader
+
+    return reader.gguf_tokenizer(gguf)
 
 
 @dataclass
@@ -114,6 +136,8 @@ class Run:
     recipe: "Recipe"
     home: Path
     recipe_path: Path | None = None
+    variant: Mapping[str, Any] = field(default_factory=dict)
+    """What a variant changes in the recipe's file, as ``recipe_layers.recorded``."""
     track: Tracker = silent
     say: Callable[[str], None] = lambda _text: None
     offline: bool = False
@@ -122,9 +146,12 @@ class Run:
     """Whether a finished stage counts only while the server still has what it registered there."""
     replace_others: bool = False
     """Requested with ``--replace``: a model at a server that is not ours may be replaced."""
+    replacing: Mapping[str, Callable[["Recipe", Inputs, Draft], None]] = field(default_factory=dict)
+    """Functions that do a stage's work in place of its module, with the same result."""
     current: str = ""
     """The stage that is running."""
     _base: Path | None = None
+    _tokenizer: "ModelTokenizer | None" = None
     _base_digest: str | None = None
     _digests: dict[tuple[Any, ...], Any] = field(default_factory=dict)
 
@@ -140,7 +167,17 @@ class Run:
             from mlx_ragtune.bases.resolve import resolve_base
 
             self._base = resolve_base(self.recipe.base, import_gguf=import_gguf, say=self.say)
+            self._tokenizer = None  # it is on this machine now
         return self._base
+
+    @property
+    def tokenizer(self) -> "ModelTokenizer":
+        """What the tokens of chunks are counted with, as far as this machine has it without fetching a model."""
+        if self._tokenizer is None:
+            from mlx_ragtune.bases.tokenizer_file import model_tokenizer
+
+            self._tokenizer = model_tokenizer(self.recipe.base, restore=gguf_tokenizer)
+        return self._tokenizer
 
     @property
     def base_digest(self) -> str:
@@ -199,11 +236,15 @@ class Run:
             "version": stage.version,
             "settings": self.settings(stage),
             "inputs": {
-                name: self.base_digest if name == "base" else artifacts[name].content(files)
+                name: self._model_digest(name) if name in MODEL_INPUTS else artifacts[name].content(files)
                 for name, files in stage.needs.items()
             },
             "files": self.outside(stage),
         }
+
+    def _model_digest(self, name: str) -> str:
+        """The digest of one of MODEL_INPUTS."""
+        return self.base_digest if name == "base" else self.tokenizer.digest
 
     def _linked(self, stage: Stage) -> Artifact | None:
         """The artifact that the run's link points at. Raises ArtifactError if it is damaged."""
@@ -229,7 +270,7 @@ class Run:
 
     def _step(self, stage: Stage, artifacts: dict[str, Artifact], *, redo: bool) -> Step:
         """The step of one stage; its artifact is added to ``artifacts`` when it need not run."""
-        waits = [name for name in stage.needs if name != "base" and name not in artifacts]
+        waits = [name for name in stage.needs if name not in MODEL_INPUTS and name not in artifacts]
         if waits:
             return Step(stage.name, "run", f"depends on {waits[-1]}")
         if stage.needs_base and not self._has_base():
@@ -293,8 +334,8 @@ class Run:
         """
         redo = set(redo)
         if self.recipe_path is not None:
-            claim(self.home, self.recipe_path)
-        with locked(self.home) as holder:
+            claim(self.home, self.recipe_path, self.variant)
+        with locked(self.home) as holder, recorded_end(self.home, lambda: self.current, until=until):
             steps = self.plan(until=until, redo=redo)
             self.check(steps)
             self._say_outlook(steps)
@@ -317,8 +358,8 @@ class Run:
             stage.check(self.recipe, self.base if stage.needs_base else None)
             stage.check_store(self.recipe, self.store, replace_others=self.replace_others)
         disk = {stage.name: stage.disk_bytes(self.recipe, self.base) for stage in pending if stage.needs_base}
-        if needed := sum(disk.values()):
-            require_disk(self.home, needed, what=f"what is still to run ({', '.join(disk)})")
+        if total := sum(disk.values()):
+            require_disk(self.home, total, what=f"what is still to run ({', '.join(disk)})")
 
     def _say_outlook(self, steps: Iterable[Step]) -> None:
         """Warn, before anything is trained, when the benchmark cannot reach a verdict."""
@@ -385,10 +426,16 @@ class Run:
         inputs = _DeclaredInputs()
         for name, files in stage.needs.items():
             view_folder = draft / INPUTS_FOLDER / name
-            inputs[name] = self.base if name == "base" else declared_view(view_folder, artifacts[name].folder, files)
+            if name == "tokenizer":
+                inputs[name] = self.tokenizer.write(view_folder)
+            else:
+                inputs[name] = (
+                    self.base if name == "base" else declared_view(view_folder, artifacts[name].folder, files)
+                )
         if "votes" in stage.outside:
             inputs["votes"] = self.home / "ab"
-        stage.function()(view(self.recipe, stage), inputs, draft)
+        function = self.replacing.get(stage.name) or stage.function()
+        function(view(self.recipe, stage), inputs, draft)
         self._require_unchanged(before)
         manifest = {"key": key, "described": described, **_circumstances(time.monotonic() - started)}
         return self.store.finish(draft, stage.name, manifest)
@@ -403,36 +450,6 @@ class Run:
                     where=f"stage '{name}'",
                     fix="run the same command again; finished stages are kept, and only what changed runs again",
                 )
-
-
-def run_folder(recipe: Path, runs: Path) -> Path:
-    """The folder of a recipe's run: its file name, with a suffix when another recipe has that folder.
-
-    The folder remembers the recipe's path, relative to ``runs``, so that a copied or moved project keeps its
-    runs; two files with one name in different folders get two.
-    """
-    path = Path(os.path.relpath(recipe.resolve(), runs.resolve()))
-    suffix = digest_bytes(str(path).encode(errors="surrogateescape"))[:6]
-    for folder in (runs / recipe.stem, runs / f"{recipe.stem[:56]}-{suffix}"):
-        mark = folder / ".recipe"
-        owner = Path(mark.read_text(encoding="utf-8", errors="surrogateescape")) if mark.is_file() else path
-        if owner == path or not (runs / owner).exists():
-            break
-    return folder
-
-
-def claim(home: Path, recipe: Path) -> None:
-    """Write down which recipe a run folder belongs to. Raises ToolError when the folder cannot be written."""
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-        text = os.path.relpath(recipe.resolve(), home.parent.resolve())
-        (home / ".recipe").write_text(text, encoding="utf-8", errors="surrogateescape")
-    except OSError as error:
-        raise ToolError(
-            f"cannot write the run folder: {error.strerror}",
-            where=str(home),
-            fix="set RAGTUNE_RUNS to a folder that you can write",
-        ) from None
 
 
 def _circumstances(seconds: float) -> dict[str, Any]:
@@ -457,6 +474,8 @@ def difference(before: Any, after: Any, at: str = "") -> list[str]:
     if before == after:
         return []
     kind, _, name = at.partition(".")
+    if at == "inputs.tokenizer":
+        return ["its tokens are counted with another tokenizer"]
     if kind == "inputs":
         return [f"{name} has a different result"]
     if at == "files.server" and before and after:

@@ -23,14 +23,25 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 LEVELS: tuple[tuple[str, ...], ...] = (
     ("errors", "records", "jsonl"),
-    ("artifact", "recipe", "recipe_layers", "recipe_load", "recipe_yaml"),
+    ("artifact", "recipe", "recipe_layers", "recipe_load", "recipe_sweep", "recipe_yaml", "run_folders"),
     ("papers", "retrieval", "scoring", "models"),
     ("clients",),
     ("tuning", "gguf", "synthesis", "bases"),
-    ("evaluation",),
+    ("evaluation", "searching", "sweeping"),
     ("pages",),
     ("stages", "commands"),
-    ("pipeline", "runner", "cli", "cli_answers", "cli_group", "cli_models", "cli_options"),
+    (
+        "pipeline",
+        "runner",
+        "cli",
+        "cli_answers",
+        "cli_group",
+        "cli_machines",
+        "cli_models",
+        "cli_options",
+        "cli_runs",
+        "cli_sweep",
+    ),
 )
 """From the bottom up. Packages on one level do not import each other; single modules may, without a cycle."""
 

@@ -57,6 +57,42 @@ def test_each_failure_has_its_exit_code_and_one_message(
     assert result.stdout == ""
 
 
+WITH_RECIPE = sorted(
+    name
+    for name, command in cli.main.commands.items()
+    if any(parameter.name in ("recipe", "recipes") for parameter in command.params)
+)
+
+
+@pytest.mark.parametrize("name", WITH_RECIPE)
+def test_every_command_on_a_recipe_takes_settings_and_names_the_unknown_key(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text("train: {rank: 4, alpha: 8}\n")
+    rest = ["what?"] if name in ("ask", "search") else []
+    result = call(name, "mine.yaml", *rest, "--set", "train.rnk=8")
+    assert result.exit_code == 2, result.output
+    assert "--set train.rnk=8: unknown key 'train.rnk', did you mean 'rank'?" in result.output
+
+
+def test_a_setting_without_a_value_is_a_usage_error() -> None:
+    result = call("status", "x.yaml", "--set", "train.rank")
+    assert result.exit_code == 2
+    assert "--set train.rank: a setting needs a key and a value" in result.stderr
+
+
+def test_a_hint_names_the_recipe_with_its_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_path: Path, _settings: object) -> None:
+        raise ArtifactError("no answers", fix="ragtune evaluate RECIPE")
+
+    monkeypatch.setattr("mlx_ragtune.runner.open_recipe", fail)
+    result = call("status", "my recipe.yaml", "--set", "train.rank=8", "--set", "train.target_modules=[q_proj]")
+    assert result.stderr.endswith(
+        "  try: ragtune evaluate 'my recipe.yaml' --set train.rank=8 --set 'train.target_modules=[q_proj]'\n"
+    )
+
+
 def test_a_failure_says_where_and_what_to_try() -> None:
     error = InputError("what", where="file:3", fix="ragtune init")
     assert str(error) == "file:3: what\n  try: ragtune init"

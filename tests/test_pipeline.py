@@ -1,12 +1,14 @@
 """The pipeline: what runs, what is reused, and why. The stages here are stand-ins that copy what they read."""
 
 import os
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import textwrap
 from collections.abc import Callable
+from contextlib import chdir
 from pathlib import Path
 
 import pytest
@@ -17,8 +19,10 @@ from mlx_ragtune.errors import ArtifactError, InputError, ToolError
 from mlx_ragtune.pages.tables import clock
 from mlx_ragtune.pipeline import STAGES, Stage, view
 from mlx_ragtune.recipe import Recipe
+from mlx_ragtune.recipe_layers import parse_settings, recorded
 from mlx_ragtune.recipe_load import load_recipe
-from mlx_ragtune.runner import Run, claim, difference, run_folder
+from mlx_ragtune.run_folders import claim, owner_of, run_folder
+from mlx_ragtune.runner import Run, Step, difference, open_recipe
 
 NAMES = [stage.name for stage in STAGES]
 SMALL = """\
@@ -41,7 +45,7 @@ FILES = {
 }
 """What each stage writes."""
 SETTINGS: dict[str, Callable[[Recipe], object]] = {
-    "corpus": lambda recipe: recipe.corpus.chunk_words,
+    "corpus": lambda recipe: recipe.corpus.chunk_tokens,
     "train": lambda recipe: recipe.train.rank,
     "export": lambda recipe: recipe.export.type,
     "evaluate": lambda recipe: recipe.scoring.margin,
@@ -54,8 +58,9 @@ SALT: dict[str, str] = {}
 
 def stand_in(stage: Stage) -> Callable[[Recipe, Inputs, Draft], None]:
     def work(recipe: Recipe, inputs: Inputs, draft: Draft) -> None:
-        read = [path.read_text() for name in sorted(inputs) for path in sorted(inputs[name].rglob("*"))
-                if name not in ("base", "votes") and path.is_file() and path.name != "manifest.json"]  # fmt: skip
+        folders = [inputs[name] for name in sorted(inputs) if name not in (*pipeline.MODEL_INPUTS, "votes")]
+        files = [path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()]
+        read = [path.read_text() for path in files if path.name != "manifest.json"]
         setting = SETTINGS.get(stage.name, lambda _recipe: "")(recipe)
         for name in FILES[stage.name]:
             (draft / name).parent.mkdir(exist_ok=True)
@@ -124,7 +129,7 @@ def test_each_stage_is_a_module_with_a_function_of_its_name() -> None:
 
 def test_stages_need_only_earlier_stages_and_read_only_recipe_keys() -> None:
     for index, stage in enumerate(STAGES):
-        assert set(stage.needs) <= {*NAMES[:index], "base"}
+        assert set(stage.needs) <= {*NAMES[:index], *pipeline.MODEL_INPUTS}
         assert {key.partition(".")[0] for key in (*stage.keys, *stage.ignores)} <= set(Recipe.model_fields)
 
 
@@ -138,7 +143,7 @@ def test_a_first_run_does_everything_and_a_second_does_nothing(home: Path) -> No
     ("old", "new", "first", "said"),
     [
         ("rank: 4", "rank: 8", "train", "train.rank: 4 → 8"),
-        ("folder: papers", "folder: papers, chunk_words: 100", "corpus", "corpus.chunk_words: 350 → 100"),
+        ("folder: papers", "folder: papers, chunk_tokens: 100", "corpus", "corpus.chunk_tokens: 512 → 100"),
         ("dataset:", "export: {type: F16}\ndataset:", "export", "export.type: 'Q8_0' → 'F16'"),
         ("dataset:", "scoring: {margin: 0.1}\ndataset:", "evaluate", "scoring.margin: 0.05 → 0.1"),
     ],
@@ -158,7 +163,9 @@ def test_an_edited_key_reruns_the_stage_that_reads_it_and_those_that_depend_on_i
 
 def _depends_on(name: str, first: str) -> bool:
     stage = next(stage for stage in STAGES if stage.name == name)
-    return first in stage.needs or any(_depends_on(need, first) for need in stage.needs if need != "base")
+    return first in stage.needs or any(
+        _depends_on(need, first) for need in stage.needs if need not in pipeline.MODEL_INPUTS
+    )
 
 
 def test_a_changed_paper_reruns_the_corpus_and_is_named(home: Path) -> None:
@@ -169,7 +176,7 @@ def test_a_changed_paper_reruns_the_corpus_and_is_named(home: Path) -> None:
 
 def test_a_rerun_stops_where_a_stage_reproduces_the_same_bytes(home: Path) -> None:
     ran(home)
-    edit(home, "chunk_words" if "chunk_words" in SMALL else "folder: papers", "folder: papers, chunk_words: 351")
+    edit(home, "folder: papers", "folder: papers, chunk_tokens: 511")
     ran(home)
     (home / "papers" / "b.md").write_text("# B\n\nthe stand-in corpus does not look inside")
     assert ran(home) == ["corpus"]
@@ -316,6 +323,88 @@ def test_two_recipes_with_one_name_do_not_share_a_run_folder(home: Path) -> None
     assert opened(home, "mine/small.yaml").recipe.name != first.recipe.name
 
 
+def variant(home: Path, overrides: dict[str, object], recipe: str = "small.yaml") -> Run:
+    run = open_recipe(home / recipe, overrides)
+    run._base, run._base_digest = home / "papers", "b1"
+    return run
+
+
+def test_a_variant_has_its_own_folder_and_shares_every_artifact_that_it_can(home: Path) -> None:
+    ran(home)
+    run = variant(home, {"train.rank": 2})
+    assert run.home.name == run.recipe.name == "small+train.rank=2"
+    outcomes = {outcome.stage: outcome.did for outcome in run.run()}
+    assert [stage for stage, did in outcomes.items() if did == "reused"] == ["corpus", "dataset"]
+    assert set(states(home).values()) == {"up to date"}
+    assert {step.state for step in variant(home, {"train": {"rank": 2}}).plan()} == {"up to date"}
+    assert [stage for stage, did in outcomes.items() if did == "ran"] == NAMES[2:]
+    again = {outcome.did for outcome in variant(home, {"train.rank": 2}).run()}
+    assert again == {"skipped"}
+
+
+def test_a_variant_in_a_file_shares_the_artifacts_of_the_same_settings(home: Path) -> None:
+    variant(home, {"train.rank": 2}).run()
+    (home / "other.yaml").write_text("extends: small.yaml\ntrain: {rank: 2}\n")
+    outcomes = {outcome.stage: outcome.did for outcome in opened(home, "other.yaml").run()}
+    assert [stage for stage, did in outcomes.items() if did == "ran"] == ["register", "report"]
+
+
+def test_an_edit_of_an_extended_recipe_reruns_the_variant(home: Path) -> None:
+    (home / "other.yaml").write_text("extends: small.yaml\ntrain: {alpha: 16}\n")
+    ran(home, "other.yaml")
+    edit(home, "rank: 4", "rank: 8")
+    assert states(home, "other.yaml")["train"] == "run"
+    assert states(home, "other.yaml")["dataset"] == "up to date"
+
+
+def test_variants_of_two_recipes_with_one_name_do_not_share_a_run_folder(home: Path) -> None:
+    (home / "mine").mkdir()
+    (home / "mine" / "small.yaml").write_text("extends: ../small.yaml\ntrain: {alpha: 16}\n")
+    variant(home, {"train.rank": 2}).run(until="corpus")
+    second = variant(home, {"train.rank": 2}, "mine/small.yaml")
+    assert second.home.name.startswith("small+train.rank=2-")
+    second.run(until="corpus")
+    assert variant(home, {"train.rank": 2}).home.name == "small+train.rank=2"
+    assert variant(home, {"train.rank": 2}, "mine/small.yaml").home == second.home
+
+
+def test_a_variant_whose_folder_has_other_settings_gets_another(home: Path) -> None:
+    claim(home / "runs" / "small+train.rank=2", home / "small.yaml", {"train.rank": 3})
+    assert variant(home, {"train.rank": 2}).home.name.startswith("small+train.rank=2-")
+
+
+def test_the_marks_of_a_run_folder_lead_back_to_its_variant(home: Path) -> None:
+    run = variant(home, {"train.learning_rate": 1e-4, "train.target_modules": ("q_proj", "v_proj")})
+    run.run(until="corpus")
+    owner = owner_of(run.home)
+    assert owner is not None
+    assert open_recipe(owner.recipe, owner.settings).home == run.home
+    with chdir(home):
+        assert owner.arguments == (
+            "small.yaml --set train.learning_rate=0.0001 --set 'train.target_modules=[q_proj,v_proj]'"
+        )
+    words = shlex.split(owner.arguments)[2::2]
+    assert recorded(parse_settings(words), run.recipe) == owner.settings
+
+
+def test_prune_keeps_what_a_variant_uses(home: Path) -> None:
+    run = variant(home, {"train.rank": 2})
+    run.run()
+    assert list(unused(run.store)) == []
+    shutil.rmtree(run.home)
+    assert {name.partition("/")[0] for name, _ in unused(run.store)} == set(NAMES)
+
+
+@pytest.mark.parametrize("damage", ["[]", "{", "\0"])
+def test_a_run_folder_with_damaged_marks_has_no_owner(home: Path, damage: str) -> None:
+    claim(home / "runs" / "small", home / "small.yaml", {"train.rank": 2})
+    (home / "runs" / "small" / ".settings").write_text(damage)
+    assert owner_of(home / "runs" / "small") is None
+    (home / "runs" / "small" / ".settings").unlink()
+    (home / "runs" / "small" / ".recipe").write_text("")
+    assert owner_of(home / "runs" / "small") is None
+
+
 def test_a_renamed_recipe_folder_keeps_the_run(home: Path) -> None:
     path = home / "small.yaml"
     claim(home / "runs" / "small", path)
@@ -401,18 +490,32 @@ def test_the_corpus_needs_no_base_model(home: Path, monkeypatch: pytest.MonkeyPa
 
 def test_a_plan_without_the_base_downloads_nothing(home: Path) -> None:
     run = Run(load_recipe(home / "small.yaml"), home / "runs" / "small", offline=True)
-    run.run(until="corpus")
     edit(home, '"toy:qwen3"', "nobody/nothing")
     run = Run(load_recipe(home / "small.yaml"), home / "runs" / "small", offline=True)
+    run.run(until="corpus")
     steps = {step.stage: step for step in run.plan()}
     assert steps["corpus"].state == "up to date"
     assert "'nobody/nothing' is not on this machine" in steps["dataset"].why
 
 
+def test_chunks_are_counted_again_when_the_models_tokenizer_is_here(home: Path) -> None:
+    def corpus() -> Step:
+        return Run(load_recipe(home / "small.yaml"), home / "runs" / "small", offline=True).plan(until="corpus")[0]
+
+    edit(home, '"toy:qwen3"', "nobody/nothing")
+    opened(home).bring("corpus")
+    assert corpus().state == "up to date"
+    edit(home, "nobody/nothing", '"toy:qwen3"')
+    assert (corpus().state, corpus().why) == ("run", "its tokens are counted with another tokenizer")
+    opened(home).bring("corpus")
+    edit(home, '"toy:qwen3"', '"toy:qwen2"')
+    assert corpus().state == "up to date", "another model with the same tokenizer"
+
+
 def test_a_stage_sees_only_the_keys_that_it_declares(home: Path) -> None:
     recipe = opened(home).recipe
     seen = view(recipe, pipeline.stage_named("corpus"))
-    assert seen.corpus.chunk_words == 350
+    assert seen.corpus.chunk_tokens == 512
     with pytest.raises(AttributeError, match="stage 'corpus' reads 'train' but does not declare it"):
         _ = seen.train
     train = view(recipe, pipeline.stage_named("train"))

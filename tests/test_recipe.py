@@ -406,7 +406,7 @@ def test_serving_and_sampling_keys_with_an_effect_are_accepted(home: Path, rest:
         ("train.alpha", "1e300"), ("train.tokens_per_step", "100000000000"),
         ("train.patience", "100000000000"), ("train.evals_per_epoch", "100000000000"), ("train.target_modules", "[]"),
         ("dataset.max_tokens", "100000000000"), ("dataset.valid_share", "0"), ("dataset.valid_share", "0.6"),
-        ("corpus.chunk_words", "100000000000"), ("retrieval.top_k", "100000"),
+        ("corpus.chunk_tokens", "100000000000"), ("corpus.overlap_tokens", "-1"), ("retrieval.top_k", "100000"),
     ],
 )  # fmt: skip
 def test_a_number_out_of_bounds_is_refused(home: Path, key: str, value: str) -> None:
@@ -445,6 +445,7 @@ def test_half_of_the_papers_may_be_held_out(home: Path, valid: float, test: floa
         ("train: {rank: 4, alpha: 8}\nquantisation: Q8_0", "quantisation", "export.type"),
         ("train: {rank: 4, alpha: 8}\nepochs: 2", "epochs", "train.epochs"),
         ("train: {rank: 4, alpha: 8}\ncorpora: {}", "corpora", "corpus"),
+        ("train: {rank: 4, alpha: 8}\nchunk_words: 350", "chunk_words", "corpus.chunk_tokens"),
     ],
 )
 def test_old_and_foreign_spellings_get_a_suggestion(home: Path, text: str, key: str, meant: str) -> None:

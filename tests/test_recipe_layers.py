@@ -105,6 +105,18 @@ def test_an_error_names_the_file_and_the_line_that_the_value_came_from(
     assert "edit recipes/mine.yaml, recipes/deep/middle.yaml, then: ragtune validate recipes/mine.yaml" in said
 
 
+def test_keys_that_contradict_each_other_are_said_with_both_places(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(home)
+    said = refused(write(home, "mine", "extends: base.yaml\ntrain: {scale: 2}\n").relative_to(home))
+    assert (
+        "recipes/mine.yaml:2: train: give exactly one of 'alpha' and 'scale' ('train.alpha' is from "
+        "recipes/base.yaml:8, 'train.scale' is from recipes/mine.yaml:2; 'train.alpha: null' takes it back)"
+    ) in said
+    load_recipe(Path("recipes/mine.yaml"), {"train.alpha": None})
+    said = refused(Path("recipes/base.yaml"), {"dataset.generator": {"model": "x"}})
+    assert "('dataset.pairs' is from recipes/base.yaml:4, 'dataset.generator' is from --set dataset.generator" in said
+
+
 def test_a_path_may_not_leave_the_project_through_a_recipe_that_is_extended(home: Path) -> None:
     outside = home.parent / "outside"
     outside.mkdir(exist_ok=True)

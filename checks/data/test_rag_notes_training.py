@@ -18,7 +18,7 @@ from mlx_ragtune.scoring.answers.citation import cited_papers
 from mlx_ragtune.scoring.answers.numbers import number_grounding
 from mlx_ragtune.scoring.answers.refusal import is_refusal
 from mlx_ragtune.scoring.answers.style import is_prose
-from mlx_ragtune.synthesis.benchmark_view import view_of
+from mlx_ragtune.synthesis.benchmark_view import HeldOut, view_of
 from mlx_ragtune.synthesis.checks import check_pair
 from mlx_ragtune.synthesis.dedupe import contamination
 
@@ -285,7 +285,8 @@ def test_no_pair_uses_a_gold_paper_of_the_benchmark() -> None:
 
 
 def test_no_pair_asks_a_question_of_the_benchmark() -> None:
-    assert not contamination(PAIRS, view_of(_benchmark()))
+    view = view_of(_benchmark())
+    assert not contamination(PAIRS, view, HeldOut(view.papers, ()))
     close = [
         (pair.id, question.id)
         for pair in PAIRS

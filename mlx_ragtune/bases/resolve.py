@@ -10,7 +10,6 @@ import importlib.util
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import cast, get_args
 
 from mlx_ragtune.bases.model_cache import build_model, cached_model, is_complete
 from mlx_ragtune.bases.ollama_base import manifest_digest, ollama_gguf
@@ -18,7 +17,7 @@ from mlx_ragtune.bases.package_base import package_folder, package_model
 from mlx_ragtune.bases.soundness import check_sound
 from mlx_ragtune.clients.file_digests import file_digest, is_offline, known_digest, sha256_file
 from mlx_ragtune.clients.hub_hf import cached_snapshot, hub_snapshot
-from mlx_ragtune.errors import InputError, RecipeError, ToolError
+from mlx_ragtune.errors import InputError, ToolError
 from mlx_ragtune.recipe import BaseModelSettings
 
 Say = Callable[[str], None]
@@ -155,7 +154,5 @@ def _toy_folder(architecture: str) -> str:
 def _toy(architecture: str) -> Path:
     from mlx_ragtune.models import toy
 
-    if architecture not in get_args(toy.Architecture):
-        raise RecipeError(f"no toy model '{architecture}'", where="base.model", fix="use toy:qwen3 or toy:llama")
-    kind = cast(toy.Architecture, architecture)
+    kind = toy.toy_architecture(architecture)
     return build_model(_toy_folder(architecture), lambda aside: toy.write_toy_model(aside, architecture=kind, seed=0))

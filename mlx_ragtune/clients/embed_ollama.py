@@ -8,13 +8,11 @@ from numpy.typing import NDArray
 
 from mlx_ragtune.clients.ollama_http import Ollama
 from mlx_ragtune.clients.protocol import PromptOverflowError, require_unicode
+from mlx_ragtune.clients.registered import find_named
 from mlx_ragtune.errors import InputError, ToolError
+from mlx_ragtune.retrieval.prefixes import Prefixes, family_prefixes
 
 Kind = Literal["document", "query"]
-PREFIXES: dict[str, dict[Kind, str]] = {
-    "nomic-embed-text": {"document": "search_document: ", "query": "search_query: "},
-}
-"""What a model was trained to read before a text, by the beginning of its name."""
 BATCH = 32
 
 
@@ -23,8 +21,7 @@ class OllamaEmbed:
 
     def __init__(self, host: str, model: str, *, server: Ollama | None = None) -> None:
         self._server, self._model = server or Ollama(host), model
-        name = model.rsplit("/", 1)[-1]
-        self._prefixes = next((pair for start, pair in PREFIXES.items() if name.startswith(start)), {})
+        self._prefixes = family_prefixes(model) or Prefixes()
 
     def __enter__(self) -> Self:
         return self
@@ -32,16 +29,38 @@ class OllamaEmbed:
     def __exit__(self, *_exception: object) -> None:
         self._server.close()
 
-    def embed(self, texts: Sequence[str], *, kind: Kind) -> NDArray[np.float32]:
-        """``(N, D)`` float32 rows of length 1, one for each text.
+    def digest(self) -> str:
+        """Ollama's digest of the model. Raises ToolError when the server does not have it."""
+        digest = find_named(self._server.digests(), self._model)
+        if digest is None:
+            raise ToolError(f"Ollama does not have the model '{self._model}'", where=self._server.host)
+        return digest
 
-        Raises InputError for a text longer than the model's context, ToolError for a model that cannot embed.
+    def embed(self, texts: Sequence[str], *, kind: Kind) -> NDArray[np.float32]:
+        """As ``vectors``, of texts with the prefix that the model's family was trained with.
+
+        Raises InputError for a text longer than the model's context.
         """
         if not texts:
             raise ValueError("no texts to embed")
+        prefix = self._prefixes.query if kind == "query" else self._prefixes.document
+        try:
+            return self.vectors([prefix + text for text in texts])
+        except PromptOverflowError:
+            longest = max(texts, key=len)
+            raise InputError(
+                f"a text of {len(longest)} characters is too long for '{self._model}': {longest[:60]!r}…",
+                where=self._server.host,
+                fix="lower 'corpus.chunk_tokens'",
+            ) from None
+
+    def vectors(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """``(N, D)`` float32 rows of length 1, one for each text as it is.
+
+        Raises PromptOverflowError for a text longer than the model's context, ToolError for a model that cannot embed.
+        """
         require_unicode(texts, where="text to embed")
-        prefix = self._prefixes.get(kind, "")
-        rows = [self._batch([prefix + text for text in texts[at : at + BATCH]]) for at in range(0, len(texts), BATCH)]
+        rows = [self._batch(list(texts[at : at + BATCH])) for at in range(0, len(texts), BATCH)]
         if len({row.shape[1] for row in rows}) > 1:
             raise self._unusable("of different lengths")
         vectors = np.concatenate(rows)
@@ -58,15 +77,7 @@ class OllamaEmbed:
         )
 
     def _batch(self, texts: list[str]) -> NDArray[np.float64]:
-        try:
-            rows = self._server.call(lambda client: client.embed(self._model, texts, truncate=False)).embeddings
-        except PromptOverflowError:
-            longest = max(texts, key=len)
-            raise InputError(
-                f"a text of {len(longest)} characters is too long for '{self._model}': {longest[:60]!r}…",
-                where=self._server.host,
-                fix="lower 'corpus.chunk_words'",
-            ) from None
+        rows = self._server.call(lambda client: client.embed(self._model, texts, truncate=False)).embeddings
         if len(rows) != len(texts):
             raise ToolError(f"Ollama returned {len(rows)} vectors for {len(texts)} texts", where=self._server.host)
         if len({len(row) for row in rows}) != 1 or not rows[0]:

@@ -12,8 +12,8 @@ _HUB_TIMEOUT_SECONDS = 5.0
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST}
 
 
-def cached_snapshot(settings: BaseModelSettings) -> Path | None:
-    """The hub's complete snapshot as an earlier download left it, or None. Nothing is downloaded.
+def _snapshot_folder(settings: BaseModelSettings) -> Path | None:
+    """Where an earlier download of the revision left its files, complete or not; None without one.
 
     Layout: huggingface.co/docs/huggingface_hub/guides/manage-cache.
     """
@@ -26,9 +26,24 @@ def cached_snapshot(settings: BaseModelSettings) -> Path | None:
             commit = (home / "refs" / settings.revision).read_text(encoding="utf-8").strip()
         folder = home / "snapshots" / commit
         inside = folder.parent == home / "snapshots" and commit not in ("", ".", "..")
-        return folder if inside and folder.is_dir() and not missing_files(folder) else None
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):  # absent, or an index of the wrong shape
+        return folder if inside and folder.is_dir() else None
+    except (OSError, ValueError):  # absent
         return None
+
+
+def cached_snapshot(settings: BaseModelSettings) -> Path | None:
+    """The hub's complete snapshot as an earlier download left it, or None. Nothing is downloaded."""
+    folder = _snapshot_folder(settings)
+    try:
+        return folder if folder and not missing_files(folder) else None
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):  # an index of the wrong shape
+        return None
+
+
+def cached_file(settings: BaseModelSettings, name: str) -> Path | None:
+    """One file of the hub's snapshot as an earlier download left it, or None. Nothing is downloaded."""
+    folder = _snapshot_folder(settings)
+    return folder / name if folder and (folder / name).is_file() else None
 
 
 def hub_snapshot(settings: BaseModelSettings) -> Path:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from mlx_ragtune.errors import ToolError
+from mlx_ragtune.errors import OutOfMemoryError, ToolError
 
 SMALLER_BASE = "choose a smaller base model, or run this recipe on a machine with more memory"
 """The fix where no setting lowers the memory that is needed."""
@@ -32,10 +32,10 @@ def memory_bytes() -> int:
 
 
 def require_memory(stage: str, needed_bytes: int, *, fix: str) -> None:
-    """Raise ToolError when ``stage`` needs more memory than this machine has; ``fix`` is the setting to change."""
+    """Raise OutOfMemoryError when ``stage`` needs more memory than there is; ``fix`` is the setting to change."""
     available = memory_bytes()
     if needed_bytes > available:
-        raise ToolError(
+        raise OutOfMemoryError(
             f"{stage} needs about {needed_bytes / 2**30:.1f} GiB of memory, "
             f"this machine has {available / 2**30:.1f} GiB",
             where=stage,

@@ -19,7 +19,7 @@ class PromptOverflowError(ToolError):
         super().__init__(
             f"prompt_overflow: {what}",
             where=where,
-            fix="raise 'context_tokens', or lower 'retrieval.top_k' or 'corpus.chunk_words'",
+            fix="raise 'context_tokens', or lower 'retrieval.top_k' or 'corpus.chunk_tokens'",
         )
 
 

@@ -2,7 +2,6 @@
 
 import json
 import textwrap
-from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -12,25 +11,33 @@ from mlx_ragtune.clients.serving import open_served
 from mlx_ragtune.errors import printable
 from mlx_ragtune.records import ChatRequest, Passage, Sampling
 from mlx_ragtune.retrieval.prompt import build_messages
-from mlx_ragtune.retrieval.retriever import open_retriever
+from mlx_ragtune.retrieval.retriever import NEAREST
+from mlx_ragtune.searching.opened import open_retriever
 
 
-def _passages(run: OpenRun, question: str) -> Sequence[Passage]:
-    corpus = run.artifact("corpus")
-    retriever = open_retriever(corpus / "index.sqlite", corpus / "chunks.jsonl")
-    return retriever.search(question, run.recipe.retrieval.top_k)
+def _passages(run: OpenRun, question: str) -> list[dict[str, Any]]:
+    """What the models are shown; ``found_by`` names the indexes that found a passage, none for one that fills up."""
+    settings = run.recipe.retrieval
+    with open_retriever(settings, run.artifact("corpus").folder) as retriever:
+        found = {item.chunk.id: list(item.by) for item in retriever.matches(question, settings.top_k)}
+        shown = retriever.search(question, settings.top_k)
+    return [{**vars(passage), "found_by": found.get(passage.chunk_id, [])} for passage in shown]
+
+
+def _passage(context: dict[str, Any]) -> Passage:
+    return Passage(*(context[name] for name in ("chunk_id", "document_id", "title", "text")))
 
 
 def answer(run: OpenRun, question: str, *, model: str, preview: bool = False) -> dict[str, Any]:
-    """The passages retrieved for a question, and the answers of ``base``, ``tuned`` or ``both``.
+    """The passages shown for a question, which index found each, and the answers of ``base``, ``tuned`` or ``both``.
 
     With ``preview`` the embedded server answers with the adapter on the base's GGUF, before anything is fused.
     Raises ArtifactError when the models are not those of the recipe as it is now.
     """
-    passages = _passages(run, question)
+    contexts = _passages(run, question)
     settings = run.recipe.evaluate.sampling
     request = ChatRequest(
-        build_messages(passages, question),
+        build_messages([_passage(context) for context in contexts], question),
         Sampling(**settings.model_dump()),
         think=run.recipe.dataset.thinking == "on",
     )
@@ -38,7 +45,7 @@ def answer(run: OpenRun, question: str, *, model: str, preview: bool = False) ->
     for name in ("base", "tuned") if model == "both" else (model,):
         with _preview(run, name) if preview else _registered(run, name) as backend:
             answers[name] = backend.chat(request).text
-    return {"question": question, "contexts": [vars(passage) for passage in passages], "answers": answers}
+    return {"question": question, "contexts": contexts, "answers": answers}
 
 
 def _registered(run: OpenRun, model: str) -> AbstractContextManager[ChatBackend]:
@@ -73,8 +80,12 @@ def _preview(run: OpenRun, model: str) -> AbstractContextManager[ChatBackend]:
 def show(reply: dict[str, Any]) -> str:
     """The reply as text: passages first, then the answers."""
     lines = []
+    if not any(context["found_by"] for context in reply["contexts"]):
+        lines.append("No passage matches the question: the models were shown the first passages of the corpus.")
+    elif not any("full text" in context["found_by"] for context in reply["contexts"]):
+        lines.append(NEAREST)
     for number, passage in enumerate(reply["contexts"], start=1):
-        lines.append(f"[{number}] {passage['title']}")
+        lines.append(f"[{number}] {passage['title']}{'' if passage['found_by'] else ' (does not match the question)'}")
         lines.append(textwrap.shorten(passage["text"], 150, placeholder=" …"))
     for name, text in reply["answers"].items():
         lines += ["", f"{name}:", textwrap.fill(text or "(no answer)", 78)]

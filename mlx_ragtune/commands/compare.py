@@ -14,6 +14,7 @@ from typing import Any
 
 from mlx_ragtune.artifact import STAGE_FOLDERS
 from mlx_ragtune.commands.models import runs_here
+from mlx_ragtune.commands.runs import Needs, read_run_row
 from mlx_ragtune.errors import ArtifactError, InputError, printable
 from mlx_ragtune.evaluation.fairness import Conditions, require_equal
 from mlx_ragtune.evaluation.quick_path import stamps_of_path
@@ -28,6 +29,7 @@ from mlx_ragtune.pages.report_data import (
     read_conditions,
     stamps_of,
 )
+from mlx_ragtune.pages.run_rows import RunRow, list_runs
 from mlx_ragtune.records import ARMS, Answer, Arm, Document, Passage, Question, Sampling, Score
 from mlx_ragtune.retrieval.prompt import SYSTEM
 from mlx_ragtune.scoring.answers.language import require_supported_benchmark
@@ -64,6 +66,8 @@ class Contestant:
     arm: Arm = "tuned"
     prompted: "Contestant | None" = None
     noise: Noise | None = None
+    home: Path | None = None
+    """Its run folder; None for a file."""
 
 
 @dataclass(frozen=True)
@@ -148,6 +152,7 @@ def _read_arm(evaluate: Path, arm: Arm) -> Contestant | None:
         {outcome.id: outcome.tuned if arm == "tuned" else outcome.base for outcome in outcomes},
         arm,
         noise=parse_row(Noise, read_json(noise), where=str(noise)) if noise.exists() else None,
+        home=evaluate.parent,
     )
 
 
@@ -401,11 +406,32 @@ def _data(first: Contestant, other: Contestant, outcome: Outcome, stamps: tuple[
     return redacted(data, keep=("answers",))
 
 
-def as_rows(reports: Sequence[ReportData]) -> list[dict[str, Any]]:
-    """Each comparison as JSON: title, warnings, the verdict, the comparison with the first, and with the prompt."""
+def trained_runs(contestants: Sequence[Contestant], needs: Needs) -> dict[str, RunRow]:
+    """The runs of the tuned models among the contestants, by the contestants' names."""
+    tuned = [(contestant.name, contestant.home) for contestant in contestants if contestant.arm == "tuned"]
+    return {name: read_run_row(home, needs) for name, home in tuned if home is not None}
+
+
+def as_rows(reports: Sequence[ReportData], runs: Mapping[str, RunRow]) -> list[dict[str, Any]]:
+    """Each comparison as JSON: title, warnings, the verdict, the comparison with the first, and with the prompt.
+
+    ``runs`` says of each tuned model how it was trained, and which settings differ.
+    """
+    listed = list_runs(list(runs.values()))
+    training = {
+        name: {
+            "settings": dict(own),
+            "valid_loss": row.valid_loss,
+            "train_seconds": row.train_seconds,
+            "peak_memory_bytes": row.peak_memory_bytes,
+        }
+        for (name, row), own in zip(runs.items(), listed.own, strict=True)
+    }
     rows = []
     for data in reports:
         outcome = asdict(data.outcome)
         against = outcome.pop("against_base")
-        rows.append({"title": data.title, "stamps": list(data.stamps), **against, **outcome})
+        names = [name for name in data.names.values() if name in training]
+        trained = {"runs": {name: training[name] for name in names}}
+        rows.append({"title": data.title, "stamps": list(data.stamps), **trained, **against, **outcome})
     return [json.loads(json.dumps(row, allow_nan=False)) for row in rows]

@@ -9,6 +9,7 @@ from typing import Any
 from mlx_ragtune.artifact import STAGE_FOLDERS, running
 from mlx_ragtune.errors import ArtifactError, InputError
 from mlx_ragtune.recipe_load import runs_folder
+from mlx_ragtune.run_folders import owner_of
 
 _STATES = {
     "present": "at the server", "removed": "removed there", "replaced": "replaced there",
@@ -50,13 +51,9 @@ def registered(*, ask_servers: bool = False) -> tuple[list[dict[str, Any]], list
 
 
 def _recipe_of(run_name: str) -> str:
-    """The path of a run's recipe as it is shown in a command, or ``RECIPE`` where the run does not know it."""
-    mark = runs_here() / run_name / ".recipe"
-    if not mark.is_file():
-        return "RECIPE"
-    path = (runs_here() / mark.read_text(encoding="utf-8", errors="surrogateescape")).resolve()
-    here = Path.cwd()
-    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+    """A run's recipe as it is typed in a command, or ``RECIPE`` where the run does not know it."""
+    owner = owner_of(runs_here() / run_name)
+    return owner.arguments if owner else "RECIPE"
 
 
 def listing(rows: Sequence[dict[str, Any]]) -> str:

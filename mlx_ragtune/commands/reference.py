@@ -28,7 +28,7 @@ def _kind(annotation: Any) -> str:
     if origin is dict:
         return f"{_kind(inner[1])} for each of {_kind(inner[0])}"
     names = {int: "integer", float: "number", str: "text", bool: "`true`, `false`", Path: "path", NoneType: "`null`"}
-    return names.get(annotation, "section")
+    return "value" if annotation is Any else names.get(annotation, "section")
 
 
 def _default(field: FieldInfo) -> str:

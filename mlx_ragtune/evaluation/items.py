@@ -1,7 +1,7 @@
 """What the models are asked, with fixed prompts and their training renders: questions, variants, probes."""
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -101,11 +101,14 @@ class ItemMaker:
             messages = build_messages(passages, question.question)
             yield self._item(question, passages, messages, tuple(passage.document_id for passage in ranked))
 
-    def variants(self, items: Sequence[Item]) -> Iterator[Item]:
+    def variants(
+        self, items: Sequence[Item], copies_of: Callable[[Iterable[str]], Collection[str]] = lambda _papers: ()
+    ) -> Iterator[Item]:
         """Answerable questions with gold passages only, with gold passages and distractors, with distractors only.
 
-        Without its gold passages a question becomes unanswerable: a near miss. A question whose gold passages
-        are not found is left out.
+        Without its gold passages a question becomes unanswerable: a near miss. ``copies_of``: the papers of the
+        corpus that are copies of some papers, which are no distractors. A question whose gold passages are not found
+        is left out.
         """
         for item in items:
             papers = set(item.question.papers)
@@ -113,7 +116,9 @@ class ItemMaker:
                 continue
             ranked = self._retriever.search(item.question.question, GOLD_DEPTH)
             gold = [passage for passage in ranked if passage.document_id in papers][: self._top_k]
-            hard = self._retriever.search(item.question.question, self._top_k, without_papers=papers)
+            hard = self._retriever.search(
+                item.question.question, self._top_k, without_papers={*papers, *copies_of(papers)}
+            )
             if gold and hard:
                 for condition in CONDITIONS:
                     yield self._variant(item.question, condition, gold, hard)

@@ -57,7 +57,7 @@ def _arms(item: Item) -> tuple[Arm, ...]:
 
 
 def _fix(needed: int, window: int, *, examples: bool) -> str:
-    smaller = "lower evaluate.sampling.max_tokens, retrieval.top_k or corpus.chunk_words"
+    smaller = "lower evaluate.sampling.max_tokens, retrieval.top_k or corpus.chunk_tokens"
     if examples:
         smaller = smaller.replace("evaluate.sampling.max_tokens", "evaluate.prompted.tokens")
     if needed > window:

@@ -244,6 +244,14 @@ def _built_aside(folder: Path) -> Iterator[Path]:
         shutil.rmtree(draft, ignore_errors=True)
 
 
+def gguf_tokenizer(gguf: Path) -> str:
+    """``tokenizer.json`` of a GGUF file, of a chat model or an embedding model, as text.
+
+    Raises InputError for a damaged file or an unsupported tokenizer.
+    """
+    return restored_tokenizer(GgufFile(gguf))
+
+
 def import_gguf(gguf: Path, folder: Path, *, dtype: Dtype = "float32") -> None:
     """Write a model folder from a GGUF file, dequantized to ``dtype``. The folder appears complete or not at all.
 

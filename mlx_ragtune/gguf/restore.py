@@ -1,10 +1,11 @@
 """Restores ``tokenizer.json`` and ``tokenizer_config.json`` from a GGUF file."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from gguf import TokenType
-from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, processors
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from mlx_ragtune.errors import InputError
 from mlx_ragtune.gguf.container import GgufFile
@@ -64,6 +65,58 @@ def _by_score(file: GgufFile, tokens: list[str], types: list[int]) -> Tokenizer:
     return tokenizer
 
 
+def _word_pieces(file: GgufFile, tokens: list[str], types: list[int]) -> Tokenizer:
+    """As BERT's embedding models have it: GGUF marks the beginning of a word, ``tokenizer.json`` its continuation."""
+    pieces = [
+        token
+        if kind == TokenType.CONTROL or (token.startswith("[") and token.endswith("]"))
+        else token[1:]
+        if token.startswith(SPACE)
+        else f"##{token}"
+        for token, kind in zip(tokens, types, strict=True)
+    ]
+    unknown = _special(file, "unknown", tokens)
+    tokenizer = Tokenizer(
+        models.WordPiece(
+            vocab={piece: number for number, piece in enumerate(pieces)},
+            unk_token="[UNK]" if unknown is None else pieces[unknown],
+        )
+    )
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True, strip_accents=True)  # llama.cpp does both
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    return tokenizer
+
+
+def _unigram(file: GgufFile, tokens: list[str], _types: list[int]) -> Tokenizer:
+    """As T5 and XLM-RoBERTa have it, and their embedding models (e5, bge-m3)."""
+    scores = file.need("tokenizer.ggml.scores", np.ndarray)
+    if len(scores) != len(tokens):
+        raise file.damaged(f"{len(tokens)} tokens with {len(scores)} scores")
+    tokenizer = Tokenizer(
+        models.Unigram(
+            vocab=[(token, float(score)) for token, score in zip(tokens, scores, strict=True)],
+            unk_id=_special(file, "unknown", tokens) or 0,
+        )
+    )
+    charsmap = file.fields.get("tokenizer.ggml.precompiled_charsmap")
+    if charsmap is not None and len(charsmap):
+        tokenizer.normalizer = normalizers.Precompiled(bytes(np.asarray(charsmap).astype(np.uint8)))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(SPACE, prepend_scheme="always")]
+    )
+    tokenizer.decoder = decoders.Metaspace(SPACE, prepend_scheme="always")
+    return tokenizer
+
+
+_MAKERS: dict[str, Callable[[GgufFile, list[str], list[int]], Tokenizer]] = {
+    "gpt2": _byte_level,
+    "llama": _by_score,
+    "bert": _word_pieces,
+    "t5": _unigram,
+}
+
+
 def _special(file: GgufFile, key: str, tokens: list[str]) -> int | None:
     number = file.fields.get(f"tokenizer.ggml.{key}_token_id")
     if number is None:
@@ -89,13 +142,13 @@ def _framed(file: GgufFile, tokenizer: Tokenizer, tokens: list[str]) -> None:
 def restored_tokenizer(file: GgufFile) -> str:
     """``tokenizer.json`` as text. Raises InputError for an unsupported or damaged tokenizer."""
     kind = file.need("tokenizer.ggml.model", str)
-    if kind not in ("gpt2", "llama"):
+    if kind not in _MAKERS:
         raise InputError(
             f"tokenizer type '{kind[:40]}' is not supported", where=str(file.path), fix="choose another base"
         )
     tokens, types = _lists(file)
     try:
-        tokenizer = (_byte_level if kind == "gpt2" else _by_score)(file, tokens, types)
+        tokenizer = _MAKERS[kind](file, tokens, types)
         for number, token_type in enumerate(types):
             if token_type in _ADDED:
                 control = token_type == TokenType.CONTROL

@@ -180,7 +180,7 @@ def check_prompt_lengths(prompts: Sequence[Sequence[int]], *, window: int) -> No
         raise InputError(
             f"a prompt has {longest} tokens, the base model reads at most {window}",
             where="benchmark",
-            fix="shorten the longest benchmark question, or lower retrieval.top_k or corpus.chunk_words",
+            fix="shorten the longest benchmark question, or lower retrieval.top_k or corpus.chunk_tokens",
         )
 
 

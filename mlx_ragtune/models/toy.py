@@ -6,7 +6,7 @@ converts to GGUF and runs in llama.cpp.
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 from safetensors import SafetensorError
@@ -14,6 +14,7 @@ from safetensors.numpy import save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers
 from tokenizers.pre_tokenizers import ByteLevel
 
+from mlx_ragtune.errors import RecipeError
 from mlx_ragtune.models.architectures import ARCHITECTURES, GEMMA3_PATTERN, tensor_shapes
 from mlx_ragtune.models.pretokenizer import pretokenizer
 from mlx_ragtune.models.sentencepiece_scores import SPACE
@@ -88,6 +89,22 @@ def toy_byte_fallback_tokenizer() -> Tokenizer:
     return _add_specials(tokenizer)
 
 
+def _tokenizer(architecture: Architecture) -> Tokenizer:
+    return toy_byte_fallback_tokenizer() if architecture in ("mistral", "gemma3_text") else toy_tokenizer()
+
+
+def toy_architecture(name: str) -> Architecture:
+    """The architecture of ``toy:NAME``. Raises RecipeError for a name that none has."""
+    if name not in get_args(Architecture):
+        raise RecipeError(f"no toy model '{name}'", where="base.model", fix="use toy:qwen3 or toy:llama")
+    return cast(Architecture, name)
+
+
+def toy_tokenizer_json(architecture: Architecture) -> str:
+    """``tokenizer.json`` of a toy model, as ``write_toy_model`` writes it."""
+    return str(_tokenizer(architecture).to_str(pretty=True))
+
+
 def _config(architecture: Architecture, vocabulary: int, hidden: int, layers: int) -> dict[str, Any]:
     heads = hidden // HEAD
     config: dict[str, Any] = {
@@ -153,13 +170,12 @@ def write_toy_model(
     """
     layers = layers or (GEMMA3_PATTERN if architecture == "gemma3_text" else 2)
     folder.mkdir(parents=True, exist_ok=True)
-    by_score = architecture in ("mistral", "gemma3_text")
-    tokenizer = toy_byte_fallback_tokenizer() if by_score else toy_tokenizer()
+    tokenizer = _tokenizer(architecture)
     config = _config(architecture, tokenizer.get_vocab_size(), hidden, layers)
     end = tokenizer.token_to_id("<|im_end|>")
     config["bos_token_id"] = tokenizer.token_to_id("<|endoftext|>")
     config["eos_token_id"] = end
-    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer.json").write_text(toy_tokenizer_json(architecture), encoding="utf-8")
     tokenizer_config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "bos_token": None,

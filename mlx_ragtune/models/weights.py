@@ -61,13 +61,14 @@ def to_float32(raw: npt.NDArray[Any]) -> Floats:
 class Weights:
     """The tensors of a folder by name, sorted; only headers are read.
 
-    Raises InputError for a missing or truncated shard, a damaged header, and a tensor that is not float.
+    Tensors whose name ends in ``ignored`` are left out. Raises InputError for a missing or truncated shard, a damaged
+    header, and a tensor that is not float.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, ignored: str | None = None) -> None:
         self._entries: dict[str, StoredWeight] = {}
         for file in _files(folder):
-            for name, entry in _header(file).items():
+            for name, entry in _header(file, ignored).items():
                 if name in self._entries:
                     raise InputError(f"'{name}' is in two shards", where=str(file), fix="fetch the model again")
                 self._entries[name] = entry
@@ -124,7 +125,7 @@ def _files(folder: Path) -> list[Path]:
     return files
 
 
-def _header(file: Path) -> dict[str, StoredWeight]:
+def _header(file: Path, ignored: str | None) -> dict[str, StoredWeight]:
     try:
         size = file.stat().st_size
         with file.open("rb") as stream:
@@ -132,7 +133,8 @@ def _header(file: Path) -> dict[str, StoredWeight]:
             if not 2 <= length <= min(size - 8, _MAX_HEADER):
                 raise InputError("not a safetensors file", where=str(file), fix="fetch the model again")
             header = json.loads(stream.read(length))
-        return {name: _entry(name, entry, file, 8 + length) for name, entry in header.items() if name != "__metadata__"}
+        names = [name for name in header if name != "__metadata__" and not (ignored and name.endswith(ignored))]
+        return {name: _entry(name, header[name], file, 8 + length) for name in names}
     except OSError as error:
         raise InputError(f"cannot read it: {error.strerror}", where=str(file), fix="fetch the model again") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):

@@ -53,16 +53,19 @@ def nice_limit(values: Sequence[float]) -> float:
     return next(step * power for step in (1, 2, 2.5, 5, 10) if largest <= step * power * (1 + 1e-9))
 
 
-def _svg(height: int, label: str, parts: Sequence[Markup]) -> Markup:
+def svg(height: int, label: str, parts: Sequence[Markup]) -> Markup:
+    """A plot of the page's width and of ``height`` pixels, with what it shows in words."""
     opening = Markup('<svg class="plot" role="img" aria-label="{}" width="100%" height="{}">').format(label, height)
     return opening + Markup("").join(parts) + Markup("</svg>")
 
 
-def _line(x1: float, y1: float, x2: float, y2: float, kind: str) -> Markup:
+def svg_line(x1: float, y1: float, x2: float, y2: float, kind: str) -> Markup:
+    """A line; x in percent of the width, y in pixels."""
     return Markup('<line class="{}" x1="{:.2f}%" y1="{:g}" x2="{:.2f}%" y2="{:g}"/>').format(kind, x1, y1, x2, y2)
 
 
-def _text(x: float, y: float, text: str, *, anchor: str = "start", kind: str = "label") -> Markup:
+def svg_text(x: float, y: float, text: str, *, anchor: str = "start", kind: str = "label") -> Markup:
+    """A text; x in percent of the width, y in pixels."""
     return Markup('<text class="{}" x="{:.2f}%" y="{:g}" text-anchor="{}">{}</text>').format(kind, x, y, anchor, text)
 
 
@@ -87,19 +90,19 @@ def dot_whisker(rows: Sequence[Whisker], *, unit: str = "points", against: str =
         return 50 + 48 * max(-1.0, min(1.0, value / limit))
 
     height = ROW * len(rows) + 24
-    parts = [_line(place(at), 0, place(at), height - 20, "grid") for at in (-limit, -limit / 2, limit / 2, limit)]
-    parts.append(_line(50, 0, 50, height - 20, "zero"))
+    parts = [svg_line(place(at), 0, place(at), height - 20, "grid") for at in (-limit, -limit / 2, limit / 2, limit)]
+    parts.append(svg_line(50, 0, 50, height - 20, "zero"))
     for index, row in enumerate(rows):
         top = ROW * index
-        parts += [_text(0, top + 15, row.label), _text(100, top + 15, row.note, anchor="end", kind="dim")]
+        parts += [svg_text(0, top + 15, row.label), svg_text(100, top + 15, row.note, anchor="end", kind="dim")]
         if row.low is not None and row.high is not None:
-            parts.append(_line(place(row.low), top + 29, place(row.high), top + 29, f"whisker {row.tone}"))
+            parts.append(svg_line(place(row.low), top + 29, place(row.high), top + 29, f"whisker {row.tone}"))
         parts.append(_dot(place(row.value), top + 29, row.tone, f"{row.label}: {row.note}{_between(row)}"))
     for at, anchor in ((-limit, "start"), (0.0, "middle"), (limit, "end")):
         text = "0" if at == 0 else f"{signed(at, 0 if limit >= 1 else 2)} {unit}"
-        parts.append(_text(place(at), height - 5, text, anchor=anchor, kind="dim"))
+        parts.append(svg_text(place(at), height - 5, text, anchor=anchor, kind="dim"))
     listed = "; ".join(f"{row.label} {row.note}{_between(row)}" for row in rows)
-    return _svg(height, f"Change, tuned minus {against}: {listed}", parts)
+    return svg(height, f"Change, tuned minus {against}: {listed}", parts)
 
 
 def delta_bars(bars: Sequence[Bar], *, height: int = 150) -> Markup:
@@ -108,7 +111,7 @@ def delta_bars(bars: Sequence[Bar], *, height: int = 150) -> Markup:
     limit = nice_limit([bar.value for bar in ordered])
     middle, reach = height / 2, height / 2 - 14
     step = 100 / max(1, len(ordered))
-    parts = [_line(0, middle, 100, middle, "zero")]
+    parts = [svg_line(0, middle, 100, middle, "zero")]
     for index, bar in enumerate(ordered):
         size = abs(bar.value) / limit * reach
         tone = "better" if bar.value > 0 else "worse" if bar.value < 0 else "same"
@@ -126,8 +129,8 @@ def delta_bars(bars: Sequence[Bar], *, height: int = 150) -> Markup:
         sum(bar.value > 0 for bar in bars),
     ]
     summary = f"{counts[0]} worse, {counts[1]} the same, {counts[2]} better"
-    parts += [_text(0, 10, f"+{limit:g}", kind="dim"), _text(0, height - 2, f"−{limit:g}", kind="dim")]
-    return _svg(height, f"Change per question: {summary}", parts)
+    parts += [svg_text(0, 10, f"+{limit:g}", kind="dim"), svg_text(0, height - 2, f"−{limit:g}", kind="dim")]
+    return svg(height, f"Change per question: {summary}", parts)
 
 
 def _polyline(places: Sequence[tuple[float, float]], height: int) -> Markup:
@@ -139,7 +142,7 @@ def _polyline(places: Sequence[tuple[float, float]], height: int) -> Markup:
     ).format(height, points)
 
 
-def _smoothed(values: Sequence[float]) -> list[float]:
+def smoothed(values: Sequence[float]) -> list[float]:
     """Running means over a fortieth of the curve: single losses vary too much to be read."""
     width = max(1, len(values) // 40)
     return [
@@ -160,7 +163,7 @@ def loss_curve(losses: Sequence[LossPoint], *, best_update: int | None = None, h
         for point in losses
         if point.valid_loss is not None and math.isfinite(point.valid_loss)
     ]
-    line = list(zip([at for at, _ in train], _smoothed([value for _, value in train]), strict=True))
+    line = list(zip([at for at, _ in train], smoothed([value for _, value in train]), strict=True))
     values = [value for _, value in [*line, *valid]]
     if not values:
         return Markup("")
@@ -179,16 +182,19 @@ def loss_curve(losses: Sequence[LossPoint], *, best_update: int | None = None, h
     parts = [
         part
         for tick in ticks
-        for part in (_line(8, y_of(tick), 98, y_of(tick), "grid"), _text(0, y_of(tick) + 4, f"{tick:.3g}", kind="dim"))
+        for part in (
+            svg_line(8, y_of(tick), 98, y_of(tick), "grid"),
+            svg_text(0, y_of(tick) + 4, f"{tick:.3g}", kind="dim"),
+        )
     ]
     parts.append(_polyline([(at / max(1, last), (high - value) / (high - low)) for at, value in line], height - 44))
     for update, value in valid:
         tone = "better" if update == best_update else "plain"
         parts.append(_dot(x_of(update), y_of(value), tone, f"update {update}: validation loss {value:.4f}"))
     parts += [
-        _text(8, height - 6, "update 0", kind="dim"),
-        _text(98, height - 6, f"{last:g}", anchor="end", kind="dim"),
+        svg_text(8, height - 6, "update 0", kind="dim"),
+        svg_text(98, height - 6, f"{last:g}", anchor="end", kind="dim"),
     ]
     best = min(valid, key=lambda pair: pair[1], default=None)
     lowest = f", lowest validation loss {best[1]:.4f} at update {best[0]}" if best else ""
-    return _svg(height, f"Loss in nats per answer token over {last:g} updates{lowest}", parts)
+    return svg(height, f"Loss in nats per answer token over {last:g} updates{lowest}", parts)

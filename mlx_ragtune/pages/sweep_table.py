@@ -9,8 +9,8 @@ from types import MappingProxyType, TracebackType
 from typing import Any, Literal
 
 from mlx_ragtune.errors import printable
+from mlx_ragtune.pages.setting_words import settings_text, short_names, value_text
 from mlx_ragtune.pages.tables import clock, render_table
-from mlx_ragtune.recipe import PROJECTIONS
 
 TrialState = Literal["waiting", "running", "finished", "pruned", "failed", "interrupted"]
 WIDTH = 80
@@ -35,32 +35,6 @@ class SweepRow:
     tokens_per_second: float | None = None
     seconds_left: float | None = None
     note: str = ""
-
-
-def settings_text(settings: Mapping[str, Any]) -> str:
-    """What a trial tries in one line: ``learning_rate 0.0001, rank 8``; the section is named where names repeat."""
-    names = [key.rpartition(".")[2] for key in settings]
-    parts = [
-        f"{name if names.count(name) == 1 else key} {value_text(value)}"
-        for (key, value), name in zip(settings.items(), names, strict=True)
-    ]
-    return ", ".join(parts)
-
-
-def value_text(value: Any) -> str:
-    """A setting as in a recipe, in few characters: ``0.00013``, ``q+v`` (projections), ``null``."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, list | tuple):
-        texts = [value_text(item) for item in value]
-        if texts and all(text in PROJECTIONS for text in texts):
-            texts = ["all"] if len(texts) == len(PROJECTIONS) else [text.removesuffix("_proj") for text in texts]
-        return "+".join(texts) or "[]"
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{key}: {value_text(inner)}" for key, inner in value.items()) + "}"
-    return str(value)
 
 
 class SweepTable:
@@ -139,11 +113,7 @@ class SweepTable:
         title = f"{done}{of} trials done{leads}{more}"
         keys = list(dict.fromkeys(key for row in self.rows for key in row.settings))
         columns = keys if len(keys) <= MAX_COLUMNS else []
-        names = [key.rpartition(".")[2] for key in columns]
-        labels = [
-            (name if names.count(name) == 1 else key).replace("_", " ")
-            for key, name in zip(columns, names, strict=True)
-        ]
+        labels = [name.replace("_", " ") for name in short_names(columns).values()]
         headers = ["trial", *(labels or ["settings"]), "loss", "score", "tok/s", "left", "state"]
         cells = [_cells(row, columns) for row in shown]
         return f"{title}\n{render_table(headers, cells, width=WIDTH)}"

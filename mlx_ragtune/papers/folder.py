@@ -6,15 +6,18 @@ import stat
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mlx_ragtune.artifact import digest_file
+from mlx_ragtune.artifact import digest_file, digest_json
 from mlx_ragtune.errors import InputError
-from mlx_ragtune.papers.formats import SUFFIXES
+from mlx_ragtune.papers.arxiv_ids import arxiv_id_in_name
+from mlx_ragtune.papers.formats import LATEX, MACROS, SUFFIXES, bare_stem, suffix_of
 
 _IN_IDS = ("L", "M", "N", "So")
 """Unicode categories that an id keeps: letters, marks, numbers, and symbols such as emoji."""
+_SAVED = re.compile(r"(.+)(?:_files|\.fld|-Dateien|_fichiers|_archivos)/")
+"""The folder that a browser saves beside a page."""
 _JOINER = "\u200d"
 """Joins several emoji into one."""
 
@@ -23,12 +26,14 @@ _JOINER = "\u200d"
 class PaperFile:
     """A file that the corpus reads. ``name`` is its POSIX path below the folder.
 
-    ``problem`` says why it cannot be read, where that shows without opening it.
+    ``problem`` says why it cannot be read, where that shows without opening it. ``parts`` are the files that the
+    text of LaTeX source depends on, the paper's own among them.
     """
 
     path: Path
     name: str
     problem: str = ""
+    parts: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -64,12 +69,25 @@ def _walk(folder: Path) -> Iterator[tuple[str, str]]:
 
 def _ignored(name: str) -> str:
     """Why a file of this name is not a paper, or an empty string."""
-    base, suffix = Path(name).name, Path(name).suffix
-    if base.startswith("."):
-        return "hidden"
-    if suffix.lower() not in SUFFIXES:
+    base, suffix = Path(name).name, suffix_of(name)
+    if base.startswith((".", "~$")):
+        return "hidden" if base.startswith(".") else "a lock file of Word"
+    if suffix in MACROS:
+        return f"'{suffix}' may hold macros; save it as .docx"
+    if suffix not in SUFFIXES:
         return f"'{shown_name(suffix)}' is not a supported format" if suffix else "no file name suffix"
+    stem = bare_stem(base)
+    if suffix == ".gz" and suffix_of(stem) not in ("", ".tex") and not arxiv_id_in_name(stem):
+        return f"'{shown_name(suffix_of(stem))}.gz' is not a supported format"
     return "describes the sources of the other files" if base == "SOURCE.md" else ""
+
+
+def _saved_with(name: str, names: set[str]) -> str:
+    """Why a page in the folder that a browser saved beside another page is not a paper, or an empty string."""
+    saved = _SAVED.match(name)
+    pages = [f"{saved[1]}{suffix}" for suffix in (".html", ".htm")] if saved else []
+    page = next((page for page in pages if page in names), None)
+    return f"part of the saved page '{page}'" if page else ""
 
 
 def _problem(path: Path, root: str) -> str:
@@ -88,7 +106,7 @@ def _problem(path: Path, root: str) -> str:
 
 
 def survey(folder: Path) -> Survey:
-    """Every file in and below the folder, as a paper or as ignored. Opens none of them.
+    """Every file in and below the folder, as a paper or as ignored. Opens LaTeX source only, to see what includes what.
 
     A symlink to a file of the folder that is a paper itself is ignored, so that no paper is read twice.
     Symlinks to folders are not followed. Raises InputError when ``folder`` is not a folder that can be listed.
@@ -104,14 +122,35 @@ def survey(folder: Path) -> Survey:
     ignored: list[tuple[str, str]] = []
     root = os.path.realpath(folder)
     entries = sorted(_walk(folder), key=lambda entry: entry[0].split("/"))
+    names = {name for name, _ in entries}
     for name, reason in entries:
         if reason.startswith("cannot list"):
             papers.append(PaperFile(folder / name, shown_name(name), reason))
-        elif reason := reason or _ignored(name):
+        elif reason := reason or _ignored(name) or _saved_with(name, names):
             ignored.append((shown_name(name), reason))
         else:
             papers.append(PaperFile(folder / name, shown_name(name), _problem(folder / name, root)))
-    return _without_duplicate_links(papers, ignored)
+    return _without_duplicate_links(*_without_parts(folder, papers, ignored))
+
+
+def _without_parts(
+    folder: Path, papers: list[PaperFile], ignored: list[tuple[str, str]]
+) -> tuple[list[PaperFile], list[tuple[str, str]]]:
+    """The papers without the parts, prints and figures of those that are LaTeX source."""
+    if not any(suffix_of(paper.name) in LATEX for paper in papers):
+        return papers, ignored
+    from mlx_ragtune.papers.latex_projects import latex_projects
+
+    projects = latex_projects(folder, (paper.name for paper in papers if not paper.problem))
+    owners = {part: name for name, parts in projects.parts.items() for part in parts if part != name}
+    ignored = [(name, f"part of '{owners[name]}'" if name in owners else reason) for name, reason in ignored]
+    ignored += projects.ignored.items()
+    kept = [
+        replace(paper, parts=tuple(folder / part for part in projects.parts.get(paper.name, ())))
+        for paper in papers
+        if paper.name not in projects.ignored
+    ]
+    return kept, ignored
 
 
 def _without_duplicate_links(papers: list[PaperFile], ignored: list[tuple[str, str]]) -> Survey:
@@ -145,12 +184,19 @@ def paper_digests(folder: Path, *, digest: Callable[[Path], str] = digest_file) 
     digests: dict[str, str] = {}
     for paper in list_papers(folder):
         try:
-            digests[paper.name] = paper.problem or digest(paper.path)
+            digests[paper.name] = paper.problem or _digest(paper, digest)
         except OSError as error:
             digests[paper.name] = f"cannot read: {error.strerror}"
         except InputError as error:
             digests[paper.name] = error.what
     return digests
+
+
+def _digest(paper: PaperFile, digest: Callable[[Path], str]) -> str:
+    """The digest of a paper: of its file, or of all its parts and their places."""
+    if len(paper.parts) < 2:
+        return digest(paper.path)
+    return digest_json([[os.path.relpath(part, paper.path.parent), digest(part)] for part in paper.parts])
 
 
 def _words(text: str) -> str:
@@ -168,7 +214,7 @@ def document_ids(names: Iterable[str]) -> dict[str, str]:
     Ids that would still be the same get ``_2``, ``_3``, … in the order of the names.
     """
     names = list(names)
-    short = {name: _words(Path(name).stem) for name in names}
+    short = {name: _words(bare_stem(Path(name).name)) for name in names}
     counts = Counter(short.values())
     ids = {name: short[name] for name in names if counts[short[name]] == 1}
     taken = set(ids.values())

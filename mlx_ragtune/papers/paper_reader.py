@@ -1,7 +1,7 @@
 """Reads papers in a second process with limits on time and memory, so that no file can stop or crash a run.
 
     PaperReader ──(path, id)──► python -m mlx_ragtune.papers.paper_worker
-                ◄──(document, chunks, dropped | error)──
+                ◄──(document, chunks, tokens, dropped | error)──
 
 A file of a few kilobytes can expand to gigabytes or keep a parser busy for hours, and PDFium is C++. The
 worker ends itself at a limit; the reader then reports this one paper and starts another worker.
@@ -37,18 +37,31 @@ class Limits:
 
 @dataclass(frozen=True)
 class Paper:
-    """A paper that was read: its document, the chunks of it, and the text that is in no chunk."""
+    """A paper that was read: its document, the chunks of it with their tokens, and the text that is in no chunk."""
 
     document: Document
     chunks: tuple[Chunk, ...]
+    tokens: tuple[int, ...]
     dropped: tuple[Dropped, ...]
 
 
 class PaperReader:
-    """Reads papers one after the other, each within ``limits``. Use it as a context manager."""
+    """Reads papers one after the other, each within ``limits``. Use it as a context manager.
 
-    def __init__(self, *, chunk_words: int, limits: Limits = Limits()) -> None:
-        self._chunk_words, self._limits = chunk_words, limits
+    Chunks have at most ``chunk_tokens`` tokens and share sentences of at most ``overlap_tokens``, counted with the
+    file ``tokenizer``, or estimated without one.
+    """
+
+    def __init__(
+        self,
+        *,
+        chunk_tokens: int,
+        overlap_tokens: int = 0,
+        tokenizer: Path | None = None,
+        limits: Limits = Limits(),
+    ) -> None:
+        self._limits = limits
+        self._chunking = [str(chunk_tokens), str(overlap_tokens), *([str(tokenizer)] if tokenizer else [])]
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -60,7 +73,7 @@ class PaperReader:
     def read(self, path: Path, identifier: str) -> Paper:
         """The paper. Raises InputError with the reason why it cannot be used."""
         process = self._process or self._start()
-        request = {"path": str(path), "id": identifier, "chunk_words": self._chunk_words}
+        request = {"path": str(path), "id": identifier}
         assert process.stdin  # noqa: S101 (a pipe)
         assert process.stdout  # noqa: S101 (a pipe)
         with suppress(BrokenPipeError):  # the worker has ended: its status says why
@@ -81,7 +94,7 @@ class PaperReader:
         limits = (str(self._limits.seconds), str(self._limits.memory_bytes))
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "mlx_ragtune.papers.paper_worker", *limits],
+            [sys.executable, "-P", "-m", "mlx_ragtune.papers.paper_worker", *limits, *self._chunking],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -1,7 +1,8 @@
 """The process in which papers are read: one JSON request per line on stdin, one JSON answer per line on stdout.
 
-``python -m mlx_ragtune.papers.paper_worker SECONDS MEMORY_BYTES``, started by ``paper_reader``. It ends
-itself when a paper reaches a limit: by SIGPROF or SIGALRM for time, with status 75 for memory.
+``python -m mlx_ragtune.papers.paper_worker SECONDS MEMORY_BYTES CHUNK_TOKENS OVERLAP_TOKENS [TOKENIZER]``,
+started by ``paper_reader``. It ends itself when a paper reaches a limit: by SIGPROF or SIGALRM
+for time, with status 75 for memory.
 """
 
 import json
@@ -16,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from mlx_ragtune.errors import InputError
-from mlx_ragtune.papers.chunks import split
+from mlx_ragtune.papers.chunks import Chunking, split
 from mlx_ragtune.papers.paper_reader import OUT_OF_MEMORY, READY
 from mlx_ragtune.papers.reading import open_paper
+from mlx_ragtune.papers.token_counts import Estimate, TokenizerFile
 
 WATCH_SECONDS = 0.02
 _STATM = Path("/proc/self/statm")
@@ -39,25 +41,31 @@ def _watch_memory(limit: int) -> None:
         time.sleep(WATCH_SECONDS)
 
 
-def _answer(path: Path, identifier: str, chunk_words: int) -> dict[str, Any]:
+def _answer(path: Path, identifier: str, chunking: Chunking) -> dict[str, Any]:
     """The paper as JSON values, or the error that describes why it cannot be used."""
     try:
         reading = open_paper(path, id=identifier)
-        chunks, dropped = split(reading.document, words=chunk_words)
+        chunked = split(reading.document, chunking)
     except InputError as error:
         return {"error": {"what": error.what, "where": error.where, "fix": error.fix}}
     except Exception as error:  # a parser that fails on one paper must not end the run
         what = f"the reader failed on it ({type(error).__name__}: {error})"
         return {"error": {"what": what, "where": str(path), "fix": "remove it, or save it as plain text"}}
-    paper = {"document": reading.document, "chunks": chunks, "dropped": [*reading.dropped, *dropped]}
+    dropped = [*reading.dropped, *chunked.dropped]
+    paper = {"document": reading.document, "chunks": chunked.chunks, "tokens": chunked.tokens, "dropped": dropped}
     return {"paper": paper}
 
 
-def main(seconds: float, limit: int) -> None:
-    """Answer requests until stdin ends. Libraries that print cannot disturb the answers."""
+def main(seconds: float, limit: int, chunking: Chunking) -> None:
+    """Answer requests until stdin ends. Libraries that print cannot disturb the answers.
+
+    The limit on memory is for papers: what the tokenizer takes comes on top of it.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends this process
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
+    before = memory_bytes() if isinstance(chunking.counter, TokenizerFile) else 0
+    limit += before
     threading.Thread(target=_watch_memory, args=(limit,), daemon=True).start()
     answers.write(READY)
     answers.flush()
@@ -65,9 +73,9 @@ def main(seconds: float, limit: int) -> None:
         request = json.loads(line)
         signal.setitimer(signal.ITIMER_PROF, seconds)
         signal.setitimer(signal.ITIMER_REAL, 4 * seconds)
-        answer = _answer(Path(request["path"]), request["id"], request["chunk_words"])
+        answer = _answer(Path(request["path"]), request["id"], chunking)
         # Freed memory may stay with this process and would count against the next paper.
-        answer["last"] = memory_bytes() > limit // 4
+        answer["last"] = memory_bytes() - before > (limit - before) // 4
         encoded = json.dumps(answer, default=asdict).encode()
         signal.setitimer(signal.ITIMER_PROF, 0)
         signal.setitimer(signal.ITIMER_REAL, 0)
@@ -76,4 +84,6 @@ def main(seconds: float, limit: int) -> None:
 
 
 if __name__ == "__main__":
-    main(float(sys.argv[1]), int(sys.argv[2]))
+    _seconds, _limit, _tokens, _overlap, *_tokenizer = sys.argv[1:]
+    _counter = TokenizerFile(Path(_tokenizer[0])) if _tokenizer else Estimate()
+    main(float(_seconds), int(_limit), Chunking(int(_tokens), int(_overlap), _counter))

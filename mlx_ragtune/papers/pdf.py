@@ -22,6 +22,10 @@ from mlx_ragtune.records import Document
 
 _STAMP = re.compile(r"arXiv:\s*(\d{4}\.\d{4,5})(?:v\d+)?\b.*", re.DOTALL)
 _ARXIV_NAME = re.compile(r"(\d{4}\.\d{4,5})(?:v\d+)?")
+OCR_FIX = "run OCR on it: ocrmypdf"
+"""How the advice about a PDF starts that OCR can read."""
+NO_TEXT = "no text on this page"
+"""The reason that is listed for a page without text."""
 Page = list[Row]
 
 
@@ -37,7 +41,7 @@ def read_pdf(path: Path, identifier: str, *, use_outline: bool = True) -> Readin
     decode(source.pages, source.fonts)
     pages = [_rows(page) for page in source.pages]
     _check_text(pages, path)
-    taken = [Taken(number, "no text on this page", "") for number, page in enumerate(pages) if not page]
+    taken = [Taken(number, NO_TEXT, "") for number, page in enumerate(pages) if not page]
     pages, more = take_running(pages, [page.height for page in source.pages])
     taken += more
     stamps, arxiv = _stamps(source, pages, path)
@@ -83,14 +87,12 @@ def _check_text(pages: Sequence[Page], path: Path) -> None:
     name = shlex.quote(path.name)
     if not text.strip():
         count = f"{len(pages)} page{'s' if len(pages) > 1 else ''}"
-        raise InputError(
-            f"no text on its {count}: it is scanned", where=str(path), fix=f"run OCR on it: ocrmypdf {name} OUT.pdf"
-        )
+        raise InputError(f"no text on its {count}: it is scanned", where=str(path), fix=f"{OCR_FIX} {name} OUT.pdf")
     if is_scrambled(text):
         raise InputError(
             "its text layer holds other characters than the pages show",
             where=str(path),
-            fix=f"run OCR on it: ocrmypdf --force-ocr {name} OUT.pdf",
+            fix=f"{OCR_FIX} --force-ocr {name} OUT.pdf",
         )
 
 

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
+from mlx_ragtune.papers.blocks import markdown_table
 from mlx_ragtune.papers.hyphens import PAGE_BREAK, join_hyphens
 from mlx_ragtune.papers.print_rows import Row
 
@@ -55,16 +56,6 @@ def _tables(rows: Sequence[Row], others: set[int]) -> dict[int, int]:
             tables[index] = end
         index = max(end, index + 1)
     return tables
-
-
-def markdown_table(table: Sequence[Sequence[str]]) -> list[str]:
-    """The rows in Markdown, the first as the head; short rows are filled at their end."""
-    width = max(map(len, table))
-    lines = [
-        f"| {' | '.join([*(cell.replace('|', chr(92) + '|') for cell in cells), *[''] * (width - len(cells))])} |"
-        for cells in table
-    ]
-    return [lines[0], "|" + " --- |" * width, *lines[1:]]
 
 
 def unwrap(lines: Sequence[Line]) -> list[Line]:

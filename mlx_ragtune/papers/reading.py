@@ -4,9 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mlx_ragtune.errors import InputError
+from mlx_ragtune.papers.docx import read_docx
 from mlx_ragtune.papers.dropped import Reading
-from mlx_ragtune.papers.formats import SUFFIXES
+from mlx_ragtune.papers.epub import read_epub
+from mlx_ragtune.papers.formats import ARCHIVES, LATEX, SUFFIXES, suffix_of
 from mlx_ragtune.papers.html import read_html
+from mlx_ragtune.papers.latex import read_latex, read_latex_archive
 from mlx_ragtune.papers.markdown import read_markdown
 from mlx_ragtune.papers.pdf import read_pdf
 from mlx_ragtune.papers.plain_text import read_text
@@ -17,6 +20,11 @@ _READERS: dict[str, Callable[[Path, str], Reading]] = {
     ".txt": read_text,
     ".html": read_html,
     ".htm": read_html,
+    ".xhtml": read_html,
+    ".docx": read_docx,
+    ".epub": read_epub,
+    **dict.fromkeys(LATEX, read_latex),
+    **dict.fromkeys(ARCHIVES, read_latex_archive),
 }
 
 
@@ -25,7 +33,7 @@ def open_paper(path: Path, *, id: str) -> Reading:  # noqa: A002
 
     Use ``paper_reader.PaperReader`` for files from outside: it limits time and memory.
     """
-    reader = _READERS.get(path.suffix.lower())
+    reader = _READERS.get(suffix_of(path.name))
     if reader is None:
         raise InputError(
             f"'{path.suffix}' is not a supported format", where=str(path), fix=f"use one of {', '.join(SUFFIXES)}"

@@ -27,21 +27,33 @@ def _is_symbol(char: str) -> bool:
     return char == "\ufffd" or is_control(char) or any(first <= code <= last for first, last in _SYMBOL_BLOCKS)
 
 
-def scrambled_share(text: str) -> float:
-    """The share of characters that stand for something else: symbols, private codes, control characters."""
-    counts = Counter(char for char in text if not char.isspace())
+def _without_markers(text: str) -> Counter[str]:
+    """The characters of a text, with their counts, without words of one symbol, such as ●●●, or of shapes only.
+
+    They are the points of a plot, of which one page can hold more than a paper has letters.
+    """
+    counts = Counter[str]()
+    for word, count in Counter(text.split()).items():
+        characters = set(word)
+        alone = len(characters) == 1 and "\u2300" <= word[0] <= "\u2bff"
+        if not alone and not all("\u25a0" <= char <= "\u25ff" for char in characters):
+            counts.update({char: count * word.count(char) for char in characters})
+    return counts
+
+
+def _symbol_share(counts: Counter[str]) -> float:
     return sum(count for char, count in counts.items() if _is_symbol(char)) / max(1, counts.total())
 
 
 def is_scrambled(text: str) -> bool:
     """Whether the text is not what the page shows.
 
-    That is so with many symbols, with few letters and digits, or when the letters that are common in every
+    That is so with many symbols in words, with few letters and digits, or when the letters that are common in every
     language are rare among many Latin ones (a font whose codes are shifted).
     """
-    if scrambled_share(text) > MOST_SYMBOLS:
+    counts = _without_markers(text)
+    if _symbol_share(counts) > MOST_SYMBOLS:
         return True
-    counts = Counter(char for char in text if not char.isspace())
     if counts.total() < LEAST_LETTERS:
         return False
     if sum(count for char, count in counts.items() if char.isalnum()) < 0.5 * counts.total():

@@ -7,18 +7,17 @@ from pathlib import Path
 from mlx_ragtune.jsonl import read_rows
 from mlx_ragtune.records import Example, Message, Question
 from mlx_ragtune.retrieval.prompt import build_messages
-from mlx_ragtune.retrieval.retriever import open_retriever
+from mlx_ragtune.retrieval.retriever import Retriever
 
 EACH = 5
 """Number of prompts from each source."""
 
 
-def fixed_prompts(dataset: Path, corpus: Path, benchmark: Path, *, top_k: int) -> list[tuple[Message, ...]]:
+def fixed_prompts(dataset: Path, benchmark: Path, *, retriever: Retriever, top_k: int) -> list[tuple[Message, ...]]:
     """Up to ``EACH`` prompts of validation rows (training rows if there are none) and as many of the benchmark's."""
     examples: Sequence[Example] = list(islice(read_rows(dataset / "examples-valid.jsonl", Example), EACH))
     if not examples:
         examples = list(islice(read_rows(dataset / "examples-train.jsonl", Example), EACH))
-    retriever = open_retriever(corpus / "index.sqlite", corpus / "chunks.jsonl")
     questions = list(read_rows(benchmark, Question))
     chosen = questions[:: max(1, len(questions) // EACH)][:EACH]
     asked = [build_messages(retriever.search(item.question, top_k), item.question) for item in chosen]

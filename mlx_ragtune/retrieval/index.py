@@ -1,6 +1,5 @@
 """A full-text index of chunks in one SQLite file (FTS5), ranked by BM25 with a higher weight for the title."""
 
-import re
 import sqlite3
 from collections.abc import Iterable
 from contextlib import closing
@@ -9,16 +8,10 @@ from pathlib import Path
 from mlx_ragtune.errors import ArtifactError, ToolError
 from mlx_ragtune.records import Chunk
 from mlx_ragtune.retrieval.fusion import Hit
+from mlx_ragtune.retrieval.terms import match_expression, terms
 
-TITLE_WEIGHT = 3.0
-MAX_WORDS = 20_000
-"""How many different words of a query are searched for; the time of a search grows with their square."""
-_STOP = (
-    "a about an and are as at be been being between by can could did do does for from had has have how i in into is "
-    "it its many more most much not of on or s than that the their them there these they this those to was we were "
-    "what when where which who whom whose why will with would you your"
-)
-STOP_WORDS = frozenset(_STOP.split())
+TITLE_WEIGHT = 2.0
+"""A word of the title counts as so many of the text: more, and every chunk of a paper with the right title is first."""
 
 
 def build_index(path: Path, chunks: Iterable[Chunk]) -> None:
@@ -35,27 +28,18 @@ def build_index(path: Path, chunks: Iterable[Chunk]) -> None:
 
 
 def _build(path: Path, chunks: Iterable[Chunk]) -> None:
+    """The terms are indexed, and nothing is stored but the ids: the texts are in the chunks' own file."""
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute(
-            "CREATE VIRTUAL TABLE chunk USING fts5(id UNINDEXED, title, section, text, "
-            "tokenize = 'porter unicode61 remove_diacritics 2')"
+            "CREATE VIRTUAL TABLE chunk USING fts5(title, section, text, content = '', "
+            "tokenize = \"porter unicode61 remove_diacritics 2 categories 'L* N* Co Mn Mc'\")"
         )
-        connection.executemany(
-            "INSERT INTO chunk VALUES (?, ?, ?, ?)",
-            ((chunk.id, chunk.title, chunk.section, chunk.text) for chunk in chunks),
-        )
+        connection.execute("CREATE TABLE name (number INTEGER PRIMARY KEY, id TEXT NOT NULL)")
+        for number, chunk in enumerate(chunks, start=1):
+            fields = (" ".join(terms(field)) for field in (chunk.title, chunk.section, chunk.text))
+            connection.execute("INSERT INTO chunk(rowid, title, section, text) VALUES (?, ?, ?, ?)", (number, *fields))
+            connection.execute("INSERT INTO name VALUES (?, ?)", (number, chunk.id))
         connection.execute("INSERT INTO chunk(chunk) VALUES ('optimize')")
-
-
-def match_expression(query: str) -> str:
-    """An FTS5 expression that matches any of the query's words; each is quoted, so that no text is syntax.
-
-    Stop words are left out unless there is nothing else, and so are words after the first ``MAX_WORDS``. Empty
-    when the query has no words.
-    """
-    words = list(dict.fromkeys(re.findall(r"[^\W_]+", query.lower())))
-    chosen = ([word for word in words if word not in STOP_WORDS] or words)[:MAX_WORDS]
-    return " OR ".join(f'"{word}"' for word in chosen)
 
 
 class Index:
@@ -66,6 +50,7 @@ class Index:
         try:
             self._connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, check_same_thread=False)
             self._connection.execute("SELECT rowid FROM chunk LIMIT 1").fetchone()
+            self._connection.execute("SELECT id FROM name LIMIT 1").fetchone()
         except sqlite3.Error as error:
             raise self._damaged(error) from None
 
@@ -75,14 +60,14 @@ class Index:
         )
 
     def search(self, query: str, k: int) -> list[Hit]:
-        """At most ``k`` chunks that share a word with the query, best first (score: −BM25); ties by id."""
+        """At most ``k`` chunks that share a term with the query, best first (score: −BM25); ties by id."""
         expression = match_expression(query)
         if not expression or k < 1:
             return []
         try:
             rows = self._connection.execute(
-                f"SELECT id, bm25(chunk, 0, {TITLE_WEIGHT}, 1, 1) AS score FROM chunk WHERE chunk MATCH ? "  # noqa: S608
-                "ORDER BY score, id LIMIT ?",
+                f"SELECT name.id, bm25(chunk, {TITLE_WEIGHT}, 1, 1) AS score FROM chunk "  # noqa: S608
+                "JOIN name ON name.number = chunk.rowid WHERE chunk MATCH ? ORDER BY score, name.id LIMIT ?",
                 (expression, k),
             ).fetchall()
         except sqlite3.DatabaseError as error:

@@ -1,16 +1,28 @@
-"""The passages that the model is shown for a question: the same in training and in serving."""
+"""The passages that the model is shown for a question: the same in training and in serving.
 
-from collections.abc import Collection, Iterable, Mapping
-from pathlib import Path
-from typing import Protocol
+    full text ──┐
+                ├─► fused ─► first ones reranked ─► at most one of a section ─► best k
+    vectors ────┘
 
-from mlx_ragtune.jsonl import read_rows
+A longer result begins with the shorter one: every ranking is read to a fixed depth, and deeper only when too many
+chunks may not be shown.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Literal, Protocol
+
 from mlx_ragtune.records import Chunk, Passage
 from mlx_ragtune.retrieval.fusion import Hit, fuse
-from mlx_ragtune.retrieval.index import Index
 
-DEPTH = 50
-"""How many hits of each ranking are read before two are fused."""
+DEPTH = 200
+"""How many hits of each ranking are read before they are fused: more than a prompt has passages."""
+NEAREST = "No passage shares a word with the question; these are the nearest by meaning, however far that is."
+"""What is said when only vectors found anything: every passage has some distance."""
+_REMEMBERED_PAIRS = 65_536
+Dedup = Literal["none", "section"]
+Source = Literal["full text", "vectors", "reranker"]
 
 
 class Searcher(Protocol):
@@ -21,45 +33,122 @@ class Searcher(Protocol):
         ...
 
 
-class Retriever:
-    """The best passages for a question: by full text, or by full text and vectors fused."""
+class Reranker(Protocol):
+    """Reads a question and a passage together (a cross-encoder)."""
 
-    def __init__(self, index: Searcher, chunks: Iterable[Chunk], vectors: Searcher | None = None) -> None:
-        self._index, self._vectors = index, vectors
+    @property
+    def depth(self) -> int:
+        """How many of the best chunks are reranked."""
+        ...
+
+    def score(self, query: str, document: tuple[str, str]) -> float:
+        """How well a (title, text) answers the query; only the order of scores of one query counts."""
+        ...
+
+
+@dataclass(frozen=True)
+class Found:
+    """A chunk that matched, and the rank (from 1) and score that each source gave it."""
+
+    chunk: Chunk
+    score: float
+    by: Mapping[Source, tuple[int, float]] = field(default_factory=dict)
+
+    @property
+    def passage(self) -> Passage:
+        """The chunk as the model sees it."""
+        return Passage(self.chunk.id, self.chunk.document_id, self.chunk.title, self.chunk.text)
+
+
+class Retriever:
+    """The best passages for a question: by full text, or by full text and vectors fused, and reranked."""
+
+    def __init__(
+        self,
+        index: Searcher,
+        chunks: Iterable[Chunk],
+        *,
+        vectors: Searcher | None = None,
+        reranker: Reranker | None = None,
+        dedup: Dedup = "none",
+    ) -> None:
+        self._searchers: dict[Source, Searcher] = {"full text": index}
+        if vectors is not None:
+            self._searchers["vectors"] = vectors
+        self._reranker, self._dedup = reranker, dedup
         self._chunks: Mapping[str, Chunk] = {chunk.id: chunk for chunk in chunks}
+        self._judged = lru_cache(maxsize=_REMEMBERED_PAIRS)(self._judge)
 
     def search(self, question: str, k: int, *, without_papers: Collection[str] = ()) -> list[Passage]:
         """At most ``k`` passages, best first, none from a paper in ``without_papers``.
 
-        When fewer chunks share a word with the question, the first chunks of the corpus follow, so that the
-        model is always shown ``k`` passages.
+        When fewer chunks match the question, the first chunks of the corpus follow, so that the model is always
+        shown ``k`` passages; ``matches`` tells them apart.
         """
         barred = frozenset(without_papers)
-        chosen = self._best(question, k, barred)
-        taken = {chunk.id for chunk in chosen}
+        chosen = [found.chunk for found in self.matches(question, k, without_papers=barred)]
+        taken, places = {chunk.id for chunk in chosen}, {self._place(chunk) for chunk in chosen}
         for chunk in self._chunks.values():
             if len(chosen) >= k:
                 break
-            if chunk.id not in taken and chunk.document_id not in barred:
+            if chunk.id not in taken and chunk.document_id not in barred and self._place(chunk) not in places:
                 chosen.append(chunk)
+                places.add(self._place(chunk))
         return [Passage(chunk.id, chunk.document_id, chunk.title, chunk.text) for chunk in chosen]
 
-    def _best(self, question: str, k: int, barred: frozenset[str]) -> list[Chunk]:
-        """The ``k`` best chunks that are not barred; searches deeper while too many are barred."""
-        depth = max(k, DEPTH) if barred or self._vectors else k
+    def matches(self, question: str, k: int, *, without_papers: Collection[str] = ()) -> list[Found]:
+        """At most ``k`` chunks that match the question, best first; empty when no index finds any."""
+        barred, depth = frozenset(without_papers), DEPTH
         while True:
-            hits = self._ranking(question, depth)
-            chunks = [self._chunks[hit.chunk_id] for hit in hits]
-            allowed = [chunk for chunk in chunks if chunk.document_id not in barred][: max(k, 0)]
-            if len(allowed) >= k or len(hits) < depth or depth >= len(self._chunks):
-                return allowed
-            depth *= 2
+            rankings = {name: searcher.search(question, depth) for name, searcher in self._searchers.items()}
+            found = self._first_of_places(self._reranked(question, self._allowed(_fused(rankings), barred)), k)
+            exhausted = all(len(hits) < depth for hits in rankings.values()) or depth >= len(self._chunks)
+            if len(found) >= k or exhausted:
+                return found
+            depth *= 4
 
-    def _ranking(self, question: str, depth: int) -> list[Hit]:
-        lexical = self._index.search(question, depth)
-        return lexical if self._vectors is None else fuse([lexical, self._vectors.search(question, depth)])
+    def _allowed(
+        self, hits: Iterable[tuple[Hit, dict[Source, tuple[int, float]]]], barred: frozenset[str]
+    ) -> list[Found]:
+        found = (Found(self._chunks[hit.chunk_id], hit.score, by) for hit, by in hits)
+        return [item for item in found if item.chunk.document_id not in barred]
+
+    def _reranked(self, question: str, found: Sequence[Found]) -> Sequence[Found]:
+        """The first ``depth`` in the order of the reranker, then the others as they were."""
+        if self._reranker is None:
+            return found
+        first, rest = found[: self._reranker.depth], found[self._reranker.depth :]
+        scores = {item.chunk.id: self._judged(question, item.chunk.id) for item in first}
+        order = sorted(first, key=lambda item: (-scores[item.chunk.id], item.chunk.id))
+        judged = [
+            Found(item.chunk, item.score, {**item.by, "reranker": (rank, scores[item.chunk.id])})
+            for rank, item in enumerate(order, start=1)
+        ]
+        return [*judged, *rest]
+
+    def _judge(self, question: str, chunk_id: str) -> float:
+        assert self._reranker is not None  # noqa: S101 (only called with one)
+        chunk = self._chunks[chunk_id]
+        return self._reranker.score(question, (chunk.title, chunk.text))
+
+    def _place(self, chunk: Chunk) -> tuple[str, ...]:
+        """What at most one chunk is shown of."""
+        return (chunk.document_id, chunk.section) if self._dedup == "section" else (chunk.id,)
+
+    def _first_of_places(self, found: Iterable[Found], k: int) -> list[Found]:
+        best: dict[tuple[str, ...], Found] = {}
+        for item in found:
+            if len(best) >= k:
+                break
+            best.setdefault(self._place(item.chunk), item)
+        return list(best.values())
 
 
-def open_retriever(index: Path, chunks: Path, *, vectors: Searcher | None = None) -> Retriever:
-    """The retriever over a finished corpus: its index file, its chunk rows and vectors if there are any."""
-    return Retriever(Index(index), read_rows(chunks, Chunk), vectors)
+def _fused(rankings: Mapping[Source, Sequence[Hit]]) -> list[tuple[Hit, dict[Source, tuple[int, float]]]]:
+    """Every hit with its fused score, best first, and the rank and score in each ranking that has it."""
+    by: dict[str, dict[Source, tuple[int, float]]] = {}
+    for name, hits in rankings.items():
+        for rank, hit in enumerate(hits, start=1):
+            by.setdefault(hit.chunk_id, {})[name] = (rank, hit.score)
+    (first, *others) = rankings.values()
+    return [(hit, by[hit.chunk_id]) for hit in (fuse([first, *others]) if others else first)]

@@ -1,11 +1,13 @@
 """Chunks by meaning: unit vectors as int8 in a memory-mapped ``.npy``, searched exhaustively by dot product.
 
 A row is a unit vector times 127, rounded. The cosine of two rows is off by less than 0.01 at 384 dimensions,
-at a quarter of the size of float32.
+at a quarter of the size of float32. A chunk that is longer than the model's window has several rows, one for each
+part, and its score is that of the best part: nothing of it is left out.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
@@ -16,10 +18,13 @@ from mlx_ragtune.errors import ArtifactError
 from mlx_ragtune.records import Chunk
 from mlx_ragtune.retrieval.fusion import Hit
 
+VERSION = 1
+"""Raised when the same chunks and the same model would give other files."""
 SCALE = 127.0
 BATCH = 64
 BLOCK = 16_384
 """Rows converted to float32 at once: bounds the memory of a search for any corpus."""
+_REMEMBERED_QUERIES = 4096
 
 _REBUILD = "ragtune corpus RECIPE --redo"
 
@@ -29,34 +34,45 @@ class Embedder(Protocol):
 
     @property
     def name(self) -> str:
-        """Identifies the model, including its digest."""
+        """Identifies what the vectors of documents depend on: the model's digest, and what it reads before a text."""
         ...
 
-    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """One row for each text, ``[len(texts), D]``; their length does not matter."""
+    def embed_documents(self, documents: Sequence[tuple[str, str]]) -> list[NDArray[np.float32]]:
+        """For each (title, text) the vectors of its parts, ``[parts, D]``; their length does not matter."""
+        ...
+
+    def embed_query(self, query: str) -> NDArray[np.float32]:
+        """The vectors of the query's parts, ``[parts, D]``; a query that fits into the model's window has one."""
         ...
 
 
-def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+def unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     """Rows of length 1, ``[N, D]``; a row of zeros stays a row of zeros."""
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    unit: NDArray[np.float32] = (rows / np.where(lengths > 0, lengths, 1)).astype(np.float32)
-    return unit
+    scaled: NDArray[np.float32] = (rows / np.where(lengths > 0, lengths, 1)).astype(np.float32)
+    return scaled
 
 
 def _names(path: Path) -> Path:
     return path.with_suffix(".json")
 
 
-def build_vectors(path: Path, chunks: Sequence[Chunk], embedder: Embedder) -> None:
-    """Write ``path`` (``.npy``, int8 ``[N, D]``) and next to it a ``.json`` with the chunk ids and the model."""
-    batches = [
-        embedder.embed([f"{chunk.title}\n{chunk.text}" for chunk in chunks[start : start + BATCH]])
-        for start in range(0, len(chunks), BATCH)
-    ]
-    rows = np.concatenate(batches) if batches else np.zeros((0, 1), np.float32)
-    np.save(path, np.rint(_unit(rows) * SCALE).astype(np.int8))
-    described = {"embedder": embedder.name, "chunks": [chunk.id for chunk in chunks]}
+def build_vectors(
+    path: Path, chunks: Sequence[Chunk], embedder: Embedder, *, advance: Callable[[int], None] = lambda _count: None
+) -> None:
+    """Write ``path`` (``.npy``, int8 ``[N, D]``) and next to it a ``.json`` with the chunk id of each row.
+
+    ``advance`` is called with the number of chunks of each batch that is done.
+    """
+    parts: list[NDArray[np.float32]] = []
+    for start in range(0, len(chunks), BATCH):
+        batch = chunks[start : start + BATCH]
+        parts += embedder.embed_documents([(chunk.title, chunk.text) for chunk in batch])
+        advance(len(batch))
+    rows = np.concatenate(parts) if parts else np.zeros((0, 1), np.float32)
+    np.save(path, np.rint(unit(rows) * SCALE).astype(np.int8))
+    ids = [chunk.id for chunk, own in zip(chunks, parts, strict=True) for _ in own]
+    described = {"embedder": embedder.name, "chunks": ids}
     _names(path).write_text(json.dumps(described, ensure_ascii=False), encoding="utf-8")
 
 
@@ -67,37 +83,59 @@ class VectorIndex:
     """
 
     def __init__(self, path: Path, embedder: Embedder) -> None:
-        try:
-            self._rows = np.load(path, mmap_mode="r", allow_pickle=False)
-            described = json.loads(_names(path).read_text(encoding="utf-8"))
-            self._ids = np.array(described["chunks"], dtype=np.str_)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ArtifactError(f"not a vector index: {error}", where=str(path), fix=_REBUILD) from None
-        if self._rows.ndim != 2 or self._rows.dtype != np.int8 or len(self._rows) != len(self._ids):
-            raise ArtifactError(
-                f"{self._rows.dtype} rows of shape {self._rows.shape} for {len(self._ids)} chunks",
-                where=str(path),
-                fix=_REBUILD,
-            )
-        if described.get("embedder") != embedder.name:
-            raise ArtifactError(
-                f"vectors of '{described.get('embedder')}' cannot be searched with '{embedder.name}'",
-                where=str(path),
-                fix=_REBUILD,
-            )
+        self._rows, self._ids = read_vectors(path, embedder.name)
         self._embedder = embedder
+        # a question is searched for at several depths, and with and without some papers
+        self._scores = lru_cache(maxsize=_REMEMBERED_QUERIES)(self._best_rows)
+
+    def _best_rows(self, query: str, k: int) -> tuple[tuple[int, float], ...]:
+        """At most ``k`` rows and their cosines, best first; ties by chunk id."""
+        asked = unit(self._embedder.embed_query(query))
+        if asked.shape[1] != self._rows.shape[1]:
+            raise ArtifactError(
+                f"the question has {asked.shape[1]} dimensions, the chunks {self._rows.shape[1]}", fix=_REBUILD
+            )
+        scores = np.concatenate([
+            (self._rows[start : start + BLOCK].astype(np.float32) @ asked.T).max(axis=1)
+            for start in range(0, len(self._ids), BLOCK)
+        ])  # fmt: skip
+        near = np.arange(len(scores))
+        if k < len(scores):  # all rows that tie with the last one are kept, so that the order by id decides
+            near = np.flatnonzero(scores >= np.partition(scores, -k)[-k])
+        order = near[np.lexsort((self._ids[near], -scores[near]))][:k]
+        return tuple((int(row), float(scores[row] / SCALE)) for row in order)
 
     def search(self, query: str, k: int) -> list[Hit]:
         """The ``k`` chunks nearest to the query, best first (score: cosine); ties by chunk id."""
         if k < 1 or not len(self._ids) or not query.strip():
             return []
-        asked = _unit(self._embedder.embed([query]))[0]
-        if asked.shape != self._rows.shape[1:]:
-            raise ArtifactError(
-                f"the question has {asked.size} dimensions, the chunks {self._rows.shape[1]}", fix=_REBUILD
-            )
-        scores = np.concatenate([
-            self._rows[start : start + BLOCK].astype(np.float32) @ asked for start in range(0, len(self._ids), BLOCK)
-        ])  # fmt: skip
-        order = np.lexsort((self._ids, -scores))[:k]
-        return [Hit(str(self._ids[row]), float(scores[row] / SCALE)) for row in order]
+        depth = k
+        while True:
+            rows = self._scores(query, depth)
+            best: dict[str, float] = {}
+            for row, score in rows:
+                best.setdefault(str(self._ids[row]), score)
+            if len(best) >= k or depth >= len(self._ids):
+                return [Hit(name, score) for name, score in best.items()][:k]
+            depth *= 2
+
+
+def read_vectors(path: Path, embedder: str) -> tuple[NDArray[np.int8], NDArray[np.str_]]:
+    """The rows, memory-mapped, and the chunk id of each. Raises ArtifactError, also for those of another embedder."""
+    try:
+        rows: NDArray[np.int8] = np.load(path, mmap_mode="r", allow_pickle=False)
+        described = json.loads(_names(path).read_text(encoding="utf-8"))
+        ids = np.array(described["chunks"], dtype=np.str_)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(f"not a vector index: {error}", where=str(path), fix=_REBUILD) from None
+    if rows.ndim != 2 or rows.dtype != np.int8 or len(rows) != len(ids):
+        raise ArtifactError(
+            f"{rows.dtype} rows of shape {rows.shape} for {len(ids)} chunks", where=str(path), fix=_REBUILD
+        )
+    if described.get("embedder") != embedder:
+        raise ArtifactError(
+            f"vectors of '{described.get('embedder')}' cannot be searched with '{embedder}'",
+            where=str(path),
+            fix=_REBUILD,
+        )
+    return rows, ids

@@ -18,11 +18,13 @@ from mlx_ragtune.models.prompts import load_tokenizer
 from mlx_ragtune.recipe import GeneratorSettings, Recipe
 from mlx_ragtune.records import Chunk, Document, Example, Pair, Split
 from mlx_ragtune.retrieval.prompt import build_messages
-from mlx_ragtune.retrieval.retriever import Retriever, open_retriever
+from mlx_ragtune.retrieval.retriever import Retriever
+from mlx_ragtune.searching.encoders import require_encoders
+from mlx_ragtune.searching.opened import open_retriever
 from mlx_ragtune.synthesis.assemble import assemble
 from mlx_ragtune.synthesis.authored import read_pairs
 from mlx_ragtune.synthesis.balance import balance
-from mlx_ragtune.synthesis.benchmark_view import BenchmarkView, read_view
+from mlx_ragtune.synthesis.benchmark_view import BenchmarkView, HeldOut, held_out, read_view
 from mlx_ragtune.synthesis.call_plan import make_plan
 from mlx_ragtune.synthesis.dedupe import contamination, without_duplicates
 from mlx_ragtune.synthesis.generate import Sources, generate
@@ -41,6 +43,7 @@ def check(recipe: Recipe, base: Path) -> None:
     check_window(base, dataset=recipe.dataset)
     if recipe.dataset.generator is not None:
         require_generator(recipe.dataset.generator)
+    require_encoders(recipe.retrieval)
 
 
 def dataset(recipe: Recipe, inputs: Inputs, draft: Draft) -> None:
@@ -49,16 +52,23 @@ def dataset(recipe: Recipe, inputs: Inputs, draft: Draft) -> None:
     The same rows as chat messages are in ``train.jsonl``, ``valid.jsonl`` and ``test.jsonl``, which
     ``mlx_lm.lora --data`` reads; a split without rows has no such file.
     """
+    with open_retriever(recipe.retrieval, inputs["corpus"]) as retriever:
+        _build(recipe, inputs, draft, retriever)
+
+
+def _build(recipe: Recipe, inputs: Inputs, draft: Draft, retriever: Retriever) -> None:
     documents = list(read_rows(inputs["corpus"] / "documents.jsonl", Document))
     chunks = list(read_rows(inputs["corpus"] / "chunks.jsonl", Chunk))
     settings, seed = recipe.dataset, recipe.seed
     benchmark = read_view(recipe.benchmark)
-    retriever = open_retriever(inputs["corpus"] / "index.sqlite", inputs["corpus"] / "chunks.jsonl")
+    held = held_out(benchmark.papers, documents)
+    for overlap in held.copies:
+        draft.say(f"held out of training: {overlap}")
     if settings.pairs:
-        authored = _authored(settings.pairs, documents, benchmark)
+        authored = _authored(settings.pairs, documents, benchmark, held)
         pairs = [pair for pair in authored if pair.kind != "refusal" or pair.refusal_kind in settings.refusal_kinds]
     else:
-        allowed = [chunk for chunk in chunks if chunk.document_id not in benchmark.papers]
+        allowed = [chunk for chunk in chunks if chunk.document_id not in held.papers]
         pairs = _generated(recipe, allowed, retriever, draft)
     pairs, duplicates = without_duplicates(pairs)
     pairs, left_out = balance(pairs, settings.shares, seed=seed)
@@ -79,6 +89,7 @@ def dataset(recipe: Recipe, inputs: Inputs, draft: Draft) -> None:
         )
         report[split] = {**_write(draft, split, rows, recipe, inputs["base"]), "assembly": asdict(assembly)}
     report |= {
+        "held_out_copies": [asdict(overlap) for overlap in held.copies],
         "duplicates": [asdict(duplicate) for duplicate in duplicates],
         "left_out_for_shares": [pair.id for pair in left_out],
         "left_out_across_splits": [pair.id for pair in pairs if pair.id not in splits],
@@ -89,6 +100,7 @@ def dataset(recipe: Recipe, inputs: Inputs, draft: Draft) -> None:
         **{f"{split}_rows": report[split]["rows"] for split in SPLITS},
         shares=report["train"]["assembly"]["shares_got"],
         tokens=report["train"]["tokens"],
+        held_out_copies=[str(overlap) for overlap in held.copies],
         too_long=sum(len(report[split]["too_long"]) for split in SPLITS),
     )
 
@@ -117,16 +129,20 @@ def _write_statistics(path: Path, report: Mapping[str, Any]) -> None:
         ) from None
 
 
-def _authored(path: Path, documents: Sequence[Document], benchmark: BenchmarkView) -> list[Pair]:
-    """The user's own pairs. Raises InputError for pairs that use the benchmark's papers or repeat its questions."""
+def _authored(path: Path, documents: Sequence[Document], benchmark: BenchmarkView, held: HeldOut) -> list[Pair]:
+    """The user's own pairs.
+
+    Raises InputError for pairs that use the benchmark's papers, or copies of them, or repeat its questions.
+    """
     pairs = read_pairs(path, documents)
-    shared = contamination(pairs, benchmark)
+    shared = contamination(pairs, benchmark, held)
     bad = sorted({*shared.papers, *(duplicate.id for duplicate in shared.questions)})
     if bad:
         papers = sorted({paper for used in shared.papers.values() for paper in used})
+        copies = [f"\n  {overlap}" for overlap in held.copies if overlap.paper in papers]
         raise InputError(
             f"{len(bad)} pairs use papers of the benchmark ({', '.join(papers[:5])}) or repeat its questions: "
-            f"{', '.join(bad[:5])}",
+            f"{', '.join(bad[:5])}{''.join(copies[:5])}",
             where=str(path),
             fix="remove these pairs, or the benchmark's questions about these papers",
         )

@@ -34,7 +34,6 @@ from mlx_ragtune.models.prompts import check_question_lengths, context_window, l
 from mlx_ragtune.recipe import JudgeSettings, Recipe
 from mlx_ragtune.records import Answer, Arm, Chunk, Document, Example, Question, Sampling, Score
 from mlx_ragtune.retrieval.prompt import SYSTEM
-from mlx_ragtune.retrieval.retriever import open_retriever
 from mlx_ragtune.scoring.answers.language import require_supported_benchmark
 from mlx_ragtune.scoring.answers.probes import Probe, read_probes
 from mlx_ragtune.scoring.answers.ranking import mean_retrieval_metrics
@@ -48,6 +47,9 @@ from mlx_ragtune.scoring.verdict.comparison import Guard
 from mlx_ragtune.scoring.verdict.decision import compare_arms
 from mlx_ragtune.scoring.verdict.distractors import condition_rows
 from mlx_ragtune.scoring.verdict.guards import forgetting_guard
+from mlx_ragtune.searching.encoders import require_encoders
+from mlx_ragtune.searching.opened import open_retriever
+from mlx_ragtune.synthesis.benchmark_view import HeldOut, held_out, read_view
 from mlx_ragtune.tuning.decode import MOST_TOKENS
 from mlx_ragtune.tuning.resources import decode_memory
 from mlx_ragtune.tuning.train_checks import check_window
@@ -86,6 +88,7 @@ def check(recipe: Recipe, base: Path) -> None:
     check_allowed(recipe.evaluate.allow)
     if recipe.evaluate.probes is not None:
         read_probes(recipe.evaluate.probes)
+    require_encoders(recipe.retrieval)
     if recipe.scoring.judge is not None:
         _check_judge(recipe, recipe.scoring.judge)
     if recipe.scoring.similarity is not None:
@@ -218,20 +221,30 @@ def _answers_file(inputs: Inputs) -> str:
 
 def _items(recipe: Recipe, inputs: Inputs, probes: Sequence[Probe], draft: Draft) -> _Items:
     tokenizer = load_tokenizer(inputs["base"])
-    examples = _examples(recipe, inputs, tokenizer, draft)
-    maker = ItemMaker(
-        open_retriever(inputs["corpus"] / "index.sqlite", inputs["corpus"] / "chunks.jsonl"),
-        tokenizer,
-        top_k=recipe.retrieval.top_k,
-        thinking=recipe.dataset.thinking == "on",
-        examples=examples.messages if examples else (),
-    )
-    questions = list(maker.questions(recipe.benchmark))
-    variants = list(maker.variants(questions)) if recipe.evaluate.distractors else []
+    documents = read_rows(inputs["corpus"] / "documents.jsonl", Document)
+    held = held_out(read_view(recipe.benchmark).papers, documents)
+    examples = _examples(recipe, inputs, tokenizer, draft, held=held)
+    with open_retriever(recipe.retrieval, inputs["corpus"]) as retriever:
+        maker = ItemMaker(
+            retriever,
+            tokenizer,
+            top_k=recipe.retrieval.top_k,
+            thinking=recipe.dataset.thinking == "on",
+            examples=examples.messages if examples else (),
+        )
+        questions = list(maker.questions(recipe.benchmark))
+        variants = list(maker.variants(questions, held.copies_of)) if recipe.evaluate.distractors else []
+        unmatched = [item.question.id for item in questions if not retriever.matches(item.question.question, 1)]
+    if unmatched:
+        draft.say(
+            f"warning: no passage matches {len(unmatched)} of {len(questions)} questions ({', '.join(unmatched[:5])}): "
+            "the models are shown the first passages of the corpus instead"
+        )
+    draft.record(unmatched_questions=len(unmatched))
     return _Items(questions, variants, list(maker.probes(probes)))
 
 
-def _examples(recipe: Recipe, inputs: Inputs, tokenizer: Any, draft: Draft) -> Examples | None:
+def _examples(recipe: Recipe, inputs: Inputs, tokenizer: Any, draft: Draft, *, held: HeldOut) -> Examples | None:
     """The examples of the prompted base, written to ``prompted.json``; None without that arm."""
     settings = recipe.evaluate.prompted
     if settings is None:
@@ -242,8 +255,7 @@ def _examples(recipe: Recipe, inputs: Inputs, tokenizer: Any, draft: Draft) -> E
         tokenizer,
         thinking=recipe.dataset.thinking == "on",
     )
-    gold = frozenset(paper for question in read_rows(recipe.benchmark, Question) for paper in question.papers)
-    examples = chooser.choose(settings, seed=recipe.seed, barred=gold)
+    examples = chooser.choose(settings, seed=recipe.seed, barred=held.papers)
     if len(examples.chosen) < settings.examples:
         draft.say(
             f"{len(examples.chosen)} of {settings.examples} examples fit into evaluate.prompted.tokens "

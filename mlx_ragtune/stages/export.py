@@ -24,6 +24,7 @@ from mlx_ragtune.models.prompts import Prompt, rendered
 from mlx_ragtune.models.vocabulary import read_vocabulary
 from mlx_ragtune.recipe import Recipe
 from mlx_ragtune.retrieval.fixed import fixed_prompts
+from mlx_ragtune.searching.opened import open_retriever
 from mlx_ragtune.tuning.logits import next_token_logits
 from mlx_ragtune.tuning.resources import logits_memory
 
@@ -50,7 +51,8 @@ def export(recipe: Recipe, inputs: Inputs, draft: Draft) -> None:
     ArtifactError when a file does not compute what its model computes.
     """
     thinking = recipe.dataset.thinking == "on"
-    messages = fixed_prompts(inputs["dataset"], inputs["corpus"], recipe.benchmark, top_k=recipe.retrieval.top_k)
+    with open_retriever(recipe.retrieval, inputs["corpus"]) as retriever:
+        messages = fixed_prompts(inputs["dataset"], recipe.benchmark, retriever=retriever, top_k=recipe.retrieval.top_k)
     prompts = rendered(messages, inputs["base"], thinking=thinking)
     base = _shared_base(recipe, inputs["base"], draft, prompts)
     tuned = _write(

@@ -11,6 +11,7 @@ from mlx_ragtune.models.prompts import check_question_lengths, context_window
 from mlx_ragtune.recipe import Recipe
 from mlx_ragtune.records import Question
 from mlx_ragtune.retrieval.fixed import fixed_prompts
+from mlx_ragtune.searching.opened import open_retriever
 from mlx_ragtune.tuning.merge import fuse as merge
 from mlx_ragtune.tuning.resources import fuse_disk, fuse_memory
 
@@ -29,7 +30,8 @@ def disk_bytes(_recipe: Recipe, base: Path) -> int:
 
 def fuse(recipe: Recipe, inputs: Inputs, draft: Draft) -> None:
     """Write ``model/`` and ``parity.json``. Raises ArtifactError when the fused model is wrong."""
-    prompts = fixed_prompts(inputs["dataset"], inputs["corpus"], recipe.benchmark, top_k=recipe.retrieval.top_k)
+    with open_retriever(recipe.retrieval, inputs["corpus"]) as retriever:
+        prompts = fixed_prompts(inputs["dataset"], recipe.benchmark, retriever=retriever, top_k=recipe.retrieval.top_k)
     report = merge(
         inputs["base"],
         inputs["train"],

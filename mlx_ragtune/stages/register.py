@@ -5,7 +5,7 @@ import re
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from mlx_ragtune.artifact import Draft, Inputs, Store
+from mlx_ragtune.artifact import Draft, Inputs, Store, digest_bytes
 from mlx_ragtune.clients.ollama_registry import (
     Registrar,
     register_folder,
@@ -22,11 +22,22 @@ from mlx_ragtune.recipe import Recipe
 MODELS = ("base", "tuned")
 RECEIPT = "receipt.json"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}")
+_LONGEST_NAME = 74
+"""Without the ending ``-tuned``."""
 
 
 def model_name(recipe: Recipe, model: str) -> str:
-    """The name of a model at the server."""
-    return f"{recipe.register.name or recipe.name}-{model}"
+    """The name of a model at the server; variants of a recipe have different names, which Ollama accepts.
+
+    ``mine+train.rank=8`` becomes ``mine.train.rank-8-tuned``. A recipe's file name has no dot, so the two never meet.
+    """
+    name, _, variant = recipe.name.partition("+")
+    name = recipe.register.name or name
+    if variant:
+        name = f"{name}.{re.sub(r'[^A-Za-z0-9._]+', '-', variant.replace('+', '.'))}"
+        if len(name) > _LONGEST_NAME:
+            name = f"{name[: _LONGEST_NAME - 9].rstrip('.-')}-{digest_bytes(recipe.name.encode())[:8]}"
+    return f"{name}-{model}"
 
 
 def check(recipe: Recipe, _base: Path) -> None:

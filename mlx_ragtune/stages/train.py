@@ -1,8 +1,5 @@
 """train: LoRA on the frozen base; the artifact is the checkpoint with the lowest validation loss."""
 
-import json
-import shutil
-from dataclasses import asdict
 from pathlib import Path
 
 from mlx_ragtune.artifact import Draft, Inputs
@@ -14,6 +11,7 @@ from mlx_ragtune.records import Example
 from mlx_ragtune.tuning.resources import train_disk, train_memory
 from mlx_ragtune.tuning.run import train as tune
 from mlx_ragtune.tuning.train_checks import check_train
+from mlx_ragtune.tuning.training import keep_result
 
 
 def check(recipe: Recipe, base: Path) -> None:
@@ -48,6 +46,4 @@ def train(recipe: Recipe, inputs: Inputs, draft: Draft) -> None:
             seed=recipe.seed,
             progress=track.reach,
         )
-    shutil.rmtree(draft / "checkpoints", ignore_errors=True)
-    (draft / "result.json").write_text(json.dumps(asdict(result), indent=2) + "\n", encoding="utf-8")
-    draft.record(**asdict(result))
+    keep_result(draft, result)

@@ -16,7 +16,7 @@ from typing import Protocol
 
 from mlx_ragtune.records import Chunk, Example, Kind, Message, Pair, Passage
 from mlx_ragtune.synthesis.checks import quote_in
-from mlx_ragtune.synthesis.splits import near_duplicate_papers
+from mlx_ragtune.synthesis.paper_copies import copies_by_paper
 
 GROUNDED_PER_GROUP = 3
 ANSWERS_PER_GROUP = 4
@@ -88,11 +88,11 @@ class _Corpus:
             self.by_paper[chunk.document_id].append(chunk)
         self.retriever = retriever
         texts = {paper: " ".join(chunk.text for chunk in own) for paper, own in self.by_paper.items()}
-        self.same = near_duplicate_papers(texts)
+        self.same = copies_by_paper(texts)
         self._results: dict[tuple[str, frozenset[str]], list[str]] = {}
 
     def versions(self, papers: Iterable[str]) -> set[str]:
-        """The papers and all near-duplicates of them."""
+        """The papers and all copies of them."""
         first = {self.same.get(paper, paper) for paper in papers}
         return {paper for paper, same in self.same.items() if same in first} | first
 
@@ -236,7 +236,7 @@ def _contexts(group: _Group, corpus: _Corpus, top_k: int, seed: int) -> list[str
     """Chunk ids: the gold ones and the best-ranked distractors of the group's questions, shuffled.
 
     Ranks are fused over the questions (reciprocal rank, k = 60). A distractor never comes from a gold paper,
-    its near-duplicate, or a paper that would answer a refusal of the group, and it never holds a quote.
+    its copy, or a paper that would answer a refusal of the group, and it never holds a quote.
     """
     barred = group.barred | corpus.versions(corpus.chunks[name].document_id for name in group.gold)
     merit: dict[str, float] = defaultdict(float)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlx_ragtune.jsonl import read_rows
-from mlx_ragtune.records import Question
+from mlx_ragtune.records import Document, Question
+from mlx_ragtune.synthesis.paper_copies import Overlap, benchmark_copies
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,28 @@ def view_of(questions: Iterable[Question]) -> BenchmarkView:
 def read_view(benchmark: Path) -> BenchmarkView:
     """The view of a benchmark file. Raises InputError with ``file:line`` for a row that is not a question."""
     return view_of(read_rows(benchmark, Question))
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """What must teach nothing before the evaluation: the benchmark's gold papers, and the copies of them.
+
+    ``papers`` holds the ids of both.
+    """
+
+    papers: frozenset[str]
+    copies: tuple[Overlap, ...]
+
+    def copies_of(self, papers: Iterable[str]) -> frozenset[str]:
+        """The ids of the copies of some gold papers."""
+        originals = set(papers)
+        return frozenset(overlap.paper for overlap in self.copies if overlap.original in originals)
+
+
+def held_out(papers: frozenset[str], documents: Iterable[Document]) -> HeldOut:
+    """The gold papers with their copies among the corpus: the only rule for what training may not see."""
+    copies = benchmark_copies({document.id: document.text for document in documents}, papers)
+    return HeldOut(papers | {overlap.paper for overlap in copies}, copies)
 
 
 def dataset_view(benchmark: Path) -> list[list[str]]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mlx_ragtune.records import Pair
 from mlx_ragtune.scoring.answers.normalize import fold
-from mlx_ragtune.synthesis.benchmark_view import BenchmarkView
+from mlx_ragtune.synthesis.benchmark_view import BenchmarkView, HeldOut
 
 NEAR = 0.92
 DIMENSIONS = 4096
@@ -197,7 +197,7 @@ def without_duplicates(pairs: Sequence[Pair]) -> tuple[list[Pair], list[Duplicat
 class Contamination:
     """What the pairs would teach of the benchmark.
 
-    ``questions``: pairs that ask a benchmark question. ``papers``: pair id → benchmark papers it uses.
+    ``questions``: pairs that ask a benchmark question. ``papers``: pair id → held-out papers that it uses.
     """
 
     questions: tuple[Duplicate, ...]
@@ -207,9 +207,9 @@ class Contamination:
         return bool(self.questions or self.papers)
 
 
-def contamination(pairs: Sequence[Pair], benchmark: BenchmarkView) -> Contamination:
-    """Pairs that repeat a benchmark question (cosine ≥ 0.92) or use a paper of the benchmark."""
-    used = {pair.id: tuple(sorted(benchmark.papers & set(pair.papers))) for pair in pairs}
+def contamination(pairs: Sequence[Pair], benchmark: BenchmarkView, held: HeldOut) -> Contamination:
+    """Pairs that repeat a benchmark question (cosine ≥ 0.92) or use a paper of the benchmark or a copy of one."""
+    used = {pair.id: tuple(sorted(held.papers & set(pair.papers))) for pair in pairs}
     papers = {identifier: shared for identifier, shared in used.items() if shared}
     if not pairs or not benchmark.questions:
         return Contamination((), papers)

@@ -2,16 +2,11 @@
 
 import hashlib
 import itertools
-import re
-import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from mlx_ragtune.records import Document, Pair, Split
-
-NEAR_DUPLICATE = 0.5
-SKETCH = 128
-SHINGLE_WORDS = 4
+from mlx_ragtune.synthesis.paper_copies import copies_by_paper
 
 
 def _hash(seed: int, *parts: str) -> str:
@@ -32,36 +27,6 @@ class _Union:
     def join(self, left: str, right: str) -> None:
         first, second = sorted((self.find(left), self.find(right)))
         self.parent[second] = first
-
-
-def _sketch(text: str) -> frozenset[int]:
-    """The smallest hashes of the text's word 4-grams (bottom-k sketch, Broder 1997)."""
-    tokens = re.findall(r"\w+", text.casefold())
-    grams = {
-        " ".join(tokens[first : first + SHINGLE_WORDS]) for first in range(max(1, len(tokens) - SHINGLE_WORDS + 1))
-    }
-    return frozenset(sorted(zlib.crc32(gram.encode()) for gram in grams)[:SKETCH])
-
-
-def near_duplicate_papers(texts: Mapping[str, str]) -> dict[str, str]:
-    """Each paper id → the smallest id of its near-duplicates (itself if it has none).
-
-    Two papers are near-duplicates when the Jaccard similarity of their sets of word 4-grams, estimated from
-    128 hashes each, is at least one half. Examples are an earlier version or an extended abstract.
-    """
-    sketches = {paper: _sketch(text) for paper, text in sorted(texts.items()) if text.strip()}
-    holders: dict[int, list[str]] = defaultdict(list)
-    for paper, sketch in sketches.items():
-        for value in sketch:
-            holders[value].append(paper)
-    shared = {two for papers in holders.values() for two in itertools.combinations(papers, 2)}
-    union = _Union(texts)
-    for left, right in shared:
-        merged = sorted(sketches[left] | sketches[right])[:SKETCH]
-        both = sum(value in sketches[left] and value in sketches[right] for value in merged)
-        if both >= NEAR_DUPLICATE * len(merged):
-            union.join(left, right)
-    return {paper: union.find(paper) for paper in texts}
 
 
 def _components(units: Iterable[str], links: Counter[tuple[str, str]]) -> dict[str, list[str]]:
@@ -117,7 +82,7 @@ def _split_papers(
 ) -> dict[str, Split]:
     texts = {paper: "" for pair in pairs for paper in pair.papers}
     texts |= {document.id: document.text for document in documents if document.id in texts}
-    unit_of = near_duplicate_papers(texts)
+    unit_of = copies_by_paper(texts)
     sizes: dict[str, int] = Counter(unit_of.values())
     links: Counter[tuple[str, str]] = Counter()
     for pair in pairs:
@@ -142,7 +107,7 @@ def split_by_paper(
 ) -> dict[str, Split]:
     """Pair id → split. Depends on the pairs and the seed, not on the order of the pairs.
 
-    All pairs of one paper, and of its near-duplicates among ``documents``, are in one split; shares count
+    All pairs of one paper, and of its copies among ``documents``, are in one split; shares count
     papers. A synthesis pair whose papers are in two splits is **absent** from the result: the caller lists
     it as dropped. Pairs without a paper (off-corpus refusals) are divided by hash.
     """

@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 
 from mlx_ragtune.clients.runtime_mlx import mx, optimizers
+from mlx_ragtune.errors import DivergedError
 from mlx_ragtune.recipe import TrainSettings
 from mlx_ragtune.tuning import checkpoints
 from mlx_ragtune.tuning.checkpoints import Progress
 from mlx_ragtune.tuning.groups import answer_tokens
-from mlx_ragtune.tuning.loop import DivergedError, OnValidation, Report
+from mlx_ragtune.tuning.loop import OnValidation, Report
 from mlx_ragtune.tuning.loss import plain_loss
 from mlx_ragtune.tuning.memory import apply_caps, caps_here, shortage
 from mlx_ragtune.tuning.optimizer import make_optimizer

@@ -10,11 +10,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from mlx_ragtune.errors import InputError
+from mlx_ragtune.errors import DivergedError, InputError
 from mlx_ragtune.jsonl import parse_row
 from mlx_ragtune.recipe import BaseModelSettings, DatasetSettings, TrainSettings
 from mlx_ragtune.records import Example
-from mlx_ragtune.tuning.loop import DivergedError
 from mlx_ragtune.tuning.ranks import MachinesLostError, find_ranks, left
 from mlx_ragtune.tuning.workbench import Workbench, base_digest
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mlx_ragtune.clients.runtime_mlx import mx, nn, optimizers, tree_map
-from mlx_ragtune.errors import ToolError
+from mlx_ragtune.errors import DivergedError
 from mlx_ragtune.recipe import TrainSettings
 from mlx_ragtune.tuning import checkpoints
 from mlx_ragtune.tuning.checkpoints import Progress
@@ -32,10 +32,6 @@ OnValidation = Callable[[int, float], bool]
 """Called after each validation with (updates done, validation loss); True stops the run."""
 Objective = Callable[[Any, Sequence[Group]], mx.array]
 """Summed cross-entropy of the groups' answer tokens, in nats."""
-
-
-class DivergedError(ToolError):
-    """The loss is not finite: on every rank alike, and no other run is affected."""
 
 
 def group_objective(model: Any, groups: Sequence[Group]) -> mx.array:

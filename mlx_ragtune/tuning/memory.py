@@ -15,7 +15,7 @@ from pathlib import Path
 
 from mlx_ragtune.clients.machine import memory_bytes
 from mlx_ragtune.clients.runtime_mlx import mx
-from mlx_ragtune.errors import RagtuneError, ToolError
+from mlx_ragtune.errors import OutOfMemoryError, RagtuneError
 from mlx_ragtune.recipe import TrainSettings
 
 WIRED_SHARE = 0.85
@@ -84,10 +84,10 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 def shortage(error: RuntimeError, settings: TrainSettings) -> RagtuneError | RuntimeError:
-    """A ToolError that names the next setting if MLX ran out of memory; any other error unchanged."""
+    """An OutOfMemoryError that names the next setting if MLX ran out of memory; any other error unchanged."""
     if not is_out_of_memory(error):
         return error
-    return ToolError(f"out of memory: {str(error).splitlines()[0]}", where="train", fix=next_setting(settings))
+    return OutOfMemoryError(f"out of memory: {str(error).splitlines()[0]}", where="train", fix=next_setting(settings))
 
 
 @contextmanager

@@ -66,6 +66,6 @@ def tokenize(
         raise InputError(
             f"{len(refused)} rows do not fit:\n{listing}",
             where="dataset.max_tokens",
-            fix="raise dataset.max_tokens, lower retrieval.top_k or corpus.chunk_words, or set on_too_long: drop",
+            fix="raise dataset.max_tokens, lower retrieval.top_k or corpus.chunk_tokens, or set on_too_long: drop",
         )
     return rows, refused

@@ -1,11 +1,14 @@
 """One training run on a loaded base with adapters: either engine, the frozen store, and the adapter that is kept."""
 
+import json
+import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from mlx_ragtune.artifact import Draft
 from mlx_ragtune.clients.machine import disk_writes
 from mlx_ragtune.clients.runtime_mlx import mx
 from mlx_ragtune.errors import ToolError
@@ -155,6 +158,13 @@ class Training:
         with disk_writes(losses, 256 * len(done.losses)):
             write_rows(losses, done.losses)
         return best, candidates
+
+
+def keep_result(draft: Draft, result: TrainResult) -> None:
+    """Put the facts of a finished run beside its adapter, and remove its checkpoints."""
+    shutil.rmtree(draft / "checkpoints", ignore_errors=True)
+    (draft / "result.json").write_text(json.dumps(asdict(result), indent=2) + "\n", encoding="utf-8")
+    draft.record(**asdict(result))
 
 
 def _tracker(settings: TrainSettings, folder: Path) -> Any:

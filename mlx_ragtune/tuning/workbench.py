@@ -17,16 +17,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import numpy as np
+
 from mlx_ragtune.artifact import digest_json
 from mlx_ragtune.clients.runtime_mlx import mx
-from mlx_ragtune.errors import InputError
+from mlx_ragtune.errors import DivergedError, InputError
 from mlx_ragtune.recipe import BaseModelSettings, DatasetSettings, TrainSettings
 from mlx_ragtune.records import Example
 from mlx_ragtune.tuning.adapters import BareModules, apply_adapter, load_adapter
 from mlx_ragtune.tuning.frozen import FrozenStore
 from mlx_ragtune.tuning.head import check_head
 from mlx_ragtune.tuning.load import Base, load_base
-from mlx_ragtune.tuning.loop import SAVE_SECONDS, DivergedError, OnValidation, Report
+from mlx_ragtune.tuning.loop import SAVE_SECONDS, OnValidation, Report
 from mlx_ragtune.tuning.memory import apply_caps, awake, caps_here
 from mlx_ragtune.tuning.ranks import find_ranks, leave
 from mlx_ragtune.tuning.schedule import make_plan, micro_batches
@@ -124,19 +126,21 @@ class Workbench:
         progress: Report,
         on_validation: OnValidation | None = None,
         save_seconds: float = SAVE_SECONDS,
+        share: float = 1.0,
     ) -> TrainResult:
         """Train on the training rows, choose by the validation rows, and write the adapter and ``losses.jsonl``.
 
         The same call resumes from the checkpoints in ``folder`` (``engine: mlx-lm`` starts from the beginning); an
         interrupted run gives the same adapter bytes as an uninterrupted one. ``on_validation(update, valid_loss)`` is
-        called after each validation, on the first rank; True stops the run, which is then ``pruned``. Raises
+        called after each validation, on the first rank; True stops the run, which is then ``pruned``. With a ``share``
+        below 1 it trains on that share of the contexts only, the same ones for a seed, with all their rows. Raises
         RecipeError for settings that do not fit the base, ToolError for a diverged loss or full memory or disk, and
         ArtifactError for checkpoints of a different run. The workbench stays usable after any of them.
         """
         check_train(settings, self._folder)
         folder.mkdir(parents=True, exist_ok=True)
         with self._clean():  # the work is done in a frame of its own, which is cleared with its arrays
-            return self._train(settings, folder, seed, (progress, on_validation), save_seconds)
+            return self._train(settings, folder, seed, (progress, on_validation), save_seconds, share=share)
 
     def _train(
         self,
@@ -145,12 +149,18 @@ class Workbench:
         seed: int,
         report: tuple[Report, OnValidation | None],
         save_seconds: float,
+        *,
+        share: float,
     ) -> TrainResult:
-        loaded, split, thinking = self.loaded, self._split, self._dataset.thinking == "on"
+        loaded, split, described = self.loaded, self._split, self._described
+        thinking = self._dataset.thinking == "on"
+        if share < 1:
+            split = split | {"train": share_of_contexts(split["train"], share, seed=seed)}
+            described = describe_data(self._folder, self._model, split)
         apply_adapter(loaded.model, settings, seed=seed)
         plan = make_plan(split["train"], settings, seed=seed)
         self._say(plan.describe())
-        work = describe_settings(settings, seed) | self._described
+        work = describe_settings(settings, seed) | described
         run = Training(loaded, settings, plan, folder, seed, report[0], work, on_validation=report[1])
         store = self._prepare(settings) if settings.engine == "shared-prefix" else None
         self._tell(do="train", settings=settings.model_dump_json(), seed=seed)
@@ -244,6 +254,14 @@ def prepare_rows(rows: Sequence[Example], tokenizer: Any, dataset: DatasetSettin
         on_too_long=dataset.on_too_long,
     )
     return token_rows
+
+
+def share_of_contexts(rows: Sequence[TokenRow], share: float, *, seed: int) -> list[TokenRow]:
+    """The rows of a share of the contexts, at least of one; a smaller share is part of a larger one."""
+    names = list(dict.fromkeys(row.group for row in rows))
+    order = np.random.default_rng([seed64(seed), 0x5AA5]).permutation(len(names))
+    chosen = {names[int(index)] for index in order[: max(1, round(share * len(names)))]}
+    return [row for row in rows if row.group in chosen]
 
 
 def describe_settings(settings: TrainSettings, seed: int) -> dict[str, str]:

@@ -38,7 +38,7 @@ def test_a_question_and_a_passage_get_their_own_prefix(embedder: OllamaEmbed, st
 def test_a_text_that_is_too_long_is_named_and_not_cut(embedder: OllamaEmbed) -> None:
     with pytest.raises(InputError, match="too long") as error:
         embedder.embed(["short", "word " * 4000], kind="document")
-    assert error.value.fix == "lower 'corpus.chunk_words'"
+    assert error.value.fix == "lower 'corpus.chunk_tokens'"
 
 
 def test_a_chat_model_cannot_embed(standin: OllamaStandIn, models: Path) -> None:

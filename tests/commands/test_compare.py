@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from mlx_ragtune.artifact import digest_json
 from mlx_ragtune.cli import main
 from mlx_ragtune.commands.compare import compare_contestants, read_all
 from mlx_ragtune.errors import ArtifactError, InputError, ToolError
 from mlx_ragtune.evaluation.fairness import Conditions
 from mlx_ragtune.jsonl import to_json, write_rows
 from mlx_ragtune.pages.report_data import ReportData
+from mlx_ragtune.pipeline import STAGES
 from mlx_ragtune.records import ARMS, Arm, Document, Nugget, Passage, Question
 from tests.pages import made
 
@@ -368,15 +370,49 @@ def test_several_models_and_their_prompted_bases_stand_in_one_table(runs: Path, 
     assert names == ["demo:tuned", "shots:tuned", "shots:prompted", "more:tuned"]  # one prompt, whoever trained
     text = ragtune("demo:base", "demo", "shots", "more").output
     assert max(map(len, text.split("\n"))) <= 80
-    assert text.count("metric and model") == 1
+    assert [set(line) for line in text.split("\n")].count({"─"}) == 1, "it is one table"
     assert "4 models, each compared with demo:base" in text
-    for name in names:
-        assert f"  - {name}: " in text
+    lines = text.split("\n")
+    for data, name in zip(reports, names, strict=True):
+        row = next(at for at, line in enumerate(lines) if line.startswith(f"{name} "))
+        assert data.outcome.verdict in "".join(lines[row : row + 4])
     named = [data.title for data in compared("demo:base", "shots", "shots:prompted", "more")]
     assert len(named) == len(set(named)) == 3
     alone = {row.name: row.holm_p for row in compared("demo:base", "demo")[0].comparison.rows}
     for row in reports[0].comparison.rows:
         assert row.holm_p is None or row.holm_p >= (alone[row.name] or 0)
+
+
+def trained(run: Path, rank: int, loss: float) -> None:
+    """What the training of a finished run leaves."""
+    facts = {"best_valid_loss": loss, "best_update": 3, "updates": 3, "seconds": 90.0, "peak_memory_bytes": 2**30,
+             "candidates": []}  # fmt: skip
+    settings = {"train": {"rank": rank, "alpha": 8}}
+    empty = {"key": "k", "seconds": 1.0, "facts": {}, "files": {}}
+    for stage in STAGES[:3]:
+        (run / stage.folder).mkdir(exist_ok=True)
+        inputs = dict.fromkeys(stage.needs, digest_json([]))
+        described = {"settings": settings if stage.name == "train" else {}, "inputs": inputs}
+        manifest = {**empty, "described": described, "facts": facts if stage.name == "train" else {}}
+        (run / stage.folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+def test_a_row_of_many_says_what_differs_with_loss_and_minutes(runs: Path) -> None:
+    for name, rank, loss in (("demo", 4, 1.25), ("eight", 8, 1.125), ("sixteen", 16, 1.5)):
+        if name != "demo":
+            make_run(runs, name, seed=rank)
+        trained(runs / name, rank, loss)
+    lines = [line.rstrip() for line in ragtune("demo", "eight", "sixteen").output.split("\n")]
+    assert any(line.startswith("eight:tuned ") and "1.1250  1.5 " in line for line in lines), lines
+    assert any(line.startswith("rank 8 ") for line in lines), lines
+    assert not any("alpha" in line for line in lines)
+    assert len(lines) < 30
+    assert max(map(len, lines)) <= 80
+    (first, second) = json.loads(ragtune("demo", "eight", "sixteen", "--json").output)
+    assert first["runs"]["eight:tuned"] == {
+        "settings": {"train.rank": 8}, "valid_loss": 1.125, "train_seconds": 90.0, "peak_memory_bytes": 2**30,
+    }  # fmt: skip
+    assert second["runs"]["demo:tuned"]["settings"] == {"train.rank": 4}
 
 
 def test_a_noise_floor_of_the_run_counts_in_compare(runs: Path) -> None:

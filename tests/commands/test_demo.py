@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[2]
 def test_an_empty_folder_becomes_a_project_that_validates(tmp_path: Path) -> None:
     recipe = load_recipe(prepare_demo(tmp_path / "new" / "demo"))
     assert recipe.benchmark.is_relative_to(tmp_path)
+    assert recipe.corpus.folder is not None
     assert len(list(recipe.corpus.folder.glob("*.md"))) > 60
     assert recipe.dataset.pairs is not None
     assert recipe.evaluate.probes is not None

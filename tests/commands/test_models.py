@@ -1,6 +1,7 @@
 """``ragtune models``: what was registered is listed and removed, and nothing else is touched."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ from mlx_ragtune.artifact import Store, set_link
 from mlx_ragtune.cli import main
 from mlx_ragtune.commands.models import registered, remove
 from mlx_ragtune.errors import InputError
+from mlx_ragtune.recipe import Recipe, RegisterSettings
+from mlx_ragtune.stages.register import model_name
 
 
 def receipt(name: str) -> dict[str, str]:
@@ -89,3 +92,29 @@ def test_no_registered_models_names_the_next_command(tmp_path: Path, monkeypatch
     monkeypatch.setenv("RAGTUNE_RUNS", str(tmp_path))
     assert call("models", "list").stdout == "no registered models; next: ragtune register RECIPE\n"
     assert json.loads(call("models", "list", "--json").stdout) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "chosen", "expected"),
+    [
+        ("mine", None, "mine-tuned"),
+        ("mine", "own", "own-tuned"),
+        ("mine+train.rank=8", None, "mine.train.rank-8-tuned"),
+        ("mine+train.rank=8", "own", "own.train.rank-8-tuned"),
+        ("mine+seed=1", None, "mine.seed-1-tuned"),
+        ("mine+train.learning_rate=1e-05+train.target_modules=q_proj,v_proj", None,
+         "mine.train.learning_rate-1e-05.train.target_modules-q_proj-v_proj-tuned"),
+    ],
+)  # fmt: skip
+def test_the_models_of_variants_have_names_of_their_own(name: str, chosen: str | None, expected: str) -> None:
+    assert model_name(named(name, chosen), "tuned") == expected
+
+
+def test_long_names_of_variants_are_cut_and_stay_different() -> None:
+    names = [model_name(named(f"{'m' * 64}+train.learning_rate=0.00{number}", None), "base") for number in range(9)]
+    assert len(set(names)) == 9
+    assert all(re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}", name) for name in names)
+
+
+def named(name: str, chosen: str | None) -> Recipe:
+    return Recipe.model_construct(name=name, register=RegisterSettings(name=chosen))

@@ -93,3 +93,13 @@ def test_a_probe_has_no_papers_and_an_explicit_system_message(maker: ItemMaker) 
     assert [one.content for one in item.messages] == [PROBE_SYSTEM, "Capital of France?"]
     assert item.passages == ()
     assert item.once
+
+
+def test_a_copy_of_a_questions_paper_is_not_a_distractor(maker: ItemMaker, tmp_path: Path) -> None:
+    write_rows(tmp_path / "benchmark.jsonl", QUESTIONS)
+    items = list(maker.questions(tmp_path / "benchmark.jsonl"))
+    usual = {passage.document_id for item in maker.variants(items) for passage in item.passages} - {"lora"}
+    held = list(maker.variants(items, lambda papers: usual if papers == {"lora"} else ()))
+    assert usual
+    assert len(held) == 3
+    assert not {passage.document_id for item in held for passage in item.passages} & usual

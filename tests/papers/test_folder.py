@@ -47,7 +47,7 @@ def test_every_other_file_is_listed_with_the_reason(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_papers_or_that_cannot_be_listed_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"no papers \(\.pdf, \.md, \.txt, \.html, \.htm\) in this folder"):
+    with pytest.raises(InputError, match=r"no papers \(\.pdf, \.md, \.txt, .*\.tar\) in this folder"):
         list_papers(tmp_path)
     make(tmp_path, "file.md")
     for folder, reason in (
@@ -134,7 +134,7 @@ def test_digests_depend_on_the_papers_and_on_no_other_file(tmp_path: Path) -> No
     before = paper_digests(tmp_path)
     assert list(before) == ["a.md", "below/b.txt"]
     assert all(len(digest) == 64 for digest in before.values())
-    make(tmp_path, "library.bib", ".DS_Store", "SOURCE.md", ".git/a.md", "notes.docx")
+    make(tmp_path, "library.bib", ".DS_Store", "SOURCE.md", ".git/a.md", "notes.odt")
     assert paper_digests(tmp_path) == before
     copy = tmp_path.with_name("copy")
     shutil.copytree(tmp_path, copy)
@@ -178,6 +178,6 @@ def test_an_empty_paper_and_another_format_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.md").write_text("---\ntitle: only a head\n---\n  \n")
     with pytest.raises(InputError, match="it contains no text"):
         open_paper(tmp_path / "a.md", id="a")
-    make(tmp_path, "a.docx")
-    with pytest.raises(InputError, match=r"'\.docx' is not a supported format"):
-        open_paper(tmp_path / "a.docx", id="a")
+    make(tmp_path, "a.odt")
+    with pytest.raises(InputError, match=r"'\.odt' is not a supported format"):
+        open_paper(tmp_path / "a.odt", id="a")

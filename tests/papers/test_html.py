@@ -21,7 +21,7 @@ def read(folder: Path, text: str) -> Reading:
 
 def test_text_is_one_block_a_line_without_markup_scripts_or_styles(tmp_path: Path) -> None:
     assert read(tmp_path, PAGE).document.text == (
-        "Adapters\nThey are small and cheap.\nThey help.\nResults & more\nrank\n16\n"
+        "Adapters\nThey are small and cheap.\nThey help.\nResults & more\n| rank | 16 |\n| --- | --- |\n"
     )
 
 

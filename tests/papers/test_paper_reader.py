@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mlx_ragtune.errors import InputError
-from mlx_ragtune.papers.chunks import split
+from mlx_ragtune.papers.chunks import Chunking, split
 from mlx_ragtune.papers.paper_reader import Limits, PaperReader
 from mlx_ragtune.papers.reading import open_paper
 from tests.papers.made import flate_bomb, form_bomb, page, write_pdf
@@ -18,12 +18,12 @@ WORDS = "Low-rank adapters leave the weights of the base model as they are. "
 def test_a_paper_is_read_as_without_the_second_process(tmp_path: Path) -> None:
     path = tmp_path / "a.md"
     path.write_text(f'---\ntitle: "A Title"\nauthors: [A, B]\n---\n# One\n\n{WORDS * 20}\n\n# Empty\n\x07\n')
-    with PaperReader(chunk_words=50) as reader:
+    with PaperReader(chunk_tokens=64) as reader:
         paper = reader.read(path, "a")
     reading = open_paper(path, id="a")
-    chunks, dropped = split(reading.document, words=50)
-    assert (paper.document, list(paper.chunks)) == (reading.document, chunks)
-    assert list(paper.dropped) == [*reading.dropped, *dropped]
+    chunked = split(reading.document, Chunking(tokens=64))
+    assert (paper.document, paper.chunks, paper.tokens) == (reading.document, chunked.chunks, chunked.tokens)
+    assert paper.dropped == (*reading.dropped, *chunked.dropped)
     assert {drop.reason for drop in paper.dropped} == {"control characters", "heading without text"}
 
 
@@ -32,11 +32,11 @@ def test_files_that_expand_without_end_are_refused_and_the_next_paper_is_read(tm
     forms = form_bomb(tmp_path / "forms.pdf")
     good = write_pdf(tmp_path / "good.pdf", [page("Words of a paper.")])
     assert max(flate.stat().st_size, forms.stat().st_size) < 2**16
-    with PaperReader(chunk_words=50, limits=Limits(memory_bytes=128 * 2**20)) as reader:
+    with PaperReader(chunk_tokens=64, limits=Limits(memory_bytes=128 * 2**20)) as reader:
         with pytest.raises(InputError, match="needs more than 128 MiB of memory"):
             reader.read(flate, "flate")
         assert reader.read(good, "good").document.text == "Words of a paper.\n\n"
-    with PaperReader(chunk_words=50, limits=Limits(seconds=0.5, memory_bytes=2**32)) as reader:
+    with PaperReader(chunk_tokens=64, limits=Limits(seconds=0.5, memory_bytes=2**32)) as reader:
         with pytest.raises(InputError, match=r"takes longer than 0\.5 seconds"):
             reader.read(forms, "forms")
         assert reader.read(good, "good").document.text == "Words of a paper.\n\n"
@@ -44,7 +44,7 @@ def test_files_that_expand_without_end_are_refused_and_the_next_paper_is_read(tm
 
 def test_a_crash_of_the_parser_and_a_vanished_file_are_unreadable_papers(tmp_path: Path) -> None:
     (tmp_path / "good.txt").write_text(WORDS)
-    with PaperReader(chunk_words=50) as reader:
+    with PaperReader(chunk_tokens=64) as reader:
         reader.read(tmp_path / "good.txt", "good")
         assert reader._process
         os.kill(reader._process.pid, signal.SIGSEGV)
@@ -72,7 +72,7 @@ def test_a_crash_of_the_parser_and_a_vanished_file_are_unreadable_papers(tmp_pat
 )
 def test_deep_or_endless_text_is_read(tmp_path: Path, name: str, content: str) -> None:
     (tmp_path / name).write_text(content)
-    with PaperReader(chunk_words=350, limits=Limits(seconds=20, memory_bytes=2**29)) as reader:
+    with PaperReader(chunk_tokens=512, limits=Limits(seconds=20, memory_bytes=2**29)) as reader:
         assert reader.read(tmp_path / name, "a").document.text.strip()
 
 
@@ -80,5 +80,5 @@ def test_modules_in_the_working_directory_are_not_imported(tmp_path: Path, monke
     (tmp_path / "yaml.py").write_text("raise SystemExit(9)")
     (tmp_path / "a.txt").write_text(WORDS)
     monkeypatch.chdir(tmp_path)
-    with PaperReader(chunk_words=50) as reader:
+    with PaperReader(chunk_tokens=64) as reader:
         assert reader.read(tmp_path / "a.txt", "a").document.text == WORDS

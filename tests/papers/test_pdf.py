@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mlx_ragtune.errors import InputError
-from mlx_ragtune.papers.chunks import split
+from mlx_ragtune.papers.chunks import Chunking, split
 from mlx_ragtune.papers.dropped import Reading
 from mlx_ragtune.papers.pdf import read_pdf
 from tests.papers.made import BOLD, DINGBATS, PdfPage, page, write_pdf
@@ -106,7 +106,7 @@ def test_too_many_pages_or_too_much_text_is_refused(tmp_path: Path, monkeypatch:
 def test_each_page_starts_where_its_first_word_stands(reading: Reading) -> None:
     document = reading.document
     assert [document.text[start:].split()[0] for start in document.page_starts[:3]] == ["Adapters", "left", "3"]
-    chunks, _ = split(document)
+    chunks = split(document, Chunking()).chunks
     assert {chunk.section: chunk.page for chunk in chunks}["3 Results"] == 3
 
 
@@ -150,8 +150,10 @@ def test_full_lines_run_on_as_a_paragraph_and_short_ones_end_it(tmp_path: Path) 
 
 def test_no_word_is_lost_between_chunks_and_what_was_dropped(tmp_path: Path) -> None:
     reading = read_pdf(paper(tmp_path), "paper")
-    chunks, dropped = split(reading.document, words=20)
-    words = " ".join([*(one.text for one in chunks), *(one.text for one in (*reading.dropped, *dropped))]).split()
+    chunked = split(reading.document, Chunking(tokens=32))
+    words = " ".join(
+        [*(one.text for one in chunked.chunks), *(one.text for one in (*reading.dropped, *chunked.dropped))]
+    ).split()
     printed = re.findall(r"\((.*)\) Tj", (tmp_path / "paper.pdf").read_bytes().decode("cp1252"))
     letters = re.sub(r"[\s-]", "", "".join(printed))
     assert sorted(re.sub("-", "", "".join(words))) == sorted(letters)
@@ -172,8 +174,8 @@ def test_no_letter_is_lost_from_a_page_with_everything_that_is_left_out(tmp_path
     pages[-1].add("[1] Jane Doe. A paper that is cited. 2021.")
     path = write_pdf(tmp_path / "p.pdf", pages)
     reading = read_pdf(path, "p")
-    chunks, dropped = split(reading.document, words=20)
-    texts = [*(chunk.text for chunk in chunks), *(drop.text for drop in (*reading.dropped, *dropped))]
+    chunked = split(reading.document, Chunking(tokens=32))
+    texts = [*(chunk.text for chunk in chunked.chunks), *(drop.text for drop in (*reading.dropped, *chunked.dropped))]
     printed = re.findall(r"\((.*)\) Tj", path.read_bytes().decode("cp1252"))
     assert sorted(re.sub(r"[\s|]|---", "", "".join(texts))) == sorted(re.sub(r"\s", "", "".join(printed)))
     assert {drop.reason for drop in reading.dropped} == {

@@ -3,7 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlx_ragtune.papers.print_layout import ALONE, HEADING, lines_of, markdown_table, paragraphs, unwrap
+from mlx_ragtune.papers.blocks import markdown_table
+from mlx_ragtune.papers.print_layout import ALONE, HEADING, lines_of, paragraphs, unwrap
 from mlx_ragtune.papers.print_rows import Row
 
 

@@ -39,6 +39,7 @@ def test_symbols_private_codes_and_shifted_letters_are_scrambled(text: str) -> N
         "大语言模型从论文中回答问题。" * 40,
         "Модель отвечает на вопросы по статьям. " * 20,
         "fit <- lm(y ~ x, data = df); summary(fit)$coefficients[1, 2] # slope " * 12,
+        PROSE + "● ●●●●●●● ● ▲▲▲ ■●○\n10−3 ●●● ✕ " * 400,
         "Grzegorz Brzęczyszczykiewicz, Chrząszczyżewoszyce, powiat Łękołody " * 12,
     ],
 )

@@ -30,8 +30,14 @@ class WordEmbedder:
         self.dimensions, self.name = dimensions, name
         self.asked: list[int] = []
 
-    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        self.asked.append(len(texts))
+    def embed_documents(self, documents: Sequence[tuple[str, str]]) -> list[NDArray[np.float32]]:
+        self.asked.append(len(documents))
+        return list(self.rows([f"{title}\n{text}" for title, text in documents])[:, None, :])
+
+    def embed_query(self, query: str) -> NDArray[np.float32]:
+        return self.rows([query])
+
+    def rows(self, texts: Sequence[str]) -> NDArray[np.float32]:
         rows = np.zeros((len(texts), self.dimensions), np.float32)
         for at, text in enumerate(texts):
             for word in re.findall(r"\w+", text.lower()):

@@ -8,7 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mlx_ragtune.errors import ArtifactError, ToolError
-from mlx_ragtune.retrieval.index import MAX_WORDS, Index, build_index, match_expression
+from mlx_ragtune.retrieval.index import Index, build_index
+from mlx_ragtune.retrieval.terms import MAX_TERMS, match_expression
 from tests.retrieval.made import CHUNKS, chunk
 
 
@@ -76,7 +77,7 @@ def test_words_of_the_query_language_are_words(tmp_path: Path) -> None:
 
 
 def test_an_endless_query_is_cut() -> None:
-    assert match_expression(" ".join(f"word{number}" for number in range(50_000))).count(" OR ") == MAX_WORDS - 1
+    assert match_expression(" ".join(f"word{number}" for number in range(50_000))).count(" OR ") == MAX_TERMS - 1
 
 
 def test_a_query_of_ten_thousand_words_is_answered(index: Index) -> None:

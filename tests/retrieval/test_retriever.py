@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from mlx_ragtune.jsonl import read_rows, write_rows
+from mlx_ragtune.jsonl import read_rows
 from mlx_ragtune.records import Question
 from mlx_ragtune.retrieval.fusion import Hit
 from mlx_ragtune.retrieval.index import Index, build_index
-from mlx_ragtune.retrieval.retriever import DEPTH, Retriever, open_retriever
+from mlx_ragtune.retrieval.retriever import DEPTH, Retriever
 from mlx_ragtune.retrieval.vectors import VectorIndex, build_vectors
 from tests.retrieval.made import CHUNKS, WordEmbedder, chunk
 
@@ -19,8 +19,7 @@ NOTES = Path(__file__).parents[2] / "data" / "rag_notes"
 def retriever(tmp_path_factory: pytest.TempPathFactory) -> Retriever:
     folder = tmp_path_factory.mktemp("corpus")
     build_index(folder / "index.sqlite", CHUNKS)
-    write_rows(folder / "chunks.jsonl", CHUNKS)
-    return open_retriever(folder / "index.sqlite", folder / "chunks.jsonl")
+    return Retriever(Index(folder / "index.sqlite"), CHUNKS)
 
 
 def ids(retriever: Retriever, question: str, k: int = 2, **options: tuple[str, ...]) -> list[str]:
@@ -66,14 +65,14 @@ class Fixed:
 
 
 def test_vectors_and_full_text_are_fused() -> None:
-    one = Retriever(Fixed("lora", "hnsw"), CHUNKS, Fixed("qlora", "hnsw"))
+    one = Retriever(Fixed("lora", "hnsw"), CHUNKS, vectors=Fixed("qlora", "hnsw"))
     assert ids(one, "any", 3) == ["hnsw", "lora", "qlora"]
 
 
 def test_vectors_find_what_shares_no_word_with_the_question(tmp_path: Path) -> None:
     build_index(tmp_path / "i.sqlite", CHUNKS)
     build_vectors(tmp_path / "v.npy", CHUNKS, WordEmbedder())
-    fused = Retriever(Index(tmp_path / "i.sqlite"), CHUNKS, VectorIndex(tmp_path / "v.npy", WordEmbedder()))
+    fused = Retriever(Index(tmp_path / "i.sqlite"), CHUNKS, vectors=VectorIndex(tmp_path / "v.npy", WordEmbedder()))
     assert ids(fused, "a graph", 1) == ["hnsw"]
 
 
@@ -82,13 +81,14 @@ def test_the_same_question_gets_the_same_passages(retriever: Retriever) -> None:
 
 
 def test_the_notes_are_found_by_their_questions(tmp_path: Path) -> None:
-    from mlx_ragtune.papers.chunks import split
+    from mlx_ragtune.papers.chunks import Chunking, split
     from mlx_ragtune.papers.folder import document_ids, list_papers
     from mlx_ragtune.papers.reading import open_paper
 
     papers = list_papers(NOTES / "papers")
     ids = document_ids(paper.name for paper in papers)
-    chunks = [chunk for paper in papers for chunk in split(open_paper(paper.path, id=ids[paper.name]).document)[0]]
+    notes = [open_paper(paper.path, id=ids[paper.name]).document for paper in papers]
+    chunks = [chunk for note in notes for chunk in split(note, Chunking()).chunks]
     build_index(tmp_path / "i.sqlite", chunks)
     one = Retriever(Index(tmp_path / "i.sqlite"), chunks)
     asked = [question for question in read_rows(NOTES / "benchmark.jsonl", Question) if question.papers]

@@ -1,6 +1,7 @@
 """Vectors: near means near, in a quarter of the size, and never those of another model."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,17 +29,16 @@ def test_the_nearest_chunk_comes_first_with_its_cosine(tmp_path: Path) -> None:
 
 def test_int8_rows_keep_the_cosine_within_a_hundredth(tmp_path: Path) -> None:
     generator = np.random.default_rng(3)
-    rows = generator.normal(size=(200, 384)).astype(np.float32)
+    directions = generator.normal(size=(200, 384)).astype(np.float32)
 
     class Fixed(WordEmbedder):
-        def embed(self, texts: object) -> NDArray[np.float32]:
-            assert isinstance(texts, list)
-            return np.stack([rows[int(text.split()[-1])] for text in texts])
+        def rows(self, texts: Sequence[str]) -> NDArray[np.float32]:
+            return np.stack([directions[int(text.split()[-1])] for text in texts])
 
     path = tmp_path / "v.npy"
     build_vectors(path, [chunk(f"{at:03}", str(at)) for at in range(200)], Fixed())
     hits = VectorIndex(path, Fixed()).search("like 7", 200)
-    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    unit = directions / np.linalg.norm(directions, axis=1, keepdims=True)
     exact = unit @ unit[7]
     assert max(abs(hit.score - exact[int(hit.chunk_id)]) for hit in hits) < 0.01
     assert np.load(path).dtype == np.int8

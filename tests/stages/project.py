@@ -20,7 +20,7 @@ TRAIN_PAPERS = 8
 RECIPE = """\
 base: {model: "toy:qwen3", precision: fp32}
 benchmark: benchmark.jsonl
-corpus: {folder: papers, chunk_words: 60}
+corpus: {folder: papers, chunk_tokens: 300}
 retrieval: {top_k: 2}
 dataset: {pairs: pairs.jsonl, valid_share: 0.25,
   shares: {grounded: 0.6, synthesis: 0.1, refusal: 0.3}, max_tokens: 4096}

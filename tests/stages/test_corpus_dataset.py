@@ -1,5 +1,6 @@
 """The stages corpus and dataset, called as functions on a small project."""
 
+import json
 import os
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,10 +9,12 @@ import pytest
 import yaml
 
 from mlx_ragtune.artifact import Draft
+from mlx_ragtune.bases.tokenizer_file import ModelTokenizer
 from mlx_ragtune.errors import InputError, RecipeError, ToolError
 from mlx_ragtune.jsonl import read_dicts, read_rows
 from mlx_ragtune.models.prompts import load_tokenizer
-from mlx_ragtune.models.toy import write_toy_model
+from mlx_ragtune.models.toy import toy_tokenizer_json, write_toy_model
+from mlx_ragtune.papers.token_counts import TokenizerFile
 from mlx_ragtune.recipe_load import load_recipe
 from mlx_ragtune.records import Chunk, Document, Example, Pair
 from mlx_ragtune.stages import corpus as corpus_stage
@@ -34,9 +37,10 @@ def recipe(tmp_path: Path) -> Path:
 
 def run_corpus(recipe: Path, name: str = "corpus") -> tuple[Draft, list[str]]:
     said: list[str] = []
+    tokenizer = ModelTokenizer("toy:qwen3", toy_tokenizer_json("qwen3").encode()).write(recipe.parent / "tokenizer")
     draft = Draft(recipe.parent / name, say=said.append)
     draft.folder.mkdir()
-    corpus_stage.corpus(load_recipe(recipe), {}, draft)
+    corpus_stage.corpus(load_recipe(recipe), {"tokenizer": tokenizer}, draft)
     return draft, said
 
 
@@ -272,3 +276,82 @@ def test_visible_chunks_follow_the_splits(corpus: Path) -> None:
     }
     train, valid, test = (pair.id for pair in pairs)
     assert visible == {"train": {train}, "valid": {train, valid}, "test": {train, test}}
+
+
+COPY_OF_GOLD = "v1"
+
+
+def add_copy(recipe: Path) -> str:
+    """Put a copy of a benchmark paper, printed and with another title, beside it; returns the paper's id."""
+    gold = str(rows(recipe.parents[1] / "benchmark.jsonl")[0]["papers"][0])
+    text = (papers_of(recipe) / f"{gold}.md").read_text().split("---")[2]
+    lines = [line for line in text.replace(". ", ".\n").split("\n") if line]
+    write_pdf(papers_of(recipe) / f"{COPY_OF_GOLD}.pdf", [page("Preprint", *lines[:5]), page(*lines[5:])])
+    return gold
+
+
+def test_a_copy_of_a_benchmark_paper_is_held_out_and_listed(recipe: Path, base: Path) -> None:
+    gold = add_copy(recipe)
+    corpus, _ = run_corpus(recipe)
+    said: list[str] = []
+    draft = Draft(recipe.parent / "dataset", say=said.append)
+    draft.folder.mkdir()
+    dataset_stage.dataset(load_recipe(recipe), {"corpus": corpus.folder, "base": base}, draft)
+    (copy,) = json.loads((draft / "statistics.json").read_text())["held_out_copies"]
+    assert (copy["paper"], copy["original"]) == (COPY_OF_GOLD, gold)
+    assert min(copy["of_paper"], copy["of_original"]) > 0.9
+    assert [line.partition(":")[0] for line in said] == ["held out of training"]
+    assert f"'{COPY_OF_GOLD}' is a copy of '{gold}': " in said[0]
+    assert said[0].endswith(draft.facts["held_out_copies"][0])
+
+
+def test_pairs_on_a_copy_of_a_benchmark_paper_are_refused_as_those_on_the_paper(recipe: Path, base: Path) -> None:
+    gold = add_copy(recipe)
+    pairs = recipe.parents[1] / "pairs.jsonl"
+    corpus, _ = run_corpus(recipe)
+    document = next(row for row in read_dicts(corpus / "documents.jsonl") if row["id"] == COPY_OF_GOLD)
+    quote = document["text"].split("\n")[1]
+    own = {"id": "x", "kind": "grounded", "question": "What does it say?", "answer": "That.", "papers": [COPY_OF_GOLD]}
+    near = {**own, "id": "y", "kind": "refusal", "refusal_kind": "near_miss", "question": "Why?"}
+    before = rows(pairs)
+    for pair in ({**own, "evidence": [{"paper": COPY_OF_GOLD, "quote": quote}]}, near):
+        write_rows(pairs, [*before, pair])
+        with pytest.raises(InputError, match=rf"1 pairs use papers .*\({COPY_OF_GOLD}\)") as caught:
+            run_dataset(recipe, base, corpus.folder)
+        assert f"'{COPY_OF_GOLD}' is a copy of '{gold}': " in caught.value.what
+
+
+def test_chunks_are_counted_with_the_tokenizer_that_is_given_and_the_artifact_says_so(recipe: Path) -> None:
+    edit(recipe, corpus={"chunk_tokens": 300, "overlap_tokens": 100})
+    counted, said = run_corpus(recipe)
+    assert (counted.facts["tokens_counted_by"], said) == ("tokenizer of toy:qwen3", [])
+    counter = TokenizerFile(recipe.parent / "tokenizer" / "tokenizer.json")
+    sizes = [len(counter.ends(chunk.text)) for chunk in read_rows(counted / "chunks.jsonl", Chunk)]
+    assert (min(sizes), max(sizes)) == (counted.facts["chunk_tokens"]["min"], counted.facts["chunk_tokens"]["max"])
+    assert 150 < max(sizes) <= 300
+    estimated = []
+    for name, inputs in (
+        ("without", {}),
+        ("missing", {"tokenizer": missing_tokenizer().write(recipe.parent / "view")}),
+    ):
+        draft = Draft(recipe.parent / name, say=said.append)
+        draft.folder.mkdir()
+        corpus_stage.corpus(load_recipe(recipe), inputs, draft)
+        assert draft.facts["tokens_counted_by"] == "estimate"
+        assert 2 * draft.facts["chunks"] < len(sizes), "a toy tokenizer has a token for nearly every letter"
+        estimated.append(content(draft.folder))
+    assert estimated[0] == estimated[1]
+    assert said == [
+        "warning: tokens of chunks are estimated, without the tokenizer of 'a/b': it is not on this machine; "
+        "a run that has it will split the papers again"
+    ]
+
+
+def missing_tokenizer() -> ModelTokenizer:
+    return ModelTokenizer("a/b", None, "it is not on this machine")
+
+
+def test_a_damaged_tokenizer_is_named(recipe: Path) -> None:
+    view = ModelTokenizer("a/b", b"{}").write(recipe.parent / "view")
+    with pytest.raises(InputError, match="cannot read the tokenizer of 'a/b'"):
+        corpus_stage.corpus(load_recipe(recipe), {"tokenizer": view}, Draft(recipe.parent))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from mlx_ragtune.jsonl import read_rows, write_rows
 from mlx_ragtune.records import Question
-from mlx_ragtune.synthesis.benchmark_view import BenchmarkView, dataset_view, view_of
+from mlx_ragtune.synthesis.benchmark_view import BenchmarkView, HeldOut, dataset_view, view_of
 from mlx_ragtune.synthesis.dedupe import (
     NEAR,
     QuestionIndex,
@@ -28,6 +28,7 @@ from tests.synthesis.corpus import METHODS, grounded, near_miss, off_corpus
 FILE = Path(__file__).parents[2] / "data" / "rag_notes" / "benchmark.jsonl"
 BENCHMARK = tuple(read_rows(FILE, Question))
 VIEW = view_of(BENCHMARK)
+HELD = HeldOut(VIEW.papers, ())
 VECTORIZER = Vectorizer(question.question for question in BENCHMARK)
 
 
@@ -103,21 +104,21 @@ def test_a_refusal_may_ask_what_an_answerable_pair_asks() -> None:
 
 def test_a_benchmark_question_among_the_pairs_is_reported() -> None:
     stolen = replace(grounded("LoRA"), id="stolen", question=BENCHMARK[3].question.upper())
-    result = contamination([off_corpus(1), stolen, replace(stolen, id="again")], VIEW)
+    result = contamination([off_corpus(1), stolen, replace(stolen, id="again")], VIEW, HELD)
     asked = BENCHMARK[3].question
     assert [(duplicate.id, duplicate.of) for duplicate in result.questions] == [("stolen", asked), ("again", asked)]
     assert result
 
 
 def test_a_benchmark_paper_among_the_pairs_is_reported() -> None:
-    result = contamination([grounded("LoRA"), grounded("PPO")], VIEW)
+    result = contamination([grounded("LoRA"), grounded("PPO")], VIEW, HELD)
     assert result.papers == {"g-lora-0": ("lora",)}
 
 
 def test_clean_pairs_are_not_contaminated() -> None:
-    assert not contamination([off_corpus(number) for number in range(3)], VIEW)
-    assert not contamination([], VIEW)
-    assert not contamination([grounded(name) for name in METHODS], view_of([]))
+    assert not contamination([off_corpus(number) for number in range(3)], VIEW, HELD)
+    assert not contamination([], VIEW, HELD)
+    assert not contamination([grounded(name) for name in METHODS], view_of([]), HeldOut(frozenset(), ()))
 
 
 WORDS = st.sampled_from(["how", "many", "bits", "does", "lora", "qlora", "save", "量化", "64", "?", "αβγδεζηθ"])
@@ -162,7 +163,7 @@ def test_a_large_benchmark_is_compared_in_little_time_and_memory() -> None:
     questions = tuple(f"Which value has item {number} of the list {number % 97}?" for number in range(1500))
     pairs = [replace(off_corpus(1), id=f"p{number}", question=questions[number * 70]) for number in range(20)]
     tracemalloc.start()
-    result = contamination([*pairs, off_corpus(2)], BenchmarkView(frozenset(), questions))
+    result = contamination([*pairs, off_corpus(2)], BenchmarkView(frozenset(), questions), HeldOut(frozenset(), ()))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert [duplicate.id for duplicate in result.questions] == [pair.id for pair in pairs]

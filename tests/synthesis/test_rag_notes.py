@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mlx_ragtune.jsonl import read_rows
-from mlx_ragtune.papers.chunks import split
+from mlx_ragtune.papers.chunks import Chunking, split
 from mlx_ragtune.papers.folder import document_ids, list_papers
 from mlx_ragtune.papers.reading import open_paper
 from mlx_ragtune.records import Chunk, Document, Example, Kind, Pair, Question
@@ -18,7 +18,7 @@ from mlx_ragtune.retrieval.retriever import Retriever
 from mlx_ragtune.synthesis.assemble import AssemblyReport, assemble
 from mlx_ragtune.synthesis.authored import read_pairs
 from mlx_ragtune.synthesis.balance import balance
-from mlx_ragtune.synthesis.benchmark_view import read_view
+from mlx_ragtune.synthesis.benchmark_view import held_out, read_view
 from mlx_ragtune.synthesis.checks import quote_in
 from mlx_ragtune.synthesis.dedupe import contamination, without_duplicates
 from mlx_ragtune.synthesis.splits import split_by_paper
@@ -41,7 +41,7 @@ def pairs() -> tuple[Pair, ...]:
 
 @cache
 def chunks() -> tuple[Chunk, ...]:
-    return tuple(chunk for one in documents() for chunk in split(one)[0])
+    return tuple(chunk for one in documents() for chunk in split(one, Chunking()).chunks)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,10 @@ def test_no_pair_is_left_out_for_the_shares() -> None:
 
 def test_no_question_is_asked_twice_and_none_is_the_benchmarks() -> None:
     assert without_duplicates(pairs())[1] == []
-    assert not contamination(pairs(), read_view(FOLDER / "benchmark.jsonl"))
+    benchmark = read_view(FOLDER / "benchmark.jsonl")
+    held = held_out(benchmark.papers, documents())
+    assert held.copies == ()
+    assert not contamination(pairs(), benchmark, held)
 
 
 @pytest.mark.parametrize("seed", [0, 1, 7])

@@ -1,14 +1,13 @@
 """No paper is on two sides, shares are met, the same input gives the same split."""
 
 from collections import Counter
-from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlx_ragtune.records import Document, Pair
-from mlx_ragtune.synthesis.splits import near_duplicate_papers, split_by_paper
+from mlx_ragtune.synthesis.splits import split_by_paper
 from tests.synthesis.corpus import DOCUMENTS, METHODS, grounded, near_miss, off_corpus, text_of
 
 
@@ -76,7 +75,7 @@ def test_a_synthesis_pair_over_two_sides_is_in_no_split() -> None:
     assert 1 <= len(cut) <= 2, "the held-out end of a chain is one piece"
 
 
-def test_near_duplicate_papers_are_on_one_side() -> None:
+def test_copies_of_a_paper_are_on_one_side() -> None:
     copies = tuple(Document(f"copy{at}", "", f"Copy {at}", text_of("LoRA") + f" {at}") for at in range(6))
     pairs = [pair(f"g{one.id}", one.id) for one in (*copies, *DOCUMENTS[1:])]
     splits = split_by_paper(pairs, [*copies, *DOCUMENTS], valid_share=0.3, test_share=0.0, seed=0)
@@ -114,15 +113,3 @@ def test_no_paper_is_ever_on_two_sides(rows: list[list[str]], valid_share: float
                 sides.setdefault(paper, set()).add(splits[one.id])
     assert all(len(found) == 1 for found in sides.values())
     assert all(one.id in splits for one in pairs if len(one.papers) < 2)
-
-
-def test_a_version_with_a_changed_sentence_is_a_near_duplicate_and_a_related_paper_is_not() -> None:
-    texts = {one.id: one.text for one in DOCUMENTS}
-    assert near_duplicate_papers(texts) == {paper: paper for paper in texts}
-    texts["qlora-v2"] = replace(DOCUMENTS[1], text=texts["qlora"] + " A sentence was added to it.").text
-    found = near_duplicate_papers(texts)
-    assert found["qlora"] == found["qlora-v2"] == "qlora"
-
-
-def test_papers_without_text_are_nobodys_duplicates() -> None:
-    assert near_duplicate_papers({"a": "", "b": " "}) == {"a": "a", "b": "b"}

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from mlx_ragtune.errors import ToolError
-from mlx_ragtune.papers.chunks import split
+from mlx_ragtune.papers.chunks import Chunking, split
 from mlx_ragtune.papers.reading import open_paper
 from mlx_ragtune.records import ChatReply, ChatRequest, Chunk
 from mlx_ragtune.scoring.answers.normalize import sentences
@@ -22,10 +22,10 @@ NOTES = Path(__file__).parents[2] / "data" / "rag_notes" / "papers"
 NAMES = ("lora", "qlora", "rag", "ragas", "hnsw", "self_rag", "flan", "hotpot_qa")
 
 
-def note_chunks(*names: str, words: int = 70) -> list[Chunk]:
+def note_chunks(*names: str, tokens: int = 110) -> list[Chunk]:
     """Chunks of real notes: two or three for each."""
     papers = [open_paper(NOTES / f"{name}.md", id=name).document for name in names or NAMES]
-    return [chunk for paper in papers for chunk in split(paper, words=words)[0]]
+    return [chunk for paper in papers for chunk in split(paper, Chunking(tokens=tokens)).chunks]
 
 
 def _passages(prompt: str) -> list[tuple[str, str]]:

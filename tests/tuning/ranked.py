@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from mlx_ragtune.clients.runtime_mlx import mx, tree_flatten
+from mlx_ragtune.errors import DivergedError
 from mlx_ragtune.tuning import training
 from mlx_ragtune.tuning.follow import follow, lead, release
-from mlx_ragtune.tuning.loop import DivergedError
 from mlx_ragtune.tuning.ranks import find_ranks
 from mlx_ragtune.tuning.workbench import Workbench
 from tests.tuning.made import base_settings, dataset_settings, examples, train_settings

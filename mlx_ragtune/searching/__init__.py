@@ -1,0 +1,1 @@
+"""The retriever of a finished corpus, with the embedding model and the reranker that the recipe names."""

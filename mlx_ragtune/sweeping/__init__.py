@@ -1,0 +1,1 @@
+"""Searching for training settings: the space, the sampler, successive halving, and the study that workers share."""

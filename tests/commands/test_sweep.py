@@ -1,0 +1,232 @@
+"""``ragtune sweep`` on the toy model: real trials, real artifacts, and what happens when something goes wrong."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlx_ragtune.clients import machine
+from mlx_ragtune.commands import sweep_trials
+from mlx_ragtune.runner import open_recipe
+from mlx_ragtune.tuning import select
+from tests.stages.project import Done, edit, make_project, ragtune
+
+GRID = {"train.learning_rate": [1e-3, 5e-3], "train.rank": [2, 4]}
+
+
+@pytest.fixture(autouse=True)
+def _short_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The toy never ends an answer."""
+    monkeypatch.setattr(select, "MAX_TOKENS", 4)
+    monkeypatch.delenv("RAGTUNE_SWEEP_STORAGE", raising=False)
+
+
+def prepared(folder: Path, **sweep: Any) -> Path:
+    """A project whose recipe trains for three updates and has a section ``sweep``."""
+    recipe = make_project(folder)
+    text = recipe.read_text().replace(", probes: ../probes.jsonl, distractors: true", "")
+    recipe.write_text(text)
+    edit(recipe, train={"epochs": 0.4, "evals_per_epoch": 6})
+    edit(recipe, sweep={"space": GRID, "sampler": "grid", "questions": 4, "finalists": 0, "halving": "off"} | sweep)
+    return recipe
+
+
+def swept(recipe: Path, *options: str) -> Done:
+    return ragtune("sweep", recipe, *options, cwd=recipe.parents[1])
+
+
+def results(recipe: Path) -> dict[str, Any]:
+    value: dict[str, Any] = json.loads((recipe.parents[1] / "runs" / "small" / "sweep" / "sweep.json").read_text())
+    return value
+
+
+@pytest.fixture(scope="module")
+def finished_sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project whose four trials have run."""
+    recipe = prepared(tmp_path_factory.mktemp("swept"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(select, "MAX_TOKENS", 4)
+        done = swept(recipe, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == results(recipe)
+    return recipe
+
+
+@pytest.fixture
+def project(finished_sweep: Path, tmp_path: Path) -> Path:
+    """A copy of the finished sweep; returns its recipe."""
+    shutil.copytree(finished_sweep.parents[1], tmp_path / "copy", symlinks=True)
+    return tmp_path / "copy" / "recipes" / "small.yaml"
+
+
+def test_every_trial_is_an_ordinary_run(project: Path) -> None:
+    trials = results(project)["trials"]
+    assert [(row["settings"]["train.learning_rate"], row["settings"]["train.rank"]) for row in trials] == [
+        (1e-3, 2), (1e-3, 4), (5e-3, 2), (5e-3, 4)
+    ]  # fmt: skip
+    for row in trials:
+        run = open_recipe(project, row["settings"])
+        steps = run.plan(until="train")
+        assert [step.state for step in steps] == ["up to date"] * 3, steps
+        assert steps[-1].key == row["key"] == run.artifact("train").key
+        assert run.home.name == row["run"]
+        assert run.artifact("train").facts["best_valid_loss"] == row["valid_loss"]
+    assert len({(open_recipe(project, row["settings"]).home / "2-dataset").resolve() for row in trials}) == 1
+
+
+def test_a_trial_has_the_bytes_of_the_same_run_alone(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = results(project)["trials"][2]
+    inside = (open_recipe(project, row["settings"]).home / "3-train" / "adapters.safetensors").read_bytes()
+    alone = project.parents[1] / "alone"
+    monkeypatch.setenv("RAGTUNE_RUNS", str(alone))
+    run = open_recipe(project, row["settings"])
+    run.run(until="train")
+    assert (run.home / "3-train" / "adapters.safetensors").read_bytes() == inside
+    assert run.home.is_relative_to(alone)
+
+
+def test_a_finished_sweep_runs_nothing_again_and_a_larger_one_goes_on(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edit(project, sweep={"trials": 4})
+    before = results(project)["trials"]
+    monkeypatch.setattr(sweep_trials.Workbench, "train", lambda *_arguments, **_options: pytest.fail("trained again"))
+    assert swept(project).returncode == 0
+    assert results(project)["trials"] == before
+
+
+def test_the_best_trial_becomes_a_recipe_that_trains_to_the_same_artifact(project: Path) -> None:
+    home, target = project.parents[1], project.parents[1] / "elsewhere" / "best.yaml"
+    done = ragtune("sweep", "best", project, "--write", target, cwd=home)
+    assert done.returncode == 0, done.stderr
+    best = results(project)["trials"][results(project)["ranking"][0] - 1]
+    assert "sweep:" not in target.read_text()
+    step = open_recipe(target).plan(until="train")[-1]
+    assert step.key == best["key"]
+    again = ragtune("train", target, cwd=home)
+    assert "3-train: reused from an earlier run" in again.stderr
+    refused = ragtune("sweep", "best", project, "--write", target, cwd=home)
+    assert refused.returncode == 3
+    assert "exists already" in refused.stderr
+
+
+def test_best_of_a_changed_recipe_writes_nothing(project: Path) -> None:
+    edit(project, train={"seed_unknown": 1})
+    target = project.parent / "best.yaml"
+    assert ragtune("sweep", "best", project, "--write", target, cwd=project.parents[1]).returncode == 2
+    assert not target.exists()
+
+
+def test_a_study_of_another_data_set_is_refused(project: Path) -> None:
+    pairs = project.parents[1] / "pairs.jsonl"
+    pairs.write_text("\n".join(pairs.read_text().splitlines()[1:]) + "\n")
+    done = swept(project)
+    assert done.returncode == 5
+    assert "trials of another recipe" in done.stderr
+    assert "data set:" in done.stderr
+    assert "sweep.study" in done.stderr
+    edit(project, train={"alpha": 16})
+    assert "train.alpha: 8" in swept(project).stderr
+
+
+def test_trials_that_cannot_be_trained_are_pruned_and_the_sweep_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space = {"train.learning_rate": [1e30, 1e-3], "train.rank": [2, 1000], "train.tokens_per_step": [64, 4096]}
+    recipe = prepared(tmp_path, space=space)
+    needed = sweep_trials.OutOfMemoryError
+
+    real = machine.memory_bytes()
+    from mlx_ragtune.stages import train as stage
+
+    monkeypatch.setattr(
+        stage, "train_memory", lambda _base, settings, _precision: real + 1 if settings.rank == 1000 else 1
+    )
+    done = swept(recipe)
+    assert done.returncode == 0, done.stderr
+    why = {tuple(row["settings"].values()): (row["state"], row["why"]) for row in results(recipe)["trials"]}
+    assert len(why) == 8
+    assert why[1e-3, 2, 4096] == ("finished", "")
+    assert "training diverged" in why[1e30, 2, 4096][1]
+    assert "tokens, more than tokens_per_step 64" in why[1e-3, 2, 64][1]
+    assert "of memory" in why[1e-3, 1000, 4096][1]
+    assert [state for state, _ in why.values()].count("pruned") == 7
+    assert not list((tmp_path / "runs" / ".store" / ".drafts").iterdir())
+    assert needed is not None
+
+
+def test_a_stopped_sweep_goes_on_and_ends_as_an_unbroken_one(
+    finished_sweep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = prepared(tmp_path)
+    progress = sweep_trials._RunningTrial._progress
+    count = 0
+
+    def stop_in_the_second_trial(self: Any, done: int, total: int, note: str) -> None:
+        nonlocal count
+        count += 1
+        progress(self, done, total, note)
+        if count == total + 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(sweep_trials._RunningTrial, "_progress", stop_in_the_second_trial)
+    done = swept(recipe)
+    assert done.returncode == 130
+    assert "finished trials are kept. Run the same command to continue" in done.stderr
+    assert [row["state"] for row in results(recipe)["trials"]] == ["finished", "interrupted", "waiting"]
+    monkeypatch.setattr(sweep_trials._RunningTrial, "_progress", progress)
+    assert swept(recipe).returncode == 0
+
+    def outcome(path: Path) -> dict[str, tuple[Any, ...]]:
+        rows = [row for row in results(path)["trials"] if row["state"] == "finished"]
+        return {str(row["settings"]): (row["key"], row["score"], row["valid_loss"]) for row in rows}
+
+    assert outcome(recipe) == outcome(finished_sweep)
+
+
+@pytest.mark.parametrize(("halving", "text"), [("updates", "at update"), ("rows", "of the rows")])
+def test_halving_ends_trials_early_and_says_where(tmp_path: Path, halving: str, text: str) -> None:
+    space = {"train.learning_rate": [1e-3, 2e-3, 1e-9, 2e-9]}
+    recipe = prepared(tmp_path, space=space, halving=halving, rungs=1, reduction=2, finalists=0)
+    done = swept(recipe)
+    assert done.returncode == 0, done.stderr
+    found = results(recipe)
+    pruned = [row for row in found["trials"] if row["state"] == "pruned"]
+    assert pruned
+    assert all(text in row["why"] for row in pruned)
+    assert all(row["looks"][-1]["rung"] == 0 for row in pruned)
+    whole = next(row["updates"] for row in found["trials"] if row["state"] == "finished")
+    assert all(0 < row["updates"] < whole for row in pruned)
+    assert not list((tmp_path / "runs" / ".store" / ".drafts").iterdir())
+    assert "Successive halving" in done.stdout
+
+
+def test_probes_are_a_constraint(tmp_path: Path) -> None:
+    recipe = prepared(tmp_path, space={"train.learning_rate": [1e-3, 5e-3]}, max_probe_loss=0.0)
+    edit(recipe, evaluate={"probes": "../probes.jsonl"})
+    done = swept(recipe)
+    assert done.returncode == 0, done.stderr
+    rows = results(recipe)["trials"]
+    assert all(row["probe_loss"] is not None and row["feasible"] == (row["probe_loss"] <= 0) for row in rows)
+    assert "may not lose" in done.stderr
+
+
+def test_workers_share_a_journal(tmp_path: Path) -> None:
+    recipe = prepared(tmp_path, storage="journal:../shared/sweep.log", space={"train.rank": [2, 4]})
+    assert swept(recipe, "--worker").returncode == 0
+    assert (tmp_path / "shared" / "sweep.log").is_file()
+    assert [row["state"] for row in results(recipe)["trials"]] == ["finished", "finished"]
+
+
+def test_the_default_space_is_around_the_recipe(tmp_path: Path) -> None:
+    recipe = prepared(tmp_path, trials=1)
+    text = recipe.read_text()
+    start = text.index("  space:")
+    recipe.write_text(text[:start] + text[text.index("  sampler: grid") :].replace("  sampler: grid\n", ""))
+    assert swept(recipe).returncode == 0
+    space = results(recipe)["space"]
+    assert list(space) == ["train.learning_rate", "train.target_modules", "train.rank", "train.epochs"]
+    assert space["train.learning_rate"] == {"low": 5e-4, "high": 5e-2, "step": None, "log": True}
+    assert space["train.rank"] == [2, 4, 8]

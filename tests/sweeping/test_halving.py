@@ -1,0 +1,84 @@
+"""Which trials go on at a rung, and what orders them."""
+
+from pathlib import Path
+
+import pytest
+
+from mlx_ragtune.sweeping.halving import rung_of, rung_shares
+from mlx_ragtune.sweeping.trials import Look, objective, ranked
+from tests.sweeping.made import asked, journal, judged, made_space, opened
+
+WIDE = {"train__rank": tuple(range(1, 40))}
+
+
+def test_shares_grow_by_the_reduction() -> None:
+    assert rung_shares(3, 2) == pytest.approx((1 / 9, 1 / 3))
+    assert rung_shares(2, 3) == pytest.approx((1 / 8, 1 / 4, 1 / 2))
+
+
+def test_a_validation_belongs_to_the_highest_rung_that_it_reached() -> None:
+    shares = rung_shares(3, 2)
+    assert [rung_of(update, 18, shares) for update in (1, 2, 5, 6, 12, 18)] == [None, 0, 0, 1, 1, None]
+
+
+def test_only_the_best_share_goes_on(tmp_path: Path) -> None:
+    sweep = opened(journal(tmp_path), made_space(**WIDE), reduction=3, trials=30)
+    scores = [0.5, 0.4, 0.6, 0.55, 0.3, 0.58, 0.7, 0.1, 0.2]
+    went_on = []
+    for score in scores:
+        trial = asked(sweep)
+        ends = sweep.look(trial, Look(0, 1 / 9, score, 1.0, 1))
+        went_on.append(not ends)
+        if ends:
+            sweep.prune(trial, "not among the best")
+        else:
+            sweep.complete(trial, judged(score))
+    # the first; the best of 3, 4 and 5; the two best of 6 and more
+    assert went_on == [True, False, True, False, False, True, True, False, False]
+
+
+def test_equal_scores_are_ordered_by_validation_loss_and_nothing_else_is() -> None:
+    assert objective(0.5, 1.0) > objective(0.5, 1.1)
+    assert objective(0.5002, 30.0) > objective(0.5001, 0.01), "no loss outweighs a score"
+    assert objective(0.0, 1e9) > objective(-0.0001, 0.0)
+    assert objective(0.5, None) == 0.5
+
+
+def test_the_score_and_not_the_loss_decides_at_a_rung(tmp_path: Path) -> None:
+    sweep = opened(journal(tmp_path), made_space(**WIDE), trials=9)
+    first, second, third = asked(sweep), asked(sweep), asked(sweep)
+    assert not sweep.look(first, Look(0, 1 / 9, 0.2, 3.0, 1))
+    assert sweep.look(second, Look(0, 1 / 9, 0.1, 0.5, 1)), "a lower loss does not help a lower score"
+    assert not sweep.look(third, Look(0, 1 / 9, 0.2, 2.9, 1)), "a tie is broken by the loss"
+
+
+def test_a_rung_counts_an_interrupted_trial_once(tmp_path: Path) -> None:
+    sweep = opened(journal(tmp_path), made_space(**WIDE), reduction=2, trials=9)
+    low, broken = asked(sweep), asked(sweep)
+    sweep.look(low, Look(0, 1 / 4, 0.1, 1.0, 1))
+    sweep.look(broken, Look(0, 1 / 4, 0.9, 1.0, 1))
+    sweep.interrupt(broken, "stopped")
+    again = asked(sweep)
+    assert again.params == broken.params
+    assert [look["score"] for look in again.user_attrs["looks"]] == [0.9], "it was looked at, and is not again"
+    middle = asked(sweep)
+    # Three trials were here, so one goes on; with the interrupted one there would be four, and two would.
+    assert sweep.look(middle, Look(0, 1 / 4, 0.5, 1.0, 1))
+
+
+def test_a_trial_that_fails_too_many_probes_cannot_win(tmp_path: Path) -> None:
+    sweep = opened(journal(tmp_path), made_space(**WIDE), trials=9, max_probe_loss=0.1)
+    for score, lost in ((0.9, 0.2), (0.5, 0.1), (0.6, None), (0.4, -0.3)):
+        sweep.complete(asked(sweep), judged(score, probe_loss=lost))
+    rows = sweep.rows()
+    assert [row.feasible for row in rows] == [False, True, True, True]
+    assert [row.score for row in ranked(rows, by_loss=True)] == [0.6, 0.5, 0.4]
+
+
+def test_losses_of_different_rows_break_no_tie(tmp_path: Path) -> None:
+    space = made_space(train__rank=(4, 8), dataset__max_tokens=(512, 1024))
+    sweep = opened(journal(tmp_path), space, trials=9)
+    assert not sweep.by_loss
+    for loss in (2.0, 1.0):
+        sweep.complete(asked(sweep), judged(0.5, valid_loss=loss))
+    assert [row.number for row in ranked(sweep.rows(), by_loss=sweep.by_loss)] == [0, 1]
