@@ -272,4 +272,6 @@ class Asker:
         except PromptOverflowError as error:
             return Answer(**known, **asdict(ChatReply("", "error", 0, 0, 0.0)), error=error.what)
         digest = digest_bytes(prompt.trained.encode()) if proven else ""
+        if proven and not reply.prompt_tokens:  # an answer that was ended early: Ollama counts in its last line
+            reply = replace(reply, prompt_tokens=prompt.tokens)
         return Answer(**known, **asdict(reply), prompt_sha256=digest)
