@@ -96,7 +96,9 @@ def _gather(recipe: Recipe, inputs: Inputs) -> ReportData:
         settings=_facts(settings | {"seed": recipe.seed}, spaced=False),
         versions=_versions(evaluate),
         asked=parse_row(Asked, gates["asked"], where="gates.json: asked"),
-        parallel=parse_row(Parallel, gates["parallel"], where="gates.json: parallel") if gates["parallel"] is not None else None,
+        parallel=parse_row(Parallel, gates["parallel"], where="gates.json: parallel")
+        if gates["parallel"] is not None
+        else None,
         noise=_if_any(evaluate / "noise.json", Noise),
         shown=_if_any(evaluate / "shown.json", Shown),
         prompted=_if_any(evaluate / "prompted.json", Prompted),
