@@ -379,8 +379,8 @@ def test_several_models_and_their_prompted_bases_stand_in_one_table(runs: Path, 
     named = [data.title for data in compared("demo:base", "shots", "shots:prompted", "more")]
     assert len(named) == len(set(named)) == 3
     alone = {row.name: row.holm_p for row in compared("demo:base", "demo")[0].comparison.rows}
-    for row in reports[0].comparison.rows:
-        assert row.holm_p is None or row.holm_p >= (alone[row.name] or 0)
+    for metric in reports[0].comparison.rows:
+        assert metric.holm_p is None or metric.holm_p >= (alone[metric.name] or 0)
 
 
 def trained(run: Path, rank: int, loss: float) -> None:
