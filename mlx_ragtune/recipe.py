@@ -119,6 +119,8 @@ class RetrievalSettings(Settings):
     """Order the best passages again by a cross-encoder."""
     dedup: Literal["none", "section"] = "none"
     """`section`: at most one passage of each section of a paper."""
+    store: Literal["exhaustive", "lancedb"] = "exhaustive"
+    """How vectors are searched. `lancedb` compares a part of them: for a million passages; some are missed."""
 
 
 class GeneratorSettings(Settings):

@@ -134,8 +134,7 @@ def decode_names(text: str) -> Iterator[str]:
         if name.strip().casefold() in ("others", ""):
             continue
         if given := dict(_NAME_PART.findall(name)):  # the extended format of biblatex
-            parts = (given.get(part, "") for part in ("given", "prefix", "family", "suffix"))
-            yield decode_latex(" ".join(parts))
+            yield decode_latex(" ".join(given.get(part, "") for part in ("given", "prefix", "family", "suffix")))
             continue
         if name.strip().startswith("{") and name.strip().endswith("}"):
             yield decode_latex(name)
