@@ -130,3 +130,11 @@ def test_markup_that_is_broken_or_very_deep_loses_no_text(tmp_path: Path) -> Non
 def test_the_id_in_a_file_name_is_known(tmp_path: Path) -> None:
     document = read(tmp_path, "<h1>T</h1><p>x</p>", "2305.14314v2.html").document
     assert (document.arxiv_id, document.year) == ("2305.14314", 2023)
+
+
+def test_a_bibliography_is_known_by_its_markup_whatever_its_heading(tmp_path: Path) -> None:
+    page = PAGE.replace("References</h2>", "Literatur</h2>")
+    reading = read(tmp_path, page)
+    assert "Hu et al.\n" not in reading.document.text
+    assert "More." in reading.document.text
+    assert ("references", "Literatur\nHu et al.\n2021") in {(drop.reason, drop.text) for drop in reading.dropped}
