@@ -13,6 +13,7 @@ from mlx_ragtune.clients import arxiv_shelf
 from mlx_ragtune.clients.ocr import ocr_problem
 from mlx_ragtune.errors import RecipeError
 from mlx_ragtune.jsonl import read_dicts
+from mlx_ragtune.recipe_layers import parse_settings
 from mlx_ragtune.recipe_load import load_recipe
 from tests.clients.arxiv_server import Upstream, arxiv_server
 from tests.papers.made import PdfPage, page, write_pdf
@@ -267,3 +268,7 @@ def test_a_real_scan_is_read(home: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     edit(recipe_of(home), corpus={"ocr": True})
     assert "small and cheap" in by_id(corpus(home)[0])["scan"]["text"]
     assert sys.modules.get("ocrmypdf") is None, "it runs in a process of its own"
+
+
+def test_an_id_on_the_command_line_keeps_its_last_zero() -> None:
+    assert parse_settings([f"corpus.arxiv=[{QLORA}]"]) == {"corpus.arxiv": (QLORA,)}
