@@ -162,7 +162,7 @@ def shell_loop(recipe: Path, updates: int) -> dict[str, Any]:
             [sys.executable, "-c", STOCK, "--config", str(path)],
             env=environment, capture_output=True, text=True, check=False,
         )  # fmt: skip
-        found = re.findall(r"Val loss ([\d.]+)", done.stdout)
+        found = re.findall(r"\bval +([\d.]+)", re.sub(r"\x1b\[[0-9;]*m", "", done.stdout))
         if done.returncode or not found:
             raise SystemExit(f"mlx_lm.lora failed:\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
         losses.append(float(found[-1]))
