@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from mlx_ragtune.cli_group import RECIPE_KEY, RUN_KEY, STAGE_NAMES
+from mlx_ragtune.cli_machines import follow_if_launched, lead_if_launched
 
 SETTINGS_KEY = "mlx_ragtune.settings"
 """Where ``--set`` leaves what it sets, by dotted key."""
@@ -78,6 +79,7 @@ def open_run(
 
     context, settings = click.get_current_context(silent=True), settings_here()
     if context is not None:
+        follow_if_launched(context)
         context.meta[RECIPE_KEY] = recipe_arguments(path, settings)
     run = open_recipe(path, settings)
     if allow:
@@ -88,4 +90,5 @@ def open_run(
     run.offline, run.ask_servers, run.replace_others = offline, ask_servers, replace_others
     if context is not None:
         context.meta[RUN_KEY] = run
+        lead_if_launched(context, run.recipe)
     return run

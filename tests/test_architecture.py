@@ -36,6 +36,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
         "cli",
         "cli_answers",
         "cli_group",
+        "cli_machines",
         "cli_models",
         "cli_options",
         "cli_runs",

@@ -3,7 +3,7 @@
 import errno
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,6 +14,11 @@ SMALLER_BASE = "choose a smaller base model, or run this recipe on a machine wit
 _CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 _MLX_WRITE_ERRORS = ("Unable to write", "Failed to open file")
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def is_launched(environment: Mapping[str, str]) -> bool:
+    """Whether ``mlx.launch`` started this process as one of several."""
+    return bool(environment.keys() & {"MLX_RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK"})
 
 
 def memory_bytes() -> int:

@@ -96,7 +96,9 @@ def _gather(recipe: Recipe, inputs: Inputs) -> ReportData:
         settings=_facts(settings | {"seed": recipe.seed}, spaced=False),
         versions=_versions(evaluate),
         asked=parse_row(Asked, gates["asked"], where="gates.json: asked"),
-        parallel=parse_row(Parallel, gates["parallel"], where="gates.json: parallel") if gates["parallel"] is not None else None,
+        parallel=parse_row(Parallel, gates["parallel"], where="gates.json: parallel")
+        if gates["parallel"] is not None
+        else None,
         noise=_if_any(evaluate / "noise.json", Noise),
         shown=_if_any(evaluate / "shown.json", Shown),
         prompted=_if_any(evaluate / "prompted.json", Prompted),
@@ -184,6 +186,9 @@ def _dataset(statistics: dict[str, Any]) -> tuple[Fact, ...]:
     for kind in train["kinds"]:
         text = f"{kind['rows']:,} ({kind['share']:.0%}), {kind['tokens_min']:,} to {kind['tokens_max']:,} tokens"
         facts.append(Fact(f"{kind['kind']} rows", text))
+    for copy in statistics["held_out_copies"]:
+        overlap = f"copy of '{copy['original']}' ({max(copy['of_paper'], copy['of_original']):.0%} the same text)"
+        facts.append(Fact(f"held out: {copy['paper']}", overlap))
     return tuple(facts)
 
 

@@ -12,6 +12,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -20,7 +21,7 @@ import numpy as np
 
 from mlx_ragtune.artifact import digest_json
 from mlx_ragtune.clients.runtime_mlx import mx
-from mlx_ragtune.errors import InputError
+from mlx_ragtune.errors import DivergedError, InputError
 from mlx_ragtune.recipe import BaseModelSettings, DatasetSettings, TrainSettings
 from mlx_ragtune.records import Example
 from mlx_ragtune.tuning.adapters import BareModules, apply_adapter, load_adapter
@@ -29,7 +30,7 @@ from mlx_ragtune.tuning.head import check_head
 from mlx_ragtune.tuning.load import Base, load_base
 from mlx_ragtune.tuning.loop import SAVE_SECONDS, OnValidation, Report
 from mlx_ragtune.tuning.memory import apply_caps, awake, caps_here
-from mlx_ragtune.tuning.ranks import find_ranks
+from mlx_ragtune.tuning.ranks import find_ranks, leave
 from mlx_ragtune.tuning.schedule import make_plan, micro_batches
 from mlx_ragtune.tuning.seeds import seed64
 from mlx_ragtune.tuning.token_rows import TokenRow, tokenize
@@ -80,6 +81,13 @@ class Workbench:
         self._described = describe_data(self._folder, self._model, self._split)
         self._bare = BareModules(loaded.model)
         self._loaded = loaded
+        self._tell(
+            do="open",
+            base=base_digest(self._folder),
+            precision=self._model.precision,
+            dataset={name: getattr(self._dataset, name) for name in _ROW_LIMITS},
+            rows={name: [asdict(row) for row in self._examples[name]] for name in _SPLITS},
+        )
         return self
 
     def __exit__(
@@ -90,6 +98,17 @@ class Workbench:
         self._stores.clear()
         del self._bare
         _release(error)
+
+    def _tell(self, **message: Any) -> None:
+        """Rank 0 tells the other ranks what to do next (``follow``)."""
+        ranks = find_ranks()
+        if ranks.size > 1 and ranks.first:
+            ranks.told(message)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it has been entered and not been left."""
+        return self._loaded is not None
 
     @property
     def loaded(self) -> Base:
@@ -144,9 +163,10 @@ class Workbench:
         work = describe_settings(settings, seed) | described
         run = Training(loaded, settings, plan, folder, seed, report[0], work, on_validation=report[1])
         store = self._prepare(settings) if settings.engine == "shared-prefix" else None
+        self._tell(do="train", settings=settings.model_dump_json(), seed=seed)
         mx.random.seed(seed64(seed))
         mx.reset_peak_memory()
-        with awake():
+        with awake(), in_step():
             done = (
                 run.by_loop(split, store, save_seconds) if settings.engine == "shared-prefix" else run.by_mlx_lm(split)
             )
@@ -198,6 +218,21 @@ class Workbench:
 
 
 _SPLITS = ("train", "valid")
+_ROW_LIMITS = ("thinking", "max_tokens", "on_too_long")
+"""The settings of the data set that make token rows of examples."""
+
+
+@contextmanager
+def in_step() -> Iterator[None]:
+    """A block that all ranks go through together. An error that only this rank has separates it from the others."""
+    try:
+        yield
+    except DivergedError:
+        raise
+    except BaseException:
+        if find_ranks().size > 1:
+            leave()
+        raise
 
 
 def _release(error: BaseException | None) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from mlx_ragtune.tuning.decode import decode
 from tests.stages.project import edit, ragtune, rows
 
 SKIPPED = ("fuse", "export", "register")
@@ -143,20 +144,18 @@ def test_another_rank_asks_only_the_new_adapter(quick: Path, tmp_path: Path) -> 
 
 
 def test_a_killed_quick_evaluation_asks_nothing_twice(quick: Path, tmp_path: Path, monkeypatch: Any) -> None:
-    from mlx_ragtune.evaluation import quick as module
-
     home = tmp_path / "copy"
     shutil.copytree(quick, home, symlinks=True)
     edit(recipe_of(home), train={"learning_rate": 4e-3})
-    plain, count = module.decode, iter(range(10**6))
+    count = iter(range(10**6))
 
     def broken(*given: Any, **options: Any) -> Any:
-        for reply in plain(*given, **options):
+        for reply in decode(*given, **options):
             if next(count) == 3:
                 raise KeyboardInterrupt
             yield reply
 
-    monkeypatch.setattr(module, "decode", broken)
+    monkeypatch.setattr("mlx_ragtune.evaluation.quick.decode", broken)
     stopped = ragtune("run", recipe_of(home), cwd=home)
     assert stopped.returncode == 130
     (cache,) = (home / "runs" / ".store" / "cache").glob("quick-answers-*.jsonl")

@@ -1,49 +1,18 @@
 """Two machines make the run of one."""
 
 import json
-import os
-import socket
-import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from mlx_ragtune.clients.runtime_mlx import mx
 from mlx_ragtune.tuning.ranks import Ranks, find_ranks
+from tests.machines import ended, start
 from tests.tuning.made import load_arrays, toy_base
-from tests.tuning.ranked import run
-
-ROOT = Path(__file__).parents[2]
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
-
-
-def told(folder: Path) -> dict[str, float]:
-    result: dict[str, float] = json.loads((folder / "told.json").read_text())
-    return result
-
-
-def launch(base: Path, folder: Path, size: int) -> dict[str, float]:
-    folder.mkdir()
-    hosts = folder / "hosts.json"
-    hosts.write_text(json.dumps([[f"127.0.0.1:{port}"] for port in free_ports(size)]))
-    processes = []
-    for rank in range(size):
-        environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "MLX_RANK": str(rank), "MLX_HOSTFILE": str(hosts)}
-        command = [sys.executable, "-m", "tests.tuning.ranked", str(base), str(folder)]
-        processes.append(subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True))
-    for process in processes:
-        _, err = process.communicate(timeout=240)
-        assert process.returncode == 0, err
-    return told(folder)
+from tests.tuning.ranked import RUNS, run
 
 
 def curve(folder: Path) -> list[float]:
@@ -51,17 +20,55 @@ def curve(folder: Path) -> list[float]:
     return [row["train_loss"] for row in rows] + [row["valid_loss"] for row in rows if "valid_loss" in row]
 
 
-@pytest.mark.skipif(not mx.distributed.is_available(), reason="MLX was built without distributed backends")
-def test_two_ranks_on_loopback_have_the_loss_curve_of_one(tmp_path: Path) -> None:
-    base = toy_base(tmp_path / "base")
-    (tmp_path / "one").mkdir()
-    run(base, tmp_path / "one")
-    one, two = told(tmp_path / "one"), launch(base, tmp_path / "two", 2)
+def last_weights(folder: Path) -> Path:
+    return max(folder.glob("checkpoints/update-*")) / "weights.safetensors"
+
+
+NAMES = list(RUNS)
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the runs of one rank in ``one`` and those of two in ``two``."""
+    if not mx.distributed.is_available():
+        pytest.skip("MLX was built without distributed backends")
+    home = tmp_path_factory.mktemp("ranks")
+    base = toy_base(home / "base")
+    for name in ("one", "two"):
+        (home / name).mkdir()
+    run(base, home / "one", NAMES)
+    command = [sys.executable, "-m", "tests.tuning.ranked", str(base), str(home / "two"), *NAMES]
+    for code, err in ended(start(home, command)):
+        assert code == 0, err
+    return home
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "diverges"])
+def test_two_ranks_on_loopback_train_what_one_trains(both: Path, name: str) -> None:
+    assert curve(both / "two" / name) == pytest.approx(curve(both / "one" / name), rel=1e-4)
+    alone, shared = (load_arrays(both / ranks / name / "adapters.safetensors") for ranks in ("one", "two"))
+    for key, value in alone.items():
+        assert np.allclose(value, shared[key], atol=1e-4), key
+
+
+def test_the_results_of_two_ranks_are_those_of_one_and_valid_json(both: Path) -> None:
+    one, two = (json.loads((both / name / "told.json").read_text()) for name in ("one", "two"))
     assert (one["size"], two["size"]) == (1, 2)
-    assert curve(tmp_path / "two") == pytest.approx(curve(tmp_path / "one"), rel=1e-4)
-    alone, shared = (load_arrays(tmp_path / name / "adapters.safetensors") for name in ("one", "two"))
-    for name, value in alone.items():
-        assert np.allclose(value, shared[name], atol=1e-4), name
+    for name in NAMES:
+        for fact in ("updates", "best_update", "pruned", "stopped_early"):
+            assert one["runs"][name].get(fact) == two["runs"][name].get(fact), (name, fact)
+    assert "diverged" in two["runs"]["diverges"]["error"]
+    assert two["runs"]["pruned"]["pruned"]
+
+
+def test_both_ranks_end_with_the_same_bytes(both: Path) -> None:
+    finished = [name for name in NAMES if name != "diverges"]
+    for place, name in enumerate(finished):
+        other = load_arrays(both / "two" / f"rank-1-{place}.safetensors")
+        first = load_arrays(last_weights(both / "two" / name))
+        assert first.keys() == other.keys()
+        for key, value in first.items():
+            assert mx.array_equal(value, other[key]).item(), (name, key)
 
 
 def test_ranks_share_out_every_item_once() -> None:
@@ -76,3 +83,37 @@ def test_alone_nothing_is_sent() -> None:
     tree = {"a": mx.array(1.0)}
     assert alone.total(tree) is tree
     assert alone.from_first(tree) is tree
+
+
+def test_arrays_of_one_type_are_sent_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sum must keep names, shapes and types, empty places and all."""
+    sent: list[tuple[int, mx.Dtype]] = []
+
+    def doubled(array: mx.array, **_options: Any) -> mx.array:
+        sent.append((array.size, array.dtype))
+        return array + array
+
+    monkeypatch.setattr(mx.distributed, "all_sum", doubled)
+    layers = [
+        {},
+        {"a": mx.ones((2, 3)), "b": mx.full((2,), 5, mx.uint64)},
+        {"mlp": {}, "c": mx.ones((1,), mx.bfloat16)},
+    ]
+    loss, tree = Ranks(0, 2).total((mx.array(1.5), layers))
+    assert sent == [(7, mx.float32), (2, mx.uint64), (1, mx.bfloat16)]
+    assert loss.item() == 3.0
+    assert tree[0] == {}
+    assert tree[2]["mlp"] == {}
+    assert tree[1]["a"].tolist() == [[2.0] * 3] * 2
+    assert tree[1]["b"].tolist() == [10, 10]
+    assert tree[2]["c"].dtype == mx.bfloat16
+
+
+def test_an_update_with_fewer_micro_batches_than_ranks_leaves_some_without() -> None:
+    assert [Ranks(rank, 2).share(["only"]) for rank in range(2)] == [["only"], []]
+
+
+def test_mlx_launch_with_one_rank_names_an_empty_host_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "hosts").write_text("\n")
+    monkeypatch.setenv("MLX_HOSTFILE", str(tmp_path / "hosts"))
+    assert find_ranks() == Ranks(0, 1)
