@@ -271,10 +271,10 @@ def show(result: dict[str, Any]) -> None:
     stock, stock_cpu, stock_flops = (sweeps[name]["shell loop"] for name in ("seconds", "cpu_seconds", "tflops"))
     for side, seconds in sweeps["seconds"].items():
         best = ", ".join(f"{key.partition('.')[2]} {value}" for key, value in sweeps["best"][side].items())
-        cpu, flops = sweeps["cpu_seconds"][side], sweeps["tflops"][side]
+        cpu, flops, count = sweeps["cpu_seconds"][side], sweeps["tflops"][side], sweeps["updates"][side]
         print(
             f"  {side:<19}{seconds:9.1f} s {stock / seconds:6.2f} ×   CPU {cpu:9.1f} s {stock_cpu / cpu:6.2f} ×   "
-            f"{sweeps['updates'][side]:5d} updates, counted {flops:.3f} TFLOP {stock_flops / flops:6.2f} ×   best: {best}"
+            f"{count:5d} updates, counted {flops:.3f} TFLOP {stock_flops / flops:6.2f} ×   best: {best}"
         )
     print(f"  pruned by halving: {sweeps['pruned']} of 8")
     first, again = result["iteration"]["first"], result["iteration"]["again"]
