@@ -2,6 +2,7 @@
 
     python benchmarks/reading.py FOLDER
     python benchmarks/reading.py FOLDER --against ../other-checkout
+    python benchmarks/reading.py FOLDER --tokens MODEL/tokenizer.json
 
 The truth comes from the papers themselves: a PDF's outline, or its LaTeX, Sweave or R Markdown source of the same
 name beside it. "Blind" hides the outline and the metadata from the reader. Line-end hyphens are judged by how all
@@ -10,6 +11,7 @@ papers of the folder together print the word inside a line.
 
 import argparse
 import inspect
+import itertools
 import json
 import os
 import re
@@ -28,13 +30,25 @@ import pypdfium2 as pdfium
 from rapidfuzz import fuzz
 
 SOURCES = (".Rnw", ".rnw", ".Snw", ".Rtex", ".tex", ".ltx", ".Rmd", ".rmd")
-USUAL = {"abstract", "references", "bibliography", "keywords", "acknowledgments", "acknowledgements", "introduction"}
+USUAL = {
+    "abstract",
+    "references",
+    "bibliography",
+    "keywords",
+    "acknowledgments",
+    "acknowledgements",
+    "introduction",
+    "contents",
+}
 """Headings that sources often do not write as sections: neither missed nor false."""
 LIGATURES = {"\x0b": "ff", "\x0c": "fi", "\x0d": "fl", "\x0e": "ffi", "\x0f": "ffl"} | {
     chr(0x1B + index): letters for index, letters in enumerate(("ff", "fi", "fl", "ffi", "ffl"))
 }
 _LIGATURE_WORD = re.compile(r"[A-Za-z\x0b-\x0f\x1b-\x1f]*[\x0b-\x0f\x1b-\x1f][A-Za-z\x0b-\x0f\x1b-\x1f]*")
 _BROKEN = re.compile("([A-Za-z]{2,})[\u0002\ufffe\u00ad](?:\r?\n)?([A-Za-z]{2,})")
+
+
+WORDS_TOGETHER = 350
 
 
 @dataclass(frozen=True)
@@ -81,7 +95,10 @@ class Tally:
 def key(text: str) -> str:
     """Letters and digits in lower case, without a leading number and without accents."""
     text = re.sub(
-        r"^(?:appendix\s+)?(?:\d{1,2}|[A-Z]|[IVX]+)(?:\.\d{1,2})*[.:)]?\s+", "", text.strip(), flags=re.IGNORECASE
+        r"^(?:(?:appendix|chapter)\s+)?(?:\d{1,2}|[A-Z]|[IVX]+)(?:\.\d{1,2})*[.:)]?\s+",
+        "",
+        text.strip(),
+        flags=re.IGNORECASE,
     )
     return bare(text)
 
@@ -136,7 +153,9 @@ def source_truth(path: Path) -> tuple[list[str], str]:
         ], (titles or [""])[0]
     text = re.sub(r"(?<!\\)%.*", "", text)
     headings = [
-        plain(title) for command in ("section", "subsection", "subsubsection") for title in _arguments(text, command)
+        plain(title)
+        for command in ("chapter", "section", "subsection", "subsubsection")
+        for title in _arguments(text, command)
     ]
     title = next((plain(title) for command in ("Plaintitle", "title") for title in _arguments(text, command)), "")
     return headings, title
@@ -293,6 +312,31 @@ def score(paths: Sequence[Path], truths: Sequence[Truth], reads: Sequence[Read])
     return tally
 
 
+def count_tokens(paths: Sequence[Path], tokenizer: Path) -> str:
+    """How far words, and the estimate without a tokenizer, misjudge the tokens of 350 words in a row, as Markdown."""
+    from mlx_ragtune.papers.token_counts import Estimate, TokenizerFile
+
+    counter, estimate = TokenizerFile(tokenizer), Estimate()
+    per_word: list[float] = []
+    estimated: list[float] = []
+    for read in read_all(paths, Path(__file__).resolve().parents[1], blind=False):
+        ends, guessed = counter.ends(read.text), estimate.ends(read.text)
+        places = [match.end() for match in re.finditer(r"\S+", read.text)][::WORDS_TOGETHER]
+        for first, last in itertools.pairwise(places):
+            tokens, guess = (int(at.searchsorted(last) - at.searchsorted(first)) for at in (ends, guessed))
+            per_word.append(tokens / WORDS_TOGETHER)
+            estimated.append(guess / tokens)
+    lines = [
+        f"| {len(per_word):,} pieces of {WORDS_TOGETHER} words | least | 5% | median | 95% | most |",
+        "|---" * 6 + "|",
+    ]
+    for label, values in (("tokens a word", per_word), ("estimate ÷ tokens", estimated)):
+        values.sort()
+        chosen = [values[round(share * (len(values) - 1))] for share in (0, 0.05, 0.5, 0.95, 1)]
+        lines.append(f"| {label} | {' | '.join(f'{value:.2f}' for value in chosen)} |")
+    return "\n".join(lines)
+
+
 def _share(sums: Sequence[int]) -> str:
     return f"{sums[0]:,} of {sums[1]:,}" + (f" ({100 * sums[0] / sums[1]:.1f}%)" if sums[1] else "")
 
@@ -323,6 +367,7 @@ def main() -> None:
     parser.add_argument(
         "--notes", action="store_true", help="list every missed and false heading, title, word and hyphen"
     )
+    parser.add_argument("--tokens", type=Path, metavar="TOKENIZER", help="compare words and tokens instead")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--blind", action="store_true", help=argparse.SUPPRESS)
@@ -332,6 +377,9 @@ def main() -> None:
         return
     if options.folder is None or not (paths := sorted(options.folder.rglob("*.pdf"))):
         parser.error("name a folder with PDFs")
+    if options.tokens:
+        print(count_tokens(paths, options.tokens))
+        return
     here = Path(__file__).resolve().parents[1]
     truths = [truth_of(path) for path in paths]
     readers = {"this reader": (here, False), "blind": (here, True)}

@@ -258,6 +258,9 @@ def demo(folder: Path, as_json: bool) -> None:
 def init(folder: Path, out: Path | None, base: str) -> None:
     """Write a recipe for a folder of your own papers.
 
+    Papers are PDF, DOCX, EPUB, LaTeX (a folder with .tex files, or .tar.gz as arXiv ships it), HTML, Markdown and text
+    files. A .bib file in the folder or next to it gives their titles, authors and years.
+
     \b
     Example:
       ragtune init ~/papers --out recipes/mine.yaml

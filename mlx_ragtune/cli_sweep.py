@@ -3,6 +3,7 @@
 import json
 import shlex
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,16 +68,24 @@ def start(recipe: Path, worker: bool, as_json: bool) -> None:
     try:
         with announce_interrupt():
             study = command.open_sweep(run, recipe, open_variant=_opener(recipe), say=say)
+            if worker and not study.is_shared:
+                say("this study is a file on this machine: workers on other machines need sweep.storage")
+            if not worker and study.settings.finalists:
+                _check_later_stages(run)
             stopped = command.run_trials(run, study, _opener(recipe), say=say, wait=not worker)
-            finalists = []
+            result = command.result_of(study, run.recipe, stopped=stopped)
+            command.keep(result, run.home)
             if not worker:
                 finalists = command.run_finalists(study, run.recipe, _opener(recipe), until_report=_to_report)
-            result = command.result_of(study, run.recipe, stopped=stopped, finalists=finalists)
+                result = command.result_of(study, run.recipe, stopped=stopped, finalists=finalists)
     except KeyboardInterrupt:
         if study is not None:
             command.keep(command.result_of(study, run.recipe, stopped=""), run.home)
         say("\nstopped; finished trials are kept. Run the same command to continue")
         raise click.exceptions.Exit(130) from None
+    finally:
+        if study is not None:
+            study.close()
     path = command.keep(result, run.home)
     _show(result, run, recipe, as_json)
     say(f"results: {path}")
@@ -100,8 +109,9 @@ def best(recipe: Path, write: Path | None, as_json: bool) -> None:
     if write is not None:
         require_new(write)
     run = _open(recipe)
-    study = command.open_sweep(run, recipe, open_variant=_opener(recipe), say=say)
-    row = best_row(command.result_of(study, run.recipe, stopped=""))
+    opened = command.open_sweep(run, recipe, open_variant=_opener(recipe), say=say, only_read=True)
+    with closing(opened) as study:
+        row = best_row(command.result_of(study, run.recipe, stopped=""))
     written = write_best(recipe, row, write, reopen=open_recipe) if write else None
     if as_json:
         found = {"trial": row.number + 1, "settings": row.settings, "score": row.score, "valid_loss": row.valid_loss}
@@ -133,6 +143,12 @@ def _opener(recipe: Path) -> Any:
         return run
 
     return open_variant
+
+
+def _check_later_stages(run: "Run") -> None:
+    """Refuse before the first trial what would stop the finalists after the last one."""
+    run.ask_servers = True
+    run.check(step for step in run.plan() if step.stage not in ("corpus", "dataset", "train"))
 
 
 def _to_report(run: "Run") -> None:

@@ -106,7 +106,7 @@ class Stage:
 
 MODEL_INPUTS = ("base", "tokenizer")
 """Names in ``needs`` that no stage makes."""
-CHUNKS = ("chunks.jsonl", "index.sqlite", "vectors.npy", "vectors.json")
+CHUNKS = ("chunks.jsonl", "index.sqlite", "vectors.npy", "vectors.json", "vectors.lance/*")
 MODEL = ("model/*",)
 PROMPT_ROWS = ("examples-valid.jsonl", "examples-train.jsonl")
 ADAPTER = ("adapters.safetensors", "adapter_config.json")
@@ -244,7 +244,7 @@ STAGES: tuple[Stage, ...] = (
         "corpus",
         "Read the papers and split them into indexed chunks",
         version=4,
-        keys=("corpus", "retrieval.embedding"),
+        keys=("corpus", "retrieval.embedding", "retrieval.store"),
         ignores=(
             "corpus.folder", "corpus.on_unreadable", "corpus.arxiv", "corpus.bibliography",
             "retrieval.embedding.model", "retrieval.embedding.host", "retrieval.embedding.query_prefix",

@@ -17,7 +17,11 @@ Seed = Annotated[int, Field(ge=0, le=2**32 - 2)]  # to llama.cpp 2**32 - 1 means
 Name = Annotated[str, Field(min_length=1, max_length=4096)]
 File = Annotated[Path, Field(strict=False)]
 
-_ARXIV_ID = re.compile(r"(?:\d{2}(?:0[1-9]|1[0-2])\.\d{4,5}|[a-z]+(?:-[a-z]+)*(?:\.[A-Z]{2})?/\d{7})(?:v[1-9]\d{0,2})?")
+_ARXIV_ID = re.compile(
+    r"(?:(?:0[7-9]|1[0-4])(?:0[1-9]|1[0-2])\.\d{4}|(?:1[5-9]|[2-9]\d)(?:0[1-9]|1[0-2])\.\d{5}"
+    r"|[a-z]+(?:-[a-z]+)*(?:\.[A-Z]{2})?/\d{2}(?:0[1-9]|1[0-2])\d{3})(?:v[1-9]\d{0,2})?"
+)
+"""Four digits until 2014, five since 2015 (info.arxiv.org/help/arxiv_identifier.html)."""
 
 # BaseModel's metaclass has a method of that name; the stage, its section and its folder have it too.
 warnings.filterwarnings("ignore", message='Field name "register" in "Recipe" shadows')
@@ -115,6 +119,8 @@ class RetrievalSettings(Settings):
     """Order the best passages again by a cross-encoder."""
     dedup: Literal["none", "section"] = "none"
     """`section`: at most one passage of each section of a paper."""
+    store: Literal["exhaustive", "lancedb"] = "exhaustive"
+    """How vectors are searched. `lancedb` compares a part of them: for a million passages; some are missed."""
 
 
 class GeneratorSettings(Settings):

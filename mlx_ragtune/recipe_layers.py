@@ -10,7 +10,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import NoneType
 from typing import Any, get_args
@@ -37,6 +37,8 @@ from mlx_ragtune.recipe_yaml import (
 MAX_NAME = 100
 """Longest name of a variant."""
 _MAX_VALUE = 40
+_EXACT = 2.0**53
+"""Below it every integer is a float, and is written with all of its digits."""
 _COMMAND_LINE = -1
 
 
@@ -124,21 +126,76 @@ def _override_layer(recipe: Written, overrides: Mapping[str, Any]) -> Iterator[W
         return
     start = replace(recipe.start, layer=_COMMAND_LINE, where="--set", line=0)
     layer = Written(start)
-    leaves: dict[str, Origin] = {}
-    for key, value in overrides.items():
-        origin = replace(start, where=f"--set {_shown(key, value)}")
-        for leaf, inner in _leaves(key, value):
-            clash = next((other for other in leaves if f"{leaf}.".startswith(f"{other}.")), None) or next(
-                (other for other in leaves if f"{other}.".startswith(f"{leaf}.")), None
-            )
-            if leaf == "extends":
-                layer.problems.append((origin, "extends: can only be written in a recipe file"))
-            elif clash:
-                layer.problems.append((origin, f"'{leaf}' is set twice, also by '{leaves[clash].where}'"))
-            else:
-                leaves[leaf] = origin
-                _put(layer, leaf, inner, origin)
+    gathered = _gathered(overrides)
+    for leaf, value in gathered.values.items():
+        origin = replace(start, where=f"--set {_shown(*gathered.options[leaf])}")
+        if leaf == "extends":
+            layer.problems.append((origin, "extends: can only be written in a recipe file"))
+        else:
+            _put(layer, leaf, value, origin)
+    for leaf, option, other in gathered.twice:
+        origin = replace(start, where=f"--set {_shown(*option)}")
+        layer.problems.append((origin, f"'{leaf}' is set twice, also by '--set {_shown(*other)}'"))
     yield layer
+
+
+Option = tuple[str, Any]
+"""A dotted key with its value, as it was given."""
+
+
+@dataclass
+class _Set:
+    """What overrides set: ``values`` by dotted key and the option that set each; ``twice`` are conflicts.
+
+    A key below a value that is no section, such as ``dataset.shares.refusal``, becomes part of that whole value.
+    """
+
+    values: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Option] = field(default_factory=dict)
+    parts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    twice: list[tuple[str, Option, Option]] = field(default_factory=list)
+
+    def add(self, key: str, value: Any, option: Option) -> None:
+        """Set a dotted key, unless another option has set it."""
+        whole, below = _whole_value(key)
+        if taken := self._taken(whole, below):
+            self.twice.append((key, option, taken))
+            return
+        self.options.setdefault(whole, option)
+        if below:
+            self.parts.setdefault(whole, {})[below] = value
+        self.values[whole] = self.parts[whole] if below else value
+
+    def _taken(self, whole: str, below: str) -> Option | None:
+        for other, option in self.options.items():
+            if other == whole:
+                if not below or below in self.parts.get(whole, {below: None}):
+                    return option
+            elif f"{whole}.".startswith(f"{other}.") or other.startswith(f"{whole}."):
+                return option
+        return None
+
+
+def _gathered(overrides: Mapping[str, Any]) -> _Set:
+    """What overrides set, key by key."""
+    gathered = _Set()
+    for key, value in overrides.items():
+        for leaf, inner in _leaves(key, value):
+            gathered.add(leaf, inner, (key, value))
+    return gathered
+
+
+def _whole_value(key: str) -> tuple[str, str]:
+    """A dotted key as the key of a value in the schema, and what stands below it, or ""."""
+    model: Any = Recipe
+    names = key.split(".")
+    for depth, name in enumerate(names, start=1):
+        info = model.model_fields.get(name)
+        inner = next(models_in(info.annotation), None) if info else None
+        if inner is None:
+            return (".".join(names[:depth]), ".".join(names[depth:])) if info else (key, "")
+        model = inner
+    return key, ""
 
 
 def _put(layer: Written, key: str, value: Any, origin: Origin) -> None:
@@ -239,8 +296,8 @@ def recorded(overrides: Mapping[str, Any], recipe: Recipe) -> dict[str, Any]:
 
     ``recipe`` is the checked variant. The result can be given to ``load_recipe`` again.
     """
-    leaves = {leaf: value for key, value in overrides.items() for leaf, value in _leaves(key, value)}
-    return {key: _recorded(key, leaves[key], recipe) for key in sorted(leaves)}
+    values = _gathered(overrides).values
+    return {key: _recorded(key, values[key], recipe) for key in sorted(values)}
 
 
 def _recorded(key: str, given: Any, recipe: Recipe) -> Any:
@@ -257,10 +314,10 @@ def _recorded(key: str, given: Any, recipe: Recipe) -> Any:
 def _plain(value: Any) -> Any:
     """A checked value as plain JSON; 2.0 and 2 are equal."""
     if isinstance(value, dict):
-        return {str(name): _plain(inner) for name, inner in value.items()}
+        return {str(name): _plain(inner) for name, inner in sorted(value.items())}
     if isinstance(value, list | tuple):
         return [_plain(inner) for inner in value]
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT else value
 
 
 def variant_name(name: str, settings: Mapping[str, Any]) -> str:
@@ -274,7 +331,7 @@ def variant_name(name: str, settings: Mapping[str, Any]) -> str:
     parts, whole = [name], True
     for key, value in settings.items():
         text = _label(value)
-        safe = re.sub(r"[^A-Za-z0-9._,-]+", "-", text)[:_MAX_VALUE]
+        safe = re.sub(r"[^A-Za-z0-9._,-]+", "-", text).strip("-")[:_MAX_VALUE]
         whole &= safe == text and (not isinstance(value, str) or is_plain_text(value))
         parts.append(f"{key}={safe}")
     joined = "+".join(parts)
@@ -287,4 +344,4 @@ def _label(value: Any) -> str:
     """A value as it stands in a name; what is not a plain value or a list of them has characters that are not safe."""
     if isinstance(value, list) and value and all(isinstance(item, str | int | float) for item in value):
         return ",".join(_label(item).replace(",", ";") for item in value)
-    return value if isinstance(value, str) else json.dumps(value)
+    return value if isinstance(value, str) else json.dumps(value).replace("e+", "e")

@@ -189,6 +189,8 @@ def _names_path(written: Written, section: str) -> bool:
 
 
 def _retrieval_problems(written: Written) -> Iterator[tuple[str, str]]:
+    if written.get("retrieval.store") == "lancedb" and written.get("retrieval.embedding") is None:
+        yield "retrieval.store", "no effect without 'retrieval.embedding'; remove 'store', or name an embedding model"
     for section in ("retrieval.embedding", "retrieval.rerank"):
         model = written.get(f"{section}.model")
         at_hub = not _names_path(written, section) and written.get(f"{section}.backend") != "ollama"

@@ -314,6 +314,9 @@ SYNONYMS = {
 }  # fmt: skip
 """Other names of recipe keys, of other tools or in British spelling, for a suggestion."""
 
+UNITS = {"chunk_words": " A word of a paper has about 1.8 tokens"}
+"""What to know of a key whose value has another unit in the one that replaced it."""
+
 _EXPECTED = {
     "bool_type": "input should be true or false",
     "dict_type": "input should be a section with keys",
@@ -351,7 +354,7 @@ def _suggestion(key: str, parents: Place, model: Any) -> str:
     if not near:
         everywhere = {str(place[-1]): ".".join(map(str, place)) for place in places}
         near = [everywhere[match] for match in difflib.get_close_matches(key, everywhere, n=1, cutoff=0.8)]
-    return f", did you mean '{near[0]}'?" if near else f" (known: {', '.join(known)})"
+    return f", did you mean '{near[0]}'?{UNITS.get(key, '')}" if near else f" (known: {', '.join(known)})"
 
 
 def without_credentials(text: str) -> str:

@@ -167,16 +167,15 @@ class Run:
             from mlx_ragtune.bases.resolve import resolve_base
 
             self._base = resolve_base(self.recipe.base, import_gguf=import_gguf, say=self.say)
-            self._tokenizer = None  # it is on this machine now
         return self._base
 
     @property
     def tokenizer(self) -> "ModelTokenizer":
         """What the tokens of chunks are counted with, as far as this machine has it without fetching a model."""
         if self._tokenizer is None:
-            from mlx_ragtune.bases.tokenizer_file import model_tokenizer
+            from mlx_ragtune.bases.tokenizer_file import counting_model, model_tokenizer
 
-            self._tokenizer = model_tokenizer(self.recipe.base, restore=gguf_tokenizer)
+            self._tokenizer = model_tokenizer(counting_model(self.recipe), restore=gguf_tokenizer)
         return self._tokenizer
 
     @property
@@ -338,6 +337,7 @@ class Run:
         with locked(self.home) as holder, recorded_end(self.home, lambda: self.current, until=until):
             steps = self.plan(until=until, redo=redo)
             self.check(steps)
+            self._tokenizer = None  # a check may have fetched the model that it belongs to
             self._say_outlook(steps)
             wanted = needed(self.recipe, (until, *redo))
             stages = [stage for stage in stages_until(self.recipe, until) if stage.name in wanted]

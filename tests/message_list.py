@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "mlx_ragtune"
 SNAPSHOT = ROOT / "tests" / "messages.txt"
 NOT_SHOWN = {
-    "generator_prompts.py", "toy.py", "units.py", "number_words.py", "notation.py",
+    "generator_prompts.py", "latex_commands.py", "sentences.py", "toy.py", "units.py", "number_words.py", "notation.py",
     *(path.name for path in PACKAGE.glob("scoring/answers/refusal_*.py")),
 }  # fmt: skip
 """Modules whose texts users do not read: prompts, templates, and the words of other languages."""

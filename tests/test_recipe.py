@@ -51,7 +51,8 @@ def problems(path: Path) -> str:
 
 def test_every_recipe_in_the_folder_is_valid() -> None:
     assert {path.stem for path in RECIPES} >= {
-        "demo", "smoke", "qwen3_4b_r16", "qwen3_4b_low_forgetting", "qwen3_8b", "qwen3_4b_16gb",
+        "demo", "smoke", "qwen3_4b_r16", "qwen3_4b_low_forgetting", "qwen3_8b", "qwen3_4b_16gb", "sweep_16gb",
+        "sweep_32gb", "sweep_64gb",
     }  # fmt: skip
     for path in RECIPES:
         assert load_recipe(path).name == path.stem

@@ -163,6 +163,20 @@ def test_equal_settings_have_one_name_whatever_their_order_and_spelling(home: Pa
     same = ["train={rank: 8, learning_rate: 0.00010, target_modules: ['q_proj']}"]
     assert load_recipe(path, parse_settings(same)).name in names
     assert load_recipe(path, {"train.epochs": 2}).name == load_recipe(path, {"train.epochs": 2.0}).name
+    assert load_recipe(path, {"train.learning_rate": 1e30}).name == "base+train.learning_rate=1e30"
+
+
+def test_the_parts_of_a_value_are_one_value(home: Path) -> None:
+    path = home / "recipes" / "base.yaml"
+    parts = {"dataset.shares.refusal": 0.25, "dataset.shares.grounded": 0.75}
+    recipe = load_recipe(path, parts)
+    assert recipe.dataset.shares == {"refusal": 0.25, "grounded": 0.75}
+    assert recipe.name == load_recipe(path, {"dataset.shares": dict(reversed(parts_of(parts).items()))}).name
+    assert "'shares' must sum to 1, not 0.25" in refused(path, {"dataset.shares.refusal": 0.25})
+
+
+def parts_of(settings: dict[str, float]) -> dict[str, float]:
+    return {key.rpartition(".")[2]: value for key, value in settings.items()}
 
 
 def test_names_are_short_safe_and_different(home: Path) -> None:
@@ -197,6 +211,11 @@ def test_names_are_short_safe_and_different(home: Path) -> None:
         ({"train": {"rank": 8}, "train.rank": 4}, "--set train.rank=4: 'train.rank' is set twice"),
         ({"dataset.generator": None, "dataset.generator.model": "x"}, "is set twice"),
         ({"dataset.generator.model": "x", "dataset.generator": None}, "is set twice"),
+        ({"dataset.shares": {"refusal": 1.0}, "dataset.shares.grounded": 1.0}, "is set twice"),
+        ({"dataset.shares.grounded": 1.0, "dataset.shares": {"refusal": 1.0}}, "is set twice"),
+        ({"dataset.shares": {"refusal": 1.0}, "dataset": {"shares": {"refusal": 1.0}}}, "is set twice"),
+        ({"dataset.shares.refusal.x": 1.0}, "dataset.shares"),
+        ({"train.rank.x.y": 1}, "train.rank: input should be a valid integer"),
         ({"extends": "other.yaml"}, "extends: can only be written in a recipe file"),
         ({"name": "x"}, "unknown key 'name'"),
         ({"seed.x": 1}, "seed: input should be a valid integer"),

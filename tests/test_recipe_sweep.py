@@ -17,6 +17,11 @@ MINIMAL: dict[str, Any] = {
     "train": {"alpha": 8},
 }
 
+SHARED = "all trials share the rest of the recipe; vary keys of 'train' and 'dataset'"
+COMPARED = "it changes the questions that all trials are compared on"
+UNUSED = "no effect with 'train.select: loss'; remove 'train.select_best', or change 'train.select'"
+THOUSAND = {"low": 1, "high": 1000}
+
 
 def written(folder: Path, sweep: Any, **train: Any) -> Path:
     (folder / "papers").mkdir(exist_ok=True)
@@ -59,13 +64,13 @@ def problems(folder: Path, sweep: Any, **train: Any) -> list[str]:
         ("train.lr", [1e-4, 1e-3], "unknown key, did you mean 'train.learning_rate'?"),
         ("learning_rate", [1e-4, 1e-3], "unknown key, did you mean 'train.learning_rate'?"),
         ("train.nonsense", [1, 2], "unknown key of 'train'"),
-        ("base.model", ["a/b", "c/d"], "cannot be swept: all trials share the rest of the recipe; vary keys of 'train' and 'dataset'"),
-        ("seed", [1, 2], "cannot be swept: all trials share the rest of the recipe; vary keys of 'train' and 'dataset'"),
-        ("dataset.pairs", ["a.jsonl", "b.jsonl"], "cannot be swept: it changes the questions that all trials are compared on"),
-        ("dataset.valid_share", [0.1, 0.2], "cannot be swept: it changes the questions that all trials are compared on"),
-        ("dataset.generator.pairs", [1, 2], "cannot be swept: it changes the questions that all trials are compared on, and writes new pairs"),
+        ("base.model", ["a/b", "c/d"], f"cannot be swept: {SHARED}"),
+        ("seed", [1, 2], f"cannot be swept: {SHARED}"),
+        ("dataset.pairs", ["a.jsonl", "b.jsonl"], f"cannot be swept: {COMPARED}"),
+        ("dataset.valid_share", [0.1, 0.2], f"cannot be swept: {COMPARED}"),
+        ("dataset.generator.pairs", [1, 2], f"cannot be swept: {COMPARED}, and writes new pairs"),
         ("train.report_to", [["wandb"], []], "cannot be swept: it cannot change a result"),
-        ("train.select_best", [2, 4], "with 2: train.select_best: no effect with 'train.select: loss'; remove 'train.select_best', or change 'train.select'"),
+        ("train.select_best", [2, 4], f"with 2: train.select_best: {UNUSED}"),
         ("train.scale", [1.0, 2.0], "with 1.0: train: give exactly one of 'alpha' and 'scale'"),
     ],
 )  # fmt: skip
@@ -93,10 +98,10 @@ def test_every_problem_is_listed_with_its_own_line(tmp_path: Path) -> None:
         ({"sampler": "grid"}, "sweep.sampler: the default space is not finite, as a grid must be; give 'sweep.space'"),
         (
             {"sampler": "grid", "space": {"train.learning_rate": {"low": 1e-4, "high": 1e-3}}},
-            "sweep.space: train.learning_rate: 'sampler: grid' needs a list or a 'step', because a range has no end of values",
+            "sweep.space: train.learning_rate: 'sampler: grid' needs a list or a 'step'",
         ),
         (
-            {"sampler": "grid", "space": {"train.rank": {"low": 1, "high": 1000}, "train.layers": {"low": 1, "high": 1000}}},
+            {"sampler": "grid", "space": {"train.rank": THOUSAND, "train.layers": dict(THOUSAND)}},
             "sweep.space: more than 100,000 combinations; give fewer values, or 'sampler: tpe'",
         ),
         ({"space": [1]}, "sweep.space: input should be a section with keys, not [1]"),

@@ -11,7 +11,7 @@ from mlx_ragtune.bases.ollama_base import manifest_digest, ollama_gguf
 from mlx_ragtune.bases.resolve import find_base
 from mlx_ragtune.clients.hub_hf import cached_file
 from mlx_ragtune.errors import InputError, ToolError
-from mlx_ragtune.recipe import BaseModelSettings
+from mlx_ragtune.recipe import BaseModelSettings, Recipe
 
 NAME, SOURCE = "tokenizer.json", "source.json"
 RestoreTokenizer = Callable[[Path], str]
@@ -40,6 +40,14 @@ class ModelTokenizer:
         source = json.dumps({"model": self.model, "problem": self.problem})
         (folder / SOURCE).write_text(source + "\n", encoding="utf-8")
         return folder
+
+
+def counting_model(recipe: Recipe) -> BaseModelSettings:
+    """The model whose tokens limit chunks: the recipe's embedding model, or else its base."""
+    embedding = recipe.retrieval.embedding
+    if embedding is None:
+        return recipe.base
+    return BaseModelSettings(model=f"ollama:{embedding.model}" if embedding.backend == "ollama" else embedding.model)
 
 
 def model_tokenizer(settings: BaseModelSettings, *, restore: RestoreTokenizer) -> ModelTokenizer:

@@ -103,7 +103,7 @@ class ArxivClient:
     def __exit__(self, *_exception: object) -> None:
         self._transport.close()
 
-    def describe(self, ids: Sequence[ArxivId]) -> dict[ArxivId, Description]:
+    def describe(self, ids: Sequence[ArxivId], *, attempts: int = _ATTEMPTS) -> dict[ArxivId, Description]:
         """The descriptions of the papers that arXiv has, by the id that was asked for.
 
         Raises ToolError when arXiv cannot be reached or does not answer as documented.
@@ -112,9 +112,9 @@ class ArxivClient:
         for first in range(0, len(ids), MOST_IN_QUERY):
             part = ids[first : first + MOST_IN_QUERY]
             try:
-                entries = self._query(part)
+                entries = self._query(part, attempts)
             except NotThereError:  # one id makes the whole query fail
-                entries = [entry for one in part for entry in self._query_one(one)] if len(part) > 1 else []
+                entries = [entry for one in part for entry in self._query_one(one, attempts)] if len(part) > 1 else []
             for asked in part:
                 same = [entry for entry in entries if entry.id.id == asked.id]
                 if asked.version is not None:
@@ -123,17 +123,16 @@ class ArxivClient:
                     found[asked] = max(same, key=lambda entry: entry.id.version or 0)
         return found
 
-    def _query_one(self, asked: ArxivId) -> list[Description]:
+    def _query_one(self, asked: ArxivId, attempts: int) -> list[Description]:
         try:
-            return self._query([asked])
+            return self._query([asked], attempts)
         except NotThereError:
             return []
 
-    def _query(self, ids: Sequence[ArxivId]) -> list[Description]:
+    def _query(self, ids: Sequence[ArxivId], attempts: int) -> list[Description]:
         names = ",".join(map(str, ids))
-        content = self._get(
-            f"/api/query?id_list={quote(names, safe='/,')}&max_results={len(ids)}", what=names, most=2**24
-        )
+        path = f"/api/query?id_list={quote(names, safe='/,')}&max_results={len(ids)}"
+        content = self._get(path, what=names, most=2**24, absent=(400,), attempts=attempts)
         try:
             root = parse_xml(content, "the answer", Path("arXiv"))
         except InputError as error:
@@ -144,17 +143,17 @@ class ArxivClient:
 
     def pdf(self, paper: ArxivId) -> bytes:
         """The PDF of a version. Raises NotThereError when arXiv has none, ToolError when it cannot be reached."""
-        content = self._get(f"/pdf/{paper}", what=str(paper), most=MAX_PDF_BYTES)
+        content = self._get(f"/pdf/{paper}", what=str(paper), most=MAX_PDF_BYTES, absent=(404, 410))
         if b"%PDF" not in content[:1024]:
             raise NotThereError(
                 "withdrawn" if _WITHDRAWN.search(content[:65536].decode("utf-8", "replace")) else "no PDF"
             )
         return content
 
-    def _get(self, path: str, *, what: str, most: int) -> bytes:
-        """The body of a response with status 200."""
+    def _get(self, path: str, *, what: str, most: int, absent: tuple[int, ...], attempts: int = _ATTEMPTS) -> bytes:
+        """The body of a response with status 200. Raises NotThereError for a status of ``absent``."""
         problem = ""
-        for attempt in range(1, _ATTEMPTS + 1):
+        for attempt in range(1, attempts + 1):
             pause = SPACING_SECONDS * 2**attempt
             try:
                 response, content = self._request(self._address + path, most)
@@ -165,17 +164,19 @@ class ArxivClient:
             else:
                 if response.status_code == 200:
                     return content
-                if response.status_code not in _RETRIED:
-                    raise NotThereError(f"HTTP {response.status_code}")
                 problem = f"HTTP {response.status_code}"
+                if response.status_code in absent:
+                    raise NotThereError(problem)
+                if response.status_code not in _RETRIED:
+                    break
                 pause = max(pause, _retry_after(response))
             if pause > _LONGEST_WAIT_SECONDS:
                 problem += f", and asks to wait {pause:.0f} seconds"
                 break
-            if attempt < _ATTEMPTS:
+            if attempt < attempts:
                 self._say(f"arXiv {what:.60}: {problem}; trying again in {pause:.0f} s")
                 self._wait(pause)
-        raise ToolError(f"arXiv does not answer: {problem}", where=f"arXiv {what:.80}", fix=_AGAIN)
+        raise ToolError(f"cannot download from arXiv: {problem}", where=f"arXiv {what:.80}", fix=_AGAIN)
 
     def _request(self, url: str, most: int) -> tuple[httpx.Response, bytes]:
         """One response after redirects, which stay at arXiv. Raises httpx.TransportError."""

@@ -7,7 +7,7 @@ A paper that is downloaded again must have the checksum of the first time.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -131,9 +131,7 @@ class ArxivShelf:
         A paper that arXiv does not have, or has withdrawn, gets a record with the problem. Raises ToolError when
         arXiv cannot be reached, InputError when it serves other bytes than the first time.
         """
-        known = self._known()
-        missing = [name for name in ids if self._paper(name, known.get(name)).file.problem == NOT_DOWNLOADED]
-        stale = [name for name in ids if name not in missing and self._is_stale(known[name])]
+        missing, stale = self._wanted(ids, self._known())
         if self._records is None or not (missing or stale):
             return
         if is_offline():
@@ -158,8 +156,15 @@ class ArxivShelf:
             ArxivClient(self._folder / ".last-request", wait=wait, say=say) as client,
             RowLog(self._records) as log,
         ):
+            known = self._known()  # another process may have downloaded them meanwhile
+            missing, stale = self._wanted(ids, known)
             self._describe_again(stale, known, client, log, say=say)
             self._download(missing, known, client, log, say=say)
+
+    def _wanted(self, ids: Sequence[str], known: Mapping[str, ArxivRecord]) -> tuple[list[str], list[str]]:
+        """The ids to download, and those to ask about again."""
+        missing = [name for name in ids if self._paper(name, known.get(name)).file.problem == NOT_DOWNLOADED]
+        return missing, [name for name in ids if name not in missing and self._is_stale(known[name])]
 
     def _is_stale(self, record: ArxivRecord) -> bool:
         """Whether arXiv may know more by now: a newer version, or a paper that it did not have."""
@@ -174,9 +179,11 @@ class ArxivShelf:
             return
         asked = [known[name].requested for name in names]
         try:
-            descriptions = client.describe([ArxivId(identifier.id, identifier.version) for identifier in asked])
+            descriptions = client.describe(asked, attempts=1)
         except ToolError as error:
             say(f"arXiv was not asked for newer versions: {error.what}")
+            for name in names:  # not again today: without a network each question takes long
+                log.append(replace(known[name], asked_at=time.time()))
             return
         for name, identifier in zip(names, asked, strict=True):
             newest = descriptions[identifier].id.version or 0 if identifier in descriptions else 0

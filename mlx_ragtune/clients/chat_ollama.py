@@ -6,7 +6,7 @@ from text.
 
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -14,7 +14,7 @@ from mlx_ragtune.clients.http_bounds import Limit
 from mlx_ragtune.clients.ollama_address import pull_command
 from mlx_ragtune.clients.ollama_http import Ollama, PassingError
 from mlx_ragtune.clients.ollama_replies import ChatLine, Rendered, check_reply
-from mlx_ragtune.clients.protocol import require_unicode
+from mlx_ragtune.clients.protocol import TOKENS_PER_LOOK, require_unicode
 from mlx_ragtune.clients.registered import find_named
 from mlx_ragtune.errors import ToolError
 from mlx_ragtune.records import ChatReply, ChatRequest, Message, Sampling
@@ -35,6 +35,7 @@ class _Stream:
     thinking: list[str] = field(default_factory=list)
     last: ChatLine | None = None
     first_token_at: float | None = None
+    stopped: bool = False
 
     def add(self, line: ChatLine) -> None:
         for piece, pieces in ((line.message.content, self.text), (line.message.thinking, self.thinking)):
@@ -43,6 +44,14 @@ class _Stream:
                 self.first_token_at = self.first_token_at or time.perf_counter()
         if line.done:
             self.last = line
+
+    def stops(self, stop: Callable[[str], bool]) -> bool:
+        """Whether ``stop`` is true of the text, looked at now and then, while the answer goes on."""
+        pieces = len(self.text) + len(self.thinking)
+        if self.last is not None or not self.text or pieces % TOKENS_PER_LOOK:
+            return False
+        self.stopped = stop("".join(self.text))
+        return self.stopped
 
     def looped(self) -> bool:
         """Whether it ends in one repeated token: the server's guard ends such a stream without ``done``."""
@@ -55,7 +64,8 @@ class OllamaChat:
 
     ``digest`` and ``version`` are the receipt's: entering raises ToolError when the server has another model of that
     name, or is another version by now. ``threads`` is the number of CPU threads (None: the server's choice; another
-    number loads the model anew). Leaving unloads the model, to free the machine for the next one.
+    number loads the model anew). An answer ends, with ``done_reason`` ``loop``, as soon as ``stop`` is true of its
+    text. Leaving unloads the model, to free the machine for the next one.
     """
 
     def __init__(
@@ -67,12 +77,13 @@ class OllamaChat:
         digest: str | None = None,
         version: str | None = None,
         threads: int | None = None,
+        stop: Callable[[str], bool] | None = None,
         server: Ollama | None = None,
     ) -> None:
         # a registered model was accepted with its server
         self._server = server or Ollama(host, development_build=version is not None)
         self._model, self._digest, self._context_tokens = model, digest, context_tokens
-        self._version, self._threads = version, threads
+        self._version, self._threads, self._stop = version, threads, stop
         self._thinks = False
         self._window_seen = False
 
@@ -168,11 +179,13 @@ class OllamaChat:
                         fix="update Ollama, or use another server",
                     )
                 stream.add(check_reply(ChatLine, line, where=self._server.host))
+                if self._stop is not None and stream.stops(self._stop):
+                    break  # closing the connection ends the request
         return self._reply(stream, started, time.perf_counter() - started)
 
     def _reply(self, stream: _Stream, started: float, seconds: float) -> ChatReply:
         last = stream.last
-        if last is None and not stream.looped():
+        if last is None and not stream.stopped and not stream.looped():
             raise PassingError("the answer ended before it was done", where=self._server.host)
         last = last or ChatLine(done_reason="loop")
         first = stream.first_token_at

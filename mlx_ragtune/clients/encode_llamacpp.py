@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mlx_ragtune.clients.gguf_header import read_header, require_gguf
 from mlx_ragtune.clients.protocol import PromptOverflowError, require_unicode
-from mlx_ragtune.clients.serve_llamacpp import LlamaCppServer
+from mlx_ragtune.clients.serve_llamacpp import LlamaCppServer, default_threads
 from mlx_ragtune.errors import InputError, ToolError
 
 _LONGEST_WINDOW = 2048
@@ -46,7 +46,9 @@ class LlamaCppEncoder(LlamaCppServer):
 
     def __init__(self, gguf: Path, *, rank: bool = False) -> None:
         self._rank = rank
-        super().__init__(gguf, context_tokens=encoder_window(gguf, rank=rank))
+        # small matrices: threads that wait for each other cost more than half of them can save
+        threads = max(1, default_threads(gguf) // 2)
+        super().__init__(gguf, context_tokens=encoder_window(gguf, rank=rank), threads=threads)
 
     def _adjust(self, parameters: Any) -> None:
         pooling = xllamacpp.llama_pooling_type
@@ -61,11 +63,12 @@ class LlamaCppEncoder(LlamaCppServer):
         super().__enter__()
         return self
 
-    def _require_window(self, text: str) -> None:
-        if len(text.encode()) + _SPARE_TOKENS <= self._context_tokens:
+    def _require_window(self, *texts: str) -> None:
+        """Raise PromptOverflowError unless a text, or a pair of them with the separators between, fits."""
+        if sum(len(text.encode()) for text in texts) + _SPARE_TOKENS <= self._context_tokens:
             return  # a token has at least a byte
-        body = {"content": text, "add_special": True}
-        needed = len(self.post("/tokenize", body)["tokens"])
+        bodies = ({"content": text, "add_special": True} for text in texts)
+        needed = sum(len(self.post("/tokenize", body)["tokens"]) for body in bodies)
         if needed > self._context_tokens:
             raise PromptOverflowError(needed, self._context_tokens, where=self._where())
 
@@ -86,7 +89,7 @@ class LlamaCppEncoder(LlamaCppServer):
     def score(self, query: str, document: str) -> float:
         """The model's score of a document for a query. Raises PromptOverflowError for a pair longer than the window."""
         require_unicode((query, document), where="text to rank")
-        self._require_window(f"{query}{document}")
+        self._require_window(query, document)
         reply = self.post("/v1/rerank", {"query": query, "documents": [document]})
         score = float(reply["results"][0]["relevance_score"])
         if not np.isfinite(score):

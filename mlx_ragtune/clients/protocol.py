@@ -6,6 +6,9 @@ from typing import Protocol, Self
 from mlx_ragtune.errors import InputError, ToolError
 from mlx_ragtune.records import ChatReply, ChatRequest, Message
 
+TOKENS_PER_LOOK = 8
+"""After so many tokens a backend asks again whether the answer so far is to be ended: the same for all servers."""
+
 
 class PromptOverflowError(ToolError):
     """A prompt that does not fit in the context; nothing was cut. ``what`` begins with ``prompt_overflow``."""

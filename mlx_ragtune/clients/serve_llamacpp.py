@@ -27,7 +27,7 @@ import xllamacpp
 
 from mlx_ragtune.clients.gguf_header import read_header, require_gguf
 from mlx_ragtune.clients.http_bounds import split_lines
-from mlx_ragtune.clients.protocol import PromptOverflowError, require_unicode
+from mlx_ragtune.clients.protocol import TOKENS_PER_LOOK, PromptOverflowError, require_unicode
 from mlx_ragtune.errors import InputError, ToolError
 from mlx_ragtune.records import ChatReply, ChatRequest, Message
 
@@ -37,7 +37,6 @@ _ATTEMPTS = 3
 _SMALL_BYTES = 32 * 2**20
 BATCH_TOKENS, UNIT_TOKENS = 2048, 512
 """Tokens that are taken together, and computed together: another size gives other roundings."""
-_TOKENS_PER_LOOK = 8
 _CLOSING_SECONDS = 120.0
 _MAX_CHARACTERS_PER_TOKEN = 128
 """More than any prompt of text has: longer ones are refused unread, as tokenizing them takes minutes."""
@@ -144,7 +143,7 @@ class _Stream:
 
     def stops(self, stop: Callable[[str], bool]) -> bool:
         """Whether ``stop`` is true of the text, looked at now and then; the counts are then those so far."""
-        if self.finish_reason or not self.text or self.tokens % _TOKENS_PER_LOOK or not stop("".join(self.text)):
+        if self.finish_reason or not self.text or self.tokens % TOKENS_PER_LOOK or not stop("".join(self.text)):
             return False
         self.finish_reason = "loop"
         self.usage = {

@@ -83,8 +83,8 @@ def open_served(
 ) -> AbstractContextManager[ChatBackend]:
     """The backend that serves the model of a receipt, to be entered. ``gguf`` is the exported file.
 
-    ``slots`` requests are answered at a time; how many Ollama takes is its own setting, OLLAMA_NUM_PARALLEL. The
-    embedded server ends an answer as soon as ``stop`` is true of its text. Raises ArtifactError when the file is not
+    ``slots`` requests are answered at a time; how many Ollama takes is its own setting, OLLAMA_NUM_PARALLEL. An
+    answer ends as soon as ``stop`` is true of its text. Raises ArtifactError when the file is not
     the one that was registered.
     """
     if receipt["route"] == "gguf" and receipt["gguf_sha256"] != file_digest(gguf):
@@ -101,6 +101,7 @@ def open_served(
             digest=receipt["digest"],
             version=receipt["version"],
             threads=threads,
+            stop=stop,
         )
     from mlx_ragtune.clients.serve_llamacpp import LlamaCppServer
 

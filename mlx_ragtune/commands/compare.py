@@ -17,6 +17,7 @@ from mlx_ragtune.commands.models import runs_here
 from mlx_ragtune.commands.runs import Needs, read_run_row
 from mlx_ragtune.errors import ArtifactError, InputError, printable
 from mlx_ragtune.evaluation.fairness import Conditions, require_equal
+from mlx_ragtune.evaluation.noise import FORGETTING
 from mlx_ragtune.evaluation.quick_path import stamps_of_path
 from mlx_ragtune.jsonl import parse_row, read_json, read_located_rows, read_rows
 from mlx_ragtune.pages.redact import redacted
@@ -301,8 +302,10 @@ def _stamps(first: Contestant, other: Contestant, allow: Sequence[str]) -> tuple
 
 
 def _guards(first: Contestant, other: Contestant, margin: float, alpha: float) -> Sequence[Guard]:
-    both = first.probes and first.probes.keys() == other.probes.keys()
-    return [forgetting_guard(first.probes, other.probes, margin=margin, alpha=alpha)] if both else ()
+    if not first.probes or first.probes.keys() != other.probes.keys():
+        return ()
+    noise = _floors(first, other).get(FORGETTING, 0.0)
+    return [forgetting_guard(first.probes, other.probes, margin=margin, alpha=alpha, noise=noise)]
 
 
 def _floors(*contestants: Contestant) -> dict[str, float]:
@@ -339,6 +342,7 @@ def compare_contestants(
         margin=margin,
         alpha=alpha,
         guards={other.name: _guards(first, other, margin, alpha) for other in others},
+        noise={other.name: _floors(first, other) for other in others},
     )
     return [_data(first, other, _alone(comparisons[other.name]), stamps[other.name]) for other in others]
 

@@ -25,7 +25,7 @@ benchmark: {benchmark}
 
 corpus:
   folder: {folder}
-  on_unreadable: skip
+{bibliography}  on_unreadable: skip
 
 dataset:
 {dataset}
@@ -65,10 +65,10 @@ GENERATED = """\
 def write_recipe(folder: Path, *, out: Path | None, base: str) -> Path:
     """Write a checked recipe for the papers in ``folder``; returns its path. An existing file is not overwritten.
 
-    Pairs and questions in the folder or next to it (``pairs*.jsonl``, ``benchmark*.jsonl``) are used; without
-    pairs the recipe generates them. Raises InputError for a folder without papers or questions, RecipeError
-    for an ``out`` or a ``base`` that cannot be used, ToolError when the file cannot be written. After an error
-    there is no recipe.
+    Pairs and questions in the folder or next to it (``pairs*.jsonl``, ``benchmark*.jsonl``) are used, and its only
+    ``*.bib`` file for titles, authors and years; without pairs the recipe generates them. Raises InputError for a
+    folder without papers or questions, RecipeError for an ``out`` or a ``base`` that cannot be used, ToolError when
+    the file cannot be written. After an error there is no recipe.
     """
     folder = folder.expanduser().resolve()
     papers = list_papers(folder)
@@ -129,6 +129,7 @@ def _target(folder: Path, out: Path | None) -> Path:
 def _recipe_text(folder: Path, recipe: Path, *, base: str, papers: int) -> str:
     pairs = _beside(folder, "pairs*.jsonl")
     questions = _beside(folder, "benchmark*.jsonl")
+    works = _beside(folder, "*.bib")
     if not questions:
         raise InputError(
             "no benchmark*.jsonl in the folder or next to it: base and tuned model are compared on your own questions",
@@ -149,6 +150,7 @@ def _recipe_text(folder: Path, recipe: Path, *, base: str, papers: int) -> str:
         folder=_path_value(folder, recipe),
         dataset=AUTHORED.format(pairs=_path_value(pairs[0], recipe)) if pairs else GENERATED.format(pairs=15 * papers),
         benchmark=_path_value(questions[0], recipe),
+        bibliography=f"  bibliography: {_path_value(works[0], recipe)}\n" if len(works) == 1 else "",
         evaluate=f"\nevaluate:\n  probes: {_path_value(probes, recipe)}\n  prompted: {PROMPTED}\n",
     )
 

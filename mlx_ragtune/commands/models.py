@@ -62,7 +62,11 @@ def listing(rows: Sequence[dict[str, Any]]) -> str:
 
     if not rows:
         return "no registered models; next: ragtune register RECIPE"
-    cells = [[row["run"], row["name"], row["server"], row["type"], _STATES[row["presence"]]] for row in rows]
+    runs = [str(row["run"]).replace("+", "\n+") for row in rows]
+    cells = [
+        [run, row["name"], row["server"], row["type"], _STATES[row["presence"]]]
+        for run, row in zip(runs, rows, strict=True)
+    ]
     lines = [render_table(["run", "name", "server", "type", "state"], cells)]
     problems = {(row["problem"], row["fix"]): None for row in rows if row["problem"]}
     for problem, fix in problems:

@@ -17,6 +17,7 @@ from mlx_ragtune.jsonl import read_dicts, read_json
 from mlx_ragtune.pages.plots import LossPoint
 from mlx_ragtune.pages.redact import redact_text
 from mlx_ragtune.pages.run_rows import RunMetric, RunRow, RunState
+from mlx_ragtune.pages.setting_words import value_text
 from mlx_ragtune.recipe import Recipe
 from mlx_ragtune.recipe_load import load_recipe
 from mlx_ragtune.run_folders import END_MARK, RECIPE_MARK, end_of, owner_of
@@ -176,8 +177,17 @@ def _settings(found: _Found) -> dict[str, Any]:
         recipe = found.read("its recipe", lambda: load_recipe(owner.recipe, owner.settings))
         if recipe is not None:
             settings = dict(flat_settings(recipe_settings(recipe)))
+    now = dict(settings)
     for stage, artifact in found.artifacts.items():
         settings |= found.read(STAGE_FOLDERS[stage], partial(_made_with, artifact)) or {}
+    changed = [
+        f"{key} {value_text(value)} → {value_text(now[key])}"
+        for key, value in settings.items()
+        if key in now and now[key] != value
+    ]
+    if changed:
+        more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+        found.problems.append(f"its recipe has changed since: {', '.join(changed[:3])}{more}")
     return {key: value for key, value in settings.items() if key != "name"}
 
 

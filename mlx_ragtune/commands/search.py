@@ -77,7 +77,7 @@ def _searched(indexes: Sequence[str]) -> str:
 
 
 def _sources(found_by: dict[str, dict[str, float]]) -> str:
-    parts = (f"{name} #{place['rank']} ({place['score']:.3f})" for name, place in found_by.items())
+    parts = (f"{name} #{place['rank']} ({place['score']:.3g})" for name, place in found_by.items())
     return "found by " + ", ".join(parts)
 
 

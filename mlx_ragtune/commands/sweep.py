@@ -7,6 +7,7 @@ trials, one looks better by chance.
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from mlx_ragtune.artifact import STAGE_FOLDERS, OpenRun, digest_file
 from mlx_ragtune.commands.compare import compare_contestants, read_run
 from mlx_ragtune.commands.sweep_scoring import Development
 from mlx_ragtune.commands.sweep_trials import OpenVariant, Trials, shown_row
-from mlx_ragtune.errors import InputError, RecipeError
+from mlx_ragtune.errors import ArtifactError, InputError, RecipeError
 from mlx_ragtune.jsonl import read_rows
 from mlx_ragtune.pages.sweep_table import SweepTable
 from mlx_ragtune.recipe import Recipe, SweepSettings
@@ -108,14 +109,18 @@ def identity_of(run: OpenRun, space: Space) -> dict[str, Any]:
     }
 
 
-def open_sweep(run: OpenRun, path: Path, *, open_variant: OpenVariant, say: Say) -> SweepStudy:
+def open_sweep(run: OpenRun, path: Path, *, open_variant: OpenVariant, say: Say, only_read: bool = False) -> SweepStudy:
     """The study of a recipe, new or continued. Brings the data set up to date first, which its identity needs.
 
-    Raises ArtifactError for a study of another base, data set or space, and ToolError for a storage that fails.
+    With ``only_read`` it runs nothing and makes no file. Raises ArtifactError for a study of another base, data set or
+    space, or for none to read, and ToolError for a storage that fails.
     """
     recipe, settings = run.recipe, sweep_settings(run.recipe)
     address = study_address(settings.storage, home=run.home, folder=path.resolve().parent)
-    run.bring("dataset")
+    if only_read and (address.is_sqlite or address.is_journal) and not address.path.exists():
+        raise ArtifactError("no sweep of this recipe has run", where=address.shown, fix="ragtune sweep RECIPE")
+    if not only_read:
+        run.bring("dataset")
     space = space_of(recipe, open_variant, say)
     return open_study(
         settings.study or run.home.name,
@@ -157,8 +162,10 @@ def run_trials(run: OpenRun, sweep: SweepStudy, open_variant: OpenVariant, *, sa
         for row in sweep.rows():
             if row.state not in ("running", "waiting", "interrupted"):
                 table.update(shown_row(row))
-        trials = Trials(sweep, open_variant, development, table, run.home / FOLDER / "frozen")
-        return trials.run_all(say, wait=wait)
+        frozen = run.home / FOLDER / "frozen"
+        spent = Trials(sweep, open_variant, development, table, frozen).run_all(say, wait=wait)
+    shutil.rmtree(frozen, ignore_errors=True)  # only trials read it
+    return spent
 
 
 def corrected_alpha(recipe: Recipe, trial_count: int) -> float:

@@ -11,16 +11,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from mlx_ragtune.artifact import Track, Tracker, digest_bytes
 from mlx_ragtune.clients.protocol import ChatBackend, PromptOverflowError
+from mlx_ragtune.clients.receipts import embedded_receipt
 from mlx_ragtune.clients.serving import Engine, engine_of, open_served
 from mlx_ragtune.evaluation.asking_order import Block, Schedule, make_schedule
 from mlx_ragtune.evaluation.early_stop import repeats
 from mlx_ragtune.evaluation.fairness import Conditions
 from mlx_ragtune.evaluation.items import Item
-from mlx_ragtune.evaluation.sender import FILES, Request, Sender
+from mlx_ragtune.evaluation.overlap import overlap
+from mlx_ragtune.evaluation.sender import FILES, Request, Sender, Setting
 from mlx_ragtune.evaluation.served_prompt import PromptGate, check_count, check_prompt
 from mlx_ragtune.jsonl import RowLog, read_json
 from mlx_ragtune.recipe import Recipe
@@ -32,11 +34,15 @@ TWO: tuple[Arm, ...] = ("base", "tuned")
 
 @dataclass(frozen=True)
 class Progress:
-    """What ``ask_all`` did: items that every arm answered, seconds, and answers that were in the file before."""
+    """What ``ask_all`` did: items that every arm answered, seconds, and answers that were in the file before.
+
+    ``overlap`` is how many answers the server generated at a time where several were asked for (``overlap.overlap``).
+    """
 
     asked: tuple[Item, ...] = ()
     seconds: float = 0.0
     reused: Mapping[Arm, int] = field(default_factory=dict)
+    overlap: float | None = None
 
 
 def _asks(arm: Arm, item: Item) -> bool:
@@ -58,7 +64,9 @@ class Asker:
         self._answers: dict[str, Answer] = {}
         self._think = recipe.dataset.thinking == "on"
         self._slots = recipe.evaluate.slots
-        self._engines: dict[str, Engine] = {}
+        self._engines: dict[tuple[str, bool], Engine] = {}
+        self._embedded: dict[str, dict[str, Any]] = {}
+        self._usual = Setting(recipe.evaluate.threads)
         self._schedule = Schedule((), frozenset())
         self.arms: tuple[Arm, ...] = ARMS if recipe.evaluate.prompted is not None else TWO
         self.progress = Progress()
@@ -89,12 +97,13 @@ class Asker:
                     asked += block.items
                 sender.require_none_failed()
         reused = self.progress.reused
-        self.progress = Progress(tuple(asked), time.monotonic() - started, reused)
+        together = overlap(sender.generating)
+        self.progress = Progress(tuple(asked), time.monotonic() - started, reused, together)
 
-    def ask_again(self, items: Sequence[Item], tracker: Tracker, *, threads: int) -> None:
-        """Ask base and tuned some questions once more with another number of threads."""
+    def ask_again(self, items: Sequence[Item], tracker: Tracker, setting: Setting) -> None:
+        """Ask base and tuned some questions once more in another setting."""
         requests = [
-            self._request(arm, item, seed, threads=threads, parallel=self._slots > 1)
+            self._request(arm, item, seed, setting, parallel=self._slots > 1)
             for arm in TWO
             for item in items
             for seed in self._seeds(item)
@@ -136,7 +145,7 @@ class Asker:
                 for seed in self._seeds(item) if _asks(arm, item) else ():
                     yield self._scored_request(arm, item, seed)
                     if self._compares(item):
-                        yield self._request(arm, item, seed, threads=self._recipe.evaluate.threads, parallel=True)
+                        yield self._request(arm, item, seed, self._usual, parallel=True)
 
     def _compares(self, item: Item) -> bool:
         """Whether a question that is asked one by one is also asked beside others."""
@@ -153,25 +162,40 @@ class Asker:
     def _scored_request(self, arm: Arm, item: Item, seed: int) -> Request:
         """The request whose answer is scored: one by one for some questions, else as parallel as the recipe says."""
         parallel = self._slots > 1 and item.question.id not in self._schedule.serial
-        return self._request(arm, item, seed, threads=self._recipe.evaluate.threads, parallel=parallel)
+        return self._request(arm, item, seed, self._usual, parallel=parallel)
 
-    def _request(self, arm: Arm, item: Item, seed: int, *, threads: int | None, parallel: bool) -> Request:
-        receipt, engine = self._receipts[FILES[arm]], self.engine(FILES[arm])
+    def _request(self, arm: Arm, item: Item, seed: int, setting: Setting, *, parallel: bool) -> Request:
+        name = FILES[arm]
+        receipt, engine = self._receipt(name, setting), self.engine(name, second=setting.second)
         described = {
             "model": [receipt[name] for name in ("server", "version", "digest", "gguf_sha256")],
             "messages": [asdict(message) for message in item.prompt(arm).messages],
             "sampling": asdict(self._sampling(seed)),
             "think": self._think,
-            "engine": [engine.build, engine.batch, threads or engine.threads, self._slots, parallel],
+            "engine": [engine.build, engine.batch, setting.threads or engine.threads, self._slots, parallel],
         }
         text = json.dumps(described, sort_keys=True, ensure_ascii=False)
-        return Request(arm, item, seed, threads, parallel, digest_bytes(text.encode(errors="surrogatepass")))
+        return Request(arm, item, seed, setting, parallel, digest_bytes(text.encode(errors="surrogatepass")))
 
-    def engine(self, name: str) -> Engine:
-        """What computes the answers of an exported model, ``base`` or ``tuned``."""
-        if name not in self._engines:
-            self._engines[name] = engine_of(self._receipts[name], self._export / f"{name}.gguf")
-        return self._engines[name]
+    @property
+    def has_second_engine(self) -> bool:
+        """Whether the very files that are asked at Ollama can also be asked in the embedded server."""
+        return all(receipt["server"] == "ollama" and receipt["route"] == "gguf" for receipt in self._receipts.values())
+
+    def _receipt(self, name: str, setting: Setting) -> dict[str, Any]:
+        if not setting.second:
+            return cast(dict[str, Any], self._receipts[name])
+        if name not in self._embedded:
+            registered = self._receipts[name]["name"]
+            self._embedded[name] = asdict(embedded_receipt(registered, self._export / f"{name}.gguf"))
+        return self._embedded[name]
+
+    def engine(self, name: str, *, second: bool = False) -> Engine:
+        """What computes the answers of an exported model, ``base`` or ``tuned``, in the usual or the second engine."""
+        if (name, second) not in self._engines:
+            receipt = self._receipt(name, Setting(second=second))
+            self._engines[name, second] = engine_of(receipt, self._export / f"{name}.gguf")
+        return self._engines[name, second]
 
     def answers(self, arm: Arm, items: Sequence[Item]) -> list[Answer]:
         """The answers that are scored, in the order of the items and seeds. Items that were not asked have none."""
@@ -183,12 +207,12 @@ class Asker:
         ]
 
     def answers_under(
-        self, arm: Arm, items: Sequence[Item], *, parallel: bool, threads: int | None = None
+        self, arm: Arm, items: Sequence[Item], setting: Setting | None = None, *, parallel: bool
     ) -> list[Answer]:
         """The answers of a question asked in another way than the one that is scored, as far as there are any."""
-        threads = threads or self._recipe.evaluate.threads
+        setting = setting or self._usual
         asked = ((item, seed) for item in items if _asks(arm, item) for seed in self._seeds(item))
-        requests = (self._request(arm, item, seed, threads=threads, parallel=parallel) for item, seed in asked)
+        requests = (self._request(arm, item, seed, setting, parallel=parallel) for item, seed in asked)
         return [self._own(request) for request in requests if request.key in self._answers]
 
     def _own(self, request: Request) -> Answer:
@@ -233,13 +257,13 @@ class Asker:
             engine=engine.build,
         )
 
-    def open(self, name: str, threads: int | None) -> AbstractContextManager[ChatBackend]:
+    def open(self, name: str, setting: Setting) -> AbstractContextManager[ChatBackend]:
         """The backend of an exported model, to be entered."""
         return open_served(
-            self._receipts[name],
+            self._receipt(name, setting),
             self._export / f"{name}.gguf",
             context_tokens=self._recipe.evaluate.sampling.context_tokens,
-            threads=threads,
+            threads=setting.threads,
             slots=self._slots,
             stop=repeats,
         )
@@ -247,7 +271,7 @@ class Asker:
     def require_models(self) -> None:
         """Raise ToolError when a model is not there, although all its answers may be."""
         for name in sorted(set(FILES.values())):
-            with self.open(name, self._recipe.evaluate.threads):
+            with self.open(name, self._usual):
                 pass
 
     def _reply(self, backend: ChatBackend, request: Request) -> Answer:
@@ -272,4 +296,6 @@ class Asker:
         except PromptOverflowError as error:
             return Answer(**known, **asdict(ChatReply("", "error", 0, 0, 0.0)), error=error.what)
         digest = digest_bytes(prompt.trained.encode()) if proven else ""
+        if proven and not reply.prompt_tokens:  # an answer that was ended early: Ollama counts in its last line
+            reply = replace(reply, prompt_tokens=prompt.tokens)
         return Answer(**known, **asdict(reply), prompt_sha256=digest)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -92,8 +93,13 @@ def judge_facts(settings: JudgeSettings, trust: Trust, scored: ScoredAnswers, *,
 
 
 def _add(opinion: Opinion, label: str, scored: ScoredAnswers, tracker: Tracker) -> None:
+    opinions = {
+        arm: enumerate(add_opinion(opinion, scores, scored.answers[arm], scored.questions))
+        for arm, scores in scored.scores.items()
+    }
     with tracker(label, sum(map(len, scored.scores.values()))) as track:
-        for arm, scores in scored.scores.items():
-            for place, score in enumerate(add_opinion(opinion, scores, scored.answers[arm], scored.questions)):
-                scores[place] = score
-                track.advance()
+        for _ in range(max(map(len, scored.scores.values()), default=0)):
+            for arm, numbered in opinions.items():  # question by question: what a backend remembers serves all arms
+                for place, score in islice(numbered, 1):
+                    scored.scores[arm][place] = score
+                    track.advance()

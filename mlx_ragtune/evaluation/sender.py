@@ -13,6 +13,7 @@ from mlx_ragtune.clients.protocol import ChatBackend
 from mlx_ragtune.errors import ToolError
 from mlx_ragtune.evaluation.failed_requests import FailedRequests
 from mlx_ragtune.evaluation.items import Item
+from mlx_ragtune.evaluation.overlap import Interval
 from mlx_ragtune.evaluation.pool import answered
 from mlx_ragtune.evaluation.served_prompt import ServedPromptError
 from mlx_ragtune.records import Answer, Arm
@@ -21,22 +22,29 @@ FILES: dict[Arm, str] = {"base": "base", "prompted": "base", "tuned": "tuned"}
 """The exported model that answers for each arm."""
 
 
-class Request(NamedTuple):
-    """One request: who is asked what, with which seed, on how many threads, and whether beside others.
+class Setting(NamedTuple):
+    """How a model is run: ``threads`` (None: the default), and ``second``, by the embedded server instead of Ollama."""
 
-    ``threads`` is None for the default. ``key`` is that of the answer.
+    threads: int | None = None
+    second: bool = False
+
+
+class Request(NamedTuple):
+    """One request: who is asked what, with which seed, how the model is run, and whether beside others.
+
+    ``key`` is that of the answer.
     """
 
     arm: Arm
     item: Item
     seed: int
-    threads: int | None
+    setting: Setting
     parallel: bool
     key: str
 
 
-Open = Callable[[str, int | None], AbstractContextManager[ChatBackend]]
-"""Opens an exported model with a number of threads."""
+Open = Callable[[str, Setting], AbstractContextManager[ChatBackend]]
+"""Opens an exported model."""
 
 
 class _Served:
@@ -44,19 +52,19 @@ class _Served:
 
     def __init__(self, opener: Open) -> None:
         self._opener = opener
-        self._name: tuple[str, int | None] | None = None
+        self._name: tuple[str, Setting] | None = None
         self._held: AbstractContextManager[ChatBackend] | None = None
         self._backend: ChatBackend | None = None
         self._opening_seconds: float | None = None
 
-    def get(self, name: str, threads: int | None) -> ChatBackend:
+    def get(self, name: str, setting: Setting) -> ChatBackend:
         """The backend of a model; the one that was loaded before is released first."""
-        if self._backend is None or self._name != (name, threads):
+        if self._backend is None or self._name != (name, setting):
             self.close()
             started = time.perf_counter()
-            held = self._opener(name, threads)
+            held = self._opener(name, setting)
             self._backend = held.__enter__()
-            self._held, self._name, self._opening_seconds = held, (name, threads), time.perf_counter() - started
+            self._held, self._name, self._opening_seconds = held, (name, setting), time.perf_counter() - started
         return self._backend
 
     def first(self, answer: Answer) -> Answer:
@@ -86,6 +94,8 @@ class Sender:
         self._served, self._reply, self._keep = _Served(opener), reply, keep
         self._slots, self._track = slots, track
         self._failures = FailedRequests()
+        self.generating: list[Interval] = []
+        """When the answers that were asked in parallel were being generated."""
 
     def __enter__(self) -> Self:
         return self
@@ -103,17 +113,25 @@ class Sender:
 
         Raises ServedPromptError and ServerGoneError at once, ToolError when too many requests in a row fail.
         """
-        for threads in dict.fromkeys(request.threads for request in requests):
-            wanted = [request for request in requests if request.threads == threads]
-            backend = self._served.get(FILES[arm], threads)
+        for setting in dict.fromkeys(request.setting for request in requests):
+            wanted = [request for request in requests if request.setting == setting]
+            backend = self._served.get(FILES[arm], setting)
             for request in wanted:
                 if not request.parallel:
                     self._take(request, self._try(backend, request))
             beside = [request for request in wanted if request.parallel]
-            call = partial(self._reply, backend)
+            call = partial(self._timed, backend)
             with closing(answered(beside, call, workers=self._slots)) as replies:  # stops the threads on an error
                 for request, reply in replies:
                     self._take(request, reply)
+
+    def _timed(self, backend: ChatBackend, request: Request) -> Answer:
+        """The answer to a request that is sent beside others."""
+        answer = self._reply(backend, request)
+        if answer.first_token_seconds is not None:
+            end = time.perf_counter()
+            self.generating.append((end - answer.latency_seconds + answer.first_token_seconds, end))
+        return answer
 
     def _try(self, backend: ChatBackend, request: Request) -> Answer | Exception:
         try:

@@ -117,25 +117,31 @@ class Asked:
 
 @dataclass(frozen=True)
 class Parallel:
-    """Requests at a time, how many were sent one by one, and for each arm how many compared answers differ."""
+    """Requests at a time, how many were sent one by one, and for each arm how many compared answers differ.
+
+    ``overlap`` is how many answers the server generated at a time, None where it was not measured.
+    """
 
     slots: int
     serial: int
     differ: dict[str, int]
     compared: dict[str, int]
+    overlap: float | None = None
 
 
 @dataclass(frozen=True)
 class Noise:
     """``noise.json``: how much answers and metrics change when only the machine's arithmetic does.
 
-    ``floors`` maps a metric to the change of its mean, in its unit.
+    ``floors`` maps a metric to the change of its mean, in its unit. ``no_second_engine`` says why the same file was
+    not asked in another engine too.
     """
 
     compared: int
     varied: tuple[str, ...]
     differ: dict[str, int]
     floors: dict[str, float]
+    no_second_engine: str = ""
 
 
 @dataclass(frozen=True)

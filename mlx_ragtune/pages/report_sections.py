@@ -218,6 +218,8 @@ def requests(data: ReportData) -> Section | None:
         facts.append(Fact("requests", at_a_time))
         if parallel.slots > 1:
             facts.append(Fact("sent one by one, to measure latency", str(parallel.serial)))
+            if parallel.overlap is not None:
+                facts.append(Fact("answers that the server generated at a time", f"{parallel.overlap:.1f}"))
             facts += _differ("differ between parallel and one by one", parallel.differ, parallel.compared)
     return _facts("Requests", facts)
 
@@ -233,6 +235,8 @@ def noise(data: ReportData) -> Section | None:
         return None
     measured = data.noise
     facts = [Fact("varied", ", ".join(measured.varied) or "nothing")]
+    if measured.no_second_engine:
+        facts.append(Fact("second engine", f"not measured: {measured.no_second_engine}"))
     facts += _differ("differ", measured.differ, dict.fromkeys(measured.differ, measured.compared))
     for name, value in measured.floors.items():
         known = METRICS.get(name)

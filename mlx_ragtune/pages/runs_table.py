@@ -70,9 +70,13 @@ def _metric_cell(row: RunRow, name: str) -> str:
 
 def _problems(rows: Sequence[RunRow]) -> list[str]:
     """Why runs failed, and what cannot be read of them."""
-    lines = []
+    problems: dict[str, list[str]] = {}
     for row in rows:
         if row.why and row.state in ("failed", "interrupted"):
-            lines.append(f"{row.name}: {row.state_text}: {row.why[:LONGEST_WHY]}")
-        lines += [f"{row.name}: {problem}" for problem in row.problems]
-    return lines
+            problems.setdefault(f"{row.state_text}: {row.why[:LONGEST_WHY]}", []).append(row.name)
+        for problem in row.problems:
+            problems.setdefault(problem, []).append(row.name)
+    return [
+        f"{names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}: {problem}"
+        for problem, names in problems.items()
+    ]

@@ -18,7 +18,7 @@ def value_text(value: Any) -> str:
     """A setting as in a recipe, in few characters: ``0.00013``, ``q+v`` (projections), ``null``."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, float):
+    if isinstance(value, float) or (isinstance(value, int) and abs(value) >= 10**15):
         return f"{value:.4g}"
     if isinstance(value, list | tuple):
         texts = [value_text(item) for item in value]

@@ -6,7 +6,10 @@ Source: info.arxiv.org/help/arxiv_identifier.html.
 import re
 from typing import NamedTuple
 
-_NEW = re.compile(r"(\d{2})(0[1-9]|1[0-2])\.\d{4,5}")
+_NEW = re.compile(
+    r"(?=(\d{2}))(?:(?:0[7-9]|1[0-4])(?:0[1-9]|1[0-2])\.\d{4}|(?:1[5-9]|[2-9]\d)(?:0[1-9]|1[0-2])\.\d{5})"
+)
+"""Four digits until 2014, five since 2015."""
 _OLD = re.compile(r"[a-z]+(?:-[a-z]+)*(?:\.[A-Z]{2})?/(\d{2})(0[1-9]|1[0-2])\d{3}")
 _VERSION = re.compile(r"(.+?)(?:v([1-9]\d{0,2}))?", re.DOTALL)
 _PREFIX = re.compile(r"(?:https?://(?:www\.|export\.)?arxiv\.org/(?:abs|pdf|html)/|arxiv:\s*)", re.IGNORECASE)

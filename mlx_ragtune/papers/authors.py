@@ -5,10 +5,10 @@ from collections.abc import Iterable
 
 from mlx_ragtune.papers.blocks import one_line
 
-_MARKS = re.compile(r"\^?\{?[\d∗*†‡§¶♠♣♡♢⋆✉,]+\}?(?=\s|,|$)|[∗*†‡§¶♠♣♡♢⋆✉]")
+_MARKS = re.compile(r"\^?\{?[\d∗*†‡§¶♠♣♡♢⋆✉]+(?:,[\d∗*†‡§¶♠♣♡♢⋆✉]+)*\}?(?=\s|,|$)|[∗*†‡§¶♠♣♡♢⋆✉]")
 _NOT_NAMES = re.compile(
     r"@|\d|\b(?:university|universit\w+|institut\w*|department|dept|school|college|laborator\w+|labs?|research|inc|"
-    r"google|microsoft|deepmind|meta ai|openai|corresponding|equal contribution|abstract|https?|center|centre)\b",
+    r"google|microsoft|deepmind|meta ai|openai|corresponding|equal contribution|abstract|user|https?|cent(?:er|re))\b",
     re.IGNORECASE,
 )
 _SEPARATORS = re.compile(r"\s*(?:,|;|&|\band\b|\bund\b|·|•)\s*")

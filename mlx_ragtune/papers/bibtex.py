@@ -18,6 +18,7 @@ DOI = re.compile(r"10\.\d{4,9}/[^\s\"<>{}|\\^`]+", re.IGNORECASE)
 _ARXIV_TEXT = re.compile(
     r"arxiv(?:\.org/(?:abs|pdf|html)/|[:. ]+|\.)\s*((?:\d{4}\.\d{4,5}|[a-z-]+(?:\.[A-Z]{2})?/\d{7}))", re.IGNORECASE
 )
+_NAME_PART = re.compile(r"(?:^|,)\s*(given|family|prefix|suffix)\s*=\s*\"?([^,\"]*)\"?")
 _LAST = {"jr", "jr.", "sr", "sr.", "ii", "iii", "iv"}
 
 
@@ -107,7 +108,7 @@ def _entry(key: str, fields: dict[str, str]) -> Entry:
     )
     return Entry(
         key,
-        title=decode_latex(fields.get("title", "")),
+        title=decode_latex(": ".join(filter(None, (fields.get("title"), fields.get("subtitle"))))),
         authors=tuple(decode_names(fields.get("author", "") or fields.get("editor", ""))),
         year=year_in(fields.get("year", "") or fields.get("date", "")),
         doi=normal_doi(fields.get("doi", "").replace("\\_", "_"))
@@ -131,6 +132,9 @@ def decode_names(text: str) -> Iterator[str]:
     """The names of a BibTeX field, each as it is written in a text: ``Kurt Gödel``."""
     for name in _split(text, r"\s+and\s+"):
         if name.strip().casefold() in ("others", ""):
+            continue
+        if given := dict(_NAME_PART.findall(name)):  # the extended format of biblatex
+            yield decode_latex(" ".join(given.get(part, "") for part in ("given", "prefix", "family", "suffix")))
             continue
         if name.strip().startswith("{") and name.strip().endswith("}"):
             yield decode_latex(name)

@@ -38,4 +38,5 @@ def read_html(path: Path, identifier: str) -> Reading:
         arxiv_id=arxiv,
         sections=cover(assembly.marks, len(assembly.text)),
     )
-    return Reading(document, (*assembly.dropped, *removed_characters(identifier, 1, loaded.removed)))
+    dropped = (*assembly.dropped, *removed_characters(identifier, 1, loaded.removed))
+    return Reading(document, tuple(dict.fromkeys(dropped)))  # the same button stands beside each paragraph

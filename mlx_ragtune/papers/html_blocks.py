@@ -39,6 +39,7 @@ _REASONS = {
     "infobar": "navigation",
     "keyboard-glossary": "navigation",
     "watermark-tr": "arXiv stamp",
+    "license-tr": "navigation",
     "katex-html": "",
     "MathJax_Preview": "",
     "mjx-chtml": "",
@@ -277,7 +278,8 @@ class HtmlBlocks(HTMLParser):
 
     def _raise(self, start: int) -> None:
         """Mark an exponent: a number or a single letter that is raised behind a letter, a digit or a bracket."""
-        before, raised = "".join(self._line[:start]), "".join(self._line[start:])
+        before = next((part for part in reversed(self._line[max(0, start - 5) : start]) if part), "")
+        raised = "".join(self._line[start:])
         behind = before[-1:].isalnum() or before[-1:] in (")", "]")
         if behind and re.fullmatch(r"[-−–+]?\s?(?:\d+(?:[.,]\d+)*|[A-Za-z])", raised.strip()):
             self._line[start:] = ["^", raised.strip()]

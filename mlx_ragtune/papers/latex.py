@@ -31,7 +31,7 @@ from mlx_ragtune.records import Document
 _PACKAGES = re.compile(r"\\(?:usepackage|RequirePackage)\s*(?:\[[^\]]*\])?\s*\{([^{}]*)\}")
 _MORE_NAMES = re.compile(r"\\(?:and|And|AND|quad|qquad)(?![A-Za-z])")
 _LINES = re.compile(
-    r"\\\\\*?(?:\[[^\]]*\])?|\\(?:newline|linebreak|affiliation|institute|address|email|affil)(?![A-Za-z])"
+    r"\\\\\*?(?:\[[^\]]*\])?|\\(?:newline|linebreak|affiliation|institute|address|email|affil|IEEEauthorblockA)(?![A-Za-z])"
 )
 _NOT_NAMES = re.compile(
     r"\\(?:thanks|footnote|footnotemark|textsuperscript|inst|orcid|email|url|texttt|fnmsep|corref|thanksref|href)\b\s*(?:\[[^\]]*\])?\s*(?:\{(?:[^{}]|\{[^{}]*\})*\})?|\$[^$]*\$"

@@ -143,3 +143,11 @@ REFS = {
     "fullref",
     "hyperref",
 }
+UNITS = {
+    "percent": "%", "degree": "°", "celsius": "°C", "degreeCelsius": "°C", "per": "/", "micro": "µ", "kilo": "k",
+    "mega": "M", "giga": "G", "milli": "m", "centi": "c", "nano": "n", "second": "s", "meter": "m", "metre": "m",
+    "gram": "g", "hertz": "Hz", "hour": "h", "minute": "min", "watt": "W", "volt": "V", "joule": "J", "byte": "B",
+    "bit": "bit", "kilogram": "kg", "ohm": "Ω", "ampere": "A", "kelvin": "K", "mole": "mol", "newton": "N",
+    "pascal": "Pa", "liter": "L", "litre": "L", "square": "", "squared": "^2", "cubed": "^3", "tera": "T", "day": "d",
+}  # fmt: skip
+"""Units and prefixes of siunitx."""

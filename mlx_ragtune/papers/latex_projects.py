@@ -80,7 +80,7 @@ def _reason(name: str, declared: str | None, part_of: str | None, mains: list[st
 
 
 def _is_below(name: str, folder: str) -> bool:
-    return posixpath.dirname(name) == folder or (bool(folder) and name.startswith(f"{folder}/"))
+    return not folder or name.startswith(f"{folder}/")
 
 
 def _pdf_reason(name: str, mains: Iterable[str], figures: dict[str, set[str]]) -> str:
@@ -88,7 +88,7 @@ def _pdf_reason(name: str, mains: Iterable[str], figures: dict[str, set[str]]) -
     stem = bare_stem(name)
     for main in mains:
         home = posixpath.dirname(main)
-        if not _is_below(name, home) and home:
+        if not _is_below(name, home):
             continue
         if stem == bare_stem(main):
             return f"the print of '{main}', which is read"

@@ -252,7 +252,7 @@ class LatexReader(ABC):
         if word in commands.TITLES:
             self.scan.option()
             self.titles.append(self.scan.argument())
-        elif word in commands.AUTHORS:
+        elif word in commands.AUTHORS and self._depth == 0:
             self.scan.option()
             self.authors.append(self.scan.argument())
             if word == "icmlauthor":

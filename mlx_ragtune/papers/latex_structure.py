@@ -207,19 +207,10 @@ class LatexStructure(LatexReader):
         self.scan.at_letter = False
 
 
-_UNITS = {
-    "percent": "%", "degree": "°", "celsius": "°C", "degreeCelsius": "°C", "per": "/", "micro": "µ", "kilo": "k",
-    "mega": "M", "giga": "G", "milli": "m", "centi": "c", "nano": "n", "second": "s", "meter": "m", "metre": "m",
-    "gram": "g", "hertz": "Hz", "hour": "h", "minute": "min", "watt": "W", "volt": "V", "joule": "J", "byte": "B",
-    "bit": "bit", "kilogram": "kg", "ohm": "Ω", "ampere": "A", "kelvin": "K", "mole": "mol", "newton": "N",
-    "pascal": "Pa", "liter": "L", "litre": "L", "square": "", "squared": "^2", "cubed": "^3", "tera": "T", "day": "d",
-}  # fmt: skip
-
-
 def _unit(source: str) -> str:
-    """The unit of siunitx: ``\\kilo\\metre`` as ``km``."""
+    """The unit of siunitx: ``\\kilo\\gram`` as ``kg``."""
     return (
-        re.sub(r"\\([A-Za-z]+)\s*", lambda match: _UNITS.get(match[1], match[1]), source)
+        re.sub(r"\\([A-Za-z]+)\s*", lambda match: commands.UNITS.get(match[1], match[1]), source)
         .replace("{", "")
         .replace("}", "")
     )

@@ -32,7 +32,7 @@ class LatexText(LatexStructure):
         elif plain == "thebibliography":
             self._bibliography(name)
         elif plain in commands.DISPLAYS or plain == "math":
-            self._formula_environment(plain)
+            self._formula_environment(name)
         elif name in commands.TABULARS or plain in commands.TABULARS:
             self._tabular(name)
         elif name in self.definitions.environments:
@@ -137,9 +137,8 @@ class LatexText(LatexStructure):
             parts.append(token[0])
         return "".join(parts)
 
-    def _formula_environment(self, plain: str) -> None:
-        starred_name = plain
-        name = self._environment_name(plain)
+    def _formula_environment(self, name: str) -> None:
+        plain = name.rstrip("*")
         if plain == "subequations":
             return
         if plain in ("alignat", "xalignat"):
@@ -151,14 +150,8 @@ class LatexText(LatexStructure):
         if plain == "math":
             self._write(self.math(source))
         else:
-            self._display(
-                starred_name if not name.endswith("*") else "displaymath", source, rowwise=plain in commands.ROWWISE
-            )
-
-    def _environment_name(self, plain: str) -> str:
-        """The name as it was written: with its star, if it had one."""
-        frame = self.scan.frames[-1] if self.scan.frames else None
-        return f"{plain}*" if frame and frame.text[: frame.at].rstrip().endswith("*}") else plain
+            kind = "displaymath" if name.endswith("*") else plain
+            self._display(kind, source, rowwise=plain in commands.ROWWISE)
 
     def _display(self, kind: str, source: str, *, rowwise: bool = False) -> None:
         """Formulas on lines of their own, with the numbers that are printed beside them."""

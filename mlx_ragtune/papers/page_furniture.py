@@ -14,12 +14,18 @@ EDGE_SHARE = 0.14
 PLACE_POINTS = 4.0
 """Running lines of two pages are at one place when their heights differ by less."""
 LEAST_LINE_NUMBERS = 5
+LEAST_POINTS = 10
+"""Fewer rows of only a shape may be the marks of a list."""
+_SHAPES = re.compile(r"[\s\u25a0-\u25ff]+")
 _PAGE_NUMBER = r"(?:page\s+)?[-–—]?\s*(?:\d{1,5}|[ivxl]{1,6})\s*[-–—]?(?:\s*(?:of|/)\s*\d{1,5})?"
 _ONLY_NUMBER = re.compile(_PAGE_NUMBER, re.IGNORECASE)
 _NUMBER_AT_ENDS = re.compile(r"(?:(\d{1,4})\b)?.*?(?:\b(\d{1,4}))?", re.DOTALL)
 _LEADERS = re.compile(r"(?:\.\s?){4,}\s*(?:\d{1,4}|[ivxl]{1,6})?$")
 _ENTRY = re.compile(r".*\S[\s.]+(\d{1,4}|[ivxl]{1,6})$")
 _CONTENTS = re.compile(r"(?:table of )?contents|list of (?:figures|tables)", re.IGNORECASE)
+
+PART = re.compile(r"(?:chapter|appendix|part)\s+(?:\d{1,2}|[A-Z]|[IVX]+)[.:]?", re.IGNORECASE)
+"""The number of a chapter on a row of its own; its title is below."""
 
 
 class Taken(NamedTuple):
@@ -40,10 +46,22 @@ class _Edges:
     def __init__(self, pages: Sequence[Sequence[Row]], heights: Sequence[float], *, top: bool) -> None:
         self._top = top
         self.rows: list[list[int]] = []
+        sizes = Counter[float]()
+        for row in itertools.chain.from_iterable(pages):
+            sizes[row.size] += len(row.text)
+        self._body = sizes.most_common(1)[0][0] if sizes else 0.0
         for rows, height in zip(pages, heights, strict=True):
-            edge = [index for index, row in enumerate(rows) if self._depth(row, height) < EDGE_SHARE * height]
+            edge = [
+                index
+                for index, row in enumerate(rows)
+                if self._depth(row, height) < EDGE_SHARE * height and not self._is_part(row)
+            ]
             edge.sort(key=lambda index: self._depth(rows[index], height))
             self.rows.append(edge)
+
+    def _is_part(self, row: Row) -> bool:
+        """Whether the row is the number of a chapter in large print: each begins a page, at the same height."""
+        return row.size > 1.2 * self._body and PART.fullmatch(row.text) is not None
 
     def _depth(self, row: Row, height: float) -> float:
         return height - row.baseline if self._top else row.baseline
@@ -236,6 +254,13 @@ def _is_left_of_text(rows: Sequence[Row], numbers: Sequence[int]) -> bool:
     extent = max(row.baseline for row in rows) - min(row.baseline for row in rows)
     beside = sum(row.left > right for row in others)
     return len(others) >= 3 and beside >= 0.95 * len(others) and height > 0.5 * extent
+
+
+def take_points(pages: Sequence[Sequence[Row]]) -> tuple[list[list[Row]], list[Taken]]:
+    """The pages without rows that are only shapes, where a page has many: the points of a plot."""
+    points = [[index for index, row in enumerate(rows) if _SHAPES.fullmatch(row.text)] for rows in pages]
+    gone = [set(indices) if len(indices) >= LEAST_POINTS else set() for indices in points]
+    return _apart(pages, gone, "points of a plot")
 
 
 def is_entry(row: Row) -> bool:

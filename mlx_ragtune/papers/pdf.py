@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mlx_ragtune.errors import InputError
 from mlx_ragtune.papers.dropped import Dropped, Reading
-from mlx_ragtune.papers.page_furniture import Taken, take_contents, take_line_numbers, take_running
+from mlx_ragtune.papers.page_furniture import Taken, take_contents, take_line_numbers, take_points, take_running
 from mlx_ragtune.papers.pdf_glyphs import SOFT_HYPHEN, GlyphDocument, GlyphPage, load_glyphs
 from mlx_ragtune.papers.plain_text import LONGEST_TITLE, check_length, removed_characters
 from mlx_ragtune.papers.print_headings import Heading, Placed, find_headings
@@ -32,10 +32,10 @@ Page = list[Row]
 def read_pdf(path: Path, identifier: str, *, use_outline: bool = True) -> Reading:
     """The text layer with its pages and sections; appendices are kept.
 
-    Left out and listed: running heads and feet, line numbers, tables of contents, the arXiv stamp and other text
-    that is not upright, the references, pages without text, control characters. Raises InputError for a file that is
-    not a PDF, damaged, encrypted, too large, without text on any page, or with a text layer that is not what
-    is printed. ``use_outline=False`` finds headings by their print alone, and ignores the metadata's title.
+    Left out and listed: running heads and feet, line numbers, tables of contents, points of plots, the arXiv stamp
+    and other text that is not upright, the references, pages without text, control characters. Raises InputError for a
+    file that is not a PDF, damaged, encrypted, too large, without text on any page, or with a text layer that is not
+    what is printed. ``use_outline=False`` finds headings by their print alone, and ignores the metadata's title.
     """
     source = load_glyphs(path)
     decode(source.pages, source.fonts)
@@ -46,7 +46,7 @@ def read_pdf(path: Path, identifier: str, *, use_outline: bool = True) -> Readin
     taken += more
     stamps, arxiv = _stamps(source, pages, path)
     taken += stamps
-    for take in (take_contents, take_line_numbers):
+    for take in (take_contents, take_line_numbers, take_points):
         pages, more = take(pages)
         taken += more
     metadata = source.metadata_title if use_outline else ""

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from rapidfuzz import fuzz
 
-from mlx_ragtune.papers.page_furniture import is_entry
+from mlx_ragtune.papers.page_furniture import PART, is_entry
 from mlx_ragtune.papers.pdf_glyphs import Font, OutlineItem
 from mlx_ragtune.papers.print_rows import Row, is_code
 from mlx_ragtune.papers.sections import headings, is_named, is_references
@@ -33,6 +33,10 @@ _CAPTION = re.compile(
 )
 _CODE = re.compile(r"[>#$%+@{}\\•▪■◦‣●*·–—(,;]|R>|//|/\*|\[\d")
 _ASSIGNMENT = re.compile(r"<[-−]|:=|==")
+_DATE = re.compile(
+    r"(?:\d{1,2}\.?\s)?(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?,?\s(?:\d{1,2}(?:st|nd|rd|th)?,?\s)?\d{4}",
+    re.IGNORECASE,
+)
 _WORD = re.compile(r"[^\W\d_]{3}|[\u3040-\u9fff\uac00-\ud7af]")
 _LETTERSPACED = re.compile(r"(?:\w\s){4,}\w")
 
@@ -213,6 +217,7 @@ def _reads_as_heading(text: str) -> bool:
         and not _CAPTION.match(text)
         and not _CODE.match(text)
         and not _ASSIGNMENT.search(text)
+        and not _DATE.fullmatch(text.strip())
     )
 
 
@@ -269,7 +274,24 @@ def style_headings(rows: Sequence[Placed], fonts: Sequence[Font]) -> list[Headin
     if not styles:
         lines = [placed.row.text for placed in rows]
         chosen = _merged(chosen, [Heading(index, index, lines[index]) for index in headings(lines)])
-    return _from_abstract(_merged(chosen, named), rows)
+    return _from_abstract(_with_parts(_merged(chosen, named), rows), rows)
+
+
+def _with_parts(found: Sequence[Heading], rows: Sequence[Placed]) -> list[Heading]:
+    """The headings, with the number of a chapter and the title on the next row as one."""
+    joined: list[Heading] = []
+    for heading in found:
+        before = joined[-1] if joined else None
+        if (
+            before is not None
+            and PART.fullmatch(before.title)
+            and heading.first == before.last + 1
+            and rows[heading.first].page == rows[before.first].page
+        ):
+            joined[-1] = Heading(before.first, heading.last, f"{before.title} {heading.title}", heading.rest)
+        else:
+            joined.append(heading)
+    return joined
 
 
 def is_usual(title: str) -> bool:

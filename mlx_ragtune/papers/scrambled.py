@@ -1,5 +1,6 @@
 """Text layers that hold other characters than the page shows."""
 
+import re
 import unicodedata
 from collections import Counter
 
@@ -19,6 +20,13 @@ _SYMBOL_BLOCKS = (
     (0xE000, 0xF8FF),
     (0xF0000, 0x10FFFF),
 )
+LEAST_WORDS = 100
+"""Words are only judged where there are so many or more."""
+MOST_WITHOUT_VOWEL, MOST_MIXED = 0.15, 0.5
+"""Code has names such as ``readRows``, and some words without a vowel, but not that many of both."""
+_WORD = re.compile(r"[A-Za-z]{3,}")
+_VOWEL = re.compile(r"[aeiouyAEIOUY]")
+_CAPITAL_INSIDE = re.compile(r"[a-z][A-Z]")
 _COMMON = frozenset("eaionrst")
 
 
@@ -63,4 +71,15 @@ def is_scrambled(text: str) -> bool:
         if char.isalpha() and char < "\u0250":
             latin[unicodedata.normalize("NFD", char)[0].casefold()] += count
     common = sum(count for char, count in latin.items() if char in _COMMON)
-    return latin.total() >= LEAST_LETTERS and common < LEAST_COMMON * latin.total()
+    return latin.total() >= LEAST_LETTERS and (common < LEAST_COMMON * latin.total() or _has_no_words(text))
+
+
+def _has_no_words(text: str) -> bool:
+    """Whether many words have no vowel, and many a capital after a small letter, as when codes stand for others."""
+    bare = "".join(char for char in unicodedata.normalize("NFD", text) if not unicodedata.combining(char))
+    words = [word for word in _WORD.findall(bare) if not word.isupper()]
+    if len(words) < LEAST_WORDS:
+        return False
+    without_vowel = sum(not _VOWEL.search(word) for word in words)
+    mixed = sum(_CAPITAL_INSIDE.search(word) is not None for word in words)
+    return without_vowel > MOST_WITHOUT_VOWEL * len(words) and mixed > MOST_MIXED * len(words)

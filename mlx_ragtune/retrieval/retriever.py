@@ -1,13 +1,16 @@
 """The passages that the model is shown for a question: the same in training and in serving.
 
-    full text ──┐
-                ├─► fused ─► first ones reranked ─► at most one of a section ─► best k
-    vectors ────┘
+    full text ─► places ──┐
+                          ├─► fused by rank ─► the first ones reranked ─► best k
+    vectors ───► places ──┘
 
-A longer result begins with the shorter one: every ranking is read to a fixed depth, and deeper only when too many
-chunks may not be shown.
+A place is what at most one chunk is shown of: the chunk itself, or with ``dedup: section`` the section of a paper.
+Places are fused, not chunks: both indexes vote for a section even if each likes another chunk of it best. A longer
+result begins with the shorter one: every ranking is read to a fixed depth, and deeper only when too many chunks may
+not be shown.
 """
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -22,6 +25,7 @@ NEAREST = "No passage shares a word with the question; these are the nearest by 
 """What is said when only vectors found anything: every passage has some distance."""
 _REMEMBERED_PAIRS = 65_536
 Dedup = Literal["none", "section"]
+Place = tuple[str, ...]
 Source = Literal["full text", "vectors", "reranker"]
 
 
@@ -48,7 +52,7 @@ class Reranker(Protocol):
 
 @dataclass(frozen=True)
 class Found:
-    """A chunk that matched, and the rank (from 1) and score that each source gave it."""
+    """A chunk that matched, and the rank (from 1) and score that each source gave to its place."""
 
     chunk: Chunk
     score: float
@@ -87,13 +91,13 @@ class Retriever:
         """
         barred = frozenset(without_papers)
         chosen = [found.chunk for found in self.matches(question, k, without_papers=barred)]
-        taken, places = {chunk.id for chunk in chosen}, {self._place(chunk) for chunk in chosen}
+        places = {self._place(chunk.id) for chunk in chosen}
         for chunk in self._chunks.values():
             if len(chosen) >= k:
                 break
-            if chunk.id not in taken and chunk.document_id not in barred and self._place(chunk) not in places:
+            if chunk.document_id not in barred and self._place(chunk.id) not in places:
                 chosen.append(chunk)
-                places.add(self._place(chunk))
+                places.add(self._place(chunk.id))
         return [Passage(chunk.id, chunk.document_id, chunk.title, chunk.text) for chunk in chosen]
 
     def matches(self, question: str, k: int, *, without_papers: Collection[str] = ()) -> list[Found]:
@@ -101,19 +105,38 @@ class Retriever:
         barred, depth = frozenset(without_papers), DEPTH
         while True:
             rankings = {name: searcher.search(question, depth) for name, searcher in self._searchers.items()}
-            found = self._first_of_places(self._reranked(question, self._allowed(_fused(rankings), barred)), k)
+            found = self._reranked(question, self._fused(rankings, barred))
             exhausted = all(len(hits) < depth for hits in rankings.values()) or depth >= len(self._chunks)
             if len(found) >= k or exhausted:
-                return found
+                return found[: max(k, 0)]
             depth *= 4
 
-    def _allowed(
-        self, hits: Iterable[tuple[Hit, dict[Source, tuple[int, float]]]], barred: frozenset[str]
-    ) -> list[Found]:
-        found = (Found(self._chunks[hit.chunk_id], hit.score, by) for hit, by in hits)
-        return [item for item in found if item.chunk.document_id not in barred]
+    def _fused(self, rankings: Mapping[Source, Sequence[Hit]], barred: frozenset[str]) -> list[Found]:
+        """One chunk of every place, best first, with the place's rank and best score in each ranking that has it."""
+        allowed = {
+            name: [hit for hit in hits if self._chunks[hit.chunk_id].document_id not in barred]
+            for name, hits in rankings.items()
+        }
+        shown: dict[Place, str] = {}
+        for hit in fuse(allowed.values()):
+            shown.setdefault(self._place(hit.chunk_id), hit.chunk_id)
+        places = {name: self._first_of_places(hits, shown) for name, hits in allowed.items()}
+        by: dict[str, dict[Source, tuple[int, float]]] = defaultdict(dict)
+        for name, hits in places.items():
+            for rank, hit in enumerate(hits, start=1):
+                by[hit.chunk_id][name] = (rank, hit.score)
+        fused = fuse(places.values()) if len(places) > 1 else places["full text"]
+        return [Found(self._chunks[hit.chunk_id], hit.score, by[hit.chunk_id]) for hit in fused]
 
-    def _reranked(self, question: str, found: Sequence[Found]) -> Sequence[Found]:
+    def _first_of_places(self, hits: Iterable[Hit], shown: Mapping[Place, str]) -> list[Hit]:
+        """The first hit of each place, as the chunk that is shown of it."""
+        best: dict[str, Hit] = {}
+        for hit in hits:
+            name = shown[self._place(hit.chunk_id)]
+            best.setdefault(name, Hit(name, hit.score))
+        return list(best.values())
+
+    def _reranked(self, question: str, found: list[Found]) -> list[Found]:
         """The first ``depth`` in the order of the reranker, then the others as they were."""
         if self._reranker is None:
             return found
@@ -131,24 +154,6 @@ class Retriever:
         chunk = self._chunks[chunk_id]
         return self._reranker.score(question, (chunk.title, chunk.text))
 
-    def _place(self, chunk: Chunk) -> tuple[str, ...]:
-        """What at most one chunk is shown of."""
+    def _place(self, chunk_id: str) -> Place:
+        chunk = self._chunks[chunk_id]
         return (chunk.document_id, chunk.section) if self._dedup == "section" else (chunk.id,)
-
-    def _first_of_places(self, found: Iterable[Found], k: int) -> list[Found]:
-        best: dict[tuple[str, ...], Found] = {}
-        for item in found:
-            if len(best) >= k:
-                break
-            best.setdefault(self._place(item.chunk), item)
-        return list(best.values())
-
-
-def _fused(rankings: Mapping[Source, Sequence[Hit]]) -> list[tuple[Hit, dict[Source, tuple[int, float]]]]:
-    """Every hit with its fused score, best first, and the rank and score in each ranking that has it."""
-    by: dict[str, dict[Source, tuple[int, float]]] = {}
-    for name, hits in rankings.items():
-        for rank, hit in enumerate(hits, start=1):
-            by.setdefault(hit.chunk_id, {})[name] = (rank, hit.score)
-    (first, *others) = rankings.values()
-    return [(hit, by[hit.chunk_id]) for hit in (fuse([first, *others]) if others else first)]

@@ -5,11 +5,13 @@ at a quarter of the size of float32. A chunk that is longer than the model's win
 part, and its score is that of the best part: nothing of it is left out.
 """
 
+import hashlib
 import json
+import sqlite3
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,20 +59,64 @@ def _names(path: Path) -> Path:
     return path.with_suffix(".json")
 
 
+class VectorCache:
+    """Vectors of texts that were embedded before, by one embedder: a killed run goes on, a new paper costs only itself.
+
+    One SQLite file for each embedder; a row is the sha256 of title and text, and int8 ``[parts, D]``.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._connection = sqlite3.connect(path, timeout=60)
+        self._connection.execute("PRAGMA journal_mode=WAL")
+        self._connection.execute(
+            "CREATE TABLE IF NOT EXISTS vector (key TEXT PRIMARY KEY, parts INTEGER NOT NULL, rows BLOB NOT NULL)"
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._connection.close()
+
+    def get(self, document: tuple[str, str]) -> NDArray[np.int8] | None:
+        """The rows of a (title, text), ``[parts, D]``, or None."""
+        found = self._connection.execute("SELECT parts, rows FROM vector WHERE key = ?", (_key(document),)).fetchone()
+        return None if found is None else np.frombuffer(found[1], np.int8).reshape(found[0], -1)
+
+    def put(self, documents: Sequence[tuple[str, str]], rows: Sequence[NDArray[np.int8]]) -> None:
+        """Keep the rows of each document; they are on disk afterwards."""
+        values = [(_key(document), len(own), own.tobytes()) for document, own in zip(documents, rows, strict=True)]
+        with self._connection:
+            self._connection.executemany("INSERT OR REPLACE INTO vector VALUES (?, ?, ?)", values)
+
+
+def _key(document: tuple[str, str]) -> str:
+    return hashlib.sha256("\0".join(document).encode("utf-8", "surrogatepass")).hexdigest()
+
+
 def build_vectors(
-    path: Path, chunks: Sequence[Chunk], embedder: Embedder, *, advance: Callable[[int], None] = lambda _count: None
+    path: Path,
+    chunks: Sequence[Chunk],
+    embedder: Embedder,
+    *,
+    cache: VectorCache,
+    advance: Callable[[int], None] = lambda _count: None,
 ) -> None:
     """Write ``path`` (``.npy``, int8 ``[N, D]``) and next to it a ``.json`` with the chunk id of each row.
 
-    ``advance`` is called with the number of chunks of each batch that is done.
+    What ``cache`` has is not embedded again. ``advance`` gets the number of chunks of each batch that is done.
     """
-    parts: list[NDArray[np.float32]] = []
+    parts: list[NDArray[np.int8]] = []
     for start in range(0, len(chunks), BATCH):
-        batch = chunks[start : start + BATCH]
-        parts += embedder.embed_documents([(chunk.title, chunk.text) for chunk in batch])
+        batch = [(chunk.title, chunk.text) for chunk in chunks[start : start + BATCH]]
+        known = {document: rows for document in batch if (rows := cache.get(document)) is not None}
+        if new := [document for document in dict.fromkeys(batch) if document not in known]:
+            rounded = [np.rint(unit(rows) * SCALE).astype(np.int8) for rows in embedder.embed_documents(new)]
+            cache.put(new, rounded)
+            known |= dict(zip(new, rounded, strict=True))
+        parts += [known[document] for document in batch]
         advance(len(batch))
-    rows = np.concatenate(parts) if parts else np.zeros((0, 1), np.float32)
-    np.save(path, np.rint(unit(rows) * SCALE).astype(np.int8))
+    np.save(path, np.concatenate(parts) if parts else np.zeros((0, 1), np.int8))
     ids = [chunk.id for chunk, own in zip(chunks, parts, strict=True) for _ in own]
     described = {"embedder": embedder.name, "chunks": ids}
     _names(path).write_text(json.dumps(described, ensure_ascii=False), encoding="utf-8")
@@ -88,13 +134,18 @@ class VectorIndex:
         # a question is searched for at several depths, and with and without some papers
         self._scores = lru_cache(maxsize=_REMEMBERED_QUERIES)(self._best_rows)
 
-    def _best_rows(self, query: str, k: int) -> tuple[tuple[int, float], ...]:
-        """At most ``k`` rows and their cosines, best first; ties by chunk id."""
+    def _asked(self, query: str) -> NDArray[np.float32]:
+        """The query's vectors, ``[parts, D]``, at length 1."""
         asked = unit(self._embedder.embed_query(query))
         if asked.shape[1] != self._rows.shape[1]:
             raise ArtifactError(
                 f"the question has {asked.shape[1]} dimensions, the chunks {self._rows.shape[1]}", fix=_REBUILD
             )
+        return asked
+
+    def _best_rows(self, query: str, k: int) -> tuple[tuple[int, float], ...]:
+        """At most ``k`` rows and their cosines, best first; ties by chunk id."""
+        asked = self._asked(query)
         scores = np.concatenate([
             (self._rows[start : start + BLOCK].astype(np.float32) @ asked.T).max(axis=1)
             for start in range(0, len(self._ids), BLOCK)

@@ -12,6 +12,8 @@ from mlx_ragtune.retrieval.retriever import Retriever, Searcher
 
 VECTORS, NAMES = "vectors.npy", "vectors.json"
 """The chunks' vectors in a corpus, and the chunk of each row."""
+LANCE = "vectors.lance"
+"""The LanceDB folder of the same vectors."""
 
 
 @contextmanager
@@ -27,7 +29,12 @@ def open_retriever(settings: RetrievalSettings, corpus: Path) -> Iterator[Retrie
             from mlx_ragtune.searching.encoders import open_embedder
 
             embedder = stack.enter_context(open_embedder(settings.embedding))
-            vectors = VectorIndex(corpus / VECTORS, embedder)
+            if settings.store == "lancedb":
+                from mlx_ragtune.retrieval.lance import LanceIndex
+
+                vectors = LanceIndex(corpus / VECTORS, embedder, corpus / LANCE)
+            else:
+                vectors = VectorIndex(corpus / VECTORS, embedder)
         reranker = None
         if settings.rerank is not None:
             from mlx_ragtune.searching.encoders import open_reranker

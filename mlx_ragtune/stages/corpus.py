@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mlx_ragtune.artifact import Draft, Inputs, Store, digest_file, digest_json, link_file
 from mlx_ragtune.clients.arxiv_shelf import ArxivRecord, corpus_files
@@ -21,7 +22,7 @@ from mlx_ragtune.papers.token_counts import TokenizerFile
 from mlx_ragtune.recipe import CorpusSettings, EmbeddingSettings, Recipe
 from mlx_ragtune.records import Chunk, Document
 from mlx_ragtune.retrieval.index import build_index
-from mlx_ragtune.searching.opened import NAMES, VECTORS
+from mlx_ragtune.searching.opened import LANCE, NAMES, VECTORS
 
 LISTED = 20
 """How many ignored files are shown by name."""
@@ -37,6 +38,10 @@ def check(recipe: Recipe, _base: Path) -> None:
         from mlx_ragtune.searching.encoders import require_embedding
 
         require_embedding(recipe.retrieval.embedding)
+    if recipe.retrieval.store == "lancedb":
+        from mlx_ragtune.retrieval.lance import require_lancedb
+
+        require_lancedb()
 
 
 def check_store(recipe: Recipe, store: Store, *, replace_others: bool) -> None:  # noqa: ARG001 (every stage's)
@@ -73,7 +78,8 @@ def corpus(recipe: Recipe, inputs: Inputs, draft: Draft) -> None:
     if recipe.retrieval.embedding is None:
         draft.say("retrieval is by full text alone: 'retrieval.embedding' names no embedding model")
     else:
-        _write_vectors(recipe.retrieval.embedding, [chunk for paper in papers for chunk in paper.chunks], draft)
+        chunks = [chunk for paper in papers for chunk in paper.chunks]
+        _write_vectors(recipe.retrieval.embedding, chunks, draft, store=recipe.retrieval.store)
     if settings.folder:
         _tell_ignored(draft, survey(settings.folder).ignored)
     _tell_left_out(draft, papers, unreadable)
@@ -273,9 +279,9 @@ def _write(draft: Draft, papers: Sequence[Paper], unreadable: dict[str, InputErr
     )
 
 
-def _write_vectors(settings: EmbeddingSettings, chunks: Sequence[Chunk], draft: Draft) -> None:
+def _write_vectors(settings: EmbeddingSettings, chunks: Sequence[Chunk], draft: Draft, *, store: str) -> None:
     """Link the chunks' vectors into the draft. They are computed once for the same chunks and the same model."""
-    from mlx_ragtune.retrieval.vectors import VERSION, build_vectors
+    from mlx_ragtune.retrieval.vectors import VERSION, VectorCache, build_vectors
     from mlx_ragtune.searching.encoders import open_embedder
 
     with open_embedder(settings) as embedder:
@@ -286,14 +292,32 @@ def _write_vectors(settings: EmbeddingSettings, chunks: Sequence[Chunk], draft: 
         }
 
         def build(folder: Path) -> None:
-            with draft.track("embedding chunks", len(chunks)) as track:
-                build_vectors(folder / VECTORS, chunks, embedder, advance=track.advance)
+            name = f"vectors-{digest_json([VERSION, embedder.name])[:16]}.sqlite"
+            with draft.track("embedding chunks", len(chunks)) as track, VectorCache(draft.cache(name)) as cache:
+                build_vectors(folder / VECTORS, chunks, embedder, cache=cache, advance=track.advance)
 
         folder = draft.part("vectors", described, build)
         for name in (VECTORS, NAMES):
             link_file(folder / name, draft / name)
+        if store == "lancedb":
+            _write_lance(described, draft)
         if embedder.parted:
             draft.say(f"{embedder.parted} chunks are longer than the embedding model's window: embedded in parts")
+
+
+def _write_lance(described: Mapping[str, Any], draft: Draft) -> None:
+    """Link the LanceDB table of the draft's vectors into the draft."""
+    from mlx_ragtune.retrieval import lance
+
+    def build(folder: Path) -> None:
+        with draft.track("writing the LanceDB table", 0):
+            lance.build_lance(folder, draft / VECTORS)
+
+    folder = draft.part("lance", {**described, "lance": lance.VERSION}, build)
+    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+        target = draft / LANCE / file.relative_to(folder)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        link_file(file, target)
 
 
 def _tell_ignored(draft: Draft, ignored: Sequence[tuple[str, str]]) -> None:

@@ -7,7 +7,8 @@ requests failed the stage ends unfinished, and the next run sends only those.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from mlx_ragtune.artifact import Draft, Inputs
 from mlx_ragtune.clients.file_digests import base_digest
 from mlx_ragtune.clients.machine import require_memory
 from mlx_ragtune.clients.serving import require_embedder, require_judge
-from mlx_ragtune.errors import InputError
+from mlx_ragtune.errors import InputError, ToolError
 from mlx_ragtune.evaluation.asker import TWO, Asker
 from mlx_ragtune.evaluation.asking_order import spread
 from mlx_ragtune.evaluation.fairness import check_allowed, require_equal
@@ -23,10 +24,12 @@ from mlx_ragtune.evaluation.forgetting import probe_rows
 from mlx_ragtune.evaluation.items import Item, ItemMaker
 from mlx_ragtune.evaluation.noise import FORGETTING, Repeat, noise_facts, probe_scores
 from mlx_ragtune.evaluation.overflow import require_fit, require_questions_fit
+from mlx_ragtune.evaluation.overlap import SERIAL
 from mlx_ragtune.evaluation.prompted import ExampleChooser, Examples
 from mlx_ragtune.evaluation.quick import QuickAsker
 from mlx_ragtune.evaluation.quick_path import marked
 from mlx_ragtune.evaluation.second_opinions import ScoredAnswers, add_judgements, add_similarity, judge_facts
+from mlx_ragtune.evaluation.sender import Setting
 from mlx_ragtune.evaluation.served_prompt import PromptGate
 from mlx_ragtune.gguf.sizes import serve_memory
 from mlx_ragtune.jsonl import read_json, read_located_rows, read_rows, write_rows
@@ -55,7 +58,7 @@ from mlx_ragtune.tuning.resources import decode_memory
 from mlx_ragtune.tuning.train_checks import check_window
 
 REPEATED_QUESTIONS = 12
-"""So many questions are asked again with another number of threads, to measure the noise."""
+"""So many questions are asked again with other threads, or another engine, to measure the noise."""
 
 
 def check(recipe: Recipe, base: Path) -> None:
@@ -80,11 +83,7 @@ def check(recipe: Recipe, base: Path) -> None:
         needed = decode_memory(base, recipe.base.precision, tokens=MOST_TOKENS)
         require_memory("evaluate", needed, fix="set base.precision: 4bit, or choose a smaller base")
     elif recipe.register.serve == "llamacpp":
-        slots = recipe.evaluate.slots
-        needed = serve_memory(base, recipe.export.type, context_tokens=sampling.context_tokens, slots=slots)
-        fewer = "evaluate.slots or " if slots > 1 else ""
-        fix = f"lower {fewer}evaluate.sampling.context_tokens, or choose a smaller export.type"
-        require_memory("evaluate", needed, fix=fix)
+        _check_memory(recipe, base)
     check_allowed(recipe.evaluate.allow)
     if recipe.evaluate.probes is not None:
         read_probes(recipe.evaluate.probes)
@@ -93,6 +92,15 @@ def check(recipe: Recipe, base: Path) -> None:
         _check_judge(recipe, recipe.scoring.judge)
     if recipe.scoring.similarity is not None:
         require_embedder(recipe.scoring.similarity, context_tokens=sampling.context_tokens)
+
+
+def _check_memory(recipe: Recipe, base: Path) -> None:
+    """Raise ToolError when the embedded server needs more memory than this machine has."""
+    slots, context_tokens = recipe.evaluate.slots, recipe.evaluate.sampling.context_tokens
+    needed = serve_memory(base, recipe.export.type, context_tokens=context_tokens, slots=slots)
+    fewer = "evaluate.slots or " if slots > 1 else ""
+    fix = f"lower {fewer}evaluate.sampling.context_tokens, or choose a smaller export.type"
+    require_memory("evaluate", needed, fix=fix)
 
 
 def _check_benchmark(path: Path) -> list[tuple[str, str]]:
@@ -162,7 +170,10 @@ def evaluate(recipe: Recipe, inputs: Inputs, draft: Draft) -> None:
     scorer = _Scorer(recipe, inputs, asker)
     scored = scorer.score(items.questions)
     quick = isinstance(asker, QuickAsker)  # whose arithmetic is not varied to measure its noise
-    repeats = [] if isinstance(asker, QuickAsker) else _repeats(recipe, asker, scorer, (probes, items.probes), draft)
+    others, repeats = _Others(no_second="the quick path does not measure noise"), list[Repeat]()
+    if not isinstance(asker, QuickAsker):
+        others = _others(recipe, asker, inputs["base"])
+        repeats = _repeats(recipe, asker, scorer, others, probes=(probes, items.probes), draft=draft)
     gate = _check_fairness(recipe, asker, items.questions, repeats, draft)
     _write_retrieval(items.questions, draft)
     _write_refusals(scored, draft)
@@ -171,7 +182,7 @@ def evaluate(recipe: Recipe, inputs: Inputs, draft: Draft) -> None:
         _write_distractors(scorer.score(items.variants, TWO), recipe.scoring.alpha, draft)
     on_probes = {arm: probe_scores(probes, asker.answers(arm, items.probes)) for arm in TWO}
     noise = noise_facts(repeats, {arm: [*scores, *on_probes.get(arm, ())] for arm, scores in scored.scores.items()})
-    _write_json(draft / "noise.json", noise)
+    _write_json(draft / "noise.json", {**noise, "no_second_engine": others.no_second})
     guards = [_forgetting_guard(recipe, asker, (probes, items.probes), noise["floors"], draft)] if probes else []
     trusted = _second_opinions(recipe, inputs, scored, draft)
     write_rows(draft / "used.jsonl", [answer for answers in scored.answers.values() for answer in answers])
@@ -210,6 +221,12 @@ def _asked(recipe: Recipe, inputs: Inputs, items: "_Items", draft: Draft) -> Ask
     if draft.fresh:
         asker.require_models()  # also when an interrupted --redo had all answers already
     asker.ask_all(items.all, draft.track)
+    slots, together = recipe.evaluate.slots, asker.progress.overlap
+    if slots > 1 and together is not None and together < SERIAL:
+        draft.say(
+            f"the server answered one request at a time, though evaluate.slots is {slots}: "
+            f"start it with OLLAMA_NUM_PARALLEL={slots}, or set evaluate.slots: 1"
+        )
     return asker
 
 
@@ -266,38 +283,64 @@ def _examples(recipe: Recipe, inputs: Inputs, tokenizer: Any, draft: Draft, *, h
     return examples
 
 
-def _repeats(
-    recipe: Recipe, asker: Asker, scorer: "_Scorer", probes: tuple[Sequence[Probe], Sequence[Item]], draft: Draft
-) -> list[Repeat]:
-    """What was asked a second time under other conditions; nothing above temperature 0, where answers are drawn.
+@dataclass(frozen=True)
+class _Others:
+    """Settings in which some questions are asked again, by what varies; and why there is no second engine, or ""."""
 
-    Questions that are asked one by one were also asked in parallel: 12 more requests for each arm. Base and tuned are
-    asked 12 of them, and 12 probes, with one thread in place of several, unless the budget is spent. ``probes`` are
-    given with their items.
+    settings: Mapping[str, Setting] = field(default_factory=dict)
+    no_second: str = ""
+
+
+def _others(recipe: Recipe, asker: Asker, base: Path) -> _Others:
+    """One thread in place of several, and for models at Ollama the embedded server on the same files."""
+    budget = recipe.evaluate.budget
+    if recipe.evaluate.sampling.temperature > 0:
+        return _Others(no_second="above temperature 0 answers are drawn at random")
+    if budget is not None and asker.progress.seconds >= 60 * budget:
+        return _Others(no_second="evaluate.budget was spent")
+    settings, usual = {}, asker.conditions("base", ()).threads
+    if usual != 1:  # a toy model, or one core: waiting threads would cost more than they show
+        settings[f"threads {usual or 'of the server'} -> 1"] = Setting(threads=1)
+    if not asker.has_second_engine:
+        return _Others(settings, "only Ollama's models, from a GGUF file, are also asked in the embedded server")
+    try:
+        _check_memory(recipe, base)
+    except ToolError as error:
+        return _Others(settings, f"in the embedded server, {error.what}")
+    return _Others({**settings, "Ollama -> embedded server": Setting(recipe.evaluate.threads, second=True)})
+
+
+def _repeats(
+    recipe: Recipe,
+    asker: Asker,
+    scorer: "_Scorer",
+    others: _Others,
+    *,
+    probes: tuple[Sequence[Probe], Sequence[Item]],
+    draft: Draft,
+) -> list[Repeat]:
+    """What was asked a second time under other conditions.
+
+    At temperature 0 questions that are asked one by one were also asked in parallel: 12 more requests for each arm.
+    Base and tuned are asked some of them, and as many probes, in the other settings. ``probes`` are given with their
+    items.
     """
     if recipe.evaluate.sampling.temperature > 0:
         return []
-    repeats, serial = [], asker.serial_items()
-    if recipe.evaluate.slots > 1:
-        varied = f"slots 1 -> {recipe.evaluate.slots}"
+    repeats, serial, slots = [], asker.serial_items(), recipe.evaluate.slots
+    if slots > 1:
         for arm in asker.arms:
-            other = asker.answers_under(arm, serial, parallel=True)
-            repeats.append(scorer.repeat(arm, serial, varied, (asker.answers(arm, serial), other)))
-    budget = recipe.evaluate.budget
-    if budget is not None and asker.progress.seconds >= 60 * budget:
-        return repeats
-    usual, chosen = asker.conditions("base", ()).threads, spread(serial, REPEATED_QUESTIONS)
-    if usual == 1:  # a toy model, or one core: waiting threads would cost more than they show
-        return repeats
-    general = spread(probes[1], REPEATED_QUESTIONS)
-    asker.ask_again([*chosen, *general], draft.track, threads=1)
-    parallel, varied = recipe.evaluate.slots > 1, f"threads {usual or 'of the server'} -> 1"
-    for arm in TWO:
-        usually, changed = (asker.answers_under(arm, chosen, parallel=parallel, threads=n) for n in (None, 1))
-        repeats.append(scorer.repeat(arm, chosen, varied, (usually, changed)))
-        usually, changed = (asker.answers_under(arm, general, parallel=parallel, threads=n) for n in (None, 1))
-        scores = (probe_scores(probes[0], usually), probe_scores(probes[0], changed))
-        repeats.append(Repeat(arm, varied, (usually, changed), scores))
+            both = (asker.answers(arm, serial), asker.answers_under(arm, serial, parallel=True))
+            repeats.append(scorer.repeat(arm, serial, f"slots 1 -> {slots}", both))
+    chosen, general = spread(serial, REPEATED_QUESTIONS), spread(probes[1], REPEATED_QUESTIONS)
+    for varied, setting in others.settings.items():
+        asker.ask_again([*chosen, *general], draft.track, setting)
+        for arm in TWO:
+            asked = partial(asker.answers_under, arm, parallel=slots > 1)
+            repeats.append(scorer.repeat(arm, chosen, varied, (asked(chosen), asked(chosen, setting))))
+            answers = asked(general), asked(general, setting)
+            scores = probe_scores(probes[0], answers[0]), probe_scores(probes[0], answers[1])
+            repeats.append(Repeat(arm, varied, answers, scores))
     return repeats
 
 
@@ -327,6 +370,7 @@ def _parallel(recipe: Recipe, asker: Asker, repeats: Sequence[Repeat]) -> dict[s
     return {
         "slots": recipe.evaluate.slots,
         "serial": len(asker.serial_items()),
+        "overlap": asker.progress.overlap,
         "differ": {repeat.arm: len(repeat.different) for repeat in beside},
         "compared": {repeat.arm: len(repeat.both) for repeat in beside},
     }

@@ -186,6 +186,9 @@ def _dataset(statistics: dict[str, Any]) -> tuple[Fact, ...]:
     for kind in train["kinds"]:
         text = f"{kind['rows']:,} ({kind['share']:.0%}), {kind['tokens_min']:,} to {kind['tokens_max']:,} tokens"
         facts.append(Fact(f"{kind['kind']} rows", text))
+    for copy in statistics["held_out_copies"]:
+        overlap = f"copy of '{copy['original']}' ({max(copy['of_paper'], copy['of_original']):.0%} the same text)"
+        facts.append(Fact(f"held out: {copy['paper']}", overlap))
     return tuple(facts)
 
 

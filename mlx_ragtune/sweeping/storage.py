@@ -28,6 +28,7 @@ LOCK_SECONDS = 30
 """So long another process may hold the lock of an SQLite file."""
 
 
+DEFAULT = "the run's folder"
 CREATE_TRIES = 5
 """How often the tables of a new database are tried, because the workers of a sweep may start at the same time."""
 
@@ -83,7 +84,7 @@ def study_address(written: str | None, *, home: Path, folder: Path) -> Address:
     """
     environment = os.environ.get("RAGTUNE_SWEEP_STORAGE")
     if written is None and not environment:
-        return Address(f"sqlite:///{home / 'sweep' / 'study.sqlite'}", "the run's folder")
+        return Address(f"sqlite:///{home / 'sweep' / 'study.sqlite'}", DEFAULT)
     if written is None:
         problem = storage_problem(environment or "")
         if problem and "password" not in problem:
@@ -108,12 +109,20 @@ def open_storage(address: Address) -> BaseStorage:
             lock = JournalFileOpenLock(str(address.path))
             return JournalStorage(JournalFileBackend(str(address.path), lock_obj=lock))
         options = {"connect_args": {"timeout": LOCK_SECONDS}} if address.is_sqlite else {"pool_pre_ping": True}
-        for _ in range(CREATE_TRIES):
+        for _ in range(CREATE_TRIES - 1):
             try:
                 return RDBStorage(address.value, engine_kwargs=dict(options))
             except (IntegrityError, ProgrammingError):  # another worker is creating the same tables
                 time.sleep(0.5)
         return RDBStorage(address.value, engine_kwargs=dict(options))
+
+
+def close_storage(storage: BaseStorage) -> None:
+    """Close the connections of a storage."""
+    storage.remove_session()
+    engine = getattr(getattr(storage, "_backend", storage), "engine", None)  # Optuna puts a cache around it
+    if engine is not None:
+        engine.dispose()
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from mlx_ragtune.recipe import SweepSettings
 from mlx_ragtune.sweeping.halving import Halving
 from mlx_ragtune.sweeping.sampler import SettingSampler
 from mlx_ragtune.sweeping.space import Settings, Space
-from mlx_ragtune.sweeping.storage import Address, open_storage, reading
+from mlx_ragtune.sweeping.storage import DEFAULT, Address, close_storage, open_storage, reading
 from mlx_ragtune.sweeping.trials import ENDED, RETAKEN, SET_ASIDE, Look, TrialRow, counts, objective, row_of
 
 BEAT_SECONDS = 15.0
@@ -82,6 +82,15 @@ class SweepStudy:
     worker: str = field(default_factory=this_worker)
     _beats: dict[int, tuple[str, float]] = field(default_factory=dict)
     _current: int | None = None
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether workers on other machines can reach the study: it is not the default file in the run's folder."""
+        return self.address.where != DEFAULT
+
+    def close(self) -> None:
+        """Close the connections to the storage."""
+        close_storage(self.study._storage)
 
     def trials(self) -> list[FrozenTrial]:
         """All trials in the order of their numbers."""

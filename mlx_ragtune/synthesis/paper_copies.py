@@ -91,7 +91,7 @@ class Overlap:
 
     def __str__(self) -> str:
         shares = (
-            f"{self.of_original:.0%} of '{self.original}' stand in it, {self.of_paper:.0%} of it in '{self.original}'"
+            f"{self.of_original:.0%} of '{self.original}' stands in it, {self.of_paper:.0%} of it in '{self.original}'"
         )
         return f"'{self.paper}' is a copy of '{self.original}': {shares}"
 

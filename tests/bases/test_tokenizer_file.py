@@ -4,15 +4,17 @@ import json
 import shutil
 import socket
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from mlx_ragtune.bases.resolve import resolve_base
-from mlx_ragtune.bases.tokenizer_file import ModelTokenizer, model_tokenizer
+from mlx_ragtune.bases.tokenizer_file import ModelTokenizer, counting_model, model_tokenizer
 from mlx_ragtune.errors import RecipeError
 from mlx_ragtune.gguf.reader import gguf_tokenizer, import_gguf
 from mlx_ragtune.models.toy import toy_tokenizer_json, write_toy_model
-from mlx_ragtune.recipe import BaseModelSettings
+from mlx_ragtune.recipe import BaseModelSettings, EmbeddingSettings, Recipe, RetrievalSettings
 from tests.toy_models import Written
 
 TOY = toy_tokenizer_json("qwen3").encode()
@@ -82,3 +84,13 @@ def test_the_folder_for_the_stage_says_which_model_and_what_is_missing(tmp_path:
     folder = found("a/b").write(tmp_path / "view")
     assert not (folder / "tokenizer.json").exists()
     assert json.loads((folder / "source.json").read_text())["problem"] == "it is not on this machine"
+
+
+def test_the_embedding_model_counts_where_the_recipe_has_one() -> None:
+    def model(embedding: EmbeddingSettings | None) -> str:
+        sections = {"base": BaseModelSettings(model="a/b"), "retrieval": RetrievalSettings(embedding=embedding)}
+        return counting_model(cast(Recipe, SimpleNamespace(**sections))).model
+
+    assert model(None) == "a/b"
+    assert model(EmbeddingSettings(model="/models/minilm.gguf")) == "/models/minilm.gguf"
+    assert model(EmbeddingSettings(backend="ollama", model="nomic-embed-text")) == "ollama:nomic-embed-text"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from mlx_ragtune import __version__
 from mlx_ragtune.clients import arxiv, arxiv_shelf
 from mlx_ragtune.clients.arxiv import ArxivClient, arxiv_address
 from mlx_ragtune.clients.arxiv_shelf import NOT_DOWNLOADED, ArxivShelf
@@ -64,7 +65,7 @@ def test_papers_come_with_title_authors_and_year_under_names_without_a_slash(ups
     assert new.record is not None
     assert (new.record.title, new.record.authors) == ("QLoRA: Efficient Finetuning", ("Tim Dettmers", "Kurt Gödel"))
     assert (new.record.year, new.file.problem, old.file.problem) == (2023, "", "")
-    assert upstream.agents == {f"mlx-ragtune/{arxiv.__version__}"}
+    assert upstream.agents == {f"mlx-ragtune/{__version__}"}
 
 
 def test_a_version_in_the_id_is_the_version_that_comes(upstream: Upstream, bring: Bring) -> None:
@@ -121,6 +122,16 @@ def test_a_server_that_asks_to_wait_too_long_is_not_waited_for(upstream: Upstrea
     with pytest.raises(ToolError, match="asks to wait 7200 seconds"):
         bring(QLORA)
     assert len(upstream.requests) == 1
+
+
+def test_a_server_that_forbids_is_not_taken_for_one_without_the_paper(upstream: Upstream, bring: Bring) -> None:
+    upstream.faults = [(403, {})]
+    with pytest.raises(ToolError, match="cannot download from arXiv: HTTP 403"):
+        bring(QLORA)
+    upstream.faults = [(404, {})]
+    with pytest.raises(ToolError, match="HTTP 404"):
+        bring(QLORA)
+    assert not bring(QLORA)[0].file.problem, "nothing of that was recorded"
 
 
 def test_ids_that_arxiv_does_not_have_are_named_and_the_others_come(upstream: Upstream, bring: Bring) -> None:

@@ -246,6 +246,25 @@ def test_a_stream_without_done_is_a_loop_only_if_one_token_repeats() -> None:
     assert stream.looped()
 
 
+def test_an_answer_that_is_to_be_ended_is_ended_as_the_embedded_server_does_and_the_next_one_is_whole(
+    served: OllamaStandIn, models: Path
+) -> None:
+    def long(text: str) -> bool:
+        return len(text) > 20
+
+    ended = []
+    embedded = LlamaCppServer(models / "qwen3.gguf", context_tokens=512, stop=long)
+    for backend in (embedded, OllamaChat(served.host, "tinyq", context_tokens=512, stop=long)):
+        with backend:
+            ended.append(backend.chat(request(max_tokens=64)))
+    with OllamaChat(served.host, "tinyq", context_tokens=512) as backend:
+        whole = backend.chat(request(max_tokens=64))
+    assert [reply.done_reason for reply in ended] == ["loop", "loop"]
+    assert ended[0].text == ended[1].text == whole.text[: len(ended[0].text)]
+    assert 0 < ended[1].answer_tokens <= ended[0].answer_tokens < whole.answer_tokens  # half a character is no piece
+    assert whole.done_reason == "length"
+
+
 def test_threads_are_sent_when_they_are_set(served: OllamaStandIn) -> None:
     with OllamaChat(served.host, "tinyq", context_tokens=512, threads=1) as backend:
         backend.chat(request())

@@ -379,8 +379,8 @@ def test_several_models_and_their_prompted_bases_stand_in_one_table(runs: Path, 
     named = [data.title for data in compared("demo:base", "shots", "shots:prompted", "more")]
     assert len(named) == len(set(named)) == 3
     alone = {row.name: row.holm_p for row in compared("demo:base", "demo")[0].comparison.rows}
-    for row in reports[0].comparison.rows:
-        assert row.holm_p is None or row.holm_p >= (alone[row.name] or 0)
+    for metric in reports[0].comparison.rows:
+        assert metric.holm_p is None or metric.holm_p >= (alone[metric.name] or 0)
 
 
 def trained(run: Path, rank: int, loss: float) -> None:
@@ -421,3 +421,17 @@ def test_a_noise_floor_of_the_run_counts_in_compare(runs: Path) -> None:
     row = compared("demo:base", "demo")[0].comparison.row("prose_style")
     assert row is not None
     assert row.noise == 0.9
+
+
+def test_noise_floors_count_for_each_of_several_models_and_for_their_probes(runs: Path) -> None:
+    make_run(runs, "more", seed=3)
+    probes = [{"id": f"p{at}", "category": "fact", "base": True, "tuned": at > 9} for at in range(20)]
+    write_rows(runs / "more" / "7-evaluate" / "probes.jsonl", probes)
+    before = {guard.name: guard.state for guard in compared("demo:base", "demo", "more")[1].comparison.guards}
+    assert before["forgetting"] == "FAIL"
+    noise = {"compared": 4, "varied": ["engine"], "differ": {}, "floors": {"prose_style": 0.9, "forgetting": 0.5}}
+    (runs / "more" / "7-evaluate" / "noise.json").write_text(to_json(noise))
+    demo, more = (data.comparison for data in compared("demo:base", "demo", "more"))
+    rows = [comparison.row("prose_style") for comparison in (demo, more)]
+    assert [row and row.noise for row in rows] == [None, 0.9]
+    assert {guard.name: guard.state for guard in more.guards}["forgetting"] != "FAIL"

@@ -37,6 +37,15 @@ def test_pairs_beside_the_papers_are_used(papers: Path, tmp_path: Path) -> None:
     assert load_recipe(written).dataset.pairs == papers / "pairs.jsonl"
 
 
+def test_the_only_bibliography_beside_the_papers_is_used(papers: Path, tmp_path: Path) -> None:
+    (papers / "refs.bib").touch()
+    written = write_recipe(papers, out=tmp_path / "recipes" / "mine.yaml", base="x/y")
+    assert load_recipe(written).corpus.bibliography == papers / "refs.bib"
+    (papers.parent / "other.bib").touch()
+    written = write_recipe(papers, out=tmp_path / "recipes" / "two.yaml", base="x/y")
+    assert load_recipe(written).corpus.bibliography is None
+
+
 def test_a_recipe_that_exists_is_never_overwritten(papers: Path, tmp_path: Path) -> None:
     out = tmp_path / "recipes" / "mine.yaml"
     out.write_text("mine")

@@ -126,6 +126,7 @@ def test_settings_come_from_the_artifacts_and_else_from_the_recipe(home: Path) -
     settings = row(home, "small").settings
     assert (settings["train.rank"], settings["train.dropout"]) == (4, 0.1)
     assert "name" not in settings
+    assert row(home, "small").problems == ("its recipe has changed since: train.rank 4 → 64",)
 
 
 @pytest.mark.parametrize("state", ["failed", "interrupted"])

@@ -125,6 +125,8 @@ def test_three_arms_are_scored_and_every_file_tells_how_they_were_asked(
     recipe: Recipe, inputs: dict[str, Path], standin: OllamaStandIn, tmp_path: Path
 ) -> None:
     draft = new_draft(tmp_path / "draft")
+    said: list[str] = []
+    draft.say = said.append
     recipe = with_evaluate(recipe, prompted=PromptedSettings(examples=2, tokens=600), slots=2)
     evaluate(recipe, inputs, draft)
     outcome = read_outcome(draft / "verdict.json")
@@ -134,6 +136,8 @@ def test_three_arms_are_scored_and_every_file_tells_how_they_were_asked(
     assert list(json.loads((draft / "conditions.json").read_text())) == arms
     gates = json.loads((draft / "gates.json").read_text())
     assert gates["asked"] == {"questions": 3, "of": 3, "minutes": None}
+    assert 1.0 <= gates["parallel"].pop("overlap") < 1.15  # the stand-in answers one request at a time
+    assert [line for line in said if "start it with OLLAMA_NUM_PARALLEL=2, or set evaluate.slots: 1" in line]
     assert gates["parallel"] == {
         "slots": 2,
         "serial": 3,
@@ -146,7 +150,8 @@ def test_three_arms_are_scored_and_every_file_tells_how_they_were_asked(
     assert examples["examples"]
     assert not {used[row["id"].removeprefix("row-")] for row in examples["examples"]} & gold
     noise = json.loads((draft / "noise.json").read_text())
-    assert noise["varied"] == ["slots 1 -> 2", "threads of the server -> 1"]
+    assert noise["varied"] == ["slots 1 -> 2", "threads of the server -> 1", "Ollama -> embedded server"]
+    assert noise["no_second_engine"] == ""
     assert noise["compared"] == 3 + 1  # and a probe
     assert set(noise["floors"].values()) == {0.0}
     assert json.loads((draft / "shown.json").read_text())["of"]

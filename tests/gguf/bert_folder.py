@@ -10,20 +10,29 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordPiece
 from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
-from tokenizers.processors import BertProcessing
+from tokenizers.processors import TemplateProcessing
 
 HIDDEN, INNER, LAYERS, HEADS, POSITIONS = 64, 128, 2, 4, 64
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 WORDS = ("graph", "vector", "paper", "lo", "##ra", "##s", "is", "what", "?", ".", "+", "neigh", "##bour", *"abcdefgh")
 
 
-def bert_folder(folder: Path, *, rerank: bool = False, config: dict[str, Any] | None = None, seed: int = 5) -> Path:
-    """Write the folder: an embedding model that takes the mean, or a cross-encoder with one output."""
+def bert_folder(
+    folder: Path, *, second_type: int = 0, rerank: bool = False, config: dict[str, Any] | None = None, seed: int = 5
+) -> Path:
+    """Write the folder: an embedding model that takes the mean, or a cross-encoder with one output.
+
+    ``second_type`` is the token type of the second text of a pair.
+    """
     folder.mkdir(parents=True)
     vocabulary = {token: number for number, token in enumerate((*SPECIAL, *WORDS))}
     tokenizer = Tokenizer(WordPiece(vocabulary, unk_token="[UNK]"))
     tokenizer.normalizer, tokenizer.pre_tokenizer = BertNormalizer(lowercase=True), BertPreTokenizer()
-    tokenizer.post_processor = BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    tokenizer.post_processor = TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair=f"[CLS] $A [SEP] $B:{second_type} [SEP]:{second_type}",
+        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
+    )
     tokenizer.add_special_tokens(list(SPECIAL))
     tokenizer.save(str(folder / "tokenizer.json"))
     kind = "BertForSequenceClassification" if rerank else "BertModel"

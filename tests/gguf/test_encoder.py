@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.bert_forward import BertForward
 from mlx_ragtune.clients.encode_llamacpp import LlamaCppEncoder
 from mlx_ragtune.clients.gguf_header import read_header
+from mlx_ragtune.clients.protocol import PromptOverflowError
 from mlx_ragtune.errors import InputError
 from mlx_ragtune.gguf.encoder import DOCUMENT_PREFIX, QUERY_PREFIX, write_encoder
-from tests.gguf.bert_folder import bert_folder
+from mlx_ragtune.models.bert_forward import BertForward
+from tests.gguf.bert_folder import POSITIONS, bert_folder
 
 TEXTS = ("What is LoRA+?", "graphs of neighbours.", "a b c d e f g h unknownword", "Vector", "")
 
@@ -37,6 +38,18 @@ def test_a_cross_encoders_scores_are_those_of_the_folders_weights(tmp_path: Path
     expected = [reference.score(*pair) for pair in pairs]
     assert np.ptp(expected) > 0.05
     assert scores == pytest.approx(expected, abs=0.02)
+
+
+def test_a_pair_that_fills_the_window_is_scored_and_a_longer_one_is_an_overflow(tmp_path: Path) -> None:
+    write_encoder(bert_folder(tmp_path / "cross", rerank=True), tmp_path / "cross.gguf")
+    with LlamaCppEncoder(tmp_path / "cross.gguf", rank=True) as engine:
+        for words in range(POSITIONS - 12, POSITIONS + 3):
+            try:
+                engine.score("a b c d", " ".join("efgh"[number % 4] for number in range(words)))
+            except PromptOverflowError:
+                assert words > POSITIONS - 9
+            else:
+                assert words < POSITIONS - 4
 
 
 def test_prefixes_of_the_models_own_folder_are_kept(tmp_path: Path) -> None:

@@ -55,7 +55,8 @@ def recipe_of(project: Path, **changes: Any) -> Recipe:
 def statistics() -> dict[str, Any]:
     kind = {"kind": "grounded", "rows": 5, "share": 1.0, "tokens_min": 10, "tokens_mean": 12.0, "tokens_max": 1200}
     train = {"rows": 5, "groups": 2, "tokens": {"min": 10, "mean": 12.3, "max": 1200}, "kinds": [kind]}
-    return {"train": train, "valid": {"rows": 1}, "test": {"rows": 0}}
+    copy = {"paper": "v1", "original": "p1", "of_paper": 0.5, "of_original": 0.98}
+    return {"train": train, "valid": {"rows": 1}, "test": {"rows": 0}, "held_out_copies": [copy]}
 
 
 def manifest(folder: Path) -> dict[str, Any]:

@@ -16,10 +16,11 @@ BIB = r"""
   title = {{{QLoRA}}: {Efficient Finetuning} of {{LLMs}}},
   author = {Dettmers, Tim and Pagnoni, Artidoro and {The Team}},
   date = {2023-05-23}, eprint = {2305.14314}, eprinttype = {arXiv}, journal = nips,
-  file = {Full Text PDF:/home/u/Zotero/storage/ABCD/Dettmers et al. - 2023 - QLoRA.pdf:application/pdf;Snapshot:C\:\\Users\\u\\x.html:text/html},
+  file = {Full Text PDF:/home/u/Zotero/storage/ABCD/Dettmers et al. - 2023 - QLoRA.pdf:application/pdf;
+    Snapshot:C\:\\Users\\u\\x.html:text/html},
 }
-@inproceedings{goedel, title = "{\"U}ber formal unentscheidbare S{\"a}tze", author = {G{\"o}del, Kurt and King, Jr., M. L.
- and others}, year = 1931, doi = {https://doi.org/10.1007/BF01700692}}
+@inproceedings{goedel, title = "{\"U}ber formal unentscheidbare S{\"a}tze",
+ author = {G{\"o}del, Kurt and King, Jr., M. L. and others}, year = 1931, doi = {https://doi.org/10.1007/BF01700692}}
 @misc{twice, title={One}, title={Two}, year={2020}}
 @article{dettmers2023, title = {Again}}
 @misc{broken, title = {no end
@@ -58,11 +59,19 @@ def test_braces_accents_names_dates_files_and_ids_are_understood(tmp_path: Path)
     assert entries["twice"].title == "One"
 
 
+def test_the_extended_names_and_subtitles_of_biblatex_are_understood(tmp_path: Path) -> None:
+    text = (
+        "@book{a, title={QLoRA}, subtitle={Efficient Finetuning}, author={given=Ada, family=Lovelace and family=Gödel,"
+    )
+    entry = catalog(tmp_path, text + " given=Kurt, prefix=von}}").entries[0]
+    assert (entry.title, entry.authors) == ("QLoRA: Efficient Finetuning", ("Ada Lovelace", "Kurt von Gödel"))
+
+
 def test_broken_entries_are_listed_with_their_lines(tmp_path: Path) -> None:
     assert catalog(tmp_path).problems == (
-        "refs.bib:11: a field is given twice; the first counts",
-        "refs.bib:12: the key 'dettmers2023' is used twice; the first entry counts",
-        "refs.bib:13: the entry cannot be parsed: @misc{broken, title = {no end",
+        "refs.bib:12: a field is given twice; the first counts",
+        "refs.bib:13: the key 'dettmers2023' is used twice; the first entry counts",
+        "refs.bib:14: the entry cannot be parsed: @misc{broken, title = {no end",
     )
 
 
@@ -91,7 +100,7 @@ def test_csl_json_is_read_like_bibtex(tmp_path: Path) -> None:
     )
     assert works.problems == ("refs.json: item 2 has no title",)
     for text in ("{", "[]", "3", "[[]]"):
-        with pytest.raises(InputError, match="not JSON|no entry"):
+        with pytest.raises(InputError, match=r"not JSON|no entry"):
             catalog(tmp_path, text, "refs.json")
 
 

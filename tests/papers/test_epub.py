@@ -86,5 +86,5 @@ def test_an_empty_book_and_another_zip_file_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="it contains no text"):
         open_paper(tmp_path / "x.epub", id="x")
     write_zip(tmp_path / "y.epub", {"a": "b"})
-    with pytest.raises(InputError, match="it holds no META-INF/container.xml"):
+    with pytest.raises(InputError, match=r"it holds no META-INF/container\.xml"):
         open_paper(tmp_path / "y.epub", id="x")

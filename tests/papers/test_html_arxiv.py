@@ -14,22 +14,29 @@ PAGE = r"""<!DOCTYPE html><html><head><title>[2305.14314] QLoRA: Efficient Finet
 <h1 class="ltx_title ltx_title_document">QLoRA: Efficient<br class="ltx_break">Finetuning</h1>
 <div class="ltx_authors"><span class="ltx_creator ltx_role_author"><span class="ltx_personname">Tim Dettmers
 <br class="ltx_break">University of Washington
-</span></span><span class="ltx_creator ltx_role_author"><span class="ltx_personname">Artidoro Pagnoni</span></span></div>
+</span></span><span class="ltx_creator ltx_role_author"><span
+ class="ltx_personname">Artidoro Pagnoni</span></span></div>
 <div class="ltx_abstract"><h6 class="ltx_title ltx_title_abstract">Abstract</h6>
-<p class="ltx_p">We use <math alttext="10^{-4}"><semantics><mn>bad</mn><annotation>worse</annotation></semantics></math>.</p></div>
+<p class="ltx_p">We use <math
+ alttext="10^{-4}"><semantics><mn>bad</mn><annotation>worse</annotation></semantics></math>.</p></div>
 <section class="ltx_section" id="S1"><h2 class="ltx_title ltx_title_section"><span class="ltx_tag ltx_tag_section">1
 </span>Introduction</h2>
-<div class="ltx_para"><p class="ltx_p">Text<span class="ltx_note ltx_role_footnote"><sup class="ltx_note_mark">1</sup><span
+<div class="ltx_para"><p class="ltx_p">Text<span class="ltx_note ltx_role_footnote"><sup
+ class="ltx_note_mark">1</sup><span
  class="ltx_note_outer"><span class="ltx_note_content"><sup class="ltx_note_mark">1</sup><span
- class="ltx_tag ltx_tag_note">1</span>A note.</span></span></span> goes on <cite class="ltx_cite">(Hu et al., 2021)</cite>.</p>
+ class="ltx_tag ltx_tag_note">1</span>A note.</span></span></span> goes on <cite
+ class="ltx_cite">(Hu et al., 2021)</cite>.</p>
 <table class="ltx_equation ltx_eqn_table"><tbody><tr class="ltx_equation ltx_eqn_row"><td class="ltx_eqn_cell"></td>
-<td class="ltx_eqn_cell"><math alttext="\displaystyle h=W_{0}x+\frac{\alpha}{r}BAx" display="block"><mi>h</mi></math></td>
+<td class="ltx_eqn_cell"><math alttext="\displaystyle h=W_{0}x+\frac{\alpha}{r}BAx"
+ display="block"><mi>h</mi></math></td>
 <td class="ltx_eqn_cell"><span class="ltx_tag ltx_tag_equation">(1)</span></td></tr></tbody></table>
 <ul class="ltx_itemize"><li class="ltx_item"><span class="ltx_tag ltx_tag_item">•</span><div class="ltx_para">
 <p class="ltx_p">First item</p></div></li></ul></div>
 <figure class="ltx_table"><figcaption class="ltx_caption"><span class="ltx_tag ltx_tag_table">Table 1: </span>Results.
-</figcaption><span class="ltx_tabular"><span class="ltx_tr"><span class="ltx_td">Model</span><span class="ltx_td">Acc</span>
-</span><span class="ltx_tr"><span class="ltx_td">7B</span><span class="ltx_td"><span class="ltx_text">38.4</span></span></span>
+</figcaption><span class="ltx_tabular"><span class="ltx_tr"><span class="ltx_td">Model</span><span
+ class="ltx_td">Acc</span>
+</span><span class="ltx_tr"><span class="ltx_td">7B</span><span class="ltx_td"><span
+ class="ltx_text">38.4</span></span></span>
 </span></figure>
 <div class="ltx_theorem"><h6 class="ltx_title ltx_runin ltx_title_theorem">Theorem 1.</h6><p>It holds.</p></div>
 <span class="ltx_ERROR undefined">\icmlfoo</span></section>

@@ -36,7 +36,8 @@ def test_title_authors_abstract_sections_and_appendices(tmp_path: Path) -> None:
         tmp_path,
         r"""\documentclass{article}
 \title{Q\textsc{lora}: Efficient \\ Finetuning\thanks{Equal work.}}
-\author{Tim Dettmers$^{1}$\thanks{Corresponding} \and Kurt G\"odel \\ University of Vienna \\ \texttt{k@g.at} \And Ada Lovelace}
+\author{Tim Dettmers$^{1}$\thanks{Corresponding} \and Kurt G\"odel \\ University of Vienna \\ \texttt{k@g.at} \And
+ Ada Lovelace}
 \date{May 2023}
 \begin{document}
 \maketitle
@@ -58,6 +59,22 @@ By hand.
     ]  # fmt: skip
     assert "University of Vienna" in document.text
     assert "Footnote: Equal work." in document.text
+
+
+@pytest.mark.parametrize(
+    "author",
+    [
+        r"\author{\IEEEauthorblockN{Ada Lovelace}\IEEEauthorblockA{Univ. of X}\and\IEEEauthorblockN{Kurt G\"odel}}",
+        r"\author{Ada Lovelace\inst{1} \and Kurt G\"odel\inst{2}}",
+        r"\author[1]{Ada Lovelace}\author[2]{Kurt G\"odel}\affil[1]{X}",
+        r"\author{Ada Lovelace$^{1,2}$, Kurt G\"odel$^*$ \\ Univ. of X, Vienna}",
+    ],
+)
+def test_authors_of_other_classes_are_known(tmp_path: Path, author: str) -> None:
+    head = "\\documentclass{IEEEtran}\\title{T}\n"
+    document = read(tmp_path, head + author + "\\begin{document}\\maketitle Text.\\end{document}").document
+    assert document.authors == ("Ada Lovelace", "Kurt Gödel")
+    assert "Ada Lovelace" in document.text
 
 
 def test_macros_are_expanded_in_text_and_formulas(tmp_path: Path) -> None:
@@ -133,7 +150,8 @@ Old words.
 
 
 def test_accents_dashes_quotes_and_ligatures_are_characters(tmp_path: Path) -> None:
-    text = r"""Na\"{\i}ve G\"odel, Erd\H{o}s, \c{C}a \v Skoda, \aa, stra\ss e, \O re; ``q'' 1--2 --- a~b \LaTeX{} \S 5 \$3"""
+    text = r"""Na\"{\i}ve G\"odel, Erd\H{o}s, \c{C}a \v Skoda, \aa, stra\ss e, \O re;
+``q'' 1--2 --- a~b \LaTeX{} \S 5 \$3"""
     assert body(tmp_path, text) == "Naïve Gödel, Erdős, Ça Škoda, å, straße, Øre; “q” 1–2 — a b LaTeX §5 $3"
 
 
@@ -200,7 +218,8 @@ def test_citations_are_written_as_the_paper_prints_them(tmp_path: Path) -> None:
 
 def test_without_a_bbl_file_citations_come_from_the_bib_file(tmp_path: Path) -> None:
     (tmp_path / "refs.bib").write_text(
-        "@article{hu, title={LoRA}, author={Hu, Edward and Shen, Yelong and Wallis, P.}, year={2021}}\n@misc{x, title={y}}"
+        "@article{hu, title={LoRA}, author={Hu, Edward and Shen, Yelong and Wallis, P.}, year={2021}}\n"
+        "@misc{x, title={y}}"
     )
     assert body(tmp_path, r"As \citep{hu} say.\bibliography{refs}") == "As (Hu et al., 2021) say."
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlx_ragtune.papers.page_furniture import take_contents, take_line_numbers, take_running
+from mlx_ragtune.papers.page_furniture import take_contents, take_line_numbers, take_points, take_running
 from mlx_ragtune.papers.pdf import read_pdf
 from mlx_ragtune.papers.print_rows import Row
 from tests.papers.made import PdfPage, write_pdf
@@ -178,3 +178,16 @@ def test_a_table_of_contents_is_taken_and_a_heading_without_pages_is_not() -> No
     assert len(kept[0]) == 6
     plain = [row(text, 780 - 14 * at) for at, text in enumerate(["Contents", "Introduction", "Data", "Results"])]
     assert take_contents([plain]) == ([plain], [])
+
+
+def test_the_points_of_a_plot_are_left_out_and_listed_and_marks_of_a_list_are_not() -> None:
+    def at(number: int, text: str) -> Row:
+        return Row(text, 60, 80, 700 - 10 * number, 10, 0)
+
+    plot = [at(0, "Sales by year"), *(at(number, "● ●●" if number % 2 else "▲") for number in range(1, 12))]
+    marks = [row for number in range(0, 18, 2) for row in (at(number, "●"), at(number + 1, "an item"))]
+    kept, taken = take_points([plot, marks])
+    assert [row.text for row in kept[0]] == ["Sales by year"]
+    assert kept[1] == marks
+    assert {line.reason for line in taken} == {"points of a plot"}
+    assert len(taken) == 11

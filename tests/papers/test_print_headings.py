@@ -159,3 +159,24 @@ def test_the_title_and_authors_above_the_abstract_are_no_headings(tmp_path: Path
     )
     first.heading("Abstract", size=12).add(*prose(1)).heading("1 Introduction", size=12).add(*prose(2))
     assert titles(write_pdf(tmp_path / "p.pdf", [first])) == ["Abstract", "1 Introduction"]
+
+
+def test_the_number_of_a_chapter_and_its_title_below_are_one_heading(tmp_path: Path) -> None:
+    pages = paper("Abstract", "1 Introduction")
+    for number, name in ((2, "Survival curves of moths"), (3, "Models of lamps")):
+        pages.append(PdfPage().heading(f"Chapter {number}", size=20))
+        pages[-1].top -= 20
+        pages[-1].heading(name, size=24).add(*prose(number, 8)).heading(f"{number}.1 Overview").add(
+            *prose(number + 5, 8)
+        )
+    assert titles(write_pdf(tmp_path / "p.pdf", pages)) == [
+        "Abstract", "1 Introduction", "Chapter 2 Survival curves of moths", "2.1 Overview",
+        "Chapter 3 Models of lamps", "3.1 Overview",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("date", ["February 1, 2023", "3 March 2021", "Dec. 24th, 1999"])
+def test_a_date_in_large_print_is_not_a_heading(tmp_path: Path, date: str) -> None:
+    pages = paper("1 Introduction", "2 Lamps", "3 Moths", "4 Traps")
+    pages[1].heading(date, size=12).add(*prose(9, 6))
+    assert titles(write_pdf(tmp_path / "p.pdf", pages)) == ["1 Introduction", "2 Lamps", "3 Moths", "4 Traps"]

@@ -23,6 +23,7 @@ def shifted(text: str, by: int) -> str:
         "!\"#$%&'()*+,-./ " * 60,
         shifted(PROSE, 3).replace("y", "q"),
         PROSE.translate(str.maketrans("aeiou", "bcdfg")),
+        "[OgfPTPNPORqk kTPOgJaf KNPTP baT J cedMT TPOgfPTPOUf hjiKkKklRO mhon NpJHq qkORlRORT Lsr tTPOgJa JHN aOa" * 20,
     ],
 )
 def test_symbols_private_codes_and_shifted_letters_are_scrambled(text: str) -> None:
@@ -38,6 +39,7 @@ def test_symbols_private_codes_and_shifted_letters_are_scrambled(text: str) -> N
         "0.12 0.45 −1.7 12.5 3.14 " * 60,
         "大语言模型从论文中回答问题。" * 40,
         "Модель отвечает на вопросы по статьям. " * 20,
+        "readRows(newFile, maxCount = nrows(getFrame(myTable))); setNames(lmFit, colNames) # itemOne " * 30,
         "fit <- lm(y ~ x, data = df); summary(fit)$coefficients[1, 2] # slope " * 12,
         PROSE + "● ●●●●●●● ● ▲▲▲ ■●○\n10−3 ●●● ✕ " * 400,
         "Grzegorz Brzęczyszczykiewicz, Chrząszczyżewoszyce, powiat Łękołody " * 12,

@@ -1,15 +1,16 @@
 """Passages for a question: best first, without barred papers, and always some."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from mlx_ragtune.jsonl import read_rows
-from mlx_ragtune.records import Question
+from mlx_ragtune.records import Chunk, Question
 from mlx_ragtune.retrieval.fusion import Hit
 from mlx_ragtune.retrieval.index import Index, build_index
 from mlx_ragtune.retrieval.retriever import DEPTH, Retriever
-from mlx_ragtune.retrieval.vectors import VectorIndex, build_vectors
+from mlx_ragtune.retrieval.vectors import VectorCache, VectorIndex, build_vectors
 from tests.retrieval.made import CHUNKS, WordEmbedder, chunk
 
 NOTES = Path(__file__).parents[2] / "data" / "rag_notes"
@@ -71,7 +72,7 @@ def test_vectors_and_full_text_are_fused() -> None:
 
 def test_vectors_find_what_shares_no_word_with_the_question(tmp_path: Path) -> None:
     build_index(tmp_path / "i.sqlite", CHUNKS)
-    build_vectors(tmp_path / "v.npy", CHUNKS, WordEmbedder())
+    build_vectors(tmp_path / "v.npy", CHUNKS, WordEmbedder(), cache=VectorCache(tmp_path / "c.sqlite"))
     fused = Retriever(Index(tmp_path / "i.sqlite"), CHUNKS, vectors=VectorIndex(tmp_path / "v.npy", WordEmbedder()))
     assert ids(fused, "a graph", 1) == ["hnsw"]
 
@@ -99,3 +100,52 @@ def test_the_notes_are_found_by_their_questions(tmp_path: Path) -> None:
     ]
     assert len(asked) > 50
     assert sum(found) / len(found) >= 0.97
+
+
+def sections(*places: tuple[str, str]) -> list[Chunk]:
+    return [
+        replace(chunk(f"{paper}:{n}", "t", paper=paper), section=section) for n, (paper, section) in enumerate(places)
+    ]
+
+
+PLACES = sections(("p", "Method"), ("p", "Method"), ("p", "Results"), ("q", "Method"), ("q", "Method"))
+
+
+def test_a_section_is_shown_once_before_the_cut_and_another_papers_section_of_that_name_is_another() -> None:
+    once = Retriever(Fixed("p:1", "p:0", "q:4", "p:2", "q:3"), PLACES, dedup="section")
+    assert ids(once, "any", 3) == ["p:1", "q:4", "p:2"]
+    assert ids(once, "any", 2, without_papers=("p",)) == ["q:4"]
+    assert ids(Retriever(Fixed("p:1", "p:0", "q:4"), PLACES), "any", 3) == ["p:1", "p:0", "q:4"]
+
+
+def test_what_fills_up_is_of_other_sections_too() -> None:
+    assert ids(Retriever(Fixed(), PLACES, dedup="section"), "any", 9) == ["p:0", "p:2", "q:3"]
+    assert Retriever(Fixed(), PLACES, dedup="section").matches("any", 9) == []
+
+
+def test_a_section_has_the_votes_of_both_indexes_though_each_prefers_another_chunk_of_it() -> None:
+    by_words, by_meaning = Fixed("p:2", "q:3"), Fixed("q:4", "p:0")
+    assert ids(Retriever(by_words, PLACES, vectors=by_meaning), "any", 1) == ["p:2"]
+    found = Retriever(by_words, PLACES, vectors=by_meaning, dedup="section").matches("any", 3)
+    assert found[0].chunk.document_id == "q"
+    assert found[0].by == {"full text": (2, 1.0), "vectors": (1, 1.0)}
+
+
+class Judge:
+    depth = 2
+
+    def __init__(self) -> None:
+        self.read: list[str] = []
+
+    def score(self, query: str, document: tuple[str, str]) -> float:
+        self.read.append(document[0])
+        return {"a": 1.0, "b": 3.0}.get(document[0], 9.0)
+
+
+def test_a_reranker_orders_the_first_ones_only_and_reads_a_pair_once() -> None:
+    judge = Judge()
+    one = Retriever(Fixed("a", "b", "c"), [chunk(name, name) for name in "abc"], reranker=judge)
+    assert ids(one, "any", 3) == ["b", "a", "c"]
+    assert ids(one, "any", 1) == ["b"]
+    assert judge.read == ["a", "b"]
+    assert [found.by.get("reranker") for found in one.matches("any", 3)] == [(1, 3.0), (2, 1.0), None]

@@ -9,13 +9,13 @@ import pytest
 from numpy.typing import NDArray
 
 from mlx_ragtune.errors import ArtifactError
-from mlx_ragtune.retrieval.vectors import BATCH, VectorIndex, build_vectors
+from mlx_ragtune.retrieval.vectors import BATCH, VectorCache, VectorIndex, build_vectors
 from tests.retrieval.made import CHUNKS, WordEmbedder, chunk
 
 
 def built(folder: Path, embedder: WordEmbedder | None = None) -> Path:
     path = folder / "vectors.npy"
-    build_vectors(path, CHUNKS, embedder or WordEmbedder())
+    build_vectors(path, CHUNKS, embedder or WordEmbedder(), cache=VectorCache(folder / "cache.sqlite"))
     return path
 
 
@@ -36,7 +36,9 @@ def test_int8_rows_keep_the_cosine_within_a_hundredth(tmp_path: Path) -> None:
             return np.stack([directions[int(text.split()[-1])] for text in texts])
 
     path = tmp_path / "v.npy"
-    build_vectors(path, [chunk(f"{at:03}", str(at)) for at in range(200)], Fixed())
+    build_vectors(
+        path, [chunk(f"{at:03}", str(at)) for at in range(200)], Fixed(), cache=VectorCache(tmp_path / "cache.sqlite")
+    )
     hits = VectorIndex(path, Fixed()).search("like 7", 200)
     unit = directions / np.linalg.norm(directions, axis=1, keepdims=True)
     exact = unit @ unit[7]
@@ -46,12 +48,22 @@ def test_int8_rows_keep_the_cosine_within_a_hundredth(tmp_path: Path) -> None:
 
 def test_chunks_are_embedded_in_batches_with_their_titles(tmp_path: Path) -> None:
     embedder = WordEmbedder()
-    build_vectors(tmp_path / "v.npy", [chunk(str(at), "words") for at in range(BATCH + 1)], embedder)
+    build_vectors(
+        tmp_path / "v.npy",
+        [chunk(str(at), "words") for at in range(BATCH + 1)],
+        embedder,
+        cache=VectorCache(tmp_path / "cache.sqlite"),
+    )
     assert embedder.asked == [BATCH, 1]
 
 
 def test_equal_scores_are_in_the_order_of_ids(tmp_path: Path) -> None:
-    build_vectors(tmp_path / "v.npy", [chunk(name, "same", title="t") for name in "cab"], WordEmbedder())
+    build_vectors(
+        tmp_path / "v.npy",
+        [chunk(name, "same", title="t") for name in "cab"],
+        WordEmbedder(),
+        cache=VectorCache(tmp_path / "cache.sqlite"),
+    )
     hits = VectorIndex(tmp_path / "v.npy", WordEmbedder()).search("same t", 3)
     assert [hit.chunk_id for hit in hits] == ["a", "b", "c"]
 
@@ -59,7 +71,7 @@ def test_equal_scores_are_in_the_order_of_ids(tmp_path: Path) -> None:
 def test_nothing_is_found_for_nothing(tmp_path: Path) -> None:
     one = VectorIndex(built(tmp_path), WordEmbedder())
     assert one.search("  ", 3) == one.search("words", 0) == []
-    build_vectors(tmp_path / "none.npy", [], WordEmbedder())
+    build_vectors(tmp_path / "none.npy", [], WordEmbedder(), cache=VectorCache(tmp_path / "cache.sqlite"))
     assert VectorIndex(tmp_path / "none.npy", WordEmbedder()).search("words", 3) == []
 
 
@@ -82,3 +94,23 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
     path.write_bytes(b"junk")
     with pytest.raises(ArtifactError, match="not a vector index"):
         VectorIndex(path, WordEmbedder())
+
+
+def test_a_text_is_embedded_once_and_a_killed_run_goes_on(tmp_path: Path) -> None:
+    class Killed(WordEmbedder):
+        def embed_documents(self, documents: Sequence[tuple[str, str]]) -> list[NDArray[np.float32]]:
+            if len(self.asked) == 2:
+                raise KeyboardInterrupt
+            return super().embed_documents(documents)
+
+    chunks = [chunk(f"{at:03}", f"word{at}") for at in range(3 * BATCH)]
+    with VectorCache(tmp_path / "cache.sqlite") as cache, pytest.raises(KeyboardInterrupt):
+        build_vectors(tmp_path / "v.npy", chunks, Killed(), cache=cache)
+    embedder = WordEmbedder()
+    more = [*chunks, chunk("new", "another")]
+    with VectorCache(tmp_path / "cache.sqlite") as cache:
+        build_vectors(tmp_path / "v.npy", more, embedder, cache=cache)
+    assert embedder.asked == [BATCH, 1]
+    with VectorCache(tmp_path / "empty.sqlite") as cache:
+        build_vectors(tmp_path / "at_once.npy", more, WordEmbedder(), cache=cache)
+    assert (tmp_path / "v.npy").read_bytes() == (tmp_path / "at_once.npy").read_bytes()

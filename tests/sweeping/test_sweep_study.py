@@ -101,7 +101,7 @@ def test_a_silent_worker_of_another_machine_is_dead_and_a_writing_one_is_not(
     trial = asked(far)
     here = opened(journal(tmp_path), made_space(**WIDE), trials=3)
     clock = [0.0]
-    monkeypatch.setattr(study.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr("mlx_ragtune.sweeping.study.time.monotonic", lambda: clock[0])
     for beat in range(3):
         trial.set_user_attr("beat", beat)
         assert here.take_over() == []

@@ -80,7 +80,7 @@ def test_the_shares_say_which_of_the_two_holds_the_other() -> None:
     assert part.of_paper == 1
     assert 0.4 < part.of_original < 0.6
     assert str(part) == (
-        f"'part' is a copy of 'qlora': {part.of_original:.0%} of 'qlora' stand in it, 100% of it in 'qlora'"
+        f"'part' is a copy of 'qlora': {part.of_original:.0%} of 'qlora' stands in it, 100% of it in 'qlora'"
     )
 
 

@@ -197,16 +197,18 @@ def compare_all(
     alpha: float = 0.05,
     family: Sequence[str] = FAMILY,
     guards: Mapping[str, Sequence[Guard]] = MappingProxyType({}),
+    noise: Mapping[str, Mapping[str, float]] = MappingProxyType({}),
 ) -> dict[str, Comparison]:
     """Several tuned models against one base: each as in ``compare``, with one Holm correction over all.
 
-    The more models are compared, the stronger the evidence each one needs: of ten, one looks better by chance.
+    ``guards`` and ``noise`` are given for each model. The more models are compared, the stronger the evidence each
+    one needs: of ten, one looks better by chance.
     """
-    rules = _rules(margin, alpha, family)
+    rules = {name: _rules(margin, alpha, family, noise.get(name, {})) for name in tuned}
     matched = {name: match(base, scores, questions) for name, scores in tuned.items()}
-    tested = {name: _tested(_pair_all(scored), rules) for name, scored in matched.items()}
+    tested = {name: _tested(_pair_all(scored), rules[name]) for name, scored in matched.items()}
     return {
-        name: _comparison(scored, rules, guards.get(name, ()), _others(tested, name))
+        name: _comparison(scored, rules[name], guards.get(name, ()), _others(tested, name))
         for name, scored in matched.items()
     }
 

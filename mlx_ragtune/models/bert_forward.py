@@ -19,12 +19,16 @@ _erf = np.vectorize(math.erf, otypes=[np.float32])
 
 
 class BertForward:
-    """The model of a folder. ``prefix`` is the part of its parameter names before ``embeddings``."""
+    """The model of a folder: an encoder, or with ``ranks`` a cross-encoder."""
 
     def __init__(self, folder: Path) -> None:
         self.config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         weights = Weights(folder, ignored="position_ids")
         self.weights = {name.removeprefix("bert."): weights.float32(name) for name in weights}
+        pooling = folder / "1_Pooling" / "config.json"
+        modes = json.loads(pooling.read_text(encoding="utf-8")) if pooling.is_file() else {}
+        self.first_token = bool(modes.get("pooling_mode_cls_token"))
+        self.ranks = "classifier.weight" in self.weights
         self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self.tokenizer.no_truncation()
         self.tokenizer.no_padding()
@@ -40,10 +44,11 @@ class BertForward:
     def hidden(self, text: str, pair: str | None = None) -> Floats:
         """The last layer's states of a text, or of two as a pair, ``[T, D]``."""
         encoded = self.tokenizer.encode(text, pair)
-        table = {name: self.weights[f"embeddings.{name}_embeddings.weight"] for name in ("word", "position")}
-        x = table["word"][encoded.ids] + table["position"][: len(encoded.ids)]
-        # llama.cpp gives every token the first type, also those of a second text
-        x = self._norm(x + self.weights["embeddings.token_type_embeddings.weight"][0], "embeddings.LayerNorm")
+        word, position, kind = (
+            self.weights[f"embeddings.{name}_embeddings.weight"] for name in ("word", "position", "token_type")
+        )
+        x = word[encoded.ids] + position[: len(encoded.ids)] + kind[encoded.type_ids]
+        x = self._norm(x, "embeddings.LayerNorm")
         for number in range(self.config["num_hidden_layers"]):
             x = self._layer(x, f"encoder.layer.{number}")
         return x
@@ -63,9 +68,10 @@ class BertForward:
         return self._norm(x + self._dense(inner, f"{name}.output.dense"), f"{name}.output.LayerNorm")
 
     def embedding(self, text: str) -> Floats:
-        """The mean of the text's states, at length 1, ``[D]``."""
-        mean = self.hidden(text).mean(0)
-        unit: Floats = mean / np.linalg.norm(mean)
+        """The text's vector at length 1, ``[D]``: the mean of its states, or the first one where the model says so."""
+        states = self.hidden(text)
+        pooled = states[0] if self.first_token else states.mean(0)
+        unit: Floats = pooled / np.linalg.norm(pooled)
         return unit
 
     def score(self, query: str, document: str) -> float:
