@@ -166,7 +166,7 @@ class Workbench:
         work = describe_settings(settings, seed) | described
         run = Training(loaded, settings, plan, folder, seed, report[0], work, on_validation=report[1])
         store = self._prepare(settings) if settings.engine == "shared-prefix" else None
-        self._tell(do="train", settings=settings.model_dump_json(), seed=seed)
+        self._tell(do="train", settings=settings.model_dump_json(), seed=seed, share=share)
         mx.random.seed(seed64(seed))
         mx.reset_peak_memory()
         with awake(), in_step():
