@@ -4,7 +4,7 @@ from mlx_ragtune.scoring.answers.refusal_classifier import WEIGHTS
 
 def test_the_shipped_weights_are_those_of_the_labelled_rows() -> None:
     rows = labelled_rows()
-    assert sum(row.name == KEPT for row in rows) >= 200
+    assert sum(row.name == KEPT for row in rows) >= 190
     weights = table(fit([row for row in rows if row.name != KEPT]))
     assert weights == WEIGHTS.read_text(encoding="utf-8"), "run 'python benchmarks/refusals.py --write'"
 

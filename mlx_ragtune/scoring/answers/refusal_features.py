@@ -1,6 +1,6 @@
 """What the classifier of English refusals sees of an answer: its form, not its topic.
 
-Numbers and titles are one word each, and words that neither ``refusal_words`` nor the table of weights knows are
+Numbers and titles are one word each; years, and words that neither ``refusal_words`` nor the table of weights knows are
 seen by their endings only.
 """
 
@@ -18,8 +18,9 @@ SENTENCE_MARK = "|"
 TOKEN = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*|'s\b|\d[\d.,%]*\w*|[^\s\w]")
 """A word, a number or a mark."""
 
+_YEAR = re.compile(r"(?:1\d|20)\d\d")
 _CLAUSE_MARKS = frozenset(",;:()|—–") | {"but", "however", "while", "although", "though", "since", "because"}
-_UNPAIRED = frozenset((OTHER_WORD, "OF", ",", "AND"))
+_UNPAIRED_KINDS = SKIPPED_KINDS | {OTHER_WORD, "OF", "AND"}
 _NEGATIONS = frozenset(("NOT", "NOTHING"))
 _REFUSING = _NEGATIONS | {"ABSENT", "FAIL", "FAILed", "BEYOND"}
 _CUES = _REFUSING | {"ONLY", "OTHER", "GUESS", "SORRY"}
@@ -73,6 +74,8 @@ class _Token(NamedTuple):
 def _token(token: str, *, known: bool) -> _Token:
     if token == QUOTED:
         return _Token("TITLE", "TITLE", "TITLE")
+    if _YEAR.fullmatch(token):
+        return _Token("~", OTHER_WORD, OTHER_WORD)
     if token[0].isdigit():
         return _Token("0", "NUMBER", "NUMBER")
     if not token[0].isalpha():
@@ -128,14 +131,14 @@ def _negation_frames(kinds: Sequence[str]) -> Iterator[str]:
             yield f"f:{kind} {subject} . {named}"
 
 
-def _pairs(prefix: str, items: Sequence[str], ends: frozenset[str]) -> Iterator[str]:
-    """Each two items between two ends, whatever stands between them."""
+def _pairs(prefix: str, items: Sequence[str], ends: frozenset[str], left_out: frozenset[str]) -> Iterator[str]:
+    """Each two items between two ends, whatever stands between them; marks and what is left out are in no pair."""
     part: set[str] = set()
     for item in [*items, min(ends)]:
         if item in ends:
             yield from (prefix + " ".join(pair) for pair in combinations(sorted(part), 2))
             part = set()
-        elif item not in _UNPAIRED:
+        elif item[0].isalpha() and item not in left_out:
             part.add(item)
 
 
@@ -159,7 +162,7 @@ def features(sentences: Sequence[str], known: Container[str]) -> set[str]:
     ``w:`` words and pairs of words; ``m:`` two to four words or kinds; ``p:`` two kinds in a sentence; ``u:`` two
     words or kinds in a clause; ``f:`` what surrounds a negation; ``g:`` numbers of words, negations and sentences.
     """
-    joined = f" {SENTENCE_MARK} ".join(sentences)
+    joined = f" {SENTENCE_MARK} ".join(sentence.rstrip(" .!") for sentence in sentences)
     tokens = _without_topics(
         [_token(token, known=f"w:{word_of(token).stem}" in known) for token in TOKEN.findall(joined)]
     )
@@ -168,9 +171,8 @@ def features(sentences: Sequence[str], known: Container[str]) -> set[str]:
     found = {f"w:{word.partition('+')[0]}" for word in words}
     found.update(_n_grams("w:", words, (2,)))
     found.update(_n_grams("m:", _without_runs([token.mixed for token in tokens]), (2, 3, 4)))
-    distinct = sorted(set(kinds) - {OTHER_WORD, "OF", ",", "AND", "^", "$"})
-    found.update("p:" + " ".join(pair) for pair in combinations(distinct, 2))
-    found.update(_pairs("u:", [token.mixed for token in tokens], _CLAUSE_MARKS))
+    found.update(_pairs("p:", [token.kind for token in tokens], frozenset(SENTENCE_MARK), _UNPAIRED_KINDS))
+    found.update(_pairs("u:", [token.mixed for token in tokens], _CLAUSE_MARKS, frozenset(OTHER_WORD)))
     found.update(_negation_frames(kinds))
     found.update(_count_features(tokens))
     return found

