@@ -19,7 +19,7 @@ setup: .venv/.installed ## create .venv and install the versions in constraints.
 		"on a Mac, 'apt install python3 python3-venv' on Debian 12"; exit 4; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "installing into .venv (once, about half a minute)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt -e '.[dev]'
 	@touch $@
 
 demo: setup ## the whole pipeline on a small real model, from papers to a report

@@ -19,6 +19,7 @@ import json
 import os
 import platform
 import re
+import resource
 import shutil
 import statistics
 import subprocess
@@ -109,6 +110,12 @@ def ragtune(*arguments: str | Path, cwd: Path) -> str:
     return done.stdout
 
 
+def cpu_seconds() -> float:
+    """CPU time of all ended child processes: on a busy machine it is steadier than the clock."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def opened(recipe: Path, settings: dict[str, Any] | None = None) -> Run:
     os.environ["RAGTUNE_RUNS"] = str(recipe.parent / "runs")
     return open_recipe(recipe, settings or {})
@@ -144,7 +151,7 @@ def shell_loop(recipe: Path, updates: int) -> dict[str, Any]:
     run = opened(recipe)
     data, losses = recipe.parent / "chats", []
     write_chats(run, data)
-    started = time.perf_counter()
+    started, worked = time.perf_counter(), cpu_seconds()
     for number, settings in enumerate(settings_of_trials()):
         train = opened(recipe, settings).recipe.train
         config = {
@@ -162,23 +169,25 @@ def shell_loop(recipe: Path, updates: int) -> dict[str, Any]:
             [sys.executable, "-c", STOCK, "--config", str(path)],
             env=environment, capture_output=True, text=True, check=False,
         )  # fmt: skip
-        found = re.findall(r"Val loss ([\d.]+)", done.stdout)
+        found = re.findall(r"\bval +([\d.]+)", re.sub(r"\x1b\[[0-9;]*m", "", done.stdout))
         if done.returncode or not found:
             raise SystemExit(f"mlx_lm.lora failed:\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
         losses.append(float(found[-1]))
     best = min(range(len(losses)), key=losses.__getitem__)
-    return {"seconds": time.perf_counter() - started, "best": settings_of_trials()[best], "losses": losses}
+    seconds, cpu = time.perf_counter() - started, cpu_seconds() - worked
+    return {"seconds": seconds, "cpu_seconds": cpu, "best": settings_of_trials()[best], "losses": losses}
 
 
 def one_sweep(recipe: Path) -> dict[str, Any]:
     """The same trials by one command, from a data set that is there already."""
-    started = time.perf_counter()
+    started, worked = time.perf_counter(), cpu_seconds()
     result = json.loads(ragtune("sweep", recipe, "--json", cwd=recipe.parent))
-    seconds = time.perf_counter() - started
+    seconds, cpu = time.perf_counter() - started, cpu_seconds() - worked
     trials = {row["trial"]: row for row in result["trials"]}
     best = trials[result["ranking"][0]]
     return {
         "seconds": seconds,
+        "cpu_seconds": cpu,
         "best": best["settings"],
         "losses": [row["valid_loss"] for row in result["trials"]],
         "scores": [row["score"] for row in result["trials"]],
@@ -204,6 +213,7 @@ def counted(run: Run, rows: dict[str, list[TokenRow]]) -> tuple[int, Work, Work]
 def measure_sweeps(*, quick: bool, repeats: int) -> dict[str, Any]:
     """Medians of the three sides, alternating, with the counted work."""
     seconds: dict[str, list[float]] = {"shell loop": [], "sweep": [], "sweep with halving": []}
+    cpu: dict[str, list[float]] = {side: [] for side in seconds}
     last: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as temporary:
         for repeat in range(repeats):
@@ -219,7 +229,8 @@ def measure_sweeps(*, quick: bool, repeats: int) -> dict[str, Any]:
             for side in order:
                 last[side] = shell_loop(projects[side], updates) if side == "shell loop" else one_sweep(projects[side])
                 seconds[side].append(last[side]["seconds"])
-                print(f"  {side}: {seconds[side][-1]:.0f} s", file=sys.stderr)
+                cpu[side].append(last[side]["cpu_seconds"])
+                print(f"  {side}: {seconds[side][-1]:.0f} s, CPU {cpu[side][-1]:.0f} s", file=sys.stderr)
         config = json.loads((run.base / "config.json").read_text())
     whole = len(settings_of_trials()) * updates
     flops = {
@@ -229,6 +240,7 @@ def measure_sweeps(*, quick: bool, repeats: int) -> dict[str, Any]:
     }
     return {
         "seconds": {side: statistics.median(values) for side, values in seconds.items()},
+        "cpu_seconds": {side: statistics.median(values) for side, values in cpu.items()},
         "best": {side: last[side]["best"] for side in last},
         "tflops": {side: value / 1e12 for side, value in flops.items()},
         "updates": {"shell loop": whole, **{side: last[side]["updates"] for side in ("sweep", "sweep with halving")}},
@@ -256,12 +268,13 @@ def measure_iteration(*, quick: bool, repeats: int) -> dict[str, Any]:
 def show(result: dict[str, Any]) -> None:
     print(f"{result['what']} ({result['machine']}, {result['date']})")
     sweeps = result["sweeps"]
-    stock, stock_flops = sweeps["seconds"]["shell loop"], sweeps["tflops"]["shell loop"]
+    stock, stock_cpu, stock_flops = (sweeps[name]["shell loop"] for name in ("seconds", "cpu_seconds", "tflops"))
     for side, seconds in sweeps["seconds"].items():
         best = ", ".join(f"{key.partition('.')[2]} {value}" for key, value in sweeps["best"][side].items())
+        cpu, flops, count = sweeps["cpu_seconds"][side], sweeps["tflops"][side], sweeps["updates"][side]
         print(
-            f"  {side:<19}{seconds:9.1f} s {stock / seconds:6.2f} ×   {sweeps['updates'][side]:5d} updates, "
-            f"counted {sweeps['tflops'][side]:.3f} TFLOP {stock_flops / sweeps['tflops'][side]:6.2f} ×   best: {best}"
+            f"  {side:<19}{seconds:9.1f} s {stock / seconds:6.2f} ×   CPU {cpu:9.1f} s {stock_cpu / cpu:6.2f} ×   "
+            f"{count:5d} updates, counted {flops:.3f} TFLOP {stock_flops / flops:6.2f} ×   best: {best}"
         )
     print(f"  pruned by halving: {sweeps['pruned']} of 8")
     first, again = result["iteration"]["first"], result["iteration"]["again"]

@@ -67,6 +67,9 @@ def _rule_problems(written: Written) -> Iterator[tuple[str, str]]:
     if isinstance(corpus, dict) and not corpus.get("folder") and not corpus.get("arxiv"):
         yield "corpus", "give 'folder', 'arxiv' or both"
     yield from _base_problems(written)
+    tokens, overlap = (written.setting(Recipe, f"corpus.{name}_tokens") for name in ("chunk", "overlap"))
+    if _is_number(tokens) and _is_number(overlap) and overlap > tokens / 2:
+        yield "corpus.overlap_tokens", f"more than half of 'chunk_tokens' ({tokens}); lower 'overlap_tokens'"
     yield from _evaluate_problems(written)
     yield from _retrieval_problems(written)
     if written.get("register.route") == "mlx" and written.setting(Recipe, "register.serve") != "ollama":

@@ -32,7 +32,7 @@ def start(folder: Path, command: list[str], *, size: int = 2, cwd: Path = ROOT) 
 def ended(processes: list["subprocess.Popen[str]"]) -> list[tuple[int, str]]:
     """(exit code, stderr) of each; none may outlive the test."""
     try:
-        return [(process.wait(timeout=120), process.communicate()[1]) for process in processes]
+        return [(process.wait(timeout=400), process.communicate()[1]) for process in processes]
     finally:
         for process in processes:
             process.kill()

@@ -591,3 +591,10 @@ def test_any_value_loads_or_is_a_recipe_error(
     with pytest.raises(RecipeError) as caught:  # the papers are not there, so nothing loads
         load_recipe(path)
     assert f"{path}:" in str(caught.value)
+
+
+def test_an_overlap_of_more_than_half_a_chunk_is_refused(home: Path) -> None:
+    recipe = SMALL.replace("folder: papers", "folder: papers, chunk_tokens: 100, overlap_tokens: 50")
+    assert load_recipe(write(home, recipe)).corpus.overlap_tokens == 50
+    said = problems(write(home, recipe.replace("overlap_tokens: 50", "overlap_tokens: 51")))
+    assert "corpus.overlap_tokens: more than half of 'chunk_tokens' (100); lower 'overlap_tokens'" in said

@@ -105,6 +105,18 @@ def test_an_error_names_the_file_and_the_line_that_the_value_came_from(
     assert "edit recipes/mine.yaml, recipes/deep/middle.yaml, then: ragtune validate recipes/mine.yaml" in said
 
 
+def test_an_item_of_a_replaced_list_is_not_looked_for_in_the_recipe_below(home: Path) -> None:
+    said = refused(home / "recipes" / "base.yaml", {"train.target_modules": ["bad_proj"]})
+    assert "--set train.target_modules=[bad_proj]: train.target_modules" in said
+    assert "1 problem " in said
+
+
+def test_a_section_stays_where_the_file_has_it_and_an_unreadable_value_is_one_problem(home: Path) -> None:
+    path = write(home, "mine", BASE.replace("  alpha: 8\n", ""))
+    assert "mine.yaml:6: train: give exactly one of" in refused(path, {"train.rank": 8})
+    assert "1 problem " in refused(home / "recipes" / "base.yaml", {"benchmark": "a\x07b"})
+
+
 def test_keys_that_contradict_each_other_are_said_with_both_places(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(home)
     said = refused(write(home, "mine", "extends: base.yaml\ntrain: {scale: 2}\n").relative_to(home))

@@ -61,7 +61,8 @@ def model_tokenizer(settings: BaseModelSettings, *, restore: RestoreTokenizer) -
         problem = "" if text else "it is not on this machine"
     except (InputError, ToolError) as error:
         text, problem = None, error.what
-    return ModelTokenizer(settings.model, text, problem)
+    name = settings.model
+    return ModelTokenizer(Path(name).name if name.startswith((".", "/", "~")) else name, text, problem)
 
 
 def _on_this_machine(settings: BaseModelSettings, restore: RestoreTokenizer) -> bytes | None:

@@ -74,7 +74,14 @@ def recipe_page() -> str:
         "A recipe is one YAML file; its file name names the run. Paths are relative to its folder. "
         "Unknown keys are errors, and `ragtune validate RECIPE` reports all of them at once."
     )
-    return "\n\n".join([WRITTEN, "# The recipe", intro, *_sections(Recipe, "")]) + "\n"
+    layers = (
+        "A recipe with `extends: OTHER.yaml` holds only what differs, and `--set KEY=VALUE` changes one key for a "
+        "command. Sections are merged key by key; every other value replaces the earlier one as a whole, also a list "
+        "or `dataset.shares`. `null` takes an earlier value back, so that the default applies. A relative path starts "
+        "at the folder of the file that it stands in, with `--set` at the folder of the recipe. Recipes may extend "
+        "others that extend others. An error names the file and the line, or the option, that the value came from."
+    )
+    return "\n\n".join([WRITTEN, "# The recipe", intro, layers, *_sections(Recipe, "")]) + "\n"
 
 
 def _commands(command: click.Command, name: str, parent: click.Context | None) -> Iterator[str]:

@@ -55,7 +55,11 @@ def read_runs(runs: Path, needs: Needs) -> list[RunRow]:
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise ArtifactError(f"cannot read the runs folder: {error.strerror}", where=str(runs)) from None
+        raise ArtifactError(
+            f"cannot read the runs folder: {error.strerror}",
+            where=str(runs),
+            fix="set RAGTUNE_RUNS to a folder that you can read",
+        ) from None
     rows = [read_run_row(folder, needs) for folder in folders]
     return sorted(rows, key=lambda row: row.changed_at, reverse=True)
 

@@ -24,6 +24,11 @@ def _rules(result: SweepResult, settings: SweepSettings) -> list[str]:
             f"Successive halving: after {shares} {after}, a trial goes on when it is among the best "
             f"1/{settings.reduction} that came so far."
         )
+    if settings.halving == "updates" and not any(row.looks for row in result.trials):
+        lines.append(
+            "No trial validated before its last update, so none was compared at a rung: raise train.evals_per_epoch, "
+            "or set sweep.halving to rows or off."
+        )
     return lines
 
 

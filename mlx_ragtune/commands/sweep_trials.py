@@ -96,13 +96,14 @@ class Trials:
         trial = self.sweep.ask()
         if trial is None:
             return
+        number = self.sweep.number_of(trial)
         with self.sweep.beating(trial):
             try:
-                _RunningTrial(self, trial, self.sweep.settings_of(trial)).run()
+                _RunningTrial(self, trial, self.sweep.settings_of(trial), number).run()
             except BaseException as error:
                 why = "stopped" if isinstance(error, KeyboardInterrupt) else f"{type(error).__name__}: {error}"
                 self.sweep.interrupt(trial, why[:200])
-                self.table.update(SweepRow(trial.number + 1, self.sweep.settings_of(trial), "interrupted"))
+                self.table.update(SweepRow(number + 1, self.sweep.settings_of(trial), "interrupted"))
                 raise
 
     def bench(self, run: VariantRun) -> Workbench:
@@ -146,6 +147,7 @@ class _RunningTrial:
     trials: Trials
     trial: Trial
     settings: Settings
+    number: int
     started: float = field(default_factory=time.monotonic)
     row: SweepRow = field(default_factory=lambda: SweepRow(0))
     updates: int = 0
@@ -155,7 +157,7 @@ class _RunningTrial:
     def run(self) -> None:
         """Train, judge and record the trial; what only these settings cannot do is recorded, and the sweep goes on."""
         sweep = self.trials.sweep
-        self.show(SweepRow(self.trial.number + 1, self.settings, "running"))
+        self.show(SweepRow(self.number + 1, self.settings, "running"))
         try:
             judgment = self._judgment()
         except _EndedError:

@@ -1,5 +1,6 @@
 """Compares a GGUF file in llama.cpp with its model in MLX, by the next token after real prompts."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +40,13 @@ LIMITS: Mapping[QuantType, Limit] = {
 }
 """Loose multiples of what ``ragtune parity recipes/demo.yaml --type all`` prints (``benchmarks/README.md``)."""
 CLOSE = 0.05
-"""Two tokens whose log probabilities differ by less are tied: either one counts as agreement."""
+"""Two tokens whose log probabilities differ by less are tied: either one counts as agreement.
+
+A divergence D stands for noise of about √(2D) in each log probability (its second-order expansion), so tokens that
+differ by less than twice that are tied as well, up to ``MOST_CLOSE``: a model with a nearly flat distribution has no
+top token to agree on.
+"""
+MOST_CLOSE = 0.5
 
 
 @dataclass(frozen=True)
@@ -72,6 +79,10 @@ def _divergence(ours: Floats, theirs: Floats) -> float:
     return float(np.sum(np.exp(ours) * (ours - theirs))) + rest[0] * float(np.log(rest[0] / rest[1]))
 
 
+def _tied_within(divergence: float) -> float:
+    return max(CLOSE, min(MOST_CLOSE, 2 * math.sqrt(2 * max(0.0, divergence))))
+
+
 def compare_next_tokens(
     kind: QuantType,
     logits: npt.ArrayLike,
@@ -88,7 +99,7 @@ def compare_next_tokens(
         differences.append(float(np.abs(row[ids] - theirs).max()))
         kls.append(_divergence(row[ids], theirs))
         best = int(ids[theirs.argmax()])
-        agree += bool(row.max() - row[best] <= CLOSE)
+        agree += bool(row.max() - row[best] <= _tied_within(kls[-1]))
     return Parity(
         type=kind,
         prompts=len(engine),

@@ -5,7 +5,7 @@ from typing import Any
 
 from mlx_ragtune.pages.run_rows import RunList, RunRow, interval_text, scaled
 from mlx_ragtune.pages.setting_words import settings_text, short_names
-from mlx_ragtune.pages.tables import clock, fill, render_table
+from mlx_ragtune.pages.tables import fill, render_table, short_clock
 
 WIDTH = 80
 SHOWN_METRICS = 2
@@ -24,7 +24,7 @@ def loss_cell(row: RunRow) -> str:
 
 def time_cell(row: RunRow) -> str:
     """How long training took, and its peak memory."""
-    lines = [clock(row.train_seconds)] if row.train_seconds is not None else []
+    lines = [short_clock(row.train_seconds)] if row.train_seconds is not None else []
     lines += [f"{row.peak_memory_bytes / 2**30:.1f} GiB"] if row.peak_memory_bytes is not None else []
     return "\n".join(lines)
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from mlx_ragtune.errors import printable
 from mlx_ragtune.pages.setting_words import settings_text, short_names, value_text
-from mlx_ragtune.pages.tables import clock, render_table
+from mlx_ragtune.pages.tables import clock, render_table, short_clock
 
 TrialState = Literal["waiting", "running", "finished", "pruned", "failed", "interrupted"]
 WIDTH = 80
@@ -165,13 +165,6 @@ def _cells(row: SweepRow, columns: Sequence[str]) -> list[str]:
         "" if row.loss is None else f"{row.loss:.4f}",
         "" if row.score is None else f"{row.score:.3f}",
         f"{row.tokens_per_second:,.0f}" if row.tokens_per_second is not None else "",
-        _left(row.seconds_left) if running and row.seconds_left is not None else "",
+        short_clock(row.seconds_left) if running and row.seconds_left is not None else "",
         f"{row.state}: {row.note}" if row.note else row.state,
     ]
-
-
-def _left(seconds: float) -> str:
-    """A duration in few columns: ``40 s``, ``12 min``, ``3.5 h``."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

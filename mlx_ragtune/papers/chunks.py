@@ -92,7 +92,7 @@ class _Packer:
 
     def __init__(self, text: str, chunking: Chunking) -> None:
         self._text, self._limit = text, chunking.tokens
-        self._overlap = min(chunking.overlap, chunking.tokens // 2)
+        self._overlap = min(chunking.overlap, chunking.tokens // 2)  # the loader refuses more
         self._counter = chunking.counter
         self._ends = chunking.counter.ends(text)
 

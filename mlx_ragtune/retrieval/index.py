@@ -13,6 +13,13 @@ from mlx_ragtune.retrieval.terms import match_expression, terms
 TITLE_WEIGHT = 2.0
 """A word of the title counts as so many of the text: more, and every chunk of a paper with the right title is first."""
 
+_SEARCH = (
+    "SELECT name.id, score FROM ("  # noqa: S608 (a number of this module)
+    f"SELECT rowid AS number, bm25(chunk, {TITLE_WEIGHT}, 1, 1) AS score FROM chunk WHERE chunk MATCH ? "
+    "ORDER BY score, rowid LIMIT ?) JOIN name USING (number) ORDER BY score, number"
+)
+"""The rows are numbered in the order of their ids, so that ties are in that order."""
+
 
 def build_index(path: Path, chunks: Iterable[Chunk]) -> None:
     """Write a new index file of the chunks; an existing one is replaced. Raises ToolError when that fails."""
@@ -35,7 +42,7 @@ def _build(path: Path, chunks: Iterable[Chunk]) -> None:
             "tokenize = \"porter unicode61 remove_diacritics 2 categories 'L* N* Co Mn Mc'\")"
         )
         connection.execute("CREATE TABLE name (number INTEGER PRIMARY KEY, id TEXT NOT NULL)")
-        for number, chunk in enumerate(chunks, start=1):
+        for number, chunk in enumerate(sorted(chunks, key=lambda chunk: chunk.id), start=1):
             fields = (" ".join(terms(field)) for field in (chunk.title, chunk.section, chunk.text))
             connection.execute("INSERT INTO chunk(rowid, title, section, text) VALUES (?, ?, ?, ?)", (number, *fields))
             connection.execute("INSERT INTO name VALUES (?, ?)", (number, chunk.id))
@@ -65,11 +72,7 @@ class Index:
         if not expression or k < 1:
             return []
         try:
-            rows = self._connection.execute(
-                f"SELECT name.id, bm25(chunk, {TITLE_WEIGHT}, 1, 1) AS score FROM chunk "  # noqa: S608
-                "JOIN name ON name.number = chunk.rowid WHERE chunk MATCH ? ORDER BY score, name.id LIMIT ?",
-                (expression, k),
-            ).fetchall()
+            rows = self._connection.execute(_SEARCH, (expression, k)).fetchall()
         except sqlite3.DatabaseError as error:
             raise self._damaged(error) from None
         return [Hit(identifier, -score) for identifier, score in rows]

@@ -65,8 +65,8 @@ def build_lance(folder: Path, vectors: Path) -> None:
 
 
 def _lists(rows: int) -> int:
-    """So many lists that finding the nearest lists costs as much as reading one."""
-    return max(1, math.isqrt(rows))
+    """So many lists that finding the nearest lists costs as much as reading one; each needs 256 rows to be trained."""
+    return max(1, min(math.isqrt(rows), rows // 256))
 
 
 class LanceIndex(VectorIndex):

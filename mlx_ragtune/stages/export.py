@@ -25,7 +25,7 @@ from mlx_ragtune.models.vocabulary import read_vocabulary
 from mlx_ragtune.recipe import Recipe
 from mlx_ragtune.retrieval.fixed import fixed_prompts
 from mlx_ragtune.searching.opened import open_retriever
-from mlx_ragtune.tuning.logits import next_token_logits
+from mlx_ragtune.tuning.logits import shared_logits
 from mlx_ragtune.tuning.resources import logits_memory
 
 BASE_VERSION = 1
@@ -73,7 +73,7 @@ def _shared_base(recipe: Recipe, base: Path, draft: Draft, prompts: Sequence[Pro
     asked = {**described, "prompts": digest_json([[*prompt.tokens] for prompt in prompts])}
 
     def compare(folder: Path) -> None:
-        compared = _compare(recipe, base, draft / "base.gguf", "base", prompts)
+        compared = _compare(recipe, base, gguf=draft / "base.gguf", name="base", draft=draft, prompts=prompts)
         (folder / "compared.json").write_text(json.dumps(compared), encoding="utf-8")
 
     parity = draft.part("base-parity", asked, compare)
@@ -89,7 +89,8 @@ def _write(
     _write_gguf(recipe, model, gguf, name, draft)
     report = json.loads((gguf.parent / "report.json").read_text(encoding="utf-8"))
     (gguf.parent / "report.json").unlink()
-    return {"report": report, **_compare(recipe, model, gguf, name, prompts)}
+    compared = _compare(recipe, model, gguf=gguf, name=name, draft=draft, prompts=prompts)
+    return {"report": report, **compared}
 
 
 def _write_gguf(recipe: Recipe, model: Path, gguf: Path, name: str, draft: Draft) -> None:
@@ -99,9 +100,11 @@ def _write_gguf(recipe: Recipe, model: Path, gguf: Path, name: str, draft: Draft
     (gguf.parent / "report.json").write_text(json.dumps(asdict(report)), encoding="utf-8")
 
 
-def _compare(recipe: Recipe, model: Path, gguf: Path, name: str, prompts: Sequence[Prompt]) -> dict[str, Any]:
+def _compare(
+    recipe: Recipe, model: Path, *, gguf: Path, name: str, draft: Draft, prompts: Sequence[Prompt]
+) -> dict[str, Any]:
     """Raises ArtifactError when llama.cpp does not compute from the file what MLX computes from the folder."""
-    logits = next_token_logits(model, [prompt.tokens for prompt in prompts])
+    logits = shared_logits(draft, model, [prompt.tokens for prompt in prompts])
     parity: Parity
     listed: Listed
     parity, listed = compare_with_model(

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 from mlx_ragtune.artifact import Draft, Inputs
@@ -12,6 +13,7 @@ from mlx_ragtune.recipe import Recipe
 from mlx_ragtune.records import Question
 from mlx_ragtune.retrieval.fixed import fixed_prompts
 from mlx_ragtune.searching.opened import open_retriever
+from mlx_ragtune.tuning.logits import shared_logits
 from mlx_ragtune.tuning.merge import fuse as merge
 from mlx_ragtune.tuning.resources import fuse_disk, fuse_memory
 
@@ -38,6 +40,7 @@ def fuse(recipe: Recipe, inputs: Inputs, draft: Draft) -> None:
         draft / "model",
         prompts=prompts,
         thinking=recipe.dataset.thinking == "on",
+        logits=partial(shared_logits, draft),
     )
     (draft / "parity.json").write_text(json.dumps(asdict(report), indent=2) + "\n", encoding="utf-8")
     draft.record(**asdict(report))

@@ -25,7 +25,17 @@ from mlx_ragtune.sweeping.halving import Halving
 from mlx_ragtune.sweeping.sampler import SettingSampler
 from mlx_ragtune.sweeping.space import Settings, Space
 from mlx_ragtune.sweeping.storage import DEFAULT, Address, close_storage, open_storage, reading
-from mlx_ragtune.sweeping.trials import ENDED, RETAKEN, SET_ASIDE, Look, TrialRow, counts, objective, row_of
+from mlx_ragtune.sweeping.trials import (
+    ENDED,
+    RETAKEN,
+    SET_ASIDE,
+    Look,
+    TrialRow,
+    counts,
+    objective,
+    row_of,
+    trial_numbers,
+)
 
 BEAT_SECONDS = 15.0
 """How often a worker writes that it is alive."""
@@ -98,14 +108,21 @@ class SweepStudy:
             return self.study.get_trials(deepcopy=False)
 
     def rows(self) -> list[TrialRow]:
-        """The records of all trials, without those that were set aside."""
-        return [row_of(trial, self.space) for trial in self.trials() if SET_ASIDE not in trial.user_attrs]
+        """The records of all trials; an interrupted one and those that continue it are one trial."""
+        trials = self.trials()
+        numbers = trial_numbers(trials)
+        latest = {numbers[trial.number]: trial for trial in trials if trial.number in numbers}
+        return [row_of(trial, self.space, number=number) for number, trial in sorted(latest.items())]
+
+    def number_of(self, trial: Trial | FrozenTrial) -> int:
+        """The number of a trial for people, counted from 0."""
+        return trial_numbers(self.trials())[trial.number]
 
     def spent(self) -> str:
         """Why no further trial starts, or ""; the budget and, in a finite space, its end."""
         trials = self.trials()
         started = [trial for trial in trials if counts(trial)]
-        rows = [row_of(trial, self.space) for trial in started]
+        rows = [row_of(trial, self.space, number=trial.number) for trial in started]
         settings, combinations = self.settings, self.space.combinations()
         most = settings.trials
         if most is None and settings.updates is None and settings.minutes is None and settings.sampler != "grid":
@@ -233,7 +250,9 @@ class SweepStudy:
                     continue
                 if not last:
                     self._wait_again(trial.number, trial.params, trial.user_attrs, deaths=deaths)
-            lines.append(f"trial {trial.number + 1}: {why}; {'recorded as pruned' if last else 'it is taken up again'}")
+            lines.append(
+                f"trial {self.number_of(trial) + 1}: {why}; {'recorded as pruned' if last else 'it is taken up again'}"
+            )
         return lines
 
     def _end_of_another(self, trial: FrozenTrial, why: str, state: TrialState) -> bool:

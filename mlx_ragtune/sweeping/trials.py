@@ -72,8 +72,27 @@ def counts(trial: FrozenTrial) -> bool:
     return trial.state != TrialState.WAITING and not interrupted and SET_ASIDE not in attributes
 
 
-def row_of(trial: FrozenTrial, space: Space) -> TrialRow:
-    """The record of an Optuna trial."""
+def trial_numbers(trials: Iterable[FrozenTrial]) -> dict[int, int]:
+    """The number of each trial for people, counted from 0, by Optuna's number.
+
+    A trial that continues another one has its number; trials that were set aside have none.
+    """
+    numbers: dict[int, int] = {}
+    count = 0
+    for trial in trials:
+        if SET_ASIDE in trial.user_attrs:
+            continue
+        first = next(iter(trial.user_attrs.get(RETAKEN, ())), None)
+        if first in numbers:
+            numbers[trial.number] = numbers[first]
+        else:
+            numbers[trial.number] = count
+            count += 1
+    return numbers
+
+
+def row_of(trial: FrozenTrial, space: Space, *, number: int) -> TrialRow:
+    """The record of an Optuna trial under a number of ``trial_numbers``."""
     kept: Mapping[str, Any] = trial.user_attrs
     states: dict[TrialState, State] = {
         TrialState.WAITING: "waiting",
@@ -84,7 +103,7 @@ def row_of(trial: FrozenTrial, space: Space) -> TrialRow:
     }
     known = trial.params.keys() >= space.dimensions.keys()
     return TrialRow(
-        number=trial.number,
+        number=number,
         settings=space.settings(trial.params) if known else {},
         state=states[trial.state],
         why=str(kept.get(ENDED, "")),

@@ -15,7 +15,7 @@ from mlx_ragtune.scoring.answers.numbers import number_grounding
 from mlx_ragtune.scoring.answers.refusal import is_refusal
 from mlx_ragtune.scoring.answers.style import is_prose
 
-VERSION = 1
+VERSION = 2
 """Part of the key of every generated pair: raise it when a check changes, so that no old verdict is reused."""
 QUOTE_RATIO = 95.0
 SHORT_QUOTE_CHARACTERS = 15

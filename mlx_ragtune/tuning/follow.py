@@ -58,6 +58,10 @@ def follow(find_base: FindBase) -> None:
             _close(bench)
 
 
+def _silent(_text: str) -> None:
+    pass
+
+
 def _close(bench: Workbench | None) -> None:
     if bench is not None and bench.is_open:
         bench.__exit__(None, None, None)
@@ -75,11 +79,12 @@ def _open(job: dict[str, Any], model: BaseModelSettings, find_base: FindBase, as
         )
     rows = {name: [parse_row(Example, row, where="rank 0") for row in part] for name, part in job["rows"].items()}
     dataset = DatasetSettings(**job["dataset"])
-    bench = Workbench(base, model, dataset=dataset, rows=rows, store=aside / "store", say=lambda _text: None)
+    bench = Workbench(base, model, dataset=dataset, rows=rows, store=aside / "store", say=_silent, following=True)
     return bench.__enter__()
 
 
 def _train(bench: Workbench, job: dict[str, Any], aside: Path) -> None:
     settings = TrainSettings.model_validate_json(job["settings"])
+    run, seed, share = aside / "run", job["seed"], job["share"]
     with suppress(DivergedError):  # on every rank alike: rank 0 reports it
-        bench.train(settings, folder=aside / "run", seed=job["seed"], progress=lambda *_: None)
+        bench.train(settings, folder=run, seed=seed, progress=lambda *_: None, share=share)

@@ -6,10 +6,11 @@ upper layers read the stored outputs as ``input_embeddings``, and the lower ones
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -125,32 +126,16 @@ class FrozenStore:
         return True
 
     def _fill(self, model: Any, rows: Sequence[TokenRow], tokens_per_step: int, work: str) -> None:
+        """Write states and index, each aside and then renamed: another process may have the old file in memory."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "index.json").unlink(missing_ok=True)
-        places: dict[str, int] = {}
-        done = 0
-        file = self.folder / "states.bin"
+        file, part = self.folder / "states.bin", self.folder / f".states-{os.getpid()}.part"
         needed = 4 * sum(len(row.tokens) for row in rows) * int(model.model.norm.weight.shape[0])
-        with (
-            disk_writes(file, needed),
-            file.open("wb") as stream,
-            only_layers(model, 0, self.first, normed=False),
-        ):
-            for groups in micro_batches(rows, tokens_per_step):
-                _, prefix, branches = _lower(model, groups)
-                dtype = str(branches.dtype).removeprefix("mlx.core.")
-                for place, (row, parent, length) in enumerate(_members(groups)):
-                    parts = [branches[place, : len(row.tokens) - 1 - length]]
-                    if prefix is not None and length:
-                        parts.insert(0, prefix[parent, prefix.shape[1] - length :])
-                    states = mx.concatenate(parts)
-                    raw = np.array(states if dtype == "float32" else states.view(mx.uint16))
-                    stream.write(raw.tobytes())
-                    places[_key(row)] = done
-                    done += len(raw)
-        shape = [done, int(branches.shape[-1])]
-        index = {"work": work, "dtype": dtype, "shape": shape, "places": places}
-        (self.folder / "index.json").write_text(json.dumps(index), encoding="utf-8")
+        with disk_writes(file, needed, partial=part):
+            with part.open("wb") as stream, only_layers(model, 0, self.first, normed=False):
+                index = {"work": work, **_write_states(stream, model, micro_batches(rows, tokens_per_step))}
+            part.replace(file)
+            part.write_text(json.dumps(index), encoding="utf-8")
+            part.replace(self.folder / "index.json")
 
     def _read(self, row: TokenRow, start: int, stop: int) -> mx.array:
         place = self._places[_key(row)]
@@ -176,6 +161,25 @@ class FrozenStore:
         states = hidden_states(model, mx.array(batch.branches), caches, input_embeddings=mx.stack(branches))
         chosen = states.reshape(-1, states.shape[-1])[mx.array(batch.positions)]
         return answer_loss(model, chosen, mx.array(batch.targets))
+
+
+def _write_states(stream: BinaryIO, model: Any, batches: Iterable[Sequence[Group]]) -> dict[str, Any]:
+    """Write the outputs of the active layers for every row; returns their type, shape, and place by row."""
+    places: dict[str, int] = {}
+    done, dtype, width = 0, "float32", 0
+    for groups in batches:
+        _, prefix, branches = _lower(model, groups)
+        dtype, width = str(branches.dtype).removeprefix("mlx.core."), int(branches.shape[-1])
+        for place, (row, parent, length) in enumerate(_members(groups)):
+            parts = [branches[place, : len(row.tokens) - 1 - length]]
+            if prefix is not None and length:
+                parts.insert(0, prefix[parent, prefix.shape[1] - length :])
+            states = mx.concatenate(parts)
+            raw = np.array(states if dtype == "float32" else states.view(mx.uint16))
+            stream.write(raw.tobytes())
+            places[_key(row)] = done
+            done += len(raw)
+    return {"dtype": dtype, "shape": [done, width], "places": places}
 
 
 def _members(groups: Sequence[Group]) -> list[tuple[TokenRow, int, int]]:

@@ -7,10 +7,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mlx_ragtune.artifact import Draft, digest_json
+from mlx_ragtune.clients.file_digests import base_digest
 from mlx_ragtune.clients.runtime_mlx import mx, tree_map
 from mlx_ragtune.tuning.head import hidden_states, logits_of
 from mlx_ragtune.tuning.load import load_stored
 
+LOGITS_VERSION = 1
+"""Raised when the same model and prompts would give other logits."""
 CHUNK_TOKENS = 2048
 """Tokens that go through the layers at once. Attention over a longer prompt at once makes arrays of more than
 2^31 values on a CPU (heads × tokens²), which ends in a crash or in the machine's memory."""
@@ -49,4 +53,19 @@ def next_token_logits(folder: Path, prompts: Sequence[Sequence[int]]) -> npt.NDA
     """``logits_after`` for the model of a folder. Its memory is released before returning."""
     logits = logits_after(load_float32(folder), prompts)
     mx.clear_cache()
+    return logits
+
+
+def shared_logits(draft: Draft, folder: Path, prompts: Sequence[Sequence[int]]) -> npt.NDArray[np.float32]:
+    """As ``next_token_logits``, computed once for equal models and prompts: fuse and export need the same."""
+    described = {
+        "version": LOGITS_VERSION,
+        "model": base_digest(folder),
+        "prompts": digest_json(list(map(list, prompts))),
+    }
+
+    def compute(aside: Path) -> None:
+        np.save(aside / "logits.npy", next_token_logits(folder, prompts))
+
+    logits: npt.NDArray[np.float32] = np.load(draft.part("logits", described, compute) / "logits.npy")
     return logits

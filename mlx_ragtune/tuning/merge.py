@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,10 @@ from mlx_ragtune.models.model_folder import read_config
 from mlx_ragtune.models.prompts import check_prompt_lengths, load_tokenizer, prompt_tokens
 from mlx_ragtune.records import Message
 from mlx_ragtune.tuning.load import load_stored
-from mlx_ragtune.tuning.logits import load_float32, logits_after
+from mlx_ragtune.tuning.logits import load_float32, logits_after, next_token_logits
 
+Logits = Callable[[Path, Sequence[Sequence[int]]], npt.NDArray[np.float32]]
+"""Next-token logits [prompts, V] of a model folder in float32."""
 AGREEMENT = {"float32": 2e-3, "bfloat16": 1.0, "float16": 0.25}
 """Largest allowed |Δ logit| between base plus adapter and the fused model, by the stored type of the weights."""
 SHARD_BYTES = 4 * 2**30
@@ -101,9 +103,17 @@ def _save(model: Any, base: Path, target: Path, dtypes: dict[str, mx.Dtype], con
 
 
 def fuse(
-    base: Path, adapter: Path, target: Path, *, prompts: Sequence[Sequence[Message]], thinking: bool
+    base: Path,
+    adapter: Path,
+    target: Path,
+    *,
+    prompts: Sequence[Sequence[Message]],
+    thinking: bool,
+    logits: Logits = next_token_logits,
 ) -> FuseReport:
     """Write the fused model to ``target`` and compare it with base plus adapter on the prompts.
+
+    ``logits`` computes those of a model folder.
 
     Works in float32 on the full-precision base, even when training used a quantized one. The same base and
     adapter give the same files. Raises InputError for a prompt beyond the base's window, ArtifactError when the
@@ -116,15 +126,15 @@ def fuse(
     check_prompt_lengths(tokens, window=int(config["max_position_embeddings"]))
     plain = load_stored(base)
     dtypes = {name: value.dtype for name, value in tree_flatten(plain.parameters())}
-    before = logits_after(plain, tokens)
     del plain
+    before = logits(base, tokens)
     model = _adapted(base, adapter)
     adapted = logits_after(model, tokens)
     count = _merge(model)
     with disk_writes(target, sum(file.stat().st_size for file in base.glob("*.safetensors"))):
         _save(model, base, target, dtypes, config)
     del model
-    after = logits_after(load_stored(target), tokens)
+    after = logits(target, tokens)
     load_tokenizer(target)
     dtype = str(next(iter(dtypes.values()))).removeprefix("mlx.core.")
     report = FuseReport(

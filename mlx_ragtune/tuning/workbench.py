@@ -46,7 +46,8 @@ class Workbench:
     """A context manager; ``train`` and ``adapted`` may be called any number of times inside.
 
     ``rows`` holds the examples of ``train`` and ``valid``; outputs of frozen layers are kept below ``store``. ``say``
-    is told the plan of each run. Entering raises InputError for a base that cannot be loaded and for a split
+    is told the plan of each run. With several ranks each of them does the same, or follows rank 0 (``follow``, which
+    sets ``following``). Entering raises InputError for a base that cannot be loaded and for a split
     without rows.
     """
 
@@ -59,9 +60,11 @@ class Workbench:
         rows: Mapping[str, Sequence[Example]],
         store: Path,
         say: Callable[[str], None] = _print,
+        following: bool = False,
     ) -> None:
         self._folder, self._model, self._dataset = base, model, dataset
         self._examples, self._store, self._say = rows, store, say
+        self._following = following
         self._loaded: Base | None = None
         self._split: dict[str, list[TokenRow]] = {}
         self._described: dict[str, str] = {}
@@ -100,9 +103,9 @@ class Workbench:
         _release(error)
 
     def _tell(self, **message: Any) -> None:
-        """Rank 0 tells the other ranks what to do next (``follow``)."""
+        """Rank 0 tells the other ranks what to do next; one that follows has been told already."""
         ranks = find_ranks()
-        if ranks.size > 1 and ranks.first:
+        if ranks.size > 1 and not self._following:
             ranks.told(message)
 
     @property
@@ -163,7 +166,7 @@ class Workbench:
         work = describe_settings(settings, seed) | described
         run = Training(loaded, settings, plan, folder, seed, report[0], work, on_validation=report[1])
         store = self._prepare(settings) if settings.engine == "shared-prefix" else None
-        self._tell(do="train", settings=settings.model_dump_json(), seed=seed)
+        self._tell(do="train", settings=settings.model_dump_json(), seed=seed, share=share)
         mx.random.seed(seed64(seed))
         mx.reset_peak_memory()
         with awake(), in_step():

@@ -98,7 +98,7 @@ def test_finished_runs_show_what_differs_loss_metrics_time_and_memory(home: Path
     claim(home / "runs" / "other", home / "recipes" / "small.yaml", {"train.rank": 8})
     done = call()
     assert done.exit_code == 0, done.output
-    for text in ("rank 4", "1.2500", "1.5000", "60.0% (+10.0)", "+5.0 to +15.0", "1 min 30 s", "1.0 GiB",
+    for text in ("rank 4", "1.2500", "1.5000", "60.0% (+10.0)", "+5.0 to +15.0", "90 s", "1.0 GiB",
                  "finished: IMPROVED", "correct facts", "right paper"):  # fmt: skip
         assert text in done.stdout, text
     assert "alpha" not in done.stdout

@@ -173,7 +173,7 @@ def test_a_stopped_sweep_goes_on_and_ends_as_an_unbroken_one(
     done = swept(recipe)
     assert done.returncode == 130
     assert "finished trials are kept. Run the same command to continue" in done.stderr
-    assert [row["state"] for row in results(recipe)["trials"]] == ["finished", "interrupted", "waiting"]
+    assert [row["state"] for row in results(recipe)["trials"]] == ["finished", "waiting"]
     monkeypatch.setattr(sweep_trials._RunningTrial, "_progress", progress)
     assert swept(recipe).returncode == 0
 

@@ -77,6 +77,18 @@ def test_a_toss_up_counts_as_agreement_and_a_clear_difference_does_not() -> None
     assert compare_next_tokens("Q8_0", ours, engine, tokens_equal=True).top1_agreement == 0.5
 
 
+def test_a_flat_distribution_has_no_top_token_to_disagree_on() -> None:
+    """Noise of 0.15 in each log probability exchanges the first of 64 tokens that are nearly equally likely."""
+    noise = np.random.default_rng(3)
+    ours = noise.normal(0, 0.4, (40, 64))
+    served = log_softmax(ours + noise.normal(0, 0.15, ours.shape))
+    engine = [[(token, float(row[token])) for token in row.argsort()[::-1]] for row in served]
+    parity = compare_next_tokens("Q4_K_M", ours, engine, tokens_equal=True)
+    assert (served.argmax(1) == ours.argmax(1)).mean() < 0.85
+    assert parity.top1_agreement > 0.95
+    assert parity.mean_kl < 0.02
+
+
 def test_another_models_file_is_caught_at_every_type() -> None:
     ours, theirs = drawn(seed=1), drawn(seed=2)
     for kind in LIMITS:

@@ -158,7 +158,7 @@ def test_a_changed_number_costs_correctness_where_it_is_the_answer(name: str) ->
 
 
 @pytest.mark.parametrize("asked", REFUSED, ids=lambda asked: asked.id)
-@pytest.mark.parametrize("text", ["", "Not there", GOODS[0].text, f"{REFUSAL} But generally, it is Paris."])
+@pytest.mark.parametrize("text", ["", "It is Paris", GOODS[0].text, f"{REFUSAL} But generally, it is Paris."])
 def test_a_spoilt_refusal_costs_its_metric(asked: Question, text: str) -> None:
     metric = f"refusal_{asked.refusal_kind}"
     good, bad = (

@@ -79,6 +79,15 @@ def test_the_fused_folder_is_complete(finished: Path) -> None:
     assert model(mx.array([[1, 2, 3]])).shape[:2] == (1, 3)
 
 
+def test_fuse_and_export_compute_the_logits_of_each_model_once(finished: Path) -> None:
+    used = [json.loads((run_folder(finished) / name / "manifest.json").read_text())["parts"] for name in FOLDERS[3:5]]
+    fused, exported = ({part for part in parts if part.startswith("logits-")} for parts in used)
+    assert len(fused) == 2
+    assert exported <= fused
+    store = finished / "runs" / ".store" / "parts"
+    assert {path.name for path in store.glob("logits-*")} == fused
+
+
 def test_both_gguf_files_are_of_one_type_and_answer(finished: Path) -> None:
     from mlx_ragtune.clients.receipts import gguf_facts
     from mlx_ragtune.clients.serve_llamacpp import LlamaCppServer

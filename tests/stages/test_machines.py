@@ -53,7 +53,7 @@ def test_mlx_launch_trains_in_one_folder_what_one_process_trains(project: Path, 
     port = str(free_ports(1)[0])
     launch = [str(LAUNCH), "-n", "2", "--starting-port", port, "--env", f"PYTHONPATH={ROOT}", "--", *COMMAND]
     done = subprocess.run(
-        launch, cwd=project, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=240, check=False
+        launch, cwd=project, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=500, check=False
     )
     assert "exited with code" not in done.stderr, done.stderr
     assert done.stdout.count("engine: shared-prefix") == 1

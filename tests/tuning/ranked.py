@@ -22,6 +22,7 @@ RUNS: dict[str, dict[str, Any]] = {
     "diverges": {"accumulation": 3, "optimizer": "sgd", "learning_rate": 1e30, "clip_norm": None},
     "stored layers": {"accumulation": 3, "layers": 1, "frozen_store": True, "method": "dora"},
     "pruned": {"accumulation": 3, "evals_per_epoch": 4},
+    "half of the rows": {"accumulation": 2},
 }
 
 
@@ -43,7 +44,7 @@ def run(base: Path, folder: Path, names: list[str]) -> None:
                 result = bench.train(
                     train_settings(**changes), folder=folder / name, seed=3, progress=lambda *_: None,
                     on_validation=partial(prune, name),
-                    save_seconds=0.0,
+                    save_seconds=0.0, share=0.5 if name.startswith("half") else 1.0,
                 )  # fmt: skip
                 told[name] = asdict(result)
             except DivergedError as error:

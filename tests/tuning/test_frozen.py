@@ -72,6 +72,21 @@ def test_a_store_is_read_again_and_one_of_other_work_written_anew(tmp_path: Path
     assert (tmp_path / "states.bin").stat().st_mtime_ns != written
 
 
+def test_a_store_that_another_process_writes_again_stays_readable(tmp_path: Path) -> None:
+    model = adapted(made_model("llama"), train_settings(layers=1))
+    rows = made_rows(np.random.default_rng(0), [2, 2])
+    first, second = FrozenStore(tmp_path, 2), FrozenStore(tmp_path, 2)
+    first.build(model, rows, tokens_per_step=4096, work="w")
+    (groups,) = micro_batches(rows[:1], 4096)
+    with only_layers(model, 2, 3, normed=True):
+        before = first.objective(model, groups).item()
+    (tmp_path / "index.json").unlink()
+    second.build(model, rows, tokens_per_step=4096, work="w")
+    with only_layers(model, 2, 3, normed=True):
+        assert first.objective(model, groups).item() == second.objective(model, groups).item() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["index.json", "states.bin"]
+
+
 def test_the_store_holds_tokens_times_width(tmp_path: Path) -> None:
     model = adapted(made_model("llama"), train_settings(layers=1))
     rows = made_rows(np.random.default_rng(0), [3])

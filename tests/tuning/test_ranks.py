@@ -71,6 +71,22 @@ def test_both_ranks_end_with_the_same_bytes(both: Path) -> None:
             assert mx.array_equal(value, other[key]).item(), (name, key)
 
 
+def test_ranks_that_each_call_train_themselves_stay_in_step(tmp_path: Path) -> None:
+    """The first update has one micro-batch, so that the other rank has none."""
+    base = toy_base(tmp_path / "base")
+    call = f"""
+from pathlib import Path
+from mlx_ragtune.tuning.run import train
+from tests.tuning.made import base_settings, dataset_settings, examples, train_settings
+train(train_settings(epochs=0.3, batch_size=2, accumulation=1, learning_rate=1e-3), base_settings(),
+      dataset_settings(), base=Path({str(base)!r}), rows={{"train": examples(6, 3), "valid": examples(8, 1)[6:]}},
+      folder=Path({str(tmp_path / "run")!r}), seed=3, progress=lambda *_: None)
+"""
+    for code, err in ended(start(tmp_path, [sys.executable, "-c", call])):
+        assert code == 0, err
+    assert (tmp_path / "run" / "adapters.safetensors").is_file()
+
+
 def test_ranks_share_out_every_item_once() -> None:
     items = list(range(7))
     shares = [Ranks(rank, 3).share(items) for rank in range(3)]

@@ -1,13 +1,14 @@
 """M5: does an answer refuse, and are the right questions refused?
 
-An answer refuses when one of its clauses says that the question cannot be answered or that the sources do not
-tell it, and nothing that answers stands before or after it: neither a hedge ("but generally …") nor a statement
-that is not about the sources, the question or other help. What is recognized is in the grammar of each language.
+An answer refuses when it says that the question cannot be answered or that the sources do not tell it, and nothing
+that answers stands before or after it: neither a hedge ("but generally …") nor a statement that is not about the
+sources, the question or other help. English answers are told apart by a classifier, those in other languages by the
+grammar of each language, clause by clause.
 """
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -15,20 +16,26 @@ from mlx_ragtune.records import Question, Score
 from mlx_ragtune.scoring.answers.language import language_of
 from mlx_ragtune.scoring.answers.normalize import sentences
 from mlx_ragtune.scoring.answers.refusal_chinese import CHINESE
-from mlx_ragtune.scoring.answers.refusal_english import ENGLISH
+from mlx_ragtune.scoring.answers.refusal_classifier import log_odds
 from mlx_ragtune.scoring.answers.refusal_french import FRENCH
 from mlx_ragtune.scoring.answers.refusal_german import GERMAN
-from mlx_ragtune.scoring.answers.refusal_grammar import QUOTED, names_something, refuses, sentence_clauses
+from mlx_ragtune.scoring.answers.refusal_grammar import (
+    QUOTED,
+    Grammar,
+    names_something,
+    refuses,
+    sentence_clauses,
+)
 from mlx_ragtune.scoring.answers.refusal_italian import ITALIAN
 from mlx_ragtune.scoring.answers.refusal_japanese import JAPANESE
 from mlx_ragtune.scoring.answers.refusal_korean import KOREAN
 from mlx_ragtune.scoring.answers.refusal_spanish import SPANISH
 
 GRAMMARS = {
-    **{"en": ENGLISH, "de": GERMAN, "fr": FRENCH, "es": SPANISH, "it": ITALIAN},
+    **{"de": GERMAN, "fr": FRENCH, "es": SPANISH, "it": ITALIAN},
     **{"zh": CHINESE, "ja": JAPANESE, "ko": KOREAN},
 }
-"""The grammar of each language in which refusals are recognized, by its code."""
+"""The grammar of each language in which refusals are recognized, by its code; English has a classifier."""
 
 READ_CHARACTERS = 3000
 """A refusal is shorter."""
@@ -76,6 +83,11 @@ def _normalized(text: str) -> str:
     return plain
 
 
+def normalized_sentences(text: str) -> list[str]:
+    """The sentences among the first ``READ_CHARACTERS``, normalized."""
+    return sentences(_normalized(text[:READ_CHARACTERS]))
+
+
 @lru_cache(maxsize=256)
 def is_refusal(text: str) -> bool:
     """Whether the answer declines. "Not in the papers, but generally …" does not; an empty text does not.
@@ -83,16 +95,23 @@ def is_refusal(text: str) -> bool:
     The first ``READ_CHARACTERS`` decide, in the language that they are written in; a text too short to tell
     its language is read in all of them.
     """
-    ended = sentences(_normalized(text[:READ_CHARACTERS]))
-    parts = [part.rstrip(" .!。！") for part in ended]
-    answered = len(parts) > 1 and ended[0].endswith((".", "。"))
+    parts = normalized_sentences(text)
     language = language_of(" ".join(parts).replace(QUOTED, ""))
+    if language == "en" or language not in GRAMMARS:
+        if parts and log_odds(parts) > 0:
+            return True
+        if language == "en":
+            return False
     grammars = [GRAMMARS[language]] if language in GRAMMARS else GRAMMARS.values()
-    return any(
-        refuses(sentence_clauses(grammar, part) for part in parts)
-        and not (answered and names_something(grammar, parts[0]))
-        for grammar in grammars
-    )
+    return any(_refuses_in(grammar, parts) for grammar in grammars)
+
+
+def _refuses_in(grammar: Grammar, parts: Sequence[str]) -> bool:
+    """Whether the sentences refuse by the grammar, and the first is not a few words that answer."""
+    stripped = [part.rstrip(" .!。！") for part in parts]
+    answered = len(parts) > 1 and parts[0].endswith((".", "。"))
+    clauses = (sentence_clauses(grammar, part) for part in stripped)
+    return refuses(clauses) and not (answered and names_something(grammar, stripped[0]))
 
 
 @dataclass(frozen=True)
