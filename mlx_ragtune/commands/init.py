@@ -27,6 +27,9 @@ corpus:
   folder: {folder}
 {bibliography}  on_unreadable: skip
 
+retrieval:
+  dedup: section  # passages of different sections; `embedding` adds search by meaning, see docs/recipe.md
+
 dataset:
 {dataset}
   max_tokens: 2048
