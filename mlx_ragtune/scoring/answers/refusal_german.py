@@ -6,7 +6,7 @@ _SEPARATORS = r"[,;:()\[\]—–¿¡]+| - "
 _SOURCES = (
     r"(?:(?:den|der|dem|des|die|das|diese[rnms]?|alle[nr]?|meine[nr]?|beiden?|ihre[nr]?|kein(?:e[rnms]?)?) )?"
     r"(?:(?:einzige\w*|der|dieser|\w+(?:ten|ter|te|nen|ne|den|de|gen|ge|ren|re|ei|wei)) ){0,2}"
-    r"(?:arbeit(?:en)?|artikeln?|texte?n?|textstellen?|passagen?|auszüge?n?|ausschnitte?n?|abschnitte?n?"
+    r"(?:arbeit(?:en)?|papieren?|artikeln?|texte?n?|textstellen?|passagen?|auszüge?n?|ausschnitte?n?|abschnitte?n?"
     r"|dokumente?n?"
     r"|unterlagen|quellen?|kontexte?s?n?|papers?n?|studien?|veröffentlichungen|publikationen|materialien|material"
     rf"|aufsätzen?|literatur|informationen|textauszüge?n?|textabschnitte?n?|paper|autoren|{QUOTED})"
@@ -142,6 +142,8 @@ GERMAN = Grammar(
         r"|dennoch|so dass|sodass|weshalb|daher|deshalb|also)\b"
     ),
     finding=(
+        rf"{_SOURCES} (?:finden|findet|fanden|fand|zeigen|zeigt|beobachten|beobachtet|sehen|sieht|berichten|berichtet) "
+        r"(?:\w+ )?keine?n? (?:\w+ )?(?:effekte?|einfluss|unterschiede?|zusammenh\w+|wirkung|nutzen|verbesserung\w*)\b|"
         r"(?:die |der |den )?(?:autoren|studie|forscher\w*|verfasser\w*|untersuchung)\b.{0,60}?(?:find|fand"
         r"|feststell|nachweis|nachgew|zeig|beobacht|erklären)"
     ),
