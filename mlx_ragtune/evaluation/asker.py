@@ -97,7 +97,7 @@ class Asker:
                     asked += block.items
                 sender.require_none_failed()
         reused = self.progress.reused
-        together = overlap(sender.generating)
+        together = overlap(sender.timed)
         self.progress = Progress(tuple(asked), time.monotonic() - started, reused, together)
 
     def ask_again(self, items: Sequence[Item], tracker: Tracker, setting: Setting) -> None:

@@ -13,7 +13,7 @@ from mlx_ragtune.clients.protocol import ChatBackend
 from mlx_ragtune.errors import ToolError
 from mlx_ragtune.evaluation.failed_requests import FailedRequests
 from mlx_ragtune.evaluation.items import Item
-from mlx_ragtune.evaluation.overlap import Interval
+from mlx_ragtune.evaluation.overlap import Timed
 from mlx_ragtune.evaluation.pool import answered
 from mlx_ragtune.evaluation.served_prompt import ServedPromptError
 from mlx_ragtune.records import Answer, Arm
@@ -94,8 +94,8 @@ class Sender:
         self._served, self._reply, self._keep = _Served(opener), reply, keep
         self._slots, self._track = slots, track
         self._failures = FailedRequests()
-        self.generating: list[Interval] = []
-        """When the answers that were asked in parallel were being generated."""
+        self.timed: list[Timed] = []
+        """The answers that were asked in parallel."""
 
     def __enter__(self) -> Self:
         return self
@@ -130,7 +130,8 @@ class Sender:
         answer = self._reply(backend, request)
         if answer.first_token_seconds is not None:
             end = time.perf_counter()
-            self.generating.append((end - answer.latency_seconds + answer.first_token_seconds, end))
+            sent = end - answer.latency_seconds
+            self.timed.append(Timed(sent, sent + answer.first_token_seconds, end))
         return answer
 
     def _try(self, backend: ChatBackend, request: Request) -> Answer | Exception:
