@@ -40,9 +40,9 @@ def sweep() -> None:
 
     \b
     Examples:
-      ragtune sweep recipes/demo.yaml                              same as: ragtune sweep start
-      ragtune sweep recipes/demo.yaml --worker                     one more worker, here or on another Mac
-      ragtune sweep best recipes/demo.yaml --write recipes/x.yaml  the best settings as a recipe
+      ragtune sweep recipes/demo.yaml            run trials, then the finalists
+      ragtune sweep recipes/demo.yaml --worker   one more worker on the study
+      ragtune sweep best recipes/demo.yaml --write recipes/best.yaml
     """
 
 

@@ -386,7 +386,7 @@ class SweepSettings(Settings):
     halving: Literal["updates", "rows", "off"] = "updates"
     """Successive halving: compare trials after a share of their updates, or trained on a share of the rows."""
     reduction: Annotated[int, Field(ge=2, le=10)] = 3
-    """At each rung the best 1/N of the trials go on, and the share grows N times."""
+    """At each rung the best 1/N of the trials continue, and the share grows N times."""
     rungs: Annotated[int, Field(ge=1, le=5)] = 2
     """Number of rungs: with 2 and `reduction: 3`, at 1/9 and at 1/3 of the whole."""
     questions: Annotated[int, Field(ge=4, le=1000)] = 24
@@ -422,3 +422,4 @@ class Recipe(Settings):
     evaluate: EvaluateSettings = EvaluateSettings()
     scoring: ScoringSettings = ScoringSettings()
     sweep: SweepSettings | None = None
+    """What `ragtune sweep` tries."""

@@ -21,7 +21,7 @@ def _rules(result: SweepResult, settings: SweepSettings) -> list[str]:
             "of its updates, at the first validation from there on" if settings.halving == "updates" else "of the rows"
         )
         lines.append(
-            f"Successive halving: after {shares} {after}, a trial goes on when it is among the best "
+            f"Successive halving: after {shares} {after}, a trial continues when it is among the best "
             f"1/{settings.reduction} that came so far."
         )
     if settings.halving == "updates" and not any(row.looks for row in result.trials):
