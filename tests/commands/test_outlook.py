@@ -59,4 +59,5 @@ def test_the_plan_shows_every_kind_as_text_and_for_scripts(tmp_path: Path) -> No
 
 def test_validate_says_ok_without_a_warning_for_the_demo() -> None:
     result = CliRunner().invoke(main, ["validate", str(DEMO)])
-    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.exit_code == 0
+    assert "warning" not in result.stderr  # a note says when the base is not on this machine

@@ -31,7 +31,7 @@ def test_every_served_prompt_was_proven(finished: Path) -> None:
         "served_prompts": "equal to the training render, byte for byte (16 prompts)",
         "reused_answers": {"base": 0, "tuned": 0},
         "asked": {"questions": 8, "of": 8, "minutes": None},
-        "parallel": {"slots": 1, "serial": 8, "differ": {}, "compared": {}},
+        "parallel": {"slots": 1, "serial": 8, "overlap": None, "differ": {}, "compared": {}},
     }
     page = (run_folder(finished) / "8-report" / "report.html").read_text()
     assert "served prompts" in page

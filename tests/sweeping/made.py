@@ -1,5 +1,6 @@
 """Studies without models: a trial's score is a function of its settings."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,10 @@ def run_out(sweep: SweepStudy) -> list[dict[str, Any]]:
     """The settings of all trials until the budget is spent; the score grows with the rank and the learning rate."""
     tried = []
     while not sweep.spent():
-        trial = asked(sweep)
+        trial = sweep.ask()
+        if trial is None:  # another worker has the last one
+            time.sleep(0.01)
+            continue
         settings = sweep.settings_of(trial)
         tried.append(settings)
         sweep.complete(trial, judged(settings.get("train.rank", 0) / 100 + settings.get("train.learning_rate", 0)))
