@@ -136,7 +136,8 @@ def test_three_arms_are_scored_and_every_file_tells_how_they_were_asked(
     assert list(json.loads((draft / "conditions.json").read_text())) == arms
     gates = json.loads((draft / "gates.json").read_text())
     assert gates["asked"] == {"questions": 3, "of": 3, "minutes": None}
-    assert 1.0 <= gates["parallel"].pop("overlap") < 1.04  # the stand-in answers one request at a time
+    overlap = gates["parallel"].pop("overlap")  # the stand-in answers one request at a time
+    assert overlap is None or 1.0 <= overlap < 1.04  # None: its answers were too quick for two to wait
     assert [line for line in said if "start it with OLLAMA_NUM_PARALLEL=2, or set evaluate.slots: 1" in line]
     assert gates["parallel"] == {
         "slots": 2,
