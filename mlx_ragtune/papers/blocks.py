@@ -10,7 +10,6 @@ from typing import NamedTuple
 from mlx_ragtune.papers.dropped import Dropped
 from mlx_ragtune.papers.plain_text import removed_characters, without_control
 from mlx_ragtune.papers.sections import is_references
-from mlx_ragtune.records import Section
 
 
 @dataclass(frozen=True)
@@ -93,11 +92,6 @@ def assemble(identifier: str, blocks: Iterable[Block]) -> Assembly:
 
 _JOINED = ("references", "comment", "table of contents")
 """Neighbors that are left out for this reason are listed together."""
-
-
-def merged_sections(sections: Iterable[Section], shift: int) -> tuple[Section, ...]:
-    """The sections moved by ``shift`` characters."""
-    return tuple(Section(section.title, section.start + shift, section.end + shift) for section in sections)
 
 
 _YEAR = re.compile(r"\b(1[89]\d\d|20\d\d)\b")

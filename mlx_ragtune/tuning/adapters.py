@@ -69,7 +69,7 @@ def load_adapter(model: Any, folder: Path) -> None:
 
     try:
         load_adapters(model, str(folder))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+    except (AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
         raise ArtifactError(
             f"cannot read the adapter: {' '.join(str(error).split())[:300]}",
             where=str(folder),

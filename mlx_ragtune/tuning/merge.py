@@ -16,6 +16,7 @@ from mlx_ragtune.errors import ArtifactError
 from mlx_ragtune.models.model_folder import read_config
 from mlx_ragtune.models.prompts import check_prompt_lengths, load_tokenizer, prompt_tokens
 from mlx_ragtune.records import Message
+from mlx_ragtune.tuning.adapters import load_adapter
 from mlx_ragtune.tuning.load import load_stored
 from mlx_ragtune.tuning.logits import load_float32, logits_after, next_token_logits
 
@@ -49,18 +50,8 @@ class FuseReport:
 
 def _adapted(base: Path, adapter: Path) -> Any:
     """The base in float32 with the adapter's layers, without dropout. Raises ArtifactError for a damaged adapter."""
-    from mlx_lm.tuner.utils import load_adapters
-
     model = load_float32(base)
-    try:
-        load_adapters(model, str(adapter))
-    except (AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
-        raise ArtifactError(
-            f"cannot load the adapter: {' '.join(str(error).split())[:300]}",
-            where=str(adapter),
-            fix="ragtune train RECIPE --redo",
-        ) from None
-    model.eval()
+    load_adapter(model, adapter)
     return model
 
 
