@@ -154,9 +154,13 @@ def development_of(run: OpenRun) -> Development:
 def run_trials(run: OpenRun, sweep: SweepStudy, open_variant: OpenVariant, *, say: Say, wait: bool) -> str:
     """Run trials until the budget is spent, and say what spent it. Every trial is recorded as soon as it ends."""
     development = development_of(run)
+    limit = ""
+    if development.probes:
+        share = f"{sweep.settings.max_probe_loss:.0%}"
+        limit = f", and may fail at most {share} more of the {len(development.probes)} probes than the base"
     say(
         f"study '{sweep.study.study_name}' in {sweep.address.shown}; trials are ranked by {len(development.rows)} "
-        f"validation questions{f' and may not lose {len(development.probes)} probes' if development.probes else ''}"
+        f"validation questions{limit}"
     )
     with SweepTable(sweep.settings.trials) as table:
         for row in sweep.rows():

@@ -24,6 +24,12 @@ def _rules(result: SweepResult, settings: SweepSettings) -> list[str]:
             f"Successive halving: after {shares} {after}, a trial continues when it is among the best "
             f"1/{settings.reduction} that came so far."
         )
+    scores = [row.score for row in result.trials if row.score is not None]
+    if len(scores) > 1 and len(set(scores)) == 1:
+        order = "by the validation loss alone" if result.by_loss else "arbitrary"
+        lines.append(
+            f"Every trial scores {scores[0]:.3f}: the questions do not tell them apart, and the order is {order}."
+        )
     if settings.halving == "updates" and not any(row.looks for row in result.trials):
         lines.append(
             "No trial validated before its last update, so none was compared at a rung: raise train.evals_per_epoch, "
@@ -77,7 +83,7 @@ def sweep_text(result: SweepResult, settings: SweepSettings, *, recipe: str, wid
         parts += [
             fill(
                 f"Error rate of each verdict: {rate:g} / {result.trial_count} trials = {result.alpha:.3g}. "
-                "The run's own report does not know of the other trials.",
+                "The run's own report is not corrected for the other trials.",
                 width=width,
             )
         ]
