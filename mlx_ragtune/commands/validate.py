@@ -16,7 +16,7 @@ from mlx_ragtune.scoring.verdict.possible import Outlook
 
 @dataclass(frozen=True)
 class Checked:
-    """One recipe with its error, if any, what its benchmark can decide, and what is not on this machine yet."""
+    """One recipe with its error, or with what its benchmark can decide and what is not on this machine yet."""
 
     recipe: str
     error: str | None
@@ -26,6 +26,8 @@ class Checked:
     @property
     def warnings(self) -> list[str]:
         """Why a verdict is not possible, or only for large differences, and what is missing."""
+        if self.error is not None:
+            return []
         return [*outlook_warnings(self.outlook), *(f"note: {what}" for what in self.missing)]
 
     def as_json(self) -> dict[str, Any]:

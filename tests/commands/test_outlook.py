@@ -61,3 +61,12 @@ def test_validate_says_ok_without_a_warning_for_the_demo() -> None:
     result = CliRunner().invoke(main, ["validate", str(DEMO)])
     assert result.exit_code == 0
     assert "warning" not in result.stderr  # a note says when the base is not on this machine
+
+
+def test_validate_says_nothing_about_a_verdict_of_a_recipe_with_errors(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.yaml"
+    broken.write_text(f"extends: {DEMO}\ntrain: {{rnk: 3}}\n")
+    result = CliRunner().invoke(main, ["validate", str(broken)])
+    assert result.exit_code == 2
+    assert "train.rnk" in result.output
+    assert "verdict" not in result.output
