@@ -23,7 +23,18 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 LEVELS: tuple[tuple[str, ...], ...] = (
     ("errors", "records", "jsonl"),
-    ("artifact", "recipe", "recipe_layers", "recipe_load", "recipe_sweep", "recipe_yaml", "run_folders"),
+    (
+        "artifact",
+        "recipe",
+        "recipe_data",
+        "recipe_layers",
+        "recipe_load",
+        "recipe_sweep",
+        "recipe_train",
+        "recipe_types",
+        "recipe_yaml",
+        "run_folders",
+    ),
     ("papers", "retrieval", "scoring", "models"),
     ("clients",),
     ("tuning", "gguf", "synthesis", "bases"),

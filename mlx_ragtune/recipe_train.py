@@ -1,0 +1,76 @@
+"""The section of a recipe about training."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from mlx_ragtune.recipe_types import Count, Settings, Share, Tokens
+
+PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+class TrainSettings(Settings):
+    """LoRA, the optimizer and the training loop."""
+
+    engine: Literal["shared-prefix", "mlx-lm"] = "shared-prefix"
+    """`shared-prefix` computes each shared context once; `mlx-lm` is the reference trainer, with the same loss."""
+    method: Literal["lora", "dora"] = "lora"
+    """Adapter type."""
+    rank: Annotated[int, Field(ge=1, le=1024)] = 16
+    """LoRA rank r."""
+    alpha: Annotated[float, Field(gt=0, le=65536)] | None = None
+    """LoRA α: the update is scaled by α/r (α/√r with rank_stabilized). Give `alpha` or `scale`."""
+    scale: Annotated[float, Field(gt=0, le=65536)] | None = None
+    """The scaling factor itself, as in mlx-lm. Give `alpha` or `scale`."""
+    rank_stabilized: bool = False
+    """`alpha`: scale by α/√r (rsLoRA)."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """LoRA dropout."""
+    target_modules: Annotated[tuple[Literal[PROJECTIONS], ...], Field(min_length=1)] = PROJECTIONS  # type: ignore[valid-type]
+    """Projections to adapt."""
+    layers: Annotated[int, Field(ge=1, le=1024)] | Literal["all"] = "all"
+    """Adapt the last N layers, or all of them."""
+    epochs: Annotated[float, Field(gt=0, le=1000)] = 3
+    """Passes over the training rows."""
+    batch_size: Count = 2
+    """Rows per micro-batch."""
+    accumulation: Count = 8
+    """Micro-batches per update. The loss is averaged over the tokens of the whole update."""
+    tokens_per_step: Tokens = 4096
+    """`shared-prefix`: maximum tokens per micro-batch."""
+    learning_rate: Annotated[float, Field(gt=0)] = 2e-4
+    """Peak learning rate."""
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    """Learning rate schedule after the warmup."""
+    warmup_ratio: Share = 0.05
+    """Share of the updates used for warmup."""
+    optimizer: Literal["adamw", "adam", "sgd", "lion", "adafactor"] = "adamw"
+    """MLX optimizer."""
+    weight_decay: Annotated[float, Field(ge=0, le=10)] = 0.0
+    """Weight decay (not with `adam`)."""
+    clip_norm: Annotated[float, Field(gt=0, le=1e6)] | None = 1.0
+    """Maximum global gradient norm; null disables clipping."""
+    lora_plus_ratio: Annotated[float, Field(ge=1, le=1000)] = 1.0
+    """LoRA+: ratio of the learning rates of B and A."""
+    evals_per_epoch: Count = 1
+    """Validations (and checkpoints) per epoch."""
+    patience: Count | None = None
+    """Stop after this many validations without improvement; null disables early stopping."""
+    select: Literal["loss", "task"] = "loss"
+    """How to choose the checkpoint: by validation loss, or by the score of answers to validation questions."""
+    select_best: Annotated[int, Field(ge=2, le=8)] = 3
+    """`select: task`: number of lowest-loss checkpoints to score."""
+    grad_checkpoint: bool = False
+    """`shared-prefix`: recompute activations in the backward pass. Uses less memory and more time."""
+    frozen_store: bool = False
+    """`shared-prefix` with `layers: N`: compute the layers below once and keep their outputs on disk."""
+    report_to: tuple[Literal["wandb", "swanlab"], ...] = ()
+    """`shared-prefix`: experiment trackers."""
+
+    @property
+    def lora_scale(self) -> float:
+        """The factor on B·A: `scale`, α/r, or α/√r (rsLoRA, arXiv 2312.03732)."""
+        if self.scale is not None:
+            return self.scale
+        assert self.alpha is not None  # noqa: S101 (validated by load_recipe)
+        return float(self.alpha) / (self.rank**0.5 if self.rank_stabilized else self.rank)
