@@ -25,6 +25,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("errors", "records", "jsonl"),
     (
         "artifact",
+        "bundled",
         "recipe",
         "recipe_data",
         "recipe_layers",

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from mlx_ragtune.errors import InputError
 from mlx_ragtune.models.prompts import end_of_turn, prompt_tokens
-from mlx_ragtune.records import Example, Kind
+from mlx_ragtune.records import Example, RowKind
 
 Tokens = npt.NDArray[np.int32]
 
@@ -21,9 +21,14 @@ class TokenRow:
 
     id: str
     group: str
-    kind: Kind
+    kind: RowKind
     tokens: Tokens
     prompt_length: int
+
+    @property
+    def is_rehearsal(self) -> bool:
+        """Whether its answer is the base model's own."""
+        return self.kind == "rehearsal"
 
 
 @dataclass(frozen=True)
