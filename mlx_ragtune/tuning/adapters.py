@@ -1,11 +1,13 @@
 """LoRA and DoRA layers on a frozen base, saved in mlx-lm's adapter folder format."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from mlx_ragtune.clients.machine import disk_writes
-from mlx_ragtune.clients.runtime_mlx import mx, tree_flatten
+from mlx_ragtune.clients.runtime_mlx import mx, tree_flatten, tree_unflatten
 from mlx_ragtune.errors import ArtifactError, RecipeError
 from mlx_ragtune.recipe import TrainSettings
 from mlx_ragtune.tuning.seeds import seed64
@@ -61,6 +63,21 @@ class BareModules:
             layer.update_modules(leaves)
         self._model.freeze()
         self._model.eval()
+
+
+@contextmanager
+def adapters_off(model: Any) -> Iterator[None]:
+    """Inside the block the model computes what its base does: the same frozen weights without LoRA or DoRA.
+
+    No weight is copied or changed. Layers that ``only_layers`` skips stay as they are.
+    """
+    adapted = [(name, module) for name, module in model.named_modules() if "lora_a" in module]
+    bare = tree_unflatten([(name, module.linear) for name, module in adapted])
+    model.update_modules(bare)
+    try:
+        yield
+    finally:
+        model.update_modules(tree_unflatten(adapted))
 
 
 def load_adapter(model: Any, folder: Path) -> None:
