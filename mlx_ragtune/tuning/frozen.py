@@ -144,6 +144,10 @@ class FrozenStore:
 
     def objective(self, model: Any, groups: Sequence[Group]) -> mx.array:
         """``batch_loss`` from stored outputs, to be called inside ``only_layers`` of the upper layers."""
+        return answer_loss(model, self.answer_states(model, groups), mx.array(make_batch(groups).targets))
+
+    def answer_states(self, model: Any, groups: Sequence[Group]) -> mx.array:
+        """``loss.answer_states`` of the groups from stored outputs, inside ``only_layers`` of the upper layers."""
         batch = make_batch(groups)
         caches = None
         if batch.prefix is not None:
@@ -159,8 +163,7 @@ class FrozenStore:
             stop = len(row.tokens) - 1
             branches.append(mx.pad(self._read(row, start, stop), [(0, length - stop + start), (0, 0)]))
         states = hidden_states(model, mx.array(batch.branches), caches, input_embeddings=mx.stack(branches))
-        chosen = states.reshape(-1, states.shape[-1])[mx.array(batch.positions)]
-        return answer_loss(model, chosen, mx.array(batch.targets))
+        return states.reshape(-1, states.shape[-1])[mx.array(batch.positions)]
 
 
 def _write_states(stream: BinaryIO, model: Any, batches: Iterable[Sequence[Group]]) -> dict[str, Any]:

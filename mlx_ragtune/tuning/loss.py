@@ -81,14 +81,18 @@ def run_prefixes(model: Any, batch: Batch, **options: Any) -> tuple[list[Branche
     return [Branches(recorder, batch.prefix.shape[1], parents) for recorder in recorders], states
 
 
-def batch_loss(model: Any, batch: Batch) -> mx.array:
-    """Summed cross-entropy of the batch's answer tokens, in nats, float32. Differentiable.
+def answer_states(model: Any, batch: Batch) -> mx.array:
+    """Last hidden states [N, D] that predict the batch's answer tokens. Differentiable.
 
     MLX is lazy, so what no answer depends on (the prefix's last MLP, its head) is never computed.
     """
     states = hidden_states(model, mx.array(batch.branches), run_prefixes(model, batch)[0])
-    chosen = states.reshape(-1, states.shape[-1])[mx.array(batch.positions)]
-    return answer_loss(model, chosen, mx.array(batch.targets))
+    return states.reshape(-1, states.shape[-1])[mx.array(batch.positions)]
+
+
+def batch_loss(model: Any, batch: Batch) -> mx.array:
+    """Summed cross-entropy of the batch's answer tokens, in nats, float32. Differentiable."""
+    return answer_loss(model, answer_states(model, batch), mx.array(batch.targets))
 
 
 def plain_loss(model: Any, tokens: mx.array, spans: mx.array) -> tuple[mx.array, mx.array]:
