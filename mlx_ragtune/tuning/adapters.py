@@ -66,18 +66,24 @@ class BareModules:
 
 
 @contextmanager
-def adapters_off(model: Any) -> Iterator[None]:
-    """Inside the block the model computes what its base does: the same frozen weights without LoRA or DoRA.
+def without_adapter(model: Any) -> Iterator[None]:
+    """Inside the block the model is the base: adapters are set aside, and it is in evaluation mode.
 
-    No weight is copied or changed. Layers that ``only_layers`` skips stay as they are.
+    No weights are copied. A scale of 0 would not do: DoRA also trains the norms of the rows.
     """
-    adapted = [(name, module) for name, module in model.named_modules() if "lora_a" in module]
-    bare = tree_unflatten([(name, module.linear) for name, module in adapted])
-    model.update_modules(bare)
+    training = model.training
+    model.eval()
+    aside = []
+    for layer in model.layers:
+        if adapters := [(name, module) for name, module in layer.named_modules() if "lora_a" in module]:
+            aside.append((layer, adapters))
+            layer.update_modules(tree_unflatten([(name, module.linear) for name, module in adapters]))
     try:
         yield
     finally:
-        model.update_modules(tree_unflatten(adapted))
+        for layer, adapters in aside:
+            layer.update_modules(tree_unflatten(adapters))
+        model.train(training)
 
 
 def load_adapter(model: Any, folder: Path) -> None:

@@ -155,10 +155,10 @@ class FrozenStore:
 
     def objective(self, model: Any, groups: Sequence[Group]) -> mx.array:
         """``batch_loss`` from stored outputs, to be called inside ``only_layers`` of the upper layers."""
-        return summed_loss(model, *self.states(model, groups))
+        return summed_loss(model, make_batch(groups), self.answer_states(model, groups))
 
-    def states(self, model: Any, groups: Sequence[Group]) -> tuple[Batch, mx.array]:
-        """(batch, ``answer_states``) from stored outputs, to be called inside ``only_layers`` of the upper layers."""
+    def answer_states(self, model: Any, groups: Sequence[Group]) -> mx.array:
+        """``loss.answer_states`` of the groups from stored outputs, inside ``only_layers`` of the upper layers."""
         batch = make_batch(groups)
         caches = None
         if batch.prefix is not None:
@@ -177,7 +177,7 @@ class FrozenStore:
             stop = len(tokens) - 1
             branches.append(mx.pad(self._read(tokens, start, stop), [(0, length - stop + start), (0, 0)]))
         states = hidden_states(model, mx.array(batch.branches), caches, input_embeddings=mx.stack(branches))
-        return batch, at_answers(batch, states)
+        return at_answers(batch, states)
 
 
 def _write_states(stream: BinaryIO, model: Any, batches: Iterable[Sequence[Group]]) -> dict[str, Any]:
