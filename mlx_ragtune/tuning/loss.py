@@ -4,7 +4,7 @@
 branches; logits are computed for answer positions only.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,16 +37,19 @@ class Batch:
     lengths: tuple[int, ...] = ()
     pairs: tuple[tuple[str, int, int], ...] = ()
 
+    def places(self, branches: Iterable[int]) -> Tokens:
+        """Places among ``targets`` of the answers of some branches, int32, in the order of the branches."""
+        ends = np.cumsum(self.lengths)
+        parts = [np.arange(ends[branch] - self.lengths[branch], ends[branch]) for branch in branches]
+        return np.concatenate([np.zeros(0), *parts]).astype(np.int32)
+
     @property
     def counted(self) -> Tokens | None:
-        """Places among ``targets`` that count in the cross-entropy, int32; None for all of them."""
+        """Places among ``targets`` that count in the cross-entropy: not rejected answers. None for all places."""
         if not self.pairs:
             return None
         rejected = {branch for _, _, branch in self.pairs}
-        ends = np.cumsum(self.lengths)
-        parts = [np.arange(end - size, end) for end, size in zip(ends, self.lengths, strict=True)]
-        kept = [part for branch, part in enumerate(parts) if branch not in rejected]
-        return np.concatenate(kept).astype(np.int32)
+        return self.places(branch for branch in range(len(self.lengths)) if branch not in rejected)
 
 
 def _prefixes(groups: Sequence[Group]) -> tuple[Tokens | None, Tokens | None]:
