@@ -17,13 +17,22 @@ Tokens = npt.NDArray[np.int32]
 
 @dataclass(frozen=True)
 class TokenRow:
-    """``tokens``, shape [T], int32; ``tokens[prompt_length:]`` is the answer and its end-of-turn token."""
+    """``tokens``, shape [T], int32; ``tokens[prompt_length:]`` is the answer and its end-of-turn token.
+
+    ``rejected``, int32, is the same prompt with an answer that the model should prefer less, or None.
+    """
 
     id: str
     group: str
     kind: RowKind
     tokens: Tokens
     prompt_length: int
+    rejected: Tokens | None = None
+
+    @property
+    def branches(self) -> tuple[Tokens, ...]:
+        """The token sequences that go through the layers: with its answer, then with its rejected answer if any."""
+        return (self.tokens,) if self.rejected is None else (self.tokens, self.rejected)
 
     @property
     def is_rehearsal(self) -> bool:
