@@ -25,7 +25,8 @@ LISTED = 0.35
 _ASIDE = re.compile(
     r"(?:\W|\d|[ivx]+\.)*(?:"
     r"acknowledge?ments?|funding|financial support|references|bibliography|works cited|literature cited"
-    r"|(?:author|authors'?|credit).{0,20}contributions?.{0,20}|(?:competing|conflicts? of|declaration of).{0,25}interests?"
+    r"|(?:author|authors'?|credit).{0,20}contributions?.{0,20}"
+    r"|(?:competing|conflicts? of|declaration of).{0,25}interests?"
     r"|(?:data|code).{0,20}availability.{0,20}|(?:key ?words|index terms|ccs concepts)\b.{0,60}"
     r"|(?:table of )?contents|list of (?:figures|tables|abbreviations)|copyright.{0,40}|licen[cs]e"
     r"|about the authors?|author (?:information|affiliations?)|affiliations?|supplementary (?:material|information)"

@@ -28,9 +28,20 @@ def test_prose_in_other_scripts_is_writable() -> None:
 
 @pytest.mark.parametrize(
     "section",
-    ["Acknowledgements", "7 Acknowledgments", "Funding", "References", "VI. REFERENCES", "Keywords", "Author contributions",
-     "Conflicts of Interest", "Declaration of competing interest", "Data Availability Statement", "Literaturverzeichnis"],
-)  # fmt: skip
+    [
+        "Acknowledgements",
+        "7 Acknowledgments",
+        "Funding",
+        "References",
+        "VI. REFERENCES",
+        "Keywords",
+        "Author contributions",
+        "Conflicts of Interest",
+        "Declaration of competing interest",
+        "Data Availability Statement",
+        "Literaturverzeichnis",
+    ],
+)
 def test_sections_beside_the_paper_are_not_written_on(section: str) -> None:
     assert not is_writable(chunk(PROSE, section))
     assert is_writable(chunk(PROSE, "Results with references to earlier work"))
