@@ -163,11 +163,10 @@ def _benchmark_of_dataset(files: UserFiles) -> str:
 
 def _benchmark_of_prompts(files: UserFiles) -> str:
     """The question texts, in order: all that the fixed prompts depend on."""
-    from mlx_ragtune.jsonl import read_rows
-    from mlx_ragtune.records import Question
+    from mlx_ragtune.scoring.answers.benchmark_rows import question_texts
 
     def texts(path: Path) -> str:
-        return digest_json([question.question for question in read_rows(path, Question)])
+        return digest_json(question_texts(path))
 
     return files.remember(files.recipe.benchmark, "prompts", texts)
 
@@ -367,6 +366,12 @@ QUICK_EVALUATE = replace(
     | {"train": ADAPTER},
 )  # fmt: skip
 """``evaluate`` with ``evaluate.engine: mlx``: it needs the adapter and nothing that is exported or registered."""
+
+
+def needed_files(name: str) -> set[str]:
+    """The roles of the user's files that the named stage and those before it read: ``papers``, ``benchmark``."""
+    names = [stage.name for stage in STAGES]
+    return {role for stage in STAGES[: names.index(name) + 1] for role in stage.outside}
 
 
 def stages_of(recipe: "Recipe") -> tuple[Stage, ...]:
