@@ -68,10 +68,12 @@ class LocalHandler(BaseHTTPRequestHandler):
         raise NotImplementedError
 
     def do_GET(self) -> None:
+        """Answer, or refuse, a GET."""
         if (route := self._route()) is not None:
             self.get(route)
 
     def do_POST(self) -> None:
+        """Answer, or refuse, a POST."""
         if (route := self._route()) is not None:
             self.post(route)
 
