@@ -229,9 +229,11 @@ def _unreadable(recipe: "Recipe", facts: Facts) -> str:
     return ""
 
 
-def _too_long(recipe: "Recipe", facts: Facts) -> str:
+def _lossy(recipe: "Recipe", facts: Facts) -> str:
     if recipe.dataset.on_too_long == "fail" and facts.get("too_long"):
         return f"{facts['too_long']} rows are too long and dataset.on_too_long is 'fail'"
+    if facts.get("lost_share", 0.0) > recipe.dataset.max_loss:
+        return f"the share of rows left out is {facts['lost_share']}, above dataset.max_loss"
     generator = recipe.dataset.generator
     if generator and facts.get("yield_share", 1.0) < generator.min_yield:
         return f"the share of usable pairs is {facts['yield_share']}, below dataset.generator.min_yield"
@@ -259,11 +261,11 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "dataset",
         "Build training rows with contexts, split by paper",
-        version=4,
+        version=5,
         keys=("dataset", "retrieval", "seed", "benchmark"),
         ignores=(
-            "dataset.pairs", "dataset.on_too_long", "dataset.generator.hosts", "dataset.generator.slots",
-            "dataset.generator.min_yield", "benchmark", *ENCODERS,
+            "dataset.pairs", "dataset.on_too_long", "dataset.max_loss", "dataset.generator.hosts",
+            "dataset.generator.slots", "dataset.generator.min_yield", "benchmark", *ENCODERS,
         ),
         needs={"corpus": ("documents.jsonl", *CHUNKS), "base": ()},
         outside={
@@ -272,7 +274,7 @@ STAGES: tuple[Stage, ...] = (
             "generator": _local_model("dataset.generator"),
             "reranker": _reranker,
         },
-        rejects=_too_long,
+        rejects=_lossy,
     ),
     Stage(
         "train",
