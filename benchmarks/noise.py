@@ -26,7 +26,7 @@ from mlx_ragtune.clients.ollama_registry import register_model
 from mlx_ragtune.clients.protocol import ChatBackend
 from mlx_ragtune.clients.serve_llamacpp import LlamaCppServer
 from mlx_ragtune.evaluation.asking_order import spread
-from mlx_ragtune.evaluation.early_stop import repeats
+from mlx_ragtune.scoring.answers.early_stop import repeats
 from mlx_ragtune.evaluation.items import Item, ItemMaker
 from mlx_ragtune.evaluation.pool import answered
 from mlx_ragtune.jsonl import read_rows

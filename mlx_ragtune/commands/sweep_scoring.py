@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mlx_ragtune.evaluation.early_stop import repeats
+from mlx_ragtune.scoring.answers.early_stop import repeats
 from mlx_ragtune.evaluation.items import PROBE_SYSTEM
 from mlx_ragtune.evaluation.quick_score import quick_score
 from mlx_ragtune.models.prompts import prompt_tokens

@@ -18,7 +18,7 @@ from mlx_ragtune.clients.protocol import ChatBackend, PromptOverflowError
 from mlx_ragtune.clients.receipts import embedded_receipt
 from mlx_ragtune.clients.serving import Engine, engine_of, open_served
 from mlx_ragtune.evaluation.asking_order import Block, Schedule, make_schedule
-from mlx_ragtune.evaluation.early_stop import repeats
+from mlx_ragtune.scoring.answers.early_stop import repeats
 from mlx_ragtune.evaluation.fairness import Conditions
 from mlx_ragtune.evaluation.items import Item
 from mlx_ragtune.evaluation.overlap import overlap

@@ -20,7 +20,7 @@ from mlx_ragtune.clients.receipts import text_digest
 from mlx_ragtune.clients.runtime_mlx import mx
 from mlx_ragtune.evaluation.asker import TWO, Progress
 from mlx_ragtune.evaluation.asking_order import Block, make_schedule
-from mlx_ragtune.evaluation.early_stop import repeats
+from mlx_ragtune.scoring.answers.early_stop import repeats
 from mlx_ragtune.evaluation.fairness import Conditions
 from mlx_ragtune.evaluation.items import Item
 from mlx_ragtune.evaluation.quick_path import SERVER
