@@ -38,7 +38,7 @@ UNUSED: tuple[tuple[str, str, object, object], ...] = (
     ("register.name", "register.serve", "llamacpp", None),
     ("register.host", "register.serve", "llamacpp", None),
     ("dataset.generator.hosts", "dataset.generator.backend", "llamacpp", None),
-    ("dataset.generator.slots", "dataset.generator.backend", "llamacpp", 1),
+    ("dataset.generator.hosts", "dataset.generator.backend", "mlx", None),
     ("retrieval.embedding.host", "retrieval.embedding.backend", "llamacpp", None),
     ("scoring.judge.host", "scoring.judge.backend", "llamacpp", None),
     ("scoring.similarity.host", "scoring.similarity.backend", "llamacpp", None),
@@ -120,6 +120,8 @@ def _dataset_problems(written: Written) -> Iterator[tuple[str, str]]:
         no_refusals = not shares.get("refusal")
     else:
         no_refusals = False
+    if written.get("dataset.generator.backend") == "openai" and written.get("dataset.generator.hosts") is None:
+        yield "dataset.generator", "'backend: openai' needs 'hosts', for example [http://127.0.0.1:1234/v1]"
     held_out = (dataset["valid_share"], dataset["test_share"])
     if all(_is_number(share) and 0 <= share <= 0.5 for share in held_out) and sum(held_out) > 0.5 + 1e-9:
         yield "dataset.test_share", "'valid_share' + 'test_share' leave less than half of the papers for training"
@@ -174,6 +176,9 @@ def _paths(written: Written) -> Iterator[tuple[str, Literal["file", "folder", "m
     for section in ("retrieval.embedding", "retrieval.rerank"):
         if _names_path(written, section):
             yield f"{section}.model", "model"
+    generator = "dataset.generator"
+    if written.get(f"{generator}.backend") == "mlx" and str(written.get(f"{generator}.model")).startswith(_LOCAL):
+        yield f"{generator}.model", "model"
     for section in ("dataset.generator", "scoring.judge", "scoring.similarity"):
         if written.setting(Recipe, f"{section}.backend") == "llamacpp":
             yield f"{section}.model", "file"
