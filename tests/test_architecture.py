@@ -38,7 +38,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("papers", "retrieval", "scoring", "models"),
     ("clients",),
     ("tuning", "gguf", "synthesis", "bases"),
-    ("evaluation", "searching", "sweeping"),
+    ("building", "evaluation", "searching", "sweeping"),
     ("pages",),
     ("stages", "commands"),
     (

@@ -2,37 +2,29 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from mlx_ragtune.artifact import Draft, Inputs
-from mlx_ragtune.building.generators import common_digest, open_generators, require_generator, say_what_leaves
+from mlx_ragtune.building.generators import require_generator
+from mlx_ragtune.building.pair_sources import authored_pairs, generated_pairs
+from mlx_ragtune.building.split_files import SPLITS, visible_chunks, write_split
 from mlx_ragtune.errors import InputError, ToolError
-from mlx_ragtune.jsonl import read_rows, write_rows
+from mlx_ragtune.jsonl import read_rows
 from mlx_ragtune.models.model_folder import check_base
-from mlx_ragtune.models.prompts import load_tokenizer
 from mlx_ragtune.recipe import Recipe
-from mlx_ragtune.records import Chunk, Document, Example, Pair, Split
+from mlx_ragtune.records import Chunk, Document, Pair, Split
 from mlx_ragtune.retrieval.prompt import build_messages
 from mlx_ragtune.retrieval.retriever import Retriever
 from mlx_ragtune.searching.encoders import require_encoders
 from mlx_ragtune.searching.opened import open_retriever
 from mlx_ragtune.synthesis.assemble import assemble
-from mlx_ragtune.synthesis.authored import read_pairs
 from mlx_ragtune.synthesis.balance import balance
 from mlx_ragtune.synthesis.benchmark_view import BenchmarkView, HeldOut, held_out, read_view
-from mlx_ragtune.synthesis.call_plan import make_plan
-from mlx_ragtune.synthesis.dedupe import contamination, without_duplicates
-from mlx_ragtune.synthesis.generate import Sources, generate
-from mlx_ragtune.synthesis.jobs import Jobs
+from mlx_ragtune.synthesis.dedupe import without_duplicates
 from mlx_ragtune.synthesis.splits import split_by_paper
-from mlx_ragtune.synthesis.token_statistics import describe
-from mlx_ragtune.tuning.token_rows import tokenize
 from mlx_ragtune.tuning.train_checks import check_window
-
-SPLITS: tuple[Split, ...] = ("train", "valid", "test")
 
 
 def check(recipe: Recipe, base: Path) -> None:
@@ -54,40 +46,28 @@ def dataset(recipe: Recipe, inputs: Inputs, draft: Draft) -> None:
         _build(recipe, inputs, draft, retriever)
 
 
+@dataclass(frozen=True)
+class _Corpus:
+    """What the corpus stage wrote, and what of it must teach nothing."""
+
+    documents: list[Document]
+    chunks: list[Chunk]
+    benchmark: BenchmarkView
+    held: HeldOut
+    retriever: Retriever
+
+
 def _build(recipe: Recipe, inputs: Inputs, draft: Draft, retriever: Retriever) -> None:
-    documents = list(read_rows(inputs["corpus"] / "documents.jsonl", Document))
-    chunks = list(read_rows(inputs["corpus"] / "chunks.jsonl", Chunk))
-    settings, seed = recipe.dataset, recipe.seed
-    benchmark = read_view(recipe.benchmark)
-    held = held_out(benchmark.papers, documents)
-    for overlap in held.copies:
+    corpus = _corpus(recipe, inputs["corpus"], retriever)
+    for overlap in corpus.held.copies:
         draft.say(f"held out of training: {overlap}")
-    if settings.pairs:
-        authored = _authored(settings.pairs, documents, benchmark, held)
-        pairs = [pair for pair in authored if pair.kind != "refusal" or pair.refusal_kind in settings.refusal_kinds]
-    else:
-        allowed = [chunk for chunk in chunks if chunk.document_id not in held.papers]
-        pairs = _generated(recipe, allowed, retriever, draft)
+    pairs = _pairs(recipe, corpus, draft)
     pairs, duplicates = without_duplicates(pairs)
-    pairs, left_out = balance(pairs, settings.shares, seed=seed)
-    splits = split_by_paper(
-        pairs, documents, valid_share=settings.valid_share, test_share=settings.test_share, seed=seed
-    )
-    report: dict[str, Any] = {}
-    for split in SPLITS:
-        own = [pair for pair in pairs if splits.get(pair.id) == split]
-        rows, assembly = assemble(
-            own,
-            retriever,
-            _visible(chunks, pairs, splits, split),
-            top_k=recipe.retrieval.top_k,
-            seed=seed,
-            shares=settings.shares,
-            build_messages=build_messages,
-        )
-        report[split] = {**_write(draft, split, rows, recipe, inputs["base"]), "assembly": asdict(assembly)}
+    pairs, left_out = balance(pairs, recipe.dataset.shares, seed=recipe.seed)
+    splits = _splits(recipe, pairs, corpus.documents)
+    report = _rows(recipe, pairs, splits, corpus, base=inputs["base"], draft=draft)
     report |= {
-        "held_out_copies": [asdict(overlap) for overlap in held.copies],
+        "held_out_copies": [asdict(overlap) for overlap in corpus.held.copies],
         "duplicates": [asdict(duplicate) for duplicate in duplicates],
         "left_out_for_shares": [pair.id for pair in left_out],
         "left_out_across_splits": [pair.id for pair in pairs if pair.id not in splits],
@@ -98,9 +78,54 @@ def _build(recipe: Recipe, inputs: Inputs, draft: Draft, retriever: Retriever) -
         **{f"{split}_rows": report[split]["rows"] for split in SPLITS},
         shares=report["train"]["assembly"]["shares_got"],
         tokens=report["train"]["tokens"],
-        held_out_copies=[str(overlap) for overlap in held.copies],
+        held_out_copies=[str(overlap) for overlap in corpus.held.copies],
         too_long=sum(len(report[split]["too_long"]) for split in SPLITS),
     )
+
+
+def _corpus(recipe: Recipe, folder: Path, retriever: Retriever) -> _Corpus:
+    documents = list(read_rows(folder / "documents.jsonl", Document))
+    chunks = list(read_rows(folder / "chunks.jsonl", Chunk))
+    benchmark = read_view(recipe.benchmark)
+    return _Corpus(documents, chunks, benchmark, held_out(benchmark.papers, documents), retriever)
+
+
+def _pairs(recipe: Recipe, corpus: _Corpus, draft: Draft) -> list[Pair]:
+    """The user's pairs of the kinds that the recipe uses, or generated ones."""
+    settings = recipe.dataset
+    if settings.pairs:
+        authored = authored_pairs(settings.pairs, corpus.documents, corpus.benchmark, corpus.held)
+        return [pair for pair in authored if pair.kind != "refusal" or pair.refusal_kind in settings.refusal_kinds]
+    allowed = [chunk for chunk in corpus.chunks if chunk.document_id not in corpus.held.papers]
+    return generated_pairs(recipe, allowed, corpus.retriever, draft)
+
+
+def _splits(recipe: Recipe, pairs: Sequence[Pair], documents: Sequence[Document]) -> dict[str, Split]:
+    """Pair id → split; pairs across two splits are absent."""
+    settings = recipe.dataset
+    return split_by_paper(
+        pairs, documents, valid_share=settings.valid_share, test_share=settings.test_share, seed=recipe.seed
+    )
+
+
+def _rows(
+    recipe: Recipe, pairs: Sequence[Pair], splits: Mapping[str, Split], corpus: _Corpus, *, base: Path, draft: Draft
+) -> dict[str, Any]:
+    """Write each split's rows; returns split → its counts."""
+    report: dict[str, Any] = {}
+    for split in SPLITS:
+        rows, assembly = assemble(
+            [pair for pair in pairs if splits.get(pair.id) == split],
+            corpus.retriever,
+            visible_chunks(corpus.chunks, pairs, splits, split),
+            top_k=recipe.retrieval.top_k,
+            seed=recipe.seed,
+            shares=recipe.dataset.shares,
+            build_messages=build_messages,
+        )
+        written = write_split(draft, split, rows, settings=recipe.dataset, base=base)
+        report[split] = {**written, "assembly": asdict(assembly)}
+    return report
 
 
 def _require_rows(report: Mapping[str, Any], pairs: Sequence[Pair]) -> None:
@@ -125,85 +150,3 @@ def _write_statistics(path: Path, report: Mapping[str, Any]) -> None:
             where=str(path),
             fix="free disk space, then run the same command again",
         ) from None
-
-
-def _authored(path: Path, documents: Sequence[Document], benchmark: BenchmarkView, held: HeldOut) -> list[Pair]:
-    """The user's own pairs.
-
-    Raises InputError for pairs that use the benchmark's papers, or copies of them, or repeat its questions.
-    """
-    pairs = read_pairs(path, documents)
-    shared = contamination(pairs, benchmark, held)
-    bad = sorted({*shared.papers, *(duplicate.id for duplicate in shared.questions)})
-    if bad:
-        papers = sorted({paper for used in shared.papers.values() for paper in used})
-        copies = [f"\n  {overlap}" for overlap in held.copies if overlap.paper in papers]
-        raise InputError(
-            f"{len(bad)} pairs use papers of the benchmark ({', '.join(papers[:5])}) or repeat its questions: "
-            f"{', '.join(bad[:5])}{''.join(copies[:5])}",
-            where=str(path),
-            fix="remove these pairs, or the benchmark's questions about these papers",
-        )
-    return pairs
-
-
-def _generated(recipe: Recipe, chunks: Sequence[Chunk], retriever: Retriever, draft: Draft) -> list[Pair]:
-    """Pairs by the recipe's generator. Finished calls stay in ``jobs.sqlite`` and are never made again."""
-    settings = recipe.dataset.generator
-    assert settings is not None  # noqa: S101 (the recipe has pairs or a generator)
-    plan = make_plan(chunks, settings, recipe.dataset.shares, seed=recipe.seed)
-    sources = Sources({chunk.id: chunk for chunk in chunks}, retriever, recipe.retrieval.top_k)
-    say_what_leaves(settings, draft.say)
-    with ExitStack() as stack:
-        backends = [stack.enter_context(backend) for backend in open_generators(settings)]
-        digest = common_digest(settings, backends)
-        track = stack.enter_context(draft.track("writing pairs", settings.pairs))
-        jobs = stack.enter_context(Jobs(draft.cache("jobs.sqlite")))
-        report = generate(
-            plan,
-            sources,
-            backends=backends,
-            jobs=jobs,
-            settings=settings,
-            model_digest=digest,
-            progress=track,
-            say=draft.say,
-        )
-    write_rows(draft / "generated.jsonl", report.rows)
-    draft.record(yield_share=round(report.yield_share, 3), rejections=report.rejections)
-    return report.pairs
-
-
-def _visible(chunks: Sequence[Chunk], pairs: Sequence[Pair], splits: Mapping[str, Split], split: Split) -> list[Chunk]:
-    """The chunks that contexts of this split may come from: training never sees papers that validate or test."""
-    wanted = {"train"} if split == "train" else {"train", split}
-    papers = {paper for pair in pairs if splits.get(pair.id) in wanted for paper in pair.papers}
-    return [chunk for chunk in chunks if chunk.document_id in papers]
-
-
-def _write(draft: Draft, split: Split, rows: list[Example], recipe: Recipe, base: Path) -> dict[str, Any]:
-    """Write the split's files; returns its counts and token statistics."""
-    settings = recipe.dataset
-    tokens, refused = tokenize(
-        rows,
-        load_tokenizer(base),
-        thinking=settings.thinking == "on",
-        max_tokens=settings.max_tokens,
-        on_too_long=settings.on_too_long,
-    )
-    dropped = {row.id for row in refused}
-    kept = [row for row in rows if row.id not in dropped]
-    write_rows(draft / f"examples-{split}.jsonl", kept)
-    if not kept:
-        return {"rows": 0, "tokens": {}, "too_long": sorted(dropped)}
-    write_rows(draft / f"{split}.jsonl", ({"messages": row.messages} for row in kept))
-    lengths = {row.id: len(row.tokens) for row in tokens}
-    statistics = describe(kept, lengths)
-    total = statistics.total
-    return {
-        "rows": len(kept),
-        "groups": statistics.groups,
-        "kinds": [asdict(kind) for kind in statistics.kinds],
-        "tokens": {"min": total.tokens_min, "mean": round(total.tokens_mean, 1), "max": total.tokens_max},
-        "too_long": sorted(dropped),
-    }

@@ -1,0 +1,54 @@
+"""The rows of a split as files, and the chunks that its contexts may come from."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from mlx_ragtune.artifact import Draft
+from mlx_ragtune.jsonl import write_rows
+from mlx_ragtune.models.prompts import load_tokenizer
+from mlx_ragtune.recipe import DatasetSettings
+from mlx_ragtune.records import Chunk, Example, Pair, Split
+from mlx_ragtune.synthesis.token_statistics import describe
+from mlx_ragtune.tuning.token_rows import tokenize
+
+SPLITS: tuple[Split, ...] = ("train", "valid", "test")
+
+
+def visible_chunks(
+    chunks: Sequence[Chunk], pairs: Sequence[Pair], splits: Mapping[str, Split], split: Split
+) -> list[Chunk]:
+    """The chunks that contexts of this split may come from: training never sees papers that validate or test."""
+    wanted = {"train"} if split == "train" else {"train", split}
+    papers = {paper for pair in pairs if splits.get(pair.id) in wanted for paper in pair.papers}
+    return [chunk for chunk in chunks if chunk.document_id in papers]
+
+
+def write_split(
+    draft: Draft, split: Split, rows: Sequence[Example], *, settings: DatasetSettings, base: Path
+) -> dict[str, Any]:
+    """Write the split's files; returns its counts and token statistics."""
+    tokens, refused = tokenize(
+        rows,
+        load_tokenizer(base),
+        thinking=settings.thinking == "on",
+        max_tokens=settings.max_tokens,
+        on_too_long=settings.on_too_long,
+    )
+    dropped = {row.id for row in refused}
+    kept = [row for row in rows if row.id not in dropped]
+    write_rows(draft / f"examples-{split}.jsonl", kept)
+    if not kept:
+        return {"rows": 0, "tokens": {}, "too_long": sorted(dropped)}
+    write_rows(draft / f"{split}.jsonl", ({"messages": row.messages} for row in kept))
+    lengths = {row.id: len(row.tokens) for row in tokens}
+    statistics = describe(kept, lengths)
+    total = statistics.total
+    return {
+        "rows": len(kept),
+        "groups": statistics.groups,
+        "kinds": [asdict(kind) for kind in statistics.kinds],
+        "tokens": {"min": total.tokens_min, "mean": round(total.tokens_mean, 1), "max": total.tokens_max},
+        "too_long": sorted(dropped),
+    }
