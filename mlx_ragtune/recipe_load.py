@@ -50,6 +50,7 @@ UNUSED: tuple[tuple[str, str, object, object], ...] = (
 
 _HUB_ID = re.compile(r"(?!.*(?:--|\.\.))[A-Za-z0-9_][A-Za-z0-9._-]*(?:/[A-Za-z0-9_][A-Za-z0-9._-]*)?")
 _LOCAL = (".", "/", "~")
+_MODEL_NAMES = "a hub id (ORGANIZATION/NAME), a path that starts with './' or '/', ollama:NAME or toy:qwen3"
 
 
 def _rule_problems(written: Written) -> Iterator[tuple[str, str]]:
@@ -121,7 +122,10 @@ def _dataset_problems(written: Written) -> Iterator[tuple[str, str]]:
     else:
         no_refusals = False
     if written.get("dataset.generator.backend") == "openai" and written.get("dataset.generator.hosts") is None:
-        yield "dataset.generator", "'backend: openai' needs 'hosts', for example [http://127.0.0.1:1234/v1]"
+        yield "dataset.generator.backend", "'backend: openai' needs 'hosts', for example [http://127.0.0.1:1234/v1]"
+    model = written.get("dataset.generator.model")
+    if written.get("dataset.generator.backend") == "mlx" and isinstance(model, str) and not _is_model_name(model):
+        yield "dataset.generator.model", f"'{without_credentials(model):.80}' is not {_MODEL_NAMES}"
     held_out = (dataset["valid_share"], dataset["test_share"])
     if all(_is_number(share) and 0 <= share <= 0.5 for share in held_out) and sum(held_out) > 0.5 + 1e-9:
         yield "dataset.test_share", "'valid_share' + 'test_share' leave less than half of the papers for training"
@@ -138,14 +142,18 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
+def _is_model_name(name: str) -> bool:
+    """Whether it can name a model as ``base.model`` does."""
+    return name.startswith((*_LOCAL, "ollama:", "toy:")) or (_HUB_ID.fullmatch(name) is not None and len(name) <= 96)
+
+
 def _base_problems(written: Written) -> Iterator[tuple[str, str]]:
     model = written.get("base.model")
     if not isinstance(model, str) or not model:
         return
     if not model.startswith((*_LOCAL, "ollama:", "toy:")):
-        if not _HUB_ID.fullmatch(model) or len(model) > 96:
-            known = "a hub id (ORGANIZATION/NAME), a path that starts with './' or '/', ollama:NAME or toy:qwen3"
-            yield "base.model", f"'{without_credentials(model):.80}' is not {known}"
+        if not _is_model_name(model):
+            yield "base.model", f"'{without_credentials(model):.80}' is not {_MODEL_NAMES}"
         return
     for key in ("base.revision", "base.package"):
         if written.get(key) is not None:

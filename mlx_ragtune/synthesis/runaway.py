@@ -3,11 +3,13 @@
 import re
 
 from mlx_ragtune.scoring.answers.early_stop import repeats
+from mlx_ragtune.scoring.answers.validity import loops
 
 MOST_SPACES = 200
 """White space in a row that no JSON needs: a grammar allows any amount of it."""
 PROSE_CHARACTERS = 400
 """A reply with so many characters before its first brace is read as prose."""
+LONGEST_WORD = 64
 _STRINGS = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
 
 
@@ -23,4 +25,7 @@ def runs_away(text: str) -> bool:
     if begin < 0 or begin > PROSE_CHARACTERS:
         return repeats(text)
     _, quote, open_string = _STRINGS.sub("", text[begin:]).partition('"')
-    return bool(quote) and repeats(open_string.replace("\\n", "\n"))
+    if not quote:
+        return False
+    last_word = open_string[open_string.rfind(" ") + 1 :]
+    return repeats(open_string.replace("\\n", "\n")) or (len(last_word) > LONGEST_WORD and loops(last_word))
