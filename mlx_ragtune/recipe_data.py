@@ -124,7 +124,7 @@ class DatasetSettings(Settings):
     balance: Literal["keep", "drop"] = "keep"
     """What to do when the pairs miss `shares`. `keep`: report it; `drop`: leave out pairs of the kinds in surplus."""
     max_loss: Share = 0.2
-    """Stop with an error when a larger share of the rows is left out. What the recipe excludes (`balance`, `refusal_kinds`) does not count."""
+    """Stop when a larger share of the rows is left out. What `balance` and `refusal_kinds` exclude does not count."""
     refusal_kinds: tuple[Literal["near_miss", "off_corpus"], ...] = ("near_miss", "off_corpus")
     """`pairs`: kinds of refusals to use. Near misses make a very small model refuse questions it could answer."""
     max_tokens: Tokens = 2048
