@@ -70,6 +70,7 @@ class Loop:
         self.save_seconds = SAVE_SECONDS
         self.tracker: Any = None
         self.on_validation: OnValidation = lambda _update, _loss: False
+        self.rehearsal: Sequence[TokenRow] = ()  # answers of the base that are held out
         self.ranks = find_ranks()
         self.optimizer = make_optimizer(settings)
         self.optimizer.init(model.trainable_parameters())
@@ -172,14 +173,10 @@ class Loop:
 
     def _validate(self, valid: Sequence[TokenRow]) -> bool:
         """Whether ``on_validation`` stops the run; the adapter is kept if its loss is the lowest so far."""
-        loss = mean_loss(
-            self.model,
-            valid,
-            tokens_per_step=self.settings.tokens_per_step,
-            objective=self.objective,
-            ranks=self.ranks,
-        )
+        loss = self._mean_loss(valid)
         self.progress.losses[-1]["valid_loss"] = loss
+        if self.rehearsal:
+            self.progress.losses[-1]["rehearsal_loss"] = self._mean_loss(self.rehearsal)
         if self.tracker is not None and self.ranks.first:
             self.tracker.on_val_loss_report({"iteration": self.progress.update, "val_loss": loss})
         if not math.isfinite(loss):
@@ -193,6 +190,10 @@ class Loop:
             told = self.ranks.from_first(mx.array([self.progress.worse_evals, int(stop)]))
             self.progress.worse_evals, stop = told[0].item(), bool(told[1].item())
         return stop
+
+    def _mean_loss(self, rows: Sequence[TokenRow]) -> float:
+        step = self.settings.tokens_per_step
+        return mean_loss(self.model, rows, tokens_per_step=step, objective=self.objective, ranks=self.ranks)
 
     def _save(self) -> None:
         if self.ranks.first:
