@@ -9,6 +9,7 @@ from typing import Any
 
 from mlx_ragtune.clients.runtime_mlx import mx, tree_flatten
 from mlx_ragtune.errors import DivergedError
+from mlx_ragtune.recipe import StrengthSettings
 from mlx_ragtune.tuning import training
 from mlx_ragtune.tuning.follow import follow, lead, release
 from mlx_ragtune.tuning.ranks import find_ranks
@@ -23,7 +24,7 @@ RUNS: dict[str, dict[str, Any]] = {
     "stored layers": {"accumulation": 3, "layers": 1, "frozen_store": True, "method": "dora"},
     "pruned": {"accumulation": 3, "evals_per_epoch": 4},
     "half of the rows": {"accumulation": 2},
-    "rehearsal": {"accumulation": 2, "strength": {"scales": [0.5]}},
+    "rehearsal": {"accumulation": 2, "strength": StrengthSettings(scales=(0.5,))},
 }
 
 
