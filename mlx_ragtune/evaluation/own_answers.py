@@ -13,11 +13,11 @@ from pathlib import Path
 from mlx_ragtune.artifact import Track, digest_json
 from mlx_ragtune.clients.file_digests import base_digest
 from mlx_ragtune.clients.runtime_mlx import mx
-from mlx_ragtune.evaluation.early_stop import repeats
 from mlx_ragtune.evaluation.quick import split_thinking
 from mlx_ragtune.jsonl import RowLog
 from mlx_ragtune.models.prompts import context_window, prompt_tokens
 from mlx_ragtune.records import Answer, Example, Message, Sampling
+from mlx_ragtune.scoring.answers.early_stop import repeats
 from mlx_ragtune.scoring.answers.refusal import is_refusal
 from mlx_ragtune.scoring.answers.validity import classify
 from mlx_ragtune.synthesis.rehearsal_prompts import RehearsalPrompt
