@@ -108,6 +108,17 @@ class GeneratorSettings(Settings):
     """Stop with an error when a smaller share of the pairs passes the checks."""
 
 
+class RehearsalSettings(Settings):
+    """General prompts that the base model answers itself, so that tuning on papers makes it forget less."""
+
+    share: Annotated[float, Field(ge=0, le=0.5)] = 0.1
+    """Share of the training rows that are such answers. With 0 none is trained on; their loss is still measured."""
+    prompts: File | None = None
+    """JSONL file of prompts (`id`, `prompt`), none of them a probe; default: the 370 bundled ones."""
+    max_tokens: Annotated[int, Field(ge=16, le=4096)] = 192
+    """Maximum length of an answer, in tokens. An answer that does not end by then is not used."""
+
+
 class DatasetSettings(Settings):
     """Question-answer pairs, either from a file or from a generator."""
 
@@ -137,3 +148,5 @@ class DatasetSettings(Settings):
     """Share of the papers held out for a test split."""
     thinking: Literal["off", "on"] = "off"
     """Thinking mode of the chat template, in training and at the server."""
+    rehearsal: RehearsalSettings | None = None
+    """Train on some of the base model's own answers to general prompts too."""
