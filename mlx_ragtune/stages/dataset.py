@@ -24,7 +24,7 @@ from mlx_ragtune.searching.opened import open_retriever
 from mlx_ragtune.synthesis.assemble import assemble
 from mlx_ragtune.synthesis.authored import read_pairs
 from mlx_ragtune.synthesis.balance import balance
-from mlx_ragtune.synthesis.benchmark_file import require_sound
+from mlx_ragtune.synthesis.benchmark_file import read_resolved
 from mlx_ragtune.synthesis.benchmark_view import BenchmarkView, HeldOut, held_out, view_of
 from mlx_ragtune.synthesis.call_plan import make_plan
 from mlx_ragtune.synthesis.dedupe import contamination, without_duplicates
@@ -61,7 +61,7 @@ def _build(recipe: Recipe, inputs: Inputs, draft: Draft, retriever: Retriever) -
     documents = list(read_rows(inputs["corpus"] / "documents.jsonl", Document))
     chunks = list(read_rows(inputs["corpus"] / "chunks.jsonl", Chunk))
     settings, seed = recipe.dataset, recipe.seed
-    benchmark = view_of(require_sound(recipe.benchmark, documents=documents))
+    benchmark = view_of(read_resolved(recipe.benchmark, documents))
     held = held_out(benchmark.papers, documents)
     for overlap in held.copies:
         draft.say(f"held out of training: {overlap}")
