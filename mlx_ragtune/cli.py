@@ -17,6 +17,7 @@ from mlx_ragtune.cli_answers import ab, ask, compare, search
 from mlx_ragtune.cli_group import STAGE_NAMES, CommandGroup
 from mlx_ragtune.cli_models import models, prune
 from mlx_ragtune.cli_options import ALLOW, AS_JSON, RECIPE, REDO, REPLACE, SET, open_run, say, settings_here
+from mlx_ragtune.cli_review import review
 from mlx_ragtune.cli_runs import runs
 from mlx_ragtune.cli_sweep import sweep
 from mlx_ragtune.pages.interrupt import announce_interrupt
@@ -299,7 +300,7 @@ def reference(folder: Path) -> None:
         (folder / name).write_text(text, encoding="utf-8")
 
 
-for _command in (ask, search, compare, ab, models, prune, runs, sweep):
+for _command in (ask, search, compare, ab, models, prune, review, runs, sweep):
     main.add_command(_command)
 
 

@@ -172,16 +172,25 @@ def _benchmark_of_prompts(files: UserFiles) -> str:
 
 
 def _local_model(section: str) -> Callable[[UserFiles], str | None]:
-    """The digest of a GGUF file that the recipe names as generator, judge or embedder, if it is a file."""
+    """The digest of a model that the recipe names as generator, judge or embedder, if it is a file or a folder."""
 
     def digest(files: UserFiles) -> str | None:
         settings = files.recipe
         for name in section.split("."):
             settings = getattr(settings, name, None) if settings is not None else None  # type: ignore[assignment]
-        model = getattr(settings, "model", None)
-        return _digest(files, Path(model)) if model and getattr(settings, "backend", "") == "llamacpp" else None
+        model, backend = getattr(settings, "model", None), getattr(settings, "backend", "")
+        if backend == "mlx" and model and model.startswith("/"):
+            return _model_at(files, Path(model))
+        return _digest(files, Path(model)) if model and backend == "llamacpp" else None
 
     return digest
+
+
+def _model_at(files: UserFiles, path: Path) -> str:
+    """The digest of a GGUF file or of a model folder's files."""
+    from mlx_ragtune.clients.file_digests import base_digest
+
+    return base_digest(path) if path.is_dir() else _digest(files, path)
 
 
 def _embedding(files: UserFiles) -> str | None:
@@ -229,9 +238,11 @@ def _unreadable(recipe: "Recipe", facts: Facts) -> str:
     return ""
 
 
-def _too_long(recipe: "Recipe", facts: Facts) -> str:
+def _lossy(recipe: "Recipe", facts: Facts) -> str:
     if recipe.dataset.on_too_long == "fail" and facts.get("too_long"):
         return f"{facts['too_long']} rows are too long and dataset.on_too_long is 'fail'"
+    if facts.get("lost_share", 0.0) > recipe.dataset.max_loss:
+        return f"the share of rows left out is {facts['lost_share']}, above dataset.max_loss"
     generator = recipe.dataset.generator
     if generator and facts.get("yield_share", 1.0) < generator.min_yield:
         return f"the share of usable pairs is {facts['yield_share']}, below dataset.generator.min_yield"
@@ -262,8 +273,8 @@ STAGES: tuple[Stage, ...] = (
         version=5,
         keys=("dataset", "retrieval", "seed", "benchmark"),
         ignores=(
-            "dataset.pairs", "dataset.on_too_long", "dataset.generator.hosts", "dataset.generator.slots",
-            "dataset.generator.min_yield", "benchmark", *ENCODERS,
+            "dataset.pairs", "dataset.on_too_long", "dataset.max_loss", "dataset.generator.hosts",
+            "dataset.generator.slots", "dataset.generator.min_yield", "benchmark", *ENCODERS,
         ),
         needs={"corpus": ("documents.jsonl", *CHUNKS), "base": ()},
         outside={
@@ -272,7 +283,7 @@ STAGES: tuple[Stage, ...] = (
             "generator": _local_model("dataset.generator"),
             "reranker": _reranker,
         },
-        rejects=_too_long,
+        rejects=_lossy,
     ),
     Stage(
         "train",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from mlx_ragtune.commands.bundled import bundled
+from mlx_ragtune.bundled import bundled
 from mlx_ragtune.errors import InputError, RecipeError, ToolError, printable
 from mlx_ragtune.papers.folder import list_papers
 from mlx_ragtune.recipe_load import load_recipe
