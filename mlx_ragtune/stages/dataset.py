@@ -23,7 +23,7 @@ from mlx_ragtune.searching.encoders import require_encoders
 from mlx_ragtune.searching.opened import open_retriever
 from mlx_ragtune.synthesis.assemble import assemble
 from mlx_ragtune.synthesis.balance import TOLERANCE, balance, without_share
-from mlx_ragtune.synthesis.benchmark_file import require_sound
+from mlx_ragtune.synthesis.benchmark_file import read_resolved
 from mlx_ragtune.synthesis.benchmark_view import BenchmarkView, HeldOut, held_out, view_of
 from mlx_ragtune.synthesis.dedupe import without_duplicates
 from mlx_ragtune.synthesis.ledger import (
@@ -113,7 +113,7 @@ def _build(recipe: Recipe, inputs: Inputs, draft: Draft, retriever: Retriever) -
 def _corpus(recipe: Recipe, folder: Path, retriever: Retriever) -> _Corpus:
     documents = list(read_rows(folder / "documents.jsonl", Document))
     chunks = list(read_rows(folder / "chunks.jsonl", Chunk))
-    benchmark = view_of(require_sound(recipe.benchmark, documents=documents))
+    benchmark = view_of(read_resolved(recipe.benchmark, documents))
     return _Corpus(documents, chunks, benchmark, held_out(benchmark.papers, documents), retriever)
 
 
