@@ -21,6 +21,8 @@ CLOSEST = 2
 """So many passages are shown of each paper, or of all papers for an off-corpus question, where nothing is quoted."""
 AROUND = 700
 """Characters of the passage that are shown before and after a quote at most."""
+LEAST_AROUND = 200
+"""Characters that are shown before and after a quote where it begins or ends its passage."""
 _SEARCHED = 400
 
 
@@ -104,9 +106,13 @@ class Library:
             return Place(paper, document.title, "", None, "", quote, "", True, problem=problem, pdf=self._is_pdf(paper))
         start, end = span
         chunks = [chunk for chunk in self.chunks.get(paper, ()) if chunk.start < end and chunk.end > start]
-        low = max(min((chunk.start for chunk in chunks), default=start), start - AROUND, 0)
-        high = min(max((chunk.end for chunk in chunks), default=end), end + AROUND)
         text = document.text
+        first, last = (
+            min((chunk.start for chunk in chunks), default=start),
+            max((chunk.end for chunk in chunks), default=end),
+        )
+        low = max(min(first, start - LEAST_AROUND), start - AROUND, 0)
+        high = min(max(last, end + LEAST_AROUND), end + AROUND, len(text))
         return Place(
             paper,
             document.title,
