@@ -99,13 +99,28 @@ def interval(total: int, drawn: int, seen: float) -> tuple[float, float]:
 
 
 def _exact(total: int, drawn: int, seen: int) -> tuple[float, float]:
-    from scipy.stats import hypergeom
+    def at_most(most: int, count: int) -> float:
+        """The probability of at most so many defective ones among those drawn; it falls as ``count`` grows."""
+        return sum(
+            math.exp(_log_hypergeometric(k, total, count, drawn))
+            for k in range(max(0, drawn - total + count), most + 1)
+        )
 
-    # sf and cdf are monotone in the number of defective items
-    least = _first(seen, total - drawn + seen, lambda count: hypergeom.sf(seen - 1, total, count, drawn) > TAIL)
-    beyond = _first(least, total - drawn + seen, lambda count: hypergeom.cdf(seen, total, count, drawn) <= TAIL)
-    possible = hypergeom.cdf(seen, total, beyond, drawn) > TAIL
-    return least / total, (beyond if possible else beyond - 1) / total
+    highest = total - drawn + seen
+    least = _first(seen, highest, lambda count: 1 - at_most(seen - 1, count) > TAIL)
+    beyond = _first(least, highest, lambda count: at_most(seen, count) <= TAIL)
+    return least / total, (beyond if at_most(seen, beyond) > TAIL else beyond - 1) / total
+
+
+def _log_hypergeometric(k: int, total: int, count: int, drawn: int) -> float:
+    """The logarithm of the probability of ``k`` of ``count`` defective items among ``drawn`` of ``total``."""
+    if not max(0, drawn - total + count) <= k <= min(count, drawn):
+        return -math.inf
+    return _log_choose(count, k) + _log_choose(total - count, drawn - k) - _log_choose(total, drawn)
+
+
+def _log_choose(n: int, k: int) -> float:
+    return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
 
 
 def _first(low: int, high: int, holds: Callable[[int], bool]) -> int:
