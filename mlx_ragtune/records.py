@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Kind = Literal["grounded", "synthesis", "refusal"]
+"""Kinds of pairs, and so of the training rows about papers."""
+RowKind = Literal[Kind, "rehearsal"]
+"""Kinds of training rows. ``rehearsal``: a general prompt with the base model's own answer, without papers."""
 RefusalKind = Literal["near_miss", "off_corpus"]
 Split = Literal["train", "valid", "test"]
 Arm = Literal["base", "prompted", "tuned"]
@@ -118,7 +121,7 @@ class Example:
     """A training row: chat messages that end with the answer. Rows of one ``group`` share their passages."""
 
     id: str
-    kind: Kind
+    kind: RowKind
     group: str
     messages: tuple[Message, ...]
     papers: tuple[str, ...] = ()

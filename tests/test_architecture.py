@@ -25,6 +25,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("errors", "records", "jsonl"),
     (
         "artifact",
+        "bundled",
         "recipe",
         "recipe_data",
         "recipe_layers",
@@ -38,7 +39,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("papers", "retrieval", "scoring", "models"),
     ("clients",),
     ("tuning", "gguf", "synthesis", "bases"),
-    ("evaluation", "reviewing", "searching", "sweeping"),
+    ("building", "evaluation", "reviewing", "searching", "sweeping"),
     ("pages",),
     ("stages", "commands"),
     (

@@ -3,7 +3,7 @@
 import bisect
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rapidfuzz import fuzz
@@ -12,9 +12,11 @@ from mlx_ragtune.errors import InputError
 from mlx_ragtune.jsonl import read_rows
 from mlx_ragtune.papers.formats import suffix_of
 from mlx_ragtune.papers.page_image import PageImage, page_image
-from mlx_ragtune.records import Chunk, Document
+from mlx_ragtune.papers.paper_names import PaperNames
+from mlx_ragtune.records import Chunk, Document, Question
 from mlx_ragtune.retrieval.index import Index
 from mlx_ragtune.reviewing.review_items import ReviewItem
+from mlx_ragtune.synthesis.benchmark_file import resolved
 from mlx_ragtune.synthesis.checks import QUOTE_RATIO, one_line, quote_in
 
 CLOSEST = 2
@@ -84,13 +86,21 @@ class Library:
     files: Mapping[str, Path] = field(default_factory=dict)
     index: Index | None = None
 
-    @property
-    def titles(self) -> dict[str, str]:
-        """The title of each paper by its id."""
-        return {name: document.title for name, document in self.documents.items()}
+    def __post_init__(self) -> None:
+        self._names = PaperNames.of_documents(self.documents.values())
+
+    def known(self, item: ReviewItem) -> ReviewItem:
+        """The item with the ids of its papers, which a benchmark may name by file or title."""
+        return replace(item, row=resolved(item.row, self._names)) if isinstance(item.row, Question) else item
+
+    def titles(self, item: ReviewItem) -> list[str]:
+        """The titles of the item's papers; what is written where the corpus has no such paper."""
+        papers = self.known(item).row.papers
+        return [self.documents[paper].title if paper in self.documents else paper for paper in papers]
 
     def places(self, item: ReviewItem) -> list[Place]:
         """The passages of the recorded quotes; without any, the closest ones by words of the question and answer."""
+        item = self.known(item)
         if item.evidence:
             return [self._quoted(evidence.paper, evidence.quote) for evidence in item.evidence]
         return [self._plain(chunk) for chunk in self._closest(item)]

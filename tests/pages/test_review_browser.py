@@ -89,7 +89,7 @@ def test_an_edit_is_checked_while_it_is_typed_and_saved_by_keys(tmp_path: Path) 
         assert tab.says("document.activeElement.id") == "edit-question"
         change = "answer => { answer.value = '%s'; answer.dispatchEvent(new Event('input', {bubbles: true})); }"
         tab.says(f"({change % 'It counted 500 lynxes.'})(document.getElementById('edit-answer'))")
-        tab.until(f"{verdict}.includes('does not state')", True)
+        tab.until(f"{verdict}.includes('lacks')", True)
         assert tab.says("document.getElementById('save').disabled") is True
         tab.press("Escape")
         tab.until("document.getElementById('edit-answer')", None)

@@ -84,7 +84,7 @@ def test_an_edit_is_checked_before_it_is_saved(tmp_path: Path) -> None:
         assert found[0]["blocks"]
         status, content, _ = ask(address, "review", {"n": n, "action": "edit", "edit": edit})
         assert status == 400
-        assert "does not state" in json.loads(content)["error"]
+        assert "lacks '412'" in json.loads(content)["error"]
         edit["answer"] = f"{shown['answer']} That is many."
         value(address, "review", {"n": n, "action": "edit", "edit": edit})
         assert value(address, f"item?n={n}")["answer"] == edit["answer"]

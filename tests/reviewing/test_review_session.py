@@ -18,7 +18,7 @@ from mlx_ragtune.reviewing.review_log import ReviewLog
 from mlx_ragtune.reviewing.review_places import find_quote
 from mlx_ragtune.reviewing.review_session import Checked, Sent
 from mlx_ragtune.synthesis.checks import quote_in
-from tests.reviewing.made_reviews import OTHER, QUOTE, changed, library, pair, question, refused, session
+from tests.reviewing.made_reviews import OTHER, QUOTE, TITLE, changed, library, pair, question, refused, session
 
 
 def number(made: object, name: str) -> int:
@@ -99,15 +99,15 @@ def test_what_is_right_has_no_problem(tmp_path: Path) -> None:
 
 def test_a_reference_that_its_own_facts_do_not_accept_is_refused(tmp_path: Path) -> None:
     wrong = found(tmp_path, question(), answer="The survey counted 500 lynxes.")
-    assert any("does not state 'The survey counted 412 lynxes.'" in text and wrong[text] for text in wrong)
+    assert any("lacks '412' of the nugget" in text and wrong[text] for text in wrong)
     denied = found(tmp_path, question(), answer="The survey did not count 412 lynxes.")
-    assert any("contradicts" in text and denied[text] for text in denied)
+    assert any("the opposite of the nugget" in text and denied[text] for text in denied)
     bare = replace(question().nuggets[0], anchors=())
-    assert any("without anchors" in text for text in found(tmp_path, question(), nuggets=(bare,)))
+    assert any("an anchor group is empty" in text for text in found(tmp_path, question(), nuggets=(bare,)))
 
 
 def test_refusals_must_refuse_and_answers_must_not(tmp_path: Path) -> None:
-    assert "the reference of an unanswerable question must refuse" in found(tmp_path, refused(), answer="It is Paris.")
+    assert any("does not refuse" in text for text in found(tmp_path, refused(), answer="It is Paris."))
     assert "a refusal where an answer is due" in found(tmp_path, pair(), answer="The papers do not say this.")
 
 
@@ -154,7 +154,7 @@ def test_only_the_sample_decides_the_estimate(tmp_path: Path) -> None:
 def test_an_edit_is_saved_whole_or_not_at_all(tmp_path: Path) -> None:
     made = session(tmp_path)
     n = number(made, "q1")
-    with pytest.raises(InputError, match="does not state"):
+    with pytest.raises(InputError, match="lacks '412'"):
         made.decide(Sent(n, "edit", edit=edit_of(made.item(n), answer="500 lynxes.")))
     assert made.log.reviews.current(made.item(n)) is None
     better = edit_of(made.item(n), question="How many lynxes did the survey of 1998 count in the northern valley?")
@@ -250,6 +250,28 @@ def test_a_review_of_another_content_is_not_applied(tmp_path: Path) -> None:
     write_rows(path, [changed(pair(0)).row])
     applied = write_reviewed(authored_items(path), log.reviews, path)
     assert (applied.written, applied.removed, applied.changed) == (1, (), ("p0",))
+
+
+def test_short_rows_and_names_of_files_are_understood_and_what_was_not_reviewed_stays_as_it_was(tmp_path: Path) -> None:
+    path, log = tmp_path / "benchmark.jsonl", ReviewLog(tmp_path / "reviews.jsonl")
+    short = [
+        {"question": f"How many lynxes did survey {at} count?", "answer": "It counted 412 lynxes.", "paper": "lynx.pdf"}
+        for at in range(3)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in short))
+    items = benchmark_items(path)
+    papers = library(tmp_path / "papers")
+    assert papers.titles(items[0]) == [TITLE]
+    assert papers.places(items[0])[0].paper == "lynx"
+    assert problems(papers.known(items[0]), papers.documents) == []
+    log.decide(items[0], "accept")
+    log.decide(items[1], "reject", reason="trivial")
+    write_reviewed(items, log.reviews, path)
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert lines[0]["origin"] == "reviewed"
+    assert lines[0]["nuggets"]
+    assert lines[1] == short[2]
+    assert log.reviews.current(benchmark_items(path)[0]) is not None
 
 
 def test_generated_pairs_become_a_file_that_can_be_given_back(tmp_path: Path) -> None:
