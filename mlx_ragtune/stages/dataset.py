@@ -24,9 +24,11 @@ from mlx_ragtune.searching.opened import open_retriever
 from mlx_ragtune.synthesis.assemble import assemble
 from mlx_ragtune.synthesis.authored import read_pairs
 from mlx_ragtune.synthesis.balance import balance
+from mlx_ragtune.synthesis.benchmark_guard import BenchmarkGuard
 from mlx_ragtune.synthesis.benchmark_view import BenchmarkView, HeldOut, held_out, read_view
 from mlx_ragtune.synthesis.call_plan import make_plan
 from mlx_ragtune.synthesis.dedupe import contamination, without_duplicates
+from mlx_ragtune.synthesis.examine import examine
 from mlx_ragtune.synthesis.generate import Sources, generate
 from mlx_ragtune.synthesis.jobs import Jobs
 from mlx_ragtune.synthesis.splits import split_by_paper
@@ -89,6 +91,7 @@ def _build(recipe: Recipe, inputs: Inputs, draft: Draft, retriever: Retriever) -
         )
         report[split] = {**_write(draft, split, rows, recipe, inputs["base"]), "assembly": asdict(assembly)}
     report |= {
+        "gate": examine(pairs, chunks, benchmark=benchmark, base=inputs["base"], say=draft.say),
         "held_out_copies": [asdict(overlap) for overlap in held.copies],
         "duplicates": [asdict(duplicate) for duplicate in duplicates],
         "left_out_for_shares": [pair.id for pair in left_out],
@@ -154,7 +157,8 @@ def _generated(recipe: Recipe, chunks: Sequence[Chunk], retriever: Retriever, dr
     settings = recipe.dataset.generator
     assert settings is not None  # noqa: S101 (the recipe has pairs or a generator)
     plan = make_plan(chunks, settings, recipe.dataset.shares, seed=recipe.seed)
-    sources = Sources({chunk.id: chunk for chunk in chunks}, retriever, recipe.retrieval.top_k)
+    barred = BenchmarkGuard(read_view(recipe.benchmark)).reason
+    sources = Sources({chunk.id: chunk for chunk in chunks}, retriever, recipe.retrieval.top_k, barred)
     with ExitStack() as stack:
         backends = [stack.enter_context(backend) for backend in open_generators(settings)]
         digest = _common_digest(settings, backends)

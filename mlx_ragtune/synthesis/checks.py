@@ -9,7 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from rapidfuzz import fuzz
 
+from mlx_ragtune.recipe_data import ANSWER_WORDS
 from mlx_ragtune.records import Evidence, Kind, Pair
+from mlx_ragtune.retrieval.control_tokens import neutral
 from mlx_ragtune.scoring.answers.normalize import fold, sentences, words
 from mlx_ragtune.scoring.answers.numbers import number_grounding
 from mlx_ragtune.scoring.answers.refusal import is_refusal
@@ -22,9 +24,7 @@ VERSION = 3
 QUOTE_RATIO = 95.0
 SHORT_QUOTE_CHARACTERS = 15
 Windows = Mapping[Kind, tuple[int, int]]
-ANSWER_WORDS: Windows = {"grounded": (6, 140), "synthesis": (10, 220), "refusal": (4, 90)}
-"""Of the 1,997 answers of the source experiment, 1 % to 99 % have 23 to 88, 76 to 142 and 34 to 63 words by kind;
-a citation adds its title."""
+"""The fewest and the most words of an answer, by kind."""
 QUESTION_WORDS = (4, 45)
 """Without the titles that a question quotes."""
 COPY_RATIO = 85.0
@@ -39,7 +39,7 @@ _UNNAMED = re.compile(
     re.IGNORECASE,
 )
 _IT = re.compile(r"(?:What|How|Why|When|Where|Which) (?:does|did|is|was|can|could|would|do|are) (?:it|they)\b")
-_ABOUT_TITLE = re.compile(r"\btitle of the (?:paper|study|article)\b|\b(?:paper|study|article) title\b|\bpaper titled\b.*\btitle\b", re.I)
+_ABOUT_TITLE = re.compile(r"\btitle of (?:(?:the|this) (?:paper|study|article)|\")|\b(?:paper|study|article) title\b", re.I)
 _SPLIT_NUMBER = re.compile(r"(?<=\d)\s*([.,])\s+(?=\d)")
 _SPLIT_NAME = re.compile(r"(?<=\w) - (?=\w)")
 _NEGATION = re.compile(r"\b(?:not|no|never|cannot|without|neither|nor)\b|n['’]t\b", re.IGNORECASE)
@@ -51,8 +51,11 @@ def is_blank(text: str) -> bool:
 
 
 def one_line(text: str) -> str:
-    """``text`` in NFC with each run of white space as one space: the form in which quotes are looked up."""
-    return " ".join(unicodedata.normalize("NFC", text).split())
+    """``text`` in NFC with each run of white space as one space: the form in which quotes are looked up.
+
+    Control tokens are written as prompts show them.
+    """
+    return neutral(" ".join(unicodedata.normalize("NFC", text).split()))
 
 
 def quote_in(quote: str, text: str) -> str | None:

@@ -37,7 +37,7 @@ IN_SHOWN = re.compile(
     rf"|(?P<end>\b(?:in|from|by) )the (?:text|excerpt|passage|abstract)(?=\?|$)"
 )
 """``as stated in the text``, ``according to the context``; the named group is what stays."""
-SHOWN_STATES = re.compile(rf"\b(?P<the>[Tt]he) {SHOWN}s?(?= {_STATES}\b)|\b[Tt]he (?:excerpt|passage)s?\b(?! of\b)")
+SHOWN_STATES = re.compile(rf"\b[Tt]he {SHOWN}s?(?= {_STATES}\b)|\b[Tt]he excerpts?\b(?! of\b)")
 """``the excerpt states``."""
 NUMBERED = re.compile(
     r"\b(?:[Tt]he )?(?:[Pp]aper|[Pp]assage|[Ee]xcerpt|[Cc]ontext|[Dd]ocument|[Aa]bstract|[Ss]tudy)s?:? ?(?P<number>[12])\b(?![.\d])"

@@ -59,12 +59,13 @@ _GENERIC = re.compile(
     r"|participants|respondents|results?|findings|analysis|case study|architecture|benchmark|training)\b"
 )
 _BOTH = re.compile(
-    r"\b(?:the|these|both) (?:two |research |given )*(?:papers|studies|articles|works|documents|passages)\b(?! (?:of|on|by|that)\b)",
+    r"\b(?:the|these|both) (?:two |research |given |provided )*(?:papers|studies|articles|works|documents|passages)\b"
+    r"(?! (?:of|on|by|that)\b)|(?<=\bin )each (?:paper|study|article)\b",
     re.IGNORECASE,
 )
 _TWO_THINGS = re.compile(
     r"\b(?P<the>[Tt]he (?:two )?|[Bb]oth |[Tt]hese (?:two )?)(?P<what>(?:[\w-]+ )?(?:approaches|methods|frameworks|systems|models|techniques|methodologies"
-    r"|evaluations|datasets|databases))\b"
+    r"|evaluations|datasets|databases))\b(?! (?:in|of|from|used by|proposed by) )"
 )
 _ORDINAL = re.compile(r"\b[Tt]he (?P<which>first|second) (?:paper|study|article|passage|work|excerpt|context|document)\b")
 _FIRST_WORDS = frozenset(
@@ -141,6 +142,7 @@ def _repair_question(question: _Text, titles: Sequence[str], sources: Sequence[s
         question.apply(POINTER, lambda text: without_pointers(text, sources))
     else:
         question.apply(NAMED, lambda text: name_both(text, titles))
+        question.apply(POINTER, lambda text: without_pointers(text, sources))
 
 
 def _repair_answer(answer: _Text, titles: Sequence[str], sources: Sequence[str]) -> None:

@@ -111,9 +111,19 @@ def _title_alone(match: re.Match[str]) -> str:
 
 
 def named_with_title(text: str, title: str) -> str:
-    """The text with the title in brackets behind the first mention of its alias: ``QLoRA ("QLoRA: …") reduces``."""
+    """The text with the title for the first mention of its alias.
+
+    ``The QLoRA paper`` and ``'QLoRA'`` become the title in quotation marks; ``QLoRA reduces`` becomes ``QLoRA ("QLoRA:
+    …") reduces``.
+    """
     alias = alias_of(title)
     if not alias or cites(text, title):
         return text
-    match = re.search(rf"(?<![\w\"“'‘-]){re.escape(alias)}(?![\w\"”-]|'\w|’\w)", text)
+    name = re.escape(alias)
+    whole = re.search(
+        rf"\b[Tt]he ['\"“‘]?{name}['\"”’]? (?:paper|study|article)\b|(?<!\w)['\"“‘]{name}(?P<stop>,)?['\"”’](?!\w)", text
+    )
+    if whole:
+        return f'{text[: whole.start()]}"{title}"{whole["stop"] or ""}{text[whole.end() :]}'
+    match = re.search(rf"(?<![\w\"“'‘-]){name}(?![\w\"”-]|'\w|’\w)", text)
     return f'{text[: match.end()]} ("{title}"){text[match.end() :]}' if match else text
