@@ -3,9 +3,9 @@
     python benchmarks/checks.py                                        # the bundled pairs
     python benchmarks/checks.py --pairs pairs.jsonl --papers papers.jsonl [--benchmark benchmark.jsonl]
 
-``--pairs`` holds rows as ``dataset.pairs`` does, ``--papers`` rows with ``id``, ``title`` and ``text``: what was shown to
-the writer of the pairs. Every pair is repaired and checked as a generated one, with and without the repairs. Then a fault
-is planted into each accepted answerable pair, one kind after the other, and the pair is repaired and checked again:
+``--pairs`` holds rows as ``dataset.pairs`` does, ``--papers`` rows with ``id``, ``title`` and ``text``: what was shown
+to the writer of the pairs. Every pair is repaired and checked as a generated one, with and without the repairs. Then a
+fault is planted into each accepted answerable pair, one kind after the other; it is repaired and checked again:
 
     invented quote      an evidence quote that is a sentence of another paper
     changed number      one number of the answer, outside of titles, with another value
@@ -34,6 +34,7 @@ from mlx_ragtune.scoring.answers.normalize import sentences, words
 from mlx_ragtune.synthesis.benchmark_guard import BenchmarkGuard
 from mlx_ragtune.synthesis.benchmark_view import BenchmarkView, read_view
 from mlx_ragtune.synthesis.checks import check_pair
+from mlx_ragtune.synthesis.corpus_titles import OTHER_PAPER, CorpusTitles
 from mlx_ragtune.synthesis.gate import row_fault
 from mlx_ragtune.synthesis.generator_prompts import RULES
 from mlx_ragtune.synthesis.generator_prompts import SYSTEM as WRITER
@@ -60,6 +61,7 @@ class Checker:
 
     papers: Mapping[str, Paper]
     guard: BenchmarkGuard
+    titles: CorpusTitles
 
     def reason(self, pair: Pair, *, repair: bool = True) -> tuple[str, Pair, tuple[str, ...]]:
         """Why the pair is rejected ("" if it is not), the pair after its repairs, and their names."""
@@ -69,8 +71,11 @@ class Checker:
         if repair:
             repaired = repair_pair(pair, list(titles.values()), list(sources.values()))
             pair, names = repaired.pair, repaired.repairs
-        reason = row_fault(pair) or check_pair(pair, sources, titles) or self.guard.reason(pair)
-        return reason or ACCEPTED, pair, names
+        reason = row_fault(pair) or check_pair(pair, sources, titles)
+        if not reason and pair.kind != "refusal":
+            text = "\n".join([pair.question, *sources.values()])
+            reason = OTHER_PAPER if self.titles.others(pair.answer, list(titles.values()), lambda: text) else None
+        return reason or self.guard.reason(pair) or ACCEPTED, pair, names
 
 
 Plant = Callable[[Pair, random.Random], Pair | None]
@@ -170,16 +175,14 @@ def measure(checker: Checker, pairs: Sequence[Pair], benchmark: BenchmarkView) -
         repairs[pair.kind].update(names)
         if not reason and pair.kind != "refusal":
             accepted.append(repaired)
-    faults = {
-        name: _planted(checker, accepted, plant) for name, plant in plants(checker.papers, benchmark).items()
-    }
+    faults = {name: _planted(checker, accepted, plant) for name, plant in plants(checker.papers, benchmark).items()}
     return {"before": before, "after": after, "repairs": repairs, "faults": faults}
 
 
 def _planted(checker: Checker, accepted: Sequence[Pair], plant: Plant) -> dict[str, Any]:
     planted, missed = 0, []
     for pair in accepted:
-        faulty = plant(pair, random.Random(pair.id))  # noqa: S311 (no secret)
+        faulty = plant(pair, random.Random(pair.id))
         if faulty is not None and faulty != pair:
             planted += 1
             if not checker.reason(faulty)[0]:
@@ -195,7 +198,10 @@ def _notes() -> list[Paper]:
 def _print(results: Mapping[str, Any]) -> None:
     for kind, reasons in results["after"].items():
         total, first = sum(reasons.values()), results["before"][kind]
-        print(f"{kind}: {total} pairs; accepted without repairs {first[ACCEPTED]}, with repairs {reasons[ACCEPTED]}", end="")
+        print(
+            f"{kind}: {total} pairs; accepted without repairs {first[ACCEPTED]}, with repairs {reasons[ACCEPTED]}",
+            end="",
+        )
         print(f" ({reasons[ACCEPTED] / total:.1%})")
         for reason in sorted({*first, *reasons} - {ACCEPTED}, key=lambda reason: -first[reason]):
             print(f"  {first[reason]:>5} → {reasons[reason]:<5} {reason}")
@@ -218,7 +224,9 @@ def main() -> None:
     arguments = parser.parse_args()
     papers = [Paper(**row) for row in read_dicts(arguments.papers)] if arguments.papers else _notes()
     benchmark = read_view(arguments.benchmark)
-    checker = Checker({paper.id: paper for paper in papers}, BenchmarkGuard(benchmark))
+    checker = Checker(
+        {paper.id: paper for paper in papers}, BenchmarkGuard(benchmark), CorpusTitles(paper.title for paper in papers)
+    )
     results = measure(checker, list(read_rows(arguments.pairs, Pair)), benchmark)
     for name, row in results["faults"].items():
         for pair in row["missed"][: arguments.missed]:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 
 from mlx_ragtune.recipe_types import File, Name, Settings, Share, Tokens
+from mlx_ragtune.records import Kind
 
 Count = Annotated[int, Field(ge=1, le=2000)]
 _ARXIV_ID = re.compile(
@@ -15,7 +16,7 @@ _ARXIV_ID = re.compile(
 """Four digits until 2014, five since 2015 (info.arxiv.org/help/arxiv_identifier.html)."""
 
 
-ANSWER_WORDS: dict[Literal["grounded", "synthesis", "refusal"], tuple[int, int]] = {
+ANSWER_WORDS: dict[Kind, tuple[int, int]] = {
     "grounded": (6, 140),
     "synthesis": (10, 220),
     "refusal": (4, 90),
@@ -116,12 +117,12 @@ class GeneratorSettings(Settings):
     """Number of pairs per request."""
     min_yield: Share = 0.3
     """Stop with an error when a smaller share of the pairs passes the checks."""
-    words: dict[Literal["grounded", "synthesis", "refusal"], tuple[Count, Count]] = ANSWER_WORDS
+    words: dict[Kind, tuple[Count, Count]] = ANSWER_WORDS
     """Fewest and most words of an answer, by kind; kinds that are not named keep these."""
 
     @field_validator("words")
     @classmethod
-    def _all_kinds(cls, value: dict[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
+    def _all_kinds(cls, value: dict[Kind, tuple[int, int]]) -> dict[Kind, tuple[int, int]]:
         for kind, (fewest, most) in value.items():
             if fewest > most:
                 raise ValueError(f"{kind}: [{fewest}, {most}] is empty; give the fewest words first")

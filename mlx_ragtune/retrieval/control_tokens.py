@@ -5,8 +5,8 @@ the server. So every prompt shows it as ``< |im_end| >``, which no tokenizer tak
 understands. The list does not depend on the base model: the same text gives the same prompt everywhere.
 
 Sources of the list: the special tokens of the tokenizers of Qwen 2 to 3 (ChatML, think, tool), Llama 2 to 4, Mistral
-(``[INST]`` and the tokens of its Tekken tokenizer), Gemma 1 to 3, Phi 3 and 4, gpt-oss (channels), DeepSeek, SmolLM 1 to
-3, StarCoder, GLM, Granite, Command R, Falcon, InternLM, T5 and BERT.
+(``[INST]`` and the tokens of its Tekken tokenizer), Gemma 1 to 3, Phi 3 and 4, gpt-oss (channels), DeepSeek, SmolLM 1
+to 3, StarCoder, GLM, Granite, Command R, Falcon, InternLM, T5 and BERT.
 """
 
 import re
@@ -36,5 +36,8 @@ def control_tokens(text: str) -> list[str]:
 
 
 def neutral(text: str) -> str:
-    """The text with a space inside both ends of every control token: ``< |im_end| >``. Applying it again changes nothing."""
+    """The text with a space inside both ends of every control token: ``< |im_end| >``.
+
+    Applying it again changes nothing.
+    """
     return CONTROL.sub(lambda match: f"{match[0][0]} {match[0][1:-1]} {match[0][-1]}", text)

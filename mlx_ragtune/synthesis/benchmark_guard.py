@@ -27,11 +27,14 @@ RUN = 8
 STRIDE = 4
 _TITLE = re.compile(r"[\"“][^\"“”\n]{3,300}[\"”]")
 _COMMON = frozenset(
-    "a an the of in on at by for to from with without and or not is are was were be been do does did has have had can could"
-    " would should will may might it its this that these those which what who whom whose when where why how much many"
-    " often there than then as into over under between about per each any all some such used use uses using happen"
-    " happens according paper papers study report reports reported show shows find finds found give gives say says kind"
-    " kinds way ways".split()
+    re.findall(
+        r"\w+",
+        "a an the of in on at by for to from with without and or not is are was were be been do does did has have "
+        "had can could would should will may might it its this that these those which what who whom whose when "
+        "where why how much many often there than then as into over under between about per each any all some "
+        "such used use uses using happen happens according paper papers study report reports reported show shows "
+        "find finds found give gives say says kind kinds way ways",
+    )
 )
 
 
@@ -115,4 +118,3 @@ def guard_report(pairs: Sequence[Pair], guard: BenchmarkGuard) -> dict[str, list
         if reason := guard.reason(pair):
             reasons[reason].append(pair.id)
     return dict(reasons)
-

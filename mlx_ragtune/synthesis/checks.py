@@ -16,6 +16,7 @@ from mlx_ragtune.scoring.answers.normalize import fold, sentences, words
 from mlx_ragtune.scoring.answers.numbers import number_grounding
 from mlx_ragtune.scoring.answers.refusal import is_refusal
 from mlx_ragtune.scoring.answers.style import is_prose
+from mlx_ragtune.synthesis.corpus_titles import OTHER_PAPER
 from mlx_ragtune.synthesis.deixis import points_at_passage
 from mlx_ragtune.synthesis.repairs import cites_others
 
@@ -39,7 +40,9 @@ _UNNAMED = re.compile(
     re.IGNORECASE,
 )
 _IT = re.compile(r"(?:What|How|Why|When|Where|Which) (?:does|did|is|was|can|could|would|do|are) (?:it|they)\b")
-_ABOUT_TITLE = re.compile(r"\btitle of (?:(?:the|this) (?:paper|study|article)|\")|\b(?:paper|study|article) title\b", re.I)
+_ABOUT_TITLE = re.compile(
+    r"\btitle of (?:(?:the|this) (?:paper|study|article)|\")|\b(?:paper|study|article) title\b", re.I
+)
 _SPLIT_NUMBER = re.compile(r"(?<=\d)\s*([.,])\s+(?=\d)")
 _SPLIT_NAME = re.compile(r"(?<=\w) - (?=\w)")
 _NEGATION = re.compile(r"\b(?:not|no|never|cannot|without|neither|nor)\b|n['’]t\b", re.IGNORECASE)
@@ -99,7 +102,7 @@ def titles_quoted(answer: str, titles: Iterable[str]) -> str | None:
 
 def no_other_title(answer: str, titles: Sequence[str], sources: Sequence[str]) -> str | None:
     """None if the answer cites no paper besides its own and those that its sources name."""
-    return "cites a paper that is not its source" if cites_others(answer, titles, sources) else None
+    return OTHER_PAPER if cites_others(answer, titles, sources) else None
 
 
 def names_its_source(text: str, sources: Iterable[str] = ()) -> str | None:

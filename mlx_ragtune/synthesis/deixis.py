@@ -13,11 +13,13 @@ SHOWN = r"(?:passage|excerpt|text|context|document|abstract|snippet)"
 """A noun for what the generating model was shown."""
 _TOLD = (
     r"(?:stated|mentioned|noted|described|reported|shown|highlighted|discussed|provided|given|indicated|referenced"
-    r"|listed|detailed|specified|found|explained|presented|outlined|cited|emphasi[sz]ed|defined|identified|illustrated"
+    r"|listed|detailed|specified|found|explained|presented|outlined|cited|emphasi[sz]ed|defined|identified"
+    r"|illustrated"
     r"|demonstrated|documented|outlined|addressed|introduced|proposed|suggested|covered|elaborated)"
 )
 _STATES = (
-    r"(?:states?|mentions?|notes?|describes?|reports?|shows?|highlights?|discusses|indicates?|lists?|details|explains?"
+    r"(?:states?|mentions?|notes?|describes?|reports?|shows?|highlights?|discusses|indicates?|lists?|details"
+    r"|explains?"
     r"|presents?|outlines?|defines?|identifies|emphasi[sz]es?|specif(?:y|ies)|suggests?|says?|introduces?|references"
     r"|provides?|addresses|focuses|does not|doesn't|do not|only|specifically|explicitly|also|further)"
 )
@@ -28,10 +30,13 @@ THIS = re.compile(
     r"(?! (?:is|was|were|are) (?:the|a|an)\b)"
 )
 """``this paper``. ``noun``: what may follow "the"."""
-GIVEN = re.compile(rf"\b(?:[Tt]he )?{_GIVEN} (?:{SHOWN}|{WORK}|note)s?(?: {SHOWN}s?)?\b|\b{SHOWN}s? (?:provided|given|above)\b")
+GIVEN = re.compile(
+    rf"\b(?:[Tt]he )?{_GIVEN} (?:{SHOWN}|{WORK}|note)s?(?: {SHOWN}s?)?\b|\b{SHOWN}s? (?:provided|given|above)\b"
+)
 """``the provided context``: the subject of a paper on retrieval, if the source speaks of it too."""
 IN_SHOWN = re.compile(
-    rf"(?P<before>\b{_TOLD} (?:\w+ly )?(?:in|by|from|within) )the {SHOWN}s?\b(?! (?:of|retrieval|window|length|that)\b)"
+    rf"(?P<before>\b{_TOLD} (?:\w+ly )?(?:in|by|from|within) )the {SHOWN}s?\b(?! (?:of|retrieval|window|length"
+    rf"|that)\b)"
     rf"|(?P<open>(?:^|[.,;:?!] )(?:[Ii]n|[Ff]rom|[Bb]ased on|[Bb]y|[Aa]s per) )the {SHOWN}(?=[,.?]|$| the authors)"
     rf"|(?P<source>\b[Aa]ccording to )the {SHOWN}s?\b(?! of\b)"
     rf"|(?P<end>\b(?:in|from|by) )the (?:text|excerpt|passage|abstract)(?=\?|$)"
@@ -40,7 +45,8 @@ IN_SHOWN = re.compile(
 SHOWN_STATES = re.compile(rf"\b[Tt]he {SHOWN}s?(?= {_STATES}\b)|\b[Tt]he excerpts?\b(?! of\b)")
 """``the excerpt states``."""
 NUMBERED = re.compile(
-    r"\b(?:[Tt]he )?(?:[Pp]aper|[Pp]assage|[Ee]xcerpt|[Cc]ontext|[Dd]ocument|[Aa]bstract|[Ss]tudy)s?:? ?(?P<number>[12])\b(?![.\d])"
+    r"\b(?:[Tt]he )?(?:[Pp]aper|[Pp]assage|[Ee]xcerpt|[Cc]ontext|[Dd]ocument|[Aa]bstract"
+    r"|[Ss]tudy)s?:? ?(?P<number>[12])\b(?![.\d])"
 )
 """``Paper 1``."""
 AUTHORS_OF_THIS = re.compile(rf"\b(?P<the>[Tt]he )?authors? of (?:this|the) {WORK}\b(?! [\"“])", re.IGNORECASE)

@@ -53,7 +53,9 @@ def _close_lines(close: Mapping[str, Sequence[str]]) -> list[str]:
 def _require_no_specials(pairs: Sequence[Pair], chunks: Sequence[Chunk], specials: frozenset[str]) -> None:
     counts: Counter[tuple[str, str]] = Counter()
     for pair in pairs:
-        counts.update(("pair " + pair.id, token) for token in specials if token in pair.answer or token in neutral(pair.question))
+        counts.update(
+            ("pair " + pair.id, token) for token in specials if token in pair.answer or token in neutral(pair.question)
+        )
     for chunk in chunks:
         shown = neutral(f"{chunk.title}\n{chunk.text}")
         counts.update((f"paper {chunk.document_id}", token) for token in specials if token in shown)

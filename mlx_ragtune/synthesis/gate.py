@@ -1,13 +1,13 @@
 """What must not be trained on, whoever wrote it: parts of prompts, dialogues, control tokens, templates.
 
     one row        certain: an error with its line in an authored file, a rejection of a generated pair
-                   control tokens; a part of a prompt (9 words in a row or a whole sentence); a turn of a dialogue or a
-                   further question with its answer; visible thinking
+                   control tokens; a part of a prompt (9 words in a row or a whole sentence); a turn of a dialogue or
+                   a further question with its answer; visible thinking
     all rows       printed, and in statistics.json
-                   template collapse: the answers of a kind that begin with the same three words, a title counting as one,
-                   are more than 20 % of at least 30 (refusals, whose wording may be a formula, are left out); length outliers: beyond four times the interquartile range of the
-                   logarithms of the answers' lengths, of at least 20; control tokens that the papers hold, which
-                   every prompt shows with spaces
+                   template collapse: more than 20 % of at least 30 answers of a kind begin with the same three words,
+                   a title counting as one (refusals, whose wording may be a formula, are left out);
+                   length outliers: beyond four times the interquartile range of the logarithms of the answers'
+                   lengths, of at least 20; control tokens in the papers, which every prompt shows with spaces
 
 What repeats the benchmark is found by ``benchmark_guard``.
 """
@@ -43,11 +43,17 @@ REASONS = (CONTROL_TOKEN, PROMPT_TEXT, DIALOGUE, THINKING)
 
 _PROMPTS = (SYSTEM, WRITER, *dict.fromkeys(rule for rules in RULES.values() for rule in rules))
 _NAMES = frozenset(
-    "[CLS] [SEP] [MASK] [PAD] [UNK] [IMG] [PREFIX] [SUFFIX] [MIDDLE] [ARGS] <mask> <pad> <unk> <sep> <cls> <filename> <pr>".split()
+    re.findall(
+        r"\S+",
+        "[CLS] [SEP] [MASK] [PAD] [UNK] [IMG] [PREFIX] [SUFFIX] [MIDDLE] [ARGS] <mask> <pad> <unk> <sep> <cls> "
+        "<filename> <pr>",
+    )
 )
 """Tokens that papers on language models speak of and that end no turn: they count for a base that has them."""
 _ROLE_AT_START = re.compile(r"^\s*(?:user|human|assistant|system|question|answer|q|a)\s?:\s", re.IGNORECASE)
-_QUESTION_AND_ANSWER = re.compile(r"\b(?:question|q)\s?\d{0,2}:\s.{3,400}?\b(?:answer|a)\s?\d{0,2}:\s", re.IGNORECASE | re.DOTALL)
+_QUESTION_AND_ANSWER = re.compile(
+    r"\b(?:question|q)\s?\d{0,2}:\s.{3,400}?\b(?:answer|a)\s?\d{0,2}:\s", re.IGNORECASE | re.DOTALL
+)
 _TASK_TEXT = re.compile(
     r"\bas (?:a )?JSON (?:object )?\{|\{\"pairs\": \[|\"verdicts\": \[|^Papers:\s*$|^Passage \d+, from \"", re.MULTILINE
 )
@@ -153,6 +159,8 @@ def warnings(findings: Mapping[str, Any]) -> list[str]:
         listing = ", ".join(f"{row['id']} ({row['words']} words, median {row['median']})" for row in rows[:SHOWN])
         lines.append(f"{len(rows)} answers are much longer or shorter than others of their kind: {listing}; read them")
     if tokens := findings["control_tokens"]:
-        listing = ", ".join(f"'{token}' in {', '.join(list(papers)[:SHOWN])}" for token, papers in list(tokens.items())[:SHOWN])
+        listing = ", ".join(
+            f"'{token}' in {', '.join(list(papers)[:SHOWN])}" for token, papers in list(tokens.items())[:SHOWN]
+        )
         lines.append(f"the papers contain control tokens, which prompts show with spaces: {listing}")
     return lines

@@ -21,6 +21,7 @@ from mlx_ragtune.synthesis import checks
 from mlx_ragtune.synthesis.assemble import Retriever
 from mlx_ragtune.synthesis.call_plan import Call, Plan, Task
 from mlx_ragtune.synthesis.checks import Windows, quote_in
+from mlx_ragtune.synthesis.corpus_titles import OTHER_PAPER, CorpusTitles
 from mlx_ragtune.synthesis.crew import Crew
 from mlx_ragtune.synthesis.dedupe import Vectorizer
 from mlx_ragtune.synthesis.generator_prompts import prompt_version, writing_request
@@ -110,13 +111,13 @@ def _outcome(asked: int, judged: Iterable[Judged], replies: Sequence[ChatReply],
     )
 
 
-def _write(
-    backend: Backend, call: Call, chunks: Sequence[Chunk], *, key: str, seed: int, windows: Windows
-) -> Outcome:
+def _write(backend: Backend, call: Call, chunks: Sequence[Chunk], *, key: str, seed: int, windows: Windows) -> Outcome:
     """The outcome of one call: the pairs written, repaired, checked by rule and by the model."""
     request = writing_request(call, chunks, seed=seed, windows=windows)
     try:
-        written, replies = ask(backend, request, lambda reply: read_pairs_of(reply, call, chunks, key[:10], windows=windows))
+        written, replies = ask(
+            backend, request, lambda reply: read_pairs_of(reply, call, chunks, key[:10], windows=windows)
+        )
     except UnusableReplyError as problem:
         return _outcome(call.pairs, (), (), {f"reply: {problem}": call.pairs})
     judge = Judge(backend)
@@ -148,7 +149,9 @@ class _Run:
         self.plan, self.sources, self.jobs, self.settings, self.model = plan, sources, jobs, settings, model
         self.windows: Windows = settings.words
         vectorizer = Vectorizer(chunk.text for chunk in sources.chunks.values())
-        self.selection = Selection(plan.quotas, vectorizer, sources.barred)
+        self.titles = {chunk.document_id: chunk.title for chunk in sources.chunks.values()}
+        self._corpus_titles = CorpusTitles(self.titles.values())
+        self.selection = Selection(plan.quotas, vectorizer, self._barred)
         self.spent: Counter[str] = Counter()
         self.seconds = 0.0
         self._failures = 0
@@ -199,6 +202,17 @@ class _Run:
         """
         own = (self.model, self.settings.context_tokens, {kind: list(window) for kind, window in self.windows.items()})
         return job_key(*parts, prompt_version(), checks.VERSION, *own)
+
+    def _barred(self, pair: Pair) -> str:
+        """Why a sound pair may not be kept, which depends on more than its job: on the benchmark and other papers."""
+        own = [self.titles[paper] for paper in pair.papers if paper in self.titles]
+
+        def shown() -> str:
+            chunks = self.sources.chunks.values()
+            return "\n".join([pair.question, *(chunk.text for chunk in chunks if chunk.document_id in pair.papers)])
+
+        others = pair.kind != "refusal" and self._corpus_titles.others(pair.answer, own, shown)
+        return OTHER_PAPER if others else self.sources.barred(pair)
 
     def _elsewhere(self, pair: Pair) -> Sequence[Passage]:
         search = self.sources.retriever.search

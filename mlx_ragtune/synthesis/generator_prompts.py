@@ -11,11 +11,12 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
+from mlx_ragtune.recipe_data import ANSWER_WORDS
 from mlx_ragtune.records import ChatRequest, Chunk, Message, Passage, Sampling
 from mlx_ragtune.retrieval.control_tokens import neutral
 from mlx_ragtune.scoring.answers.normalize import sentences, words
 from mlx_ragtune.synthesis.call_plan import Call, Task
-from mlx_ragtune.synthesis.checks import ANSWER_WORDS, QUESTION_WORDS, Windows
+from mlx_ragtune.synthesis.checks import QUESTION_WORDS, Windows
 
 THOUGHT_TOO_LONG = "max_tokens used up by thinking"
 """Why a reply is unusable that ended inside its thinking."""
@@ -128,9 +129,7 @@ def shown(passages: Sequence[Chunk | Passage]) -> str:
     )
 
 
-def writing_request(
-    call: Call, chunks: Sequence[Chunk], *, seed: int, windows: Windows = ANSWER_WORDS
-) -> ChatRequest:
+def writing_request(call: Call, chunks: Sequence[Chunk], *, seed: int, windows: Windows = ANSWER_WORDS) -> ChatRequest:
     """The request for the pairs of one call. ``windows``: the fewest and the most words of an answer, by kind."""
     fields = FIELDS[call.task]
     about = f"about {call.angle}" if call.chunk_ids else f"about {call.angle}, nothing to do with computing"

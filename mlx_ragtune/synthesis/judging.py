@@ -9,11 +9,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from mlx_ragtune.recipe_data import ANSWER_WORDS
 from mlx_ragtune.records import ChatReply, ChatRequest, Chunk, Evidence, Pair, Passage
 from mlx_ragtune.scoring.answers.normalize import fold, words
 from mlx_ragtune.scoring.answers.numbers import number_grounding
 from mlx_ragtune.synthesis.call_plan import Call
-from mlx_ragtune.synthesis.checks import ANSWER_WORDS, Windows, check_pair, is_blank
+from mlx_ragtune.synthesis.checks import Windows, check_pair, is_blank
 from mlx_ragtune.synthesis.gate import row_fault
 from mlx_ragtune.synthesis.generator_prompts import FIELDS, absence_request, answering_request, support_request
 from mlx_ragtune.synthesis.jobs import Judged

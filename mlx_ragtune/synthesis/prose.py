@@ -5,7 +5,9 @@ import re
 from mlx_ragtune.scoring.answers.style import markup
 
 _FENCE = re.compile(r"^[^\S\n]*(?:```|~~~)[^\n]*\n?", re.MULTILINE)
-_HEADING = re.compile(r"^\s{0,3}#{1,6}\s+(?P<text>[^\n]+)$|^[^\S\n]*\*\*(?P<bold>[^*\n]+?)\*\*:?[^\S\n]*$", re.MULTILINE)
+_HEADING = re.compile(
+    r"^\s{0,3}#{1,6}\s+(?P<text>[^\n]+)$|^[^\S\n]*\*\*(?P<bold>[^*\n]+?)\*\*:?[^\S\n]*$", re.MULTILINE
+)
 _EMPHASIS = re.compile(r"(?<![\w*])(\*{1,3}|_{2,3})(?=\S)([^*_\n]{1,300}?)(?<=\S)\1(?![\w*])")
 _CODE = re.compile(r"`([^`\n]{1,200})`")
 _ITEM = re.compile(r"^[^\S\n]*(?:[-*+•‣◦]|\d{1,2}[.)]|[a-z]\))\s+(?P<text>\S[^\n]*)$")

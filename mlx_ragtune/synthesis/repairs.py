@@ -29,33 +29,44 @@ TRIMMED = "quotation marks off the evidence"
 
 _NOUN = r"(?:paper|study|article)"
 _HEADS = (
-    r"(?:methods?|approach(?:es)?|frameworks?|models?|results?|findings?|authors?|contributions?|conclusions?|evaluation"
+    r"(?:methods?|approach(?:es)?|frameworks?|models?|results?|findings?|authors?|contributions?|conclusions?"
+    r"|evaluation"
     r"|analysis|experiments?|techniques?|systems?|algorithms?|goals?|aims?|focus|objectives?|scope|data ?sets?|survey"
-    r"|abstract|introduction|limitations?|claims?|argument|proposal|architecture|methodology|title|discussion|proposed"
+    r"|abstract|introduction|limitations?|claims?|argument|proposal|architecture|methodology|title|discussion"
+    r"|proposed"
     r" \w+)"
 )
 _POSSESSIVE = re.compile(rf"\b[Tt]h(?:e|is) {_NOUN}'s (?P<what>(?:[\w-]+ ){{0,3}}?{_HEADS})\b(?!-)")
-_POSSESSIVE_AUTHORS = re.compile(r"\b(?P<the>[Tt]he) authors(?:'|’)(?:s)? (?P<what>(?:[\w-]+ ){0,3}?" + _HEADS + r")\b(?!-)")
+_POSSESSIVE_AUTHORS = re.compile(
+    r"\b(?P<the>[Tt]he) authors(?:'|’)(?:s)? (?P<what>(?:[\w-]+ ){0,3}?" + _HEADS + r")\b(?!-)"
+)
 _IN_THIS = re.compile(rf"^In (?:this|the) (?:{_NOUN}|work), (?:the authors|the researchers|we) (?P<verb>[a-z]+)\b")
 _AUTHORS = re.compile(r"\b(?P<the>[Tt]he) (?P<who>authors?|researchers)\b(?!['’]| (?:of|behind)\b)")
 _THE_WORK = re.compile(
-    rf"\b[Tt]h(?:e|is) (?:(?:research|case|present|current) )?{_NOUN}\b(?! (?:[\"“]|of\b|behind\b|on\b|by\b|called|titled|named"
+    rf"\b[Tt]h(?:e|is) (?:(?:research|case|present|current) )?{_NOUN}\b(?! (?:[\"“'‘A-Z]|of\b|behind\b|on\b|by\b"
+    rf"|called|titled|named"
     r"|that (?:introduces?|proposes?)))(?!-)"
 )
 _PROPOSED = re.compile(
-    r"\b(?P<the>[Tt]he )(?:newly )?proposed (?P<what>(?:[\w-]+ )?(?:methods?|approach(?:es)?|models?|frameworks?|systems?"
+    r"\b(?P<the>[Tt]he )(?:newly )?proposed (?P<what>(?:[\w-]+ )?(?:methods?|approach(?:es)?|models?|frameworks?"
+    r"|systems?"
     r"|techniques?|algorithms?|architectures?|solution|strategy|pipeline))\b(?P<where> (?:in|by) (?:the|this) "
     + _NOUN
     + r"\b)?"
 )
-_NUMBERED_PART = re.compile(r"\b(?P<what>(?:[Tt]able|[Ff]igure|[Ff]ig\.|[Ss]ection|[Aa]lgorithm|[Ee]quation) \w{1,4}(?:\.\d+)?)\b(?! (?:of|in)\b)")
+_NUMBERED_PART = re.compile(
+    r"\b(?P<what>(?:[Tt]able|[Ff]igure|[Ff]ig\.|[Ss]ection|[Aa]lgorithm|[Ee]quation) \w{1,4}(?:\.\d+)?)\b(?! (?:of"
+    r"|in)\b)"
+)
 _DANGLING_ANSWER = re.compile(
-    r"^(?P<it>It|They|This (?:paper|study|work|article)|This) (?P<verb>builds? (?:up)?on|extends?|proposes?|introduces?|presents?|describes?|reports?"
+    r"^(?P<it>It|They|This (?:paper|study|work|article)|This) (?P<verb>builds? (?:up)?on|extends?|proposes?"
+    r"|introduces?|presents?|describes?|reports?"
     r"|argues?|investigates?|examines?|discuss(?:es)?|demonstrates?|concludes?|finds?|suggests?|surveys?|reviews?)\b"
 )
 _DANGLING_QUESTION = re.compile(r"^(?P<ask>(?:What|How|Why|When|Where|Which) (?:does|did|is|was|can|could|would)) it\b")
 _GENERIC = re.compile(
-    r"\bthe (?:model|method|approach|framework|system|algorithm|technique|dataset|database|experiments?|evaluation|survey"
+    r"\bthe (?:model|method|approach|framework|system|algorithm|technique|dataset|database|experiments?|evaluation"
+    r"|survey"
     r"|participants|respondents|results?|findings|analysis|case study|architecture|benchmark|training)\b"
 )
 _BOTH = re.compile(
@@ -64,17 +75,27 @@ _BOTH = re.compile(
     re.IGNORECASE,
 )
 _TWO_THINGS = re.compile(
-    r"\b(?P<the>[Tt]he (?:two )?|[Bb]oth |[Tt]hese (?:two )?)(?P<what>(?:[\w-]+ )?(?:approaches|methods|frameworks|systems|models|techniques|methodologies"
+    r"\b(?P<the>[Tt]he (?:two )?|[Bb]oth |[Tt]hese (?:two )?)(?P<what>(?:[\w-]+ )?(?:approaches|methods|frameworks"
+    r"|systems|models|techniques|methodologies"
     r"|evaluations|datasets|databases))\b(?! (?:in|of|from|used by|proposed by) )"
 )
-_ORDINAL = re.compile(r"\b[Tt]he (?P<which>first|second) (?:paper|study|article|passage|work|excerpt|context|document)\b")
+_ORDINAL = re.compile(
+    r"\b[Tt]he (?P<which>first|second) (?:paper|study|article|passage|work|excerpt|context|document)\b"
+)
 _FIRST_WORDS = frozenset(
-    "The A An This These Those Such In It Its They Their To For By While When With Both Each Some One Two Three Using"
-    " Through After Before During Although As At On From Under Among Most Many Several All Because Since If There".split()
+    re.findall(
+        r"\w+",
+        "The A An This These Those Such In It Its They Their To For By While When With Both Each Some One Two "
+        "Three Using Through After Before During Although As At On From Under Among Most Many Several All Because "
+        "Since If There",
+    )
 )
 _KEPT_PAST = frozenset(
-    "found showed built chose used made took wrote ran did had was were began gave held kept led left met saw set sought"
-    " trained tested".split()
+    re.findall(
+        r"\w+",
+        "found showed built chose used made took wrote ran did had was were began gave held kept led left met saw "
+        "set sought trained tested",
+    )
 )
 
 
@@ -121,7 +142,7 @@ def repair_pair(pair: Pair, titles: Sequence[str], sources: Sequence[str] = ()) 
 
 def _trimmed(quote: str, sources: Sequence[str]) -> str:
     """The quote without marks around it that its source does not have."""
-    inner = quote.strip().strip("\"“”").removesuffix("...").removesuffix("…").strip()
+    inner = quote.strip().strip('"“”').removesuffix("...").removesuffix("…").strip()
     return inner if inner and inner != quote and not any(quote in source for source in sources) else quote
 
 

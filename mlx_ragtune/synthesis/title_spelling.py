@@ -20,7 +20,8 @@ PREFIX_CHARACTERS = 12
 
 _OPEN, _CLOSE = r"[\"“”„«‘'`*_]{1,3}", r"[\"“”»’'`*_]{1,3}"
 _LEAD = (
-    r"(?P<the>\b(?:[Tt]he|[Tt]his) )?(?:(?:[Ff]irst|[Ss]econd|research|original) )?\b(?:[Pp]aper|[Ss]tudy|[Aa]rticle|[Ww]ork)"
+    r"(?P<the>\b(?:[Tt]he|[Tt]his) )?(?:(?:[Ff]irst|[Ss]econd|research|original) )?\b(?:[Pp]aper|[Ss]tudy"
+    r"|[Aa]rticle|[Ww]ork)"
     r"(?::? [12])?(?: title)?(?P<comma>,)? ?(?:(?:en)?titled |called |named )?(?P<bracket>\()?"
 )
 
@@ -41,7 +42,8 @@ def _pattern(title: str) -> re.Pattern[str]:
     tail = re.search(r"[^\w\s\"'”’]*$", title)
     end = "".join(f"{re.escape(mark)}?" for mark in tail[0]) if tail else ""
     return re.compile(
-        rf"(?P<open>{_OPEN})?(?<![^\W_]){body}(?![^\W_]){end}(?P<stop>[.,])?(?P<close>{_CLOSE}(?![^\W_]))?", re.IGNORECASE
+        rf"(?P<open>{_OPEN})?(?<![^\W_]){body}(?![^\W_]){end}(?P<stop>[.,])?(?P<close>{_CLOSE}(?![^\W_]))?",
+        re.IGNORECASE,
     )
 
 
@@ -121,7 +123,8 @@ def named_with_title(text: str, title: str) -> str:
         return text
     name = re.escape(alias)
     whole = re.search(
-        rf"\b[Tt]he ['\"“‘]?{name}['\"”’]? (?:paper|study|article)\b|(?<!\w)['\"“‘]{name}(?P<stop>,)?['\"”’](?!\w)", text
+        rf"\b[Tt]he ['\"“‘]?{name}['\"”’]? (?:paper|study|article)\b|(?<!\w)['\"“‘]{name}(?P<stop>,)?['\"”’](?!\w)",
+        text,
     )
     if whole:
         return f'{text[: whole.start()]}"{title}"{whole["stop"] or ""}{text[whole.end() :]}'

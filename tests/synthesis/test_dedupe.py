@@ -172,8 +172,7 @@ def test_a_large_benchmark_is_compared_in_little_time_and_memory() -> None:
 
 def test_the_data_set_depends_only_on_papers_questions_and_references(tmp_path: Path) -> None:
     changed = [
-        replace(question, id=f"x{question.id}", topic="y", keywords=(), nuggets=())
-        for question in reversed(BENCHMARK)
+        replace(question, id=f"x{question.id}", topic="y", keywords=(), nuggets=()) for question in reversed(BENCHMARK)
     ]
     write_rows(tmp_path / "changed.jsonl", changed)
     assert dataset_view(tmp_path / "changed.jsonl") == dataset_view(FILE)

@@ -4,11 +4,12 @@ import json
 
 import pytest
 
+from mlx_ragtune.recipe_data import ANSWER_WORDS
 from mlx_ragtune.records import Chunk, Passage
 from mlx_ragtune.scoring.answers.normalize import sentences, words
 from mlx_ragtune.synthesis import generator_prompts as prompts
 from mlx_ragtune.synthesis.call_plan import WRITTEN, Call, Task
-from mlx_ragtune.synthesis.checks import ANSWER_WORDS, QUESTION_WORDS
+from mlx_ragtune.synthesis.checks import QUESTION_WORDS
 from mlx_ragtune.synthesis.generator_prompts import (
     FIELDS,
     JUDGING,
