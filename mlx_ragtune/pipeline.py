@@ -280,8 +280,11 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "train",
         "Train a LoRA adapter; keep the best by validation loss",
-        keys=("base.precision", "dataset.thinking", "dataset.max_tokens", "dataset.on_too_long", "train", "seed"),
-        ignores=("dataset.max_tokens", "dataset.on_too_long", "train.report_to"),
+        keys=(
+            "base.precision", "dataset.thinking", "dataset.max_tokens", "dataset.on_too_long", "dataset.split", "train",
+            "seed",
+        ),
+        ignores=("dataset.max_tokens", "dataset.on_too_long", "dataset.split", "train.report_to"),
         needs={"dataset": PROMPT_ROWS, "base": ()},
         version=2,
     ),

@@ -14,6 +14,8 @@ RefusalKind = Literal["near_miss", "off_corpus"]
 Split = Literal["train", "valid", "test"]
 Arm = Literal["base", "prompted", "tuned"]
 """What answers: the base model, the base model with examples in its prompt, the tuned model."""
+OWN_GROUP = "own-"
+"""Start of the group of a row that came with its own prompt."""
 ARMS: tuple[Arm, ...] = ("base", "prompted", "tuned")
 Validity = Literal[
     "ok",
@@ -121,6 +123,11 @@ class Example:
     messages: tuple[Message, ...]
     papers: tuple[str, ...] = ()
     context_ids: tuple[str, ...] = ()
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the row came with its own prompt: its passages are in no paper of the corpus."""
+        return self.group.startswith(OWN_GROUP)
 
 
 @dataclass(frozen=True)

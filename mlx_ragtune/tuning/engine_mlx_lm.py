@@ -125,6 +125,9 @@ class _Callback:
         def batches(dataset: Rows, **_options: Any) -> Iterator[Batch]:
             yield from (make_batch([row], 1.0) for row in sorted(dataset, key=lambda row: (len(row.tokens), row.id)))
 
+        if not self.valid:
+            checkpoints.keep_if_best(self.folder, self.model, self.progress, self.progress.losses[-1]["train_loss"])
+            return
         loss = evaluate(self.model, self.valid, 1, -1, loss=weighted_loss, iterate_batches=batches)
         self.model.train()
         self.progress.losses[-1]["valid_loss"] = loss

@@ -149,13 +149,13 @@ def plan_run(
     options: dict[str, Any] = {"thinking": dataset.thinking == "on", "max_tokens": dataset.max_tokens}
     train, refused = tokenize(rows["train"], loaded.tokenizer, on_too_long="drop", **options)
     valid, refused_too = tokenize(rows["valid"], loaded.tokenizer, on_too_long="drop", **options)
-    if not train or not valid:
+    if not train or not (valid or dataset.split == "none"):
         raise InputError(
             f"no {'validation' if train else 'training'} rows are left",
             where="dataset",
             fix="raise dataset.max_tokens, or add pairs about more papers",
         )
-    plan = make_plan(train, settings, seed=seed)
+    plan = make_plan(train, settings, seed=seed, validates=bool(valid))
     batches = _epoch(train, settings, seed)
     measured = calibrate(loaded.model, batches, loaded.config, recompute=settings.grad_checkpoint)
     flops = [work_of_batch(groups).flops(loaded.config) for groups in batches]

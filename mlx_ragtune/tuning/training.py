@@ -37,7 +37,8 @@ class TrainResult:
     Losses are in nats per answer token, memory in bytes, rates in row tokens per second. ``candidates`` holds,
     with ``select: task``, both scores of each checkpoint that was tried. ``pruned``: ``on_validation`` stopped the
     run; its adapter is then the one with the lowest loss. On ranks other than the first, ``best_update`` is 0 and
-    ``best_valid_loss`` is None, because only the first keeps adapters.
+    ``best_valid_loss`` is None, because only the first keeps adapters. It is also None without validation
+    rows: ``best_update`` is then the last one.
     """
 
     engine: str
@@ -128,7 +129,7 @@ class Training:
             updates=done.update,
             planned_updates=self.plan.updates,
             best_update=best[0],
-            best_valid_loss=best[1],
+            best_valid_loss=best[1] if split["valid"] else None,
             stopped_early=done.update < self.plan.updates,
             train_rows=self.plan.rows,
             valid_rows=len(split["valid"]),
