@@ -163,26 +163,34 @@ def _benchmark_of_dataset(files: UserFiles) -> str:
 
 def _benchmark_of_prompts(files: UserFiles) -> str:
     """The question texts, in order: all that the fixed prompts depend on."""
-    from mlx_ragtune.jsonl import read_rows
-    from mlx_ragtune.records import Question
+    from mlx_ragtune.scoring.answers.benchmark_rows import question_texts
 
     def texts(path: Path) -> str:
-        return digest_json([question.question for question in read_rows(path, Question)])
+        return digest_json(question_texts(path))
 
     return files.remember(files.recipe.benchmark, "prompts", texts)
 
 
 def _local_model(section: str) -> Callable[[UserFiles], str | None]:
-    """The digest of a GGUF file that the recipe names as generator, judge or embedder, if it is a file."""
+    """The digest of a model that the recipe names as generator, judge or embedder, if it is a file or a folder."""
 
     def digest(files: UserFiles) -> str | None:
         settings = files.recipe
         for name in section.split("."):
             settings = getattr(settings, name, None) if settings is not None else None  # type: ignore[assignment]
-        model = getattr(settings, "model", None)
-        return _digest(files, Path(model)) if model and getattr(settings, "backend", "") == "llamacpp" else None
+        model, backend = getattr(settings, "model", None), getattr(settings, "backend", "")
+        if backend == "mlx" and model and model.startswith("/"):
+            return _model_at(files, Path(model))
+        return _digest(files, Path(model)) if model and backend == "llamacpp" else None
 
     return digest
+
+
+def _model_at(files: UserFiles, path: Path) -> str:
+    """The digest of a GGUF file or of a model folder's files."""
+    from mlx_ragtune.clients.file_digests import base_digest
+
+    return base_digest(path) if path.is_dir() else _digest(files, path)
 
 
 def _embedding(files: UserFiles) -> str | None:
@@ -372,6 +380,12 @@ QUICK_EVALUATE = replace(
     | {"train": ADAPTER},
 )  # fmt: skip
 """``evaluate`` with ``evaluate.engine: mlx``: it needs the adapter and nothing that is exported or registered."""
+
+
+def needed_files(name: str) -> set[str]:
+    """The roles of the user's files that the named stage and those before it read: ``papers``, ``benchmark``."""
+    names = [stage.name for stage in STAGES]
+    return {role for stage in STAGES[: names.index(name) + 1] for role in stage.outside}
 
 
 def stages_of(recipe: "Recipe") -> tuple[Stage, ...]:

@@ -100,7 +100,7 @@ class ExampleChooser:
         pools: dict[Kind, list[_Candidate]] = {kind: [] for kind in KINDS}
         for row in rows:
             if candidate := self._candidate(row):
-                pools[row.kind].append(candidate)
+                pools[candidate.example.kind].append(candidate)
         if not any(pools.values()):
             raise InputError(
                 "no training row can be an example: all of them use papers of the benchmark, or there are none",
@@ -117,6 +117,8 @@ class ExampleChooser:
         return {*row.papers, *shown}
 
     def _candidate(self, row: Example) -> _Candidate | None:
+        if row.kind == "rehearsal":
+            return None
         if row.is_own:  # its prompt has a form of its own, and is shown whole
             question, user = row.messages[-2].content, row.messages[-2]
         else:

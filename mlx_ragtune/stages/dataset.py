@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from mlx_ragtune.artifact import Draft, Inputs
+from mlx_ragtune.building.generators import require_generator
 from mlx_ragtune.building.pair_sources import contaminated, generated_pairs, own_rows, require_clean
 from mlx_ragtune.building.split_files import SPLITS, visible_chunks, write_split
-from mlx_ragtune.clients.serving import require_generator
 from mlx_ragtune.errors import InputError, ToolError
 from mlx_ragtune.jsonl import read_rows, write_rows
 from mlx_ragtune.models.model_folder import check_base
@@ -23,7 +23,8 @@ from mlx_ragtune.searching.encoders import require_encoders
 from mlx_ragtune.searching.opened import open_retriever
 from mlx_ragtune.synthesis.assemble import assemble
 from mlx_ragtune.synthesis.balance import TOLERANCE, balance, without_share
-from mlx_ragtune.synthesis.benchmark_view import BenchmarkView, HeldOut, held_out, read_view
+from mlx_ragtune.synthesis.benchmark_file import require_sound
+from mlx_ragtune.synthesis.benchmark_view import BenchmarkView, HeldOut, held_out, view_of
 from mlx_ragtune.synthesis.dedupe import without_duplicates
 from mlx_ragtune.synthesis.ledger import (
     ACROSS,
@@ -116,7 +117,7 @@ def _build(recipe: Recipe, inputs: Inputs, draft: Draft, retriever: Retriever) -
 def _corpus(recipe: Recipe, folder: Path, retriever: Retriever) -> _Corpus:
     documents = list(read_rows(folder / "documents.jsonl", Document))
     chunks = list(read_rows(folder / "chunks.jsonl", Chunk))
-    benchmark = read_view(recipe.benchmark)
+    benchmark = view_of(require_sound(recipe.benchmark, documents=documents))
     return _Corpus(documents, chunks, benchmark, held_out(benchmark.papers, documents), retriever)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from mlx_ragtune.errors import InputError
 from mlx_ragtune.jsonl import read_values
-from mlx_ragtune.records import OWN_GROUP, Document, Example, Message, Pair, Passage
+from mlx_ragtune.records import OWN_GROUP, Document, Example, Kind, Message, Pair, Passage
 from mlx_ragtune.scoring.answers.refusal import is_refusal
 from mlx_ragtune.synthesis.assemble import BuildMessages
 from mlx_ragtune.synthesis.authored import SHOWN_PROBLEMS, read_pairs
@@ -73,8 +73,11 @@ def read_own(
     if not rows:
         raise InputError("the file contains no rows", where=str(files[0]), fix="write one JSON object per line")
     contexts = _contexts(rows)
-    prepared = {row.id: _example(row, contexts[row.id], build_messages) for row in rows}
-    pairs = [Pair(row.id, prepared[row.id].kind, row.question, row.answer) for row in rows]
+    pairs = [Pair(row.id, _kind(row), row.question, row.answer) for row in rows]
+    prepared = {
+        row.id: _example(row, pair.kind, contexts[row.id], build_messages)
+        for row, pair in zip(rows, pairs, strict=True)
+    }
     return OwnRows(pairs, prepared, kind)
 
 
@@ -169,7 +172,11 @@ def _long_paragraphs(row: Fields) -> list[str]:
     return [part for part in paragraphs if len(part) >= LONG_PARAGRAPH]
 
 
-def _example(row: Fields, context: str, build_messages: BuildMessages) -> Example:
+def _kind(row: Fields) -> Kind:
+    return row.kind or ("refusal" if is_refusal(row.answer) else "grounded")
+
+
+def _example(row: Fields, kind: Kind, context: str, build_messages: BuildMessages) -> Example:
     messages = row.messages
     if not messages:
         passages = [
@@ -177,7 +184,6 @@ def _example(row: Fields, context: str, build_messages: BuildMessages) -> Exampl
             for number, passage in enumerate(row.passages, start=1)
         ]
         messages = (*build_messages(passages, row.question), Message("assistant", row.answer))
-    kind = row.kind or ("refusal" if is_refusal(row.answer) else "grounded")
     return Example(row.id, kind, f"{OWN_GROUP}{context}", messages)
 
 

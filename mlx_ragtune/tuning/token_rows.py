@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from mlx_ragtune.errors import InputError
 from mlx_ragtune.models.prompts import end_of_turn, prompt_tokens
-from mlx_ragtune.records import Example, Kind
+from mlx_ragtune.records import Example, RowKind
 
 Tokens = npt.NDArray[np.int32]
 NO_ANSWER = "no answer tokens"
@@ -19,13 +19,27 @@ NO_ANSWER = "no answer tokens"
 
 @dataclass(frozen=True)
 class TokenRow:
-    """``tokens``, shape [T], int32; ``tokens[prompt_length:]`` is the answer and its end-of-turn token."""
+    """``tokens``, shape [T], int32; ``tokens[prompt_length:]`` is the answer and its end-of-turn token.
+
+    ``rejected``, int32, is the same prompt with an answer that the model should prefer less, or None.
+    """
 
     id: str
     group: str
-    kind: Kind
+    kind: RowKind
     tokens: Tokens
     prompt_length: int
+    rejected: Tokens | None = None
+
+    @property
+    def branches(self) -> tuple[Tokens, ...]:
+        """The token sequences that go through the layers: with its answer, then with its rejected answer if any."""
+        return (self.tokens,) if self.rejected is None else (self.tokens, self.rejected)
+
+    @property
+    def is_rehearsal(self) -> bool:
+        """Whether its answer is the base model's own."""
+        return self.kind == "rehearsal"
 
 
 @dataclass(frozen=True)
