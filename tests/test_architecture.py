@@ -46,6 +46,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
         "runner",
         "cli",
         "cli_answers",
+        "cli_generate",
         "cli_group",
         "cli_machines",
         "cli_models",
