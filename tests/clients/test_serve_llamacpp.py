@@ -216,7 +216,7 @@ def test_a_prompt_that_is_not_valid_unicode_is_an_input_error(server: LlamaCppSe
         server.chat(ChatRequest((Message("user", "caf \udc80b"),), Sampling(context_tokens=512)))
 
 
-def test_a_reply_that_the_engine_cannot_parse_is_what_it_streamed(
+def test_a_reply_that_the_engine_cannot_parse_is_read(
     models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def events(self: LlamaCppServer, _path: str, _body: object) -> Iterator[dict[str, Any]]:
