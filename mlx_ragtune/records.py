@@ -10,11 +10,16 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Kind = Literal["grounded", "synthesis", "refusal"]
+"""Kinds of pairs, and so of the training rows about papers."""
+RowKind = Literal[Kind, "rehearsal"]
+"""Kinds of training rows. ``rehearsal``: a general prompt with the base model's own answer, without papers."""
 RefusalKind = Literal["near_miss", "off_corpus"]
 Split = Literal["train", "valid", "test"]
 Arm = Literal["base", "prompted", "tuned"]
 """What answers: the base model, the base model with examples in its prompt, the tuned model."""
 ARMS: tuple[Arm, ...] = ("base", "prompted", "tuned")
+Origin = Literal["drafted", "reviewed", "authored"]
+"""Who stands behind a benchmark question: a model alone, a person who reviewed it, or a person who wrote it."""
 Validity = Literal[
     "ok",
     "empty",
@@ -116,7 +121,7 @@ class Example:
     """A training row: chat messages that end with the answer. Rows of one ``group`` share their passages."""
 
     id: str
-    kind: Kind
+    kind: RowKind
     group: str
     messages: tuple[Message, ...]
     papers: tuple[str, ...] = ()
@@ -134,7 +139,10 @@ class Nugget:
 
 @dataclass(frozen=True)
 class Question:
-    """A benchmark question. Unanswerable ones have a ``refusal_kind``. ``papers`` are the gold document ids."""
+    """A benchmark question. Unanswerable ones have a ``refusal_kind``. ``papers`` are the gold document ids.
+
+    ``evidence`` holds the quotes that the reference rests on; ``writer`` is the model that drafted the question.
+    """
 
     id: str
     topic: str
@@ -145,6 +153,9 @@ class Question:
     keywords: tuple[tuple[str, ...], ...] = ()
     nuggets: tuple[Nugget, ...] = ()
     refusal_kind: RefusalKind | None = None
+    origin: Origin = "authored"
+    evidence: tuple[Evidence, ...] = ()
+    writer: str = ""
 
 
 @dataclass(frozen=True)

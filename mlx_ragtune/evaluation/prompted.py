@@ -100,7 +100,7 @@ class ExampleChooser:
         pools: dict[Kind, list[_Candidate]] = {kind: [] for kind in KINDS}
         for row in rows:
             if candidate := self._candidate(row):
-                pools[row.kind].append(candidate)
+                pools[candidate.example.kind].append(candidate)
         if not any(pools.values()):
             raise InputError(
                 "no training row can be an example: all of them use papers of the benchmark, or there are none",
@@ -119,7 +119,7 @@ class ExampleChooser:
     def _candidate(self, row: Example) -> _Candidate | None:
         question = _question(row)
         passages = self._passages(row, question)
-        if question is None or not passages:
+        if question is None or not passages or row.kind == "rehearsal":
             return None
         user, answer = build_messages(passages, question)[1], replace(row.messages[-1], role="assistant")
         example = ChosenExample(row.id, row.kind, question, (user, answer))

@@ -1,6 +1,7 @@
 """dataset: pairs become training rows, with the contexts that the served retriever would give."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,8 +12,9 @@ from mlx_ragtune.building.generators import require_generator
 from mlx_ragtune.building.pair_sources import authored_pairs, generated_pairs
 from mlx_ragtune.building.split_files import SPLITS, visible_chunks, write_split
 from mlx_ragtune.errors import InputError, ToolError
-from mlx_ragtune.jsonl import read_rows
+from mlx_ragtune.jsonl import read_rows, write_rows
 from mlx_ragtune.models.model_folder import check_base
+from mlx_ragtune.pages.account_table import account_table
 from mlx_ragtune.recipe import Recipe
 from mlx_ragtune.records import Chunk, Document, Pair, Split
 from mlx_ragtune.retrieval.prompt import build_messages
@@ -20,11 +22,31 @@ from mlx_ragtune.retrieval.retriever import Retriever
 from mlx_ragtune.searching.encoders import require_encoders
 from mlx_ragtune.searching.opened import open_retriever
 from mlx_ragtune.synthesis.assemble import assemble
-from mlx_ragtune.synthesis.balance import balance
-from mlx_ragtune.synthesis.benchmark_view import BenchmarkView, HeldOut, held_out, read_view
+from mlx_ragtune.synthesis.balance import TOLERANCE, balance, without_share
+from mlx_ragtune.synthesis.benchmark_file import require_sound
+from mlx_ragtune.synthesis.benchmark_view import BenchmarkView, HeldOut, held_out, view_of
 from mlx_ragtune.synthesis.dedupe import without_duplicates
+from mlx_ragtune.synthesis.ledger import (
+    ACROSS,
+    DUPLICATE,
+    NO_SHARE,
+    OVER_SHARE,
+    REFUSAL_KIND,
+    TOO_LONG,
+    Account,
+    Ledger,
+    fix_for,
+    share_gaps,
+)
 from mlx_ragtune.synthesis.splits import split_by_paper
+from mlx_ragtune.tuning.token_rows import NO_ANSWER, Refused, require_fitting
 from mlx_ragtune.tuning.train_checks import check_window
+
+LEFT_OUT = "left-out.jsonl"
+"""The rows that are not trained on, each with its reason."""
+FEW_VALID = 30
+"""Below so many validation rows the user is warned: the mean of a loss over n rows varies by its spread ÷ √n."""
+SHOWN_REASONS = 3
 
 
 def check(recipe: Recipe, base: Path) -> None:
@@ -61,43 +83,70 @@ def _build(recipe: Recipe, inputs: Inputs, draft: Draft, retriever: Retriever) -
     corpus = _corpus(recipe, inputs["corpus"], retriever)
     for overlap in corpus.held.copies:
         draft.say(f"held out of training: {overlap}")
-    pairs = _pairs(recipe, corpus, draft)
-    pairs, duplicates = without_duplicates(pairs)
-    pairs, left_out = balance(pairs, recipe.dataset.shares, seed=recipe.seed)
+    ledger = Ledger()
+    pairs = _sifted(recipe, _pairs(recipe, corpus, draft), ledger)
     splits = _splits(recipe, pairs, corpus.documents)
-    report = _rows(recipe, pairs, splits, corpus, base=inputs["base"], draft=draft)
+    ledger.leave_out(ACROSS, [pair.id for pair in pairs if pair.id not in splits])
+    report, refused = _rows(recipe, pairs, splits, corpus, base=inputs["base"], draft=draft, ledger=ledger)
+    account = ledger.account()
     report |= {
         "held_out_copies": [asdict(overlap) for overlap in corpus.held.copies],
-        "duplicates": [asdict(duplicate) for duplicate in duplicates],
-        "left_out_for_shares": [pair.id for pair in left_out],
-        "left_out_across_splits": [pair.id for pair in pairs if pair.id not in splits],
+        "account": account.as_json(),
     }
-    _write_statistics(draft / "statistics.json", report)
+    _write_report(draft, report, pairs, ledger)
+    for line in _told(recipe, report, account):
+        draft.say(line)
+    _require_account(recipe, account, refused, draft / LEFT_OUT)
     _require_rows(report, pairs)
     draft.record(
         **{f"{split}_rows": report[split]["rows"] for split in SPLITS},
         shares=report["train"]["assembly"]["shares_got"],
         tokens=report["train"]["tokens"],
         held_out_copies=[str(overlap) for overlap in corpus.held.copies],
-        too_long=sum(len(report[split]["too_long"]) for split in SPLITS),
+        too_long=len(refused),
+        read_rows=account.rows_read,
+        left_out=account.losses,
+        lost_share=round(account.lost_share, 4),
     )
 
 
 def _corpus(recipe: Recipe, folder: Path, retriever: Retriever) -> _Corpus:
     documents = list(read_rows(folder / "documents.jsonl", Document))
     chunks = list(read_rows(folder / "chunks.jsonl", Chunk))
-    benchmark = read_view(recipe.benchmark)
+    benchmark = view_of(require_sound(recipe.benchmark, documents=documents))
     return _Corpus(documents, chunks, benchmark, held_out(benchmark.papers, documents), retriever)
 
 
 def _pairs(recipe: Recipe, corpus: _Corpus, draft: Draft) -> list[Pair]:
-    """The user's pairs of the kinds that the recipe uses, or generated ones."""
-    settings = recipe.dataset
-    if settings.pairs:
-        authored = authored_pairs(settings.pairs, corpus.documents, corpus.benchmark, corpus.held)
-        return [pair for pair in authored if pair.kind != "refusal" or pair.refusal_kind in settings.refusal_kinds]
+    """The user's pairs, or generated ones."""
+    if recipe.dataset.pairs:
+        return authored_pairs(recipe.dataset.pairs, corpus.documents, corpus.benchmark, corpus.held)
     allowed = [chunk for chunk in corpus.chunks if chunk.document_id not in corpus.held.papers]
     return generated_pairs(recipe, allowed, corpus.retriever, draft)
+
+
+def _sifted(recipe: Recipe, pairs: list[Pair], ledger: Ledger) -> list[Pair]:
+    """The pairs without kinds that are not used and without duplicates; within their shares if that is strict."""
+    settings = recipe.dataset
+    ledger.read(pairs)
+    if settings.pairs:
+        used = [pair for pair in pairs if pair.kind != "refusal" or pair.refusal_kind in settings.refusal_kinds]
+        ledger.leave_out(REFUSAL_KIND, _ids_without(pairs, used))
+        pairs = used
+    pairs, unwanted = without_share(pairs, settings.shares)
+    ledger.leave_out(NO_SHARE, _ids_without(unwanted, ()))
+    pairs, duplicates = without_duplicates(pairs)
+    ledger.leave_out(DUPLICATE, {item.id: f"{item.of}, cosine {item.cosine:.2f}" for item in duplicates})
+    if settings.balance == "drop":
+        pairs, surplus = balance(pairs, settings.shares, seed=recipe.seed)
+        ledger.leave_out(OVER_SHARE, _ids_without(surplus, ()))
+    return pairs
+
+
+def _ids_without(pairs: Sequence[Pair], kept: Sequence[Pair]) -> list[str]:
+    """The ids of the pairs that are not among ``kept``."""
+    names = {pair.id for pair in kept}
+    return [pair.id for pair in pairs if pair.id not in names]
 
 
 def _splits(recipe: Recipe, pairs: Sequence[Pair], documents: Sequence[Document]) -> dict[str, Split]:
@@ -109,10 +158,18 @@ def _splits(recipe: Recipe, pairs: Sequence[Pair], documents: Sequence[Document]
 
 
 def _rows(
-    recipe: Recipe, pairs: Sequence[Pair], splits: Mapping[str, Split], corpus: _Corpus, *, base: Path, draft: Draft
-) -> dict[str, Any]:
-    """Write each split's rows; returns split → its counts."""
+    recipe: Recipe,
+    pairs: Sequence[Pair],
+    splits: Mapping[str, Split],
+    corpus: _Corpus,
+    *,
+    base: Path,
+    draft: Draft,
+    ledger: Ledger,
+) -> tuple[dict[str, Any], list[Refused]]:
+    """(split → its counts, rows that do not fit), after writing each split's rows."""
     report: dict[str, Any] = {}
+    refused: list[Refused] = []
     for split in SPLITS:
         rows, assembly = assemble(
             [pair for pair in pairs if splits.get(pair.id) == split],
@@ -124,8 +181,63 @@ def _rows(
             build_messages=build_messages,
         )
         written = write_split(draft, split, rows, settings=recipe.dataset, base=base)
-        report[split] = {**written, "assembly": asdict(assembly)}
-    return report
+        for dropped in assembly.dropped:
+            ledger.leave_out(dropped.reason, {dropped.id: dropped.detail}, split=split)
+        for row in written.refused:
+            empty = row.reason == NO_ANSWER
+            ledger.leave_out(row.reason if empty else TOO_LONG, {row.id: "" if empty else row.reason}, split=split)
+        ledger.keep(split, written.kept)
+        refused += written.refused
+        report[split] = {**written.counts, "assembly": asdict(assembly)}
+    return report, refused
+
+
+def _write_report(draft: Draft, report: Mapping[str, Any], pairs: Sequence[Pair], ledger: Ledger) -> None:
+    """Write the statistics, the rows left out with their reasons, and the pairs that were kept as authored pairs."""
+    _write_statistics(draft / "statistics.json", report)
+    left_out = ledger.listing()
+    write_rows(draft / LEFT_OUT, left_out)
+    gone = {row.id for row in left_out}
+    write_rows(draft / "pairs.jsonl", [pair for pair in pairs if pair.id not in gone])
+
+
+def _told(recipe: Recipe, report: Mapping[str, Any], account: Account) -> list[str]:
+    """What the user is told: the table, shares that miss their targets, and too few validation rows."""
+    lines = account_table(account.as_json()).split("\n")
+    gaps = share_gaps(account, recipe.dataset.shares, tolerance=TOLERANCE)
+    if gaps:
+        lines.append(f"training rows by kind: {', '.join(gaps)}; all are used (dataset.balance: keep)"
+                     if recipe.dataset.balance == "keep" else f"training rows by kind: {', '.join(gaps)}")  # fmt: skip
+    valid = report["valid"]["rows"]
+    if 0 < valid < FEW_VALID:
+        share = recipe.dataset.valid_share
+        lines.append(
+            f"warning: {valid} validation rows are too few to choose a checkpoint by: differences between checkpoints "
+            f"are mostly chance; set dataset.valid_share to {min(0.5, share * FEW_VALID / valid):.2g} or more"
+        )
+    return lines
+
+
+def _require_account(recipe: Recipe, account: Account, refused: Sequence[Refused], listing: Path) -> None:
+    """Raise InputError for rows that are too long and may not be, or when too many rows are left out."""
+    if recipe.dataset.on_too_long == "fail":
+        require_fitting(refused)
+    if account.lost_share <= recipe.dataset.max_loss:
+        return
+    reasons = list(account.losses.items())[:SHOWN_REASONS]
+    lines = "\n".join(f"  {count} × {reason}" for reason, count in reasons)
+    fix = next(filter(None, (fix_for(reason) for reason, _ in reasons)), "correct these rows")
+    raise InputError(
+        f"{sum(account.losses.values())} of {account.rows_asked} rows are left out ({account.lost_share:.0%}), "
+        f"dataset.max_loss is {recipe.dataset.max_loss:.0%}:\n{lines}",
+        where=str(listing),
+        fix=f"{fix}; to train on the rest, --set dataset.max_loss={_above(account.lost_share):g}",
+    )
+
+
+def _above(share: float) -> float:
+    """The share rounded up to whole percent."""
+    return min(1.0, math.ceil(share * 100) / 100)
 
 
 def _require_rows(report: Mapping[str, Any], pairs: Sequence[Pair]) -> None:

@@ -41,7 +41,7 @@ def describe(rows: Sequence[Example], tokens: Mapping[str, int]) -> DatasetStati
     kinds: dict[str, list[int]] = {}
     for row in rows:
         kinds.setdefault(row.kind, []).append(tokens[row.id])
-    order = [kind for kind in ("grounded", "synthesis", "refusal") if kind in kinds]
+    order = [kind for kind in ("grounded", "synthesis", "refusal", "rehearsal") if kind in kinds]
     return DatasetStatistics(
         kinds=tuple(_of(kind, kinds[kind], len(rows)) for kind in order),
         total=_of("all", [tokens[row.id] for row in rows], len(rows)),

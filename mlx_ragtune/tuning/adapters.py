@@ -1,11 +1,13 @@
 """LoRA and DoRA layers on a frozen base, saved in mlx-lm's adapter folder format."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from mlx_ragtune.clients.machine import disk_writes
-from mlx_ragtune.clients.runtime_mlx import mx, tree_flatten
+from mlx_ragtune.clients.runtime_mlx import mx, tree_flatten, tree_unflatten
 from mlx_ragtune.errors import ArtifactError, RecipeError
 from mlx_ragtune.recipe import TrainSettings
 from mlx_ragtune.tuning.seeds import seed64
@@ -61,6 +63,27 @@ class BareModules:
             layer.update_modules(leaves)
         self._model.freeze()
         self._model.eval()
+
+
+@contextmanager
+def without_adapter(model: Any) -> Iterator[None]:
+    """Inside the block the model is the base: adapters are set aside, and it is in evaluation mode.
+
+    No weights are copied. A scale of 0 would not do: DoRA also trains the norms of the rows.
+    """
+    training = model.training
+    model.eval()
+    aside = []
+    for layer in model.layers:
+        if adapters := [(name, module) for name, module in layer.named_modules() if "lora_a" in module]:
+            aside.append((layer, adapters))
+            layer.update_modules(tree_unflatten([(name, module.linear) for name, module in adapters]))
+    try:
+        yield
+    finally:
+        for layer, adapters in aside:
+            layer.update_modules(tree_unflatten(adapters))
+        model.train(training)
 
 
 def load_adapter(model: Any, folder: Path) -> None:

@@ -29,33 +29,38 @@ def logits_of(model: Any, states: mx.array) -> mx.array:
 
 
 def _chunk(model: Any, states: mx.array, targets: mx.array) -> tuple[mx.array, mx.array]:
-    """(summed loss, its gradient) of one chunk: [n, D], [n] → [], [n, D]."""
+    """(losses, gradient of each by its own state) of one chunk: [n, D], [n] → [n], [n, D]."""
     logits = logits_of(model, states)
     scores = logits.astype(mx.float32)
     shares = mx.softmax(scores, axis=-1, precise=True)
     # log Σexp from the most likely token, whose probability cannot underflow: saves a second pass of exponentials
     normalizer = scores.max(axis=-1) - mx.log(shares.max(axis=-1))
     rows = mx.arange(targets.shape[0])
-    loss = (normalizer - scores[rows, targets]).sum()
+    losses = normalizer - scores[rows, targets]
     cotangent = shares.at[rows, targets].add(-1.0).astype(logits.dtype)
     _, (gradient,) = mx.vjp(lambda states: logits_of(model, states), [states], [cotangent])
-    return loss, gradient
+    return losses, gradient
+
+
+def _chunks(model: Any, states: mx.array, targets: mx.array) -> list[tuple[mx.array, mx.array]]:
+    """What ``_chunk`` gives for each chunk of the positions, in order."""
+    vocabulary = model.args.vocab_size if hasattr(model, "args") else 2**17
+    rows = max(32, CHUNK_LOGITS // vocabulary)
+    cuts = list(range(rows, targets.shape[0], rows))
+    return [
+        _chunk(model, chunk, chunk_targets)
+        for chunk, chunk_targets in zip(mx.split(states, cuts), mx.split(targets, cuts), strict=True)
+    ]
 
 
 def answer_loss(model: Any, states: mx.array, targets: mx.array) -> mx.array:
     """Summed cross-entropy in nats, float32, of states [N, D] that predict targets [N]. Differentiable in states."""
-    vocabulary = model.args.vocab_size if hasattr(model, "args") else 2**17
-    rows = max(32, CHUNK_LOGITS // vocabulary)
-    cuts = list(range(rows, targets.shape[0], rows))
 
     @mx.custom_function
     def loss_and_gradient(states: mx.array) -> tuple[mx.array, mx.array]:
-        parts = [
-            _chunk(model, chunk, chunk_targets)
-            for chunk, chunk_targets in zip(mx.split(states, cuts), mx.split(targets, cuts), strict=True)
-        ]
+        parts = _chunks(model, states, targets)
         gradient = mx.concatenate([part[1] for part in parts])
-        return mx.stack([part[0] for part in parts]).sum(), gradient
+        return mx.stack([part[0].sum() for part in parts]).sum(), gradient
 
     @loss_and_gradient.vjp
     def _backward(_primal: Any, cotangents: Any, outputs: Any) -> mx.array:
@@ -65,6 +70,73 @@ def answer_loss(model: Any, states: mx.array, targets: mx.array) -> mx.array:
     outputs: Any = loss_and_gradient(states)
     loss: mx.array = outputs[0]
     return loss
+
+
+def token_losses(model: Any, states: mx.array, targets: mx.array) -> mx.array:
+    """Cross-entropy in nats of each state [N, D] that predicts a target [N]: [N], float32. Differentiable in states.
+
+    The logits of a position depend on its own state alone, so one gradient row for each is all that the backward pass
+    of any function of these losses needs.
+    """
+
+    @mx.custom_function
+    def losses_and_gradient(states: mx.array) -> tuple[mx.array, mx.array]:
+        parts = _chunks(model, states, targets)
+        return mx.concatenate([part[0] for part in parts]), mx.concatenate([part[1] for part in parts])
+
+    @losses_and_gradient.vjp
+    def _backward(_primal: Any, cotangents: Any, outputs: Any) -> mx.array:
+        gradient: mx.array = cotangents[0][:, None].astype(outputs[1].dtype) * outputs[1]
+        return gradient
+
+    outputs: Any = losses_and_gradient(states)
+    losses: mx.array = outputs[0]
+    return losses
+
+
+def _kl_chunk(model: Any, states: mx.array, base: mx.array, targets: mx.array, factor: float) -> tuple[mx.array, ...]:
+    """(cross-entropy, KL, gradient of cross-entropy + factor × KL) of one chunk: [], [], [n, D]."""
+    logits = logits_of(model, states)
+    log_q, log_p = (
+        scores - mx.logsumexp(scores, axis=-1, keepdims=True)
+        for scores in (logits.astype(mx.float32), logits_of(model, base).astype(mx.float32))
+    )
+    p = mx.exp(log_p)
+    rows = mx.arange(targets.shape[0])
+    cotangent = ((1 + factor) * mx.exp(log_q) - factor * p).at[rows, targets].add(-1.0).astype(logits.dtype)
+    _, (gradient,) = mx.vjp(lambda states: logits_of(model, states), [states], [cotangent])
+    return -log_q[rows, targets].sum(), (p * (log_p - log_q)).sum(), gradient
+
+
+def answer_loss_and_kl(
+    model: Any, states: mx.array, base: mx.array, *, targets: mx.array, factor: float
+) -> tuple[mx.array, mx.array, mx.array]:
+    """(cross-entropy + factor × KL, cross-entropy, KL), each summed over N positions, in nats, float32.
+
+    The KL is Σ p (log p − log q) over the whole vocabulary: p of the base's states ``base`` [N, D], q of ``states``
+    [N, D]. Its gradient with respect to the logits of q is q − p. The first result is differentiable in ``states``.
+    Logits are made for half as many positions at a time as in ``answer_loss``, because there are two of each.
+    """
+    vocabulary = model.args.vocab_size if hasattr(model, "args") else 2**17
+    rows = max(32, CHUNK_LOGITS // 2 // vocabulary)
+    cuts = list(range(rows, targets.shape[0], rows))
+
+    @mx.custom_function
+    def losses_and_gradient(states: mx.array) -> tuple[mx.array, ...]:
+        parts = [
+            _kl_chunk(model, *chunk, factor)
+            for chunk in zip(*(mx.split(whole, cuts) for whole in (states, base, targets)), strict=True)
+        ]
+        loss, kl = (mx.stack([part[place] for part in parts]).sum() for place in (0, 1))
+        return loss + factor * kl, loss, kl, mx.concatenate([part[2] for part in parts])
+
+    @losses_and_gradient.vjp
+    def _backward(_primal: Any, cotangents: Any, outputs: Any) -> mx.array:
+        gradient: mx.array = cotangents[0].astype(outputs[3].dtype) * outputs[3]
+        return gradient
+
+    outputs: Any = losses_and_gradient(states)
+    return outputs[0], outputs[1], outputs[2]
 
 
 def check_head(model: Any) -> None:

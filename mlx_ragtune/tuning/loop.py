@@ -6,7 +6,7 @@ answer tokens, so every token has the same weight in whatever batch it is.
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,13 @@ from mlx_ragtune.clients.runtime_mlx import mx, nn, optimizers, tree_map
 from mlx_ragtune.errors import DivergedError
 from mlx_ragtune.recipe import TrainSettings
 from mlx_ragtune.tuning import checkpoints
+from mlx_ragtune.tuning.base_kl import BaseKL, Losses
 from mlx_ragtune.tuning.checkpoints import Progress
 from mlx_ragtune.tuning.groups import Group, answer_tokens
 from mlx_ragtune.tuning.loss import batch_loss, make_batch
 from mlx_ragtune.tuning.memory import shortage
 from mlx_ragtune.tuning.optimizer import make_optimizer, set_learning_rate
+from mlx_ragtune.tuning.preference import Preference
 from mlx_ragtune.tuning.ranks import Ranks, find_ranks
 from mlx_ragtune.tuning.schedule import Plan, Rows, micro_batches, rows_per_update, updates_of_epoch
 from mlx_ragtune.tuning.seeds import seed64
@@ -58,6 +60,11 @@ def mean_loss(
     return float(ranks.total(total).item()) / answer_tokens(rows)
 
 
+def _named(split: str, means: Mapping[str, float]) -> dict[str, float]:
+    """The figures as a row of ``losses.jsonl`` names them."""
+    return {f"{split}_{name}": value for name, value in means.items()}
+
+
 class Loop:
     """One training run. ``run`` resumes from the last checkpoint in ``folder`` and leaves the best one there."""
 
@@ -67,6 +74,8 @@ class Loop:
         self.model, self.settings, self.plan = model, settings, plan
         self.folder, self.seed = folder, seed
         self.objective: Objective = group_objective
+        self.kl: BaseKL | None = None
+        self.preference: Preference | None = None
         self.save_seconds = SAVE_SECONDS
         self.tracker: Any = None
         self.on_validation: OnValidation = lambda _update, _loss: False
@@ -82,6 +91,9 @@ class Loop:
         checkpoints of a different run.
         """
         self._restore()
+        if self.preference is not None:
+            options: dict[str, Any] = {"tokens_per_step": self.settings.tokens_per_step, "ranks": self.ranks}
+            self.preference.prepare(self.model, [*train, *valid], **options)
         self.model.train()
         saved = time.monotonic()
         for update, epoch, rows in self._updates(train):
@@ -118,30 +130,41 @@ class Loop:
                     yield update, epoch + place / len(batches), rows
             epoch += 1
 
-    def _gradient(self, rows: Rows) -> tuple[float, Any]:
-        """(mean loss, mean gradient) over the update's answer tokens."""
-        value_and_grad = nn.value_and_grad(self.model, self.objective)
-        total, gradient = mx.array(0.0), tree_map(mx.zeros_like, self.model.trainable_parameters())
+    def _losses(self, model: Any, groups: Sequence[Group]) -> Losses:
+        """The losses of a micro-batch without other terms."""
+        loss = self.objective(model, groups)
+        return loss, loss[None]
+
+    def _gradient(self, rows: Rows) -> tuple[dict[str, float], Any]:
+        """(mean losses, mean gradient): cross-entropy over the update's answer tokens, and what other terms tell."""
+        term = self.preference or self.kl
+        losses = self._losses if term is None else term.objective(rows)
+        value_and_grad = nn.value_and_grad(self.model, losses)
+        total, gradient = (
+            mx.zeros(1 if term is None else term.parts),
+            tree_map(mx.zeros_like, self.model.trainable_parameters()),
+        )
         try:
             for groups in self.ranks.share(micro_batches(rows, self.settings.tokens_per_step)):
-                loss, part = value_and_grad(self.model, groups)
-                total, gradient = total + loss, tree_map(mx.add, gradient, part)
+                (_, parts), part = value_and_grad(self.model, groups)
+                total, gradient = total + parts, tree_map(mx.add, gradient, part)
                 mx.eval(total, gradient)
         except RuntimeError as error:
             raise shortage(error, self.settings) from error
         tokens = answer_tokens(rows)
         total, gradient = self.ranks.total((total, gradient))
-        return float(total.item()) / tokens, tree_map(lambda value: value / tokens, gradient)
+        means = {"loss": total[0].item() / tokens} if term is None else term.means_of(total.tolist(), rows)
+        return _named("train", means), tree_map(lambda value: value / tokens, gradient)
 
     def _one_update(self, rows: Rows, epoch: float) -> None:
         started = time.perf_counter()
         # Dropout is drawn from seed and update, so a resumed run needs no random state.
         mx.random.seed(seed64(self.seed * 1_000_003 + self.progress.update))
-        loss, gradient = self._gradient(rows)
+        means, gradient = self._gradient(rows)
         gradient, norm = optimizers.clip_grad_norm(gradient, self.settings.clip_norm or math.inf)
         rate = self.plan.learning_rate(self.progress.update + 1)
-        if not math.isfinite(loss) or not math.isfinite(norm.item()):
-            self._diverged(loss, rate)
+        if not math.isfinite(sum(means.values())) or not math.isfinite(norm.item()):
+            self._diverged(means["train_loss"], rate)
         set_learning_rate(self.optimizer, rate, self.settings)
         self.optimizer.update(self.model, gradient)
         mx.eval(self.model.trainable_parameters(), self.optimizer.state)
@@ -152,7 +175,7 @@ class Loop:
         losses = {
             "update": self.progress.update,
             "epoch": round(epoch, 4),
-            "train_loss": loss,
+            **means,
             "learning_rate": rate,
             "tokens": sum(len(row.tokens) for row in rows),
             "answer_tokens": answer_tokens(rows),
@@ -172,14 +195,7 @@ class Loop:
 
     def _validate(self, valid: Sequence[TokenRow]) -> bool:
         """Whether ``on_validation`` stops the run; the adapter is kept if its loss is the lowest so far."""
-        loss = mean_loss(
-            self.model,
-            valid,
-            tokens_per_step=self.settings.tokens_per_step,
-            objective=self.objective,
-            ranks=self.ranks,
-        )
-        self.progress.losses[-1]["valid_loss"] = loss
+        loss = self._valid_losses(valid)
         if self.tracker is not None and self.ranks.first:
             self.tracker.on_val_loss_report({"iteration": self.progress.update, "val_loss": loss})
         if not math.isfinite(loss):
@@ -194,6 +210,17 @@ class Loop:
             self.progress.worse_evals, stop = told[0].item(), bool(told[1].item())
         return stop
 
+    def _valid_losses(self, valid: Sequence[TokenRow]) -> float:
+        """The validation loss, noted with the figures of other terms. It alone chooses the adapter that is kept."""
+        options: dict[str, Any] = {"tokens_per_step": self.settings.tokens_per_step, "ranks": self.ranks}
+        term = self.preference or self.kl
+        if term is None:
+            means = {"loss": mean_loss(self.model, valid, objective=self.objective, **options)}
+        else:
+            means = term.measure(self.model, valid, **options)
+        self.progress.losses[-1] |= _named("valid", means)
+        return means["loss"]
+
     def _save(self) -> None:
         if self.ranks.first:
             checkpoints.save(self.folder, self.model, self.optimizer, self.progress)
@@ -204,4 +231,5 @@ class Loop:
     def _note(self) -> str:
         last, seconds = self.progress.losses[-1], max(self.progress.seconds, 1e-9)
         memory = mx.get_peak_memory() / 2**30
-        return f"loss {last['train_loss']:.3f}, {self.progress.tokens / seconds:.0f} tokens/s, {memory:.1f} GiB"
+        kl = f", KL {last['train_kl']:.3f}" if "train_kl" in last else ""
+        return f"loss {last['train_loss']:.3f}{kl}, {self.progress.tokens / seconds:.0f} tokens/s, {memory:.1f} GiB"

@@ -16,11 +16,13 @@ from mlx_ragtune.jsonl import write_rows
 from mlx_ragtune.recipe import TrainSettings
 from mlx_ragtune.records import Example
 from mlx_ragtune.tuning.adapters import count_parameters, save_adapter
+from mlx_ragtune.tuning.base_kl import BaseKL, group_states
 from mlx_ragtune.tuning.checkpoints import Progress, load_kept
 from mlx_ragtune.tuning.engine_mlx_lm import train_with_mlx_lm
 from mlx_ragtune.tuning.frozen import FrozenStore, every_layer, only_layers
 from mlx_ragtune.tuning.load import Base
 from mlx_ragtune.tuning.loop import Loop, OnValidation, Report
+from mlx_ragtune.tuning.preference import Preference
 from mlx_ragtune.tuning.ranks import find_ranks
 from mlx_ragtune.tuning.recompute import recomputing
 from mlx_ragtune.tuning.schedule import Plan
@@ -112,6 +114,13 @@ class Training:
             if store is not None:
                 stack.enter_context(only_layers(model, store.first, len(model.layers), normed=True))
                 loop.objective = store.objective
+            if settings.kl is not None:
+                loop.kl = BaseKL(settings.kl, store.answer_states if store is not None else group_states)
+                loop.kl.check(split["train"])
+            if settings.preference is not None:
+                states = store.answer_states if store is not None else group_states
+                loop.preference = Preference(settings.preference, states, loop.kl)
+                loop.preference.check(split["train"])
             stack.enter_context(recomputing(model, settings.grad_checkpoint))
             return loop.run(split["train"], split["valid"], self.report)
 

@@ -10,7 +10,7 @@ import numpy as np
 from mlx_ragtune.clients.runtime_mlx import mx, nn, tree_flatten, tree_map
 from mlx_ragtune.models.toy import write_toy_model
 from mlx_ragtune.recipe import BaseModelSettings, DatasetSettings, TrainSettings
-from mlx_ragtune.records import Example, Kind, Message
+from mlx_ragtune.records import Example, Message, RowKind
 from mlx_ragtune.tuning.adapters import apply_adapter, save_adapter
 from mlx_ragtune.tuning.load import load_base
 from mlx_ragtune.tuning.token_rows import TokenRow
@@ -90,7 +90,7 @@ def made_rows(
     return rows
 
 
-def example(group: int, index: int, *, kind: Kind = "grounded", words: int = 12) -> Example:
+def example(group: int, index: int, *, kind: RowKind = "grounded", words: int = 12) -> Example:
     """A chat row of a context shared by its group."""
     context = " ".join(f"paper {group} says {group * 7 + n}" for n in range(words))
     return Example(
