@@ -14,6 +14,8 @@ from mlx_ragtune.building.split_files import SPLITS, visible_chunks, write_split
 from mlx_ragtune.errors import InputError, ToolError
 from mlx_ragtune.jsonl import read_rows, write_rows
 from mlx_ragtune.models.model_folder import check_base
+from mlx_ragtune.models.template_dates import frozen_date
+from mlx_ragtune.models.vocabulary import stored_template
 from mlx_ragtune.pages.account_table import account_table
 from mlx_ragtune.recipe import Recipe
 from mlx_ragtune.records import Chunk, Document, Example, Pair, Split
@@ -84,6 +86,7 @@ class _Corpus:
 
 def _build(recipe: Recipe, inputs: Inputs, draft: Draft, retriever: Retriever) -> None:
     corpus = _corpus(recipe, inputs["corpus"], retriever)
+    _record_date(inputs["base"], draft)
     for overlap in corpus.held.copies:
         draft.say(f"held out of training: {overlap}")
     ledger = Ledger()
@@ -114,6 +117,13 @@ def _build(recipe: Recipe, inputs: Inputs, draft: Draft, retriever: Retriever) -
         left_out=account.losses,
         lost_share=round(account.lost_share, 4),
     )
+
+
+def _record_date(base: Path, draft: Draft) -> None:
+    """Say and record which date stands in every prompt, where the chat template prints one."""
+    if date := frozen_date(stored_template(base)):
+        draft.say(f"the chat template prints the current date: all prompts and both exported models have {date}")
+        draft.record(template_date=date)
 
 
 def _corpus(recipe: Recipe, folder: Path, retriever: Retriever) -> _Corpus:
