@@ -120,7 +120,11 @@ class DatasetSettings(Settings):
         "synthesis": 0.2,
         "refusal": 0.2,
     }
-    """Proportions of the three kinds of pairs. They sum to 1."""
+    """Target proportions of the three kinds of pairs. They sum to 1; pairs of a kind with 0 are not used."""
+    balance: Literal["keep", "drop"] = "keep"
+    """What to do when the pairs miss `shares`. `keep`: report it; `drop`: leave out pairs of the kinds in surplus."""
+    max_loss: Share = 0.2
+    """Stop with an error when a larger share of the rows is left out. Kinds that the recipe excludes do not count."""
     refusal_kinds: tuple[Literal["near_miss", "off_corpus"], ...] = ("near_miss", "off_corpus")
     """`pairs`: kinds of refusals to use. Near misses make a very small model refuse questions it could answer."""
     max_tokens: Tokens = 2048

@@ -6,7 +6,8 @@ Relative paths start at the recipe's folder and must stay inside the project (th
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+import shlex
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
@@ -202,14 +203,14 @@ def _retrieval_problems(written: Written) -> Iterator[tuple[str, str]]:
             yield f"{section}.model", f"'{without_credentials(model):.80}' is not {known}"
 
 
-def _path_problems(written: Written) -> Iterator[tuple[str, str]]:
+def _path_problems(written: Written, missing_ok: Collection[str]) -> Iterator[tuple[str, str]]:
     for key, kind in _paths(written):
         path = written.get(key)
         if isinstance(path, str) and tuple(key.split(".")) not in written.broken:
             source = written.origin(key).source
             project = project_folder(source).resolve()
             problem = path_problem(path, folder=source.parent, project=project, kind=kind)
-            if problem:
+            if problem and not (key in missing_ok and _is_missing(path, source.parent)):
                 yield key, problem
 
 
@@ -234,11 +235,29 @@ def _replaced(settings: Any, keys: list[str], value: object) -> Any:
     return settings.model_copy(update={first: _replaced(getattr(settings, first), rest, value) if rest else value})
 
 
-def load_recipe(path: Path, overrides: Mapping[str, Any] = MappingProxyType({})) -> Recipe:
+def _is_missing(written: str, folder: Path) -> bool:
+    """Whether nothing is at a path in a recipe, in a folder that exists: a file that a command may still write."""
+    try:
+        target = absolute_path(written, folder)
+        return not target.is_symlink() and not target.exists() and target.parent.is_dir()
+    except (OSError, ValueError, RuntimeError):
+        return False
+
+
+def _lacks_benchmark(written: Written) -> bool:
+    """Whether the benchmark is a file that does not exist yet, which ``ragtune draft`` writes."""
+    path = written.get("benchmark")
+    return isinstance(path, str) and _is_missing(path, written.origin("benchmark").source.parent)
+
+
+def load_recipe(
+    path: Path, overrides: Mapping[str, Any] = MappingProxyType({}), *, missing_ok: Collection[str] = ()
+) -> Recipe:
     """A checked recipe with absolute paths: the file, what it extends, and ``overrides`` by dotted key.
 
-    With ``overrides`` it is a variant, with a name of its own: ``recipe_layers.variant_name``. Raises RecipeError that
-    lists every problem with file:line, or with the override.
+    With ``overrides`` it is a variant, with a name of its own: ``recipe_layers.variant_name``. ``missing_ok`` names
+    keys of files that need not exist yet. Raises RecipeError that lists every problem with file:line, or with the
+    override.
     """
     written = read_layers(path, overrides)
     problems: Problems = list(written.problems)
@@ -251,10 +270,13 @@ def load_recipe(path: Path, overrides: Mapping[str, Any] = MappingProxyType({}))
         recipe = Recipe.model_validate({**written.value, "name": path.stem})
     except ValidationError as error:
         problems += describe_errors(error, written, Recipe)
-    for check in (_rule_problems(written), host_problems(written), _path_problems(written)):
+    for check in (_rule_problems(written), host_problems(written), _path_problems(written, missing_ok)):
         problems += [(written.origin(key), f"{key}: {what}") for key, what in check]
     problems += sweep_problems(written, _rule_problems)
     if problems or recipe is None:
-        raise problems_error(path, problems)
+        refusal = problems_error(path, problems)
+        if len(problems) == 1 and "benchmark" not in missing_ok and _lacks_benchmark(written):
+            refusal.fix = f"ragtune draft {shlex.quote(str(path))}"
+        raise refusal
     named = recipe.model_copy(update={"name": variant_name(path.stem, recorded(overrides, recipe))})
     return _absolute(named, written)

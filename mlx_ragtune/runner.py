@@ -104,12 +104,17 @@ def _without(settings: Any, keys: Iterable[str]) -> Any:
     return settings
 
 
-def open_recipe(path: Path, overrides: Mapping[str, Any] = MappingProxyType({})) -> "Run":
-    """The run of a recipe, or of its variant with ``overrides`` by dotted key. Raises RecipeError."""
+def open_recipe(
+    path: Path, overrides: Mapping[str, Any] = MappingProxyType({}), *, missing_ok: Iterable[str] = ()
+) -> "Run":
+    """The run of a recipe, or of its variant with ``overrides`` by dotted key. Raises RecipeError.
+
+    ``missing_ok`` names keys of files that what is wanted does without: ``benchmark`` before ``ragtune draft``.
+    """
     from mlx_ragtune.recipe_layers import recorded
     from mlx_ragtune.recipe_load import load_recipe, runs_folder
 
-    recipe = load_recipe(path, overrides)
+    recipe = load_recipe(path, overrides, missing_ok=tuple(missing_ok))
     variant = recorded(overrides, recipe)
     home = run_folder(path, runs_folder(path), name=recipe.name, settings=variant)
     return Run(recipe.model_copy(update={"name": home.name}), home, path, variant)
@@ -272,6 +277,8 @@ class Run:
         waits = [name for name in stage.needs if name not in MODEL_INPUTS and name not in artifacts]
         if waits:
             return Step(stage.name, "run", f"depends on {waits[-1]}")
+        if "benchmark" in stage.outside and not self.recipe.benchmark.exists():
+            return Step(stage.name, "run", "the benchmark does not exist yet", fix="ragtune draft RECIPE")
         if stage.needs_base and not self._has_base():
             return Step(stage.name, "run", f"base model '{self.recipe.base.model}' is not on this machine yet")
         described = self.described(stage, artifacts)
