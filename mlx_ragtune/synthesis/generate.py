@@ -18,7 +18,6 @@ from mlx_ragtune.errors import RagtuneError, ToolError
 from mlx_ragtune.recipe import GeneratorSettings
 from mlx_ragtune.records import ChatReply, Chunk, Pair, Passage
 from mlx_ragtune.synthesis import checks
-from mlx_ragtune.synthesis.assemble import Retriever
 from mlx_ragtune.synthesis.call_plan import Call, Plan, Task
 from mlx_ragtune.synthesis.checks import quote_in
 from mlx_ragtune.synthesis.crew import Crew
@@ -29,6 +28,7 @@ from mlx_ragtune.synthesis.judging import Judge, read_pairs_of, without_verdict
 from mlx_ragtune.synthesis.near_duplicates import Funnel, Selection
 from mlx_ragtune.synthesis.refusals import refusal
 from mlx_ragtune.synthesis.replies import Backend, UnusableReplyError, Windowed, ask
+from mlx_ragtune.synthesis.visible_corpus import Retriever
 
 FAILURES_IN_A_ROW = 3
 JUDGED_EARLY = 40
