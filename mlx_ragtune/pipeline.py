@@ -172,16 +172,25 @@ def _benchmark_of_prompts(files: UserFiles) -> str:
 
 
 def _local_model(section: str) -> Callable[[UserFiles], str | None]:
-    """The digest of a GGUF file that the recipe names as generator, judge or embedder, if it is a file."""
+    """The digest of a model that the recipe names as generator, judge or embedder, if it is a file or a folder."""
 
     def digest(files: UserFiles) -> str | None:
         settings = files.recipe
         for name in section.split("."):
             settings = getattr(settings, name, None) if settings is not None else None  # type: ignore[assignment]
-        model = getattr(settings, "model", None)
-        return _digest(files, Path(model)) if model and getattr(settings, "backend", "") == "llamacpp" else None
+        model, backend = getattr(settings, "model", None), getattr(settings, "backend", "")
+        if backend == "mlx" and model and model.startswith("/"):
+            return _model_at(files, Path(model))
+        return _digest(files, Path(model)) if model and backend == "llamacpp" else None
 
     return digest
+
+
+def _model_at(files: UserFiles, path: Path) -> str:
+    """The digest of a GGUF file or of a model folder's files."""
+    from mlx_ragtune.clients.file_digests import base_digest
+
+    return base_digest(path) if path.is_dir() else _digest(files, path)
 
 
 def _embedding(files: UserFiles) -> str | None:

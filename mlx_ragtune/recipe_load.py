@@ -39,7 +39,7 @@ UNUSED: tuple[tuple[str, str, object, object], ...] = (
     ("register.name", "register.serve", "llamacpp", None),
     ("register.host", "register.serve", "llamacpp", None),
     ("dataset.generator.hosts", "dataset.generator.backend", "llamacpp", None),
-    ("dataset.generator.slots", "dataset.generator.backend", "llamacpp", 1),
+    ("dataset.generator.hosts", "dataset.generator.backend", "mlx", None),
     ("retrieval.embedding.host", "retrieval.embedding.backend", "llamacpp", None),
     ("scoring.judge.host", "scoring.judge.backend", "llamacpp", None),
     ("scoring.similarity.host", "scoring.similarity.backend", "llamacpp", None),
@@ -51,6 +51,7 @@ UNUSED: tuple[tuple[str, str, object, object], ...] = (
 
 _HUB_ID = re.compile(r"(?!.*(?:--|\.\.))[A-Za-z0-9_][A-Za-z0-9._-]*(?:/[A-Za-z0-9_][A-Za-z0-9._-]*)?")
 _LOCAL = (".", "/", "~")
+_MODEL_NAMES = "a hub id (ORGANIZATION/NAME), a path that starts with './' or '/', ollama:NAME or toy:qwen3"
 
 
 def _rule_problems(written: Written) -> Iterator[tuple[str, str]]:
@@ -121,6 +122,11 @@ def _dataset_problems(written: Written) -> Iterator[tuple[str, str]]:
         no_refusals = not shares.get("refusal")
     else:
         no_refusals = False
+    if written.get("dataset.generator.backend") == "openai" and written.get("dataset.generator.hosts") is None:
+        yield "dataset.generator.backend", "'backend: openai' needs 'hosts', for example [http://127.0.0.1:1234/v1]"
+    model = written.get("dataset.generator.model")
+    if written.get("dataset.generator.backend") == "mlx" and isinstance(model, str) and not _is_model_name(model):
+        yield "dataset.generator.model", f"'{without_credentials(model):.80}' is not {_MODEL_NAMES}"
     held_out = (dataset["valid_share"], dataset["test_share"])
     if all(_is_number(share) and 0 <= share <= 0.5 for share in held_out) and sum(held_out) > 0.5 + 1e-9:
         yield "dataset.test_share", "'valid_share' + 'test_share' leave less than half of the papers for training"
@@ -137,14 +143,18 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
+def _is_model_name(name: str) -> bool:
+    """Whether it can name a model as ``base.model`` does."""
+    return name.startswith((*_LOCAL, "ollama:", "toy:")) or (_HUB_ID.fullmatch(name) is not None and len(name) <= 96)
+
+
 def _base_problems(written: Written) -> Iterator[tuple[str, str]]:
     model = written.get("base.model")
     if not isinstance(model, str) or not model:
         return
     if not model.startswith((*_LOCAL, "ollama:", "toy:")):
-        if not _HUB_ID.fullmatch(model) or len(model) > 96:
-            known = "a hub id (ORGANIZATION/NAME), a path that starts with './' or '/', ollama:NAME or toy:qwen3"
-            yield "base.model", f"'{without_credentials(model):.80}' is not {known}"
+        if not _is_model_name(model):
+            yield "base.model", f"'{without_credentials(model):.80}' is not {_MODEL_NAMES}"
         return
     for key in ("base.revision", "base.package"):
         if written.get(key) is not None:
@@ -175,6 +185,9 @@ def _paths(written: Written) -> Iterator[tuple[str, Literal["file", "folder", "m
     for section in ("retrieval.embedding", "retrieval.rerank"):
         if _names_path(written, section):
             yield f"{section}.model", "model"
+    generator = "dataset.generator"
+    if written.get(f"{generator}.backend") == "mlx" and str(written.get(f"{generator}.model")).startswith(_LOCAL):
+        yield f"{generator}.model", "model"
     for section in ("dataset.generator", "scoring.judge", "scoring.similarity"):
         if written.setting(Recipe, f"{section}.backend") == "llamacpp":
             yield f"{section}.model", "file"

@@ -87,7 +87,7 @@ class TrainSettings(Settings):
     kl: KLSettings | None = None
     """`shared-prefix`: keep the model near the base by a KL term. Costs a forward pass of the base on its rows."""
     preference: PreferenceSettings | None = None
-    """`shared-prefix`: prefer answers to rejected ones. The prompt is computed once for both; see `dataset.contrast`."""
+    """`shared-prefix`: prefer answers to rejected ones. The prompt is computed once for both."""
     report_to: tuple[Literal["wandb", "swanlab"], ...] = ()
     """`shared-prefix`: experiment trackers."""
 

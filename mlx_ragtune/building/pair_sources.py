@@ -5,12 +5,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from mlx_ragtune.artifact import Draft
-from mlx_ragtune.clients.ollama_address import effective_host, pull_command
-from mlx_ragtune.clients.protocol import ChatBackend
-from mlx_ragtune.clients.serving import open_generators
-from mlx_ragtune.errors import InputError, ToolError
+from mlx_ragtune.building.generators import common_digest, open_generators, say_what_leaves
+from mlx_ragtune.errors import InputError
 from mlx_ragtune.jsonl import write_rows
-from mlx_ragtune.recipe import GeneratorSettings, Recipe
+from mlx_ragtune.recipe import Recipe
 from mlx_ragtune.records import Chunk, Document, Pair
 from mlx_ragtune.retrieval.retriever import Retriever
 from mlx_ragtune.synthesis.authored import read_pairs
@@ -47,9 +45,10 @@ def generated_pairs(recipe: Recipe, chunks: Sequence[Chunk], retriever: Retrieve
     assert settings is not None  # noqa: S101 (the recipe has pairs or a generator)
     plan = make_plan(chunks, settings, recipe.dataset.shares, seed=recipe.seed)
     sources = Sources({chunk.id: chunk for chunk in chunks}, retriever, recipe.retrieval.top_k)
+    say_what_leaves(settings, draft.say)
     with ExitStack() as stack:
         backends = [stack.enter_context(backend) for backend in open_generators(settings)]
-        digest = _common_digest(settings, backends)
+        digest = common_digest(settings, backends)
         track = stack.enter_context(draft.track("writing pairs", settings.pairs))
         jobs = stack.enter_context(Jobs(draft.cache("jobs.sqlite")))
         report = generate(
@@ -60,20 +59,8 @@ def generated_pairs(recipe: Recipe, chunks: Sequence[Chunk], retriever: Retrieve
             settings=settings,
             model_digest=digest,
             progress=track,
+            say=draft.say,
         )
     write_rows(draft / "generated.jsonl", report.rows)
     draft.record(yield_share=round(report.yield_share, 3), rejections=report.rejections)
     return report.pairs
-
-
-def _common_digest(settings: GeneratorSettings, backends: Sequence[ChatBackend]) -> str:
-    """The digest of the generating model. Raises ToolError when the hosts have different models under its name."""
-    digests = [backend.identity()["digest"] for backend in backends]
-    if len(set(digests)) > 1:
-        listing = "\n".join(f"  {host}: {digest}" for host, digest in zip(settings.hosts, digests, strict=True))
-        raise ToolError(
-            f"the hosts have different models named '{settings.model}':\n{listing}",
-            where="dataset.generator.hosts",
-            fix="; ".join(pull_command(effective_host(host), settings.model) for host in settings.hosts),
-        )
-    return digests[0]

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from mlx_ragtune.artifact import Draft, Inputs
+from mlx_ragtune.building.generators import require_generator
 from mlx_ragtune.building.pair_sources import authored_pairs, generated_pairs
 from mlx_ragtune.building.split_files import SPLITS, visible_chunks, write_split
-from mlx_ragtune.clients.serving import require_generator
 from mlx_ragtune.errors import InputError, ToolError
 from mlx_ragtune.jsonl import read_rows, write_rows
 from mlx_ragtune.models.model_folder import check_base

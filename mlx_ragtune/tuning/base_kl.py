@@ -4,7 +4,8 @@ With p of the base and q of the tuned model, both over the whole vocabulary in f
 
     KL(p ‖ q) = Σ p (log p − log q)
 
-and the loss of an update is the mean cross-entropy of its answer tokens + ``weight`` × the mean KL of its chosen tokens.
+and the loss of an update is the mean cross-entropy of its answer tokens + ``weight`` × the mean KL of its chosen
+tokens.
 The direction is that of distillation (arXiv 1503.02531, 1606.09282): it penalizes every token that the base could say
 and the tuned model no longer would, and it is the quantity that predicts forgetting (arXiv 2509.04259, section 3).
 Over answers of the base's own, the sum along an answer is the KL between the distributions of whole answers.

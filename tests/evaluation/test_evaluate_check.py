@@ -22,7 +22,7 @@ QUESTION = Question("q1", "t", "What is LoRA?", True, ("lora",), "It is small.")
 
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mlx_ragtune.clients.ollama_http.time.sleep", lambda _seconds: None)
+    monkeypatch.setattr("mlx_ragtune.clients.http_retries.time.sleep", lambda _seconds: None)
 
 
 def toy_base() -> Path:
