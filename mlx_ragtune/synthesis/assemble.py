@@ -275,11 +275,9 @@ def assemble(
     placed = [(group, _contexts(group, corpus, top_k, seed)) for group in groups]
     report = _report(placed, golds, corpus, shares, dropped)
     if contrast is not None:
-        answerable = [pair for pair in pairs if pair.id in golds]
-        placed += [
-            (_Group((), [pair]), contexts)
-            for pair, contexts in contrast.make(answerable, corpus, top_k=top_k, seed=seed)
-        ]
+        answerable, refusals = [pair for pair in pairs if pair.id in golds], [p for p in pairs if p.kind == "refusal"]
+        made = contrast.make(answerable, refusals, corpus, top_k=top_k, seed=seed)
+        placed += [(_Group((), [pair]), contexts) for pair, contexts in made]
     placed.sort(key=lambda item: by_hash(seed, "group", *sorted(pair.id for pair in item[0].pairs)))
     rows: list[Example] = []
     for group, contexts in placed:

@@ -55,7 +55,10 @@ class Sources:
 
 @dataclass(frozen=True)
 class Generated:
-    """A kept pair with its origin: the sha256 of its chunks' text, the model, the prompts, the scores."""
+    """A kept pair with its origin: the sha256 of its chunks' text, the model, the prompts, the scores.
+
+    ``topic`` is the noun phrase that a refusal of its question would name.
+    """
 
     pair: Pair
     task: Task
@@ -63,6 +66,7 @@ class Generated:
     model: str
     prompt_version: str
     scores: dict[str, float]
+    topic: str = ""
 
 
 @dataclass(frozen=True)
@@ -302,7 +306,7 @@ class _Run:
                     if chunk.document_id in judged.pair.papers
                     and any(quote_in(quote, chunk.text) is None for quote in quotes)
                 }
-                yield Generated(judged.pair, task, digests, self.model, prompt_version(), judged.scores)
+                yield Generated(judged.pair, task, digests, self.model, prompt_version(), judged.scores, judged.topic)
 
 
 def _without(error: RagtuneError) -> str:

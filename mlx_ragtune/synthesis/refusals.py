@@ -37,7 +37,8 @@ WITHOUT_TOPIC = (
 TOPIC_WORDS = (1, 14)
 _VERBS = "say|report|mention|contain|describe|state|give|provide|discuss|cover|specify|explain|include"
 _FRAME = re.compile(
-    rf"(?P<opening>[^,]*(?:, because they)?\b(?:not|nor) (?:{_VERBS})) .*?(?P<ending>(?:, (?:so|and|therefore|hence)[^,]*)?\.)"
+    rf"(?P<opening>[^,]*(?:, because they)?\b(?:not|nor) (?:{_VERBS})) .*?"
+    r"(?P<ending>(?:, (?:so|and|therefore|hence)[^,]*)?\.)"
 )
 """An English refusal of one sentence: what stands before its topic, and after it."""
 OWN_WORDS = (4, 30)
