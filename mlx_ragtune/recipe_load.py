@@ -35,6 +35,7 @@ UNUSED: tuple[tuple[str, str, object, object], ...] = (
     ("train.report_to", "train.engine", "mlx-lm", ()),
     ("train.weight_decay", "train.optimizer", "adam", 0),
     ("train.select_best", "train.select", "loss", None),
+    ("train.preference.weight", "train.preference.method", "orpo", 1),
     ("register.route", "register.serve", "llamacpp", "mlx"),  # an error of its own
     ("register.name", "register.serve", "llamacpp", None),
     ("register.host", "register.serve", "llamacpp", None),
@@ -101,6 +102,8 @@ def _train_problems(written: Written) -> Iterator[tuple[str, str]]:
         yield "train.frozen_store", "'frozen_store' needs 'layers: N' and 'engine: shared-prefix'"
     if train["grad_checkpoint"] is True and train["engine"] == "mlx-lm":
         yield "train.grad_checkpoint", "not supported with 'engine: mlx-lm'; use 'engine: shared-prefix'"
+    if train["preference"] is not None and train["engine"] == "mlx-lm":
+        yield "train.preference", "not supported with 'engine: mlx-lm'; use 'engine: shared-prefix'"
     patience, epochs, evals = train["patience"], train["epochs"], train["evals_per_epoch"]
     if all(_is_number(number) and 0 < number <= 4096 for number in (patience, epochs, evals)):
         validations = epochs * evals

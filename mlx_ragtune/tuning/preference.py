@@ -92,6 +92,13 @@ class Preference:
                 fix="add answerable pairs, set dataset.contrast, or remove train.preference",
             )
 
+    def describe(self, rows: Sequence[TokenRow]) -> str:
+        """One line that is printed before training starts: which rows prefer what."""
+        refusals = sum(row.kind == "refusal" and row.rejected is not None for row in rows)
+        answers = self.pairs(rows) - refusals
+        line = f"preference ({self.settings.method}): {answers} answers and {refusals} refusals have a rejected answer"
+        return line if refusals else f"{line}; set dataset.contrast, or the model only learns not to refuse"
+
     def prepare(self, model: Any, rows: Sequence[TokenRow], *, tokens_per_step: int, ranks: Ranks) -> None:
         """For dpo, compute the base's log-likelihoods of all pairs; the micro-batches depend on the rows alone.
 

@@ -12,7 +12,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -30,6 +30,7 @@ from mlx_ragtune.tuning.head import check_head
 from mlx_ragtune.tuning.load import Base, load_base
 from mlx_ragtune.tuning.loop import SAVE_SECONDS, OnValidation, Report
 from mlx_ragtune.tuning.memory import apply_caps, awake, caps_here
+from mlx_ragtune.tuning.preference import Preference
 from mlx_ragtune.tuning.ranks import find_ranks, leave
 from mlx_ragtune.tuning.schedule import make_plan, micro_batches
 from mlx_ragtune.tuning.seeds import seed64
@@ -155,17 +156,17 @@ class Workbench:
         *,
         share: float,
     ) -> TrainResult:
-        loaded, split, described = self.loaded, self._split, self._described
+        loaded = self.loaded
+        split, described = self._rows_for(settings, share, seed)
         thinking = self._dataset.thinking == "on"
-        if share < 1:
-            split = split | {"train": share_of_contexts(split["train"], share, seed=seed)}
-            described = describe_data(self._folder, self._model, split)
         apply_adapter(loaded.model, settings, seed=seed)
         plan = make_plan(split["train"], settings, seed=seed)
         self._say(plan.describe())
+        if settings.preference is not None:
+            self._say(Preference(settings.preference).describe(split["train"]))
         work = describe_settings(settings, seed) | described
         run = Training(loaded, settings, plan, folder, seed, report[0], work, on_validation=report[1])
-        store = self._prepare(settings) if settings.engine == "shared-prefix" else None
+        store = self._prepare(settings, split) if settings.engine == "shared-prefix" else None
         self._tell(do="train", settings=settings.model_dump_json(), seed=seed, share=share)
         mx.random.seed(seed64(seed))
         mx.reset_peak_memory()
@@ -174,6 +175,17 @@ class Workbench:
                 run.by_loop(split, store, save_seconds) if settings.engine == "shared-prefix" else run.by_mlx_lm(split)
             )
         return run.finish(done, split, self._examples["valid"], thinking=thinking)
+
+    def _rows_for(
+        self, settings: TrainSettings, share: float, seed: int
+    ) -> tuple[dict[str, list[TokenRow]], dict[str, str]]:
+        """(rows of each split, their description): a share of the contexts; rejected answers where they are used."""
+        split = self._split
+        if share < 1:
+            split = split | {"train": share_of_contexts(split["train"], share, seed=seed)}
+        if settings.preference is None:
+            split = {name: [replace(row, rejected=None) for row in rows] for name, rows in split.items()}
+        return split, describe_data(self._folder, self._model, split)
 
     @contextmanager
     def adapted(self, folder: Path) -> Iterator[Base]:
@@ -197,13 +209,13 @@ class Workbench:
             self._bare.restore()
             _release(failed)
 
-    def _prepare(self, settings: TrainSettings) -> FrozenStore | None:
+    def _prepare(self, settings: TrainSettings, split: Split) -> FrozenStore | None:
         """Check what the shared-prefix engine cannot do; the outputs of frozen layers, if the settings ask for them."""
         model, heads = self.loaded.model, int(self.loaded.config["num_attention_heads"])
         if not self._head_checked:
             check_head(model)
             self._head_checked = True
-        for rows in self._split.values():
+        for rows in split.values():
             for groups in micro_batches(rows, settings.tokens_per_step):  # refuses rows that do not fit
                 check_attention(groups, heads)
         if not settings.frozen_store:
@@ -280,6 +292,8 @@ def describe_data(base: Path, model: BaseModelSettings, split: Split) -> dict[st
         digest = hashlib.sha256()
         for row in rows:
             digest.update(f"{row.id}\0{row.group}\0{row.prompt_length}\0".encode() + row.tokens.tobytes())
+            if row.rejected is not None:
+                digest.update(b"\0" + row.rejected.tobytes())
         described[f"{name} rows"] = digest.hexdigest()
     return described
 
