@@ -124,7 +124,7 @@ class DatasetSettings(Settings):
     balance: Literal["keep", "drop"] = "keep"
     """What to do when the pairs miss `shares`. `keep`: report it; `drop`: leave out pairs of the kinds in surplus."""
     max_loss: Share = 0.2
-    """Stop with an error when a larger share of the rows is left out. Kinds that the recipe excludes do not count."""
+    """Stop with an error when a larger share of the rows is left out. What the recipe excludes (`balance`, `refusal_kinds`) does not count."""
     refusal_kinds: tuple[Literal["near_miss", "off_corpus"], ...] = ("near_miss", "off_corpus")
     """`pairs`: kinds of refusals to use. Near misses make a very small model refuse questions it could answer."""
     contrast: Annotated[float, Field(gt=0, le=1)] | None = None
