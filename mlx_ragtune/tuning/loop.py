@@ -127,9 +127,14 @@ class Loop:
 
     def _gradient(self, rows: Rows) -> tuple[dict[str, float], Any]:
         """(mean losses, mean gradient): cross-entropy over the update's answer tokens, KL over its chosen tokens."""
-        losses = self._losses if self.kl is None else self.kl.objective(rows)
-        value_and_grad = nn.value_and_grad(self.model, losses)
-        total, gradient = mx.zeros(1 + (self.kl is not None)), tree_map(mx.zeros_like, self.model.trainable_parameters())
+        if self.kl is None:
+            value_and_grad: Any = nn.value_and_grad(self.model, self._losses)
+        else:
+            value_and_grad = self.kl.value_and_grad(self.model, rows)
+        total, gradient = (
+            mx.zeros(1 + (self.kl is not None)),
+            tree_map(mx.zeros_like, self.model.trainable_parameters()),
+        )
         try:
             for groups in self.ranks.share(micro_batches(rows, self.settings.tokens_per_step)):
                 (_, parts), part = value_and_grad(self.model, groups)

@@ -23,6 +23,7 @@ RUNS: dict[str, dict[str, Any]] = {
     "stored layers": {"accumulation": 3, "layers": 1, "frozen_store": True, "method": "dora"},
     "pruned": {"accumulation": 3, "evals_per_epoch": 4},
     "half of the rows": {"accumulation": 2},
+    "near the base": {"accumulation": 3, "tokens_per_step": 512, "kl": {"weight": 0.5, "tokens": "all"}},
 }
 
 

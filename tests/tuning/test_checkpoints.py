@@ -61,7 +61,8 @@ def kill_after(process: subprocess.Popen[str], updates: int, delay: float, how: 
 
 
 def test_a_run_killed_again_and_again_ends_with_the_same_bytes(tmp_path: Path) -> None:
-    changes: dict[str, Any] = {"lora_plus_ratio": 2.0, "method": "dora", "epochs": 2.0}
+    near_the_base = {"weight": 0.5, "tokens": "all"}
+    changes: dict[str, Any] = {"lora_plus_ratio": 2.0, "method": "dora", "epochs": 2.0, "kl": near_the_base}
     base = toy_base(tmp_path / "base")
     finish(base, tmp_path / "unbroken", changes)
     draw = random.Random(len(changes))
