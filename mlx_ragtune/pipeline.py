@@ -104,6 +104,9 @@ class Stage:
         return "base" in self.needs
 
 
+NEWER_KEYS = ("train.kl", "train.preference", "dataset.contrast")
+"""Optional keys that older artifacts do not know. A key that is null is left out of an artifact's key, so that what was
+finished before stays up to date."""
 MODEL_INPUTS = ("base", "tokenizer")
 """Names in ``needs`` that no stage makes."""
 CHUNKS = ("chunks.jsonl", "index.sqlite", "vectors.npy", "vectors.json", "vectors.lance/*")

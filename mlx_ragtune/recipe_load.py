@@ -104,6 +104,11 @@ def _train_problems(written: Written) -> Iterator[tuple[str, str]]:
         yield "train.grad_checkpoint", "not supported with 'engine: mlx-lm'; use 'engine: shared-prefix'"
     if train["preference"] is not None and train["engine"] == "mlx-lm":
         yield "train.preference", "not supported with 'engine: mlx-lm'; use 'engine: shared-prefix'"
+    if train["kl"] is not None:
+        if train["engine"] == "mlx-lm":
+            yield "train.kl", "not supported with 'engine: mlx-lm'; use 'engine: shared-prefix'"
+        if written.setting(Recipe, "train.kl.tokens") == "rehearsal" and written.get("dataset.rehearsal") is None:
+            yield "train.kl", "'tokens: rehearsal' needs 'dataset.rehearsal'; add it, or set 'tokens: all'"
     patience, epochs, evals = train["patience"], train["epochs"], train["evals_per_epoch"]
     if all(_is_number(number) and 0 < number <= 4096 for number in (patience, epochs, evals)):
         validations = epochs * evals

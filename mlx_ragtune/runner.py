@@ -30,7 +30,7 @@ from mlx_ragtune.artifact import (
 )
 from mlx_ragtune.errors import ArtifactError, InputError
 from mlx_ragtune.pages.tables import clock
-from mlx_ragtune.pipeline import MODEL_INPUTS, STAGES, Stage, needed, stages_of, stages_until, view
+from mlx_ragtune.pipeline import MODEL_INPUTS, NEWER_KEYS, STAGES, Stage, needed, stages_of, stages_until, view
 from mlx_ragtune.run_folders import claim, recorded_end, run_folder
 
 if TYPE_CHECKING:
@@ -220,13 +220,22 @@ class Run:
         """The declared settings that can change the stage's result, as plain JSON by dotted key."""
         settings = {}
         for key in stage.keys:
-            value: Any = self.recipe
-            for name in key.split("."):
-                value = getattr(value, name) if value is not None else None
-            below = [name.removeprefix(f"{key}.") for name in stage.ignores if name.startswith(f"{key}.")]
+            value = self._setting(key)
+            below = [
+                name.removeprefix(f"{key}.")
+                for name in (*stage.ignores, *(name for name in NEWER_KEYS if self._setting(name) is None))
+                if name.startswith(f"{key}.")
+            ]
             if key not in stage.ignores:
                 settings[key] = _without(_as_json(value), below)
         return settings
+
+    def _setting(self, key: str) -> Any:
+        """The recipe's value of a dotted key; None also where the section around it is null."""
+        value: Any = self.recipe
+        for name in key.split("."):
+            value = getattr(value, name) if value is not None else None
+        return value
 
     def outside(self, stage: Stage) -> dict[str, Any]:
         """Digests of the user's files that the stage reads, by role."""

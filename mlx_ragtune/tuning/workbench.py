@@ -282,6 +282,8 @@ def share_of_contexts(rows: Sequence[TokenRow], share: float, *, seed: int) -> l
 def describe_settings(settings: TrainSettings, seed: int) -> dict[str, str]:
     """The settings of one run on which its result depends, key by key."""
     keys = settings.model_dump(mode="json", exclude={"report_to"})
+    newer = ("kl", "preference")  # unknown to older runs
+    keys = {name: value for name, value in keys.items() if name not in newer or value is not None}
     return {f"train.{name}": json.dumps(value) for name, value in keys.items()} | {"seed": str(seed)}
 
 

@@ -24,6 +24,7 @@ RUNS: dict[str, dict[str, Any]] = {
     "pruned": {"accumulation": 3, "evals_per_epoch": 4},
     "preference": {"accumulation": 3, "tokens_per_step": 512, "preference": {"method": "dpo"}},
     "half of the rows": {"accumulation": 2},
+    "near the base": {"accumulation": 3, "tokens_per_step": 512, "kl": {"weight": 0.5, "tokens": "all"}},
 }
 
 

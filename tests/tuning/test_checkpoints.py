@@ -61,7 +61,7 @@ def kill_after(process: subprocess.Popen[str], updates: int, delay: float, how: 
 
 
 KILLED: dict[str, dict[str, Any]] = {
-    "dora": {"lora_plus_ratio": 2.0, "method": "dora", "epochs": 2.0},
+    "dora and KL": {"lora_plus_ratio": 2.0, "method": "dora", "epochs": 2.0, "kl": {"weight": 0.5, "tokens": "all"}},
     "dpo": {"preference": {"method": "dpo"}, "epochs": 2.0},
 }
 
