@@ -35,6 +35,7 @@ UNUSED: tuple[tuple[str, str, object, object], ...] = (
     ("train.report_to", "train.engine", "mlx-lm", ()),
     ("train.weight_decay", "train.optimizer", "adam", 0),
     ("train.select_best", "train.select", "loss", None),
+    ("train.preference.weight", "train.preference.method", "orpo", 1),
     ("register.route", "register.serve", "llamacpp", "mlx"),  # an error of its own
     ("register.name", "register.serve", "llamacpp", None),
     ("register.host", "register.serve", "llamacpp", None),
@@ -113,6 +114,13 @@ def _train_problems(written: Written) -> Iterator[tuple[str, str]]:
         for key in ("train.strength", "fuse.strength"):
             if written.get(key) is not None:
                 yield key, "not supported with 'method: dora', whose effect is not in proportion; use 'method: lora'"
+    if train["preference"] is not None and train["engine"] == "mlx-lm":
+        yield "train.preference", "not supported with 'engine: mlx-lm'; use 'engine: shared-prefix'"
+    if train["kl"] is not None:
+        if train["engine"] == "mlx-lm":
+            yield "train.kl", "not supported with 'engine: mlx-lm'; use 'engine: shared-prefix'"
+        if written.setting(Recipe, "train.kl.tokens") == "rehearsal" and written.get("dataset.rehearsal") is None:
+            yield "train.kl", "'tokens: rehearsal' needs 'dataset.rehearsal'; add it, or set 'tokens: all'"
     patience, epochs, evals = train["patience"], train["epochs"], train["evals_per_epoch"]
     if all(_is_number(number) and 0 < number <= 4096 for number in (patience, epochs, evals)):
         validations = epochs * evals

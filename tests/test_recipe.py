@@ -330,6 +330,7 @@ UNUSED_KEYS: dict[str, tuple[str, str]] = {
     "train.tokens_per_step": (TRAIN, "train: {rank: 4, alpha: 8, engine: mlx-lm, tokens_per_step: 4096}"),
     "train.report_to": (TRAIN, "train: {rank: 4, alpha: 8, engine: mlx-lm, report_to: [wandb]}"),
     "train.grad_checkpoint": (TRAIN, "train: {rank: 4, alpha: 8, engine: mlx-lm, grad_checkpoint: true}"),
+    "train.kl": (TRAIN, "train: {rank: 4, alpha: 8, engine: mlx-lm, kl: {tokens: all}}"),
     "train.weight_decay": (TRAIN, "train: {rank: 4, alpha: 8, optimizer: adam, weight_decay: 0.1}"),
     "train.select_best": (TRAIN, "train: {rank: 4, alpha: 8, select_best: 3}"),
     "train.rank_stabilized": (TRAIN, "train: {rank: 4, scale: 8, rank_stabilized: true}"),
@@ -394,6 +395,12 @@ def test_a_key_without_effect_is_refused_with_its_line(home: Path, key: str) -> 
     assert f"small.yaml:{line}: {key}: " in problems(write(home, text))
 
 
+@pytest.mark.parametrize("kl", ["{}", "{weight: 0.2}", "{tokens: rehearsal}"])
+def test_the_kl_of_rehearsal_rows_needs_such_rows(home: Path, kl: str) -> None:
+    said = problems(write(home, SMALL.replace("alpha: 8", f"alpha: 8, kl: {kl}")))
+    assert "small.yaml:4: train.kl: 'tokens: rehearsal' needs 'dataset.rehearsal'" in said
+
+
 @pytest.mark.parametrize(
     "train",
     [
@@ -402,7 +409,7 @@ def test_a_key_without_effect_is_refused_with_its_line(home: Path, key: str) -> 
         "rank: 4, alpha: 8, engine: mlx-lm, grad_checkpoint: false, report_to: [], patience: null",
         "rank: 4, alpha: 8, select: task, select_best: 4",
         "rank: 4, scale: 8, rank_stabilized: false, alpha: null",
-        "rank: 4, alpha: 8, layers: 2, frozen_store: true",
+        "rank: 4, alpha: 8, layers: 2, frozen_store: true, kl: {tokens: all, weight: 0.5}",
         "rank: 4, alpha: 8, epochs: 2, patience: 2",
     ],
 )

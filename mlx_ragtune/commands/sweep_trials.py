@@ -17,7 +17,6 @@ from optuna.trial import Trial
 from mlx_ragtune.artifact import Draft, Inputs, OpenRun, Tracker, silent
 from mlx_ragtune.commands.sweep_scoring import Development, probe_loss
 from mlx_ragtune.errors import DivergedError, InputError, OutOfMemoryError, RecipeError
-from mlx_ragtune.jsonl import read_rows
 from mlx_ragtune.pages.sweep_table import SweepRow, SweepTable
 from mlx_ragtune.recipe import Recipe
 from mlx_ragtune.records import Example
@@ -25,6 +24,7 @@ from mlx_ragtune.sweeping.halving import rung_of, rung_shares
 from mlx_ragtune.sweeping.space import Settings
 from mlx_ragtune.sweeping.study import Judgment, SweepStudy
 from mlx_ragtune.sweeping.trials import Look, TrialRow
+from mlx_ragtune.tuning.example_files import read_examples
 from mlx_ragtune.tuning.load import Base
 from mlx_ragtune.tuning.memory import is_out_of_memory
 from mlx_ragtune.tuning.rehearsal import share_in
@@ -115,12 +115,8 @@ class Trials:
         data = (dataset.key, own.key if own else "", *limits)
         if self._bench is None or self._data != data:
             self._stack.close()
-            rows = {
-                split: list(read_rows(dataset.folder / f"examples-{split}.jsonl", Example))
-                for split in ("train", "valid")
-            }
-            if own is not None:
-                rows["rehearsal"] = list(read_rows(own.folder / "rehearsal.jsonl", Example))
+            # rejected answers are read always: trials without a preference term do not use them
+            rows = read_examples(dataset.folder, rejected=True, rehearsal=own.folder if own is not None else None)
             if self.sweep.space.varies_dataset:
                 self._require_apart(rows["train"])
             bench = Workbench(

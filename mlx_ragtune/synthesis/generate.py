@@ -18,7 +18,6 @@ from mlx_ragtune.errors import RagtuneError, ToolError
 from mlx_ragtune.recipe import GeneratorSettings
 from mlx_ragtune.records import ChatReply, Chunk, Pair, Passage
 from mlx_ragtune.synthesis import checks
-from mlx_ragtune.synthesis.assemble import Retriever
 from mlx_ragtune.synthesis.call_plan import Call, Plan, Task
 from mlx_ragtune.synthesis.checks import Windows, quote_in
 from mlx_ragtune.synthesis.corpus_titles import OTHER_PAPER, CorpusTitles
@@ -30,6 +29,7 @@ from mlx_ragtune.synthesis.judging import Judge, read_pairs_of, without_verdict
 from mlx_ragtune.synthesis.near_duplicates import Funnel, Selection
 from mlx_ragtune.synthesis.refusals import refusal
 from mlx_ragtune.synthesis.replies import Backend, UnusableReplyError, Windowed, ask
+from mlx_ragtune.synthesis.visible_corpus import Retriever
 
 FAILURES_IN_A_ROW = 3
 JUDGED_EARLY = 40
@@ -60,7 +60,10 @@ class Sources:
 
 @dataclass(frozen=True)
 class Generated:
-    """A kept pair with its origin: the sha256 of its chunks' text, the model, the prompts, the scores, the repairs."""
+    """A kept pair with its origin: the sha256 of its chunks' text, the model, the prompts, the scores, the repairs.
+
+    ``topic`` is the noun phrase that a refusal of its question would name.
+    """
 
     pair: Pair
     task: Task
@@ -69,6 +72,7 @@ class Generated:
     prompt_version: str
     scores: dict[str, float]
     repairs: tuple[str, ...] = ()
+    topic: str = ""
 
 
 @dataclass(frozen=True)
@@ -328,7 +332,7 @@ class _Run:
                     and any(quote_in(quote, chunk.text) is None for quote in quotes)
                 }
                 own = (self.model, prompt_version(), judged.scores, judged.repairs)
-                yield Generated(judged.pair, task, digests, *own)
+                yield Generated(judged.pair, task, digests, *own, judged.topic)
 
 
 @dataclass(frozen=True)

@@ -139,8 +139,10 @@ class Loop:
     def _gradient(self, rows: Rows) -> tuple[dict[str, float], Any]:
         """(mean losses, mean gradient): cross-entropy over the update's answer tokens, and what other terms tell."""
         term = self.preference or self.kl
-        losses = self._losses if term is None else term.objective(rows)
-        value_and_grad = nn.value_and_grad(self.model, losses)
+        if term is None:
+            value_and_grad: Any = nn.value_and_grad(self.model, self._losses)
+        else:
+            value_and_grad = term.value_and_grad(self.model, rows)
         total, gradient = (
             mx.zeros(1 if term is None else term.parts),
             tree_map(mx.zeros_like, self.model.trainable_parameters()),

@@ -92,7 +92,7 @@ def test_every_problem_is_told_at_once_with_its_line(tmp_path: Path) -> None:
         whole(id="z5", question="Is it slow?", reference="The papers do not say whether it is slow."),
         whole(id="z6", question="Is it red?", answerable=False, refusal_kind="near_miss", nuggets=[],
               reference="It is red."),
-        whole(id="z7", question="Is it old?", evidence=[{"paper": "zoo.pdf", "quote": "The class is ninety years old"}]),
+        whole(id="z7", question="Is it old?", evidence=[{"paper": "zoo.pdf", "quote": "The class is ninety years"}]),
         whole(id="z8", question="Is it new?", surprise=1),
         {"question": "Is it blue?", "answer": "It is blue like sky.", "papr": "zoo"},
     )  # fmt: skip

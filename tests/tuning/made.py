@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,14 @@ def own_answer(number: int) -> Example:
 def own_answers(count: int) -> list[Example]:
     """Rehearsal rows."""
     return [own_answer(number) for number in range(count)]
+
+
+def with_worse(rows: list[Example]) -> list[Example]:
+    """The rows, of which two in three have a rejected answer."""
+    return [
+        row if index % 3 == 2 else replace(row, rejected=f"The papers do not say what of {index}, so I cannot tell.")
+        for index, row in enumerate(rows)
+    ]
 
 
 def toy_base(folder: Path, architecture: Any = "qwen3") -> Path:
