@@ -90,6 +90,12 @@ class Account:
         """Rows lost ÷ rows that the recipe asks for, in [0, 1]; 0 without rows."""
         return sum(self.losses.values()) / self.rows_asked if self.rows_asked > 0 else 0.0
 
+    @property
+    def train_shares(self) -> dict[Kind, float]:
+        """Share of each kind in the training rows; 0 without rows."""
+        train = self.kept["train"]
+        return {kind: train.get(kind, 0) / max(1, sum(train.values())) for kind in KINDS}
+
     def as_json(self) -> dict[str, Any]:
         """The counts for ``statistics.json``."""
         return {

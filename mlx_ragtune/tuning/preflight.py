@@ -23,6 +23,7 @@ from mlx_ragtune.tuning.memory import Caps, caps_here, next_setting
 from mlx_ragtune.tuning.preference import Preference
 from mlx_ragtune.tuning.ranks import Ranks
 from mlx_ragtune.tuning.recompute import recomputing
+from mlx_ragtune.tuning.rehearsal import choose_rehearsal, share_in
 from mlx_ragtune.tuning.schedule import Plan, batch_tokens, make_plan, micro_batches, rows_per_update, updates_of_epoch
 from mlx_ragtune.tuning.token_rows import Refused, TokenRow, tokenize
 from mlx_ragtune.tuning.train_checks import check_train
@@ -177,13 +178,18 @@ def plan_run(
     options: dict[str, Any] = {"thinking": dataset.thinking == "on", "max_tokens": dataset.max_tokens}
     train, refused = tokenize(rows["train"], loaded.tokenizer, on_too_long="drop", **options)
     valid, refused_too = tokenize(rows["valid"], loaded.tokenizer, on_too_long="drop", **options)
-    if not train or not valid:
+    if not train or not (valid or dataset.split == "none"):
         raise InputError(
             f"no {'validation' if train else 'training'} rows are left",
             where="dataset",
             fix="raise dataset.max_tokens, or add pairs about more papers",
         )
-    plan = make_plan(train, settings, seed=seed)
+    held: tuple[TokenRow, ...] = ()
+    if (share := share_in(dataset)) is not None:
+        usable, refused_own = tokenize(rows["rehearsal"], loaded.tokenizer, on_too_long="drop", **options)
+        chosen = choose_rehearsal(usable, task_rows=len(train), share=share, seed=seed)
+        train, held, refused = [*train, *chosen.train], chosen.held, [*refused, *refused_own]
+    plan = make_plan(train, settings, seed=seed, validates=bool(valid))
     batches = _epoch(train, settings, seed)
     kl = BaseKL(settings.kl) if settings.kl else None
     if kl:
@@ -196,7 +202,7 @@ def plan_run(
     )
     flops = [_flops(groups, loaded.config, kl) for groups in batches]
     base_flops = sum(kl.flops(groups, loaded.config) for groups in batches) if kl else 0.0
-    checks = micro_batches(valid, settings.tokens_per_step)
+    checks = [batch for part in (valid, held) for batch in micro_batches(part, settings.tokens_per_step)]
     check_flops = total(map(work_of_batch, checks)).flops(loaded.config) / 2
     check_flops += sum(kl.flops(groups, loaded.config) for groups in checks) if kl else 0.0
     reference = preference.flops([*train, *valid], loaded.config, settings.tokens_per_step) if preference else 0.0
