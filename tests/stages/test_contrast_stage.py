@@ -8,7 +8,7 @@ import pytest
 from mlx_ragtune.pipeline import PROMPT_ROWS, REJECTED, stages_of
 from mlx_ragtune.recipe_load import load_recipe
 from mlx_ragtune.synthesis.contrast import WITHOUT
-from tests.stages.project import edit, make_project, rows, run, run_folder
+from tests.stages.project import edit, make_project, ragtune, rows, run_folder
 from tests.stages.test_corpus_dataset import base as base
 from tests.stages.test_corpus_dataset import content, run_corpus, run_dataset
 
@@ -63,18 +63,14 @@ def test_only_a_preference_reads_the_rejected_answers(recipe: Path) -> None:
 
 
 def test_a_run_with_a_preference_tells_how_it_orders_the_validation_rows(recipe: Path) -> None:
+    home = recipe.parents[1]
     edit(recipe, dataset={"contrast": 0.5}, train={"preference": {"method": "orpo"}})
-    planned = run("plan", recipe)
-    assert "rows have a rejected answer, which shares their prompt" in planned.output
-    trained = run("train", recipe)
-    assert trained.exit_code == 0, trained.output
-    assert "refusals have a rejected answer" in trained.output
-    last = rows(run_folder(recipe) / "3-train" / "losses.jsonl")[-1]
+    planned = ragtune("plan", recipe, cwd=home)
+    assert "rows have a rejected answer, which shares their prompt" in planned.stdout
+    trained = ragtune("train", recipe, cwd=home)
+    assert trained.returncode == 0, trained.stderr
+    assert "refusals have a rejected answer" in trained.stderr
+    last = rows(run_folder(home) / "3-train" / "losses.jsonl")[-1]
     assert 0 <= last["valid_preference_accuracy"] <= 1
     assert last["valid_preference_loss"] > 0
     assert last["train_preference_loss"] > 0
-    assert run("train", recipe).output.count("up to date") >= 3
-    edit(recipe, train={"preference": None})
-    without = run("status", recipe).output
-    assert "dataset" in without
-    assert "train.preference" in without
