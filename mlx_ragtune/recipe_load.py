@@ -107,20 +107,19 @@ def _train_problems(written: Written) -> Iterator[tuple[str, str]]:
         yield "train.frozen_store", "'frozen_store' needs 'layers: N' and 'engine: shared-prefix'"
     if train["grad_checkpoint"] is True and train["engine"] == "mlx-lm":
         yield "train.grad_checkpoint", "not supported with 'engine: mlx-lm'; use 'engine: shared-prefix'"
-    if train["strength"] is not None and written.get("dataset.rehearsal") is None:
+    for name in ("kl", "preference"):
+        if train[name] is not None and train["engine"] == "mlx-lm":
+            yield f"train.{name}", "not supported with 'engine: mlx-lm'; use 'engine: shared-prefix'"
+    rehearses = written.get("dataset.rehearsal") is not None
+    if train["kl"] is not None and written.setting(Recipe, "train.kl.tokens") == "rehearsal" and not rehearses:
+        yield "train.kl", "'tokens: rehearsal' needs 'dataset.rehearsal'; add it, or set 'tokens: all'"
+    if train["strength"] is not None and not rehearses:
         problem = "needs the base model's own answers; add 'rehearsal: {share: 0.1}' to 'dataset' (0: measure only)"
         yield "train.strength", problem
     if train["method"] == "dora":
         for key in ("train.strength", "fuse.strength"):
             if written.get(key) is not None:
                 yield key, "not supported with 'method: dora', whose effect is not in proportion; use 'method: lora'"
-    if train["preference"] is not None and train["engine"] == "mlx-lm":
-        yield "train.preference", "not supported with 'engine: mlx-lm'; use 'engine: shared-prefix'"
-    if train["kl"] is not None:
-        if train["engine"] == "mlx-lm":
-            yield "train.kl", "not supported with 'engine: mlx-lm'; use 'engine: shared-prefix'"
-        if written.setting(Recipe, "train.kl.tokens") == "rehearsal" and written.get("dataset.rehearsal") is None:
-            yield "train.kl", "'tokens: rehearsal' needs 'dataset.rehearsal'; add it, or set 'tokens: all'"
     patience, epochs, evals = train["patience"], train["epochs"], train["evals_per_epoch"]
     if all(_is_number(number) and 0 < number <= 4096 for number in (patience, epochs, evals)):
         validations = epochs * evals

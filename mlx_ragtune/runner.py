@@ -230,18 +230,13 @@ class Run:
         """The declared settings that can change the stage's result, as plain JSON by dotted key."""
         settings = {}
         for key in stage.keys:
-            value = self._setting(key)
+            value: Any = self.recipe
+            for name in key.split("."):
+                value = getattr(value, name) if value is not None else None
             below = [name.removeprefix(f"{key}.") for name in stage.ignores if name.startswith(f"{key}.")]
             if key not in stage.ignores and not (value is None and key in LATER):
                 settings[key] = _unset(_without(_as_json(value), below), key)
         return settings
-
-    def _setting(self, key: str) -> Any:
-        """The recipe's value of a dotted key; None also where the section around it is null."""
-        value: Any = self.recipe
-        for name in key.split("."):
-            value = getattr(value, name) if value is not None else None
-        return value
 
     def outside(self, stage: Stage) -> dict[str, Any]:
         """Digests of the user's files that the stage reads, by role."""

@@ -4,6 +4,8 @@ from dataclasses import asdict
 from typing import Any
 
 from mlx_ragtune.artifact import OpenRun
+from mlx_ragtune.jsonl import read_rows
+from mlx_ragtune.records import Example
 from mlx_ragtune.tuning.example_files import read_examples
 from mlx_ragtune.tuning.preflight import Preflight, plan_run
 from mlx_ragtune.tuning.train_checks import check_engine
@@ -15,11 +17,10 @@ def plan(run: OpenRun) -> Preflight:
     check_engine(recipe.train)
     run.bring("dataset")
     folder = run.artifact("dataset").folder
-    own = None
+    rows = read_examples(folder, rejected=recipe.train.preference is not None)
     if recipe.dataset.rehearsal is not None:
         run.bring("rehearse")
-        own = run.artifact("rehearse").folder
-    rows = read_examples(folder, rejected=recipe.train.preference is not None, rehearsal=own)
+        rows["rehearsal"] = list(read_rows(run.artifact("rehearse").folder / "rehearsal.jsonl", Example))
     return plan_run(recipe.train, recipe.base, recipe.dataset, base=run.base, rows=rows, seed=recipe.seed)
 
 

@@ -17,6 +17,7 @@ from optuna.trial import Trial
 from mlx_ragtune.artifact import Draft, Inputs, OpenRun, Tracker, silent
 from mlx_ragtune.commands.sweep_scoring import Development, probe_loss
 from mlx_ragtune.errors import DivergedError, InputError, OutOfMemoryError, RecipeError
+from mlx_ragtune.jsonl import read_rows
 from mlx_ragtune.pages.sweep_table import SweepRow, SweepTable
 from mlx_ragtune.recipe import Recipe
 from mlx_ragtune.records import Example
@@ -115,8 +116,9 @@ class Trials:
         data = (dataset.key, own.key if own else "", *limits)
         if self._bench is None or self._data != data:
             self._stack.close()
-            # rejected answers are read always: trials without a preference term do not use them
-            rows = read_examples(dataset.folder, rejected=True, rehearsal=own.folder if own is not None else None)
+            rows = read_examples(dataset.folder, rejected=True)  # trials without a preference term do not use them
+            if own is not None:
+                rows["rehearsal"] = list(read_rows(own.folder / "rehearsal.jsonl", Example))
             if self.sweep.space.varies_dataset:
                 self._require_apart(rows["train"])
             bench = Workbench(

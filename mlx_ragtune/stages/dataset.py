@@ -216,10 +216,10 @@ def _rows(
     refused: list[Refused] = []
     refuse = refusal_wording(draft, found.pairs)
     for split in SPLITS:
-        own = [pair for pair in found.pairs if pair.id not in found.prepared and found.splits.get(pair.id) == split]
+        own = [pair for pair in found.pairs if found.splits.get(pair.id) == split]
         contrast = Contrast(recipe.dataset.contrast or 0.0, refuse)
         rows, assembly = assemble(
-            own,
+            [pair for pair in own if pair.id not in found.prepared],
             corpus.retriever,
             visible_chunks(corpus.chunks, found.pairs, found.splits, split),
             top_k=recipe.retrieval.top_k,
@@ -228,9 +228,9 @@ def _rows(
             build_messages=build_messages,
             contrast=contrast,
         )
+        rows += [row for name, row in found.prepared.items() if found.splits.get(name) == split]
         ledger.read(contrast.made, made=True)
         rejected = rejected_answers(rows, [*own, *contrast.made], corpus.chunks, refuse=refuse, seed=recipe.seed)
-        rows += [row for name, row in found.prepared.items() if found.splits.get(name) == split]
         written = write_split(draft, split, rows, settings=recipe.dataset, base=base, rejected=rejected)
         for dropped in assembly.dropped:
             ledger.leave_out(dropped.reason, {dropped.id: dropped.detail}, split=split)
@@ -262,11 +262,18 @@ def _told(recipe: Recipe, report: Mapping[str, Any], account: Account) -> list[s
     if gaps:
         lines.append(f"training rows by kind: {', '.join(gaps)}; all are used (dataset.balance: keep)"
                      if recipe.dataset.balance == "keep" else f"training rows by kind: {', '.join(gaps)}")  # fmt: skip
+    lines += _told_of_contrast(report)
+    lines += _told_of_split(recipe, report["valid"]["rows"])
+    return lines
+
+
+def _told_of_contrast(report: Mapping[str, Any]) -> list[str]:
+    """Splits with fewer contrast pairs than the recipe asks for, and why."""
+    lines = []
     for split in SPLITS:
         if (contrast := report[split].get("contrast")) and contrast["made"] < contrast["wanted"]:
             why = "; ".join(f"{count} × {reason}" for reason, count in contrast["skipped"].items())
-            lines.append(f"{split}: {contrast['made']} of {contrast['wanted']} contrast pairs made; left out: {why}")
-    lines += _told_of_split(recipe, report["valid"]["rows"])
+            lines.append(f"{split}: {contrast['made']} of {contrast['wanted']} contrast pairs made; passed over: {why}")
     return lines
 
 

@@ -91,7 +91,7 @@ def _gather(recipe: Recipe, inputs: Inputs) -> ReportData:
         similarity=_similarity(evaluate / "similarity.json"),
         losses=tuple(_losses(inputs["train"] / "losses.jsonl")),
         best_update=training["best_update"],
-        training=_facts(training),
+        training=(*_facts(training), *_preference(inputs["train"] / "losses.jsonl", training["best_update"])),
         dataset=_dataset(read_json(inputs["dataset"] / "statistics.json")),
         settings=_facts(settings | {"seed": recipe.seed}, spaced=False),
         versions=_versions(evaluate),
@@ -125,6 +125,14 @@ def _rows_if_any(path: Path, row_type: type[Row]) -> Iterator[Row]:
 def _losses(path: Path) -> Iterator[LossPoint]:
     for row in read_dicts(path):
         yield LossPoint(row["update"], row.get("train_loss"), row.get("valid_loss"))
+
+
+def _preference(losses: Path, best_update: int) -> Iterator[Fact]:
+    """With ``train.preference``: how the kept adapter orders the validation rows' answers and rejected answers."""
+    for row in read_dicts(losses):
+        if row["update"] == best_update and "valid_preference_accuracy" in row:
+            yield Fact("validation answers preferred to rejected ones", f"{row['valid_preference_accuracy']:.0%}")
+            yield Fact("mean preference margin", f"{row['valid_preference_margin']:.3f}")
 
 
 def _conditions(evaluate: Path, gates: Mapping[str, Any]) -> tuple[ConditionPair, ...]:
@@ -186,6 +194,9 @@ def _dataset(statistics: dict[str, Any]) -> tuple[Fact, ...]:
     for kind in train["kinds"]:
         text = f"{kind['rows']:,} ({kind['share']:.0%}), {kind['tokens_min']:,} to {kind['tokens_max']:,} tokens"
         facts.append(Fact(f"{kind['kind']} rows", text))
+    if contrast := train.get("contrast"):
+        text = f"{contrast['made']:,} of the refusals: questions of other rows, asked without their paper"
+        facts.append(Fact("contrast pairs", text))
     for copy in statistics["held_out_copies"]:
         overlap = f"copy of '{copy['original']}' ({max(copy['of_paper'], copy['of_original']):.0%} the same text)"
         facts.append(Fact(f"held out: {copy['paper']}", overlap))

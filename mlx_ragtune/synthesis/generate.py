@@ -331,8 +331,8 @@ class _Run:
                     if chunk.document_id in judged.pair.papers
                     and any(quote_in(quote, chunk.text) is None for quote in quotes)
                 }
-                own = (self.model, prompt_version(), judged.scores, judged.repairs)
-                yield Generated(judged.pair, task, digests, *own, judged.topic)
+                own = (self.model, prompt_version(), judged.scores, judged.repairs, judged.topic)
+                yield Generated(judged.pair, task, digests, *own)
 
 
 @dataclass(frozen=True)

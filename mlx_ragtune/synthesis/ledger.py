@@ -202,9 +202,11 @@ def share_gaps(account: Account, shares: Mapping[Kind, float], *, tolerance: flo
 
     Rows that the tool made come on top of the shares and do not count.
     """
-    got = account.train_shares
-    if not any(got.values()):
+    train = {kind: rows - account.made_for_train.get(kind, 0) for kind, rows in account.kept["train"].items()}
+    total = sum(train.values())
+    if not total:
         return []
+    got = {kind: train.get(kind, 0) / total for kind in KINDS}
     return [
         f"{kind} {got[kind]:.0%} (target {shares.get(kind, 0.0):.0%})"
         for kind in KINDS

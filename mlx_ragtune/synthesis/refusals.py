@@ -37,7 +37,7 @@ WITHOUT_TOPIC = (
 TOPIC_WORDS = (1, 14)
 _VERBS = "say|report|mention|contain|describe|state|give|provide|discuss|cover|specify|explain|include"
 _FRAME = re.compile(
-    rf"(?P<opening>[^,]*(?:, because they)?\b(?:not|nor) (?:{_VERBS})) .*?"
+    rf"(?P<opening>[^,]*(?:, because [^,]*?)?\b(?:not|nor) (?:{_VERBS})) .*?"
     r"(?P<ending>(?:, (?:so|and|therefore|hence)[^,]*)?\.)"
 )
 """An English refusal of one sentence: what stands before its topic, and after it."""

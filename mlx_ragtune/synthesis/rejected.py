@@ -16,6 +16,8 @@ from mlx_ragtune.synthesis.visible_corpus import by_hash
 
 WRONG_TITLE = 3
 """One in so many answerable rows is preferred to the same answer with a wrong title, where it can be."""
+LONG_TITLE = 4
+"""A title of so many words is one without quotes too."""
 
 
 def _question(pair: Pair) -> str:
@@ -26,8 +28,9 @@ def with_wrong_title(answer: str, own: Iterable[str], others: Sequence[str]) -> 
     """The answer with one of its titles replaced by the first of ``others``; empty when it has none of them."""
     text = one_line(answer)
     for title in sorted(map(one_line, own), key=len, reverse=True):
-        if others and f'"{title}' in text:
-            return text.replace(f'"{title}', f'"{one_line(others[0])}')
+        named = f'"{title}' in text or (len(title.split()) >= LONG_TITLE and title in text)
+        if others and named:
+            return text.replace(title, one_line(others[0]))
     return ""
 
 

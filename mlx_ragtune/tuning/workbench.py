@@ -163,16 +163,18 @@ class Workbench:
     ) -> tuple[Split, dict[str, str]]:
         """The rows of a run, those held out for rehearsal included, and what checkpoints need to know of them.
 
-        Rejected answers are there where a preference term uses them.
+        Without ``train.preference`` they have no rejected answers.
         """
         split: dict[str, Sequence[TokenRow]] = dict(self._split)
+        if settings.preference is None:
+            split = {name: [replace(row, rejected=None) for row in rows] for name, rows in split.items()}
         if rehearsal_share is not None:
             chosen = choose_rehearsal(self._rehearsal, task_rows=len(split["train"]), share=rehearsal_share, seed=seed)
             split |= {"train": [*split["train"], *chosen.train], "rehearsal": chosen.held}
         if share < 1:
             split["train"] = share_of_contexts(split["train"], share, seed=seed)
-        if settings.preference is None:
-            split = {name: [replace(row, rejected=None) for row in rows] for name, rows in split.items()}
+        if rehearsal_share is None and share == 1 and settings.preference is not None:
+            return split, self._described
         return split, describe_data(self._folder, self._model, split)
 
     def _train(
@@ -238,7 +240,7 @@ class Workbench:
         if not self._head_checked:
             check_head(model)
             self._head_checked = True
-        for rows in split.values():
+        for rows in (*split.values(), self._rehearsal):
             for groups in micro_batches(rows, settings.tokens_per_step):  # refuses rows that do not fit
                 check_attention(groups, heads)
         if not settings.frozen_store:

@@ -111,6 +111,14 @@ def examples(groups: int, each: int) -> list[Example]:
     return [example(group, index) for group in range(groups) for index in range(each)]
 
 
+def with_worse(rows: list[Example]) -> list[Example]:
+    """The rows, of which two in three have a rejected answer."""
+    return [
+        row if index % 3 == 2 else replace(row, rejected=f"The papers do not say what of {index}, so I cannot tell.")
+        for index, row in enumerate(rows)
+    ]
+
+
 def own_answer(number: int) -> Example:
     """A rehearsal row, unlike every other."""
     turns = (Message("user", f"What is {number} plus {number}?"), Message("assistant", f"It is {2 * number}, friend."))
@@ -120,14 +128,6 @@ def own_answer(number: int) -> Example:
 def own_answers(count: int) -> list[Example]:
     """Rehearsal rows."""
     return [own_answer(number) for number in range(count)]
-
-
-def with_worse(rows: list[Example]) -> list[Example]:
-    """The rows, of which two in three have a rejected answer."""
-    return [
-        row if index % 3 == 2 else replace(row, rejected=f"The papers do not say what of {index}, so I cannot tell.")
-        for index, row in enumerate(rows)
-    ]
 
 
 def toy_base(folder: Path, architecture: Any = "qwen3") -> Path:
