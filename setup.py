@@ -9,7 +9,7 @@ from pathlib import Path
 from setuptools import setup
 from setuptools.command.build_py import build_py
 
-BUNDLED = ("recipes", "data/probes", "data/rag_notes")
+BUNDLED = ("recipes", "data/probes", "data/rag_notes", "data/rehearsal")
 
 
 class BuildWithData(build_py):

@@ -26,12 +26,13 @@ from mlx_ragtune.clients.ollama_registry import register_model
 from mlx_ragtune.clients.protocol import ChatBackend
 from mlx_ragtune.clients.serve_llamacpp import LlamaCppServer
 from mlx_ragtune.evaluation.asking_order import spread
-from mlx_ragtune.evaluation.early_stop import repeats
 from mlx_ragtune.evaluation.items import Item, ItemMaker
 from mlx_ragtune.evaluation.pool import answered
 from mlx_ragtune.jsonl import read_rows
 from mlx_ragtune.models.prompts import load_tokenizer
 from mlx_ragtune.records import Answer, ChatReply, ChatRequest, Document, Sampling, Score
+from mlx_ragtune.scoring.answers.benchmark_rows import read_questions
+from mlx_ragtune.scoring.answers.early_stop import repeats
 from mlx_ragtune.scoring.answers.metrics import METRICS
 from mlx_ragtune.scoring.answers.score import score_answer
 from mlx_ragtune.searching.opened import open_retriever
@@ -109,7 +110,7 @@ def main() -> None:
     corpus, gguf = run.artifact("corpus"), run.artifact("export") / f"{arguments.model}.gguf"
     with open_retriever(recipe.retrieval, corpus.folder) as retriever:
         maker = ItemMaker(retriever, load_tokenizer(run.base), top_k=recipe.retrieval.top_k, thinking=False)
-        items = spread(list(maker.questions(recipe.benchmark)), arguments.questions)
+        items = spread(list(maker.questions(read_questions(recipe.benchmark))), arguments.questions)
     titles = {document.id: document.title for document in read_rows(corpus / "documents.jsonl", Document)}
     sampling = Sampling(**{**recipe.evaluate.sampling.model_dump(), "temperature": 0.0})
     rows, first = [], None

@@ -17,10 +17,11 @@ from mlx_ragtune.cli_answers import ab, ask, compare, search
 from mlx_ragtune.cli_group import STAGE_NAMES, CommandGroup
 from mlx_ragtune.cli_models import models, prune
 from mlx_ragtune.cli_options import ALLOW, AS_JSON, RECIPE, REDO, REPLACE, SET, open_run, say, settings_here
+from mlx_ragtune.cli_review import review
 from mlx_ragtune.cli_runs import runs
 from mlx_ragtune.cli_sweep import sweep
 from mlx_ragtune.pages.interrupt import announce_interrupt
-from mlx_ragtune.pipeline import STAGES, Stage
+from mlx_ragtune.pipeline import STAGES, Stage, needed_files
 
 if TYPE_CHECKING:
     from mlx_ragtune.runner import Run
@@ -85,7 +86,8 @@ def _stage_command(stage: Stage) -> click.Command:
     def command(recipe: Path, redo: bool, as_json: bool, allow: tuple[str, ...] = (), replace: bool = False) -> None:
         # a report needs no server: what was finished stays finished
         asks = stage.name in ("register", "evaluate")
-        run = open_run(recipe, allow=allow, ask_servers=asks, replace_others=replace)
+        early = ("benchmark",) if "benchmark" not in needed_files(stage.name) else ()
+        run = open_run(recipe, allow=allow, ask_servers=asks, replace_others=replace, missing_ok=early)
         _finish(run, stage.name, (stage.name,) if redo else (), as_json)
 
     decorated: Callable[..., Any] = click.option("--redo", is_flag=True, help="Run it even if it is up to date.")(
@@ -119,7 +121,7 @@ def status(recipe: Path, as_json: bool) -> None:
     from mlx_ragtune.pages.tables import render_table
     from mlx_ragtune.run_folders import recipe_arguments
 
-    rows = open_run(recipe, offline=True, ask_servers=True).plan()
+    rows = open_run(recipe, offline=True, ask_servers=True, missing_ok=("benchmark",)).plan()
     if as_json:
         click.echo(json.dumps([vars(row) for row in rows], indent=2))
         return
@@ -179,12 +181,27 @@ def parity(recipe: Path, types: tuple[str, ...], as_json: bool) -> None:
         raise failed
 
 
+def _finished_corpus(path: Path) -> Path | None:
+    """The corpus of a recipe, if it is finished and up to date: it has the titles of the papers."""
+    from mlx_ragtune.errors import RagtuneError
+    from mlx_ragtune.runner import open_recipe
+
+    try:
+        run = open_recipe(path, settings_here())
+        run.offline = True
+        return run.artifact("corpus").folder
+    except RagtuneError:
+        return None
+
+
 @main.command()
 @click.argument("recipes", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False))
 @SET
 @AS_JSON
 def validate(recipes: tuple[Path, ...], as_json: bool) -> None:
-    """Check recipes without running anything; all errors are listed at once.
+    """Check recipes and the files that they name without running anything; all errors are listed at once.
+
+    Names of papers in the benchmark are compared with the papers; every reference answer must get full marks.
 
     \b
     Example:
@@ -193,15 +210,17 @@ def validate(recipes: tuple[Path, ...], as_json: bool) -> None:
     """
     from mlx_ragtune.commands.validate import check_recipe
     from mlx_ragtune.errors import RecipeError
+    from mlx_ragtune.run_folders import recipe_arguments
 
-    checked = [check_recipe(path, settings_here()) for path in recipes]
+    checked = [check_recipe(path, settings_here(), _finished_corpus) for path in recipes]
     if as_json:
         click.echo(json.dumps([row.as_json() for row in checked], indent=2))
     else:
         for row in checked:
-            click.echo(row.error or f"{row.recipe}: ok", err=row.error is not None)
+            shown = recipe_arguments(Path(row.recipe), settings_here())
+            click.echo((row.error or f"{row.recipe}: ok").replace("RECIPE", shown), err=row.error is not None)
             for line in row.warnings:
-                click.echo(line, err=True)
+                click.echo(line.replace("RECIPE", shown), err=True)
     if any(row.error for row in checked):
         sys.exit(RecipeError.exit_code)
 
@@ -281,7 +300,7 @@ def reference(folder: Path) -> None:
         (folder / name).write_text(text, encoding="utf-8")
 
 
-for _command in (ask, search, compare, ab, models, prune, runs, sweep):
+for _command in (ask, search, compare, ab, models, prune, review, runs, sweep):
     main.add_command(_command)
 
 

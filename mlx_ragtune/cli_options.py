@@ -68,10 +68,11 @@ def open_run(
     offline: bool = False,
     ask_servers: bool = False,
     replace_others: bool = False,
+    missing_ok: tuple[str, ...] = (),
 ) -> "Run":
     """The run of a recipe as changed by ``--set``; ``allow`` adds to its ``evaluate.allow``.
 
-    The rest is as in ``runner.Run``.
+    ``missing_ok`` is as in ``open_recipe``, the rest as in ``runner.Run``.
     """
     from mlx_ragtune.pages.progress import bar
     from mlx_ragtune.run_folders import recipe_arguments
@@ -81,7 +82,7 @@ def open_run(
     if context is not None:
         follow_if_launched(context)
         context.meta[RECIPE_KEY] = recipe_arguments(path, settings)
-    run = open_recipe(path, settings)
+    run = open_recipe(path, settings, missing_ok=missing_ok)
     if allow:
         evaluate = run.recipe.evaluate
         named = tuple(dict.fromkeys((*evaluate.allow, *allow)))

@@ -104,9 +104,6 @@ class Stage:
         return "base" in self.needs
 
 
-NEWER_KEYS = ("train.kl",)
-"""Optional keys that older artifacts do not know. A key that is null is left out of an artifact's key, so that what was
-finished before stays up to date."""
 MODEL_INPUTS = ("base", "tokenizer")
 """Names in ``needs`` that no stage makes."""
 CHUNKS = ("chunks.jsonl", "index.sqlite", "vectors.npy", "vectors.json", "vectors.lance/*")
@@ -166,26 +163,34 @@ def _benchmark_of_dataset(files: UserFiles) -> str:
 
 def _benchmark_of_prompts(files: UserFiles) -> str:
     """The question texts, in order: all that the fixed prompts depend on."""
-    from mlx_ragtune.jsonl import read_rows
-    from mlx_ragtune.records import Question
+    from mlx_ragtune.scoring.answers.benchmark_rows import question_texts
 
     def texts(path: Path) -> str:
-        return digest_json([question.question for question in read_rows(path, Question)])
+        return digest_json(question_texts(path))
 
     return files.remember(files.recipe.benchmark, "prompts", texts)
 
 
 def _local_model(section: str) -> Callable[[UserFiles], str | None]:
-    """The digest of a GGUF file that the recipe names as generator, judge or embedder, if it is a file."""
+    """The digest of a model that the recipe names as generator, judge or embedder, if it is a file or a folder."""
 
     def digest(files: UserFiles) -> str | None:
         settings = files.recipe
         for name in section.split("."):
             settings = getattr(settings, name, None) if settings is not None else None  # type: ignore[assignment]
-        model = getattr(settings, "model", None)
-        return _digest(files, Path(model)) if model and getattr(settings, "backend", "") == "llamacpp" else None
+        model, backend = getattr(settings, "model", None), getattr(settings, "backend", "")
+        if backend == "mlx" and model and model.startswith("/"):
+            return _model_at(files, Path(model))
+        return _digest(files, Path(model)) if model and backend == "llamacpp" else None
 
     return digest
+
+
+def _model_at(files: UserFiles, path: Path) -> str:
+    """The digest of a GGUF file or of a model folder's files."""
+    from mlx_ragtune.clients.file_digests import base_digest
+
+    return base_digest(path) if path.is_dir() else _digest(files, path)
 
 
 def _embedding(files: UserFiles) -> str | None:
@@ -233,9 +238,11 @@ def _unreadable(recipe: "Recipe", facts: Facts) -> str:
     return ""
 
 
-def _too_long(recipe: "Recipe", facts: Facts) -> str:
+def _lossy(recipe: "Recipe", facts: Facts) -> str:
     if recipe.dataset.on_too_long == "fail" and facts.get("too_long"):
         return f"{facts['too_long']} rows are too long and dataset.on_too_long is 'fail'"
+    if facts.get("lost_share", 0.0) > recipe.dataset.max_loss:
+        return f"the share of rows left out is {facts['lost_share']}, above dataset.max_loss"
     generator = recipe.dataset.generator
     if generator and facts.get("yield_share", 1.0) < generator.min_yield:
         return f"the share of usable pairs is {facts['yield_share']}, below dataset.generator.min_yield"
@@ -263,11 +270,11 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "dataset",
         "Build training rows with contexts, split by paper",
-        version=4,
+        version=5,
         keys=("dataset", "retrieval", "seed", "benchmark"),
         ignores=(
-            "dataset.pairs", "dataset.on_too_long", "dataset.generator.hosts", "dataset.generator.slots",
-            "dataset.generator.min_yield", "benchmark", *ENCODERS,
+            "dataset.pairs", "dataset.on_too_long", "dataset.max_loss", "dataset.generator.hosts",
+            "dataset.generator.slots", "dataset.generator.min_yield", "benchmark", *ENCODERS,
         ),
         needs={"corpus": ("documents.jsonl", *CHUNKS), "base": ()},
         outside={
@@ -276,7 +283,7 @@ STAGES: tuple[Stage, ...] = (
             "generator": _local_model("dataset.generator"),
             "reranker": _reranker,
         },
-        rejects=_too_long,
+        rejects=_lossy,
     ),
     Stage(
         "train",
@@ -370,6 +377,12 @@ QUICK_EVALUATE = replace(
     | {"train": ADAPTER},
 )  # fmt: skip
 """``evaluate`` with ``evaluate.engine: mlx``: it needs the adapter and nothing that is exported or registered."""
+
+
+def needed_files(name: str) -> set[str]:
+    """The roles of the user's files that the named stage and those before it read: ``papers``, ``benchmark``."""
+    names = [stage.name for stage in STAGES]
+    return {role for stage in STAGES[: names.index(name) + 1] for role in stage.outside}
 
 
 def stages_of(recipe: "Recipe") -> tuple[Stage, ...]:

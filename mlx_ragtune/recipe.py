@@ -17,6 +17,7 @@ from mlx_ragtune.recipe_data import RerankSettings as RerankSettings
 from mlx_ragtune.recipe_data import RetrievalSettings as RetrievalSettings
 from mlx_ragtune.recipe_train import PROJECTIONS as PROJECTIONS
 from mlx_ragtune.recipe_train import KLSettings as KLSettings
+from mlx_ragtune.recipe_train import PreferenceSettings as PreferenceSettings
 from mlx_ragtune.recipe_train import TrainSettings as TrainSettings
 from mlx_ragtune.recipe_types import File, Name, Seed, Share
 from mlx_ragtune.recipe_types import Settings as Settings

@@ -90,16 +90,16 @@ class RetrievalSettings(Settings):
 class GeneratorSettings(Settings):
     """The chat model that writes questions and answers."""
 
-    backend: Literal["ollama", "llamacpp"] = "ollama"
-    """Server that runs the model."""
+    backend: Literal["ollama", "llamacpp", "mlx", "openai"] = "ollama"
+    """`openai`: any server with an OpenAI-compatible API (LM Studio, vLLM, llama-server); the others run it here."""
     model: Name
-    """Model name at Ollama; for `llamacpp` the path of a GGUF file."""
+    """Model name at the server; `llamacpp`: a GGUF file; `mlx`: a folder, GGUF file or hub id, as `base.model`."""
     hosts: Annotated[tuple[str, ...], Field(min_length=1, max_length=64)] = ("http://127.0.0.1:11434",)
-    """`ollama`: addresses of the servers that share the work."""
+    """`ollama`, `openai`: addresses of the servers that share the work (`http://127.0.0.1:1234/v1`)."""
     slots: Annotated[int, Field(ge=1, le=256)] = 1
-    """`ollama`: concurrent requests per host."""
+    """Concurrent requests per host. How many Ollama answers at a time is its own setting, OLLAMA_NUM_PARALLEL."""
     context_tokens: Annotated[int, Field(ge=1024, le=2**20)] = 8192
-    """Context window, in tokens."""
+    """Context window of a request, in tokens. `openai`: that of the server must be as long."""
     pairs: Annotated[int, Field(ge=1, le=1_000_000)] = 2000
     """Number of pairs to generate."""
     pairs_per_call: Annotated[int, Field(ge=1, le=8)] = 4
@@ -120,7 +120,11 @@ class DatasetSettings(Settings):
         "synthesis": 0.2,
         "refusal": 0.2,
     }
-    """Proportions of the three kinds of pairs. They sum to 1."""
+    """Target proportions of the three kinds of pairs. They sum to 1; pairs of a kind with 0 are not used."""
+    balance: Literal["keep", "drop"] = "keep"
+    """What to do when the pairs miss `shares`. `keep`: report it; `drop`: leave out pairs of the kinds in surplus."""
+    max_loss: Share = 0.2
+    """Stop with an error when a larger share of the rows is left out. What the recipe excludes (`balance`, `refusal_kinds`) does not count."""
     refusal_kinds: tuple[Literal["near_miss", "off_corpus"], ...] = ("near_miss", "off_corpus")
     """`pairs`: kinds of refusals to use. Near misses make a very small model refuse questions it could answer."""
     max_tokens: Tokens = 2048

@@ -6,7 +6,8 @@ Relative paths start at the recipe's folder and must stay inside the project (th
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+import shlex
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
@@ -38,7 +39,7 @@ UNUSED: tuple[tuple[str, str, object, object], ...] = (
     ("register.name", "register.serve", "llamacpp", None),
     ("register.host", "register.serve", "llamacpp", None),
     ("dataset.generator.hosts", "dataset.generator.backend", "llamacpp", None),
-    ("dataset.generator.slots", "dataset.generator.backend", "llamacpp", 1),
+    ("dataset.generator.hosts", "dataset.generator.backend", "mlx", None),
     ("retrieval.embedding.host", "retrieval.embedding.backend", "llamacpp", None),
     ("scoring.judge.host", "scoring.judge.backend", "llamacpp", None),
     ("scoring.similarity.host", "scoring.similarity.backend", "llamacpp", None),
@@ -50,6 +51,7 @@ UNUSED: tuple[tuple[str, str, object, object], ...] = (
 
 _HUB_ID = re.compile(r"(?!.*(?:--|\.\.))[A-Za-z0-9_][A-Za-z0-9._-]*(?:/[A-Za-z0-9_][A-Za-z0-9._-]*)?")
 _LOCAL = (".", "/", "~")
+_MODEL_NAMES = "a hub id (ORGANIZATION/NAME), a path that starts with './' or '/', ollama:NAME or toy:qwen3"
 
 
 def _rule_problems(written: Written) -> Iterator[tuple[str, str]]:
@@ -125,6 +127,11 @@ def _dataset_problems(written: Written) -> Iterator[tuple[str, str]]:
         no_refusals = not shares.get("refusal")
     else:
         no_refusals = False
+    if written.get("dataset.generator.backend") == "openai" and written.get("dataset.generator.hosts") is None:
+        yield "dataset.generator.backend", "'backend: openai' needs 'hosts', for example [http://127.0.0.1:1234/v1]"
+    model = written.get("dataset.generator.model")
+    if written.get("dataset.generator.backend") == "mlx" and isinstance(model, str) and not _is_model_name(model):
+        yield "dataset.generator.model", f"'{without_credentials(model):.80}' is not {_MODEL_NAMES}"
     held_out = (dataset["valid_share"], dataset["test_share"])
     if all(_is_number(share) and 0 <= share <= 0.5 for share in held_out) and sum(held_out) > 0.5 + 1e-9:
         yield "dataset.test_share", "'valid_share' + 'test_share' leave less than half of the papers for training"
@@ -141,14 +148,18 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
+def _is_model_name(name: str) -> bool:
+    """Whether it can name a model as ``base.model`` does."""
+    return name.startswith((*_LOCAL, "ollama:", "toy:")) or (_HUB_ID.fullmatch(name) is not None and len(name) <= 96)
+
+
 def _base_problems(written: Written) -> Iterator[tuple[str, str]]:
     model = written.get("base.model")
     if not isinstance(model, str) or not model:
         return
     if not model.startswith((*_LOCAL, "ollama:", "toy:")):
-        if not _HUB_ID.fullmatch(model) or len(model) > 96:
-            known = "a hub id (ORGANIZATION/NAME), a path that starts with './' or '/', ollama:NAME or toy:qwen3"
-            yield "base.model", f"'{without_credentials(model):.80}' is not {known}"
+        if not _is_model_name(model):
+            yield "base.model", f"'{without_credentials(model):.80}' is not {_MODEL_NAMES}"
         return
     for key in ("base.revision", "base.package"):
         if written.get(key) is not None:
@@ -179,6 +190,9 @@ def _paths(written: Written) -> Iterator[tuple[str, Literal["file", "folder", "m
     for section in ("retrieval.embedding", "retrieval.rerank"):
         if _names_path(written, section):
             yield f"{section}.model", "model"
+    generator = "dataset.generator"
+    if written.get(f"{generator}.backend") == "mlx" and str(written.get(f"{generator}.model")).startswith(_LOCAL):
+        yield f"{generator}.model", "model"
     for section in ("dataset.generator", "scoring.judge", "scoring.similarity"):
         if written.setting(Recipe, f"{section}.backend") == "llamacpp":
             yield f"{section}.model", "file"
@@ -207,14 +221,14 @@ def _retrieval_problems(written: Written) -> Iterator[tuple[str, str]]:
             yield f"{section}.model", f"'{without_credentials(model):.80}' is not {known}"
 
 
-def _path_problems(written: Written) -> Iterator[tuple[str, str]]:
+def _path_problems(written: Written, missing_ok: Collection[str]) -> Iterator[tuple[str, str]]:
     for key, kind in _paths(written):
         path = written.get(key)
         if isinstance(path, str) and tuple(key.split(".")) not in written.broken:
             source = written.origin(key).source
             project = project_folder(source).resolve()
             problem = path_problem(path, folder=source.parent, project=project, kind=kind)
-            if problem:
+            if problem and not (key in missing_ok and _is_missing(path, source.parent)):
                 yield key, problem
 
 
@@ -239,11 +253,29 @@ def _replaced(settings: Any, keys: list[str], value: object) -> Any:
     return settings.model_copy(update={first: _replaced(getattr(settings, first), rest, value) if rest else value})
 
 
-def load_recipe(path: Path, overrides: Mapping[str, Any] = MappingProxyType({})) -> Recipe:
+def _is_missing(written: str, folder: Path) -> bool:
+    """Whether nothing is at a path in a recipe, in a folder that exists: a file that a command may still write."""
+    try:
+        target = absolute_path(written, folder)
+        return not target.is_symlink() and not target.exists() and target.parent.is_dir()
+    except (OSError, ValueError, RuntimeError):
+        return False
+
+
+def _lacks_benchmark(written: Written) -> bool:
+    """Whether the benchmark is a file that does not exist yet, which ``ragtune draft`` writes."""
+    path = written.get("benchmark")
+    return isinstance(path, str) and _is_missing(path, written.origin("benchmark").source.parent)
+
+
+def load_recipe(
+    path: Path, overrides: Mapping[str, Any] = MappingProxyType({}), *, missing_ok: Collection[str] = ()
+) -> Recipe:
     """A checked recipe with absolute paths: the file, what it extends, and ``overrides`` by dotted key.
 
-    With ``overrides`` it is a variant, with a name of its own: ``recipe_layers.variant_name``. Raises RecipeError that
-    lists every problem with file:line, or with the override.
+    With ``overrides`` it is a variant, with a name of its own: ``recipe_layers.variant_name``. ``missing_ok`` names
+    keys of files that need not exist yet. Raises RecipeError that lists every problem with file:line, or with the
+    override.
     """
     written = read_layers(path, overrides)
     problems: Problems = list(written.problems)
@@ -256,10 +288,13 @@ def load_recipe(path: Path, overrides: Mapping[str, Any] = MappingProxyType({}))
         recipe = Recipe.model_validate({**written.value, "name": path.stem})
     except ValidationError as error:
         problems += describe_errors(error, written, Recipe)
-    for check in (_rule_problems(written), host_problems(written), _path_problems(written)):
+    for check in (_rule_problems(written), host_problems(written), _path_problems(written, missing_ok)):
         problems += [(written.origin(key), f"{key}: {what}") for key, what in check]
     problems += sweep_problems(written, _rule_problems)
     if problems or recipe is None:
-        raise problems_error(path, problems)
+        refusal = problems_error(path, problems)
+        if len(problems) == 1 and "benchmark" not in missing_ok and _lacks_benchmark(written):
+            refusal.fix = f"ragtune draft {shlex.quote(str(path))}"
+        raise refusal
     named = recipe.model_copy(update={"name": variant_name(path.stem, recorded(overrides, recipe))})
     return _absolute(named, written)

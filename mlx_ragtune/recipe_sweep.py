@@ -24,6 +24,7 @@ NOT_SHARED = {
     "dataset.test_share": "it changes the papers that are held out",
     "dataset.thinking": "it changes the prompts of the base model too",
     "dataset.on_too_long": "it cannot change a result",
+    "dataset.max_loss": "it cannot change a result",
     "train.report_to": "it cannot change a result",
 }
 """Keys of these sections that no sweep may vary, and why."""

@@ -8,6 +8,10 @@ from mlx_ragtune.recipe_types import Count, Settings, Share, Tokens
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
+NEWER_KEYS = ("kl", "preference")
+"""Optional keys of `train` that older artifacts do not know. While they are null they are no part of an artifact's key
+nor of a checkpoint's description, so that finished and interrupted runs from before stay valid."""
+
 
 class KLSettings(Settings):
     """A term in the loss that keeps the tuned model's distributions near the base's: KL(base ‖ tuned)."""
@@ -16,6 +20,17 @@ class KLSettings(Settings):
     """Factor of the mean KL per chosen token; the mean cross-entropy per answer token has factor 1."""
     tokens: Literal["rehearsal", "all"] = "rehearsal"
     """Answer tokens that count: those of the base's own answers (`dataset.rehearsal`), or all of them."""
+
+
+class PreferenceSettings(Settings):
+    """A term in the loss that prefers a row's answer to a rejected one: an answer over a refusal, or the reverse."""
+
+    method: Literal["orpo", "dpo"] = "orpo"
+    """`orpo`: by the odds ratio; `dpo`: relative to the base, the same weights without the adapter."""
+    beta: Annotated[float, Field(gt=0, le=100)] = 0.1
+    """`orpo`: factor of the term, λ; `dpo`: β, how much a change against the base counts."""
+    weight: Annotated[float, Field(gt=0, le=100)] = 1.0
+    """`dpo`: factor of the term; the mean cross-entropy per answer token has factor 1."""
 
 
 class TrainSettings(Settings):
@@ -75,6 +90,8 @@ class TrainSettings(Settings):
     """`shared-prefix` with `layers: N`: compute the layers below once and keep their outputs on disk."""
     kl: KLSettings | None = None
     """`shared-prefix`: keep the model near the base by a KL term. Costs a forward pass of the base on its rows."""
+    preference: PreferenceSettings | None = None
+    """`shared-prefix`: prefer answers to rejected ones. The prompt is computed once for both."""
     report_to: tuple[Literal["wandb", "swanlab"], ...] = ()
     """`shared-prefix`: experiment trackers."""
 

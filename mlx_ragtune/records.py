@@ -18,6 +18,8 @@ Split = Literal["train", "valid", "test"]
 Arm = Literal["base", "prompted", "tuned"]
 """What answers: the base model, the base model with examples in its prompt, the tuned model."""
 ARMS: tuple[Arm, ...] = ("base", "prompted", "tuned")
+Origin = Literal["drafted", "reviewed", "authored"]
+"""Who stands behind a benchmark question: a model alone, a person who reviewed it, or a person who wrote it."""
 Validity = Literal[
     "ok",
     "empty",
@@ -137,7 +139,10 @@ class Nugget:
 
 @dataclass(frozen=True)
 class Question:
-    """A benchmark question. Unanswerable ones have a ``refusal_kind``. ``papers`` are the gold document ids."""
+    """A benchmark question. Unanswerable ones have a ``refusal_kind``. ``papers`` are the gold document ids.
+
+    ``evidence`` holds the quotes that the reference rests on; ``writer`` is the model that drafted the question.
+    """
 
     id: str
     topic: str
@@ -148,6 +153,9 @@ class Question:
     keywords: tuple[tuple[str, ...], ...] = ()
     nuggets: tuple[Nugget, ...] = ()
     refusal_kind: RefusalKind | None = None
+    origin: Origin = "authored"
+    evidence: tuple[Evidence, ...] = ()
+    writer: str = ""
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from mlx_ragtune.artifact import (
 )
 from mlx_ragtune.errors import ArtifactError, InputError
 from mlx_ragtune.pages.tables import clock
-from mlx_ragtune.pipeline import MODEL_INPUTS, NEWER_KEYS, STAGES, Stage, needed, stages_of, stages_until, view
+from mlx_ragtune.pipeline import MODEL_INPUTS, STAGES, Stage, needed, stages_of, stages_until, view
 from mlx_ragtune.run_folders import claim, recorded_end, run_folder
 
 if TYPE_CHECKING:
@@ -104,12 +104,17 @@ def _without(settings: Any, keys: Iterable[str]) -> Any:
     return settings
 
 
-def open_recipe(path: Path, overrides: Mapping[str, Any] = MappingProxyType({})) -> "Run":
-    """The run of a recipe, or of its variant with ``overrides`` by dotted key. Raises RecipeError."""
+def open_recipe(
+    path: Path, overrides: Mapping[str, Any] = MappingProxyType({}), *, missing_ok: Iterable[str] = ()
+) -> "Run":
+    """The run of a recipe, or of its variant with ``overrides`` by dotted key. Raises RecipeError.
+
+    ``missing_ok`` names keys of files that what is wanted does without: ``benchmark`` before ``ragtune draft``.
+    """
     from mlx_ragtune.recipe_layers import recorded
     from mlx_ragtune.recipe_load import load_recipe, runs_folder
 
-    recipe = load_recipe(path, overrides)
+    recipe = load_recipe(path, overrides, missing_ok=tuple(missing_ok))
     variant = recorded(overrides, recipe)
     home = run_folder(path, runs_folder(path), name=recipe.name, settings=variant)
     return Run(recipe.model_copy(update={"name": home.name}), home, path, variant)
@@ -213,24 +218,18 @@ class Run:
 
     def settings(self, stage: Stage) -> dict[str, Any]:
         """The declared settings that can change the stage's result, as plain JSON by dotted key."""
+        from mlx_ragtune.recipe_train import NEWER_KEYS
+
+        newer = [f"train.{name}" for name in NEWER_KEYS if getattr(self.recipe.train, name) is None]
         settings = {}
         for key in stage.keys:
-            value = self._setting(key)
-            below = [
-                name.removeprefix(f"{key}.")
-                for name in (*stage.ignores, *(name for name in NEWER_KEYS if self._setting(name) is None))
-                if name.startswith(f"{key}.")
-            ]
+            value: Any = self.recipe
+            for name in key.split("."):
+                value = getattr(value, name) if value is not None else None
+            below = [name.removeprefix(f"{key}.") for name in (*stage.ignores, *newer) if name.startswith(f"{key}.")]
             if key not in stage.ignores:
                 settings[key] = _without(_as_json(value), below)
         return settings
-
-    def _setting(self, key: str) -> Any:
-        """The recipe's value of a dotted key; None also where the section around it is null."""
-        value: Any = self.recipe
-        for name in key.split("."):
-            value = getattr(value, name) if value is not None else None
-        return value
 
     def outside(self, stage: Stage) -> dict[str, Any]:
         """Digests of the user's files that the stage reads, by role."""
@@ -281,6 +280,8 @@ class Run:
         waits = [name for name in stage.needs if name not in MODEL_INPUTS and name not in artifacts]
         if waits:
             return Step(stage.name, "run", f"depends on {waits[-1]}")
+        if "benchmark" in stage.outside and not self.recipe.benchmark.exists():
+            return Step(stage.name, "run", "the benchmark does not exist yet", fix="ragtune draft RECIPE")
         if stage.needs_base and not self._has_base():
             return Step(stage.name, "run", f"base model '{self.recipe.base.model}' is not on this machine yet")
         described = self.described(stage, artifacts)

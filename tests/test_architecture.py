@@ -25,6 +25,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("errors", "records", "jsonl"),
     (
         "artifact",
+        "bundled",
         "recipe",
         "recipe_data",
         "recipe_layers",
@@ -38,7 +39,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("papers", "retrieval", "scoring", "models"),
     ("clients",),
     ("tuning", "gguf", "synthesis", "bases"),
-    ("evaluation", "searching", "sweeping"),
+    ("building", "evaluation", "reviewing", "searching", "sweeping"),
     ("pages",),
     ("stages", "commands"),
     (
@@ -50,6 +51,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
         "cli_machines",
         "cli_models",
         "cli_options",
+        "cli_review",
         "cli_runs",
         "cli_sweep",
     ),

@@ -83,7 +83,7 @@ def test_a_setting_without_a_value_is_a_usage_error() -> None:
 
 
 def test_a_hint_names_the_recipe_with_its_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(_path: Path, _settings: object) -> None:
+    def fail(_path: Path, _settings: object, **_more: object) -> None:
         raise ArtifactError("no answers", fix="ragtune evaluate RECIPE")
 
     monkeypatch.setattr("mlx_ragtune.runner.open_recipe", fail)

@@ -52,7 +52,7 @@ def problems(path: Path) -> str:
 def test_every_recipe_in_the_folder_is_valid() -> None:
     assert {path.stem for path in RECIPES} >= {
         "demo", "smoke", "qwen3_4b_r16", "qwen3_4b_low_forgetting", "qwen3_8b", "qwen3_4b_16gb", "sweep_16gb",
-        "sweep_32gb", "sweep_64gb",
+        "sweep_32gb", "sweep_64gb", "source_experiment", "aloftrag",
     }  # fmt: skip
     for path in RECIPES:
         assert load_recipe(path).name == path.stem
@@ -342,7 +342,6 @@ UNUSED_KEYS: dict[str, tuple[str, str]] = {
     "dataset.generator.hosts": (
         PAIRS, "dataset: {generator: {backend: llamacpp, model: pairs.jsonl, hosts: ['http://a:1']}}",
     ),
-    "dataset.generator.slots": (PAIRS, "dataset: {generator: {backend: llamacpp, model: pairs.jsonl, slots: 4}}"),
     "dataset.refusal_kinds": (PAIRS, "dataset: {generator: {model: x}, refusal_kinds: [near_miss]}"),
     "scoring.judge.host": (
         TRAIN, TRAIN + "\nscoring: {judge: {backend: llamacpp, model: pairs.jsonl, host: 'http://a:1'}}",
@@ -356,6 +355,35 @@ UNUSED_KEYS: dict[str, tuple[str, str]] = {
     "base.revision": ('model: "toy:qwen3"', 'model: "toy:qwen3", revision: main'),
     "base.package": ('model: "toy:qwen3"', "model: ./papers, package: x"),
 }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("generator", "problem"),
+    [
+        ("{backend: openai, model: x}", "dataset.generator.backend: 'backend: openai' needs 'hosts'"),
+        ("{backend: openai, model: x, hosts: ['http://k:s@a/v1']}", "credentials do not belong in a recipe"),
+        ("{backend: mlx, model: 'a model'}", "dataset.generator.model: 'a model' is not a hub id"),
+        ("{backend: mlx, model: ./nowhere}", "dataset.generator.model: "),
+        ("{backend: mlx, model: a/b, hosts: ['http://a:1']}", "dataset.generator.hosts: no effect with"),
+    ],
+)
+def test_a_generator_that_cannot_be_opened_is_refused(home: Path, generator: str, problem: str) -> None:
+    said = problems(write(home, SMALL.replace(PAIRS, f"dataset: {{generator: {generator}}}")))
+    assert problem in said
+    assert "s@a" not in said
+
+
+def test_every_backend_of_a_generator_is_read(home: Path) -> None:
+    for generator in (
+        "{backend: openai, model: x, hosts: ['http://127.0.0.1:1234/v1', 'https://box/v1'], slots: 4}",
+        "{backend: mlx, model: Qwen/Qwen3-4B, slots: 8}",
+        "{backend: llamacpp, model: pairs.jsonl, slots: 4}",
+        "{backend: mlx, model: ./papers}",
+    ):
+        recipe = load_recipe(write(home, SMALL.replace(PAIRS, f"dataset: {{generator: {generator}}}")))
+        settings = recipe.dataset.generator
+        assert settings is not None
+        assert not settings.model.startswith(".")
 
 
 @pytest.mark.parametrize("key", UNUSED_KEYS)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-BUNDLED = ("recipes", "data/probes", "data/rag_notes")
+BUNDLED = ("recipes", "data/probes", "data/rag_notes", "data/rehearsal")
 
 
 def run(*command: str | Path, folder: Path, installed: Path | None = None) -> str:

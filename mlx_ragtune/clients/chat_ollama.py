@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from mlx_ragtune.clients.http_bounds import Limit
+from mlx_ragtune.clients.http_retries import PassingError
 from mlx_ragtune.clients.ollama_address import pull_command
-from mlx_ragtune.clients.ollama_http import Ollama, PassingError
+from mlx_ragtune.clients.ollama_http import Ollama
 from mlx_ragtune.clients.ollama_replies import ChatLine, Rendered, check_reply
 from mlx_ragtune.clients.protocol import TOKENS_PER_LOOK, require_unicode
 from mlx_ragtune.clients.registered import find_named

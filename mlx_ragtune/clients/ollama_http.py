@@ -6,10 +6,7 @@ chat, show and blobs are sent by httpx.
 """
 
 import json
-import random
 import re
-import sys
-import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -17,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import httpx
 
 from mlx_ragtune.clients.http_bounds import BoundedTransport, Limit, LimitError, split_lines
+from mlx_ragtune.clients.http_retries import AGAIN, PassingError, Retries
 from mlx_ragtune.clients.ollama_address import credentials_for, parse_host, pull_command, start_command
 from mlx_ragtune.clients.ollama_replies import Checked, Shown, VersionReply, check_reply, malformed
 from mlx_ragtune.clients.ollama_versions import (
@@ -43,14 +41,6 @@ _SLOWEST_UPLOAD = 2**20
 _CREATE_SECONDS = 4 * 3600.0
 """Servers of some versions rewrite the uploaded model, which takes minutes for each GiB."""
 _HEADERS = {"Accept-Encoding": "identity"}
-
-
-class PassingError(ToolError):
-    """A failure that a retry may cure: a refused or broken connection, a busy server, an engine that died."""
-
-
-class ServerGoneError(ToolError):
-    """Nothing answers at the address after all retries; further requests would fail too."""
 
 
 class _Authorization(httpx.Auth):
@@ -96,8 +86,8 @@ class Ollama:
                 fix="put them into OLLAMA_HOST, and leave 'host' out of the recipe",
             )
         self.host = address.url
-        self._attempts, self._pause, self._timeout_seconds = attempts, pause_seconds, timeout_seconds
-        self._jitter = random.Random()  # noqa: S311 (spreads retries, decides nothing)
+        self._timeout_seconds = timeout_seconds
+        self._retries = Retries(address.url, attempts=attempts, pause_seconds=pause_seconds)
         self._auth = _Authorization(credentials_for(address.url))
         # no connection is kept alive, so that BoundedTransport can end each one at its deadline
         limits = httpx.Limits(max_keepalive_connections=0)
@@ -106,7 +96,11 @@ class Ollama:
         self._transport = httpx.HTTPTransport(verify=encrypted, trust_env=False, limits=limits)
         self._version: str | None = None
         self._development_build = development_build
-        self.retried: list[str] = []
+
+    @property
+    def retried(self) -> list[str]:
+        """The failures that a retry cured."""
+        return self._retries.cured
 
     def __enter__(self) -> Self:
         return self
@@ -165,24 +159,7 @@ class Ollama:
 
     def retrying(self, call: Callable[[], Result]) -> Result:
         """The result of ``call``, which is repeated while it raises PassingError. The last failure is raised."""
-        failures: list[str] = []
-        while True:
-            try:
-                result = call()
-            except PassingError as error:
-                failures.append(error.what)
-                if len(failures) == self._attempts:
-                    what = f"{error.what} (tried {len(failures)} times)" if self._attempts > 1 else error.what
-                    gone = isinstance(error.__cause__, httpx.ConnectError | httpx.ConnectTimeout | ConnectionError)
-                    kind = ServerGoneError if gone else ToolError
-                    fix = f"{error.fix}, then {AGAIN}" if gone else error.fix
-                    raise kind(what, where=error.where, fix=fix) from error
-                time.sleep(self._pause * 2 ** (len(failures) - 1) * self._jitter.uniform(0.5, 1.5))
-            else:
-                for failure in failures:
-                    print(printable(f"{self.host}: {failure}; the retry succeeded"), file=sys.stderr, flush=True)
-                self.retried += failures
-                return result
+        return self._retries.of(call)
 
     def call(self, action: Callable[["ollama.Client"], Result], *, limit: Limit | None = None) -> Result:
         """The result of a call of the ``ollama`` package, with our bounds, retries and errors."""
@@ -362,8 +339,6 @@ class Ollama:
 
 
 _SEE_LOG = "see the server's log"
-AGAIN = "run the same command again: it continues"
-"""The end of a fix. Those who add how to go on look for it."""
 _DIED = re.compile(
     r"unexpected EOF|has terminated|connection (?:refused|reset)|error was encountered while running", re.I
 )

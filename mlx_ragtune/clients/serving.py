@@ -13,26 +13,14 @@ from mlx_ragtune.clients.ollama_address import effective_host
 from mlx_ragtune.clients.ollama_registry import require_model
 from mlx_ragtune.clients.protocol import ChatBackend
 from mlx_ragtune.errors import ArtifactError
-from mlx_ragtune.recipe import GeneratorSettings, JudgeSettings, SimilaritySettings
+from mlx_ragtune.recipe import JudgeSettings, SimilaritySettings
 from mlx_ragtune.scoring.answers.similarity import Embed, TokenVectors
-
-
-def require_generator(settings: GeneratorSettings) -> None:
-    """Raise an error unless each server that is to write pairs answers and has the model.
-
-    ToolError for a server, InputError for a GGUF file.
-    """
-    if settings.backend == "llamacpp":
-        _require_embedded(settings.model, settings.context_tokens)
-        return
-    for host in settings.hosts:
-        require_model(host, settings.model)
 
 
 def require_judge(settings: JudgeSettings, *, context_tokens: int | None = None) -> None:
     """Raise ToolError or InputError unless the judge's server answers and has the model, or its GGUF can be served."""
     if settings.backend == "llamacpp":
-        _require_embedded(settings.model, context_tokens)
+        require_embedded(settings.model, context_tokens)
     else:
         require_model(settings.host, settings.model)
 
@@ -42,10 +30,11 @@ def require_embedder(settings: SimilaritySettings, *, context_tokens: int | None
     if settings.backend == "ollama":
         require_model(settings.host, settings.model or "")
     elif settings.model is not None:
-        _require_embedded(settings.model, context_tokens)
+        require_embedded(settings.model, context_tokens)
 
 
-def _require_embedded(path: str, context_tokens: int | None) -> None:
+def require_embedded(path: str, context_tokens: int | None) -> None:
+    """Raise InputError unless the path is a GGUF file, ToolError when so many tokens do not fit into the memory."""
     gguf = Path(path)
     require_gguf(gguf)
     if context_tokens is not None:
@@ -106,16 +95,6 @@ def open_served(
     from mlx_ragtune.clients.serve_llamacpp import LlamaCppServer
 
     return LlamaCppServer(gguf, context_tokens=context_tokens, threads=threads, slots=slots, stop=stop)
-
-
-def open_generators(settings: GeneratorSettings) -> list[AbstractContextManager[ChatBackend]]:
-    """A backend for each server that is to write pairs, to be entered."""
-    if settings.backend == "llamacpp":
-        from mlx_ragtune.clients.serve_llamacpp import LlamaCppServer
-
-        return [LlamaCppServer(Path(settings.model), context_tokens=settings.context_tokens)]
-    hosts = [effective_host(host) for host in settings.hosts]
-    return [OllamaChat(host, settings.model, context_tokens=settings.context_tokens) for host in hosts]
 
 
 def open_judge(settings: JudgeSettings, *, context_tokens: int) -> AbstractContextManager[ChatBackend]:

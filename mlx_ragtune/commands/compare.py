@@ -33,7 +33,7 @@ from mlx_ragtune.pages.report_data import (
 from mlx_ragtune.pages.run_rows import RunRow, list_runs
 from mlx_ragtune.records import ARMS, Answer, Arm, Document, Passage, Question, Sampling, Score
 from mlx_ragtune.retrieval.prompt import SYSTEM
-from mlx_ragtune.scoring.answers.language import require_supported_benchmark
+from mlx_ragtune.scoring.answers.benchmark_rows import located_questions, require_supported_benchmark
 from mlx_ragtune.scoring.answers.score import score_answer
 from mlx_ragtune.scoring.verdict.comparison import Comparison, Guard, Outcome
 from mlx_ragtune.scoring.verdict.decision import compare_all, compare_arms
@@ -160,7 +160,7 @@ def _read_arm(evaluate: Path, arm: Arm) -> Contestant | None:
 def _questions(path: Path) -> dict[str, Question]:
     """The benchmark's questions by id. Raises InputError for a duplicate id or an empty file."""
     questions: dict[str, Question] = {}
-    for where, question in read_located_rows(path, Question):
+    for where, question in located_questions(path):
         if question.id in questions:
             raise InputError(
                 f"duplicate question id '{question.id}'", where=where, fix="give every question its own id"

@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from mlx_ragtune.commands.bundled import bundled
+from mlx_ragtune.bundled import bundled
 from mlx_ragtune.errors import InputError, ToolError
 
 RECIPE = "recipes/demo.yaml"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from mlx_ragtune.commands.bundled import bundled
+from mlx_ragtune.bundled import bundled
 from mlx_ragtune.errors import InputError, RecipeError, ToolError, printable
 from mlx_ragtune.papers.folder import list_papers
 from mlx_ragtune.recipe_load import load_recipe
@@ -16,8 +16,7 @@ from mlx_ragtune.recipe_yaml import CONTROL, path_problem, project_folder
 TEMPLATE = """\
 # {count} from {shown}.
 #
-#   ragtune validate {recipe}
-#   ragtune run {recipe}
+{commands}
 base:
   model: {base}
 
@@ -69,9 +68,10 @@ def write_recipe(folder: Path, *, out: Path | None, base: str) -> Path:
     """Write a checked recipe for the papers in ``folder``; returns its path. An existing file is not overwritten.
 
     Pairs and questions in the folder or next to it (``pairs*.jsonl``, ``benchmark*.jsonl``) are used, and its only
-    ``*.bib`` file for titles, authors and years; without pairs the recipe generates them. Raises InputError for a
-    folder without papers or questions, RecipeError for an ``out`` or a ``base`` that cannot be used, ToolError when
-    the file cannot be written. After an error there is no recipe.
+    ``*.bib`` file for titles, authors and years; without pairs the recipe generates them, and without questions it
+    names the file that ``ragtune draft`` will write. Raises InputError for a folder without papers, RecipeError for an
+    ``out`` or a ``base`` that cannot be used, ToolError when the file cannot be written. After an error there is no
+    recipe.
     """
     folder = folder.expanduser().resolve()
     papers = list_papers(folder)
@@ -80,7 +80,7 @@ def write_recipe(folder: Path, *, out: Path | None, base: str) -> Path:
     draft = recipe.with_name(f"{recipe.stem}.partial-{os.getpid()}")  # the same stem, which names the run
     try:
         draft.write_text(text, encoding="utf-8")
-        load_recipe(draft)
+        load_recipe(draft, missing_ok=("benchmark",))
         draft.rename(recipe)
     except RecipeError as error:
         raise RecipeError(
@@ -99,8 +99,15 @@ def write_recipe(folder: Path, *, out: Path | None, base: str) -> Path:
 
 def next_steps(recipe: Path) -> str:
     """The commands to run after ``write_recipe``, ready to paste into a shell."""
-    name = _quoted(recipe)
-    return f"wrote {recipe}\nnext: ragtune validate {name}, then: ragtune run {name}"
+    drafted = not load_recipe(recipe, missing_ok=("benchmark",)).benchmark.exists()
+    listing = "".join(f"\n  {command}" for command in _commands(_quoted(recipe), drafted=drafted))
+    return f"wrote {recipe}\nnext:{listing}"
+
+
+def _commands(recipe: str, *, drafted: bool) -> list[str]:
+    """The commands from a recipe to a report."""
+    first = [f"ragtune draft {recipe}", f"ragtune review {recipe}"] if drafted else [f"ragtune validate {recipe}"]
+    return [*first, f"ragtune run {recipe}"]
 
 
 def _quoted(path: Path) -> str:
@@ -133,26 +140,19 @@ def _recipe_text(folder: Path, recipe: Path, *, base: str, papers: int) -> str:
     pairs = _beside(folder, "pairs*.jsonl")
     questions = _beside(folder, "benchmark*.jsonl")
     works = _beside(folder, "*.bib")
-    if not questions:
-        raise InputError(
-            "no benchmark*.jsonl in the folder or next to it: base and tuned model are compared on your own questions",
-            where=str(folder),
-            fix="write 60 or more questions as in data/rag_notes/benchmark.jsonl: 4 about each of 10 papers not used "
-            "for training, 10 outside the papers, 10 that the papers almost answer",
-        )
     if base.startswith((".", "~")) and Path(base).expanduser().exists():
         base = _path_value(Path(base).expanduser().resolve(), recipe)
     else:
         base = _yaml_text(base)
-    probes = bundled(PROBES)
+    probes, name = bundled(PROBES), _one_line(shlex.quote(os.path.relpath(recipe)))
     return TEMPLATE.format(
         count=f"{papers} paper{'s' * (papers != 1)}",
         shown=_one_line(folder.name),
-        recipe=_one_line(shlex.quote(os.path.relpath(recipe))),
+        commands="\n".join(f"#   {command}" for command in _commands(name, drafted=not questions)),
         base=base,
         folder=_path_value(folder, recipe),
         dataset=AUTHORED.format(pairs=_path_value(pairs[0], recipe)) if pairs else GENERATED.format(pairs=15 * papers),
-        benchmark=_path_value(questions[0], recipe),
+        benchmark=_path_value(questions[0] if questions else _to_draft(recipe), recipe),
         bibliography=f"  bibliography: {_path_value(works[0], recipe)}\n" if len(works) == 1 else "",
         evaluate=f"\nevaluate:\n  probes: {_path_value(probes, recipe)}\n  prompted: {PROMPTED}\n",
     )
@@ -163,11 +163,23 @@ def _beside(folder: Path, pattern: str) -> list[Path]:
     return sorted(path for place in (folder, folder.parent) for path in place.glob(pattern) if path.is_file())
 
 
+def _to_draft(recipe: Path) -> Path:
+    """Where the benchmark will be: beside the recipe. Not an existing file, which would not be overwritten."""
+    path = recipe.with_name(f"{recipe.stem}.benchmark.jsonl")
+    number = 1
+    while path.exists():
+        number += 1
+        path = recipe.with_name(f"{recipe.stem}.benchmark-{number}.jsonl")
+    return path
+
+
 def _relative(path: Path, recipe: Path) -> str | None:
     """The path from the recipe's folder, or None where a recipe may not use a relative path."""
     written = os.path.relpath(path, recipe.parent)
     project = project_folder(recipe).resolve()
-    problem = path_problem(written, folder=recipe.parent, project=project, kind="model")  # a file or a folder
+    near = path if path.exists() else path.parent  # a file that will be written
+    shown = os.path.relpath(near, recipe.parent)
+    problem = path_problem(shown, folder=recipe.parent, project=project, kind="model")  # a file or a folder
     return None if problem else written
 
 

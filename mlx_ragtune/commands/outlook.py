@@ -7,17 +7,22 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from mlx_ragtune.jsonl import read_rows
 from mlx_ragtune.recipe import Recipe
 from mlx_ragtune.records import Question
+from mlx_ragtune.scoring.answers.benchmark_rows import read_questions
 from mlx_ragtune.scoring.judge.opinions import family
 from mlx_ragtune.scoring.verdict.possible import Outlook, describe_outlook, outlooks
 
 
 def verdict_outlook(recipe: Recipe) -> tuple[Outlook, ...]:
     """What each kind of question of the recipe's benchmark can show. Raises InputError for an unreadable row."""
+    return outlook_of(recipe, read_questions(recipe.benchmark))
+
+
+def outlook_of(recipe: Recipe, questions: Sequence[Question]) -> tuple[Outlook, ...]:
+    """What each kind of question can show, of questions that are not in the file, or not yet."""
     return outlooks(
-        list(read_rows(recipe.benchmark, Question)),
+        questions,
         comparisons=1 if recipe.evaluate.prompted is None else 2,
         alpha=recipe.scoring.alpha,
         family=family(judge_trusted=recipe.scoring.judge is not None),

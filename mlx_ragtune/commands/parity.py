@@ -26,6 +26,7 @@ from mlx_ragtune.gguf.quantize import QuantType
 from mlx_ragtune.gguf.writer import write_gguf
 from mlx_ragtune.models.prompts import Prompt, rendered
 from mlx_ragtune.retrieval.fixed import fixed_prompts
+from mlx_ragtune.scoring.answers.benchmark_rows import question_texts
 from mlx_ragtune.searching.opened import open_retriever
 from mlx_ragtune.tuning.logits import next_token_logits
 from mlx_ragtune.tuning.merge import adapted_logits
@@ -92,7 +93,9 @@ def measure(run: OpenRun, types: Sequence[str]) -> tuple[list[HandOff], RagtuneE
     fused, base, thinking = run.artifact("fuse"), run.base, run.recipe.dataset.thinking == "on"
     corpus, dataset, train = (run.artifact(name).folder for name in ("corpus", "dataset", "train"))
     with open_retriever(run.recipe.retrieval, corpus) as retriever:
-        messages = fixed_prompts(dataset, run.recipe.benchmark, retriever=retriever, top_k=run.recipe.retrieval.top_k)
+        messages = fixed_prompts(
+            dataset, question_texts(run.recipe.benchmark), retriever=retriever, top_k=run.recipe.retrieval.top_k
+        )
     prompts = rendered(messages, base, thinking=thinking)
     chosen, failed = _types(run, types), None
     with (

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mlx_ragtune.evaluation.early_stop import repeats
 from mlx_ragtune.evaluation.items import PROBE_SYSTEM
 from mlx_ragtune.evaluation.quick_score import quick_score
 from mlx_ragtune.models.prompts import prompt_tokens
 from mlx_ragtune.records import Example, Message
+from mlx_ragtune.scoring.answers.early_stop import repeats
 from mlx_ragtune.scoring.answers.probes import Probe, passes
 from mlx_ragtune.tuning.decode import decode
 from mlx_ragtune.tuning.load import Base

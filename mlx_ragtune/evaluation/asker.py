@@ -18,7 +18,6 @@ from mlx_ragtune.clients.protocol import ChatBackend, PromptOverflowError
 from mlx_ragtune.clients.receipts import embedded_receipt
 from mlx_ragtune.clients.serving import Engine, engine_of, open_served
 from mlx_ragtune.evaluation.asking_order import Block, Schedule, make_schedule
-from mlx_ragtune.evaluation.early_stop import repeats
 from mlx_ragtune.evaluation.fairness import Conditions
 from mlx_ragtune.evaluation.items import Item
 from mlx_ragtune.evaluation.overlap import overlap
@@ -27,6 +26,7 @@ from mlx_ragtune.evaluation.served_prompt import PromptGate, check_count, check_
 from mlx_ragtune.jsonl import RowLog, read_json
 from mlx_ragtune.recipe import Recipe
 from mlx_ragtune.records import ARMS, Answer, Arm, ChatReply, ChatRequest, Sampling
+from mlx_ragtune.scoring.answers.early_stop import repeats
 
 TWO: tuple[Arm, ...] = ("base", "tuned")
 """The arms that are asked what is not part of the verdict: the prompted base has the base's weights."""

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import NoReturn
 
-from mlx_ragtune.clients.ollama_http import ServerGoneError
+from mlx_ragtune.clients.http_retries import ServerGoneError
 from mlx_ragtune.clients.protocol import PromptOverflowError
 from mlx_ragtune.errors import ToolError
 from mlx_ragtune.records import ChatReply, ChatRequest

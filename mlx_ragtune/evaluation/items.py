@@ -3,11 +3,9 @@
 import random
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from mlx_ragtune.evaluation.forgetting import PREFIX
-from mlx_ragtune.jsonl import read_rows
 from mlx_ragtune.models.prompts import prompt_text
 from mlx_ragtune.records import Arm, Message, Passage, Question
 from mlx_ragtune.retrieval.prompt import build_messages
@@ -93,9 +91,9 @@ class ItemMaker:
         prompted = self._rendered((messages[0], *examples, *messages[1:])) if examples else None
         return Item(question, passages, messages, papers or (), own.trained, own.tokens, once=once, prompted=prompted)
 
-    def questions(self, benchmark: Path) -> Iterator[Item]:
+    def questions(self, questions: Iterable[Question]) -> Iterator[Item]:
         """Every question with the contexts that retrieval finds."""
-        for question in read_rows(benchmark, Question):
+        for question in questions:
             ranked = self._retriever.search(question.question, max(RANKED, self._top_k))
             passages = tuple(ranked[: self._top_k])
             messages = build_messages(passages, question.question)

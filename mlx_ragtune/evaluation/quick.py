@@ -20,7 +20,6 @@ from mlx_ragtune.clients.receipts import text_digest
 from mlx_ragtune.clients.runtime_mlx import mx
 from mlx_ragtune.evaluation.asker import TWO, Progress
 from mlx_ragtune.evaluation.asking_order import Block, make_schedule
-from mlx_ragtune.evaluation.early_stop import repeats
 from mlx_ragtune.evaluation.fairness import Conditions
 from mlx_ragtune.evaluation.items import Item
 from mlx_ragtune.evaluation.quick_path import SERVER
@@ -29,6 +28,7 @@ from mlx_ragtune.jsonl import RowLog
 from mlx_ragtune.models.vocabulary import chat_template
 from mlx_ragtune.recipe import Recipe
 from mlx_ragtune.records import ARMS, Answer, Arm, Sampling
+from mlx_ragtune.scoring.answers.early_stop import repeats
 from mlx_ragtune.tuning.adapters import BareModules, load_adapter
 from mlx_ragtune.tuning.decode import MOST_AT_ONCE, MOST_TOKENS, Decoded, decode
 from mlx_ragtune.tuning.load import Base, load_base

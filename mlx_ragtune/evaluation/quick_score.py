@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from mlx_ragtune.evaluation.early_stop import repeats
 from mlx_ragtune.records import Example
+from mlx_ragtune.scoring.answers.early_stop import repeats
 from mlx_ragtune.tuning.load import Base
 from mlx_ragtune.tuning.select import ROWS, development_slice, task_score
 

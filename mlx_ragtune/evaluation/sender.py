@@ -8,7 +8,7 @@ from functools import partial
 from typing import NamedTuple, Self
 
 from mlx_ragtune.artifact import Track
-from mlx_ragtune.clients.ollama_http import ServerGoneError
+from mlx_ragtune.clients.http_retries import ServerGoneError
 from mlx_ragtune.clients.protocol import ChatBackend
 from mlx_ragtune.errors import ToolError
 from mlx_ragtune.evaluation.failed_requests import FailedRequests

@@ -1,27 +1,22 @@
 """The blind A/B page: a server on the loopback address. Votes and session are in ``ab_session``."""
 
-import errno
 import re
 import secrets
-import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
-from mlx_ragtune.errors import RagtuneError, ToolError
+from mlx_ragtune.errors import RagtuneError
 from mlx_ragtune.pages.ab_analysis import needed_votes, references
 from mlx_ragtune.pages.ab_session import REASONS, Session
+from mlx_ragtune.pages.local_server import LocalHandler, LocalServer, running
 
 _HERE = Path(__file__).parent
 MAX_BODY_BYTES = 10_000
-IDLE_SECONDS = 60
 
 
 def smooth(text: str) -> str:
@@ -63,33 +58,13 @@ def _sizes(session: Session) -> list[int]:
     return [real.count(reference) for reference in references(session.trials)]
 
 
-class _Handler(BaseHTTPRequestHandler):
-    """Answers only under the token, and only to this machine's own names, so that no other site can vote."""
+class _Handler(LocalHandler):
+    """The page, votes, and the unblinding."""
 
     server: "_Server"
-    server_version = "ragtune"
-    sys_version = ""
-    timeout = IDLE_SECONDS
 
-    def log_message(self, *_arguments: Any) -> None:
-        pass
-
-    def _route(self) -> str | None:
-        """The path below the token; None, after a 404, for any other request."""
-        host = self.headers.get("Host", "")
-        path = _path(self.path)
-        prefix = f"/{self.server.token}/"
-        known = host in (f"127.0.0.1:{self.server.server_port}", f"localhost:{self.server.server_port}")
-        given = path[: len(prefix)]
-        if not known or not secrets.compare_digest(given.encode("utf-8", "replace"), prefix.encode()):
-            self.send_error(404)
-            return None
-        return path[len(prefix) :]
-
-    def do_GET(self) -> None:
-        route = self._route()
-        if route is None:
-            return
+    def get(self, route: str) -> None:
+        """Send the page; any other route is a 404."""
         if route:
             self.send_error(404)
             return
@@ -102,29 +77,20 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send_page(self, status: int, *, at: int | None = None, problem: str = "") -> None:
         nonce = secrets.token_urlsafe(16)
-        body = render_page(self.server.session, at=at, nonce=nonce, problem=problem).encode("utf-8", "replace")
-        self.send_response(status)
-        self.send_header("Content-Type", "text/html; charset=utf-8")
-        self.send_header("Content-Length", str(len(body)))
-        self.send_header("Cache-Control", "no-store")
-        self.send_header("Referrer-Policy", "no-referrer")
-        self.send_header(
-            "Content-Security-Policy",
-            f"default-src 'none'; style-src 'unsafe-inline'; script-src 'nonce-{nonce}'; "
+        page = render_page(self.server.session, at=at, nonce=nonce, problem=problem)
+        self.send_content(
+            status,
+            page.encode("utf-8", "replace"),
+            kind="text/html; charset=utf-8",
+            policy=f"default-src 'none'; style-src 'unsafe-inline'; script-src 'nonce-{nonce}'; "
             "form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
         )
-        self.end_headers()
-        self.wfile.write(body)
 
-    def do_POST(self) -> None:
-        route = self._route()
-        if route is None:
+    def post(self, route: str) -> None:
+        """Take a vote, or unblind."""
+        if (content := self.body(MAX_BODY_BYTES)) is None:
             return
-        length = self.headers.get("Content-Length", "")
-        if not re.fullmatch(r"[0-9]{1,9}", length) or int(length) > MAX_BODY_BYTES:
-            self.send_error(413)
-            return
-        form = parse_qs(self.rfile.read(int(length)).decode("utf-8", "replace"))
+        form = parse_qs(content.decode("utf-8", "replace"))
         session = self.server.session
         try:
             if route == "vote":
@@ -144,36 +110,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
 
-def _path(target: str) -> str:
-    try:
-        return urlsplit(target).path
-    except ValueError:  # a malformed request line
-        return ""
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def __init__(self, session: Session, token: str, port: int) -> None:
-        self.session, self.token = session, token
-        super().__init__(("127.0.0.1", port), _Handler)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Print nothing when a browser closes its connection."""
-        if not isinstance(sys.exception(), ConnectionError | TimeoutError):
-            super().handle_error(request, client_address)
-
-
-def _open_server(session: Session, token: str, port: int) -> _Server:
-    try:
-        return _Server(session, token, port)
-    except OSError as error:
-        reason = "it is in use" if error.errno == errno.EADDRINUSE else error.strerror or str(error)
-        raise ToolError(
-            f"cannot listen on port {port}: {reason}",
-            where=f"127.0.0.1:{port}",
-            fix="choose another port with --port, or leave it out for a free one",
-        ) from None
+class _Server(LocalServer):
+    def __init__(self, session: Session, port: int) -> None:
+        self.session = session
+        super().__init__(_Handler, port)
 
 
 @contextmanager
@@ -182,14 +122,5 @@ def serve(session: Session, *, port: int = 0) -> Iterator[str]:
 
     Raises ArtifactError when another process serves this session, ToolError when the port is not available.
     """
-    token = secrets.token_urlsafe(18)
-    with session.exclusive():
-        server = _open_server(session, token, port)
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}/{token}/"
-        finally:
-            server.shutdown()
-            thread.join()
-            server.server_close()
+    with session.exclusive(), running(_Server(session, port)) as address:
+        yield address

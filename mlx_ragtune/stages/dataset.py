@@ -1,40 +1,52 @@
 """dataset: pairs become training rows, with the contexts that the served retriever would give."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from mlx_ragtune.artifact import Draft, Inputs
-from mlx_ragtune.clients.ollama_address import effective_host, pull_command
-from mlx_ragtune.clients.protocol import ChatBackend
-from mlx_ragtune.clients.serving import open_generators, require_generator
+from mlx_ragtune.building.generators import require_generator
+from mlx_ragtune.building.pair_sources import authored_pairs, generated_pairs
+from mlx_ragtune.building.split_files import SPLITS, visible_chunks, write_split
 from mlx_ragtune.errors import InputError, ToolError
 from mlx_ragtune.jsonl import read_rows, write_rows
 from mlx_ragtune.models.model_folder import check_base
-from mlx_ragtune.models.prompts import load_tokenizer
-from mlx_ragtune.recipe import GeneratorSettings, Recipe
-from mlx_ragtune.records import Chunk, Document, Example, Pair, Split
+from mlx_ragtune.pages.account_table import account_table
+from mlx_ragtune.recipe import Recipe
+from mlx_ragtune.records import Chunk, Document, Pair, Split
 from mlx_ragtune.retrieval.prompt import build_messages
 from mlx_ragtune.retrieval.retriever import Retriever
 from mlx_ragtune.searching.encoders import require_encoders
 from mlx_ragtune.searching.opened import open_retriever
 from mlx_ragtune.synthesis.assemble import assemble
-from mlx_ragtune.synthesis.authored import read_pairs
-from mlx_ragtune.synthesis.balance import balance
-from mlx_ragtune.synthesis.benchmark_view import BenchmarkView, HeldOut, held_out, read_view
-from mlx_ragtune.synthesis.call_plan import make_plan
-from mlx_ragtune.synthesis.dedupe import contamination, without_duplicates
-from mlx_ragtune.synthesis.generate import Sources, generate
-from mlx_ragtune.synthesis.jobs import Jobs
+from mlx_ragtune.synthesis.balance import TOLERANCE, balance, without_share
+from mlx_ragtune.synthesis.benchmark_file import require_sound
+from mlx_ragtune.synthesis.benchmark_view import BenchmarkView, HeldOut, held_out, view_of
+from mlx_ragtune.synthesis.dedupe import without_duplicates
+from mlx_ragtune.synthesis.ledger import (
+    ACROSS,
+    DUPLICATE,
+    NO_SHARE,
+    OVER_SHARE,
+    REFUSAL_KIND,
+    TOO_LONG,
+    Account,
+    Ledger,
+    fix_for,
+    share_gaps,
+)
 from mlx_ragtune.synthesis.splits import split_by_paper
-from mlx_ragtune.synthesis.token_statistics import describe
-from mlx_ragtune.tuning.token_rows import tokenize
+from mlx_ragtune.tuning.token_rows import NO_ANSWER, Refused, require_fitting
 from mlx_ragtune.tuning.train_checks import check_window
 
-SPLITS: tuple[Split, ...] = ("train", "valid", "test")
+LEFT_OUT = "left-out.jsonl"
+"""The rows that are not trained on, each with its reason."""
+FEW_VALID = 30
+"""Below so many validation rows the user is warned: the mean of a loss over n rows varies by its spread ÷ √n."""
+SHOWN_REASONS = 3
 
 
 def check(recipe: Recipe, base: Path) -> None:
@@ -56,53 +68,176 @@ def dataset(recipe: Recipe, inputs: Inputs, draft: Draft) -> None:
         _build(recipe, inputs, draft, retriever)
 
 
+@dataclass(frozen=True)
+class _Corpus:
+    """What the corpus stage wrote, and what of it must teach nothing."""
+
+    documents: list[Document]
+    chunks: list[Chunk]
+    benchmark: BenchmarkView
+    held: HeldOut
+    retriever: Retriever
+
+
 def _build(recipe: Recipe, inputs: Inputs, draft: Draft, retriever: Retriever) -> None:
-    documents = list(read_rows(inputs["corpus"] / "documents.jsonl", Document))
-    chunks = list(read_rows(inputs["corpus"] / "chunks.jsonl", Chunk))
-    settings, seed = recipe.dataset, recipe.seed
-    benchmark = read_view(recipe.benchmark)
-    held = held_out(benchmark.papers, documents)
-    for overlap in held.copies:
+    corpus = _corpus(recipe, inputs["corpus"], retriever)
+    for overlap in corpus.held.copies:
         draft.say(f"held out of training: {overlap}")
-    if settings.pairs:
-        authored = _authored(settings.pairs, documents, benchmark, held)
-        pairs = [pair for pair in authored if pair.kind != "refusal" or pair.refusal_kind in settings.refusal_kinds]
-    else:
-        allowed = [chunk for chunk in chunks if chunk.document_id not in held.papers]
-        pairs = _generated(recipe, allowed, retriever, draft)
-    pairs, duplicates = without_duplicates(pairs)
-    pairs, left_out = balance(pairs, settings.shares, seed=seed)
-    splits = split_by_paper(
-        pairs, documents, valid_share=settings.valid_share, test_share=settings.test_share, seed=seed
-    )
-    report: dict[str, Any] = {}
-    for split in SPLITS:
-        own = [pair for pair in pairs if splits.get(pair.id) == split]
-        rows, assembly = assemble(
-            own,
-            retriever,
-            _visible(chunks, pairs, splits, split),
-            top_k=recipe.retrieval.top_k,
-            seed=seed,
-            shares=settings.shares,
-            build_messages=build_messages,
-        )
-        report[split] = {**_write(draft, split, rows, recipe, inputs["base"]), "assembly": asdict(assembly)}
+    ledger = Ledger()
+    pairs = _sifted(recipe, _pairs(recipe, corpus, draft), ledger)
+    splits = _splits(recipe, pairs, corpus.documents)
+    ledger.leave_out(ACROSS, [pair.id for pair in pairs if pair.id not in splits])
+    report, refused = _rows(recipe, pairs, splits, corpus, base=inputs["base"], draft=draft, ledger=ledger)
+    account = ledger.account()
     report |= {
-        "held_out_copies": [asdict(overlap) for overlap in held.copies],
-        "duplicates": [asdict(duplicate) for duplicate in duplicates],
-        "left_out_for_shares": [pair.id for pair in left_out],
-        "left_out_across_splits": [pair.id for pair in pairs if pair.id not in splits],
+        "held_out_copies": [asdict(overlap) for overlap in corpus.held.copies],
+        "account": account.as_json(),
     }
-    _write_statistics(draft / "statistics.json", report)
+    _write_report(draft, report, pairs, ledger)
+    for line in _told(recipe, report, account):
+        draft.say(line)
+    _require_account(recipe, account, refused, draft / LEFT_OUT)
     _require_rows(report, pairs)
     draft.record(
         **{f"{split}_rows": report[split]["rows"] for split in SPLITS},
         shares=report["train"]["assembly"]["shares_got"],
         tokens=report["train"]["tokens"],
-        held_out_copies=[str(overlap) for overlap in held.copies],
-        too_long=sum(len(report[split]["too_long"]) for split in SPLITS),
+        held_out_copies=[str(overlap) for overlap in corpus.held.copies],
+        too_long=len(refused),
+        read_rows=account.rows_read,
+        left_out=account.losses,
+        lost_share=round(account.lost_share, 4),
     )
+
+
+def _corpus(recipe: Recipe, folder: Path, retriever: Retriever) -> _Corpus:
+    documents = list(read_rows(folder / "documents.jsonl", Document))
+    chunks = list(read_rows(folder / "chunks.jsonl", Chunk))
+    benchmark = view_of(require_sound(recipe.benchmark, documents=documents))
+    return _Corpus(documents, chunks, benchmark, held_out(benchmark.papers, documents), retriever)
+
+
+def _pairs(recipe: Recipe, corpus: _Corpus, draft: Draft) -> list[Pair]:
+    """The user's pairs, or generated ones."""
+    if recipe.dataset.pairs:
+        return authored_pairs(recipe.dataset.pairs, corpus.documents, corpus.benchmark, corpus.held)
+    allowed = [chunk for chunk in corpus.chunks if chunk.document_id not in corpus.held.papers]
+    return generated_pairs(recipe, allowed, corpus.retriever, draft)
+
+
+def _sifted(recipe: Recipe, pairs: list[Pair], ledger: Ledger) -> list[Pair]:
+    """The pairs without kinds that are not used and without duplicates; within their shares if that is strict."""
+    settings = recipe.dataset
+    ledger.read(pairs)
+    if settings.pairs:
+        used = [pair for pair in pairs if pair.kind != "refusal" or pair.refusal_kind in settings.refusal_kinds]
+        ledger.leave_out(REFUSAL_KIND, _ids_without(pairs, used))
+        pairs = used
+    pairs, unwanted = without_share(pairs, settings.shares)
+    ledger.leave_out(NO_SHARE, _ids_without(unwanted, ()))
+    pairs, duplicates = without_duplicates(pairs)
+    ledger.leave_out(DUPLICATE, {item.id: f"{item.of}, cosine {item.cosine:.2f}" for item in duplicates})
+    if settings.balance == "drop":
+        pairs, surplus = balance(pairs, settings.shares, seed=recipe.seed)
+        ledger.leave_out(OVER_SHARE, _ids_without(surplus, ()))
+    return pairs
+
+
+def _ids_without(pairs: Sequence[Pair], kept: Sequence[Pair]) -> list[str]:
+    """The ids of the pairs that are not among ``kept``."""
+    names = {pair.id for pair in kept}
+    return [pair.id for pair in pairs if pair.id not in names]
+
+
+def _splits(recipe: Recipe, pairs: Sequence[Pair], documents: Sequence[Document]) -> dict[str, Split]:
+    """Pair id → split; pairs across two splits are absent."""
+    settings = recipe.dataset
+    return split_by_paper(
+        pairs, documents, valid_share=settings.valid_share, test_share=settings.test_share, seed=recipe.seed
+    )
+
+
+def _rows(
+    recipe: Recipe,
+    pairs: Sequence[Pair],
+    splits: Mapping[str, Split],
+    corpus: _Corpus,
+    *,
+    base: Path,
+    draft: Draft,
+    ledger: Ledger,
+) -> tuple[dict[str, Any], list[Refused]]:
+    """(split → its counts, rows that do not fit), after writing each split's rows."""
+    report: dict[str, Any] = {}
+    refused: list[Refused] = []
+    for split in SPLITS:
+        rows, assembly = assemble(
+            [pair for pair in pairs if splits.get(pair.id) == split],
+            corpus.retriever,
+            visible_chunks(corpus.chunks, pairs, splits, split),
+            top_k=recipe.retrieval.top_k,
+            seed=recipe.seed,
+            shares=recipe.dataset.shares,
+            build_messages=build_messages,
+        )
+        written = write_split(draft, split, rows, settings=recipe.dataset, base=base)
+        for dropped in assembly.dropped:
+            ledger.leave_out(dropped.reason, {dropped.id: dropped.detail}, split=split)
+        for row in written.refused:
+            empty = row.reason == NO_ANSWER
+            ledger.leave_out(row.reason if empty else TOO_LONG, {row.id: "" if empty else row.reason}, split=split)
+        ledger.keep(split, written.kept)
+        refused += written.refused
+        report[split] = {**written.counts, "assembly": asdict(assembly)}
+    return report, refused
+
+
+def _write_report(draft: Draft, report: Mapping[str, Any], pairs: Sequence[Pair], ledger: Ledger) -> None:
+    """Write the statistics, the rows left out with their reasons, and the pairs that were kept as authored pairs."""
+    _write_statistics(draft / "statistics.json", report)
+    left_out = ledger.listing()
+    write_rows(draft / LEFT_OUT, left_out)
+    gone = {row.id for row in left_out}
+    write_rows(draft / "pairs.jsonl", [pair for pair in pairs if pair.id not in gone])
+
+
+def _told(recipe: Recipe, report: Mapping[str, Any], account: Account) -> list[str]:
+    """What the user is told: the table, shares that miss their targets, and too few validation rows."""
+    lines = account_table(account.as_json()).split("\n")
+    gaps = share_gaps(account, recipe.dataset.shares, tolerance=TOLERANCE)
+    if gaps:
+        lines.append(f"training rows by kind: {', '.join(gaps)}; all are used (dataset.balance: keep)"
+                     if recipe.dataset.balance == "keep" else f"training rows by kind: {', '.join(gaps)}")  # fmt: skip
+    valid = report["valid"]["rows"]
+    if 0 < valid < FEW_VALID:
+        share = recipe.dataset.valid_share
+        lines.append(
+            f"warning: {valid} validation rows are too few to choose a checkpoint by: differences between checkpoints "
+            f"are mostly chance; set dataset.valid_share to {min(0.5, share * FEW_VALID / valid):.2g} or more"
+        )
+    return lines
+
+
+def _require_account(recipe: Recipe, account: Account, refused: Sequence[Refused], listing: Path) -> None:
+    """Raise InputError for rows that are too long and may not be, or when too many rows are left out."""
+    if recipe.dataset.on_too_long == "fail":
+        require_fitting(refused)
+    if account.lost_share <= recipe.dataset.max_loss:
+        return
+    reasons = list(account.losses.items())[:SHOWN_REASONS]
+    lines = "\n".join(f"  {count} × {reason}" for reason, count in reasons)
+    fix = next(filter(None, (fix_for(reason) for reason, _ in reasons)), "correct these rows")
+    raise InputError(
+        f"{sum(account.losses.values())} of {account.rows_asked} rows are left out ({account.lost_share:.0%}), "
+        f"dataset.max_loss is {recipe.dataset.max_loss:.0%}:\n{lines}",
+        where=str(listing),
+        fix=f"{fix}; to train on the rest, --set dataset.max_loss={_above(account.lost_share):g}",
+    )
+
+
+def _above(share: float) -> float:
+    """The share rounded up to whole percent."""
+    return min(1.0, math.ceil(share * 100) / 100)
 
 
 def _require_rows(report: Mapping[str, Any], pairs: Sequence[Pair]) -> None:
@@ -127,96 +262,3 @@ def _write_statistics(path: Path, report: Mapping[str, Any]) -> None:
             where=str(path),
             fix="free disk space, then run the same command again",
         ) from None
-
-
-def _authored(path: Path, documents: Sequence[Document], benchmark: BenchmarkView, held: HeldOut) -> list[Pair]:
-    """The user's own pairs.
-
-    Raises InputError for pairs that use the benchmark's papers, or copies of them, or repeat its questions.
-    """
-    pairs = read_pairs(path, documents)
-    shared = contamination(pairs, benchmark, held)
-    bad = sorted({*shared.papers, *(duplicate.id for duplicate in shared.questions)})
-    if bad:
-        papers = sorted({paper for used in shared.papers.values() for paper in used})
-        copies = [f"\n  {overlap}" for overlap in held.copies if overlap.paper in papers]
-        raise InputError(
-            f"{len(bad)} pairs use papers of the benchmark ({', '.join(papers[:5])}) or repeat its questions: "
-            f"{', '.join(bad[:5])}{''.join(copies[:5])}",
-            where=str(path),
-            fix="remove these pairs, or the benchmark's questions about these papers",
-        )
-    return pairs
-
-
-def _generated(recipe: Recipe, chunks: Sequence[Chunk], retriever: Retriever, draft: Draft) -> list[Pair]:
-    """Pairs by the recipe's generator. Finished calls stay in ``jobs.sqlite`` and are never made again."""
-    settings = recipe.dataset.generator
-    assert settings is not None  # noqa: S101 (the recipe has pairs or a generator)
-    plan = make_plan(chunks, settings, recipe.dataset.shares, seed=recipe.seed)
-    sources = Sources({chunk.id: chunk for chunk in chunks}, retriever, recipe.retrieval.top_k)
-    with ExitStack() as stack:
-        backends = [stack.enter_context(backend) for backend in open_generators(settings)]
-        digest = _common_digest(settings, backends)
-        track = stack.enter_context(draft.track("writing pairs", settings.pairs))
-        jobs = stack.enter_context(Jobs(draft.cache("jobs.sqlite")))
-        report = generate(
-            plan,
-            sources,
-            backends=backends,
-            jobs=jobs,
-            settings=settings,
-            model_digest=digest,
-            progress=track,
-        )
-    write_rows(draft / "generated.jsonl", report.rows)
-    draft.record(yield_share=round(report.yield_share, 3), rejections=report.rejections)
-    return report.pairs
-
-
-def _common_digest(settings: GeneratorSettings, backends: Sequence[ChatBackend]) -> str:
-    """The digest of the generating model. Raises ToolError when the hosts have different models under its name."""
-    digests = [backend.identity()["digest"] for backend in backends]
-    if len(set(digests)) > 1:
-        listing = "\n".join(f"  {host}: {digest}" for host, digest in zip(settings.hosts, digests, strict=True))
-        raise ToolError(
-            f"the hosts have different models named '{settings.model}':\n{listing}",
-            where="dataset.generator.hosts",
-            fix="; ".join(pull_command(effective_host(host), settings.model) for host in settings.hosts),
-        )
-    return digests[0]
-
-
-def _visible(chunks: Sequence[Chunk], pairs: Sequence[Pair], splits: Mapping[str, Split], split: Split) -> list[Chunk]:
-    """The chunks that contexts of this split may come from: training never sees papers that validate or test."""
-    wanted = {"train"} if split == "train" else {"train", split}
-    papers = {paper for pair in pairs if splits.get(pair.id) in wanted for paper in pair.papers}
-    return [chunk for chunk in chunks if chunk.document_id in papers]
-
-
-def _write(draft: Draft, split: Split, rows: list[Example], recipe: Recipe, base: Path) -> dict[str, Any]:
-    """Write the split's files; returns its counts and token statistics."""
-    settings = recipe.dataset
-    tokens, refused = tokenize(
-        rows,
-        load_tokenizer(base),
-        thinking=settings.thinking == "on",
-        max_tokens=settings.max_tokens,
-        on_too_long=settings.on_too_long,
-    )
-    dropped = {row.id for row in refused}
-    kept = [row for row in rows if row.id not in dropped]
-    write_rows(draft / f"examples-{split}.jsonl", kept)
-    if not kept:
-        return {"rows": 0, "tokens": {}, "too_long": sorted(dropped)}
-    write_rows(draft / f"{split}.jsonl", ({"messages": row.messages} for row in kept))
-    lengths = {row.id: len(row.tokens) for row in tokens}
-    statistics = describe(kept, lengths)
-    total = statistics.total
-    return {
-        "rows": len(kept),
-        "groups": statistics.groups,
-        "kinds": [asdict(kind) for kind in statistics.kinds],
-        "tokens": {"min": total.tokens_min, "mean": round(total.tokens_mean, 1), "max": total.tokens_max},
-        "too_long": sorted(dropped),
-    }

@@ -16,7 +16,7 @@ from mlx_ragtune.artifact import Draft, Inputs
 from mlx_ragtune.clients.file_digests import base_digest
 from mlx_ragtune.clients.machine import require_memory
 from mlx_ragtune.clients.serving import require_embedder, require_judge
-from mlx_ragtune.errors import InputError, ToolError
+from mlx_ragtune.errors import ToolError
 from mlx_ragtune.evaluation.asker import TWO, Asker
 from mlx_ragtune.evaluation.asking_order import spread
 from mlx_ragtune.evaluation.fairness import check_allowed, require_equal
@@ -32,12 +32,12 @@ from mlx_ragtune.evaluation.second_opinions import ScoredAnswers, add_judgements
 from mlx_ragtune.evaluation.sender import Setting
 from mlx_ragtune.evaluation.served_prompt import PromptGate
 from mlx_ragtune.gguf.sizes import serve_memory
-from mlx_ragtune.jsonl import read_json, read_located_rows, read_rows, write_rows
+from mlx_ragtune.jsonl import read_json, read_rows, write_rows
 from mlx_ragtune.models.prompts import check_question_lengths, context_window, load_tokenizer
 from mlx_ragtune.recipe import JudgeSettings, Recipe
-from mlx_ragtune.records import Answer, Arm, Chunk, Document, Example, Question, Sampling, Score
+from mlx_ragtune.records import Answer, Arm, Chunk, Document, Example, Sampling, Score
 from mlx_ragtune.retrieval.prompt import SYSTEM
-from mlx_ragtune.scoring.answers.language import require_supported_benchmark
+from mlx_ragtune.scoring.answers.benchmark_rows import located_questions, read_questions, require_supported_benchmark
 from mlx_ragtune.scoring.answers.probes import Probe, read_probes
 from mlx_ragtune.scoring.answers.ranking import mean_retrieval_metrics
 from mlx_ragtune.scoring.answers.refusal import outcomes, refusal_table
@@ -52,7 +52,8 @@ from mlx_ragtune.scoring.verdict.distractors import condition_rows
 from mlx_ragtune.scoring.verdict.guards import forgetting_guard
 from mlx_ragtune.searching.encoders import require_encoders
 from mlx_ragtune.searching.opened import open_retriever
-from mlx_ragtune.synthesis.benchmark_view import HeldOut, held_out, read_view
+from mlx_ragtune.synthesis.benchmark_file import read_resolved, require_sound
+from mlx_ragtune.synthesis.benchmark_view import HeldOut, held_out, view_of
 from mlx_ragtune.tuning.decode import MOST_TOKENS
 from mlx_ragtune.tuning.resources import decode_memory
 from mlx_ragtune.tuning.train_checks import check_window
@@ -67,8 +68,9 @@ def check(recipe: Recipe, base: Path) -> None:
     InputError: benchmark, probes, labels, ``evaluate.allow``. ToolError: the judge's family, and a judge or an
     embedding model that its server does not have, or too little memory.
     """
-    questions = _check_benchmark(recipe.benchmark)
+    require_sound(recipe.benchmark)
     require_supported_benchmark(recipe.benchmark)
+    questions = [(where, question.question) for where, question in located_questions(recipe.benchmark)]
     sampling = recipe.evaluate.sampling
     check_window(base, sampling=sampling)
     check_question_lengths(questions, base, window=sampling.context_tokens)
@@ -101,27 +103,6 @@ def _check_memory(recipe: Recipe, base: Path) -> None:
     fewer = "evaluate.slots or " if slots > 1 else ""
     fix = f"lower {fewer}evaluate.sampling.context_tokens, or choose a smaller export.type"
     require_memory("evaluate", needed, fix=fix)
-
-
-def _check_benchmark(path: Path) -> list[tuple[str, str]]:
-    """``file:line`` and text of each question. Raises InputError for a duplicate id or no question."""
-    questions: list[tuple[str, str]] = []
-    places: dict[str, str] = {}
-    for where, question in read_located_rows(path, Question):
-        if question.id in places:
-            line = places[question.id].rsplit(":", 1)[-1]
-            raise InputError(
-                f"duplicate question id '{question.id}', first used in line {line}",
-                where=where,
-                fix="give each question its own id",
-            )
-        places[question.id] = where
-        questions.append((where, question.question))
-    if not places:
-        raise InputError(
-            "the benchmark has no questions", where=str(path), fix="for an example see data/rag_notes/benchmark.jsonl"
-        )
-    return questions
 
 
 def _check_judge(recipe: Recipe, judge: JudgeSettings) -> None:
@@ -238,8 +219,9 @@ def _answers_file(inputs: Inputs) -> str:
 
 def _items(recipe: Recipe, inputs: Inputs, probes: Sequence[Probe], draft: Draft) -> _Items:
     tokenizer = load_tokenizer(inputs["base"])
-    documents = read_rows(inputs["corpus"] / "documents.jsonl", Document)
-    held = held_out(read_view(recipe.benchmark).papers, documents)
+    documents = list(read_rows(inputs["corpus"] / "documents.jsonl", Document))
+    asked = read_resolved(recipe.benchmark, documents)
+    held = held_out(view_of(asked).papers, documents)
     examples = _examples(recipe, inputs, tokenizer, draft, held=held)
     with open_retriever(recipe.retrieval, inputs["corpus"]) as retriever:
         maker = ItemMaker(
@@ -249,7 +231,7 @@ def _items(recipe: Recipe, inputs: Inputs, probes: Sequence[Probe], draft: Draft
             thinking=recipe.dataset.thinking == "on",
             examples=examples.messages if examples else (),
         )
-        questions = list(maker.questions(recipe.benchmark))
+        questions = list(maker.questions(asked))
         variants = list(maker.variants(questions, held.copies_of)) if recipe.evaluate.distractors else []
         unmatched = [item.question.id for item in questions if not retriever.matches(item.question.question, 1)]
     if unmatched:
@@ -352,7 +334,7 @@ def _check_fairness(
     _write_json(draft / "conditions.json", {arm: asdict(conditions[arm]) for arm in asker.arms})
     allowed = require_equal(conditions["base"], conditions["tuned"], allow=recipe.evaluate.allow)
     gate = asker.gate(items)
-    total = sum(1 for _ in read_rows(recipe.benchmark, Question))
+    total = len(read_questions(recipe.benchmark))
     gates = {
         "allowed": [asdict(difference) for difference in allowed],
         "served_prompts": str(gate),

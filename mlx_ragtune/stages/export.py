@@ -24,6 +24,7 @@ from mlx_ragtune.models.prompts import Prompt, rendered
 from mlx_ragtune.models.vocabulary import read_vocabulary
 from mlx_ragtune.recipe import Recipe
 from mlx_ragtune.retrieval.fixed import fixed_prompts
+from mlx_ragtune.scoring.answers.benchmark_rows import question_texts
 from mlx_ragtune.searching.opened import open_retriever
 from mlx_ragtune.tuning.logits import shared_logits
 from mlx_ragtune.tuning.resources import logits_memory
@@ -52,7 +53,9 @@ def export(recipe: Recipe, inputs: Inputs, draft: Draft) -> None:
     """
     thinking = recipe.dataset.thinking == "on"
     with open_retriever(recipe.retrieval, inputs["corpus"]) as retriever:
-        messages = fixed_prompts(inputs["dataset"], recipe.benchmark, retriever=retriever, top_k=recipe.retrieval.top_k)
+        messages = fixed_prompts(
+            inputs["dataset"], question_texts(recipe.benchmark), retriever=retriever, top_k=recipe.retrieval.top_k
+        )
     prompts = rendered(messages, inputs["base"], thinking=thinking)
     base = _shared_base(recipe, inputs["base"], draft, prompts)
     tuned = _write(

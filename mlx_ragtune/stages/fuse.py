@@ -7,11 +7,10 @@ from pathlib import Path
 
 from mlx_ragtune.artifact import Draft, Inputs
 from mlx_ragtune.clients.machine import SMALLER_BASE, require_memory
-from mlx_ragtune.jsonl import read_located_rows
 from mlx_ragtune.models.prompts import check_question_lengths, context_window
 from mlx_ragtune.recipe import Recipe
-from mlx_ragtune.records import Question
 from mlx_ragtune.retrieval.fixed import fixed_prompts
+from mlx_ragtune.scoring.answers.benchmark_rows import located_questions, question_texts
 from mlx_ragtune.searching.opened import open_retriever
 from mlx_ragtune.tuning.logits import shared_logits
 from mlx_ragtune.tuning.merge import fuse as merge
@@ -20,7 +19,7 @@ from mlx_ragtune.tuning.resources import fuse_disk, fuse_memory
 
 def check(recipe: Recipe, base: Path) -> None:
     """Raise InputError for a question longer than the base's window, ToolError for too little memory."""
-    questions = ((where, question.question) for where, question in read_located_rows(recipe.benchmark, Question))
+    questions = ((where, question.question) for where, question in located_questions(recipe.benchmark))
     check_question_lengths(list(questions), base, window=context_window(base))
     require_memory("fuse", fuse_memory(base), fix=SMALLER_BASE)
 
@@ -33,7 +32,9 @@ def disk_bytes(_recipe: Recipe, base: Path) -> int:
 def fuse(recipe: Recipe, inputs: Inputs, draft: Draft) -> None:
     """Write ``model/`` and ``parity.json``. Raises ArtifactError when the fused model is wrong."""
     with open_retriever(recipe.retrieval, inputs["corpus"]) as retriever:
-        prompts = fixed_prompts(inputs["dataset"], recipe.benchmark, retriever=retriever, top_k=recipe.retrieval.top_k)
+        prompts = fixed_prompts(
+            inputs["dataset"], question_texts(recipe.benchmark), retriever=retriever, top_k=recipe.retrieval.top_k
+        )
     report = merge(
         inputs["base"],
         inputs["train"],

@@ -24,6 +24,9 @@ ROWS_PER_GROUP = 5
 RANK_OFFSET = 60
 SEARCH_DEPTH = 20
 NEAR_MISS_LOAD = 0.1
+NOT_IN_A_CHUNK = "an evidence quote is in no chunk of its paper"
+NO_QUOTE = "no evidence quote"
+TOO_MANY_CHUNKS = "evidence in more chunks than retrieval.top_k"
 
 
 class Retriever(Protocol):
@@ -44,10 +47,11 @@ class BuildMessages(Protocol):
 
 @dataclass(frozen=True)
 class Dropped:
-    """A pair that became no row, and the reason."""
+    """A pair that became no row, the reason (a fixed text), and what is particular to the pair."""
 
     id: str
     reason: str
+    detail: str = ""
 
 
 @dataclass(frozen=True)
@@ -293,11 +297,11 @@ def _golds(pairs: Sequence[Pair], corpus: _Corpus, top_k: int) -> tuple[dict[str
             continue
         gold = corpus.gold(pair)
         if gold is None:
-            dropped.append(Dropped(pair.id, "an evidence quote is not inside one chunk of its paper"))
+            dropped.append(Dropped(pair.id, NOT_IN_A_CHUNK))
         elif not gold:
-            dropped.append(Dropped(pair.id, "no evidence quote"))
+            dropped.append(Dropped(pair.id, NO_QUOTE))
         elif len(gold) > top_k:
-            dropped.append(Dropped(pair.id, f"its evidence lies in {len(gold)} chunks, top_k is {top_k}"))
+            dropped.append(Dropped(pair.id, TOO_MANY_CHUNKS, f"{len(gold)} chunks, retrieval.top_k is {top_k}"))
         else:
             golds[pair.id] = gold
     return golds, dropped
@@ -316,8 +320,7 @@ def assemble(
     """Training rows in groups of shared contexts, and statistics.
 
     ``chunks`` are those that contexts may come from: leave out papers that must not be seen. The result
-    depends only on the arguments; rows of a group are adjacent. ``shares`` are only reported (``balance``
-    enforces them).
+    depends only on the arguments; rows of a group are adjacent. ``shares`` are only reported.
     """
     corpus = _Corpus(chunks, retriever)
     golds, dropped = _golds(pairs, corpus, top_k)

@@ -62,6 +62,11 @@ def _corpus_problems(pair: Pair, documents: Mapping[str, Document]) -> Iterator[
             yield f"{reason} of '{evidence.paper}': {evidence.quote!r:.80}"
 
 
+def pair_problems(pair: Pair, documents: Mapping[str, Document]) -> list[str]:
+    """Why ``read_pairs`` would not accept this row; ``documents`` are the corpus by id."""
+    return [*_form_problems(pair), *_corpus_problems(pair, documents)]
+
+
 def _rows(path: Path, problems: list[str]) -> Iterator[tuple[str, Pair]]:
     """``file:line`` and pair of each row that is one; what is wrong with the others goes to ``problems``."""
     errors: list[InputError] = []
@@ -85,7 +90,7 @@ def read_pairs(path: Path, documents: Iterable[Document]) -> list[Pair]:
     first: dict[str, str] = {}
     pairs: list[Pair] = []
     for where, pair in _rows(path, problems):
-        own = [*_form_problems(pair), *_corpus_problems(pair, known)]
+        own = pair_problems(pair, known)
         if first.setdefault(pair.id, where) != where:
             own.insert(0, f"duplicate id '{pair.id}' (first on line {first[pair.id].rpartition(':')[2]})")
         problems += [f"{where}: {problem}" for problem in own]

@@ -13,7 +13,15 @@ TOLERANCE = 0.05
 def _advice(counts: Mapping[Kind, int]) -> str:
     total = sum(counts.values())
     listing = ", ".join(f"{kind}: {count / total:.2f}" for kind, count in counts.items())
-    return f"add such pairs, or set dataset.shares to the shares of the pairs: {{{listing}}}"
+    return f"add such pairs, set dataset.balance: keep, or set dataset.shares to those of the pairs: {{{listing}}}"
+
+
+def without_share(pairs: Sequence[Pair], shares: Mapping[Kind, float]) -> tuple[list[Pair], list[Pair]]:
+    """(kept, left out): the pairs of kinds that have a share above 0, and the others."""
+    return (
+        [pair for pair in pairs if shares.get(pair.kind, 0) > 0],
+        [pair for pair in pairs if not shares.get(pair.kind, 0) > 0],
+    )
 
 
 def balance(pairs: Sequence[Pair], shares: Mapping[Kind, float], *, seed: int) -> tuple[list[Pair], list[Pair]]:

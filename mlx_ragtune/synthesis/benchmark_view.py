@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlx_ragtune.jsonl import read_rows
 from mlx_ragtune.records import Document, Question
+from mlx_ragtune.scoring.answers.benchmark_rows import read_questions
 from mlx_ragtune.synthesis.paper_copies import Overlap, benchmark_copies
 
 
@@ -31,8 +31,11 @@ def view_of(questions: Iterable[Question]) -> BenchmarkView:
 
 
 def read_view(benchmark: Path) -> BenchmarkView:
-    """The view of a benchmark file. Raises InputError with ``file:line`` for a row that is not a question."""
-    return view_of(read_rows(benchmark, Question))
+    """The view of a benchmark file, with papers as they are written there, which need not be their ids.
+
+    Raises InputError with ``file:line`` for a row that is not a question.
+    """
+    return view_of(read_questions(benchmark))
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class HeldOut:
 
 
 def held_out(papers: frozenset[str], documents: Iterable[Document]) -> HeldOut:
-    """The gold papers with their copies among the corpus: the only rule for what training may not see."""
+    """The gold papers, by their ids, with their copies in the corpus: the only rule for what training may not see."""
     copies = benchmark_copies({document.id: document.text for document in documents}, papers)
     return HeldOut(papers | {overlap.paper for overlap in copies}, copies)
 

@@ -305,6 +305,10 @@ class _Run:
                 yield Generated(judged.pair, task, digests, self.model, prompt_version(), judged.scores)
 
 
+def _without(error: RagtuneError) -> str:
+    return f"{error.where}: {error.what}; the other servers do its calls"
+
+
 def generate(
     plan: Plan,
     sources: Sources,
@@ -314,16 +318,18 @@ def generate(
     settings: GeneratorSettings,
     model_digest: str,
     progress: Progress,
+    say: Callable[[str], None] = lambda _text: None,
 ) -> GenerationReport:
     """The pairs of the plan, with ``settings.slots`` requests at a time on each backend.
 
-    The result does not depend on the number of slots or on interruptions. Raises ToolError when a server
-    fails three times in a row, when the yield is below ``settings.min_yield`` (checked from 40 pairs on),
-    or when the plan ends before a kind has its pairs. Finished calls stay in ``jobs``.
+    The result does not depend on the number of slots or on interruptions. A server that no longer answers leaves its
+    calls to the others, and ``say`` is told. Raises ToolError when calls fail three times in a row, when the yield is
+    below ``settings.min_yield`` (checked from 40 pairs on), or when the plan ends before a kind has its pairs.
+    Finished calls stay in ``jobs``.
     """
     run = _Run(plan, sources, jobs, settings, model_digest)
     windowed = [Windowed(backend, settings.context_tokens) for backend in backends]
-    crew: Crew[Backend, Outcome] = Crew(windowed, settings.slots)
+    crew: Crew[Backend, Outcome] = Crew(windowed, settings.slots, lost=lambda error: say(_without(error)))
     try:
         run.execute(run.written(), crew, progress)
         run.make_up("grounded", "partial")

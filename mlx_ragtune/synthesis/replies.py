@@ -1,4 +1,4 @@
-"""JSON from a chat reply: from its text, or else from its thinking."""
+"""JSON from a chat reply: from its text, or else from its thinking; of half a reply, the items that are whole."""
 
 import json
 import re
@@ -10,6 +10,7 @@ from mlx_ragtune.records import ChatReply, ChatRequest
 from mlx_ragtune.synthesis.generator_prompts import THOUGHT_TOO_LONG, repair_request
 
 Rows = TypeVar("Rows")
+_ITEM = re.compile(r"[\s,]*(?=[\[{\"])")
 
 
 class Backend(Protocol):
@@ -56,21 +57,43 @@ def _objects(text: str) -> list[object]:
     return objects
 
 
+def _whole_items(text: str, key: str) -> list[object]:
+    """The items that are complete in a list ``"key": […`` that breaks off, or is not JSON after them."""
+    decoder = json.JSONDecoder()
+    best: list[object] = []
+    for match in re.finditer(rf'"{re.escape(key)}"\s*:\s*\[', text):
+        items: list[object] = []
+        position = match.end()
+        while found := _ITEM.match(text, position):
+            try:
+                value, position = decoder.raw_decode(text, found.end())
+            except (ValueError, RecursionError):
+                break
+            items.append(value)
+        best = items or best
+    return best
+
+
 def json_list(reply: ChatReply, key: str) -> list[object]:
     """The list under ``key`` of the last JSON object that has one: of the text, else of the thinking.
 
-    Raises UnusableReplyError with the reason.
+    Where no object is complete, as in a reply that was cut off, the items before the break are returned. Raises
+    UnusableReplyError with the reason.
     """
-    for text in (re.sub(r"<think>.*?</think>", " ", reply.text, flags=re.DOTALL), reply.text, reply.thinking):
+    texts = (re.sub(r"<think>.*?</think>", " ", reply.text, flags=re.DOTALL), reply.text, reply.thinking)
+    for text in texts:
         for value in reversed(_objects(text)):
             if isinstance(value, dict) and isinstance(value.get(key), list):
                 rows: list[object] = value[key]
                 return rows
+    for text in texts:
+        if items := _whole_items(text, key):
+            return items
     if reply.done_reason == "length":
         thought = not reply.text.strip() and reply.thinking
         raise UnusableReplyError(THOUGHT_TOO_LONG if thought else "max_tokens used up by the answer")
     if reply.done_reason == "loop":
-        raise UnusableReplyError("the server ended a reply that repeats itself")
+        raise UnusableReplyError("a reply that repeats itself was cut off")
     if not reply.text.strip() and not reply.thinking.strip():
         raise UnusableReplyError("empty reply")
     raise UnusableReplyError(f"no JSON object with a list '{key}'")

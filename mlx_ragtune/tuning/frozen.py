@@ -18,10 +18,18 @@ from mlx_ragtune.clients.machine import disk_writes
 from mlx_ragtune.clients.runtime_mlx import mx, nn
 from mlx_ragtune.errors import RecipeError
 from mlx_ragtune.tuning.groups import Group
-from mlx_ragtune.tuning.head import answer_loss, hidden_states
-from mlx_ragtune.tuning.loss import Batch, batch_loss, make_batch, run_prefixes
+from mlx_ragtune.tuning.head import hidden_states
+from mlx_ragtune.tuning.loss import (
+    Batch,
+    at_answers,
+    batch_loss,
+    branches_of,
+    make_batch,
+    run_prefixes,
+    summed_loss,
+)
 from mlx_ragtune.tuning.schedule import micro_batches
-from mlx_ragtune.tuning.token_rows import TokenRow
+from mlx_ragtune.tuning.token_rows import TokenRow, Tokens
 
 AGREEMENT = {"float32": 1e-5, "bfloat16": 1e-2, "float16": 1e-2}
 """Largest relative difference between the loss with and without the store, by the type of the activations."""
@@ -67,8 +75,8 @@ def every_layer(model: Any) -> Iterator[None]:
         inner.layers, inner.norm = layers, norm
 
 
-def _key(row: TokenRow) -> str:
-    return hashlib.sha256(row.tokens.tobytes()).hexdigest()
+def _key(tokens: Tokens) -> str:
+    return hashlib.sha256(tokens.tobytes()).hexdigest()
 
 
 def _lower(model: Any, groups: Sequence[Group]) -> tuple[Batch, mx.array | None, mx.array]:
@@ -116,7 +124,9 @@ class FrozenStore:
     def _open(self, rows: Sequence[TokenRow], work: str) -> bool:
         try:
             index = json.loads((self.folder / "index.json").read_text(encoding="utf-8"))
-            if index["work"] != work or any(_key(row) not in index["places"] for row in rows):
+            if index["work"] != work or any(
+                _key(tokens) not in index["places"] for row in rows for tokens in row.branches
+            ):
                 return False
             kind = np.float32 if index["dtype"] == "float32" else np.uint16
             self._states = np.memmap(self.folder / "states.bin", kind, "r", shape=tuple(index["shape"]))
@@ -129,7 +139,8 @@ class FrozenStore:
         """Write states and index, each aside and then renamed: another process may have the old file in memory."""
         self.folder.mkdir(parents=True, exist_ok=True)
         file, part = self.folder / "states.bin", self.folder / f".states-{os.getpid()}.part"
-        needed = 4 * sum(len(row.tokens) for row in rows) * int(model.model.norm.weight.shape[0])
+        tokens = sum(len(tokens) for row in rows for tokens in row.branches)
+        needed = 4 * tokens * int(model.model.norm.weight.shape[0])
         with disk_writes(file, needed, partial=part):
             with part.open("wb") as stream, only_layers(model, 0, self.first, normed=False):
                 index = {"work": work, **_write_states(stream, model, micro_batches(rows, tokens_per_step))}
@@ -137,14 +148,14 @@ class FrozenStore:
             part.write_text(json.dumps(index), encoding="utf-8")
             part.replace(self.folder / "index.json")
 
-    def _read(self, row: TokenRow, start: int, stop: int) -> mx.array:
-        place = self._places[_key(row)]
+    def _read(self, tokens: Tokens, start: int, stop: int) -> mx.array:
+        place = self._places[_key(tokens)]
         states = mx.array(self._states[place + start : place + stop])
         return states if self._dtype == "float32" else states.view(getattr(mx, self._dtype))
 
     def objective(self, model: Any, groups: Sequence[Group]) -> mx.array:
         """``batch_loss`` from stored outputs, to be called inside ``only_layers`` of the upper layers."""
-        return answer_loss(model, self.answer_states(model, groups), mx.array(make_batch(groups).targets))
+        return summed_loss(model, make_batch(groups), self.answer_states(model, groups))
 
     def answer_states(self, model: Any, groups: Sequence[Group]) -> mx.array:
         """``loss.answer_states`` of the groups from stored outputs, inside ``only_layers`` of the upper layers."""
@@ -153,17 +164,20 @@ class FrozenStore:
         if batch.prefix is not None:
             length = batch.prefix.shape[1]
             prefixes = [
-                mx.pad(self._read(group.rows[0], 0, group.prefix_length), [(length - group.prefix_length, 0), (0, 0)])
+                mx.pad(
+                    self._read(group.rows[0].tokens, 0, group.prefix_length),
+                    [(length - group.prefix_length, 0), (0, 0)],
+                )
                 for group in groups
             ]
             caches, _ = run_prefixes(model, batch, input_embeddings=mx.stack(prefixes))
         length = batch.branches.shape[1]
         branches = []
-        for row, _, start in _members(groups):
-            stop = len(row.tokens) - 1
-            branches.append(mx.pad(self._read(row, start, stop), [(0, length - stop + start), (0, 0)]))
+        for tokens, start in ((one.tokens, groups[one.parent].prefix_length) for one in branches_of(groups)):
+            stop = len(tokens) - 1
+            branches.append(mx.pad(self._read(tokens, start, stop), [(0, length - stop + start), (0, 0)]))
         states = hidden_states(model, mx.array(batch.branches), caches, input_embeddings=mx.stack(branches))
-        return states.reshape(-1, states.shape[-1])[mx.array(batch.positions)]
+        return at_answers(batch, states)
 
 
 def _write_states(stream: BinaryIO, model: Any, batches: Iterable[Sequence[Group]]) -> dict[str, Any]:
@@ -173,18 +187,14 @@ def _write_states(stream: BinaryIO, model: Any, batches: Iterable[Sequence[Group
     for groups in batches:
         _, prefix, branches = _lower(model, groups)
         dtype, width = str(branches.dtype).removeprefix("mlx.core."), int(branches.shape[-1])
-        for place, (row, parent, length) in enumerate(_members(groups)):
-            parts = [branches[place, : len(row.tokens) - 1 - length]]
+        for place, one in enumerate(branches_of(groups)):
+            length = groups[one.parent].prefix_length
+            parts = [branches[place, : len(one.tokens) - 1 - length]]
             if prefix is not None and length:
-                parts.insert(0, prefix[parent, prefix.shape[1] - length :])
+                parts.insert(0, prefix[one.parent, prefix.shape[1] - length :])
             states = mx.concatenate(parts)
             raw = np.array(states if dtype == "float32" else states.view(mx.uint16))
             stream.write(raw.tobytes())
-            places[_key(row)] = done
+            places[_key(one.tokens)] = done
             done += len(raw)
     return {"dtype": dtype, "shape": [done, width], "places": places}
-
-
-def _members(groups: Sequence[Group]) -> list[tuple[TokenRow, int, int]]:
-    """(row, index of its group, prefix length) of every branch, in the order of ``make_batch``."""
-    return [(row, parent, group.prefix_length) for parent, group in enumerate(groups) for row in group.rows]

@@ -24,23 +24,29 @@ class Group:
     prefix_length: int
 
     @property
+    def branches(self) -> int:
+        """Number K of branches: the rows, and one more for each rejected answer."""
+        return sum(len(row.branches) for row in self.rows)
+
+    @property
     def branch_length(self) -> int:
         """Length L of the padded branches: a row after the prefix without its last token, which is only a target."""
-        return padded(max(len(row.tokens) for row in self.rows) - self.prefix_length - 1)
+        longest = max(len(tokens) for row in self.rows for tokens in row.branches)
+        return padded(longest - self.prefix_length - 1)
 
     @property
     def tokens(self) -> int:
         """Tokens that go through the layers: the prefix once and K padded branches."""
-        return self.prefix_length + len(self.rows) * self.branch_length
+        return self.prefix_length + self.branches * self.branch_length
 
     @property
     def answer_tokens(self) -> int:
-        """Tokens that count in the loss."""
-        return answer_tokens(self.rows)
+        """Tokens whose logits are computed: those of all answers, rejected ones too."""
+        return sum(len(tokens) - row.prompt_length for row in self.rows for tokens in row.branches)
 
 
 def answer_tokens(rows: Iterable[TokenRow]) -> int:
-    """Trained tokens of the rows: answers and their end-of-turn tokens."""
+    """Tokens that count in the cross-entropy: answers and their end-of-turn tokens, without rejected answers."""
     return sum(len(row.tokens) - row.prompt_length for row in rows)
 
 
@@ -73,12 +79,13 @@ def _with(group: Group, row: TokenRow) -> Group:
 def make_groups(rows: Iterable[TokenRow], *, most: int = MOST_BRANCHES) -> list[Group]:
     """All rows, each once, in groups of at most ``most`` branches; a row joins a group where that saves tokens.
 
-    Rows are visited in the order of their tokens, so rows with the same start are neighbors.
+    Rows are visited in the order of their tokens, so rows with the same start are neighbors. A row and its rejected
+    answer are always in one group.
     """
     groups: list[Group] = []
     for row in sorted(rows, key=lambda row: (row.tokens.astype(">i4").tobytes(), row.id)):
         alone = Group((row,), shared_length([row]))
-        if groups and len(groups[-1].rows) < most:
+        if groups and groups[-1].branches + alone.branches <= most:
             joined = _with(groups[-1], row)
             if joined.prefix_length and joined.tokens < groups[-1].tokens + alone.tokens:
                 groups[-1] = joined

@@ -29,17 +29,28 @@ def logits_of(model: Any, states: mx.array) -> mx.array:
 
 
 def _chunk(model: Any, states: mx.array, targets: mx.array) -> tuple[mx.array, mx.array]:
-    """(summed loss, its gradient) of one chunk: [n, D], [n] → [], [n, D]."""
+    """(losses, gradient of each by its own state) of one chunk: [n, D], [n] → [n], [n, D]."""
     logits = logits_of(model, states)
     scores = logits.astype(mx.float32)
     shares = mx.softmax(scores, axis=-1, precise=True)
     # log Σexp from the most likely token, whose probability cannot underflow: saves a second pass of exponentials
     normalizer = scores.max(axis=-1) - mx.log(shares.max(axis=-1))
     rows = mx.arange(targets.shape[0])
-    loss = (normalizer - scores[rows, targets]).sum()
+    losses = normalizer - scores[rows, targets]
     cotangent = shares.at[rows, targets].add(-1.0).astype(logits.dtype)
     _, (gradient,) = mx.vjp(lambda states: logits_of(model, states), [states], [cotangent])
-    return loss, gradient
+    return losses, gradient
+
+
+def _chunks(model: Any, states: mx.array, targets: mx.array) -> list[tuple[mx.array, mx.array]]:
+    """What ``_chunk`` gives for each chunk of the positions, in order."""
+    parts: list[tuple[mx.array, mx.array]] = []
+    cuts = _cuts(model, targets.shape[0], CHUNK_LOGITS)
+    for chunk, chunk_targets in zip(mx.split(states, cuts), mx.split(targets, cuts), strict=True):
+        if parts:
+            (chunk,) = mx.depends([chunk], list(parts[-1]))
+        parts.append(_chunk(model, chunk, chunk_targets))
+    return parts
 
 
 def _cuts(model: Any, positions: int, logits: int) -> list[int]:
@@ -54,17 +65,12 @@ def _cuts(model: Any, positions: int, logits: int) -> list[int]:
 
 def answer_loss(model: Any, states: mx.array, targets: mx.array) -> mx.array:
     """Summed cross-entropy in nats, float32, of states [N, D] that predict targets [N]. Differentiable in states."""
-    cuts = _cuts(model, targets.shape[0], CHUNK_LOGITS)
 
     @mx.custom_function
     def loss_and_gradient(states: mx.array) -> tuple[mx.array, mx.array]:
-        parts: list[tuple[mx.array, mx.array]] = []
-        for chunk, chunk_targets in zip(mx.split(states, cuts), mx.split(targets, cuts), strict=True):
-            if parts:
-                (chunk,) = mx.depends([chunk], list(parts[-1]))
-            parts.append(_chunk(model, chunk, chunk_targets))
+        parts = _chunks(model, states, targets)
         gradient = mx.concatenate([part[1] for part in parts])
-        return mx.stack([part[0] for part in parts]).sum(), gradient
+        return mx.stack([part[0].sum() for part in parts]).sum(), gradient
 
     @loss_and_gradient.vjp
     def _backward(_primal: Any, cotangents: Any, outputs: Any) -> mx.array:
@@ -74,6 +80,28 @@ def answer_loss(model: Any, states: mx.array, targets: mx.array) -> mx.array:
     outputs: Any = loss_and_gradient(states)
     loss: mx.array = outputs[0]
     return loss
+
+
+def token_losses(model: Any, states: mx.array, targets: mx.array) -> mx.array:
+    """Cross-entropy in nats of each state [N, D] that predicts a target [N]: [N], float32. Differentiable in states.
+
+    The logits of a position depend on its own state alone, so one gradient row for each is all that the backward pass
+    of any function of these losses needs.
+    """
+
+    @mx.custom_function
+    def losses_and_gradient(states: mx.array) -> tuple[mx.array, mx.array]:
+        parts = _chunks(model, states, targets)
+        return mx.concatenate([part[0] for part in parts]), mx.concatenate([part[1] for part in parts])
+
+    @losses_and_gradient.vjp
+    def _backward(_primal: Any, cotangents: Any, outputs: Any) -> mx.array:
+        gradient: mx.array = cotangents[0][:, None].astype(outputs[1].dtype) * outputs[1]
+        return gradient
+
+    outputs: Any = losses_and_gradient(states)
+    losses: mx.array = outputs[0]
+    return losses
 
 
 def _kl_chunk(model: Any, states: mx.array, base: mx.array, targets: mx.array, factor: float) -> tuple[mx.array, ...]:

@@ -6,7 +6,7 @@ answer tokens, so every token has the same weight in whatever batch it is.
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,13 @@ from mlx_ragtune.clients.runtime_mlx import mx, nn, optimizers, tree_map
 from mlx_ragtune.errors import DivergedError
 from mlx_ragtune.recipe import TrainSettings
 from mlx_ragtune.tuning import checkpoints
-from mlx_ragtune.tuning.base_kl import BaseKL, Losses
+from mlx_ragtune.tuning.base_kl import BaseKL, Losses, value_and_grad
 from mlx_ragtune.tuning.checkpoints import Progress
 from mlx_ragtune.tuning.groups import Group, answer_tokens
 from mlx_ragtune.tuning.loss import batch_loss, make_batch
 from mlx_ragtune.tuning.memory import shortage
 from mlx_ragtune.tuning.optimizer import make_optimizer, set_learning_rate
+from mlx_ragtune.tuning.preference import Preference
 from mlx_ragtune.tuning.ranks import Ranks, find_ranks
 from mlx_ragtune.tuning.schedule import Plan, Rows, micro_batches, rows_per_update, updates_of_epoch
 from mlx_ragtune.tuning.seeds import seed64
@@ -59,6 +60,11 @@ def mean_loss(
     return float(ranks.total(total).item()) / answer_tokens(rows)
 
 
+def _named(split: str, means: Mapping[str, float]) -> dict[str, float]:
+    """The figures as a row of ``losses.jsonl`` names them."""
+    return {f"{split}_{name}": value for name, value in means.items()}
+
+
 class Loop:
     """One training run. ``run`` resumes from the last checkpoint in ``folder`` and leaves the best one there."""
 
@@ -69,6 +75,7 @@ class Loop:
         self.folder, self.seed = folder, seed
         self.objective: Objective = group_objective
         self.kl: BaseKL | None = None
+        self.preference: Preference | None = None
         self.save_seconds = SAVE_SECONDS
         self.tracker: Any = None
         self.on_validation: OnValidation = lambda _update, _loss: False
@@ -84,6 +91,9 @@ class Loop:
         checkpoints of a different run.
         """
         self._restore()
+        if self.preference is not None:
+            options: dict[str, Any] = {"tokens_per_step": self.settings.tokens_per_step, "ranks": self.ranks}
+            self.preference.prepare(self.model, [*train, *valid], **options)
         self.model.train()
         saved = time.monotonic()
         for update, epoch, rows in self._updates(train):
@@ -121,33 +131,32 @@ class Loop:
             epoch += 1
 
     def _losses(self, model: Any, groups: Sequence[Group]) -> Losses:
-        """The losses of a micro-batch without a KL term."""
+        """The losses of a micro-batch without other terms."""
         loss = self.objective(model, groups)
         return loss, loss[None]
 
     def _gradient(self, rows: Rows) -> tuple[dict[str, float], Any]:
-        """(mean losses, mean gradient): cross-entropy over the update's answer tokens, KL over its chosen tokens."""
-        if self.kl is None:
-            value_and_grad: Any = nn.value_and_grad(self.model, self._losses)
+        """(mean losses, mean gradient): cross-entropy over the update's answer tokens, and what other terms tell."""
+        term = self.preference or self.kl
+        if term is None:
+            step: Any = nn.value_and_grad(self.model, self._losses)
         else:
-            value_and_grad = self.kl.value_and_grad(self.model, rows)
+            step = value_and_grad(term, self.model, rows)
         total, gradient = (
-            mx.zeros(1 + (self.kl is not None)),
+            mx.zeros(1 if term is None else term.parts),
             tree_map(mx.zeros_like, self.model.trainable_parameters()),
         )
         try:
             for groups in self.ranks.share(micro_batches(rows, self.settings.tokens_per_step)):
-                (_, parts), part = value_and_grad(self.model, groups)
+                (_, parts), part = step(self.model, groups)
                 total, gradient = total + parts, tree_map(mx.add, gradient, part)
                 mx.eval(total, gradient)
         except RuntimeError as error:
             raise shortage(error, self.settings) from error
         tokens = answer_tokens(rows)
         total, gradient = self.ranks.total((total, gradient))
-        means = {"train_loss": total[0].item() / tokens}
-        if self.kl is not None and (chosen := self.kl.tokens(rows)):
-            means["train_kl"] = total[1].item() / chosen
-        return means, tree_map(lambda value: value / tokens, gradient)
+        means = {"loss": total[0].item() / tokens} if term is None else term.means_of(total.tolist(), rows)
+        return _named("train", means), tree_map(lambda value: value / tokens, gradient)
 
     def _one_update(self, rows: Rows, epoch: float) -> None:
         started = time.perf_counter()
@@ -204,15 +213,15 @@ class Loop:
         return stop
 
     def _valid_losses(self, valid: Sequence[TokenRow]) -> float:
-        """The validation loss, noted with the KL of the chosen tokens. It alone chooses the adapter that is kept."""
+        """The validation loss, noted with the figures of other terms. It alone chooses the adapter that is kept."""
         options: dict[str, Any] = {"tokens_per_step": self.settings.tokens_per_step, "ranks": self.ranks}
-        kl = None
-        if self.kl is None:
-            loss = mean_loss(self.model, valid, objective=self.objective, **options)
+        term = self.preference or self.kl
+        if term is None:
+            means = {"loss": mean_loss(self.model, valid, objective=self.objective, **options)}
         else:
-            loss, kl = self.kl.means(self.model, valid, **options)
-        self.progress.losses[-1] |= {"valid_loss": loss} if kl is None else {"valid_loss": loss, "valid_kl": kl}
-        return loss
+            means = term.measure(self.model, valid, **options)
+        self.progress.losses[-1] |= _named("valid", means)
+        return means["loss"]
 
     def _save(self) -> None:
         if self.ranks.first:

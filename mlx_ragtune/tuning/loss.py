@@ -4,7 +4,7 @@
 branches; logits are computed for answer positions only.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from mlx_ragtune.clients.runtime_mlx import mx, nn
 from mlx_ragtune.tuning.groups import Group
 from mlx_ragtune.tuning.head import answer_loss, hidden_states
 from mlx_ragtune.tuning.prefix import Branches, Prefix
-from mlx_ragtune.tuning.token_rows import Tokens
+from mlx_ragtune.tuning.token_rows import TokenRow, Tokens
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,9 @@ class Batch:
 
     ``prefix`` [G, P] is left-padded by ``pads`` [G] (None where all have the same length), or None where P is 0;
     ``branches`` [B, L] are right-padded; ``parents`` [B] is each branch's group; ``positions`` [N] index the
-    flattened branches where an answer token is predicted, ``targets`` [N] are those tokens.
+    flattened branches where an answer token is predicted, ``targets`` [N] are those tokens. ``lengths`` holds the
+    answer tokens of each branch, in the order of ``targets``; ``pairs`` (row id, branch of its answer, branch of its
+    rejected answer).
     """
 
     prefix: Tokens | None
@@ -32,6 +34,22 @@ class Batch:
     parents: Tokens
     positions: Tokens
     targets: Tokens
+    lengths: tuple[int, ...] = ()
+    pairs: tuple[tuple[str, int, int], ...] = ()
+
+    def places(self, branches: Iterable[int]) -> Tokens:
+        """Places among ``targets`` of the answers of some branches, int32, in the order of the branches."""
+        ends = np.cumsum(self.lengths)
+        parts = [np.arange(ends[branch] - self.lengths[branch], ends[branch]) for branch in branches]
+        return np.concatenate([np.zeros(0), *parts]).astype(np.int32)
+
+    @property
+    def counted(self) -> Tokens | None:
+        """Places among ``targets`` that count in the cross-entropy: not rejected answers. None for all places."""
+        if not self.pairs:
+            return None
+        rejected = {branch for _, _, branch in self.pairs}
+        return self.places(branch for branch in range(len(self.lengths)) if branch not in rejected)
 
 
 def _prefixes(groups: Sequence[Group]) -> tuple[Tokens | None, Tokens | None]:
@@ -45,25 +63,50 @@ def _prefixes(groups: Sequence[Group]) -> tuple[Tokens | None, Tokens | None]:
     return tokens, pads if pads.any() else None
 
 
+@dataclass(frozen=True)
+class BranchOf:
+    """One branch of a micro-batch: its whole tokens, its row, and the index of its group."""
+
+    tokens: Tokens
+    row: TokenRow
+    parent: int
+
+
+def branches_of(groups: Sequence[Group]) -> list[BranchOf]:
+    """Every branch in the order of ``make_batch``: a rejected answer follows the answer of its row."""
+    return [
+        BranchOf(tokens, row, parent)
+        for parent, group in enumerate(groups)
+        for row in group.rows
+        for tokens in row.branches
+    ]
+
+
 def make_batch(groups: Sequence[Group]) -> Batch:
     """The groups as padded arrays."""
     length = max(group.branch_length for group in groups)
-    members = [(index, group.prefix_length, row) for index, group in enumerate(groups) for row in group.rows]
+    members = branches_of(groups)
     tokens = np.zeros((len(members), length), np.int32)
     positions, targets = [], []
-    for place, (_, start, row) in enumerate(members):
-        rest = row.tokens[start:-1]
+    pairs: list[tuple[str, int, int]] = []
+    for place, member in enumerate(members):
+        start, prompt = groups[member.parent].prefix_length, member.row.prompt_length
+        rest = member.tokens[start:-1]
         tokens[place, : len(rest)] = rest
-        positions.append(np.arange(row.prompt_length - 1 - start, len(rest)) + place * length)
-        targets.append(row.tokens[row.prompt_length :])
+        positions.append(np.arange(prompt - 1 - start, len(rest)) + place * length)
+        targets.append(member.tokens[prompt:])
+        if member.tokens is member.row.rejected:
+            pairs.append((member.row.id, place - 1, place))
     prefix, pads = _prefixes(groups)
     return Batch(
         prefix=prefix,
         pads=pads,
         branches=tokens,
-        parents=np.array([index for index, _, _ in members], np.int32),
+        parents=np.array([member.parent for member in members], np.int32),
         positions=np.concatenate(positions).astype(np.int32),
         targets=np.concatenate(targets),
+        lengths=tuple(len(part) for part in targets),
+        pairs=tuple(pairs),
     )
 
 
@@ -81,18 +124,34 @@ def run_prefixes(model: Any, batch: Batch, **options: Any) -> tuple[list[Branche
     return [Branches(recorder, batch.prefix.shape[1], parents) for recorder in recorders], states
 
 
+def at_answers(batch: Batch, states: mx.array) -> mx.array:
+    """The states [N, D] that predict an answer token, of all states of the branches [B, L, D]."""
+    return states.reshape(-1, states.shape[-1])[mx.array(batch.positions)]
+
+
 def answer_states(model: Any, batch: Batch) -> mx.array:
     """Last hidden states [N, D] that predict the batch's answer tokens. Differentiable.
 
     MLX is lazy, so what no answer depends on (the prefix's last MLP, its head) is never computed.
     """
-    states = hidden_states(model, mx.array(batch.branches), run_prefixes(model, batch)[0])
-    return states.reshape(-1, states.shape[-1])[mx.array(batch.positions)]
+    return at_answers(batch, hidden_states(model, mx.array(batch.branches), run_prefixes(model, batch)[0]))
+
+
+def summed_loss(model: Any, batch: Batch, states: mx.array) -> mx.array:
+    """Summed cross-entropy in nats, float32, of the batch's answers from ``answer_states``; rejected ones do not count.
+
+    Differentiable in the states.
+    """
+    targets, counted = mx.array(batch.targets), batch.counted
+    if counted is None:
+        return answer_loss(model, states, targets)
+    places = mx.array(counted)
+    return answer_loss(model, states[places], targets[places])
 
 
 def batch_loss(model: Any, batch: Batch) -> mx.array:
     """Summed cross-entropy of the batch's answer tokens, in nats, float32. Differentiable."""
-    return answer_loss(model, answer_states(model, batch), mx.array(batch.targets))
+    return summed_loss(model, batch, answer_states(model, batch))
 
 
 def plain_loss(model: Any, tokens: mx.array, spans: mx.array) -> tuple[mx.array, mx.array]:

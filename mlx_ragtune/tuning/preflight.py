@@ -15,7 +15,7 @@ from mlx_ragtune.errors import InputError, ToolError
 from mlx_ragtune.recipe import BaseModelSettings, DatasetSettings, TrainSettings
 from mlx_ragtune.records import Example
 from mlx_ragtune.tuning.adapters import apply_adapter, count_parameters
-from mlx_ragtune.tuning.base_kl import BaseKL
+from mlx_ragtune.tuning.base_kl import BaseKL, value_and_grad
 from mlx_ragtune.tuning.groups import Group
 from mlx_ragtune.tuning.load import load_base
 from mlx_ragtune.tuning.loop import group_objective
@@ -124,7 +124,7 @@ def calibrate(
     ordered = sorted(batches, key=lambda groups: _flops(groups, config, kl))
     chosen = (ordered[0], ordered[len(ordered) // 2])
     rows = [row for groups in batches for group in groups for row in group.rows]
-    value_and_grad = kl.value_and_grad(model, rows) if kl else nn.value_and_grad(model, group_objective)
+    step = value_and_grad(kl, model, rows) if kl else nn.value_and_grad(model, group_objective)
     peaks, times = [], []
     model.train()
     with recomputing(model, recompute):
@@ -133,7 +133,7 @@ def calibrate(
                 mx.clear_cache()
                 mx.reset_peak_memory()
                 started = time.perf_counter()
-                mx.eval(value_and_grad(model, groups))
+                mx.eval(step(model, groups))
                 seconds = time.perf_counter() - started
             peaks.append(mx.get_peak_memory())
             times.append(seconds)

@@ -109,7 +109,7 @@ def make_plan(rows: Sequence[TokenRow], settings: TrainSettings, *, seed: int) -
 
 def batch_tokens(groups: Sequence[Group]) -> int:
     """Tokens of a micro-batch including padding: G prefixes and B branches, each as long as the longest one."""
-    branches = sum(len(group.rows) for group in groups)
+    branches = sum(group.branches for group in groups)
     return len(groups) * max(group.prefix_length for group in groups) + branches * max(
         group.branch_length for group in groups
     )
@@ -124,7 +124,7 @@ def _fitting(group: Group, tokens_per_step: int) -> list[Group]:
         ]
         if all(part.tokens <= tokens_per_step for part in parts):
             return parts
-    longest = max(group.rows, key=lambda row: len(row.tokens))
+    longest = max(group.rows, key=lambda row: Group((row,), group.prefix_length).tokens)
     raise RecipeError(
         f"row '{longest.id}' needs {Group((longest,), group.prefix_length).tokens} tokens, "
         f"more than tokens_per_step {tokens_per_step}",

@@ -1,7 +1,7 @@
 """Examples as token rows. Only the answer and its end-of-turn token are trained."""
 
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,17 +13,28 @@ from mlx_ragtune.models.prompts import end_of_turn, prompt_tokens
 from mlx_ragtune.records import Example, RowKind
 
 Tokens = npt.NDArray[np.int32]
+NO_ANSWER = "no answer tokens"
+"""Why a row is refused whose answer is empty."""
 
 
 @dataclass(frozen=True)
 class TokenRow:
-    """``tokens``, shape [T], int32; ``tokens[prompt_length:]`` is the answer and its end-of-turn token."""
+    """``tokens``, shape [T], int32; ``tokens[prompt_length:]`` is the answer and its end-of-turn token.
+
+    ``rejected``, int32, is the same prompt with an answer that the model should prefer less, or None.
+    """
 
     id: str
     group: str
     kind: RowKind
     tokens: Tokens
     prompt_length: int
+    rejected: Tokens | None = None
+
+    @property
+    def branches(self) -> tuple[Tokens, ...]:
+        """The token sequences that go through the layers: with its answer, then with its rejected answer if any."""
+        return (self.tokens,) if self.rejected is None else (self.tokens, self.rejected)
 
     @property
     def is_rehearsal(self) -> bool:
@@ -61,16 +72,22 @@ def tokenize(
         answer = list(tokenizer.encode(text, add_special_tokens=False))
         tokens = np.array([*prompt, *answer, *end], dtype=np.int32)
         if not answer:
-            refused.append(Refused(example.id, len(tokens), "no answer tokens"))
+            refused.append(Refused(example.id, len(tokens), NO_ANSWER))
         elif len(tokens) > max_tokens:
             refused.append(Refused(example.id, len(tokens), f"{len(tokens)} tokens, more than {max_tokens}"))
         else:
             rows.append(TokenRow(example.id, example.group, example.kind, tokens, len(prompt)))
-    if refused and on_too_long == "fail":
+    if on_too_long == "fail":
+        require_fitting(refused)
+    return rows, refused
+
+
+def require_fitting(refused: Sequence[Refused]) -> None:
+    """Raise InputError, which lists the first ten, when rows were left out."""
+    if refused:
         listing = "\n".join(f"  {row.id}: {row.reason}" for row in refused[:10])
         raise InputError(
             f"{len(refused)} rows do not fit:\n{listing}",
             where="dataset.max_tokens",
             fix="raise dataset.max_tokens, lower retrieval.top_k or corpus.chunk_tokens, or set on_too_long: drop",
         )
-    return rows, refused

@@ -87,7 +87,7 @@ def check_attention(groups: Sequence[Group], heads: int) -> None:
     """Raise RecipeError when the attention scores of a micro-batch exceed MLX's index range on a CPU (2^31)."""
     pairs = work_of_batch(groups).attention_pairs
     if mx.default_device() == mx.Device(mx.cpu) and heads * pairs >= _MAX_CPU_VALUES:
-        longest = max(len(row.tokens) for group in groups for row in group.rows)
+        longest = max(len(tokens) for group in groups for row in group.rows for tokens in row.branches)
         raise RecipeError(
             f"rows of up to {longest} tokens are too long for attention on a CPU",
             where="dataset.max_tokens",

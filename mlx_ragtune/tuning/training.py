@@ -22,6 +22,7 @@ from mlx_ragtune.tuning.engine_mlx_lm import train_with_mlx_lm
 from mlx_ragtune.tuning.frozen import FrozenStore, every_layer, only_layers
 from mlx_ragtune.tuning.load import Base
 from mlx_ragtune.tuning.loop import Loop, OnValidation, Report
+from mlx_ragtune.tuning.preference import Preference
 from mlx_ragtune.tuning.ranks import find_ranks
 from mlx_ragtune.tuning.recompute import recomputing
 from mlx_ragtune.tuning.schedule import Plan
@@ -116,6 +117,10 @@ class Training:
             if settings.kl is not None:
                 loop.kl = BaseKL(settings.kl, store.answer_states if store is not None else group_states)
                 loop.kl.check(split["train"])
+            if settings.preference is not None:
+                states = store.answer_states if store is not None else group_states
+                loop.preference = Preference(settings.preference, states, loop.kl)
+                loop.preference.check(split["train"])
             stack.enter_context(recomputing(model, settings.grad_checkpoint))
             return loop.run(split["train"], split["valid"], self.report)
 

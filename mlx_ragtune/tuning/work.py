@@ -59,7 +59,7 @@ def work_of_batch(groups: Sequence[Group]) -> Work:
     """The work of a shared-prefix micro-batch, including padding."""
     prefix = max(group.prefix_length for group in groups)
     length = max(group.branch_length for group in groups)
-    branches = sum(len(group.rows) for group in groups)
+    branches = sum(group.branches for group in groups)
     return Work(
         layer_tokens=batch_tokens(groups),
         attention_pairs=len(groups) * prefix**2 + branches * length * (prefix + length),

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from mlx_ragtune.building.generators import require_generator
 from mlx_ragtune.clients.ollama_address import DEFAULT_HOST
 from mlx_ragtune.clients.ollama_registry import register_model
-from mlx_ragtune.clients.serving import open_judge, require_embedder, require_generator, require_judge
+from mlx_ragtune.clients.serving import open_judge, require_embedder, require_judge
 from mlx_ragtune.errors import InputError, ToolError
 from mlx_ragtune.recipe import GeneratorSettings, JudgeSettings, SimilaritySettings
 from tests.ollama_server import OllamaStandIn

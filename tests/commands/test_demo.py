@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from mlx_ragtune.commands import bundled as bundled_module
-from mlx_ragtune.commands.bundled import bundled
+from mlx_ragtune import bundled as bundled_module
+from mlx_ragtune.bundled import bundled
 from mlx_ragtune.commands.demo import prepare_demo
 from mlx_ragtune.errors import InputError, ToolError
 from mlx_ragtune.recipe_load import load_recipe

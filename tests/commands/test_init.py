@@ -54,11 +54,54 @@ def test_a_recipe_that_exists_is_never_overwritten(papers: Path, tmp_path: Path)
     assert out.read_text() == "mine"
 
 
-def test_without_questions_nothing_is_written(papers: Path, tmp_path: Path) -> None:
+def test_without_questions_the_recipe_names_the_file_that_draft_writes_and_says_so(
+    papers: Path, tmp_path: Path
+) -> None:
     (papers / "benchmark.jsonl").unlink()
-    with pytest.raises(InputError, match="benchmark"):
-        write_recipe(papers, out=tmp_path / "recipes" / "mine.yaml", base="x/y")
-    assert not (tmp_path / "recipes" / "mine.yaml").exists()
+    out = tmp_path / "recipes" / "mine.yaml"
+    said = CliRunner().invoke(main, ["init", str(papers), "--out", str(out), "--base", "x/y"])
+    assert said.exit_code == 0, said.output
+    assert [line.split()[1] for line in said.output.splitlines()[2:]] == ["draft", "review", "run"]
+    assert load_recipe(out, missing_ok=("benchmark",)).benchmark == out.with_name("mine.benchmark.jsonl")
+
+
+def test_without_a_benchmark_one_error_names_draft_and_what_needs_none_works(
+    papers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAGTUNE_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("RAGTUNE_OFFLINE", "1")
+    (papers / "benchmark.jsonl").unlink()
+    out = write_recipe(papers, out=tmp_path / "recipes" / "mine.yaml", base="toy:qwen3")
+    for command in ("run", "train", "dataset", "plan", "validate"):
+        result = CliRunner().invoke(main, [command, str(out)])
+        assert result.exit_code == 2, command
+        assert "benchmark: './mine.benchmark.jsonl' does not exist" in result.stderr
+        assert result.stderr.endswith(f"try: ragtune draft {out}\n"), command
+    assert CliRunner().invoke(main, ["corpus", str(out)]).exit_code == 0
+    assert CliRunner().invoke(main, ["search", str(out), "words"]).exit_code == 0
+    status = CliRunner().invoke(main, ["status", str(out)])
+    assert "dataset   run         the benchmark does not exist yet" in status.stdout
+    assert f"dataset: ragtune draft {out}" in status.stdout
+
+
+def test_other_problems_of_a_recipe_are_told_beside_the_missing_benchmark(papers: Path, tmp_path: Path) -> None:
+    (papers / "benchmark.jsonl").unlink()
+    out = write_recipe(papers, out=tmp_path / "recipes" / "mine.yaml", base="x/y")
+    out.write_text(out.read_text().replace("rank: 16", "rank: none"))
+    result = CliRunner().invoke(main, ["validate", str(out)])
+    assert "2 problems" in result.stderr
+    assert f"try: edit {out}" in result.stderr
+
+
+def test_a_benchmark_in_a_folder_that_does_not_exist_is_a_wrong_path(papers: Path, tmp_path: Path) -> None:
+    out = write_recipe(papers, out=tmp_path / "recipes" / "mine.yaml", base="x/y")
+    out.write_text(
+        out.read_text()
+        .replace("benchmark: ../My Papers/", "benchmark: ../nowhere/")
+        .replace('benchmark: "../My Papers/', 'benchmark: "../nowhere/')
+    )
+    with pytest.raises(RecipeError, match="nowhere"):
+        load_recipe(out, missing_ok=("benchmark",))
 
 
 def test_a_folder_without_papers_is_refused(tmp_path: Path) -> None:
@@ -171,6 +214,6 @@ def test_the_next_command_can_be_pasted_where_a_path_has_spaces(papers: Path, tm
     (tmp_path / "my recipes").mkdir()
     out = tmp_path / "my recipes" / "mine.yaml"
     said = CliRunner().invoke(main, ["init", str(papers), "--out", str(out), "--base", "x/y"]).output
-    command = said.splitlines()[1].removeprefix("next: ").split(", then: ")[0]
+    command = said.splitlines()[2]
     assert shlex.split(command) == ["ragtune", "validate", str(out)]
     assert f"#   ragtune run {shlex.quote(os.path.relpath(out))}" in out.read_text()

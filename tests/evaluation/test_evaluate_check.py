@@ -22,7 +22,7 @@ QUESTION = Question("q1", "t", "What is LoRA?", True, ("lora",), "It is small.")
 
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mlx_ragtune.clients.ollama_http.time.sleep", lambda _seconds: None)
+    monkeypatch.setattr("mlx_ragtune.clients.http_retries.time.sleep", lambda _seconds: None)
 
 
 def toy_base() -> Path:
@@ -39,13 +39,14 @@ def test_a_good_benchmark_passes(tmp_path: Path) -> None:
     checked(tmp_path)
 
 
-def test_a_duplicate_question_id_is_named_with_both_lines_before_the_rest_is_read(tmp_path: Path) -> None:
+def test_a_duplicate_question_id_is_named_with_both_lines_beside_every_other_problem(tmp_path: Path) -> None:
     write_rows(tmp_path / "benchmark.jsonl", [QUESTION, QUESTION])
     with (tmp_path / "benchmark.jsonl").open("a") as stream:
         stream.write("\n\nnot read\n")
     with pytest.raises(InputError, match="duplicate question id 'q1', first used in line 1") as caught:
         checked(tmp_path)
-    assert caught.value.where.endswith("benchmark.jsonl:2")
+    assert "benchmark.jsonl:2: duplicate question id" in caught.value.what
+    assert "benchmark.jsonl:5: not JSON" in caught.value.what
 
 
 def test_a_benchmark_without_questions_is_refused(tmp_path: Path) -> None:

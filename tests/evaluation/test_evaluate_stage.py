@@ -36,7 +36,7 @@ PROBES = [Probe("p1", "fact", "Capital of France?", ExactCheck("exact", ("Paris"
 
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mlx_ragtune.clients.ollama_http.time.sleep", lambda _seconds: None)
+    monkeypatch.setattr("mlx_ragtune.clients.http_retries.time.sleep", lambda _seconds: None)
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mlx_ragtune.clients.ollama_http import ServerGoneError
+from mlx_ragtune.clients.http_retries import ServerGoneError
 from mlx_ragtune.clients.protocol import PromptOverflowError
 from mlx_ragtune.errors import ToolError
 from mlx_ragtune.evaluation.failed_requests import MAX_IN_A_ROW, FailedRequests

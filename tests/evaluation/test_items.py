@@ -11,6 +11,7 @@ from mlx_ragtune.models.toy import write_toy_model
 from mlx_ragtune.records import Question
 from mlx_ragtune.retrieval.fusion import Hit
 from mlx_ragtune.retrieval.retriever import Retriever
+from mlx_ragtune.scoring.answers.benchmark_rows import read_questions
 from mlx_ragtune.scoring.answers.probes import ExactCheck, Probe
 from tests.retrieval.made import chunk
 
@@ -50,7 +51,7 @@ QUESTIONS = [
 
 def test_a_question_is_shown_what_retrieval_finds_and_counted_as_trained(maker: ItemMaker, tmp_path: Path) -> None:
     write_rows(tmp_path / "benchmark.jsonl", QUESTIONS)
-    first, _ = maker.questions(tmp_path / "benchmark.jsonl")
+    first, _ = maker.questions(read_questions(tmp_path / "benchmark.jsonl"))
     assert [one.document_id for one in first.passages] == ["lora", "lora"]
     assert first.ranked_papers[:2] == ("lora", "lora")
     assert len(first.ranked_papers) == 9
@@ -62,7 +63,7 @@ def test_a_question_is_shown_what_retrieval_finds_and_counted_as_trained(maker: 
 
 def test_each_condition_shows_the_passages_it_names(maker: ItemMaker, tmp_path: Path) -> None:
     write_rows(tmp_path / "benchmark.jsonl", QUESTIONS)
-    items = list(maker.questions(tmp_path / "benchmark.jsonl"))
+    items = list(maker.questions(read_questions(tmp_path / "benchmark.jsonl")))
     found = {one.question.id: one for one in maker.variants(items)}
     assert set(found) == {"gold:q1", "mixed:q1", "distractors:q1"}  # nothing to vary where no paper answers
     assert {one.document_id for one in found["gold:q1"].passages} == {"lora"}
@@ -75,7 +76,7 @@ def test_each_condition_shows_the_passages_it_names(maker: ItemMaker, tmp_path: 
 
 def test_without_its_paper_a_question_is_one_to_refuse(maker: ItemMaker, tmp_path: Path) -> None:
     write_rows(tmp_path / "benchmark.jsonl", QUESTIONS)
-    items = list(maker.questions(tmp_path / "benchmark.jsonl"))
+    items = list(maker.questions(read_questions(tmp_path / "benchmark.jsonl")))
     kinds = {one.question.id: (one.question.answerable, one.question.refusal_kind) for one in maker.variants(items)}
     assert kinds["gold:q1"] == (True, None)
     assert kinds["distractors:q1"] == (False, "near_miss")
@@ -83,7 +84,7 @@ def test_without_its_paper_a_question_is_one_to_refuse(maker: ItemMaker, tmp_pat
 
 def test_the_same_question_is_mixed_the_same_way_every_time(maker: ItemMaker, tmp_path: Path) -> None:
     write_rows(tmp_path / "benchmark.jsonl", QUESTIONS)
-    items = list(maker.questions(tmp_path / "benchmark.jsonl"))
+    items = list(maker.questions(read_questions(tmp_path / "benchmark.jsonl")))
     assert [one.messages for one in maker.variants(items)] == [one.messages for one in maker.variants(items)]
 
 
@@ -97,7 +98,7 @@ def test_a_probe_has_no_papers_and_an_explicit_system_message(maker: ItemMaker) 
 
 def test_a_copy_of_a_questions_paper_is_not_a_distractor(maker: ItemMaker, tmp_path: Path) -> None:
     write_rows(tmp_path / "benchmark.jsonl", QUESTIONS)
-    items = list(maker.questions(tmp_path / "benchmark.jsonl"))
+    items = list(maker.questions(read_questions(tmp_path / "benchmark.jsonl")))
     usual = {passage.document_id for item in maker.variants(items) for passage in item.passages} - {"lora"}
     held = list(maker.variants(items, lambda papers: usual if papers == {"lora"} else ()))
     assert usual

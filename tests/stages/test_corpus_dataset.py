@@ -10,6 +10,7 @@ import yaml
 
 from mlx_ragtune.artifact import Draft
 from mlx_ragtune.bases.tokenizer_file import ModelTokenizer
+from mlx_ragtune.building.split_files import SPLITS, visible_chunks
 from mlx_ragtune.errors import InputError, RecipeError, ToolError
 from mlx_ragtune.jsonl import read_dicts, read_rows
 from mlx_ragtune.models.prompts import load_tokenizer
@@ -178,10 +179,10 @@ def examples(draft: Draft, split: str) -> list[Example]:
 def test_papers_that_validate_or_test_are_in_no_context_of_training(recipe: Path, base: Path, corpus: Path) -> None:
     edit(recipe, retrieval={"top_k": 5}, dataset={"valid_share": 0.25, "test_share": 0.25})
     draft = run_dataset(recipe, base, corpus)
-    own = {split: {paper for row in examples(draft, split) for paper in row.papers} for split in dataset_stage.SPLITS}
+    own = {split: {paper for row in examples(draft, split) for paper in row.papers} for split in SPLITS}
     shown = {
         split: {name.rpartition(":")[0] for row in examples(draft, split) for name in row.context_ids}
-        for split in dataset_stage.SPLITS
+        for split in SPLITS
     }
     assert all(own.values())
     assert not own["train"] & (own["valid"] | own["test"])
@@ -273,11 +274,8 @@ def test_visible_chunks_follow_the_splits(corpus: Path) -> None:
     documents = list(read_rows(corpus / "documents.jsonl", Document))[:3]
     pairs = [Pair(document.id, "grounded", "q?", "a", (document.id,)) for document in documents]
     chunks = list(read_rows(corpus / "chunks.jsonl", Chunk))
-    splits = dict(zip((pair.id for pair in pairs), dataset_stage.SPLITS, strict=True))
-    visible = {
-        split: {chunk.document_id for chunk in dataset_stage._visible(chunks, pairs, splits, split)}
-        for split in dataset_stage.SPLITS
-    }
+    splits = dict(zip((pair.id for pair in pairs), SPLITS, strict=True))
+    visible = {split: {chunk.document_id for chunk in visible_chunks(chunks, pairs, splits, split)} for split in SPLITS}
     train, valid, test = (pair.id for pair in pairs)
     assert visible == {"train": {train}, "valid": {train, valid}, "test": {train, test}}
 
@@ -304,7 +302,7 @@ def test_a_copy_of_a_benchmark_paper_is_held_out_and_listed(recipe: Path, base: 
     (copy,) = json.loads((draft / "statistics.json").read_text())["held_out_copies"]
     assert (copy["paper"], copy["original"]) == (COPY_OF_GOLD, gold)
     assert min(copy["of_paper"], copy["of_original"]) > 0.9
-    assert [line.partition(":")[0] for line in said] == ["held out of training"]
+    assert said[0].startswith("held out of training: ")
     assert f"'{COPY_OF_GOLD}' is a copy of '{gold}': " in said[0]
     assert said[0].endswith(draft.facts["held_out_copies"][0])
 

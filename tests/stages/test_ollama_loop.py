@@ -131,7 +131,7 @@ def test_a_server_that_goes_away_in_the_middle_loses_nothing(
     served: Path, ollama: OllamaStandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The stage fails with the address; with the server back, the same command asks only what is missing."""
-    monkeypatch.setattr("mlx_ragtune.clients.ollama_http.time.sleep", lambda _seconds: None)
+    monkeypatch.setattr("mlx_ragtune.clients.http_retries.time.sleep", lambda _seconds: None)
     port = int(ollama.host.rsplit(":", 1)[1])
     before = len(answers_of(served))  # by the embedded server
     chats: list[str] = []

@@ -195,10 +195,11 @@ def test_pairs_that_cannot_be_shown_with_their_evidence_are_dropped_with_the_rea
     bare = replace(grounded("DoRA"), evidence=())
     rows, report = build([split, wide, bare], top_k=1)
     assert rows == []
-    reasons = {one.id: one.reason for one in report.dropped}
-    assert reasons["g-lora-0"].startswith("an evidence quote is not inside one chunk")
-    assert reasons["s-lora-hnsw"] == "its evidence lies in 2 chunks, top_k is 1"
-    assert reasons["g-dora-0"] == "no evidence quote"
+    assert {one.id: (one.reason, one.detail) for one in report.dropped} == {
+        "g-lora-0": ("an evidence quote is in no chunk of its paper", ""),
+        "s-lora-hnsw": ("evidence in more chunks than retrieval.top_k", "2 chunks, retrieval.top_k is 1"),
+        "g-dora-0": ("no evidence quote", ""),
+    }
 
 
 def test_the_rows_depend_on_the_seed_and_not_on_the_order_of_the_pairs() -> None:

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -10,8 +11,9 @@ from hypothesis import strategies as st
 
 from mlx_ragtune.errors import InputError
 from mlx_ragtune.recipe import GeneratorSettings
+from mlx_ragtune.recipe_load import load_recipe
 from mlx_ragtune.records import Chunk, Kind
-from mlx_ragtune.synthesis.call_plan import WRITTEN, Plan, even_order, make_plan, quotas
+from mlx_ragtune.synthesis.call_plan import PARTS, WRITTEN, Plan, even_order, make_plan, quotas
 from tests.synthesis.corpus import CHUNKS, text_of
 
 SHARES: Mapping[Kind, float] = {"grounded": 0.6, "synthesis": 0.2, "refusal": 0.2}
@@ -144,3 +146,11 @@ def test_one_paper_cannot_give_synthesis_pairs() -> None:
 def test_an_empty_corpus_is_refused() -> None:
     with pytest.raises(InputError, match="no chunk"):
         make_plan([], GeneratorSettings(model="m"), SHARES, seed=0)
+
+
+def test_the_plan_of_the_source_experiment_has_its_counts() -> None:
+    recipe = load_recipe(Path(__file__).parents[2] / "recipes" / "source_experiment.yaml")
+    assert recipe.dataset.generator is not None
+    wanted = quotas(recipe.dataset.generator.pairs, recipe.dataset.shares, sections=True)
+    kinds = {kind: sum(wanted.get(task, 0) for task in tasks) for kind, tasks in PARTS.items()}
+    assert kinds == {"grounded": 1200, "synthesis": 397, "refusal": 400}

@@ -3,6 +3,7 @@
 import threading
 import time
 
+from mlx_ragtune.clients.http_retries import ServerGoneError
 from mlx_ragtune.synthesis.crew import Crew
 
 
@@ -59,3 +60,42 @@ def test_closing_ends_the_threads_after_their_work() -> None:
     while threading.active_count() > before and time.monotonic() < deadline:
         time.sleep(0.01)
     assert threading.active_count() <= before
+
+
+def test_the_others_do_what_a_server_that_is_gone_leaves() -> None:
+    said: list[str] = []
+    crew: Crew[str, str] = Crew(["gone", "there"], slots=2, lost=lambda error: said.append(error.where))
+
+    def work(tool: str) -> str:
+        if tool == "gone":
+            raise ServerGoneError("no server answers", where=tool)
+        time.sleep(0.001)
+        return tool
+
+    for number in range(30):
+        crew.submit(number, work)
+    found = dict(crew.next() for _ in range(30))
+    assert found == dict.fromkeys(range(30), "there")
+    assert said == ["gone"]
+    crew.close()
+
+
+def test_the_last_server_is_not_given_up() -> None:
+    crew: Crew[str, str] = Crew(["a", "b"], slots=2)
+    away = True
+
+    def work(tool: str) -> str:
+        if away:
+            raise ServerGoneError("no server answers", where=tool)
+        return tool
+
+    for number in range(8):
+        crew.submit(number, work)
+    found = dict(crew.next() for _ in range(8))
+    assert {type(result) for result in found.values()} == {ServerGoneError}
+    away = False
+    crew.submit(8, work)
+    number, result = crew.next()
+    assert number == 8
+    assert result in ("a", "b")
+    crew.close()

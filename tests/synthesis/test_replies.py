@@ -62,6 +62,23 @@ def test_a_reply_without_the_list_says_why(bad: ChatReply, reason: str) -> None:
         json_list(bad, "pairs")
 
 
+ITEM = '{"question": "a {b} \\"c\\"?"}'
+
+
+@pytest.mark.parametrize(
+    "half",
+    [
+        reply(f'{{"pairs": [{ITEM}, {{"question": "cut', "length"),
+        reply(f'```json\n{{"pairs" : [\n {ITEM},\n{{"question": "it is and is and is', "loop"),
+        reply(f'{{"pairs": [{ITEM}, nothing more]}}'),
+        reply(f'{{"pairs": [{ITEM}'),
+        reply("", "length", f'{{"pairs": [{ITEM}, {{'),
+    ],
+)
+def test_the_whole_items_of_half_a_reply_are_read(half: ChatReply) -> None:
+    assert json_list(half, "pairs") == ROWS
+
+
 class Replies:
     def __init__(self, *texts: str) -> None:
         self.texts, self.requests = list(texts), list[ChatRequest]()

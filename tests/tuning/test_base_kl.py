@@ -192,8 +192,8 @@ def test_the_kl_is_zero_before_training() -> None:
     from mlx_ragtune.tuning.ranks import Ranks
 
     apply_adapter(model, train_settings(), seed=0)
-    means = BaseKL(KLSettings(tokens="all")).means(model, mixed_rows(), tokens_per_step=256, ranks=Ranks(0, 1))
-    assert means[1] == pytest.approx(0.0, abs=1e-9)
+    means = BaseKL(KLSettings(tokens="all")).measure(model, mixed_rows(), tokens_per_step=256, ranks=Ranks(0, 1))
+    assert means["kl"] == pytest.approx(0.0, abs=1e-9)
 
 
 def test_rehearsal_tokens_without_rehearsal_rows_are_refused() -> None:

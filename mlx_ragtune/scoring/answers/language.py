@@ -8,11 +8,8 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from functools import lru_cache
-from pathlib import Path
 
 from mlx_ragtune.errors import InputError
-from mlx_ragtune.jsonl import read_located_rows
-from mlx_ragtune.records import Question
 
 SUPPORTED = {
     "en": "English",
@@ -144,9 +141,3 @@ def require_supported(texts: Iterable[tuple[str, str]]) -> None:
         where=foreign[0][0],
         fix=f"write questions and references in one of these languages: {', '.join(SUPPORTED.values())}",
     )
-
-
-def require_supported_benchmark(benchmark: Path) -> None:
-    """Raise InputError when the benchmark's questions and references are in a language that cannot be scored."""
-    rows = read_located_rows(benchmark, Question)
-    require_supported((where, f"{question.question}\n{question.reference}") for where, question in rows)

@@ -4,12 +4,12 @@ from pathlib import Path
 import pytest
 
 from mlx_ragtune.errors import InputError
+from mlx_ragtune.scoring.answers.benchmark_rows import require_supported_benchmark
 from mlx_ragtune.scoring.answers.language import (
     OTHERS,
     SUPPORTED,
     language_of,
     require_supported,
-    require_supported_benchmark,
 )
 from mlx_ragtune.scoring.answers.refusal import GRAMMARS
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from mlx_ragtune.errors import ToolError
 
-_PACKAGE = Path(__file__).parents[1]
+_PACKAGE = Path(__file__).parent
 
 
 def bundled(name: str) -> Path:

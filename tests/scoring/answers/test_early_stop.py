@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlx_ragtune.evaluation.early_stop import repeats
 from mlx_ragtune.records import Answer, Sampling
+from mlx_ragtune.scoring.answers.early_stop import repeats
 from mlx_ragtune.scoring.answers.validity import classify, loops
 
 PIECES = [

@@ -1,0 +1,66 @@
+"""The pairs of a recipe: the user's own, or those of its generator."""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from mlx_ragtune.artifact import Draft
+from mlx_ragtune.building.generators import common_digest, open_generators, say_what_leaves
+from mlx_ragtune.errors import InputError
+from mlx_ragtune.jsonl import write_rows
+from mlx_ragtune.recipe import Recipe
+from mlx_ragtune.records import Chunk, Document, Pair
+from mlx_ragtune.retrieval.retriever import Retriever
+from mlx_ragtune.synthesis.authored import read_pairs
+from mlx_ragtune.synthesis.benchmark_view import BenchmarkView, HeldOut
+from mlx_ragtune.synthesis.call_plan import make_plan
+from mlx_ragtune.synthesis.dedupe import contamination
+from mlx_ragtune.synthesis.generate import Sources, generate
+from mlx_ragtune.synthesis.jobs import Jobs
+
+
+def authored_pairs(path: Path, documents: Sequence[Document], benchmark: BenchmarkView, held: HeldOut) -> list[Pair]:
+    """The user's own pairs.
+
+    Raises InputError for pairs that use the benchmark's papers, or copies of them, or repeat its questions.
+    """
+    pairs = read_pairs(path, documents)
+    shared = contamination(pairs, benchmark, held)
+    bad = sorted({*shared.papers, *(duplicate.id for duplicate in shared.questions)})
+    if bad:
+        papers = sorted({paper for used in shared.papers.values() for paper in used})
+        copies = [f"\n  {overlap}" for overlap in held.copies if overlap.paper in papers]
+        raise InputError(
+            f"{len(bad)} pairs use papers of the benchmark ({', '.join(papers[:5])}) or repeat its questions: "
+            f"{', '.join(bad[:5])}{''.join(copies[:5])}",
+            where=str(path),
+            fix="remove these pairs, or the benchmark's questions about these papers",
+        )
+    return pairs
+
+
+def generated_pairs(recipe: Recipe, chunks: Sequence[Chunk], retriever: Retriever, draft: Draft) -> list[Pair]:
+    """Pairs by the recipe's generator. Finished calls stay in ``jobs.sqlite`` and are never made again."""
+    settings = recipe.dataset.generator
+    assert settings is not None  # noqa: S101 (the recipe has pairs or a generator)
+    plan = make_plan(chunks, settings, recipe.dataset.shares, seed=recipe.seed)
+    sources = Sources({chunk.id: chunk for chunk in chunks}, retriever, recipe.retrieval.top_k)
+    say_what_leaves(settings, draft.say)
+    with ExitStack() as stack:
+        backends = [stack.enter_context(backend) for backend in open_generators(settings)]
+        digest = common_digest(settings, backends)
+        track = stack.enter_context(draft.track("writing pairs", settings.pairs))
+        jobs = stack.enter_context(Jobs(draft.cache("jobs.sqlite")))
+        report = generate(
+            plan,
+            sources,
+            backends=backends,
+            jobs=jobs,
+            settings=settings,
+            model_digest=digest,
+            progress=track,
+            say=draft.say,
+        )
+    write_rows(draft / "generated.jsonl", report.rows)
+    draft.record(yield_share=round(report.yield_share, 3), rejections=report.rejections)
+    return report.pairs

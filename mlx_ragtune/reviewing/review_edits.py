@@ -1,0 +1,100 @@
+"""What is wrong with an item as a reviewer changed it, by the rules that the data set and the evaluation apply."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from mlx_ragtune.records import Document, Pair, Question
+from mlx_ragtune.reviewing.review_items import ReviewItem
+from mlx_ragtune.scoring.answers.citation import without_titles
+from mlx_ragtune.scoring.answers.nuggets import correctness
+from mlx_ragtune.scoring.answers.refusal import is_refusal
+from mlx_ragtune.synthesis.authored import pair_problems
+from mlx_ragtune.synthesis.checks import (
+    is_blank,
+    names_its_source,
+    not_a_copy,
+    numbers_shown,
+    quote_in,
+    stands_alone,
+    titles_quoted,
+)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong. ``blocks``: the item could not be used, so that the edit is not saved."""
+
+    text: str
+    blocks: bool
+
+
+def problems(item: ReviewItem, documents: Mapping[str, Document]) -> list[Problem]:
+    """Everything wrong with the item, blocking problems first. ``documents`` are the corpus by id."""
+    row = item.row
+    hard = _of_pair(row, documents) if isinstance(row, Pair) else _of_question(row, documents)
+    found = [Problem(text, blocks=True) for text in hard]
+    return [*found, *(Problem(text, blocks=False) for text in _advice(item, documents))]
+
+
+def _of_pair(pair: Pair, documents: Mapping[str, Document]) -> Iterator[str]:
+    yield from pair_problems(pair, documents)
+    if not is_blank(pair.answer):
+        refuses = is_refusal(pair.answer)
+        if pair.kind == "refusal" and not refuses:
+            yield "a refusal that does not refuse"
+        if pair.kind != "refusal" and refuses:
+            yield "a refusal where an answer is due"
+
+
+def _of_question(question: Question, documents: Mapping[str, Document]) -> Iterator[str]:
+    if is_blank(question.question):
+        yield "the question is empty"
+    for paper in question.papers:
+        if paper not in documents:
+            yield f"the corpus has no paper '{paper}'"
+    for evidence in question.evidence:
+        text = documents[evidence.paper].text if evidence.paper in documents else ""
+        if reason := quote_in(evidence.quote, text):
+            yield f"{reason} of '{evidence.paper}': {evidence.quote!r:.80}"
+    if is_blank(question.reference):
+        if question.answerable:
+            yield "the reference is empty"
+    elif question.answerable:
+        yield from _of_reference(question, documents)
+    elif not is_refusal(question.reference):
+        yield "the reference of an unanswerable question must refuse"
+
+
+def _of_reference(question: Question, documents: Mapping[str, Document]) -> Iterator[str]:
+    """Why the reference does not get the full score by its own nuggets."""
+    if is_refusal(question.reference):
+        yield "the reference refuses, but the question is answerable"
+    titles = {name: document.title for name, document in documents.items()}
+    if any(not nugget.anchors or not all(nugget.anchors) for nugget in question.nuggets):
+        yield "a nugget without anchors: give at least one word that a right answer has"
+        return
+    scored = correctness(without_titles(question.reference, titles), question.nuggets, refused=False)
+    for nugget, state in zip(question.nuggets, scored.states, strict=True):
+        if state == "contradicted" or (nugget.vital and state != "supported"):
+            what = "contradicts" if state == "contradicted" else "does not state"
+            yield f"the reference {what} '{nugget.text}': its anchors are not all in it with the same sense"
+
+
+def _advice(item: ReviewItem, documents: Mapping[str, Document]) -> Iterator[str]:
+    """What a generated item is rejected for, and a person may want all the same."""
+    row = item.row
+    if not is_blank(row.question) and (reason := stands_alone(row.question)):
+        yield reason
+    if is_blank(item.answer):
+        return
+    if reason := names_its_source(item.answer):
+        yield f"the answer {reason}"
+    if row.refusal_kind is None and row.papers:
+        titles = [documents[paper].title for paper in row.papers if paper in documents]
+        texts = [documents[paper].text for paper in row.papers if paper in documents]
+        found = [
+            titles_quoted(item.answer, titles) if isinstance(row, Pair) else None,
+            numbers_shown(item.answer, [row.question, *titles, *texts]),
+            not_a_copy(item.answer, row.question, titles),
+        ]
+        yield from filter(None, found)
