@@ -8,6 +8,10 @@ from mlx_ragtune.recipe_types import Count, Settings, Share, Tokens
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
+NEWER_KEYS = ("kl", "preference", "strength")
+"""Optional keys of `train` that older artifacts do not know. While they are null they are no part of an artifact's key
+nor of a checkpoint's description, so that finished and interrupted runs from before stay valid."""
+
 
 SCALES = (0.25, 0.4, 0.5, 0.65, 0.8, 1.0)
 
