@@ -19,6 +19,7 @@ from mlx_ragtune.recipe import (
     DatasetSettings,
     EvaluateSettings,
     ExportSettings,
+    FuseSettings,
     GeneratorSettings,
     JudgeSettings,
     Recipe,
@@ -47,7 +48,7 @@ def recipe_of(project: Path, **changes: Any) -> Recipe:
         "name": "demo", "seed": 0, "base": BaseModelSettings(model=str(project / "models" / "base")),
         "corpus": CorpusSettings(folder=Path("/Volumes/secretdisk/papers")), "retrieval": RetrievalSettings(),
         "dataset": dataset, "train": TrainSettings(alpha=16), "export": ExportSettings(),
-        "register": RegisterSettings(), "evaluate": EvaluateSettings(), "scoring": ScoringSettings(),
+        "register": RegisterSettings(), "evaluate": EvaluateSettings(), "scoring": ScoringSettings(), "fuse": FuseSettings(),
     }  # fmt: skip
     return cast(Recipe, SimpleNamespace(**{**sections, **changes}))
 
