@@ -6,12 +6,23 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 
 from mlx_ragtune.recipe_types import File, Name, Settings, Share, Tokens
+from mlx_ragtune.records import Kind
 
+Count = Annotated[int, Field(ge=1, le=2000)]
 _ARXIV_ID = re.compile(
     r"(?:(?:0[7-9]|1[0-4])(?:0[1-9]|1[0-2])\.\d{4}|(?:1[5-9]|[2-9]\d)(?:0[1-9]|1[0-2])\.\d{5}"
     r"|[a-z]+(?:-[a-z]+)*(?:\.[A-Z]{2})?/\d{2}(?:0[1-9]|1[0-2])\d{3})(?:v[1-9]\d{0,2})?"
 )
 """Four digits until 2014, five since 2015 (info.arxiv.org/help/arxiv_identifier.html)."""
+
+
+ANSWER_WORDS: dict[Kind, tuple[int, int]] = {
+    "grounded": (6, 140),
+    "synthesis": (10, 220),
+    "refusal": (4, 90),
+}
+"""Of the 1,997 answers of the source experiment, by kind, 1% to 99% have 23 to 88, 76 to 142 and 34 to 63 words; a
+citation adds its title."""
 
 
 class CorpusSettings(Settings):
@@ -106,6 +117,16 @@ class GeneratorSettings(Settings):
     """Number of pairs per request."""
     min_yield: Share = 0.3
     """Stop with an error when a smaller share of the pairs passes the checks."""
+    words: dict[Kind, tuple[Count, Count]] = ANSWER_WORDS
+    """Fewest and most words of an answer, by kind; kinds that are not named keep these."""
+
+    @field_validator("words")
+    @classmethod
+    def _all_kinds(cls, value: dict[Kind, tuple[int, int]]) -> dict[Kind, tuple[int, int]]:
+        for kind, (fewest, most) in value.items():
+            if fewest > most:
+                raise ValueError(f"{kind}: [{fewest}, {most}] is empty; give the fewest words first")
+        return {**ANSWER_WORDS, **value}
 
 
 class RehearsalSettings(Settings):
@@ -135,7 +156,7 @@ class DatasetSettings(Settings):
     balance: Literal["keep", "drop"] = "keep"
     """What to do when the pairs miss `shares`. `keep`: report it; `drop`: leave out pairs of the kinds in surplus."""
     max_loss: Share = 0.2
-    """Stop with an error when a larger share of the rows is left out. Kinds that the recipe excludes do not count."""
+    """Stop when a larger share of the rows is left out. What `balance` and `refusal_kinds` exclude does not count."""
     refusal_kinds: tuple[Literal["near_miss", "off_corpus"], ...] = ("near_miss", "off_corpus")
     """`pairs`: kinds of refusals to use. Near misses make a very small model refuse questions it could answer."""
     max_tokens: Tokens = 2048

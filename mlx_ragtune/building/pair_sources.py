@@ -12,6 +12,7 @@ from mlx_ragtune.recipe import Recipe
 from mlx_ragtune.records import Chunk, Document, Pair
 from mlx_ragtune.retrieval.retriever import Retriever
 from mlx_ragtune.synthesis.authored import read_pairs
+from mlx_ragtune.synthesis.benchmark_guard import BenchmarkGuard
 from mlx_ragtune.synthesis.benchmark_view import BenchmarkView, HeldOut
 from mlx_ragtune.synthesis.call_plan import make_plan
 from mlx_ragtune.synthesis.dedupe import contamination
@@ -39,12 +40,15 @@ def authored_pairs(path: Path, documents: Sequence[Document], benchmark: Benchma
     return pairs
 
 
-def generated_pairs(recipe: Recipe, chunks: Sequence[Chunk], retriever: Retriever, draft: Draft) -> list[Pair]:
-    """Pairs by the recipe's generator. Finished calls stay in ``jobs.sqlite`` and are never made again."""
+def generated_pairs(
+    recipe: Recipe, chunks: Sequence[Chunk], retriever: Retriever, draft: Draft, *, benchmark: BenchmarkView
+) -> list[Pair]:
+    """Pairs by the recipe's generator; none asks what the benchmark asks. Finished calls stay in ``jobs.sqlite`` and are never made again."""
     settings = recipe.dataset.generator
     assert settings is not None  # noqa: S101 (the recipe has pairs or a generator)
     plan = make_plan(chunks, settings, recipe.dataset.shares, seed=recipe.seed)
-    sources = Sources({chunk.id: chunk for chunk in chunks}, retriever, recipe.retrieval.top_k)
+    barred = BenchmarkGuard(benchmark).reason
+    sources = Sources({chunk.id: chunk for chunk in chunks}, retriever, recipe.retrieval.top_k, barred)
     say_what_leaves(settings, draft.say)
     with ExitStack() as stack:
         backends = [stack.enter_context(backend) for backend in open_generators(settings)]

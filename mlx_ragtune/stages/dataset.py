@@ -23,9 +23,10 @@ from mlx_ragtune.searching.encoders import require_encoders
 from mlx_ragtune.searching.opened import open_retriever
 from mlx_ragtune.synthesis.assemble import assemble
 from mlx_ragtune.synthesis.balance import TOLERANCE, balance, without_share
-from mlx_ragtune.synthesis.benchmark_file import require_sound
+from mlx_ragtune.synthesis.benchmark_file import read_resolved
 from mlx_ragtune.synthesis.benchmark_view import BenchmarkView, HeldOut, held_out, view_of
 from mlx_ragtune.synthesis.dedupe import without_duplicates
+from mlx_ragtune.synthesis.examine import examine
 from mlx_ragtune.synthesis.ledger import (
     ACROSS,
     DUPLICATE,
@@ -90,6 +91,7 @@ def _build(recipe: Recipe, inputs: Inputs, draft: Draft, retriever: Retriever) -
     report, refused = _rows(recipe, pairs, splits, corpus, base=inputs["base"], draft=draft, ledger=ledger)
     account = ledger.account()
     report |= {
+        "gate": examine(pairs, corpus.chunks, benchmark=corpus.benchmark, base=inputs["base"], say=draft.say),
         "held_out_copies": [asdict(overlap) for overlap in corpus.held.copies],
         "account": account.as_json(),
     }
@@ -113,7 +115,7 @@ def _build(recipe: Recipe, inputs: Inputs, draft: Draft, retriever: Retriever) -
 def _corpus(recipe: Recipe, folder: Path, retriever: Retriever) -> _Corpus:
     documents = list(read_rows(folder / "documents.jsonl", Document))
     chunks = list(read_rows(folder / "chunks.jsonl", Chunk))
-    benchmark = view_of(require_sound(recipe.benchmark, documents=documents))
+    benchmark = view_of(read_resolved(recipe.benchmark, documents))
     return _Corpus(documents, chunks, benchmark, held_out(benchmark.papers, documents), retriever)
 
 
@@ -122,7 +124,7 @@ def _pairs(recipe: Recipe, corpus: _Corpus, draft: Draft) -> list[Pair]:
     if recipe.dataset.pairs:
         return authored_pairs(recipe.dataset.pairs, corpus.documents, corpus.benchmark, corpus.held)
     allowed = [chunk for chunk in corpus.chunks if chunk.document_id not in corpus.held.papers]
-    return generated_pairs(recipe, allowed, corpus.retriever, draft)
+    return generated_pairs(recipe, allowed, corpus.retriever, draft, benchmark=corpus.benchmark)
 
 
 def _sifted(recipe: Recipe, pairs: list[Pair], ledger: Ledger) -> list[Pair]:
