@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from mlx_ragtune.pages.plots import nice_limit, svg, svg_dot, svg_line, svg_text
 
-LEFT, RIGHT, TOP, BOTTOM = 10.0, 94.0, 16.0, 44.0
+LEFT, RIGHT, TOP, BOTTOM = 10.0, 94.0, 30.0, 44.0
 """Margins of the plotted area: percent of the width, then pixels."""
 
 
@@ -21,6 +21,10 @@ class StrengthRow:
     task_score: float
     rehearsal_loss: float
     loss_increase: float
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.2g}" if value else "0"
 
 
 def best_trades(points: Sequence[StrengthRow]) -> set[float]:
@@ -37,7 +41,7 @@ def best_trades(points: Sequence[StrengthRow]) -> set[float]:
     }
 
 
-def strength_line(points: Sequence[StrengthRow], *, limit: float | None, kept: float, height: int = 280) -> Markup:
+def strength_line(points: Sequence[StrengthRow], *, limit: float | None, kept: float, height: int = 294) -> Markup:
     """Task score over the increase of the loss on the base's own answers; ``limit`` is a line, ``kept`` is green.
 
     The strengths are connected in their order; those that another one beats in both are gray. An empty text without
@@ -61,10 +65,10 @@ def strength_line(points: Sequence[StrengthRow], *, limit: float | None, kept: f
         return TOP + (height - TOP - BOTTOM) * (1 - score / top)
 
     floor = height - BOTTOM
-    parts: list[Markup] = []
+    parts = [svg_text(LEFT, TOP - 6, "task score", kind="dim")]
     for share in (0, 0.25, 0.5, 0.75, 1):
         y = y_of(top * share)
-        parts += [svg_line(LEFT, y, RIGHT, y, "grid"), svg_text(0, y + 4, f"{top * share:.0%}", kind="dim")]
+        parts += [svg_line(LEFT, y, RIGHT, y, "grid"), svg_text(0, y + 4, f"{100 * top * share:.3g}%", kind="dim")]
     if limit is not None and limit <= high:
         anchor = "end" if x_of(limit) > 70 else "start"
         note = f"limit {limit:g} " if anchor == "end" else f" limit {limit:g}"
@@ -81,8 +85,8 @@ def strength_line(points: Sequence[StrengthRow], *, limit: float | None, kept: f
         label = "base" if point.scale == 0 else f"{point.scale:g}"
         parts.append(svg_text(x, y - 9, label, anchor="middle"))
     parts += [
-        svg_text(LEFT, height - 24, f"{low:+.2g}" if low else "0", kind="dim"),
-        svg_text(RIGHT, height - 24, f"{high:+.2g}", anchor="end", kind="dim"),
+        svg_text(LEFT, height - 24, _signed(low), kind="dim"),
+        svg_text(RIGHT, height - 24, _signed(high), anchor="end", kind="dim"),
         svg_text(RIGHT, height - 6, "increase of the loss on the base's own answers, nats per token",
                  anchor="end", kind="dim"),
     ]  # fmt: skip

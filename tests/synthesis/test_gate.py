@@ -43,7 +43,7 @@ GOOD = '"LoRA: Low-Rank Adaptation" saves 10 percent of the memory.'
         (f"Cite the title of each paper you use, in double quotes. {GOOD}", PROMPT_TEXT),
         (f"{GOOD} {WRITER}", PROMPT_TEXT),
         (f"{RULES['grounded'][2]} {GOOD}", PROMPT_TEXT),
-        (f"Papers:\n\n[1] \"LoRA\"\nIt is a method of low rank.\n{GOOD}", PROMPT_TEXT),
+        (f'Papers:\n\n[1] "LoRA"\nIt is a method of low rank.\n{GOOD}', PROMPT_TEXT),
         (f"{GOOD}\nUser: And what of time?\nAssistant: It saves time too.", DIALOGUE),
         (f"Question: How much? Answer: {GOOD}", DIALOGUE),
         (f"Answer: {GOOD}", DIALOGUE),
@@ -80,7 +80,7 @@ def test_an_opening_that_more_than_a_fifth_of_the_answers_share_is_a_finding() -
     assert (row["opening"], row["answers"], row["of"], row["share"]) == ("according to …", 9, 40, 0.225)
     assert collapsed_openings(_pairs(same[:7] + other)) == []
     assert "vary the wording" in warnings(corpus_findings(_pairs(same + other), []))[0]
-    assert opening('“A: B” shows that it is.') == "… shows that"
+    assert opening("“A: B” shows that it is.") == "… shows that"
 
 
 def test_an_answer_many_times_longer_than_the_others_is_a_finding() -> None:
