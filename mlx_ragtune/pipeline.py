@@ -311,10 +311,10 @@ STAGES: tuple[Stage, ...] = (
         "train",
         "Train a LoRA adapter; keep the best by validation loss",
         keys=(
-            "base.precision", "dataset.thinking", "dataset.max_tokens", "dataset.on_too_long",
+            "base.precision", "dataset.thinking", "dataset.max_tokens", "dataset.on_too_long", "dataset.split",
             "dataset.rehearsal.share", "train", "seed",
         ),
-        ignores=("dataset.max_tokens", "dataset.on_too_long", "train.report_to"),
+        ignores=("dataset.max_tokens", "dataset.on_too_long", "dataset.split", "train.report_to"),
         needs={"dataset": PROMPT_ROWS, "rehearse": REHEARSAL, "base": ()},
         version=2,
     ),

@@ -144,7 +144,11 @@ class DatasetSettings(Settings):
     """Question-answer pairs, either from a file or from a generator."""
 
     pairs: File | None = None
-    """JSONL file of pairs that you wrote. Give `pairs` or `generator`."""
+    """JSONL, CSV or Parquet file of pairs or rows, or `hf:ORGANIZATION/NAME`. Give `pairs` or `generator`."""
+    format: Literal["pairs", "chat", "prompt", "rag"] | None = None
+    """Format of the rows in `pairs`; null: that of the first row's keys. See data.md."""
+    columns: dict[Literal["id", "kind", "question", "answer", "context", "messages"], Name] = {}  # noqa: RUF012
+    """`pairs`: names of the columns of other files: `{question: ask, answer: reply, context: passages}`."""
     generator: GeneratorSettings | None = None
     """Generate the pairs instead."""
     shares: dict[Literal["grounded", "synthesis", "refusal"], Share] = {  # noqa: RUF012 (pydantic copies it)
@@ -163,10 +167,12 @@ class DatasetSettings(Settings):
     """Maximum length of a training row, in tokens of the base model's tokenizer."""
     on_too_long: Literal["fail", "drop"] = "fail"
     """What to do with longer rows. Answers are never truncated."""
+    split: Literal["paper", "row", "none"] = "paper"
+    """What is held out: whole papers; rows, for a single paper (the loss is then optimistic); or nothing at all."""
     valid_share: Annotated[float, Field(gt=0, le=0.5)] = 0.05
-    """Share of the papers held out for validation."""
+    """Share of the papers (of the rows with `split: row`) held out for validation."""
     test_share: Annotated[float, Field(ge=0, le=0.5)] = 0.0
-    """Share of the papers held out for a test split."""
+    """Share held out for a test split."""
     thinking: Literal["off", "on"] = "off"
     """Thinking mode of the chat template, in training and at the server."""
     rehearsal: RehearsalSettings | None = None

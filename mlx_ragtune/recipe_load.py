@@ -38,6 +38,11 @@ UNUSED: tuple[tuple[str, str, object, object], ...] = (
     ("register.route", "register.serve", "llamacpp", "mlx"),  # an error of its own
     ("register.name", "register.serve", "llamacpp", None),
     ("register.host", "register.serve", "llamacpp", None),
+    ("dataset.valid_share", "dataset.split", "none", None),
+    ("dataset.test_share", "dataset.split", "none", 0),
+    ("train.patience", "dataset.split", "none", None),
+    ("train.evals_per_epoch", "dataset.split", "none", None),
+    ("train.select", "dataset.split", "none", "loss"),
     ("dataset.generator.hosts", "dataset.generator.backend", "llamacpp", None),
     ("dataset.generator.hosts", "dataset.generator.backend", "mlx", None),
     ("retrieval.embedding.host", "retrieval.embedding.backend", "llamacpp", None),
@@ -137,6 +142,9 @@ def _dataset_problems(written: Written) -> Iterator[tuple[str, str]]:
     held_out = (dataset["valid_share"], dataset["test_share"])
     if all(_is_number(share) and 0 <= share <= 0.5 for share in held_out) and sum(held_out) > 0.5 + 1e-9:
         yield "dataset.test_share", "'valid_share' + 'test_share' leave less than half of the papers for training"
+    for key in ("format", "columns"):
+        if written.get(f"dataset.{key}") and dataset["generator"] is not None:
+            yield f"dataset.{key}", f"no effect with 'generator'; remove 'dataset.{key}'"
     if written.get("dataset.refusal_kinds") is not None:
         if dataset["generator"] is not None:
             yield "dataset.refusal_kinds", "no effect with 'generator'; remove 'dataset.refusal_kinds'"

@@ -27,6 +27,7 @@ NOT_SHARED = {
     "dataset.on_too_long": "it cannot change a result",
     "dataset.rehearsal.prompts": "it changes the answers that are held out of all trials",
     "dataset.rehearsal.max_tokens": "it changes the answers that are held out of all trials",
+    "dataset.split": "it changes the questions that all trials are compared on",
     "dataset.max_loss": "it cannot change a result",
     "train.report_to": "it cannot change a result",
 }

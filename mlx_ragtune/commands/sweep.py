@@ -159,8 +159,10 @@ def development_of(run: OpenRun) -> Development:
     if not rows:
         raise InputError(
             "the data set has no validation rows to compare trials on",
-            where="dataset.valid_share",
-            fix="raise dataset.valid_share, or add pairs about more papers",
+            where="dataset.split",
+            fix="set dataset.split: row"
+            if recipe.dataset.split == "none"
+            else "raise dataset.valid_share, or add pairs about more papers",
         )
     return Development(
         rows,

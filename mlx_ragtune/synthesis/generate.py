@@ -331,6 +331,52 @@ class _Run:
                 yield Generated(judged.pair, task, digests, *own)
 
 
+@dataclass(frozen=True)
+class Trial:
+    """The outcomes of the plan's first calls, and the kept pairs by task. Times and requests are those of this run."""
+
+    outcomes: tuple[tuple[Task, Outcome], ...]
+    kept: Mapping[Task, Sequence[Judged]]
+    requests: int
+
+
+def try_out(
+    plan: Plan,
+    sources: Sources,
+    *,
+    backends: Sequence[Backend],
+    jobs: Jobs,
+    settings: GeneratorSettings,
+    model_digest: str,
+    wanted: int,
+    until: Callable[[], bool],
+    progress: Progress,
+) -> Trial:
+    """The plan's first calls, until ``wanted`` pairs are kept or ``until`` is true; calls that have begun are finished.
+
+    They are the calls that ``generate`` begins with, so that it finds them done. Raises ToolError when calls fail
+    three times in a row.
+    """
+    run = _Run(plan, sources, jobs, settings.model_copy(update={"min_yield": 0.0}), model_digest)
+    begun: list[_Work] = []
+
+    def first_calls() -> Iterator[_Work]:
+        for work in run.written():
+            if sum(map(len, run.selection.kept.values())) >= wanted or until():
+                return
+            begun.append(work)
+            yield work
+
+    crew: Crew[Backend, Outcome] = Crew([Windowed(one, settings.context_tokens) for one in backends], settings.slots)
+    try:
+        run.execute(first_calls(), crew, progress)
+    finally:
+        crew.close()
+    done = ((work.task, jobs.finished(work.key)) for work in begun)
+    outcomes = tuple((task, outcome) for task, outcome in done if outcome is not None)
+    return Trial(outcomes, run.selection.kept, run.spent["requests"])
+
+
 def _without(error: RagtuneError) -> str:
     return f"{error.where}: {error.what}; the other servers do its calls"
 

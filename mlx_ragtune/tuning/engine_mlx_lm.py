@@ -121,6 +121,9 @@ class _Callback:
             )
 
     def _validate(self) -> None:
+        if not self.valid:
+            checkpoints.keep_if_best(self.folder, self.model, self.progress, self.progress.losses[-1]["train_loss"])
+            return
         loss = self._mean_loss(self.valid)
         self.progress.losses[-1]["valid_loss"] = loss
         if self.rehearsal:

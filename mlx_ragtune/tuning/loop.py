@@ -195,7 +195,14 @@ class Loop:
         )
 
     def _validate(self, valid: Sequence[TokenRow]) -> bool:
-        """Whether ``on_validation`` stops the run; the adapter is kept if its loss is the lowest so far."""
+        """Whether ``on_validation`` stops the run; the adapter is kept if its loss is the lowest so far.
+
+        Without validation rows the adapter is kept with its training loss.
+        """
+        if not valid:
+            if self.ranks.first:
+                checkpoints.keep_if_best(self.folder, self.model, self.progress, self.progress.losses[-1]["train_loss"])
+            return False
         loss = self._valid_losses(valid)
         if self.tracker is not None and self.ranks.first:
             self.tracker.on_val_loss_report({"iteration": self.progress.update, "val_loss": loss})

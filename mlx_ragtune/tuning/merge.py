@@ -15,6 +15,7 @@ from mlx_ragtune.clients.runtime_mlx import mx, tree_flatten, tree_unflatten
 from mlx_ragtune.errors import ArtifactError
 from mlx_ragtune.models.model_folder import read_config
 from mlx_ragtune.models.prompts import check_prompt_lengths, load_tokenizer, prompt_tokens
+from mlx_ragtune.models.template_dates import freeze_files
 from mlx_ragtune.records import Message
 from mlx_ragtune.tuning.adapters import load_adapter
 from mlx_ragtune.tuning.load import load_stored
@@ -29,7 +30,7 @@ CARRIED = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
     "merges.txt", "tokenizer.model", "generation_config.json", "chat_template.jinja",
 )  # fmt: skip
-"""Files of the base that the fused folder needs unchanged, so that both export to the same vocabulary."""
+"""Files of the base that the fused folder needs, but for a date as they are: both export to the same vocabulary."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,7 @@ def _save(model: Any, base: Path, target: Path, dtypes: dict[str, mx.Dtype], con
     for name in CARRIED:
         if (base / name).exists():
             shutil.copyfile((base / name).resolve(), target / name)
+    freeze_files(target)
 
 
 def fuse(

@@ -150,7 +150,7 @@ def plan_run(
     options: dict[str, Any] = {"thinking": dataset.thinking == "on", "max_tokens": dataset.max_tokens}
     train, refused = tokenize(rows["train"], loaded.tokenizer, on_too_long="drop", **options)
     valid, refused_too = tokenize(rows["valid"], loaded.tokenizer, on_too_long="drop", **options)
-    if not train or not valid:
+    if not train or not (valid or dataset.split == "none"):
         raise InputError(
             f"no {'validation' if train else 'training'} rows are left",
             where="dataset",
@@ -161,7 +161,7 @@ def plan_run(
         usable, refused_own = tokenize(rows["rehearsal"], loaded.tokenizer, on_too_long="drop", **options)
         chosen = choose_rehearsal(usable, task_rows=len(train), share=share, seed=seed)
         train, held, refused = [*train, *chosen.train], chosen.held, [*refused, *refused_own]
-    plan = make_plan(train, settings, seed=seed)
+    plan = make_plan(train, settings, seed=seed, validates=bool(valid))
     batches = _epoch(train, settings, seed)
     measured = calibrate(loaded.model, batches, loaded.config, recompute=settings.grad_checkpoint)
     flops = [work_of_batch(groups).flops(loaded.config) for groups in batches]

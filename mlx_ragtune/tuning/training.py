@@ -43,7 +43,8 @@ class TrainResult:
     ``base_rehearsal_loss`` is the base's loss on them, ``rehearsal_loss`` that of the adapter as it was kept.
     ``strengths`` are those that ``train.strength`` tried, and ``strength`` the one of the adapter. ``pruned``:
     ``on_validation`` stopped the run; its adapter is then the one with the lowest loss. On ranks other than the first,
-    ``best_update`` is 0 and ``best_valid_loss`` is None, because only the first keeps adapters.
+    ``best_update`` is 0 and ``best_valid_loss`` is None, because only the first keeps adapters. It is also None without
+    validation rows: ``best_update`` is then the last one.
     """
 
     engine: str
@@ -167,7 +168,7 @@ class Training:
             updates=done.update,
             planned_updates=self.plan.updates,
             best_update=kept.update,
-            best_valid_loss=kept.valid_loss,
+            best_valid_loss=kept.valid_loss if split["valid"] else None,
             stopped_early=done.update < self.plan.updates,
             train_rows=self.plan.rows - rehearsed,
             valid_rows=len(split["valid"]),

@@ -77,7 +77,7 @@ class Workbench:
         loaded = load_base(self._folder, self._model.precision)
         self._split = {name: prepare_rows(self._examples[name], loaded.tokenizer, self._dataset) for name in _SPLITS}
         for name, rows in self._split.items():
-            if not rows:
+            if not rows and (name == "train" or self._dataset.split != "none"):
                 raise InputError(
                     f"there are no {'training' if name == 'train' else 'validation'} rows",
                     where="dataset",
@@ -183,7 +183,7 @@ class Workbench:
         loaded, (split, described) = self.loaded, data
         thinking = self._dataset.thinking == "on"
         apply_adapter(loaded.model, settings, seed=seed)
-        plan = make_plan(split["train"], settings, seed=seed)
+        plan = make_plan(split["train"], settings, seed=seed, validates=bool(split["valid"]))
         self._say(plan.describe())
         work = describe_settings(settings, seed) | described
         run = Training(loaded, settings, plan, folder, seed, report[0], work, on_validation=report[1])
@@ -249,8 +249,8 @@ class Workbench:
 
 
 _SPLITS = ("train", "valid")
-_ROW_LIMITS = ("thinking", "max_tokens", "on_too_long")
-"""The settings of the data set that make token rows of examples."""
+_ROW_LIMITS = ("thinking", "max_tokens", "on_too_long", "split")
+"""The settings of the data set that make token rows of examples, and whether there is validation."""
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """How many pairs pass the checks, why the others do not, and how many planted faults are caught.
 
-    python benchmarks/checks.py                                        # the bundled pairs
-    python benchmarks/checks.py --pairs pairs.jsonl --papers papers.jsonl [--benchmark benchmark.jsonl]
+    python benchmarks/pair_checks.py                                        # the bundled pairs
+    python benchmarks/pair_checks.py --pairs pairs.jsonl --papers papers.jsonl [--benchmark benchmark.jsonl]
 
 ``--pairs`` holds rows as ``dataset.pairs`` does, ``--papers`` rows with ``id``, ``title`` and ``text``: what was shown
 to the writer of the pairs. Every pair is repaired and checked as a generated one, with and without the repairs. Then a
