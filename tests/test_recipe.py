@@ -643,7 +643,7 @@ OWN = "{pairs: pairs.jsonl, rehearsal: {share: 0.1}}"
         (OWN, "strength: 0.5", "train.strength"),
         (OWN.replace("0.1", "0.6"), "epochs: 1", "dataset.rehearsal.share"),
         (OWN.replace("share: 0.1", "prompts: none.jsonl"), "epochs: 1", "dataset.rehearsal.prompts"),
-        (OWN.replace("share", "shares"), "epochs: 1", "unknown key 'shares'"),
+        (OWN.replace("share", "shares"), "epochs: 1", "unknown key 'dataset.rehearsal.shares', did you mean"),
     ],
 )
 def test_rehearsal_and_strength_that_cannot_work_are_refused(home: Path, dataset: str, rest: str, said: str) -> None:

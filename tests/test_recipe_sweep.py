@@ -154,7 +154,8 @@ REHEARSED = {"pairs": "pairs.jsonl", "rehearsal": {"share": 0.1}}
         (REHEARSED, "dataset.rehearsal", [{"share": 0.1}, {"share": 0.2}],
          "a section cannot be swept; vary one of its keys: dataset.rehearsal.share, dataset.rehearsal.prompts, "
          "dataset.rehearsal.max_tokens"),
-        (REHEARSED, "dataset.rehearsal.shares", [0.1, 0.2], "unknown key of 'dataset'"),
+        (REHEARSED, "dataset.rehearsal.shares", [0.1, 0.2],
+         "unknown key, did you mean 'dataset.rehearsal.share'?"),
         ({"pairs": "pairs.jsonl"}, "dataset.rehearsal.share", [0.1, 0.2],
          "the recipe does not set 'dataset.rehearsal'; add it, or remove 'dataset.rehearsal.share'"),
     ],
