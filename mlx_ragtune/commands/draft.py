@@ -1,7 +1,7 @@
 """``ragtune draft``: a benchmark written by a model, on papers that are set aside first."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,7 +53,9 @@ LARGER = "ragtune draft RECIPE --model NAME, with a larger model"
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asks for; None is the default. ``model`` and ``backend`` replace those of the generator."""
+    """What the user asks for; None is the default. ``model``, ``backend`` and ``hosts`` replace those of
+    the generator.
+    """
 
     papers: int | None = None
     questions: int | None = None
@@ -61,6 +63,7 @@ class Request:
     redo: bool = False
     model: str | None = None
     backend: str | None = None
+    hosts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -114,9 +117,13 @@ def draft_benchmark(run: OpenRun, request: Request, *, say: Say) -> Result:
         return _drafted(run, request, settings, corpus, retriever, say)
 
 
+def _given(request: Request) -> Iterator[tuple[str, Any]]:
+    yield from (("model", request.model), ("backend", request.backend), ("hosts", request.hosts))
+
+
 def generator_of(recipe: Recipe, request: Request) -> GeneratorSettings:
     """The model that drafts. Raises RecipeError without one, and for a backend that does not exist."""
-    given = {name: value for name, value in (("model", request.model), ("backend", request.backend)) if value}
+    given = {name: value for name, value in _given(request) if value}
     own = recipe.dataset.generator
     if own is None and "model" not in given:
         raise RecipeError(

@@ -9,6 +9,7 @@ from mlx_ragtune.artifact import digest_json
 from mlx_ragtune.errors import InputError
 from mlx_ragtune.jsonl import parse_row, read_dicts, read_rows
 from mlx_ragtune.records import Evidence, Nugget, Pair, Question
+from mlx_ragtune.scoring.answers.benchmark_rows import read_questions
 
 Part = Literal["benchmark", "pairs"]
 PARTS: tuple[Part, ...] = ("benchmark", "pairs")
@@ -94,7 +95,7 @@ def item_of(part: Part, row: object, *, where: str, task: str = "") -> ReviewIte
 
 def benchmark_items(path: Path) -> list[ReviewItem]:
     """The questions of a benchmark file. Raises InputError as ``read_rows``, and for an id that occurs twice."""
-    return _unique([ReviewItem("benchmark", question) for question in read_rows(path, Question)], path)
+    return _unique([ReviewItem("benchmark", question) for question in read_questions(path)], path)
 
 
 def authored_items(path: Path) -> list[ReviewItem]:
