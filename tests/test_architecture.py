@@ -48,6 +48,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
         "cli",
         "cli_answers",
         "cli_draft",
+        "cli_generate",
         "cli_group",
         "cli_machines",
         "cli_models",
