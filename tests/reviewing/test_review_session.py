@@ -137,7 +137,7 @@ def test_a_session_is_resumed_and_says_what_it_found(tmp_path: Path) -> None:
     for name in ("o0", "o1"):
         again.decide(Sent(number(again, name), "accept"))
     assert again.summary("benchmark").text == "1 of 6 questions has a defect. All are reviewed."
-    assert again.summary("pairs").next == "Review these 3: they decide whether the rest can be trusted."
+    assert again.summary("pairs").next == "Review all 3: each one counts."
 
 
 def test_only_the_sample_decides_the_estimate(tmp_path: Path) -> None:
