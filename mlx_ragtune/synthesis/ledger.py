@@ -89,6 +89,12 @@ class Account:
         """Rows lost ÷ rows that the recipe asks for, in [0, 1]; 0 without rows."""
         return sum(self.losses.values()) / self.rows_asked if self.rows_asked > 0 else 0.0
 
+    @property
+    def train_shares(self) -> dict[Kind, float]:
+        """Share of each kind in the training rows; 0 without rows."""
+        train = self.kept["train"]
+        return {kind: train.get(kind, 0) / max(1, sum(train.values())) for kind in KINDS}
+
     def as_json(self) -> dict[str, Any]:
         """The counts for ``statistics.json``."""
         return {
@@ -191,11 +197,9 @@ def fix_for(reason: str) -> str:
 
 def share_gaps(account: Account, shares: Mapping[Kind, float], *, tolerance: float) -> list[str]:
     """``grounded 98 % (target 60 %)`` for each kind whose share of the training rows is off by more than that."""
-    train = account.kept["train"]
-    total = sum(train.values())
-    if not total:
+    got = account.train_shares
+    if not account.kept["train"]:
         return []
-    got = {kind: train.get(kind, 0) / total for kind in KINDS}
     return [
         f"{kind} {got[kind]:.0%} (target {shares.get(kind, 0.0):.0%})"
         for kind in KINDS
