@@ -97,6 +97,7 @@ function left(item) {
     el("p", { class: "label" }, item.part === "pairs" ? "Answer" : "Reference answer"),
     el("p", { class: "answer", id: "answer", dir: "auto" }, item.answer || "(none)"),
     item.note ? el("p", { class: "dim" }, `Note: ${item.note}`) : null, kept,
+    item.repairs.length ? el("p", { class: "dim" }, `Changed by rule before it was kept: ${item.repairs.join("; ")}`) : null,
     ...nuggets(item),
     item.papers.length ? el("p", { class: "label" }, item.papers.length > 1 ? "Papers" : "Paper") : null,
     item.papers.length ? el("ul", { class: "titles" }, ...item.papers.map(title => el("li", { dir: "auto" }, title))) : null,
