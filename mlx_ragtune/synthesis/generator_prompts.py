@@ -121,7 +121,7 @@ def shown(passages: Sequence[Chunk | Passage]) -> str:
 def writing_request(call: Call, chunks: Sequence[Chunk], *, seed: int) -> ChatRequest:
     """The request for the pairs of one call."""
     fields = FIELDS[call.task]
-    about = f"about {call.angle}" if call.chunk_ids else f"about {call.angle}, nothing to do with computing"
+    about = f"about {call.angle}"
     rules = "\n".join(f"- {rule}" for rule in RULES[call.task])
     order = (
         f"Write {call.pairs} different items {about}, as a JSON object "
