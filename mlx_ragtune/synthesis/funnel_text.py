@@ -7,7 +7,7 @@ from mlx_ragtune.synthesis.near_duplicates import Funnel
 
 SHOWN_REASONS = 3
 _STEPS = ("wanted", "asked", "written", "sound", "passed", "kept")
-_EXPLAINED = "sound: by the rules; passed: by the model's checks too; kept: new, as many as wanted"
+_EXPLAINED = "sound: passes the rules; passed: the model agrees; kept: new, and wanted"
 
 
 def funnel_lines(
