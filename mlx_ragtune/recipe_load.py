@@ -106,6 +106,13 @@ def _train_problems(written: Written) -> Iterator[tuple[str, str]]:
         yield "train.frozen_store", "'frozen_store' needs 'layers: N' and 'engine: shared-prefix'"
     if train["grad_checkpoint"] is True and train["engine"] == "mlx-lm":
         yield "train.grad_checkpoint", "not supported with 'engine: mlx-lm'; use 'engine: shared-prefix'"
+    if train["strength"] is not None and written.get("dataset.rehearsal") is None:
+        problem = "needs the base model's own answers; add 'rehearsal: {share: 0.1}' to 'dataset' (0: measure only)"
+        yield "train.strength", problem
+    if train["method"] == "dora":
+        for key in ("train.strength", "fuse.strength"):
+            if written.get(key) is not None:
+                yield key, "not supported with 'method: dora', whose effect is not in proportion; use 'method: lora'"
     patience, epochs, evals = train["patience"], train["epochs"], train["evals_per_epoch"]
     if all(_is_number(number) and 0 < number <= 4096 for number in (patience, epochs, evals)):
         validations = epochs * evals
@@ -186,8 +193,9 @@ def _evaluate_problems(written: Written) -> Iterator[tuple[str, str]]:
 def _paths(written: Written) -> Iterator[tuple[str, Literal["file", "folder", "model"]]]:
     """The keys that hold a path, each with what should be there."""
     yield "corpus.folder", "folder"
-    for key in ("benchmark", "corpus.bibliography", "dataset.pairs", "evaluate.probes", "scoring.judge.labels"):
+    for key in ("benchmark", "corpus.bibliography", "dataset.pairs", "dataset.rehearsal.prompts", "evaluate.probes"):
         yield key, "file"
+    yield "scoring.judge.labels", "file"
     if str(written.get("base.model")).startswith(_LOCAL):
         yield "base.model", "model"
     for section in ("retrieval.embedding", "retrieval.rerank"):

@@ -12,8 +12,9 @@ from mlx_ragtune.recipe import DatasetSettings, Recipe
 from mlx_ragtune.records import Chunk, Document, Pair
 from mlx_ragtune.retrieval.prompt import build_messages
 from mlx_ragtune.retrieval.retriever import Retriever
+from mlx_ragtune.synthesis.benchmark_guard import BenchmarkGuard
 from mlx_ragtune.synthesis.benchmark_view import BenchmarkView, HeldOut
-from mlx_ragtune.synthesis.call_plan import make_plan
+from mlx_ragtune.synthesis.call_plan import Plan, make_plan
 from mlx_ragtune.synthesis.dedupe import contamination
 from mlx_ragtune.synthesis.generate import Sources, generate
 from mlx_ragtune.synthesis.jobs import Jobs
@@ -61,12 +62,27 @@ def contaminated(
     return found
 
 
-def generated_pairs(recipe: Recipe, chunks: Sequence[Chunk], retriever: Retriever, draft: Draft) -> list[Pair]:
-    """Pairs by the recipe's generator. Finished calls stay in ``jobs.sqlite`` and are never made again."""
+def planned(
+    recipe: Recipe, chunks: Sequence[Chunk], retriever: Retriever, *, benchmark: BenchmarkView
+) -> tuple[Plan, Sources]:
+    """The calls to the recipe's generator, and what they are about; no pair asks what the benchmark asks."""
     settings = recipe.dataset.generator
     assert settings is not None  # noqa: S101 (the recipe has pairs or a generator)
     plan = make_plan(chunks, settings, recipe.dataset.shares, seed=recipe.seed)
-    sources = Sources({chunk.id: chunk for chunk in chunks}, retriever, recipe.retrieval.top_k)
+    barred = BenchmarkGuard(benchmark).reason
+    return plan, Sources({chunk.id: chunk for chunk in chunks}, retriever, recipe.retrieval.top_k, barred)
+
+
+def generated_pairs(
+    recipe: Recipe, chunks: Sequence[Chunk], retriever: Retriever, draft: Draft, *, benchmark: BenchmarkView
+) -> list[Pair]:
+    """Pairs by the recipe's generator, none of which asks what the benchmark asks.
+
+    Finished calls stay in ``jobs.sqlite`` and are never made again.
+    """
+    settings = recipe.dataset.generator
+    assert settings is not None  # noqa: S101 (the recipe has pairs or a generator)
+    plan, sources = planned(recipe, chunks, retriever, benchmark=benchmark)
     say_what_leaves(settings, draft.say)
     with ExitStack() as stack:
         backends = [stack.enter_context(backend) for backend in open_generators(settings)]

@@ -14,6 +14,8 @@ from mlx_ragtune.building.split_files import SPLITS, visible_chunks, write_split
 from mlx_ragtune.errors import InputError, ToolError
 from mlx_ragtune.jsonl import read_rows, write_rows
 from mlx_ragtune.models.model_folder import check_base
+from mlx_ragtune.models.template_dates import frozen_date
+from mlx_ragtune.models.vocabulary import stored_template
 from mlx_ragtune.pages.account_table import account_table
 from mlx_ragtune.recipe import Recipe
 from mlx_ragtune.records import Chunk, Document, Example, Pair, Split
@@ -23,9 +25,10 @@ from mlx_ragtune.searching.encoders import require_encoders
 from mlx_ragtune.searching.opened import open_retriever
 from mlx_ragtune.synthesis.assemble import assemble
 from mlx_ragtune.synthesis.balance import TOLERANCE, balance, without_share
-from mlx_ragtune.synthesis.benchmark_file import require_sound
+from mlx_ragtune.synthesis.benchmark_file import read_resolved
 from mlx_ragtune.synthesis.benchmark_view import BenchmarkView, HeldOut, held_out, view_of
 from mlx_ragtune.synthesis.dedupe import without_duplicates
+from mlx_ragtune.synthesis.examine import examine
 from mlx_ragtune.synthesis.ledger import (
     ACROSS,
     BENCHMARK,
@@ -83,6 +86,7 @@ class _Corpus:
 
 def _build(recipe: Recipe, inputs: Inputs, draft: Draft, retriever: Retriever) -> None:
     corpus = _corpus(recipe, inputs["corpus"], retriever)
+    _record_date(inputs["base"], draft)
     for overlap in corpus.held.copies:
         draft.say(f"held out of training: {overlap}")
     ledger = Ledger()
@@ -94,6 +98,7 @@ def _build(recipe: Recipe, inputs: Inputs, draft: Draft, retriever: Retriever) -
     report, refused = _rows(recipe, sorted_rows, corpus, base=inputs["base"], draft=draft, ledger=ledger)
     account = ledger.account()
     report |= {
+        "gate": examine(pairs, corpus.chunks, benchmark=corpus.benchmark, base=inputs["base"], say=draft.say),
         "held_out_copies": [asdict(overlap) for overlap in corpus.held.copies],
         "account": account.as_json(),
     }
@@ -114,10 +119,17 @@ def _build(recipe: Recipe, inputs: Inputs, draft: Draft, retriever: Retriever) -
     )
 
 
+def _record_date(base: Path, draft: Draft) -> None:
+    """Say and record which date stands in every prompt, where the chat template prints one."""
+    if date := frozen_date(stored_template(base)):
+        draft.say(f"the chat template prints the current date: all prompts and both exported models have {date}")
+        draft.record(template_date=date)
+
+
 def _corpus(recipe: Recipe, folder: Path, retriever: Retriever) -> _Corpus:
     documents = list(read_rows(folder / "documents.jsonl", Document))
     chunks = list(read_rows(folder / "chunks.jsonl", Chunk))
-    benchmark = view_of(require_sound(recipe.benchmark, documents=documents))
+    benchmark = view_of(read_resolved(recipe.benchmark, documents))
     return _Corpus(documents, chunks, benchmark, held_out(benchmark.papers, documents), retriever)
 
 
@@ -126,7 +138,7 @@ def _pairs(recipe: Recipe, corpus: _Corpus, draft: Draft, ledger: Ledger) -> tup
     settings = recipe.dataset
     if not settings.pairs:
         allowed = [chunk for chunk in corpus.chunks if chunk.document_id not in corpus.held.papers]
-        pairs = generated_pairs(recipe, allowed, corpus.retriever, draft)
+        pairs = generated_pairs(recipe, allowed, corpus.retriever, draft, benchmark=corpus.benchmark)
         ledger.read(pairs)
         return pairs, {}
     own = own_rows(settings, corpus.documents)

@@ -20,7 +20,8 @@ from mlx_ragtune.records import ChatReply, Chunk, Pair, Passage
 from mlx_ragtune.synthesis import checks
 from mlx_ragtune.synthesis.assemble import Retriever
 from mlx_ragtune.synthesis.call_plan import Call, Plan, Task
-from mlx_ragtune.synthesis.checks import quote_in
+from mlx_ragtune.synthesis.checks import Windows, quote_in
+from mlx_ragtune.synthesis.corpus_titles import OTHER_PAPER, CorpusTitles
 from mlx_ragtune.synthesis.crew import Crew
 from mlx_ragtune.synthesis.dedupe import Vectorizer
 from mlx_ragtune.synthesis.funnel_text import funnel_lines
@@ -46,16 +47,20 @@ class Progress(Protocol):
 
 @dataclass(frozen=True)
 class Sources:
-    """The chunks that questions are written on, and the retriever of the served model."""
+    """The chunks that questions are written on, the retriever of the served model, and what may not be asked.
+
+    ``barred`` says why a pair may not be kept ("asks a benchmark question"), or "".
+    """
 
     chunks: Mapping[str, Chunk]
     retriever: Retriever
     top_k: int
+    barred: Callable[[Pair], str] = lambda _pair: ""
 
 
 @dataclass(frozen=True)
 class Generated:
-    """A kept pair with its origin: the sha256 of its chunks' text, the model, the prompts, the scores."""
+    """A kept pair with its origin: the sha256 of its chunks' text, the model, the prompts, the scores, the repairs."""
 
     pair: Pair
     task: Task
@@ -63,6 +68,7 @@ class Generated:
     model: str
     prompt_version: str
     scores: dict[str, float]
+    repairs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -105,11 +111,13 @@ def _outcome(asked: int, judged: Iterable[Judged], replies: Sequence[ChatReply],
     )
 
 
-def _write(backend: Backend, call: Call, chunks: Sequence[Chunk], key: str, seed: int) -> Outcome:
-    """The outcome of one call: the pairs written, checked by rule and by the model."""
-    request = writing_request(call, chunks, seed=seed)
+def _write(backend: Backend, call: Call, chunks: Sequence[Chunk], *, key: str, seed: int, windows: Windows) -> Outcome:
+    """The outcome of one call: the pairs written, repaired, checked by rule and by the model."""
+    request = writing_request(call, chunks, seed=seed, windows=windows)
     try:
-        written, replies = ask(backend, request, lambda reply: read_pairs_of(reply, call, chunks, key[:10]))
+        written, replies = ask(
+            backend, request, lambda reply: read_pairs_of(reply, call, chunks, key[:10], windows=windows)
+        )
     except UnusableReplyError as problem:
         return _outcome(call.pairs, (), (), {f"reply: {problem}": call.pairs})
     judge = Judge(backend)
@@ -139,7 +147,11 @@ class _Run:
 
     def __init__(self, plan: Plan, sources: Sources, jobs: Jobs, settings: GeneratorSettings, model: str) -> None:
         self.plan, self.sources, self.jobs, self.settings, self.model = plan, sources, jobs, settings, model
-        self.selection = Selection(plan.quotas, Vectorizer(chunk.text for chunk in sources.chunks.values()))
+        self.windows: Windows = settings.words
+        vectorizer = Vectorizer(chunk.text for chunk in sources.chunks.values())
+        self.titles = {chunk.document_id: chunk.title for chunk in sources.chunks.values()}
+        self._corpus_titles = CorpusTitles(self.titles.values())
+        self.selection = Selection(plan.quotas, vectorizer, self._barred)
         self.spent: Counter[str] = Counter()
         self.seconds = 0.0
         self._failures = 0
@@ -153,9 +165,10 @@ class _Run:
             chunks = [self.sources.chunks[name] for name in call.chunk_ids]
             digest = hashlib.sha256(f"{self.plan.seed}\0{call.turn}".encode()).digest()
             seed = int.from_bytes(digest[:4], "big") >> 1
-            key = self._key(call, chunks, writing_request(call, chunks, seed=seed))
+            key = self._key(call, chunks, writing_request(call, chunks, seed=seed, windows=self.windows))
             if key not in self.selection.taken:
-                yield _Work(call.task, key, partial(_write, call=call, chunks=chunks, key=key, seed=seed))
+                write = partial(_write, call=call, chunks=chunks, key=key, seed=seed, windows=self.windows)
+                yield _Work(call.task, key, write)
 
     def derived(self, task: Task) -> Iterator[_Work]:
         """Refusals of kept grounded questions, each question once: without their paper, or with another section."""
@@ -183,11 +196,23 @@ class _Run:
             yield _Work(task, key, partial(_refuse, draft=draft, passages=passages))
 
     def _key(self, *parts: object) -> str:
-        """The key of a job: its parts, the prompts, the checks, the model and its context window.
+        """The key of a job: its parts, the prompts, the checks, the model, its context window and the windows of words.
 
         Chunks are parts because their ids become part of the pairs and other corpora share the table.
         """
-        return job_key(*parts, prompt_version(), checks.VERSION, self.model, self.settings.context_tokens)
+        own = (self.model, self.settings.context_tokens, {kind: list(window) for kind, window in self.windows.items()})
+        return job_key(*parts, prompt_version(), checks.VERSION, *own)
+
+    def _barred(self, pair: Pair) -> str:
+        """Why a sound pair may not be kept, which depends on more than its job: on the benchmark and other papers."""
+        own = [self.titles[paper] for paper in pair.papers if paper in self.titles]
+
+        def shown() -> str:
+            chunks = self.sources.chunks.values()
+            return "\n".join([pair.question, *(chunk.text for chunk in chunks if chunk.document_id in pair.papers)])
+
+        others = pair.kind != "refusal" and self._corpus_titles.others(pair.answer, own, shown)
+        return OTHER_PAPER if others else self.sources.barred(pair)
 
     def _elsewhere(self, pair: Pair) -> Sequence[Passage]:
         search = self.sources.retriever.search
@@ -302,7 +327,54 @@ class _Run:
                     if chunk.document_id in judged.pair.papers
                     and any(quote_in(quote, chunk.text) is None for quote in quotes)
                 }
-                yield Generated(judged.pair, task, digests, self.model, prompt_version(), judged.scores)
+                own = (self.model, prompt_version(), judged.scores, judged.repairs)
+                yield Generated(judged.pair, task, digests, *own)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """The outcomes of the plan's first calls, and the kept pairs by task. Times and requests are those of this run."""
+
+    outcomes: tuple[tuple[Task, Outcome], ...]
+    kept: Mapping[Task, Sequence[Judged]]
+    requests: int
+
+
+def try_out(
+    plan: Plan,
+    sources: Sources,
+    *,
+    backends: Sequence[Backend],
+    jobs: Jobs,
+    settings: GeneratorSettings,
+    model_digest: str,
+    wanted: int,
+    until: Callable[[], bool],
+    progress: Progress,
+) -> Trial:
+    """The plan's first calls, until ``wanted`` pairs are kept or ``until`` is true; calls that have begun are finished.
+
+    They are the calls that ``generate`` begins with, so that it finds them done. Raises ToolError when calls fail
+    three times in a row.
+    """
+    run = _Run(plan, sources, jobs, settings.model_copy(update={"min_yield": 0.0}), model_digest)
+    begun: list[_Work] = []
+
+    def first_calls() -> Iterator[_Work]:
+        for work in run.written():
+            if sum(map(len, run.selection.kept.values())) >= wanted or until():
+                return
+            begun.append(work)
+            yield work
+
+    crew: Crew[Backend, Outcome] = Crew([Windowed(one, settings.context_tokens) for one in backends], settings.slots)
+    try:
+        run.execute(first_calls(), crew, progress)
+    finally:
+        crew.close()
+    done = ((work.task, jobs.finished(work.key)) for work in begun)
+    outcomes = tuple((task, outcome) for task, outcome in done if outcome is not None)
+    return Trial(outcomes, run.selection.kept, run.spent["requests"])
 
 
 def _without(error: RagtuneError) -> str:

@@ -18,14 +18,13 @@ OVER_SHARE = "more than its share (dataset.balance: drop)"
 ACROSS = "its papers are in two splits"
 TOO_LONG = "longer than dataset.max_tokens"
 NO_ANSWER = "no answer tokens"
-EXCLUDED = (REFUSAL_KIND, NO_SHARE)
+EXCLUDED = (REFUSAL_KIND, NO_SHARE, OVER_SHARE)
 """Reasons that the recipe asks for by name: they are listed, and are no loss."""
 KINDS: tuple[Kind, ...] = ("grounded", "synthesis", "refusal")
 UNPLACED: Sequence[Split | None] = ("train", "valid", "test", None)
 FIXES: Mapping[str, str] = {
     BENCHMARK: "remove these rows, or the benchmark's questions about these papers",
     DUPLICATE: "remove the repeated questions",
-    OVER_SHARE: "set dataset.balance: keep",
     ACROSS: "write more pairs on single papers, or lower dataset.valid_share",
     TOO_LONG: "raise dataset.max_tokens, or lower retrieval.top_k or corpus.chunk_tokens",
     "an evidence quote is in no chunk": "raise corpus.overlap_tokens, or quote shorter sentences",

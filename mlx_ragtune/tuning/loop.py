@@ -79,6 +79,7 @@ class Loop:
         self.save_seconds = SAVE_SECONDS
         self.tracker: Any = None
         self.on_validation: OnValidation = lambda _update, _loss: False
+        self.rehearsal: Sequence[TokenRow] = ()  # answers of the base that are held out
         self.ranks = find_ranks()
         self.optimizer = make_optimizer(settings)
         self.optimizer.init(model.trainable_parameters())
@@ -226,6 +227,9 @@ class Loop:
         else:
             means = term.measure(self.model, valid, **options)
         self.progress.losses[-1] |= _named("valid", means)
+        if self.rehearsal:
+            own = mean_loss(self.model, self.rehearsal, objective=self.objective, **options)
+            self.progress.losses[-1]["rehearsal_loss"] = own
         return means["loss"]
 
     def _save(self) -> None:
