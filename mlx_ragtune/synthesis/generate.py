@@ -23,6 +23,7 @@ from mlx_ragtune.synthesis.checks import Windows, quote_in
 from mlx_ragtune.synthesis.corpus_titles import OTHER_PAPER, CorpusTitles
 from mlx_ragtune.synthesis.crew import Crew
 from mlx_ragtune.synthesis.dedupe import Vectorizer
+from mlx_ragtune.synthesis.funnel_text import funnel_lines
 from mlx_ragtune.synthesis.generator_prompts import prompt_version, writing_request
 from mlx_ragtune.synthesis.jobs import Jobs, Judged, Outcome, job_key
 from mlx_ragtune.synthesis.judging import Judge, read_pairs_of, without_verdict
@@ -35,7 +36,6 @@ FAILURES_IN_A_ROW = 3
 JUDGED_EARLY = 40
 SHOWN_REASONS = 4
 DERIVED: tuple[Task, ...] = ("wrong_section", "without_paper")
-MAIN: tuple[Task, ...] = ("grounded", "synthesis", "without_paper")
 
 
 class Progress(Protocol):
@@ -308,14 +308,14 @@ class _Run:
         if lacking and main in funnels:
             funnels[main].wanted += lacking
 
-    def check_quotas(self) -> None:
-        """Raise ToolError when all planned calls are made and a kind does not have its pairs."""
-        funnels = self.selection.funnels
-        if any(funnels[task].kept < funnels[task].wanted for task in MAIN if task in funnels):
-            short = {task: funnel for task, funnel in funnels.items() if funnel.kept < funnel.wanted}
-            listing = "; ".join(f"{task}: {funnel.kept} of {funnel.wanted}" for task, funnel in short.items())
+    def check_kept(self) -> None:
+        """Raise ToolError when all planned calls are made and the share of the wanted pairs is below ``min_yield``."""
+        funnels = list(self.selection.funnels.values())
+        kept, wanted = sum(funnel.kept for funnel in funnels), sum(self.plan.quotas.values())
+        if kept < self.settings.min_yield * wanted:
             raise ToolError(
-                f"all planned calls are made and pairs are missing ({listing}):\n{self._reasons(short.values())}",
+                f"all planned calls are made and only {kept} of {wanted} pairs are kept, "
+                f"dataset.generator.min_yield is {self.settings.min_yield:.0%}:\n{self._reasons(funnels)}",
                 where=f"generator {self.model}",
                 fix="set fewer dataset.generator.pairs, or add papers; pairs that passed are kept",
             )
@@ -400,8 +400,9 @@ def generate(
 
     The result does not depend on the number of slots or on interruptions. A server that no longer answers leaves its
     calls to the others, and ``say`` is told. Raises ToolError when calls fail three times in a row, when the yield is
-    below ``settings.min_yield`` (checked from 40 pairs on), or when the plan ends before a kind has its pairs.
-    Finished calls stay in ``jobs``.
+    below ``settings.min_yield`` (checked from 40 pairs on), or when fewer than that share of the wanted pairs are kept;
+    a smaller lack is no error. ``say`` is told the funnel at the end, also when the run is stopped. Finished calls stay
+    in ``jobs``.
     """
     run = _Run(plan, sources, jobs, settings, model_digest)
     windowed = [Windowed(backend, settings.context_tokens) for backend in backends]
@@ -413,10 +414,12 @@ def generate(
         run.execute(run.derived("wrong_section"), crew, progress)
         run.make_up("without_paper", "off_corpus", "false_premise", "wrong_section")
         run.execute(run.derived("without_paper"), crew, progress)
+        run.check_yield()
+        run.check_kept()
     finally:
         crew.close()
-    run.check_yield()
-    run.check_quotas()
+        for line in funnel_lines(run.selection.funnels, plan.quotas):
+            say(line)
     rejections: Counter[str] = Counter()
     for funnel in run.selection.funnels.values():
         rejections.update(funnel.rejections)
