@@ -8,7 +8,7 @@ The caller passes one backend for each host. Calls that an earlier run finished 
 """
 
 import hashlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -140,6 +140,9 @@ class _Run:
     def __init__(self, plan: Plan, sources: Sources, jobs: Jobs, settings: GeneratorSettings, model: str) -> None:
         self.plan, self.sources, self.jobs, self.settings, self.model = plan, sources, jobs, settings, model
         self.selection = Selection(plan.quotas, Vectorizer(chunk.text for chunk in sources.chunks.values()))
+        self._by_paper: dict[str, list[Chunk]] = defaultdict(list)
+        for chunk in sources.chunks.values():
+            self._by_paper[chunk.document_id].append(chunk)
         self.spent: Counter[str] = Counter()
         self.seconds = 0.0
         self._failures = 0
@@ -196,8 +199,12 @@ class _Run:
     def _wrong_section(self, pair: Pair) -> Sequence[Chunk]:
         """Other chunks of the pair's paper, none of which holds its evidence."""
         (quote,) = (evidence.quote for evidence in pair.evidence)
-        others = [chunk for chunk in self.sources.chunks.values() if chunk.document_id in pair.papers]
+        others = self._chunks_of(pair)
         return [chunk for chunk in others if quote_in(quote, chunk.text)][: self.sources.top_k]
+
+    def _chunks_of(self, pair: Pair) -> list[Chunk]:
+        """The chunks of the pair's papers."""
+        return [chunk for paper in pair.papers for chunk in self._by_paper[paper]]
 
     def execute(self, works: Iterator[_Work], crew: Crew[Backend, Outcome], progress: Progress) -> None:
         """Do what no earlier run has finished, and store each outcome before the next call is made."""
@@ -298,9 +305,8 @@ class _Run:
                 quotes = [evidence.quote for evidence in judged.pair.evidence]
                 digests = {
                     chunk.id: hashlib.sha256(chunk.text.encode()).hexdigest()
-                    for chunk in self.sources.chunks.values()
-                    if chunk.document_id in judged.pair.papers
-                    and any(quote_in(quote, chunk.text) is None for quote in quotes)
+                    for chunk in self._chunks_of(judged.pair)
+                    if any(quote_in(quote, chunk.text) is None for quote in quotes)
                 }
                 yield Generated(judged.pair, task, digests, self.model, prompt_version(), judged.scores)
 
