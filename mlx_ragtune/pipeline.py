@@ -1,4 +1,4 @@
-"""The eight stages in order, and what each one reads: the table that ``runner`` works through.
+"""The stages in order, and what each one reads: the table that ``runner`` works through.
 
 A stage is a function ``f(recipe, inputs, draft) -> None`` in ``stages/<name>.py``. It sees only the recipe
 keys and the input files that are declared here, and writes only into its draft. Its key covers exactly those,
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from mlx_ragtune.artifact import STAGE_FOLDERS, Draft, Inputs, Store, digest_file, digest_json
+from mlx_ragtune.errors import RecipeError
 
 if TYPE_CHECKING:
     from mlx_ragtune.clients.registered import Standing
@@ -107,10 +108,15 @@ class Stage:
 MODEL_INPUTS = ("base", "tokenizer")
 """Names in ``needs`` that no stage makes."""
 CHUNKS = ("chunks.jsonl", "index.sqlite", "vectors.npy", "vectors.json", "vectors.lance/*")
+REHEARSAL = ("rehearsal.jsonl", "statistics.json")
 MODEL = ("model/*",)
 PROMPT_ROWS = ("examples-valid.jsonl", "examples-train.jsonl")
 ADAPTER = ("adapters.safetensors", "adapter_config.json")
 """Files of earlier stages that a later one reads."""
+LATER = (
+    "dataset.rehearsal", "dataset.rehearsal.share", "train.kl", "train.preference", "train.strength", "fuse.strength",
+)  # fmt: skip
+"""Optional keys that were added after the first results were made: one that is not set changes no artifact's key."""
 ENCODERS = ("retrieval.embedding.model", "retrieval.embedding.host", "retrieval.rerank.model")
 """Names of models that retrieve: their digests count, in the corpus's vectors and by ``_reranker``."""
 
@@ -152,6 +158,14 @@ def _file(path: Callable[["Recipe"], Path | None]) -> Callable[[UserFiles], str 
         return _digest(files, file) if file else None
 
     return digest
+
+
+def _prompts(files: UserFiles) -> str | None:
+    """The digest of the rehearsal prompts."""
+    from mlx_ragtune.synthesis.rehearsal_prompts import prompts_file
+
+    rehearsal = files.recipe.dataset.rehearsal
+    return _digest(files, prompts_file(rehearsal.prompts)) if rehearsal else None
 
 
 def _benchmark_of_dataset(files: UserFiles) -> str:
@@ -274,7 +288,7 @@ STAGES: tuple[Stage, ...] = (
         keys=("dataset", "retrieval", "seed", "benchmark"),
         ignores=(
             "dataset.pairs", "dataset.on_too_long", "dataset.max_loss", "dataset.generator.hosts",
-            "dataset.generator.slots", "dataset.generator.min_yield", "benchmark", *ENCODERS,
+            "dataset.generator.slots", "dataset.generator.min_yield", "dataset.rehearsal", "benchmark", *ENCODERS,
         ),
         needs={"corpus": ("documents.jsonl", *CHUNKS), "base": ()},
         outside={
@@ -286,17 +300,28 @@ STAGES: tuple[Stage, ...] = (
         rejects=_lossy,
     ),
     Stage(
+        "rehearse",
+        "Answer general prompts with the base model (dataset.rehearsal)",
+        keys=("base.precision", "dataset.thinking", "dataset.rehearsal.prompts", "dataset.rehearsal.max_tokens"),
+        ignores=("dataset.rehearsal.prompts",),
+        needs={"base": ()},
+        outside={"prompts": _prompts},
+    ),
+    Stage(
         "train",
         "Train a LoRA adapter; keep the best by validation loss",
-        keys=("base.precision", "dataset.thinking", "dataset.max_tokens", "dataset.on_too_long", "train", "seed"),
-        ignores=("dataset.max_tokens", "dataset.on_too_long", "train.report_to"),
-        needs={"dataset": PROMPT_ROWS, "base": ()},
+        keys=(
+            "base.precision", "dataset.thinking", "dataset.max_tokens", "dataset.on_too_long", "dataset.split",
+            "dataset.rehearsal.share", "train", "seed",
+        ),
+        ignores=("dataset.max_tokens", "dataset.on_too_long", "dataset.split", "train.report_to"),
+        needs={"dataset": PROMPT_ROWS, "rehearse": REHEARSAL, "base": ()},
         version=2,
     ),
     Stage(
         "fuse",
         "Merge the adapter into full-precision weights",
-        keys=("dataset.thinking", "retrieval", "benchmark"),
+        keys=("dataset.thinking", "retrieval", "benchmark", "fuse.strength"),
         ignores=("benchmark", *ENCODERS),
         needs={"corpus": CHUNKS, "dataset": PROMPT_ROWS, "train": ADAPTER, "base": ()},
         outside={"benchmark": _benchmark_of_prompts, "reranker": _reranker},
@@ -321,19 +346,19 @@ STAGES: tuple[Stage, ...] = (
         "evaluate",
         "Ask base, prompted base and tuned model the benchmark; score and compare",
         keys=(
-            "base.model", "benchmark", "dataset.thinking", "dataset.generator", "retrieval", "export.type",
-            "register.serve", "evaluate", "scoring", "seed",
+            "base.model", "benchmark", "dataset.thinking", "dataset.generator", "dataset.rehearsal.prompts",
+            "retrieval", "export.type", "register.serve", "evaluate", "scoring", "seed",
         ),
         ignores=(
-            "base.model", "benchmark", "dataset.generator", "export.type", "register.serve", "evaluate.probes",
-            "scoring.judge.host",
-            "scoring.judge.labels", "scoring.similarity.host", *ENCODERS,
+            "base.model", "benchmark", "dataset.generator", "dataset.rehearsal.prompts", "export.type",
+            "register.serve", "evaluate.probes", "scoring.judge.host", "scoring.judge.labels",
+            "scoring.similarity.host", *ENCODERS,
         ),
         needs={
             "corpus": ("documents.jsonl", *CHUNKS), "dataset": ("examples-train.jsonl",), "export": ("*.gguf",),
             "register": ("receipt.json",), "base": (),
         },
-        version=4,
+        version=5,
         outside={
             "benchmark": _file(lambda recipe: recipe.benchmark),
             "probes": _file(lambda recipe: recipe.evaluate.probes),
@@ -348,10 +373,10 @@ STAGES: tuple[Stage, ...] = (
         "Write the report as HTML, Markdown and JSON",
         keys=(
             "name", "seed", "base", "corpus", "benchmark", "retrieval", "dataset", "train", "export", "register",
-            "evaluate", "scoring",
+            "evaluate", "scoring", "fuse.strength",
         ),
         needs={
-            "dataset": ("statistics.json",), "train": ("result.json", "losses.jsonl"),
+            "dataset": ("statistics.json",), "rehearse": ("statistics.json",), "train": ("result.json", "losses.jsonl"),
             "evaluate": ("*", "manifest.json"),
         },
         outside={"votes": _votes},
@@ -368,7 +393,10 @@ _SERVED = stage_named("evaluate")
 QUICK_EVALUATE = replace(
     _SERVED,
     does="Answer the benchmark in MLX with and without the adapter; score and compare",
-    keys=(*(key for key in _SERVED.keys if key not in ("export.type", "register.serve")), "base.precision"),
+    keys=(
+        *(key for key in _SERVED.keys if key not in ("export.type", "register.serve")),
+        "base.precision", "fuse.strength",
+    ),
     ignores=(
         *(key for key in _SERVED.ignores if key not in ("export.type", "register.serve")),
         "evaluate.slots", "evaluate.threads",
@@ -386,20 +414,34 @@ def needed_files(name: str) -> set[str]:
 
 
 def stages_of(recipe: "Recipe") -> tuple[Stage, ...]:
-    """The table for one recipe."""
+    """The table for one recipe: without ``rehearse`` where it has no ``dataset.rehearsal``."""
     quick = recipe.evaluate.engine == "mlx"
-    return tuple(QUICK_EVALUATE if quick and stage.name == "evaluate" else stage for stage in STAGES)
+    table = tuple(QUICK_EVALUATE if quick and stage.name == "evaluate" else stage for stage in STAGES)
+    if recipe.dataset.rehearsal is not None:
+        return table
+    return tuple(
+        replace(stage, needs={name: files for name, files in stage.needs.items() if name != "rehearse"})
+        for stage in table
+        if stage.name != "rehearse"
+    )
 
 
 def stages_until(recipe: "Recipe", until: str) -> tuple[Stage, ...]:
     """The recipe's stages up to and including the named one."""
-    return stages_of(recipe)[: list(STAGE_FOLDERS).index(until) + 1]
+    order = list(STAGE_FOLDERS)
+    return tuple(stage for stage in stages_of(recipe) if order.index(stage.name) <= order.index(until))
 
 
 def needed(recipe: "Recipe", names: Iterable[str]) -> set[str]:
-    """The named stages and all that they depend on."""
+    """The named stages and all that they depend on. Raises RecipeError for one that the recipe does not have."""
     table = {stage.name: stage for stage in stages_of(recipe)}
     closure, waiting = set[str](), list(names)
+    if "rehearse" in waiting and "rehearse" not in table:
+        raise RecipeError(
+            "stage 'rehearse' has nothing to do: the recipe does not set dataset.rehearsal",
+            where="dataset.rehearsal",
+            fix="add 'rehearsal: {share: 0.1}' to the section 'dataset'",
+        )
     while waiting:
         name = waiting.pop()
         if name not in closure and name in table:
@@ -420,6 +462,8 @@ class _View:
         if any(place == key or place.startswith(f"{key}.") for key in self._keys):
             return value
         if any(key.startswith(f"{place}.") for key in self._keys):
+            if value is None:
+                return None
             return _View(value, self._keys, self._stage, place)
         raise AttributeError(f"stage '{self._stage}' reads '{place}' but does not declare it in STAGES")
 

@@ -17,6 +17,8 @@ RefusalKind = Literal["near_miss", "off_corpus"]
 Split = Literal["train", "valid", "test"]
 Arm = Literal["base", "prompted", "tuned"]
 """What answers: the base model, the base model with examples in its prompt, the tuned model."""
+OWN_GROUP = "own-"
+"""Start of the group of a row that came with its own prompt."""
 ARMS: tuple[Arm, ...] = ("base", "prompted", "tuned")
 Origin = Literal["drafted", "reviewed", "authored"]
 """Who stands behind a benchmark question: a model alone, a person who reviewed it, or a person who wrote it."""
@@ -126,6 +128,11 @@ class Example:
     messages: tuple[Message, ...]
     papers: tuple[str, ...] = ()
     context_ids: tuple[str, ...] = ()
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the row came with its own prompt: its passages are in no paper of the corpus."""
+        return self.group.startswith(OWN_GROUP)
 
 
 @dataclass(frozen=True)

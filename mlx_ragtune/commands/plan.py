@@ -11,12 +11,15 @@ from mlx_ragtune.tuning.train_checks import check_engine
 
 
 def plan(run: OpenRun) -> Preflight:
-    """The preflight of a recipe. Brings corpus and dataset up to date first. Raises as they do."""
+    """The preflight of a recipe. Brings what training reads up to date first. Raises as those stages do."""
     recipe = run.recipe
     check_engine(recipe.train)
     run.bring("dataset")
     folder = run.artifact("dataset").folder
     rows = {split: list(read_rows(folder / f"examples-{split}.jsonl", Example)) for split in ("train", "valid")}
+    if recipe.dataset.rehearsal is not None:
+        run.bring("rehearse")
+        rows["rehearsal"] = list(read_rows(run.artifact("rehearse").folder / "rehearsal.jsonl", Example))
     return plan_run(recipe.train, recipe.base, recipe.dataset, base=run.base, rows=rows, seed=recipe.seed)
 
 

@@ -15,7 +15,8 @@ from mlx_ragtune.jsonl import read_rows
 from mlx_ragtune.pages.tables import fill
 from mlx_ragtune.records import Chunk, Document
 from mlx_ragtune.searching.opened import open_retriever
-from mlx_ragtune.synthesis.benchmark_view import held_out, read_view
+from mlx_ragtune.synthesis.benchmark_file import read_resolved
+from mlx_ragtune.synthesis.benchmark_view import held_out, view_of
 from mlx_ragtune.synthesis.generate import Trial, try_out
 from mlx_ragtune.synthesis.jobs import Jobs, Judged
 
@@ -41,14 +42,15 @@ def preview(run: OpenRun, *, count: int, say: Callable[[str], None]) -> dict[str
     run.bring("corpus")
     folder = run.artifact("corpus").folder
     documents = {document.id: document for document in read_rows(folder / "documents.jsonl", Document)}
-    held = held_out(read_view(run.recipe.benchmark).papers, list(documents.values()))
+    benchmark = view_of(read_resolved(run.recipe.benchmark, list(documents.values())))
+    held = held_out(benchmark.papers, list(documents.values()))
     chunks = [chunk for chunk in read_rows(folder / "chunks.jsonl", Chunk) if chunk.document_id not in held.papers]
     table = Store(run.home.parent).cache_folder / "jobs.sqlite"
     table.parent.mkdir(parents=True, exist_ok=True)
     say_what_leaves(settings, say)
     with ExitStack() as stack:
         retriever = stack.enter_context(open_retriever(run.recipe.retrieval, folder))
-        plan, sources = planned(run.recipe, chunks, retriever)
+        plan, sources = planned(run.recipe, chunks, retriever, benchmark=benchmark)
         backends = [stack.enter_context(backend) for backend in open_generators(settings)]
         started = time.monotonic()
         trial = try_out(

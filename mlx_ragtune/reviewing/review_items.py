@@ -1,7 +1,7 @@
 """What is reviewed: benchmark questions and training pairs, each with a digest of its content."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,6 +9,7 @@ from mlx_ragtune.artifact import digest_json
 from mlx_ragtune.errors import InputError
 from mlx_ragtune.jsonl import parse_row, read_dicts, read_rows
 from mlx_ragtune.records import Evidence, Nugget, Pair, Question
+from mlx_ragtune.scoring.answers.benchmark_rows import read_questions
 
 Part = Literal["benchmark", "pairs"]
 PARTS: tuple[Part, ...] = ("benchmark", "pairs")
@@ -34,11 +35,15 @@ class Edit:
 
 @dataclass(frozen=True)
 class ReviewItem:
-    """A benchmark question or a pair. ``task`` is what the generator was asked for, "" without one."""
+    """A benchmark question or a pair. ``task`` is what the generator was asked for, "" without one.
+
+    ``written`` is the row as it stands in the user's file, which may be a short form; None for a row of no file.
+    """
 
     part: Part
     row: Question | Pair
     task: str = ""
+    written: Mapping[str, Any] | None = field(default=None, compare=False)
 
     @property
     def id(self) -> str:
@@ -81,8 +86,9 @@ class ReviewItem:
         """The item with what the reviewer changed."""
         question, answer = edit.question.strip(), edit.answer.strip()
         if isinstance(self.row, Pair):
-            return replace(self, row=replace(self.row, question=question, answer=answer))
-        return replace(self, row=replace(self.row, question=question, reference=answer, nuggets=edit.nuggets))
+            return replace(self, row=replace(self.row, question=question, answer=answer), written=None)
+        row = replace(self.row, question=question, reference=answer, nuggets=edit.nuggets)
+        return replace(self, row=row, written=None)
 
 
 def item_of(part: Part, row: object, *, where: str, task: str = "") -> ReviewItem:
@@ -93,13 +99,15 @@ def item_of(part: Part, row: object, *, where: str, task: str = "") -> ReviewIte
 
 
 def benchmark_items(path: Path) -> list[ReviewItem]:
-    """The questions of a benchmark file. Raises InputError as ``read_rows``, and for an id that occurs twice."""
-    return _unique([ReviewItem("benchmark", question) for question in read_rows(path, Question)], path)
+    """The questions of a benchmark file. Raises InputError as ``read_questions``, and for an id that occurs twice."""
+    questions = zip(read_questions(path), read_dicts(path), strict=True)
+    return _unique([ReviewItem("benchmark", question, written=written) for question, written in questions], path)
 
 
 def authored_items(path: Path) -> list[ReviewItem]:
     """The pairs of a ``dataset.pairs`` file. Raises InputError as ``benchmark_items``."""
-    return _unique([ReviewItem("pairs", pair) for pair in read_rows(path, Pair)], path)
+    pairs = zip(read_rows(path, Pair), read_dicts(path), strict=True)
+    return _unique([ReviewItem("pairs", pair, written=written) for pair, written in pairs], path)
 
 
 def generated_items(path: Path) -> list[ReviewItem]:
@@ -121,11 +129,6 @@ def _unique(items: list[ReviewItem], path: Path) -> list[ReviewItem]:
     return items
 
 
-def titles_of(item: ReviewItem, titles: Mapping[str, str]) -> list[str]:
-    """The titles of the item's papers; the id where the corpus has no such paper."""
-    return [titles.get(paper, paper) for paper in item.row.papers]
-
-
-def as_rows(items: Iterable[ReviewItem]) -> list[dict[str, Any]]:
-    """The rows as they are written into a benchmark or ``dataset.pairs`` file."""
-    return [asdict(item.row) for item in items]
+def as_rows(items: Iterable[ReviewItem]) -> list[Mapping[str, Any]]:
+    """The rows as they are written into a file: those that were not changed as they stand in the user's file."""
+    return [item.written if item.written is not None else asdict(item.row) for item in items]

@@ -54,6 +54,7 @@ from mlx_ragtune.searching.encoders import require_encoders
 from mlx_ragtune.searching.opened import open_retriever
 from mlx_ragtune.synthesis.benchmark_file import read_resolved, require_sound
 from mlx_ragtune.synthesis.benchmark_view import HeldOut, held_out, view_of
+from mlx_ragtune.synthesis.rehearsal_prompts import prompts_file, require_apart
 from mlx_ragtune.tuning.decode import MOST_TOKENS
 from mlx_ragtune.tuning.resources import decode_memory
 from mlx_ragtune.tuning.train_checks import check_window
@@ -88,7 +89,9 @@ def check(recipe: Recipe, base: Path) -> None:
         _check_memory(recipe, base)
     check_allowed(recipe.evaluate.allow)
     if recipe.evaluate.probes is not None:
-        read_probes(recipe.evaluate.probes)
+        probes = read_probes(recipe.evaluate.probes)
+        if recipe.dataset.rehearsal is not None:
+            require_apart(prompts_file(recipe.dataset.rehearsal.prompts), [probe.prompt for probe in probes])
     require_encoders(recipe.retrieval)
     if recipe.scoring.judge is not None:
         _check_judge(recipe, recipe.scoring.judge)

@@ -35,6 +35,8 @@ def train(recipe: Recipe, inputs: Inputs, draft: Draft) -> None:
     rows = {
         split: list(read_rows(inputs["dataset"] / f"examples-{split}.jsonl", Example)) for split in ("train", "valid")
     }
+    if recipe.dataset.rehearsal is not None:
+        rows["rehearsal"] = list(read_rows(inputs["rehearse"] / "rehearsal.jsonl", Example))
     with draft.track("training", 0) as track:
         result = tune(
             recipe.train,

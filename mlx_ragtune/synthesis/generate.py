@@ -20,7 +20,8 @@ from mlx_ragtune.records import ChatReply, Chunk, Pair, Passage
 from mlx_ragtune.synthesis import checks
 from mlx_ragtune.synthesis.assemble import Retriever
 from mlx_ragtune.synthesis.call_plan import Call, Plan, Task
-from mlx_ragtune.synthesis.checks import quote_in
+from mlx_ragtune.synthesis.checks import Windows, quote_in
+from mlx_ragtune.synthesis.corpus_titles import OTHER_PAPER, CorpusTitles
 from mlx_ragtune.synthesis.crew import Crew
 from mlx_ragtune.synthesis.dedupe import Vectorizer
 from mlx_ragtune.synthesis.generator_prompts import prompt_version, writing_request
@@ -46,16 +47,20 @@ class Progress(Protocol):
 
 @dataclass(frozen=True)
 class Sources:
-    """The chunks that questions are written on, and the retriever of the served model."""
+    """The chunks that questions are written on, the retriever of the served model, and what may not be asked.
+
+    ``barred`` says why a pair may not be kept ("asks a benchmark question"), or "".
+    """
 
     chunks: Mapping[str, Chunk]
     retriever: Retriever
     top_k: int
+    barred: Callable[[Pair], str] = lambda _pair: ""
 
 
 @dataclass(frozen=True)
 class Generated:
-    """A kept pair with its origin: the sha256 of its chunks' text, the model, the prompts, the scores."""
+    """A kept pair with its origin: the sha256 of its chunks' text, the model, the prompts, the scores, the repairs."""
 
     pair: Pair
     task: Task
@@ -63,6 +68,7 @@ class Generated:
     model: str
     prompt_version: str
     scores: dict[str, float]
+    repairs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -105,11 +111,13 @@ def _outcome(asked: int, judged: Iterable[Judged], replies: Sequence[ChatReply],
     )
 
 
-def _write(backend: Backend, call: Call, chunks: Sequence[Chunk], key: str, seed: int) -> Outcome:
-    """The outcome of one call: the pairs written, checked by rule and by the model."""
-    request = writing_request(call, chunks, seed=seed)
+def _write(backend: Backend, call: Call, chunks: Sequence[Chunk], *, key: str, seed: int, windows: Windows) -> Outcome:
+    """The outcome of one call: the pairs written, repaired, checked by rule and by the model."""
+    request = writing_request(call, chunks, seed=seed, windows=windows)
     try:
-        written, replies = ask(backend, request, lambda reply: read_pairs_of(reply, call, chunks, key[:10]))
+        written, replies = ask(
+            backend, request, lambda reply: read_pairs_of(reply, call, chunks, key[:10], windows=windows)
+        )
     except UnusableReplyError as problem:
         return _outcome(call.pairs, (), (), {f"reply: {problem}": call.pairs})
     judge = Judge(backend)
@@ -139,7 +147,11 @@ class _Run:
 
     def __init__(self, plan: Plan, sources: Sources, jobs: Jobs, settings: GeneratorSettings, model: str) -> None:
         self.plan, self.sources, self.jobs, self.settings, self.model = plan, sources, jobs, settings, model
-        self.selection = Selection(plan.quotas, Vectorizer(chunk.text for chunk in sources.chunks.values()))
+        self.windows: Windows = settings.words
+        vectorizer = Vectorizer(chunk.text for chunk in sources.chunks.values())
+        self.titles = {chunk.document_id: chunk.title for chunk in sources.chunks.values()}
+        self._corpus_titles = CorpusTitles(self.titles.values())
+        self.selection = Selection(plan.quotas, vectorizer, self._barred)
         self._by_paper: dict[str, list[Chunk]] = defaultdict(list)
         for chunk in sources.chunks.values():
             self._by_paper[chunk.document_id].append(chunk)
@@ -156,9 +168,10 @@ class _Run:
             chunks = [self.sources.chunks[name] for name in call.chunk_ids]
             digest = hashlib.sha256(f"{self.plan.seed}\0{call.turn}".encode()).digest()
             seed = int.from_bytes(digest[:4], "big") >> 1
-            key = self._key(call, chunks, writing_request(call, chunks, seed=seed))
+            key = self._key(call, chunks, writing_request(call, chunks, seed=seed, windows=self.windows))
             if key not in self.selection.taken:
-                yield _Work(call.task, key, partial(_write, call=call, chunks=chunks, key=key, seed=seed))
+                write = partial(_write, call=call, chunks=chunks, key=key, seed=seed, windows=self.windows)
+                yield _Work(call.task, key, write)
 
     def derived(self, task: Task) -> Iterator[_Work]:
         """Refusals of kept grounded questions, each question once: without their paper, or with another section."""
@@ -186,11 +199,22 @@ class _Run:
             yield _Work(task, key, partial(_refuse, draft=draft, passages=passages))
 
     def _key(self, *parts: object) -> str:
-        """The key of a job: its parts, the prompts, the checks, the model and its context window.
+        """The key of a job: its parts, the prompts, the checks, the model, its context window and the windows of words.
 
         Chunks are parts because their ids become part of the pairs and other corpora share the table.
         """
-        return job_key(*parts, prompt_version(), checks.VERSION, self.model, self.settings.context_tokens)
+        own = (self.model, self.settings.context_tokens, {kind: list(window) for kind, window in self.windows.items()})
+        return job_key(*parts, prompt_version(), checks.VERSION, *own)
+
+    def _barred(self, pair: Pair) -> str:
+        """Why a sound pair may not be kept, which depends on more than its job: on the benchmark and other papers."""
+        own = [self.titles[paper] for paper in pair.papers if paper in self.titles]
+
+        def shown() -> str:
+            return "\n".join([pair.question, *(chunk.text for chunk in self._chunks_of(pair))])
+
+        others = pair.kind != "refusal" and self._corpus_titles.others(pair.answer, own, shown)
+        return OTHER_PAPER if others else self.sources.barred(pair)
 
     def _elsewhere(self, pair: Pair) -> Sequence[Passage]:
         search = self.sources.retriever.search
@@ -308,7 +332,8 @@ class _Run:
                     for chunk in self._chunks_of(judged.pair)
                     if any(quote_in(quote, chunk.text) is None for quote in quotes)
                 }
-                yield Generated(judged.pair, task, digests, self.model, prompt_version(), judged.scores)
+                own = (self.model, prompt_version(), judged.scores, judged.repairs)
+                yield Generated(judged.pair, task, digests, *own)
 
 
 @dataclass(frozen=True)

@@ -18,14 +18,13 @@ OVER_SHARE = "more than its share (dataset.balance: drop)"
 ACROSS = "its papers are in two splits"
 TOO_LONG = "longer than dataset.max_tokens"
 NO_ANSWER = "no answer tokens"
-EXCLUDED = (REFUSAL_KIND, NO_SHARE)
+EXCLUDED = (REFUSAL_KIND, NO_SHARE, OVER_SHARE)
 """Reasons that the recipe asks for by name: they are listed, and are no loss."""
 KINDS: tuple[Kind, ...] = ("grounded", "synthesis", "refusal")
 UNPLACED: Sequence[Split | None] = ("train", "valid", "test", None)
 FIXES: Mapping[str, str] = {
     BENCHMARK: "remove these rows, or the benchmark's questions about these papers",
     DUPLICATE: "remove the repeated questions",
-    OVER_SHARE: "set dataset.balance: keep",
     ACROSS: "write more pairs on single papers, or lower dataset.valid_share",
     TOO_LONG: "raise dataset.max_tokens, or lower retrieval.top_k or corpus.chunk_tokens",
     "an evidence quote is in no chunk": "raise corpus.overlap_tokens, or quote shorter sentences",
@@ -89,6 +88,12 @@ class Account:
     def lost_share(self) -> float:
         """Rows lost ÷ rows that the recipe asks for, in [0, 1]; 0 without rows."""
         return sum(self.losses.values()) / self.rows_asked if self.rows_asked > 0 else 0.0
+
+    @property
+    def train_shares(self) -> dict[Kind, float]:
+        """Share of each kind in the training rows; 0 without rows."""
+        train = self.kept["train"]
+        return {kind: train.get(kind, 0) / max(1, sum(train.values())) for kind in KINDS}
 
     def as_json(self) -> dict[str, Any]:
         """The counts for ``statistics.json``."""
@@ -192,11 +197,9 @@ def fix_for(reason: str) -> str:
 
 def share_gaps(account: Account, shares: Mapping[Kind, float], *, tolerance: float) -> list[str]:
     """``grounded 98 % (target 60 %)`` for each kind whose share of the training rows is off by more than that."""
-    train = account.kept["train"]
-    total = sum(train.values())
-    if not total:
+    got = account.train_shares
+    if not account.kept["train"]:
         return []
-    got = {kind: train.get(kind, 0) / total for kind in KINDS}
     return [
         f"{kind} {got[kind]:.0%} (target {shares.get(kind, 0.0):.0%})"
         for kind in KINDS

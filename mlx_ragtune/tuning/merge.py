@@ -49,16 +49,18 @@ class FuseReport:
     adapter_effect: float
 
 
-def _adapted(base: Path, adapter: Path) -> Any:
+def _adapted(base: Path, adapter: Path, strength: float | None) -> Any:
     """The base in float32 with the adapter's layers, without dropout. Raises ArtifactError for a damaged adapter."""
     model = load_float32(base)
-    load_adapter(model, adapter)
+    load_adapter(model, adapter, strength=strength)
     return model
 
 
-def adapted_logits(base: Path, adapter: Path, tokens: Sequence[Sequence[int]]) -> npt.NDArray[np.float32]:
-    """Next-token logits [prompts, V], float32, of base plus adapter without fusing."""
-    return logits_after(_adapted(base, adapter), tokens)
+def adapted_logits(
+    base: Path, adapter: Path, tokens: Sequence[Sequence[int]], *, strength: float | None = None
+) -> npt.NDArray[np.float32]:
+    """Next-token logits [prompts, V], float32, of base plus adapter without fusing; ``strength`` as in ``fuse``."""
+    return logits_after(_adapted(base, adapter, strength), tokens)
 
 
 def _merge(model: Any) -> int:
@@ -103,10 +105,12 @@ def fuse(
     prompts: Sequence[Sequence[Message]],
     thinking: bool,
     logits: Logits = next_token_logits,
+    strength: float | None = None,
 ) -> FuseReport:
     """Write the fused model to ``target`` and compare it with base plus adapter on the prompts.
 
-    ``logits`` computes those of a model folder.
+    ``logits`` computes those of a model folder. ``strength`` is a factor on the adapter as it was trained; None leaves
+    it as the folder has it.
 
     Works in float32 on the full-precision base, even when training used a quantized one. The same base and
     adapter give the same files. Raises InputError for a prompt beyond the base's window, ArtifactError when the
@@ -121,7 +125,7 @@ def fuse(
     dtypes = {name: value.dtype for name, value in tree_flatten(plain.parameters())}
     del plain
     before = logits(base, tokens)
-    model = _adapted(base, adapter)
+    model = _adapted(base, adapter, strength)
     adapted = logits_after(model, tokens)
     count = _merge(model)
     with disk_writes(target, sum(file.stat().st_size for file in base.glob("*.safetensors"))):

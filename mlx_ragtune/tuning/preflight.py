@@ -20,6 +20,7 @@ from mlx_ragtune.tuning.load import load_base
 from mlx_ragtune.tuning.loop import group_objective
 from mlx_ragtune.tuning.memory import Caps, caps_here, next_setting
 from mlx_ragtune.tuning.recompute import recomputing
+from mlx_ragtune.tuning.rehearsal import choose_rehearsal, share_in
 from mlx_ragtune.tuning.schedule import Plan, make_plan, micro_batches, rows_per_update, updates_of_epoch
 from mlx_ragtune.tuning.token_rows import Refused, TokenRow, tokenize
 from mlx_ragtune.tuning.train_checks import check_train
@@ -149,17 +150,23 @@ def plan_run(
     options: dict[str, Any] = {"thinking": dataset.thinking == "on", "max_tokens": dataset.max_tokens}
     train, refused = tokenize(rows["train"], loaded.tokenizer, on_too_long="drop", **options)
     valid, refused_too = tokenize(rows["valid"], loaded.tokenizer, on_too_long="drop", **options)
-    if not train or not valid:
+    if not train or not (valid or dataset.split == "none"):
         raise InputError(
             f"no {'validation' if train else 'training'} rows are left",
             where="dataset",
             fix="raise dataset.max_tokens, or add pairs about more papers",
         )
-    plan = make_plan(train, settings, seed=seed)
+    held: tuple[TokenRow, ...] = ()
+    if (share := share_in(dataset)) is not None:
+        usable, refused_own = tokenize(rows["rehearsal"], loaded.tokenizer, on_too_long="drop", **options)
+        chosen = choose_rehearsal(usable, task_rows=len(train), share=share, seed=seed)
+        train, held, refused = [*train, *chosen.train], chosen.held, [*refused, *refused_own]
+    plan = make_plan(train, settings, seed=seed, validates=bool(valid))
     batches = _epoch(train, settings, seed)
     measured = calibrate(loaded.model, batches, loaded.config, recompute=settings.grad_checkpoint)
     flops = [work_of_batch(groups).flops(loaded.config) for groups in batches]
-    checks = [work_of_batch(groups) for groups in micro_batches(valid, settings.tokens_per_step)]
+    checked = [batch for part in (valid, held) for batch in micro_batches(part, settings.tokens_per_step)]
+    checks = [work_of_batch(groups) for groups in checked]
     epochs = plan.updates / plan.updates_per_epoch
     validation = len(plan.evals) * measured.seconds(total(checks).flops(loaded.config)) / 2
     trainable, parameters = count_parameters(loaded.model)

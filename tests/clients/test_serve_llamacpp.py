@@ -216,9 +216,7 @@ def test_a_prompt_that_is_not_valid_unicode_is_an_input_error(server: LlamaCppSe
         server.chat(ChatRequest((Message("user", "caf \udc80b"),), Sampling(context_tokens=512)))
 
 
-def test_a_reply_that_the_engine_cannot_parse_is_read(
-    models: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_reply_that_the_engine_cannot_parse_is_read(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def events(self: LlamaCppServer, _path: str, _body: object) -> Iterator[dict[str, Any]]:
         yield {"choices": [{"delta": {"content": '{"pairs": [{"a": "half'}}]}
         text = "The model produced output that does not match the expected peg-native format"

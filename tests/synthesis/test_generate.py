@@ -276,8 +276,8 @@ def spoil_items(change: Callable[[dict[str, str]], dict[str, str]]) -> Callable[
     ("field", "value", "reason"),
     [
         ("evidence", "A sentence that stands nowhere in the passage, made up.", "evidence quote not in the text"),
-        ("question", "What does the paper report?", "question does not say which paper or method"),
-        ("reply", "It is so, and 1234 more.", "title not cited in double quotes"),
+        ("question", "What does the paper report?", "question too short or too long"),
+        ("reply", "It is so, and 1234 more.", "number that is not in the source"),
     ],
 )
 def test_a_model_with_one_bad_habit_is_stopped_and_the_habit_is_named(

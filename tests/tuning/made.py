@@ -110,6 +110,17 @@ def examples(groups: int, each: int) -> list[Example]:
     return [example(group, index) for group in range(groups) for index in range(each)]
 
 
+def own_answer(number: int) -> Example:
+    """A rehearsal row, unlike every other."""
+    turns = (Message("user", f"What is {number} plus {number}?"), Message("assistant", f"It is {2 * number}, friend."))
+    return Example(f"rehearsal-{number}", "rehearsal", f"rehearsal-{number}", turns)
+
+
+def own_answers(count: int) -> list[Example]:
+    """Rehearsal rows."""
+    return [own_answer(number) for number in range(count)]
+
+
 def toy_base(folder: Path, architecture: Any = "qwen3") -> Path:
     """A toy model folder."""
     write_toy_model(folder, architecture=architecture)

@@ -141,7 +141,7 @@ def ours(
 
 def assert_same(found: tuple[dict[str, float], Any], expected: tuple[dict[str, float], Any]) -> None:
     assert found[0] == pytest.approx(expected[0], rel=EXACT, abs=1e-5)  # a margin is a difference of near numbers
-    assert 0 < abs(expected[0]["train_preference_margin"])
+    assert abs(expected[0]["train_preference_margin"]) > 0
     wanted = dict(nn.utils.tree_flatten(expected[1]))
     assert relative(found[1], {name: wanted[name] for name, _ in nn.utils.tree_flatten(found[1])}) < EXACT
 
