@@ -8,7 +8,7 @@ The caller passes one backend for each host. Calls that an earlier run finished 
 """
 
 import hashlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -156,6 +156,9 @@ class _Run:
         self.titles = {chunk.document_id: chunk.title for chunk in sources.chunks.values()}
         self._corpus_titles = CorpusTitles(self.titles.values())
         self.selection = Selection(plan.quotas, vectorizer, self._barred)
+        self._by_paper: dict[str, list[Chunk]] = defaultdict(list)
+        for chunk in sources.chunks.values():
+            self._by_paper[chunk.document_id].append(chunk)
         self.spent: Counter[str] = Counter()
         self.seconds = 0.0
         self._failures = 0
@@ -212,8 +215,7 @@ class _Run:
         own = [self.titles[paper] for paper in pair.papers if paper in self.titles]
 
         def shown() -> str:
-            chunks = self.sources.chunks.values()
-            return "\n".join([pair.question, *(chunk.text for chunk in chunks if chunk.document_id in pair.papers)])
+            return "\n".join([pair.question, *(chunk.text for chunk in self._chunks_of(pair))])
 
         others = pair.kind != "refusal" and self._corpus_titles.others(pair.answer, own, shown)
         return OTHER_PAPER if others else self.sources.barred(pair)
@@ -225,8 +227,12 @@ class _Run:
     def _wrong_section(self, pair: Pair) -> Sequence[Chunk]:
         """Other chunks of the pair's paper, none of which holds its evidence."""
         (quote,) = (evidence.quote for evidence in pair.evidence)
-        others = [chunk for chunk in self.sources.chunks.values() if chunk.document_id in pair.papers]
+        others = self._chunks_of(pair)
         return [chunk for chunk in others if quote_in(quote, chunk.text)][: self.sources.top_k]
+
+    def _chunks_of(self, pair: Pair) -> list[Chunk]:
+        """The chunks of the pair's papers."""
+        return [chunk for paper in pair.papers for chunk in self._by_paper[paper]]
 
     def execute(self, works: Iterator[_Work], crew: Crew[Backend, Outcome], progress: Progress) -> None:
         """Do what no earlier run has finished, and store each outcome before the next call is made."""
@@ -327,9 +333,8 @@ class _Run:
                 quotes = [evidence.quote for evidence in judged.pair.evidence]
                 digests = {
                     chunk.id: hashlib.sha256(chunk.text.encode()).hexdigest()
-                    for chunk in self.sources.chunks.values()
-                    if chunk.document_id in judged.pair.papers
-                    and any(quote_in(quote, chunk.text) is None for quote in quotes)
+                    for chunk in self._chunks_of(judged.pair)
+                    if any(quote_in(quote, chunk.text) is None for quote in quotes)
                 }
                 own = (self.model, prompt_version(), judged.scores, judged.repairs, judged.topic)
                 yield Generated(judged.pair, task, digests, *own)
