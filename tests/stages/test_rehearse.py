@@ -143,3 +143,26 @@ def test_no_usable_answer_is_an_error_with_the_reasons(home: Path, monkeypatch: 
     done = ragtune("rehearse", recipe_of(home), "--set", "dataset.rehearsal.max_tokens=20", cwd=home)
     assert done.returncode == 3
     assert "none of the base model's 24 answers can be used (empty 24)" in done.stderr
+
+
+def test_a_stopped_stage_goes_on_where_it_was(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def stopping(_model: Any, _tokenizer: Any, prompts: Any, **_options: Any) -> Iterator[tuple[int, Decoded]]:
+        asked.append(len(prompts))
+        for index in range(len(prompts)):
+            if len(asked) == 1 and index == 10:
+                raise KeyboardInterrupt
+            yield index, said(index)
+
+    monkeypatch.setattr(own_answers, "decode", stopping)
+    arguments = ("rehearse", recipe_of(home), "--set", "dataset.rehearsal.max_tokens=64")
+    stopped = ragtune(*arguments, cwd=home)
+    assert stopped.returncode == 130
+    assert "finished work is kept" in stopped.stderr
+    status = ragtune("status", *arguments[1:], "--json", cwd=home)
+    assert json.loads(status.stdout)[2]["state"] == "interrupted"
+    done = ragtune(*arguments, cwd=home)
+    assert done.returncode == 0, done.stderr
+    assert asked == [COUNT, COUNT - 10]
+    assert "reused_answers: 10" in done.stdout
