@@ -9,7 +9,7 @@ import pytest
 
 from mlx_ragtune.evaluation import own_answers
 from mlx_ragtune.tuning.decode import Decoded
-from tests.stages.project import edit, make_project, ragtune, recipe_of, rows, run_folder, write_rows
+from tests.stages.project import answers_of, edit, make_project, ragtune, recipe_of, rows, run_folder, write_rows
 
 COUNT = 24
 
@@ -133,6 +133,20 @@ def test_export_at_another_strength_is_a_run_of_its_own_with_the_same_adapter(ho
     wrong = ragtune("export", recipe_of(home), "--strength", "0", cwd=home)
     assert wrong.returncode == 2
     assert "fuse.strength" in wrong.stderr
+
+
+def test_the_quick_path_asks_only_the_tuned_model_again_at_another_strength(home: Path) -> None:
+    def asked() -> list[tuple[str, str]]:
+        return [(row["model"], row["key"]) for row in answers_of(home) if row["model"] in ("base", "tuned")]
+
+    before = asked()
+    done = ragtune("evaluate", recipe_of(home), "--set", "fuse.strength=0.25", cwd=home)
+    assert done.returncode == 0, done.stderr
+    new = [row for row in asked() if row not in before]
+    assert {model for model, _ in new} == {"tuned"}
+    assert len(new) > 4
+    again = ragtune("evaluate", recipe_of(home), "--set", "fuse.strength=0.25", "--redo", cwd=home)
+    assert again.returncode == 0, again.stderr
 
 
 def test_no_usable_answer_is_an_error_with_the_reasons(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
