@@ -159,6 +159,17 @@ def test_no_usable_answer_is_an_error_with_the_reasons(home: Path, monkeypatch: 
     assert "none of the base model's 24 answers can be used (empty 24)" in done.stderr
 
 
+def test_a_base_that_refuses_everything_is_warned_of(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refusing(_model: Any, _tokenizer: Any, prompts: Any, **_options: Any) -> Iterator[tuple[int, Decoded]]:
+        text = "I'm sorry, but I cannot answer this question."
+        yield from ((index, Decoded(text, 9, "stop")) for index in range(len(prompts)))
+
+    monkeypatch.setattr(own_answers, "decode", refusing)
+    done = ragtune("rehearse", recipe_of(home), "--set", "dataset.rehearsal.max_tokens=21", cwd=home)
+    assert done.returncode == 0, done.stderr
+    assert "warning: 24 of the base model's 24 usable answers look like refusals" in done.stderr
+
+
 def test_a_stopped_stage_goes_on_where_it_was(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
 
