@@ -15,7 +15,7 @@ import click
 from mlx_ragtune import __version__
 from mlx_ragtune.cli_answers import ab, ask, compare, search
 from mlx_ragtune.cli_group import STAGE_NAMES, CommandGroup
-from mlx_ragtune.cli_models import models, prune
+from mlx_ragtune.cli_models import adapter, models, prune
 from mlx_ragtune.cli_options import ALLOW, AS_JSON, RECIPE, REDO, REPLACE, SET, open_run, say, settings_here
 from mlx_ragtune.cli_review import review
 from mlx_ragtune.cli_runs import runs
@@ -300,7 +300,7 @@ def reference(folder: Path) -> None:
         (folder / name).write_text(text, encoding="utf-8")
 
 
-for _command in (ask, search, compare, ab, models, prune, review, runs, sweep):
+for _command in (ask, search, compare, ab, adapter, models, prune, review, runs, sweep):
     main.add_command(_command)
 
 

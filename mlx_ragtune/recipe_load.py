@@ -183,6 +183,7 @@ def _evaluate_problems(written: Written) -> Iterator[tuple[str, str]]:
 def _paths(written: Written) -> Iterator[tuple[str, Literal["file", "folder", "model"]]]:
     """The keys that hold a path, each with what should be there."""
     yield "corpus.folder", "folder"
+    yield "train.from_adapter", "folder"
     for key in ("benchmark", "corpus.bibliography", "dataset.pairs", "evaluate.probes", "scoring.judge.labels"):
         yield key, "file"
     if str(written.get("base.model")).startswith(_LOCAL):

@@ -34,6 +34,7 @@ from mlx_ragtune.tuning.memory import apply_caps, awake, caps_here
 from mlx_ragtune.tuning.ranks import find_ranks, leave
 from mlx_ragtune.tuning.schedule import make_plan, micro_batches
 from mlx_ragtune.tuning.seeds import seed64
+from mlx_ragtune.tuning.start_adapter import start_from
 from mlx_ragtune.tuning.token_rows import TokenRow, tokenize
 from mlx_ragtune.tuning.train_checks import check_attention, check_train
 from mlx_ragtune.tuning.training import Split, Training, TrainResult
@@ -162,6 +163,8 @@ class Workbench:
             split = split | {"train": share_of_contexts(split["train"], share, seed=seed)}
             described = describe_data(self._folder, self._model, split)
         apply_adapter(loaded.model, settings, seed=seed)
+        if settings.from_adapter is not None and find_ranks().first:  # the other ranks get its arrays from the first
+            described = described | {"from_adapter": start_from(loaded.model, settings)}
         plan = make_plan(split["train"], settings, seed=seed)
         self._say(plan.describe())
         work = describe_settings(settings, seed) | described
@@ -270,7 +273,7 @@ def share_of_contexts(rows: Sequence[TokenRow], share: float, *, seed: int) -> l
 
 def describe_settings(settings: TrainSettings, seed: int) -> dict[str, str]:
     """The settings of one run on which its result depends, key by key."""
-    keys = settings.model_dump(mode="json", exclude={"report_to"})
+    keys = settings.model_dump(mode="json", exclude={"report_to", "from_adapter"})
     keys = {name: value for name, value in keys.items() if value is not None or name not in NEWER_KEYS}
     return {f"train.{name}": json.dumps(value) for name, value in keys.items()} | {"seed": str(seed)}
 
