@@ -47,7 +47,7 @@ def export_peft(run: OpenRun, folder: Path) -> dict[str, Any]:
 
 
 def describe(folder: Path) -> dict[str, Any]:
-    """What an adapter is, and the recipe keys with which training starts from it. Raises InputError as ``read_adapter``."""
+    """What an adapter is: its format, its base and its shape. Raises InputError as ``read_adapter``."""
     adapter = read_adapter(folder)
     return {"format": adapter.files.kind, "base": adapter.base or None, **_shape(adapter)}
 
@@ -64,21 +64,18 @@ def _shape(adapter: Adapter) -> dict[str, Any]:
 
 
 def recipe_text(folder: Path, found: dict[str, Any]) -> str:
-    """The keys of ``train`` as they are written in a recipe, with what is not known of the base as comments."""
+    """The keys of ``train`` with which training starts from the adapter, as they are written in a recipe."""
     layers = found["layers"]
     span = f"{layers[0]} to {layers[-1]}" if len(layers) > 1 else str(layers[0])
+    kind = {"peft": "PEFT", "mlx": "mlx-lm"}[found["format"]]
     lines = [
-        f"# {'PEFT' if found['format'] == 'peft' else 'mlx-lm'} adapter of {found['base'] or 'a base that it does not name'}",
+        f"# an adapter of {kind} for {found['base'] or 'a base that it does not name'}, on layers {span}",
         "train:",
-        f"  from_adapter: {folder}",
+        f"  from_adapter: {json.dumps(str(folder), ensure_ascii=False)}",
         f"  method: {found['method']}",
         f"  rank: {found['rank']}",
-        f"  scale: {found['scales'][-1]:g}",
+        f"  scale: {found['scales'][-1]!r}",
         f"  target_modules: [{', '.join(found['target_modules'])}]",
-        f"  layers: {len(layers)}   # {span}; 'all' if the base has no others",
+        f"  layers: {len(layers)}",
     ]
-    if len(found["scales"]) > 1:
-        lines.append(
-            f"  # its matrices have scales {', '.join(f'{one:g}' for one in found['scales'])}; one is enough here"
-        )
     return printable("\n".join(lines))
