@@ -7,6 +7,7 @@ from mlx_ragtune.artifact import OpenRun
 from mlx_ragtune.jsonl import read_rows
 from mlx_ragtune.records import Example
 from mlx_ragtune.tuning.preflight import Preflight, plan_run
+from mlx_ragtune.tuning.start_adapter import check_start
 from mlx_ragtune.tuning.train_checks import check_engine
 
 
@@ -14,6 +15,7 @@ def plan(run: OpenRun) -> Preflight:
     """The preflight of a recipe. Brings corpus and dataset up to date first. Raises as they do."""
     recipe = run.recipe
     check_engine(recipe.train)
+    check_start(recipe.train, run.base, model=recipe.base.model)
     run.bring("dataset")
     folder = run.artifact("dataset").folder
     rows = {split: list(read_rows(folder / f"examples-{split}.jsonl", Example)) for split in ("train", "valid")}

@@ -91,7 +91,7 @@ def _gather(recipe: Recipe, inputs: Inputs) -> ReportData:
         similarity=_similarity(evaluate / "similarity.json"),
         losses=tuple(_losses(inputs["train"] / "losses.jsonl")),
         best_update=training["best_update"],
-        training=_facts(training),
+        training=(*_facts(training), *_other_losses(inputs["train"] / "losses.jsonl", training["best_update"])),
         dataset=_dataset(read_json(inputs["dataset"] / "statistics.json")),
         settings=_facts(settings | {"seed": recipe.seed}, spaced=False),
         versions=_versions(evaluate),
@@ -125,6 +125,17 @@ def _rows_if_any(path: Path, row_type: type[Row]) -> Iterator[Row]:
 def _losses(path: Path) -> Iterator[LossPoint]:
     for row in read_dicts(path):
         yield LossPoint(row["update"], row.get("train_loss"), row.get("valid_loss"))
+
+
+def _other_losses(path: Path, kept: int) -> Iterator[Fact]:
+    """What the terms of the loss beside the cross-entropy were at the update that was kept, such as the KL."""
+    for row in read_dicts(path):
+        if row["update"] == kept:
+            for name, value in row.items():
+                split, _, term = name.partition("_")
+                if split in ("train", "valid") and term != "loss":
+                    said = "KL to the base (nats per token)" if term == "kl" else term.replace("_", " ")
+                    yield Fact(f"{said}, {'training' if split == 'train' else 'validation'}", f"{value:.4f}")
 
 
 def _conditions(evaluate: Path, gates: Mapping[str, Any]) -> tuple[ConditionPair, ...]:

@@ -34,7 +34,7 @@ from mlx_ragtune.tuning.memory import apply_caps, awake, caps_here
 from mlx_ragtune.tuning.ranks import find_ranks, leave
 from mlx_ragtune.tuning.schedule import make_plan, micro_batches
 from mlx_ragtune.tuning.seeds import seed64
-from mlx_ragtune.tuning.start_adapter import start_from
+from mlx_ragtune.tuning.start_adapter import check_start, start_from
 from mlx_ragtune.tuning.token_rows import TokenRow, tokenize
 from mlx_ragtune.tuning.train_checks import check_attention, check_train
 from mlx_ragtune.tuning.training import Split, Training, TrainResult
@@ -143,6 +143,8 @@ class Workbench:
         ArtifactError for checkpoints of a different run. The workbench stays usable after any of them.
         """
         check_train(settings, self._folder)
+        if find_ranks().first:  # the adapter to start from need not be on the other machines
+            check_start(settings, self._folder, model=self._model.model)
         folder.mkdir(parents=True, exist_ok=True)
         with self._clean():  # the work is done in a frame of its own, which is cleared with its arrays
             return self._train(settings, folder, seed, (progress, on_validation), save_seconds, share=share)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from mlx_ragtune.models.adapter_files import read_adapter
+from mlx_ragtune.stages import report
 from tests.stages.project import edit, ragtune
 
 
@@ -64,6 +65,15 @@ def test_an_adapter_is_shown_as_the_keys_of_a_recipe(project: Path, peft: Path) 
     as_json = json.loads(ragtune("adapter", "show", project / "runs" / "small", "--json", cwd=project).stdout)
     adapter = read_adapter(peft)
     assert (as_json["format"], as_json["rank"], as_json["layers"]) == ("mlx", adapter.rank, adapter.layers)
+
+
+def test_the_report_tells_the_kl_at_the_update_that_was_kept(tmp_path: Path) -> None:
+    rows = [{"update": at, "train_loss": 1.0, "train_kl": at / 10, "valid_loss": 2.0} for at in (1, 2)]
+    rows[1]["valid_kl"] = 0.25
+    (tmp_path / "losses.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    facts = {fact.label: fact.value for fact in report._other_losses(tmp_path / "losses.jsonl", 2)}
+    label = "KL to the base (nats per token)"
+    assert facts == {f"{label}, training": "0.2000", f"{label}, validation": "0.2500"}
 
 
 def test_what_cannot_be_started_from_or_written_to_is_refused_with_the_next_step(project: Path, peft: Path) -> None:
