@@ -33,6 +33,7 @@ Inputs = Mapping[str, Path]
 STAGE_FOLDERS = {
     "corpus": "1-corpus",
     "dataset": "2-dataset",
+    "rehearse": "2b-rehearse",
     "train": "3-train",
     "fuse": "4-fuse",
     "export": "5-export",
@@ -40,7 +41,7 @@ STAGE_FOLDERS = {
     "evaluate": "7-evaluate",
     "report": "8-report",
 }
-"""Name of each stage's folder in a run, in pipeline order."""
+"""Name of each stage's folder in a run, in pipeline order. ``rehearse`` is of recipes with ``dataset.rehearsal``."""
 STORE = ".store"
 MANIFEST = "manifest.json"
 KEY_LENGTH = 16

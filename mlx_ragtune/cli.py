@@ -14,9 +14,23 @@ import click
 
 from mlx_ragtune import __version__
 from mlx_ragtune.cli_answers import ab, ask, compare, search
+from mlx_ragtune.cli_draft import draft
+from mlx_ragtune.cli_generate import generate
 from mlx_ragtune.cli_group import STAGE_NAMES, CommandGroup
 from mlx_ragtune.cli_models import adapter, models, prune
-from mlx_ragtune.cli_options import ALLOW, AS_JSON, RECIPE, REDO, REPLACE, SET, open_run, say, settings_here
+from mlx_ragtune.cli_options import (
+    ALLOW,
+    AS_JSON,
+    RECIPE,
+    REDO,
+    REPLACE,
+    SET,
+    STRENGTH,
+    open_run,
+    say,
+    set_here,
+    settings_here,
+)
 from mlx_ragtune.cli_review import review
 from mlx_ragtune.cli_runs import runs
 from mlx_ragtune.cli_sweep import sweep
@@ -83,7 +97,16 @@ def run(recipe: Path, redo: tuple[str, ...], allow: tuple[str, ...], replace: bo
 
 
 def _stage_command(stage: Stage) -> click.Command:
-    def command(recipe: Path, redo: bool, as_json: bool, allow: tuple[str, ...] = (), replace: bool = False) -> None:
+    def command(
+        recipe: Path,
+        redo: bool,
+        as_json: bool,
+        allow: tuple[str, ...] = (),
+        replace: bool = False,
+        strength: float | None = None,
+    ) -> None:
+        if strength is not None:
+            set_here("fuse.strength", strength, option="--strength")
         # a report needs no server: what was finished stays finished
         asks = stage.name in ("register", "evaluate")
         early = ("benchmark",) if "benchmark" not in needed_files(stage.name) else ()
@@ -97,9 +120,13 @@ def _stage_command(stage: Stage) -> click.Command:
         decorated = ALLOW(decorated)
     if stage.name in ("register", "evaluate"):
         decorated = REPLACE(decorated)
+    example = f"ragtune {stage.name} recipes/demo.yaml"
+    if stage.name == "export":
+        decorated = STRENGTH(decorated)
+        example += "\n  ragtune export recipes/demo.yaml --strength 0.5   no new training"
     return click.command(
         stage.name,
-        help=f"{stage.does}.\n\n\b\nExample:\n  ragtune {stage.name} recipes/demo.yaml",
+        help=f"{stage.does}.\n\n\b\nExample{'s' * (chr(10) in example)}:\n  {example}",
         short_help=stage.does,
     )(RECIPE(AS_JSON(decorated)))
 
@@ -300,7 +327,7 @@ def reference(folder: Path) -> None:
         (folder / name).write_text(text, encoding="utf-8")
 
 
-for _command in (ask, search, compare, ab, adapter, models, prune, review, runs, sweep):
+for _command in (draft, generate, ask, search, compare, ab, adapter, models, prune, review, runs, sweep):
     main.add_command(_command)
 
 

@@ -41,6 +41,14 @@ def settings_here() -> dict[str, Any]:
     return dict(context.meta.get(SETTINGS_KEY, {})) if context is not None else {}
 
 
+def set_here(key: str, value: Any, *, option: str) -> None:
+    """Set a recipe key for the command that runs, as ``--set`` does. Raises UsageError when ``--set`` sets it too."""
+    settings = settings_here()
+    if key in settings:
+        raise click.UsageError(f"{option} and --set {key} say the same; give one of them")
+    click.get_current_context().meta[SETTINGS_KEY] = {**settings, key: value}
+
+
 def RECIPE(command: Command) -> Command:  # noqa: N802 (a decorator, like the options below)
     """The argument ``recipe`` and the option ``--set``, which ``open_run`` reads."""
     return click.argument("recipe", type=click.Path(path_type=Path, dir_okay=False))(SET(command))
@@ -51,6 +59,12 @@ ALLOW = click.option(
     "--allow", multiple=True, metavar="NAME", help="Compare although this condition differs; every report says so."
 )
 REPLACE = click.option("--replace", is_flag=True, help="Replace models at Ollama that ragtune did not register.")
+STRENGTH = click.option(
+    "--strength",
+    type=float,
+    metavar="FACTOR",
+    help="Export the trained adapter weaker (below 1): as --set fuse.strength=FACTOR.",
+)
 REDO = click.option(
     "--redo", multiple=True, type=click.Choice(STAGE_NAMES), help="Run this stage even if it is up to date."
 )

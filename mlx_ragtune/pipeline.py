@@ -1,4 +1,4 @@
-"""The eight stages in order, and what each one reads: the table that ``runner`` works through.
+"""The stages in order, and what each one reads: the table that ``runner`` works through.
 
 A stage is a function ``f(recipe, inputs, draft) -> None`` in ``stages/<name>.py``. It sees only the recipe
 keys and the input files that are declared here, and writes only into its draft. Its key covers exactly those,
@@ -108,10 +108,17 @@ class Stage:
 MODEL_INPUTS = ("base", "tokenizer")
 """Names in ``needs`` that no stage makes."""
 CHUNKS = ("chunks.jsonl", "index.sqlite", "vectors.npy", "vectors.json", "vectors.lance/*")
+REHEARSAL = ("rehearsal.jsonl", "statistics.json")
 MODEL = ("model/*",)
 PROMPT_ROWS = ("examples-valid.jsonl", "examples-train.jsonl")
+REJECTED = ("rejected-valid.jsonl", "rejected-train.jsonl")
 ADAPTER = ("adapters.safetensors", "adapter_config.json")
 """Files of earlier stages that a later one reads."""
+LATER = (
+    "dataset.contrast", "dataset.rehearsal", "dataset.rehearsal.share", "train.kl", "train.preference",
+    "train.strength", "fuse.strength",
+)  # fmt: skip
+"""Optional keys that were added after the first results were made: one that is not set changes no artifact's key."""
 ENCODERS = ("retrieval.embedding.model", "retrieval.embedding.host", "retrieval.rerank.model")
 """Names of models that retrieve: their digests count, in the corpus's vectors and by ``_reranker``."""
 
@@ -153,6 +160,14 @@ def _file(path: Callable[["Recipe"], Path | None]) -> Callable[[UserFiles], str 
         return _digest(files, file) if file else None
 
     return digest
+
+
+def _prompts(files: UserFiles) -> str | None:
+    """The digest of the rehearsal prompts."""
+    from mlx_ragtune.synthesis.rehearsal_prompts import prompts_file
+
+    rehearsal = files.recipe.dataset.rehearsal
+    return _digest(files, prompts_file(rehearsal.prompts)) if rehearsal else None
 
 
 def _benchmark_of_dataset(files: UserFiles) -> str:
@@ -288,11 +303,11 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "dataset",
         "Build training rows with contexts, split by paper",
-        version=5,
+        version=6,
         keys=("dataset", "retrieval", "seed", "benchmark"),
         ignores=(
             "dataset.pairs", "dataset.on_too_long", "dataset.max_loss", "dataset.generator.hosts",
-            "dataset.generator.slots", "dataset.generator.min_yield", "benchmark", *ENCODERS,
+            "dataset.generator.slots", "dataset.generator.min_yield", "dataset.rehearsal", "benchmark", *ENCODERS,
         ),
         needs={"corpus": ("documents.jsonl", *CHUNKS), "base": ()},
         outside={
@@ -304,23 +319,32 @@ STAGES: tuple[Stage, ...] = (
         rejects=_lossy,
     ),
     Stage(
+        "rehearse",
+        "Answer general prompts with the base model (dataset.rehearsal)",
+        keys=("base.precision", "dataset.thinking", "dataset.rehearsal.prompts", "dataset.rehearsal.max_tokens"),
+        ignores=("dataset.rehearsal.prompts",),
+        needs={"base": ()},
+        outside={"prompts": _prompts},
+    ),
+    Stage(
         "train",
         "Train a LoRA adapter; keep the best by validation loss",
         keys=(
-            "base.precision", "base.model", "dataset.thinking", "dataset.max_tokens", "dataset.on_too_long", "train",
-            "seed",
+            "base.precision", "base.model", "dataset.thinking", "dataset.max_tokens", "dataset.on_too_long",
+            "dataset.split", "dataset.rehearsal.share", "train", "seed",
         ),
         ignores=(
-            "base.model", "dataset.max_tokens", "dataset.on_too_long", "train.report_to", "train.from_adapter",
+            "base.model", "dataset.max_tokens", "dataset.on_too_long", "dataset.split", "train.report_to",
+            "train.from_adapter",
         ),
         outside={"adapter": _adapter},
-        needs={"dataset": PROMPT_ROWS, "base": ()},
+        needs={"dataset": PROMPT_ROWS, "rehearse": REHEARSAL, "base": ()},
         version=2,
     ),
     Stage(
         "fuse",
         "Merge the adapter into full-precision weights",
-        keys=("dataset.thinking", "retrieval", "benchmark"),
+        keys=("dataset.thinking", "retrieval", "benchmark", "fuse.strength"),
         ignores=("benchmark", *ENCODERS),
         needs={"corpus": CHUNKS, "dataset": PROMPT_ROWS, "train": ADAPTER, "base": ()},
         outside={"benchmark": _benchmark_of_prompts, "reranker": _reranker},
@@ -345,19 +369,19 @@ STAGES: tuple[Stage, ...] = (
         "evaluate",
         "Ask base, prompted base and tuned model the benchmark; score and compare",
         keys=(
-            "base.model", "benchmark", "dataset.thinking", "dataset.generator", "retrieval", "export.type",
-            "register.serve", "evaluate", "scoring", "seed",
+            "base.model", "benchmark", "dataset.thinking", "dataset.generator", "dataset.rehearsal.prompts",
+            "retrieval", "export.type", "register.serve", "evaluate", "scoring", "seed",
         ),
         ignores=(
-            "base.model", "benchmark", "dataset.generator", "export.type", "register.serve", "evaluate.probes",
-            "scoring.judge.host",
-            "scoring.judge.labels", "scoring.similarity.host", *ENCODERS,
+            "base.model", "benchmark", "dataset.generator", "dataset.rehearsal.prompts", "export.type",
+            "register.serve", "evaluate.probes", "scoring.judge.host", "scoring.judge.labels",
+            "scoring.similarity.host", *ENCODERS,
         ),
         needs={
             "corpus": ("documents.jsonl", *CHUNKS), "dataset": ("examples-train.jsonl",), "export": ("*.gguf",),
             "register": ("receipt.json",), "base": (),
         },
-        version=4,
+        version=5,
         outside={
             "benchmark": _file(lambda recipe: recipe.benchmark),
             "probes": _file(lambda recipe: recipe.evaluate.probes),
@@ -372,10 +396,10 @@ STAGES: tuple[Stage, ...] = (
         "Write the report as HTML, Markdown and JSON",
         keys=(
             "name", "seed", "base", "corpus", "benchmark", "retrieval", "dataset", "train", "export", "register",
-            "evaluate", "scoring",
+            "evaluate", "scoring", "fuse.strength",
         ),
         needs={
-            "dataset": ("statistics.json",), "train": ("result.json", "losses.jsonl"),
+            "dataset": ("statistics.json",), "rehearse": ("statistics.json",), "train": ("result.json", "losses.jsonl"),
             "evaluate": ("*", "manifest.json"),
         },
         outside={"votes": _votes},
@@ -392,7 +416,10 @@ _SERVED = stage_named("evaluate")
 QUICK_EVALUATE = replace(
     _SERVED,
     does="Answer the benchmark in MLX with and without the adapter; score and compare",
-    keys=(*(key for key in _SERVED.keys if key not in ("export.type", "register.serve")), "base.precision"),
+    keys=(
+        *(key for key in _SERVED.keys if key not in ("export.type", "register.serve")),
+        "base.precision", "fuse.strength",
+    ),
     ignores=(
         *(key for key in _SERVED.ignores if key not in ("export.type", "register.serve")),
         "evaluate.slots", "evaluate.threads",
@@ -403,6 +430,11 @@ QUICK_EVALUATE = replace(
 """``evaluate`` with ``evaluate.engine: mlx``: it needs the adapter and nothing that is exported or registered."""
 
 
+_TRAIN = stage_named("train")
+PREFERENCE_TRAIN = replace(_TRAIN, needs={**_TRAIN.needs, "dataset": (*PROMPT_ROWS, *REJECTED)})
+"""``train`` with ``train.preference``: it reads the rejected answers too."""
+
+
 def needed_files(name: str) -> set[str]:
     """The roles of the user's files that the named stage and those before it read: ``papers``, ``benchmark``."""
     names = [stage.name for stage in STAGES]
@@ -410,20 +442,35 @@ def needed_files(name: str) -> set[str]:
 
 
 def stages_of(recipe: "Recipe") -> tuple[Stage, ...]:
-    """The table for one recipe."""
-    quick = recipe.evaluate.engine == "mlx"
-    return tuple(QUICK_EVALUATE if quick and stage.name == "evaluate" else stage for stage in STAGES)
+    """The table for one recipe: without ``rehearse`` where it has no ``dataset.rehearsal``."""
+    quick, prefers = recipe.evaluate.engine == "mlx", recipe.train.preference is not None
+    variants = {"evaluate": QUICK_EVALUATE if quick else None, "train": PREFERENCE_TRAIN if prefers else None}
+    table = tuple(variants.get(stage.name) or stage for stage in STAGES)
+    if recipe.dataset.rehearsal is not None:
+        return table
+    return tuple(
+        replace(stage, needs={name: files for name, files in stage.needs.items() if name != "rehearse"})
+        for stage in table
+        if stage.name != "rehearse"
+    )
 
 
 def stages_until(recipe: "Recipe", until: str) -> tuple[Stage, ...]:
     """The recipe's stages up to and including the named one."""
-    return stages_of(recipe)[: list(STAGE_FOLDERS).index(until) + 1]
+    order = list(STAGE_FOLDERS)
+    return tuple(stage for stage in stages_of(recipe) if order.index(stage.name) <= order.index(until))
 
 
 def needed(recipe: "Recipe", names: Iterable[str]) -> set[str]:
-    """The named stages and all that they depend on."""
+    """The named stages and all that they depend on. Raises RecipeError for one that the recipe does not have."""
     table = {stage.name: stage for stage in stages_of(recipe)}
     closure, waiting = set[str](), list(names)
+    if "rehearse" in waiting and "rehearse" not in table:
+        raise RecipeError(
+            "stage 'rehearse' has nothing to do: the recipe does not set dataset.rehearsal",
+            where="dataset.rehearsal",
+            fix="add 'rehearsal: {share: 0.1}' to the section 'dataset'",
+        )
     while waiting:
         name = waiting.pop()
         if name not in closure and name in table:
@@ -444,6 +491,8 @@ class _View:
         if any(place == key or place.startswith(f"{key}.") for key in self._keys):
             return value
         if any(key.startswith(f"{place}.") for key in self._keys):
+            if value is None:
+                return None
             return _View(value, self._keys, self._stage, place)
         raise AttributeError(f"stage '{self._stage}' reads '{place}' but does not declare it in STAGES")
 

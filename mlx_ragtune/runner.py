@@ -30,7 +30,7 @@ from mlx_ragtune.artifact import (
 )
 from mlx_ragtune.errors import ArtifactError, InputError
 from mlx_ragtune.pages.tables import clock
-from mlx_ragtune.pipeline import MODEL_INPUTS, STAGES, Stage, needed, stages_of, stages_until, view
+from mlx_ragtune.pipeline import LATER, MODEL_INPUTS, STAGES, Stage, needed, stages_of, stages_until, view
 from mlx_ragtune.run_folders import claim, recorded_end, run_folder
 
 if TYPE_CHECKING:
@@ -101,6 +101,16 @@ def _without(settings: Any, keys: Iterable[str]) -> Any:
             inner = inner.get(parent) if isinstance(inner, dict) else None
         if isinstance(inner, dict):
             inner.pop(last, None)
+    return settings
+
+
+def _unset(settings: Any, key: str) -> Any:
+    """A section without those keys of LATER that are not set."""
+    for name in LATER:
+        if name.startswith(f"{key}.") and isinstance(settings, dict):
+            below = name.removeprefix(f"{key}.")
+            if settings.get(below, "") is None:
+                del settings[below]
     return settings
 
 
@@ -218,17 +228,14 @@ class Run:
 
     def settings(self, stage: Stage) -> dict[str, Any]:
         """The declared settings that can change the stage's result, as plain JSON by dotted key."""
-        from mlx_ragtune.recipe_train import NEWER_KEYS
-
-        newer = [f"train.{name}" for name in NEWER_KEYS if getattr(self.recipe.train, name) is None]
         settings = {}
         for key in stage.keys:
             value: Any = self.recipe
             for name in key.split("."):
                 value = getattr(value, name) if value is not None else None
-            below = [name.removeprefix(f"{key}.") for name in (*stage.ignores, *newer) if name.startswith(f"{key}.")]
-            if key not in stage.ignores:
-                settings[key] = _without(_as_json(value), below)
+            below = [name.removeprefix(f"{key}.") for name in stage.ignores if name.startswith(f"{key}.")]
+            if key not in stage.ignores and not (value is None and key in LATER):
+                settings[key] = _unset(_without(_as_json(value), below), key)
         return settings
 
     def outside(self, stage: Stage) -> dict[str, Any]:
@@ -266,7 +273,7 @@ class Run:
             if stage.name in wanted:
                 steps.append(self._step(stage, artifacts, redo=stage.name in set(redo)))
             else:
-                steps.append(Step(stage.name, "not needed", f"evaluate.engine is {self.recipe.evaluate.engine}"))
+                steps.append(Step(stage.name, "not needed", self._why_not_needed(stage, until)))
         process = running(self.home)
         return [
             replace(step, state="running", why=f"process {process[0]}")
@@ -274,6 +281,11 @@ class Run:
             else step
             for step in steps
         ]
+
+    def _why_not_needed(self, stage: Stage, until: str) -> str:
+        if self.recipe.evaluate.engine == "mlx" and stage.name in ("fuse", "export", "register"):
+            return "evaluate.engine is mlx"
+        return f"{until} does not depend on it"
 
     def _step(self, stage: Stage, artifacts: dict[str, Artifact], *, redo: bool) -> Step:
         """The step of one stage; its artifact is added to ``artifacts`` when it need not run."""

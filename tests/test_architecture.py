@@ -47,6 +47,8 @@ LEVELS: tuple[tuple[str, ...], ...] = (
         "runner",
         "cli",
         "cli_answers",
+        "cli_draft",
+        "cli_generate",
         "cli_group",
         "cli_machines",
         "cli_models",

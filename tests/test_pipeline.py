@@ -24,7 +24,8 @@ from mlx_ragtune.recipe_load import load_recipe
 from mlx_ragtune.run_folders import claim, owner_of, run_folder
 from mlx_ragtune.runner import Run, Step, difference, open_recipe
 
-NAMES = [stage.name for stage in STAGES]
+NAMES = [stage.name for stage in STAGES if stage.name != "rehearse"]
+"""The stages of a recipe without rehearsal."""
 SMALL = """\
 base: {model: "toy:qwen3", precision: fp32}
 corpus: {folder: papers}
@@ -36,6 +37,7 @@ QUESTION = '{"id": "q1", "topic": "t", "question": "what?", "answerable": true, 
 FILES = {
     "corpus": ("documents.jsonl", "chunks.jsonl", "index.sqlite", "unreadable.jsonl"),
     "dataset": ("examples-train.jsonl", "examples-valid.jsonl", "statistics.json"),
+    "rehearse": ("rehearsal.jsonl", "statistics.json"),
     "train": ("adapters.safetensors", "adapter_config.json", "losses.jsonl", "result.json"),
     "fuse": ("model/weights",),
     "export": ("base.gguf", "tuned.gguf"),
@@ -118,7 +120,8 @@ def why(home: Path, stage: str) -> str:
 
 def test_the_eight_stages_are_one_word_each_in_order() -> None:
     assert [stage.folder for stage in STAGES] == list(STAGE_FOLDERS.values())
-    assert list(STAGE_FOLDERS) == NAMES
+    assert list(STAGE_FOLDERS) == [stage.name for stage in STAGES]
+    assert list(STAGE_FOLDERS.values()) == sorted(STAGE_FOLDERS.values())  # as 'ls' shows them
 
 
 def test_each_stage_is_a_module_with_a_function_of_its_name() -> None:
@@ -129,7 +132,7 @@ def test_each_stage_is_a_module_with_a_function_of_its_name() -> None:
 
 def test_stages_need_only_earlier_stages_and_read_only_recipe_keys() -> None:
     for index, stage in enumerate(STAGES):
-        assert set(stage.needs) <= {*NAMES[:index], *pipeline.MODEL_INPUTS}
+        assert set(stage.needs) <= {*(before.name for before in STAGES[:index]), *pipeline.MODEL_INPUTS}
         assert {key.partition(".")[0] for key in (*stage.keys, *stage.ignores)} <= set(Recipe.model_fields)
 
 

@@ -7,24 +7,37 @@ from pathlib import Path
 from mlx_ragtune.artifact import Draft
 from mlx_ragtune.building.generators import common_digest, open_generators, say_what_leaves
 from mlx_ragtune.errors import InputError
-from mlx_ragtune.jsonl import write_rows
-from mlx_ragtune.recipe import Recipe
+from mlx_ragtune.jsonl import read_dicts, write_rows
+from mlx_ragtune.recipe import DatasetSettings, Recipe
 from mlx_ragtune.records import Chunk, Document, Pair
+from mlx_ragtune.retrieval.prompt import build_messages
 from mlx_ragtune.retrieval.retriever import Retriever
-from mlx_ragtune.synthesis.authored import read_pairs
+from mlx_ragtune.synthesis.benchmark_guard import BenchmarkGuard
 from mlx_ragtune.synthesis.benchmark_view import BenchmarkView, HeldOut
-from mlx_ragtune.synthesis.call_plan import make_plan
+from mlx_ragtune.synthesis.call_plan import Plan, make_plan
 from mlx_ragtune.synthesis.dedupe import contamination
 from mlx_ragtune.synthesis.generate import Sources, generate
 from mlx_ragtune.synthesis.jobs import Jobs
+from mlx_ragtune.synthesis.own_rows import OwnRows, passages_of, question_variants, read_own
+from mlx_ragtune.synthesis.refusals import RefusalWording, own_wordings
+
+GENERATED = "generated.jsonl"
 
 
-def authored_pairs(path: Path, documents: Sequence[Document], benchmark: BenchmarkView, held: HeldOut) -> list[Pair]:
-    """The user's own pairs.
+def own_rows(settings: DatasetSettings, documents: Sequence[Document]) -> OwnRows:
+    """The user's pairs, or rows with prompts of their own. Raises InputError with all problems and their lines."""
+    assert settings.pairs is not None  # noqa: S101 (the caller checks it)
+    return read_own(
+        [settings.pairs],
+        documents,
+        format=settings.format,
+        columns=settings.columns,
+        build_messages=build_messages,
+    )
 
-    Raises InputError for pairs that use the benchmark's papers, or copies of them, or repeat its questions.
-    """
-    pairs = read_pairs(path, documents)
+
+def require_clean(path: Path, pairs: Sequence[Pair], benchmark: BenchmarkView, held: HeldOut) -> None:
+    """Raise InputError for pairs that use the benchmark's papers, or copies of them, or repeat its questions."""
     shared = contamination(pairs, benchmark, held)
     bad = sorted({*shared.papers, *(duplicate.id for duplicate in shared.questions)})
     if bad:
@@ -36,15 +49,43 @@ def authored_pairs(path: Path, documents: Sequence[Document], benchmark: Benchma
             where=str(path),
             fix="remove these pairs, or the benchmark's questions about these papers",
         )
-    return pairs
 
 
-def generated_pairs(recipe: Recipe, chunks: Sequence[Chunk], retriever: Retriever, draft: Draft) -> list[Pair]:
-    """Pairs by the recipe's generator. Finished calls stay in ``jobs.sqlite`` and are never made again."""
+def contaminated(
+    rows: OwnRows, documents: Sequence[Document], benchmark: BenchmarkView, held: HeldOut
+) -> dict[str, str]:
+    """Id → what a row with a prompt of its own would teach of the benchmark: a question, or a passage of a paper."""
+    variants = [variant for pair in rows.pairs for variant in question_variants(pair)]
+    asked = contamination(variants, benchmark, held).questions
+    found = {item.id: f"asks '{item.of}'" for item in asked}
+    shown = passages_of([document for document in documents if document.id in held.papers])
+    for pair in rows.pairs:
+        if pair.id not in found and (paper := shown(rows.prepared[pair.id])):
+            found[pair.id] = f"shows a passage of '{paper}'"
+    return found
+
+
+def planned(
+    recipe: Recipe, chunks: Sequence[Chunk], retriever: Retriever, *, benchmark: BenchmarkView
+) -> tuple[Plan, Sources]:
+    """The calls to the recipe's generator, and what they are about; no pair asks what the benchmark asks."""
     settings = recipe.dataset.generator
     assert settings is not None  # noqa: S101 (the recipe has pairs or a generator)
     plan = make_plan(chunks, settings, recipe.dataset.shares, seed=recipe.seed)
-    sources = Sources({chunk.id: chunk for chunk in chunks}, retriever, recipe.retrieval.top_k)
+    barred = BenchmarkGuard(benchmark).reason
+    return plan, Sources({chunk.id: chunk for chunk in chunks}, retriever, recipe.retrieval.top_k, barred)
+
+
+def generated_pairs(
+    recipe: Recipe, chunks: Sequence[Chunk], retriever: Retriever, draft: Draft, *, benchmark: BenchmarkView
+) -> list[Pair]:
+    """Pairs by the recipe's generator, none of which asks what the benchmark asks.
+
+    Finished calls stay in ``jobs.sqlite`` and are never made again.
+    """
+    settings = recipe.dataset.generator
+    assert settings is not None  # noqa: S101 (the recipe has pairs or a generator)
+    plan, sources = planned(recipe, chunks, retriever, benchmark=benchmark)
     say_what_leaves(settings, draft.say)
     with ExitStack() as stack:
         backends = [stack.enter_context(backend) for backend in open_generators(settings)]
@@ -61,6 +102,13 @@ def generated_pairs(recipe: Recipe, chunks: Sequence[Chunk], retriever: Retrieve
             progress=track,
             say=draft.say,
         )
-    write_rows(draft / "generated.jsonl", report.rows)
+    write_rows(draft / GENERATED, report.rows)
     draft.record(yield_share=round(report.yield_share, 3), rejections=report.rejections)
     return report.pairs
+
+
+def refusal_wording(draft: Draft, pairs: Sequence[Pair]) -> RefusalWording:
+    """How refusals are worded that are made for these pairs: with the generator's topics, or as the pairs' own."""
+    generated = draft / GENERATED
+    topics = {row["pair"]["id"]: row["topic"] for row in read_dicts(generated)} if generated.exists() else {}
+    return RefusalWording(topics, own_wordings(pairs))

@@ -38,6 +38,7 @@ _SMALL_BYTES = 32 * 2**20
 BATCH_TOKENS, UNIT_TOKENS = 2048, 512
 """Tokens that are taken together, and computed together: another size gives other roundings."""
 _CLOSING_SECONDS = 120.0
+_UNPARSED = "does not match the expected"
 _MAX_CHARACTERS_PER_TOKEN = 128
 """More than any prompt of text has: longer ones are refused unread, as tokenizing them takes minutes."""
 
@@ -141,6 +142,11 @@ class _Stream:
                     self.first_token_at = self.first_token_at or time.perf_counter()
             self.finish_reason = choice.get("finish_reason") or self.finish_reason
 
+    def end_unparsed(self, prompt_tokens: int) -> None:
+        """End a reply that the engine could not parse with what was streamed: whoever asked reads what it can."""
+        self.finish_reason = "stop"
+        self.usage = {"prompt_tokens": prompt_tokens, "completion_tokens": self.tokens}
+
     def stops(self, stop: Callable[[str], bool]) -> bool:
         """Whether ``stop`` is true of the text, looked at now and then; the counts are then those so far."""
         if self.finish_reason or not self.text or self.tokens % TOKENS_PER_LOOK or not stop("".join(self.text)):
@@ -151,6 +157,10 @@ class _Stream:
             "completion_tokens": self.timings.get("predicted_n", self.tokens),
         }
         return True
+
+
+class _UnparsedReplyError(ToolError):
+    """The engine cannot parse the whole of a reply with a schema, whose text it has streamed already."""
 
 
 class LlamaCppServer:
@@ -259,7 +269,8 @@ class LlamaCppServer:
             message = error["message"]
         except (ValueError, KeyError, TypeError, AttributeError):
             message = body
-        return ToolError(f"llama.cpp answered {status}: {str(message)[:300]}", where=self._where())
+        kind = _UnparsedReplyError if _UNPARSED in str(message) else ToolError
+        return kind(f"llama.cpp answered {status}: {str(message)[:300]}", where=self._where())
 
     @contextmanager
     def _response(self, path: str, body: dict[str, Any]) -> Iterator[httpx.Response]:
@@ -344,11 +355,11 @@ class LlamaCppServer:
             raise PromptOverflowError(needed, self._context_tokens, where=self._where())
         with self._slot(request) as options:
             stream, started = _Stream(), time.perf_counter()
-            with closing(self.events("/v1/chat/completions", {**chat_body(request), **options})) as events:
-                for event in events:
-                    stream.add(event)
-                    if self._stop is not None and stream.stops(self._stop):
-                        break  # closing the connection ends the request
+            body = {**chat_body(request), **options}
+            try:
+                self._read(stream, body)
+            except _UnparsedReplyError:
+                stream.end_unparsed(needed)
         if not stream.finish_reason or "completion_tokens" not in stream.usage:
             raise ToolError("the answer of llama.cpp ended without its last event", where=self._where())
         first = stream.first_token_at
@@ -362,6 +373,13 @@ class LlamaCppServer:
             first_token_seconds=None if first is None else first - started,
             generate_seconds=stream.timings.get("predicted_ms", 0.0) / 1000 or None,
         )
+
+    def _read(self, stream: _Stream, body: dict[str, Any]) -> None:
+        with closing(self.events("/v1/chat/completions", body)) as events:
+            for event in events:
+                stream.add(event)
+                if self._stop is not None and stream.stops(self._stop):
+                    break  # closing the connection ends the request
 
     @contextmanager
     def _slot(self, request: ChatRequest) -> Iterator[dict[str, Any]]:

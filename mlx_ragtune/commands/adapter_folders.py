@@ -15,7 +15,7 @@ _NOT_AT_HUB = (".", "/", "~", "ollama:", "toy:")
 
 
 def export_peft(run: OpenRun, folder: Path) -> dict[str, Any]:
-    """Write the run's adapter to a folder as PEFT reads it; returns what was written.
+    """Write the run's adapter to a folder as PEFT reads it, at the recipe's strength; returns what was written.
 
     Raises InputError when the folder has an adapter already, ArtifactError when the training is not up to date, and
     ToolError when a write fails.
@@ -25,13 +25,14 @@ def export_peft(run: OpenRun, folder: Path) -> dict[str, Any]:
             raise InputError(f"{name} is there already", where=str(folder), fix="name another folder, or remove it")
     trained = run.artifact("train").folder
     adapter = read_adapter(trained)
-    settings = json.loads(adapter.files.config.read_text(encoding="utf-8"))["lora_parameters"]
-    model = run.recipe.base.model
+    settings = json.loads(adapter.files.config.read_text(encoding="utf-8"))
+    model, strength = run.recipe.base.model, run.recipe.fuse.strength
     config = peft_config(
         adapter,
         base=None if model.startswith(_NOT_AT_HUB) else model,
         layers=int(read_config(run.base)["num_hidden_layers"]),
-        dropout=float(settings["dropout"]),
+        dropout=float(settings["lora_parameters"]["dropout"]),
+        strength=1.0 if strength is None else strength / settings.get("strength", 1.0),
     )
     arrays = list(peft_arrays(adapter))
     weights, settings_file = (folder / name for name in PEFT_FILES)

@@ -72,7 +72,7 @@ def _preview(run: OpenRun, model: str) -> AbstractContextManager[ChatBackend]:
         with run.track("writing the base model's GGUF, once", 0) as track:
             write_gguf(run.base, gguf, type=kind, name="base", progress=track.reach)
     if model == "tuned" and not adapter.exists():
-        write_adapter(trained.folder, run.base, adapter)
+        write_adapter(trained.folder, run.base, adapter, strength=run.recipe.fuse.strength)
     context = run.recipe.evaluate.sampling.context_tokens
     return LlamaCppServer(gguf, context_tokens=context, adapter=adapter if model == "tuned" else None)
 

@@ -82,6 +82,7 @@ class _Setting:
     prompts: Sequence[Prompt]
     thinking: bool
     into: Path
+    strength: float | None
 
     @property
     def tokens(self) -> list[tuple[int, ...]]:
@@ -102,7 +103,10 @@ def measure(run: OpenRun, types: Sequence[str]) -> tuple[list[HandOff], RagtuneE
         tempfile.TemporaryDirectory(dir=run.home) as into,
         run.track("comparing in MLX and llama.cpp", len(chosen) + 1) as track,
     ):
-        setting = _Setting({"base": base, "tuned": fused.folder / "model"}, train, prompts, thinking, Path(into))
+        setting = _Setting(
+            {"base": base, "tuned": fused.folder / "model"}, train, prompts, thinking, Path(into),
+            run.recipe.fuse.strength,
+        )  # fmt: skip
         logits = {model: next_token_logits(folder, setting.tokens) for model, folder in setting.folders.items()}
         rows = _of_adapter(setting, logits["tuned"], in_gguf=run.recipe.train.method == "lora")
         track.advance()
@@ -117,13 +121,13 @@ def measure(run: OpenRun, types: Sequence[str]) -> tuple[list[HandOff], RagtuneE
 def _of_adapter(setting: _Setting, fused: Logits, *, in_gguf: bool) -> list[HandOff]:
     """Base plus adapter in MLX against the fused folder, and against the base's F32 GGUF with the adapter's on it."""
     base = setting.folders["base"]
-    adapted = adapted_logits(base, setting.train, setting.tokens)
+    adapted = adapted_logits(base, setting.train, setting.tokens, strength=setting.strength)
     agreement = float((adapted.argmax(-1) == fused.argmax(-1)).mean())
     rows = [HandOff("adapter → fused", None, float(np.abs(adapted - fused).max()), agreement, None, None, "ok")]
     if in_gguf:
         gguf, lora = setting.into / "plain.gguf", setting.into / "adapter.gguf"
         write_gguf(base, gguf, type="F32", name="plain")
-        write_adapter(setting.train, base, lora)
+        write_adapter(setting.train, base, lora, strength=setting.strength)
         equal, listed = in_engine(gguf, setting.prompts, thinking=setting.thinking, adapter=lora)
         gguf.unlink()
         parity = compare_next_tokens("F32", adapted, listed, tokens_equal=equal)

@@ -126,9 +126,9 @@ def _stale(artifact: Artifact, artifacts: Mapping[str, Artifact], needs: Mapping
     """The earlier stage whose result is no longer the one that the artifact was made from, or ""."""
     inputs = artifact.manifest["described"]["inputs"]
     for name, files in needs.items():
-        if name in artifacts and inputs.get(name) != artifacts[name].content(files):
+        if name in artifacts and name in inputs and inputs[name] != artifacts[name].content(files):
             return name
-    return next((name for name in needs if name in STAGE_FOLDERS and name not in artifacts), "")
+    return next((name for name in inputs if name in STAGE_FOLDERS and name not in artifacts), "")
 
 
 def _state(found: _Found) -> tuple[RunState, str, str]:
@@ -136,7 +136,7 @@ def _state(found: _Found) -> tuple[RunState, str, str]:
     stages = list(STAGE_FOLDERS)
     if process := running(found.home):
         return "running", process[1], f"process {process[0]}"
-    reached = next((at for at, stage in enumerate(stages) if stage not in found.artifacts), len(stages))
+    reached = [stage for stage in stages if stage in found.artifacts]  # a recipe need not have all stages
     if killed := _killed_at(found.home):
         return "interrupted", killed, "the process was killed"
     end = end_of(found.home)
@@ -144,9 +144,9 @@ def _state(found: _Found) -> tuple[RunState, str, str]:
         return end.state, end.stage, end.what
     if found.damaged:
         return "damaged", found.damaged, "; ".join(found.problems)
-    if reached == len(stages):
+    if stages[-1] in reached:
         return "finished", stages[-1], ""
-    return "partial", stages[reached - 1] if reached else "", ""
+    return "partial", reached[-1] if reached else "", ""
 
 
 def _killed_at(home: Path) -> str:

@@ -23,10 +23,11 @@ from mlx_ragtune.pages.sweep_table import SweepTable
 from mlx_ragtune.recipe import Recipe, SweepSettings
 from mlx_ragtune.records import Example
 from mlx_ragtune.scoring.answers.probes import read_probes
-from mlx_ragtune.sweeping.space import Space, default_dimensions, written_space
+from mlx_ragtune.sweeping.space import REHEARSAL_SHARE, Space, default_dimensions, written_space
 from mlx_ragtune.sweeping.storage import study_address
 from mlx_ragtune.sweeping.study import SweepStudy, open_study
 from mlx_ragtune.sweeping.trials import TrialRow, counts, ranked
+from mlx_ragtune.synthesis.rehearsal_prompts import prompts_file
 from mlx_ragtune.tuning.select import development_slice
 
 FOLDER = "sweep"
@@ -97,6 +98,8 @@ def identity_of(run: OpenRun, space: Space) -> dict[str, Any]:
     recipe, settings = run.recipe, sweep_settings(run.recipe)
     rules = ("sampler", "halving", "reduction", "rungs", "questions", "max_probe_loss")
     train = recipe.train.model_dump(mode="json", exclude={"report_to"})
+    if recipe.train.strength is None:
+        del train["strength"]  # so that studies from before there was one continue
     return {
         "base": run.base_digest,
         "base.precision": recipe.base.precision,
@@ -104,9 +107,23 @@ def identity_of(run: OpenRun, space: Space) -> dict[str, Any]:
         "seed": recipe.seed,
         "probes": digest_file(recipe.evaluate.probes) if recipe.evaluate.probes else None,
         **{f"train.{name}": value for name, value in train.items() if f"train.{name}" not in space.dimensions},
+        **_rehearsal_identity(recipe, space),
         **{f"sweep.{name}": getattr(settings, name) for name in rules},
         "sweep.space": json.loads(json.dumps(space.describe())),
     }
+
+
+def _rehearsal_identity(recipe: Recipe, space: Space) -> dict[str, Any]:
+    """What makes trials comparable beside that where a recipe has rehearsal, or a strength of its own."""
+    identity: dict[str, Any] = {}
+    if (rehearsal := recipe.dataset.rehearsal) is not None:
+        identity["rehearsal prompts"] = digest_file(prompts_file(rehearsal.prompts))
+        identity["dataset.rehearsal.max_tokens"] = rehearsal.max_tokens
+        if REHEARSAL_SHARE not in space.dimensions:
+            identity[REHEARSAL_SHARE] = rehearsal.share
+    if recipe.fuse.strength is not None:
+        identity["fuse.strength"] = recipe.fuse.strength
+    return identity
 
 
 def open_sweep(run: OpenRun, path: Path, *, open_variant: OpenVariant, say: Say, only_read: bool = False) -> SweepStudy:
@@ -121,6 +138,8 @@ def open_sweep(run: OpenRun, path: Path, *, open_variant: OpenVariant, say: Say,
         raise ArtifactError("no sweep of this recipe has run", where=address.shown, fix="ragtune sweep RECIPE")
     if not only_read:
         run.bring("dataset")
+        if recipe.dataset.rehearsal is not None:
+            run.bring("rehearse")
     space = space_of(recipe, open_variant, say)
     return open_study(
         settings.study or run.home.name,
@@ -140,8 +159,10 @@ def development_of(run: OpenRun) -> Development:
     if not rows:
         raise InputError(
             "the data set has no validation rows to compare trials on",
-            where="dataset.valid_share",
-            fix="raise dataset.valid_share, or add pairs about more papers",
+            where="dataset.split",
+            fix="set dataset.split: row"
+            if recipe.dataset.split == "none"
+            else "raise dataset.valid_share, or add pairs about more papers",
         )
     return Development(
         rows,

@@ -25,8 +25,10 @@ from mlx_ragtune.sweeping.halving import rung_of, rung_shares
 from mlx_ragtune.sweeping.space import Settings
 from mlx_ragtune.sweeping.study import Judgment, SweepStudy
 from mlx_ragtune.sweeping.trials import Look, TrialRow
+from mlx_ragtune.tuning.example_files import read_examples
 from mlx_ragtune.tuning.load import Base
 from mlx_ragtune.tuning.memory import is_out_of_memory
+from mlx_ragtune.tuning.rehearsal import share_in
 from mlx_ragtune.tuning.training import keep_result
 from mlx_ragtune.tuning.workbench import Workbench
 
@@ -109,13 +111,14 @@ class Trials:
     def bench(self, run: VariantRun) -> Workbench:
         """The workbench for the data set of a variant; one base is loaded at a time."""
         recipe, dataset = run.recipe, run.artifact("dataset")
-        data = (dataset.key, recipe.dataset.thinking, recipe.dataset.max_tokens, recipe.dataset.on_too_long)
+        own = run.artifact("rehearse") if recipe.dataset.rehearsal else None
+        limits = (recipe.dataset.thinking, recipe.dataset.max_tokens, recipe.dataset.on_too_long)
+        data = (dataset.key, own.key if own else "", *limits)
         if self._bench is None or self._data != data:
             self._stack.close()
-            rows = {
-                split: list(read_rows(dataset.folder / f"examples-{split}.jsonl", Example))
-                for split in ("train", "valid")
-            }
+            rows = read_examples(dataset.folder, rejected=True)  # trials without a preference term do not use them
+            if own is not None:
+                rows["rehearsal"] = list(read_rows(own.folder / "rehearsal.jsonl", Example))
             if self.sweep.space.varies_dataset:
                 self._require_apart(rows["train"])
             bench = Workbench(
@@ -203,7 +206,7 @@ class _RunningTrial:
         artifact = run.artifact("train")
         bench, development = self.trials.bench(run), self.trials.development
         base = self.trials.base_passes(bench) if development.probes else {}
-        with bench.adapted(artifact.folder) as loaded:
+        with bench.adapted(artifact.folder, strength=run.recipe.fuse.strength) as loaded:
             score = development.score(loaded)
             loss = probe_loss(base, development.passed(loaded)) if development.probes else None
         facts = artifact.facts
@@ -230,6 +233,7 @@ class _RunningTrial:
                 seed=recipe.seed,
                 progress=self._progress,
                 on_validation=lambda update, loss: self._stops(bench.loaded, update, loss),
+                rehearsal_share=share_in(recipe.dataset),
             )
             if result.pruned:
                 raise _EndedError
@@ -247,7 +251,12 @@ class _RunningTrial:
             folder = draft / f"rung-{rung}"
             try:
                 result = bench.train(
-                    recipe.train, folder=folder, seed=recipe.seed, progress=self._progress, share=share
+                    recipe.train,
+                    folder=folder,
+                    seed=recipe.seed,
+                    progress=self._progress,
+                    share=share,
+                    rehearsal_share=share_in(recipe.dataset),
                 )
                 with bench.adapted(folder) as loaded:
                     score = self.trials.development.score(loaded)

@@ -117,19 +117,24 @@ class ExampleChooser:
         return {*row.papers, *shown}
 
     def _candidate(self, row: Example) -> _Candidate | None:
-        question = _question(row)
-        passages = self._passages(row, question)
-        if question is None or not passages or row.kind == "rehearsal":
+        if row.kind == "rehearsal":
             return None
-        user, answer = build_messages(passages, question)[1], replace(row.messages[-1], role="assistant")
+        if row.is_own:  # its prompt has a form of its own, and is shown whole
+            question, user = row.messages[-2].content, row.messages[-2]
+        else:
+            question = _question(row) or ""
+            passages = self._passages(row, question)
+            if not question or not passages:
+                return None
+            user = build_messages(passages, question)[1]
+        answer = replace(row.messages[-1], role="assistant")
         example = ChosenExample(row.id, row.kind, question, (user, answer))
         added = self._count((self._bare[0], user, answer, self._bare[1])) - self._count(self._bare)
         return _Candidate(example, added, row.kind == "refusal" or _support(answer.content, user.content) >= SUPPORTED)
 
-    def _passages(self, row: Example, question: str | None) -> list[Passage]:
+    def _passages(self, row: Example, about: str) -> list[Passage]:
         """One shortened passage for each paper of the answer; for a refusal the first of its context."""
         shown = [self._chunks[name] for name in row.context_ids if name in self._chunks]
-        about = question or ""
         if row.kind == "refusal":
             chosen = shown[:1]
         else:

@@ -58,6 +58,9 @@ class QuickAsker:
         self._think = recipe.dataset.thinking == "on"
         adapter = [digest_file(self._adapter / name) for name in ("adapters.safetensors", "adapter_config.json")]
         base = base_digest(self._base)
+        self._strength = recipe.fuse.strength
+        if self._strength is not None:
+            adapter.append(f"strength {self._strength:g}")
         self._models: dict[Arm, list[str]] = {"base": [base], "prompted": [base], "tuned": [base, *adapter]}
         self.arms: tuple[Arm, ...] = ARMS if recipe.evaluate.prompted is not None else TWO
         self.progress = Progress()
@@ -81,7 +84,8 @@ class QuickAsker:
                 if missing and budget is not None and time.monotonic() - started >= budget:
                     break
                 if missing and model is None:
-                    model = stack.enter_context(_Model(self._base, self._adapter, self._recipe.base.precision))
+                    precision = self._recipe.base.precision
+                    model = stack.enter_context(_Model(self._base, self._adapter, precision, self._strength))
                 for arm in block.arms:
                     own = [request for request in missing.values() if request.arm == arm]
                     if own and model is not None:
@@ -174,8 +178,8 @@ class QuickAsker:
 class _Model:
     """The base in memory, with the adapter on or off."""
 
-    def __init__(self, base: Path, adapter: Path, precision: Any) -> None:
-        self._folder, self._adapter, self._precision = base, adapter, precision
+    def __init__(self, base: Path, adapter: Path, precision: Any, strength: float | None) -> None:
+        self._folder, self._adapter, self._precision, self._strength = base, adapter, precision, strength
         self._tuned = False
 
     def __enter__(self) -> "_Model":
@@ -196,7 +200,7 @@ class _Model:
             self._bare.restore()
             self._tuned = arm == "tuned"
             if self._tuned:
-                load_adapter(self._loaded.model, self._adapter)
+                load_adapter(self._loaded.model, self._adapter, strength=self._strength)
         return self._loaded
 
 

@@ -13,16 +13,18 @@ from mlx_ragtune.clients.machine import disk_writes
 from mlx_ragtune.clients.runtime_mlx import mx
 from mlx_ragtune.errors import ArtifactError, InputError
 from mlx_ragtune.gguf.convert import interleave
+from mlx_ragtune.models.adapter_scale import scale_at
 from mlx_ragtune.models.architectures import check_architecture, key_value_heads
 from mlx_ragtune.models.vocabulary import read_json
 
 _PARTS = {"lora_a", "lora_b"}
 
 
-def write_adapter(adapter: Path, base: Path, target: Path) -> int:
+def write_adapter(adapter: Path, base: Path, target: Path, *, strength: float | None = None) -> int:
     """Number of tensors written to ``target`` from an mlx-lm adapter folder and the base it was trained on.
 
-    llama.cpp scales by alpha / rank where mlx-lm scales by ``scale``; its A and B are transposed. Raises
+    llama.cpp scales by alpha / rank where mlx-lm scales by ``scale``; its A and B are transposed. ``strength`` is a
+    factor on the adapter as it was trained; None leaves it as the folder has it. Raises
     InputError for DoRA, which GGUF cannot store, ArtifactError for a damaged adapter folder, and ToolError
     when the file cannot be written.
     """
@@ -35,7 +37,7 @@ def write_adapter(adapter: Path, base: Path, target: Path) -> int:
             where=str(adapter),
             fix="run `ragtune export RECIPE`, then ask without --preview",
         )
-    arrays, alpha = _read(adapter, settings)
+    arrays, alpha = _read(adapter, settings, strength)
     part = target.with_name(f".{target.name}.part")
     writer = GGUFWriter(part, architecture.gguf)
     writer.add_type("adapter")
@@ -61,13 +63,12 @@ def write_adapter(adapter: Path, base: Path, target: Path) -> int:
     return len(arrays)
 
 
-def _read(adapter: Path, settings: dict[str, Any]) -> tuple[dict[str, mx.array], float]:
+def _read(adapter: Path, settings: dict[str, Any], strength: float | None) -> tuple[dict[str, mx.array], float]:
     """The adapter's arrays, and alpha = scale × rank."""
     try:
         arrays = cast(dict[str, mx.array], mx.load(str(adapter / "adapters.safetensors")))
-        parameters = settings["lora_parameters"]
-        return arrays, float(parameters["scale"]) * int(parameters["rank"])
-    except (RuntimeError, KeyError, TypeError, ValueError) as error:
+        return arrays, scale_at(settings, strength) * int(settings["lora_parameters"]["rank"])
+    except (ArithmeticError, RuntimeError, KeyError, TypeError, ValueError) as error:
         raise ArtifactError(
             f"the adapter is damaged: {error}", where=str(adapter), fix="ragtune train RECIPE --redo"
         ) from None

@@ -306,9 +306,14 @@ def peft_arrays(adapter: Adapter) -> Iterator[tuple[str, Floats]]:
             yield f"base_model.model.{stem}.lora_{letter}.weight", np.ascontiguousarray(values.T)
 
 
-def peft_config(adapter: Adapter, *, base: str | None, layers: int, dropout: float) -> dict[str, Any]:
-    """PEFT's ``adapter_config.json`` of an adapter with one scale, for a model of ``layers`` layers."""
-    alpha = next(iter(adapter.scales.values())) * adapter.rank
+def peft_config(
+    adapter: Adapter, *, base: str | None, layers: int, dropout: float, strength: float = 1.0
+) -> dict[str, Any]:
+    """PEFT's ``adapter_config.json`` of an adapter with one scale, for a model of ``layers`` layers.
+
+    ``strength`` is a factor on the scale.
+    """
+    alpha = next(iter(adapter.scales.values())) * adapter.rank * strength
     some = adapter.layers != list(range(layers))
     return {
         "peft_type": "LORA",

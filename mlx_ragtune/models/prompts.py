@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mlx_ragtune.errors import InputError
+from mlx_ragtune.models.template_dates import freeze_tokenizer
 from mlx_ragtune.models.vocabulary import chat_template, read_json
 from mlx_ragtune.records import Message
 
@@ -24,12 +25,16 @@ _THINK_TAGS = (
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """transformers' tokenizer of a model folder, without remote code. Raises InputError for a damaged one."""
+    """transformers' tokenizer of a model folder, without remote code; the date in its chat template is frozen.
+
+    Raises InputError for a damaged one.
+    """
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False, local_files_only=True)
+        return freeze_tokenizer(tokenizer)
     except Exception as error:
         raise InputError(
             f"cannot load the tokenizer: {type(error).__name__}: {_first_line(error)}",
@@ -146,7 +151,7 @@ def check_template(folder: Path, *, thinking: bool) -> None:
             raise template.error(f"leaves out the {role} message")
     if template.prints_the_date():
         raise template.error(
-            "prints the current date, so the same prompt would differ from day to day",
+            "prints the current date in a form that cannot be frozen, so the same prompt would differ from day to day",
             "copy the model folder, replace strftime_now(...) in its chat template with a fixed date, "
             "and name the copy in base.model",
         )

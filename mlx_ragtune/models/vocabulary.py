@@ -16,6 +16,7 @@ from mlx_ragtune.errors import InputError
 from mlx_ragtune.models.architectures import check_dimensions
 from mlx_ragtune.models.pretokenizer import pretokenizer_name
 from mlx_ragtune.models.sentencepiece_scores import SPACE, model_pieces, scores_of_merges
+from mlx_ragtune.models.template_dates import frozen
 
 _NAMES = (("bos", "bos_token"), ("eos", "eos_token"), ("pad", "pad_token"), ("unk", "unk_token"))
 _ADDED_SCORE, _UNUSED_SCORE = -1000.0, -10000.0
@@ -44,7 +45,12 @@ class Vocabulary:
 
 
 def chat_template(folder: Path) -> str:
-    """The template, from ``chat_template.jinja`` or ``tokenizer_config.json``. Raises InputError if there is none."""
+    """The template with its date frozen, as all that is rendered and exported has it. Raises as ``stored_template``."""
+    return frozen(stored_template(folder))
+
+
+def stored_template(folder: Path) -> str:
+    """The template in ``chat_template.jinja`` or ``tokenizer_config.json``. Raises InputError if there is none."""
     file = folder / "chat_template.jinja"
     if file.exists():
         try:

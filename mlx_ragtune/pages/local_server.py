@@ -18,6 +18,8 @@ from urllib.parse import urlsplit
 from mlx_ragtune.errors import ToolError
 
 IDLE_SECONDS = 60
+POLL_SECONDS = 0.05
+"""How long the end of a server waits at most."""
 
 
 class LocalServer(ThreadingHTTPServer):
@@ -130,7 +132,7 @@ def _path(target: str) -> str:
 @contextmanager
 def running(server: LocalServer) -> Iterator[str]:
     """The page's address while the context is open; then the server is stopped and its port closed."""
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(POLL_SECONDS,), daemon=True)
     thread.start()
     try:
         yield server.address

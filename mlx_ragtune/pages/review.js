@@ -97,6 +97,7 @@ function left(item) {
     el("p", { class: "label" }, item.part === "pairs" ? "Answer" : "Reference answer"),
     el("p", { class: "answer", id: "answer", dir: "auto" }, item.answer || "(none)"),
     item.note ? el("p", { class: "dim" }, `Note: ${item.note}`) : null, kept,
+    item.repairs.length ? el("p", { class: "dim" }, `Changed by rule before it was kept: ${item.repairs.join("; ")}`) : null,
     ...nuggets(item),
     item.papers.length ? el("p", { class: "label" }, item.papers.length > 1 ? "Papers" : "Paper") : null,
     item.papers.length ? el("ul", { class: "titles" }, ...item.papers.map(title => el("li", { dir: "auto" }, title))) : null,
@@ -120,7 +121,8 @@ function draw() {
   const item = shown;
   const right = item.places.length ? item.places.map(passage)
     : [el("section", { class: "card" }, el("p", { class: "dim" }, "No passage of the papers shares a word with it."))];
-  at("main").replaceChildren(el("div", { id: "panel" }), el("div", { class: "columns" }, left(item), el("div", {}, ...right)));
+  at("main").replaceChildren(el("div", { class: "columns" },
+    el("div", { class: "own" }, el("div", { id: "panel" }), left(item)), el("div", {}, ...right)));
   for (const marked of document.querySelectorAll(".passage mark")) {
     const box = marked.parentElement;
     box.scrollTop = Math.max(0, marked.offsetTop - box.offsetTop - 60);
@@ -131,7 +133,7 @@ function draw() {
 
 function actions() {
   const button = (id, text, letter, tone, click) => el("button", { id, class: tone, click }, text, " ", key(letter));
-  at("actions").hidden = !shown;
+  at("actions").hidden = !shown || panel;
   if (!shown) return;
   at("actions").replaceChildren(el("div", { class: "row" },
     button("accept", "Accept", "a", "accept", () => decide({ action: "accept" })),
@@ -178,10 +180,18 @@ function openPanel(name, ...content) {
   panel = name;
   const box = el("div", { class: "panel", role: "group", "aria-label": name }, ...content);
   at("panel").replaceChildren(box);
+  at("panel").parentElement.classList.toggle("editing", name === "Edit");
+  at("actions").hidden = true;
   box.scrollIntoView({ block: "nearest" });
   return box;
 }
-const closePanel = () => { panel = ""; at("panel")?.replaceChildren(); at("main").focus({ preventScroll: true }); };
+const closePanel = () => {
+  panel = "";
+  at("panel")?.replaceChildren();
+  at("panel")?.parentElement.classList.remove("editing");
+  at("actions").hidden = !shown;
+  at("main").focus({ preventScroll: true });
+};
 
 function reject() {
   const names = Object.entries(state.reasons).filter(([name]) => name !== "answerable" || shown.kind.includes("_"));
@@ -200,11 +210,16 @@ function reject() {
 }
 
 function edit() {
-  const area = (id, value, rows) => { const made = el("textarea", { id, rows: String(rows), dir: "auto" }); made.value = value; return made; };
-  const asked = area("edit-question", shown.question, 2), answer = area("edit-answer", shown.answer, 5);
+  const area = (id, value, least = 1) => {
+    const lines = value.split("\n").reduce((sum, line) => sum + 1 + Math.floor(line.length / 45), 0);
+    const made = el("textarea", { id, rows: String(Math.min(12, Math.max(least, lines))), dir: "auto" });
+    made.value = value;
+    return made;
+  };
+  const asked = area("edit-question", shown.question, 2), answer = area("edit-answer", shown.answer, 4);
   const facts = shown.nuggets.map((nugget, index) => {
-    const text = el("input", { type: "text", id: `nugget-${index}` }); text.value = nugget.text;
-    const anchors = area(`anchors-${index}`, nugget.anchors.map(group => group.join(" | ")).join("\n"), Math.max(2, nugget.anchors.length));
+    const text = area(`nugget-${index}`, nugget.text);
+    const anchors = area(`anchors-${index}`, nugget.anchors.map(group => group.join(" | ")).join("\n"), nugget.anchors.length);
     const vital = el("input", { type: "checkbox", checked: nugget.vital });
     const drop = el("input", { type: "checkbox", id: `drop-${index}` });
     return { text, anchors, vital, drop, box: el("div", { class: "nugget" }, el("label", { for: `nugget-${index}` }, `Fact ${index + 1}`), text,
@@ -243,27 +258,32 @@ const sheet = guarded(async (number, page) => {
   const marked = { whole: "the quote is marked", part: "a part of the quote is marked", none: "the quote was not found on this page" }[reply.headers.get("X-Marked")];
   const picture = el("img", { alt: `Page ${here} of ${shown.places[number].title}` });
   const address = URL.createObjectURL(await reply.blob());
-  picture.addEventListener("load", () => URL.revokeObjectURL(address));
+  picture.addEventListener("click", () => picture.parentElement.classList.toggle("large"));
+  const top = Number(reply.headers.get("X-Top"));
+  picture.addEventListener("load", () => {
+    URL.revokeObjectURL(address);
+    window.scrollTo(0, picture.getBoundingClientRect().top + window.scrollY + top * picture.clientHeight - window.innerHeight / 3);
+  });
   picture.src = address;
   if (place !== number) { place = number; draw(); }
   const turn = (to, text) => el("button", { class: "quiet", disabled: to < 1 || to > pages, click: () => sheet(number, to) }, text);
   at(`sheet-of-${number}`).replaceChildren(el("p", { class: "turn" }, turn(here - 1, "‹"), turn(here + 1, "›"),
-    el("span", { class: "dim" }, `page ${here} of ${pages}${shown.places[number].quote ? `, ${marked}` : ""}`)), picture);
+    el("span", { class: "dim" }, `page ${here} of ${pages}${shown.places[number].quote ? `, ${marked}` : ""}; click it to enlarge`)), el("div", { class: "paper" }, picture));
 });
 
 const percent = share => `${(100 * share).toFixed(share > 0 && share < 0.01 ? 1 : 0)}%`;
 function result(part) {
   const rows = Object.entries(part.kinds).map(([kind, rate]) => el("tr", {}, el("td", {}, state.kinds[kind] ?? kind), el("td", { class: "n" }, `${rate.defective} of ${rate.reviewed}`),
-    el("td", { class: "n" }, String(rate.total)), el("td", { class: "n" }, percent(rate.share)), el("td", { class: "n" }, `${percent(rate.low)} to ${percent(rate.high)}`)));
+    el("td", { class: "n" }, String(rate.total)), el("td", { class: "n" }, percent(rate.share)), el("td", { class: "n" }, rate.reviewed === rate.total ? "exact" : `${percent(rate.low)} to ${percent(rate.high)}`)));
   const name = state.nouns[part.part][1];
   const decided = part.accepted + part.rejected + part.edited - part.removed;
   return el("section", { class: "result" }, el("h2", {}, name[0].toUpperCase() + name.slice(1)),
     el("div", { class: "verdict plain" }, el("p", { class: "sentence" }, part.text), el("p", {}, part.next)),
     part.changed ? el("p", {}, `${plural(part.changed, part.part)} changed since the review: please review again.`) : null,
-    el("p", { class: "dim" }, `${part.accepted} accepted, ${part.rejected} rejected, ${part.edited} edited, ${part.skipped} skipped. Rejected and edited ones count as defective.`),
+    !part.total ? null : el("p", { class: "dim" }, `${part.accepted} accepted, ${part.rejected} rejected, ${part.edited} edited, ${part.skipped} skipped. Rejected and edited ones count as defective.`),
     rows.length ? el("div", { class: "scroll" }, el("table", {}, el("thead", {}, el("tr", {}, el("th", {}, "kind"), el("th", { class: "n" }, "defective"), el("th", { class: "n" }, "of all"),
       el("th", { class: "n" }, "share"), el("th", { class: "n" }, "95% interval"))), el("tbody", {}, ...rows))) : null,
-    el("p", {}, el("button", { id: `apply-${part.part}`, disabled: !decided, click: () => apply(part.part) },
+    !part.total ? null : el("p", {}, el("button", { id: `apply-${part.part}`, disabled: !decided, click: () => apply(part.part) },
       `Apply the reviews: ${plural(part.rejected - part.removed, part.part)} left out, ${part.edited} replaced`)),
     el("p", { class: "dim", id: `applied-${part.part}` }));
 }
@@ -291,7 +311,7 @@ function show(action) {
     el("span", { dir: "auto" }, item.label), item.decision ? tag(DECIDED[item.decision], item.decision) : item.changed ? tag("changed", "warn") : tag("open", "same"))));
   at("main").replaceChildren(...state.parts.map(result),
     el("p", {}, el("button", { id: "finish", click: finish }, "Finish: end the command")),
-    list.length ? el("details", { open: list.length <= 60 }, el("summary", {}, `${list.length} in the sample`), el("ol", { class: "list" }, ...list)) : null);
+    list.length ? el("details", { open: list.length <= 60 }, el("summary", {}, `${list.length} in the sample`), el("ol", { class: "list" }, ...list)) : "");
   at("actions").hidden = true;
   header();
   window.scrollTo(0, 0);

@@ -132,7 +132,12 @@ class _Handler(LocalHandler):
         except RagtuneError as error:
             self.send_content(400, to_json({"error": printable(error.what)}).encode(), kind="application/json")
             return
-        about = {"X-Page": str(image.page), "X-Pages": str(image.pages), "X-Marked": image.marked}
+        about = {
+            "X-Page": str(image.page),
+            "X-Pages": str(image.pages),
+            "X-Marked": image.marked,
+            "X-Top": str(image.top),
+        }
         self.send_content(200, image.png, kind="image/png", more=about)
 
 

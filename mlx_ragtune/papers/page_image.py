@@ -33,12 +33,16 @@ _TINT = (255, 226, 110)
 
 @dataclass(frozen=True)
 class PageImage:
-    """A page as PNG; ``page`` and ``pages`` count from 1. ``marked`` is how much of the quote was found on it."""
+    """A page as PNG; ``page`` and ``pages`` count from 1. ``marked`` is how much of the quote was found on it.
+
+    ``top`` is where the mark begins, as a share of the page's height.
+    """
 
     png: bytes
     page: int
     pages: int
     marked: Marked
+    top: float = 0.0
 
 
 def page_image(path: Path, page: int, quote: str = "") -> PageImage:
@@ -65,7 +69,7 @@ def page_image(path: Path, page: int, quote: str = "") -> PageImage:
         ) from None
     if "error" in answer:
         raise InputError(answer["error"], where=str(path), fix="open the file in a viewer")
-    return PageImage(png, answer["page"], answer["pages"], answer["marked"])
+    return PageImage(png, answer["page"], answer["pages"], answer["marked"], answer["top"])
 
 
 def _bare(text: str) -> tuple[str, list[int]]:
@@ -115,13 +119,16 @@ def _render(path: Path, number: int, quote: str) -> tuple[dict[str, Any], bytes]
     count = text_page.count_chars()
     text = "".join(chr(pdfium_raw.FPDFText_GetUnicode(text_page, index) or 32) for index in range(count))
     start, end, marked = find_on_page(quote, text)
+    tops: list[float] = []
     if end > start:
         place = bitmap.get_posconv(page)
         for index in range(text_page.count_rects(start, end - start)):
             left, bottom, right, top = text_page.get_rect(index)
             corners = place.to_bitmap(left, bottom), place.to_bitmap(right, top)
             _mark(pixels, *corners)
-    return {"page": page_number, "pages": len(document), "marked": marked}, _png(pixels)
+            tops.append(min(corners[0][1], corners[1][1]) / pixels.shape[0])
+    about = {"page": page_number, "pages": len(document), "marked": marked, "top": round(min(tops, default=0.0), 4)}
+    return about, _png(pixels)
 
 
 def _mark(pixels: Any, one: tuple[float, float], other: tuple[float, float]) -> None:

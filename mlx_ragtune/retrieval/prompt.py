@@ -8,6 +8,7 @@ import unicodedata
 from collections.abc import Sequence
 
 from mlx_ragtune.records import Message, Passage
+from mlx_ragtune.retrieval.control_tokens import neutral
 
 SYSTEM = (
     "You answer questions from the papers you are given, and from nothing else. Cite the title of each paper "
@@ -17,13 +18,16 @@ SYSTEM = (
 
 
 def _line(text: str) -> str:
-    return " ".join(unicodedata.normalize("NFC", text).split())
+    return neutral(" ".join(unicodedata.normalize("NFC", text).split()))
 
 
 def build_messages(passages: Sequence[Passage], question: str, /) -> tuple[Message, Message]:
-    """A system and a user message, NFC-normalized; the same arguments give the same bytes."""
+    """A system and a user message, NFC-normalized; the same arguments give the same bytes.
+
+    Control tokens in titles, passages and question are shown with spaces (``control_tokens.neutral``).
+    """
     papers = "\n\n".join(
-        f'[{number}] "{_line(passage.title)}"\n{unicodedata.normalize("NFC", passage.text).strip()}'
+        f'[{number}] "{_line(passage.title)}"\n{neutral(unicodedata.normalize("NFC", passage.text).strip())}'
         for number, passage in enumerate(passages, start=1)
     )
     return (

@@ -60,7 +60,7 @@ def reviewed_rows(
         row = replace(result.row, id=item.row.id)
         if isinstance(row, Question):
             row = replace(row, origin="reviewed")
-        kept.append(replace(result, row=row))
+        kept.append(item if row == item.row else replace(result, row=row, written=None))
     return kept, by
 
 

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 
 from mlx_ragtune.records import Document, Pair, Question
 from mlx_ragtune.reviewing.review_items import ReviewItem
-from mlx_ragtune.scoring.answers.citation import without_titles
-from mlx_ragtune.scoring.answers.nuggets import correctness
+from mlx_ragtune.scoring.answers.reference_check import question_problems
 from mlx_ragtune.scoring.answers.refusal import is_refusal
 from mlx_ragtune.synthesis.authored import pair_problems
 from mlx_ragtune.synthesis.checks import (
@@ -47,8 +46,7 @@ def _of_pair(pair: Pair, documents: Mapping[str, Document]) -> Iterator[str]:
 
 
 def _of_question(question: Question, documents: Mapping[str, Document]) -> Iterator[str]:
-    if is_blank(question.question):
-        yield "the question is empty"
+    yield from question_problems(question, {name: document.title for name, document in documents.items()})
     for paper in question.papers:
         if paper not in documents:
             yield f"the corpus has no paper '{paper}'"
@@ -56,42 +54,22 @@ def _of_question(question: Question, documents: Mapping[str, Document]) -> Itera
         text = documents[evidence.paper].text if evidence.paper in documents else ""
         if reason := quote_in(evidence.quote, text):
             yield f"{reason} of '{evidence.paper}': {evidence.quote!r:.80}"
-    if is_blank(question.reference):
-        if question.answerable:
-            yield "the reference is empty"
-    elif question.answerable:
-        yield from _of_reference(question, documents)
-    elif not is_refusal(question.reference):
-        yield "the reference of an unanswerable question must refuse"
-
-
-def _of_reference(question: Question, documents: Mapping[str, Document]) -> Iterator[str]:
-    """Why the reference does not get the full score by its own nuggets."""
-    if is_refusal(question.reference):
-        yield "the reference refuses, but the question is answerable"
-    titles = {name: document.title for name, document in documents.items()}
-    if any(not nugget.anchors or not all(nugget.anchors) for nugget in question.nuggets):
-        yield "a nugget without anchors: give at least one word that a right answer has"
-        return
-    scored = correctness(without_titles(question.reference, titles), question.nuggets, refused=False)
-    for nugget, state in zip(question.nuggets, scored.states, strict=True):
-        if state == "contradicted" or (nugget.vital and state != "supported"):
-            what = "contradicts" if state == "contradicted" else "does not state"
-            yield f"the reference {what} '{nugget.text}': its anchors are not all in it with the same sense"
 
 
 def _advice(item: ReviewItem, documents: Mapping[str, Document]) -> Iterator[str]:
     """What a generated item is rejected for, and a person may want all the same."""
     row = item.row
-    if not is_blank(row.question) and (reason := stands_alone(row.question)):
+    own = [documents[paper] for paper in row.papers if paper in documents]
+    titles, texts = [document.title for document in own], [document.text for document in own]
+    if not is_blank(row.question) and (reason := stands_alone(row.question, titles, texts)):
         yield reason
     if is_blank(item.answer):
+        if isinstance(row, Question) and row.answerable:
+            yield "there is no reference answer"
         return
-    if reason := names_its_source(item.answer):
+    if reason := names_its_source(item.answer, texts):
         yield f"the answer {reason}"
-    if row.refusal_kind is None and row.papers:
-        titles = [documents[paper].title for paper in row.papers if paper in documents]
-        texts = [documents[paper].text for paper in row.papers if paper in documents]
+    if row.refusal_kind is None and own:
         found = [
             titles_quoted(item.answer, titles) if isinstance(row, Pair) else None,
             numbers_shown(item.answer, [row.question, *titles, *texts]),

@@ -4,14 +4,17 @@ The sample is stratified by kind and task with proportional sizes; within a stra
 hash of the seed and their id, so that a larger sample begins with the smaller one and nothing else decides.
 
 The share of defective items is post-stratified: the mean of the strata's shares, weighted by their sizes (Cochran,
-Sampling Techniques, 1977, section 5A.9). Its interval is that of Wilson (1927), at the effective sample size of Kish
-(1965), 1 / Σ(W²/n), with the correction for a finite population, (N − 1) / (N − n).
+Sampling Techniques, 1977, section 5A.9). Its interval is that of Clopper and Pearson (1934) for a finite population:
+all numbers of defective items under which what was seen is not in a tail of 2.5%, by the hypergeometric distribution
+(Buonaccorsi 1987). Unequal weights enter as the effective sample size of Kish (1965), 1 / Σ(W²/n), as Korn and
+Graubard (1998) do.
 """
 
 import hashlib
 import math
+from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 DEFAULT_SAMPLE = 30
@@ -19,8 +22,7 @@ EVERYTHING = 10**9
 """The size of a sample that takes in what is added later."""
 TOLERABLE = 0.125
 """Largest share of defective items with which the rest is accepted unread. 30 without a defect show it."""
-_Z = 1.959963984540054
-"""The 97.5% quantile of the normal distribution."""
+TAIL = 0.025
 
 
 @dataclass(frozen=True)
@@ -85,13 +87,45 @@ def allocate(sizes: Mapping[tuple[str, str], int], n: int) -> dict[tuple[str, st
     return drawn
 
 
-def wilson(share: float, n: float) -> tuple[float, float]:
-    """The 95% interval of a share that was seen in ``n`` draws (Wilson 1927); ``n`` need not be whole."""
-    if math.isinf(n):
-        return share, share
-    center = (share + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
-    half = _Z / (1 + _Z**2 / n) * math.sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2))
-    return max(0.0, center - half), min(1.0, center + half)
+def interval(total: int, drawn: int, seen: float) -> tuple[float, float]:
+    """The 95% interval of the share of defective items, of which ``seen`` are among ``drawn`` of ``total`` items.
+
+    Between whole numbers of ``seen`` the ends are interpolated.
+    """
+    low, high = math.floor(seen), math.ceil(seen)
+    part = seen - low
+    below, above = _exact(total, drawn, low), _exact(total, drawn, high)
+    return (1 - part) * below[0] + part * above[0], (1 - part) * below[1] + part * above[1]
+
+
+def _exact(total: int, drawn: int, seen: int) -> tuple[float, float]:
+    def at_most(most: int, count: int) -> float:
+        """The probability of at most so many defective ones among those drawn; it falls as ``count`` grows."""
+        return sum(
+            math.exp(_log_hypergeometric(k, total, count, drawn))
+            for k in range(max(0, drawn - total + count), most + 1)
+        )
+
+    highest = total - drawn + seen
+    least = _first(seen, highest, lambda count: 1 - at_most(seen - 1, count) > TAIL)
+    beyond = _first(least, highest, lambda count: at_most(seen, count) <= TAIL)
+    return least / total, (beyond if at_most(seen, beyond) > TAIL else beyond - 1) / total
+
+
+def _log_hypergeometric(k: int, total: int, count: int, drawn: int) -> float:
+    """The logarithm of the probability of ``k`` of ``count`` defective items among ``drawn`` of ``total``."""
+    if not max(0, drawn - total + count) <= k <= min(count, drawn):
+        return -math.inf
+    return _log_choose(count, k) + _log_choose(total - count, drawn - k) - _log_choose(total, drawn)
+
+
+def _log_choose(n: int, k: int) -> float:
+    return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
+
+
+def _first(low: int, high: int, holds: Callable[[int], bool]) -> int:
+    """The first number of ``low`` to ``high`` for which a monotone condition holds; ``high`` if none before it does."""
+    return low + bisect_left(range(low, high), True, key=lambda count: bool(holds(count)))
 
 
 def rate(units: Sequence[Unit]) -> Rate | None:
@@ -108,9 +142,9 @@ def rate(units: Sequence[Unit]) -> Rate | None:
     seen = sum(sizes[name] for name in reviewed)
     weights = {name: sizes[name] / seen for name in reviewed}
     share = sum(weight * defective[name] / reviewed[name] for name, weight in weights.items())
-    effective = 1 / sum(weight**2 / reviewed[name] for name, weight in weights.items())
-    effective = math.inf if n == total else effective * (total - 1) / (total - n)
-    return Rate(total, n, sum(defective.values()), share, *wilson(share, effective))
+    spread = sum(weight**2 / reviewed[name] for name, weight in weights.items())
+    effective = n if n == total else max(1, math.floor(1e-9 + 1 / spread))
+    return Rate(total, n, sum(defective.values()), share, *interval(total, effective, share * effective))
 
 
 def rates(units: Sequence[Unit]) -> dict[str, Rate]:
@@ -122,7 +156,9 @@ def rates(units: Sequence[Unit]) -> dict[str, Rate]:
 
 def more_needed(found: Rate) -> int | None:
     """How many items in all, at the same share, would show that at most TOLERABLE are defective; None if none do."""
-    for n in range(found.reviewed + 1, found.total):
-        if wilson(found.share, n * (found.total - 1) / (found.total - n))[1] <= TOLERABLE:
-            return n
-    return None
+
+    def enough(n: int) -> bool:
+        return interval(found.total, n, found.share * n)[1] <= TOLERABLE
+
+    n = _first(found.reviewed + 1, found.total, enough)
+    return n if n < found.total and enough(n) else None

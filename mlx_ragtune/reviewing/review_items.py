@@ -1,7 +1,8 @@
 """What is reviewed: benchmark questions and training pairs, each with a digest of its content."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,6 +10,8 @@ from mlx_ragtune.artifact import digest_json
 from mlx_ragtune.errors import InputError
 from mlx_ragtune.jsonl import parse_row, read_dicts, read_rows
 from mlx_ragtune.records import Evidence, Nugget, Pair, Question
+from mlx_ragtune.scoring.answers.benchmark_rows import read_questions
+from mlx_ragtune.synthesis.own_formats import detect
 
 Part = Literal["benchmark", "pairs"]
 PARTS: tuple[Part, ...] = ("benchmark", "pairs")
@@ -34,11 +37,18 @@ class Edit:
 
 @dataclass(frozen=True)
 class ReviewItem:
-    """A benchmark question or a pair. ``task`` is what the generator was asked for, "" without one."""
+    """A benchmark question or a pair. ``task`` is what the generator was asked for, "" without one.
+
+    ``repairs`` are what a rule changed in a generated pair before it was kept.
+
+    ``written`` is the row as it stands in the user's file, which may be a short form; None for a row of no file.
+    """
 
     part: Part
     row: Question | Pair
     task: str = ""
+    written: Mapping[str, Any] | None = field(default=None, compare=False)
+    repairs: tuple[str, ...] = ()
 
     @property
     def id(self) -> str:
@@ -71,7 +81,7 @@ class ReviewItem:
         """The recorded quotes."""
         return self.row.evidence
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """sha256 of the content that a review is about, as hexadecimal."""
         row = asdict(self.row)
@@ -81,8 +91,9 @@ class ReviewItem:
         """The item with what the reviewer changed."""
         question, answer = edit.question.strip(), edit.answer.strip()
         if isinstance(self.row, Pair):
-            return replace(self, row=replace(self.row, question=question, answer=answer))
-        return replace(self, row=replace(self.row, question=question, reference=answer, nuggets=edit.nuggets))
+            return replace(self, row=replace(self.row, question=question, answer=answer), written=None)
+        row = replace(self.row, question=question, reference=answer, nuggets=edit.nuggets)
+        return replace(self, row=row, written=None)
 
 
 def item_of(part: Part, row: object, *, where: str, task: str = "") -> ReviewItem:
@@ -93,13 +104,24 @@ def item_of(part: Part, row: object, *, where: str, task: str = "") -> ReviewIte
 
 
 def benchmark_items(path: Path) -> list[ReviewItem]:
-    """The questions of a benchmark file. Raises InputError as ``read_rows``, and for an id that occurs twice."""
-    return _unique([ReviewItem("benchmark", question) for question in read_rows(path, Question)], path)
+    """The questions of a benchmark file. Raises InputError as ``read_questions``, and for an id that occurs twice."""
+    questions = zip(read_questions(path), read_dicts(path), strict=True)
+    return _unique([ReviewItem("benchmark", question, written=written) for question, written in questions], path)
 
 
 def authored_items(path: Path) -> list[ReviewItem]:
-    """The pairs of a ``dataset.pairs`` file. Raises InputError as ``benchmark_items``."""
-    return _unique([ReviewItem("pairs", pair) for pair in read_rows(path, Pair)], path)
+    """The pairs of a ``dataset.pairs`` file. Raises InputError as above, and for rows of another format."""
+    first = next(read_dicts(path), {}) if path.suffix == ".jsonl" else {}
+    kind = detect(first, {}) if first else "pairs"
+    if path.suffix != ".jsonl" or kind not in ("pairs", None):
+        shown = kind if path.suffix == ".jsonl" else path.suffix.removeprefix(".")
+        raise InputError(
+            f"only pairs in JSONL can be reviewed, and these rows have the format '{shown}'",
+            where=str(path),
+            fix="ragtune review RECIPE --what benchmark",
+        )
+    pairs = zip(read_rows(path, Pair), read_dicts(path), strict=True)
+    return _unique([ReviewItem("pairs", pair, written=written) for pair, written in pairs], path)
 
 
 def generated_items(path: Path) -> list[ReviewItem]:
@@ -109,7 +131,8 @@ def generated_items(path: Path) -> list[ReviewItem]:
 
 def _generated(path: Path) -> Iterator[ReviewItem]:
     for number, row in enumerate(read_dicts(path), start=1):
-        yield item_of("pairs", row.get("pair"), where=f"{path}:{number}", task=str(row.get("task", "")))
+        item = item_of("pairs", row.get("pair"), where=f"{path}:{number}", task=str(row.get("task", "")))
+        yield replace(item, repairs=tuple(map(str, row.get("repairs", ()))))
 
 
 def _unique(items: list[ReviewItem], path: Path) -> list[ReviewItem]:
@@ -121,11 +144,6 @@ def _unique(items: list[ReviewItem], path: Path) -> list[ReviewItem]:
     return items
 
 
-def titles_of(item: ReviewItem, titles: Mapping[str, str]) -> list[str]:
-    """The titles of the item's papers; the id where the corpus has no such paper."""
-    return [titles.get(paper, paper) for paper in item.row.papers]
-
-
-def as_rows(items: Iterable[ReviewItem]) -> list[dict[str, Any]]:
-    """The rows as they are written into a benchmark or ``dataset.pairs`` file."""
-    return [asdict(item.row) for item in items]
+def as_rows(items: Iterable[ReviewItem]) -> list[Mapping[str, Any]]:
+    """The rows as they are written into a file: those that were not changed as they stand in the user's file."""
+    return [item.written if item.written is not None else asdict(item.row) for item in items]

@@ -120,8 +120,12 @@ class ReviewLog:
         """What the file says now. Raises ArtifactError with the line that cannot be read."""
         try:
             about = self.path.stat()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return Reviews()
+        except OSError as error:
+            raise ArtifactError(
+                f"cannot read the reviews: {error.strerror}", where=str(self.path), fix="correct the permissions"
+            ) from None
         if (about.st_size, about.st_mtime_ns) != self._state:
             try:
                 with RowLog(self.path) as log:

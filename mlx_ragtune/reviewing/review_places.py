@@ -3,7 +3,7 @@
 import bisect
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rapidfuzz import fuzz
@@ -12,15 +12,19 @@ from mlx_ragtune.errors import InputError
 from mlx_ragtune.jsonl import read_rows
 from mlx_ragtune.papers.formats import suffix_of
 from mlx_ragtune.papers.page_image import PageImage, page_image
-from mlx_ragtune.records import Chunk, Document
+from mlx_ragtune.papers.paper_names import PaperNames
+from mlx_ragtune.records import Chunk, Document, Question
 from mlx_ragtune.retrieval.index import Index
 from mlx_ragtune.reviewing.review_items import ReviewItem
+from mlx_ragtune.synthesis.benchmark_file import resolved
 from mlx_ragtune.synthesis.checks import QUOTE_RATIO, one_line, quote_in
 
 CLOSEST = 2
 """So many passages are shown of each paper, or of all papers for an off-corpus question, where nothing is quoted."""
 AROUND = 700
 """Characters of the passage that are shown before and after a quote at most."""
+LEAST_AROUND = 200
+"""Characters that are shown before and after a quote where it begins or ends its passage."""
 _SEARCHED = 400
 
 
@@ -82,13 +86,21 @@ class Library:
     files: Mapping[str, Path] = field(default_factory=dict)
     index: Index | None = None
 
-    @property
-    def titles(self) -> dict[str, str]:
-        """The title of each paper by its id."""
-        return {name: document.title for name, document in self.documents.items()}
+    def __post_init__(self) -> None:
+        self._names = PaperNames.of_documents(self.documents.values())
+
+    def known(self, item: ReviewItem) -> ReviewItem:
+        """The item with the ids of its papers, which a benchmark may name by file or title."""
+        return replace(item, row=resolved(item.row, self._names)) if isinstance(item.row, Question) else item
+
+    def titles(self, item: ReviewItem) -> list[str]:
+        """The titles of the item's papers; what is written where the corpus has no such paper."""
+        papers = self.known(item).row.papers
+        return [self.documents[paper].title if paper in self.documents else paper for paper in papers]
 
     def places(self, item: ReviewItem) -> list[Place]:
         """The passages of the recorded quotes; without any, the closest ones by words of the question and answer."""
+        item = self.known(item)
         if item.evidence:
             return [self._quoted(evidence.paper, evidence.quote) for evidence in item.evidence]
         return [self._plain(chunk) for chunk in self._closest(item)]
@@ -104,17 +116,21 @@ class Library:
             return Place(paper, document.title, "", None, "", quote, "", True, problem=problem, pdf=self._is_pdf(paper))
         start, end = span
         chunks = [chunk for chunk in self.chunks.get(paper, ()) if chunk.start < end and chunk.end > start]
-        low = max(min((chunk.start for chunk in chunks), default=start), start - AROUND, 0)
-        high = min(max((chunk.end for chunk in chunks), default=end), end + AROUND)
         text = document.text
+        first, last = (
+            min((chunk.start for chunk in chunks), default=start),
+            max((chunk.end for chunk in chunks), default=end),
+        )
+        low = max(min(first, start - LEAST_AROUND), start - AROUND, 0)
+        high = min(max(last, end + LEAST_AROUND), end + AROUND, len(text))
         return Place(
             paper,
             document.title,
             _section(document, start),
             self._page(document, start),
-            text[low:start],
+            _cut_before(text[low:start]) if low else text[:start],
             text[start:end],
-            text[end:high],
+            _cut_after(text[end:high]) if high < len(text) else text[end:].rstrip(),
             recorded=True,
             pdf=self._is_pdf(paper),
         )
@@ -163,6 +179,18 @@ class Library:
         if not self._is_pdf(place.paper):
             raise InputError("this paper has no pages to show", where=place.paper)
         return page_image(self.files[place.paper], page or place.page or 1, place.quote)
+
+
+def _cut_before(text: str) -> str:
+    """The text from its first whole word on, after an ellipsis."""
+    match = re.match(r"\S{0,40}\s+", text)
+    return f"… {text[match.end() :] if match else text}"
+
+
+def _cut_after(text: str) -> str:
+    """The text up to its last whole word, before an ellipsis."""
+    match = re.search(r"\s+\S{0,40}$", text)
+    return f"{text[: match.start()] if match else text} …"
 
 
 def _section(document: Document, place: int) -> str:

@@ -11,7 +11,7 @@ from mlx_ragtune.records import Pair
 from mlx_ragtune.reviewing.review_apply import Applied
 from mlx_ragtune.reviewing.review_edits import problems
 from mlx_ragtune.reviewing.review_estimate import DEFAULT_SAMPLE
-from mlx_ragtune.reviewing.review_items import PARTS, Edit, Part, ReviewItem, item_of, titles_of
+from mlx_ragtune.reviewing.review_items import PARTS, Edit, Part, ReviewItem, item_of
 from mlx_ragtune.reviewing.review_log import REASONS, Review, ReviewLog
 from mlx_ragtune.reviewing.review_places import Library
 from mlx_ragtune.reviewing.review_summary import KIND_LABELS, NOUNS, Summary, sample, summarize
@@ -121,11 +121,12 @@ class Session:
             "part": item.part,
             "kind": item.kind,
             "task": item.task,
+            "repairs": list(item.repairs),
             "origin": "" if isinstance(item.row, Pair) else item.row.origin,
             "question": now.row.question,
             "answer": now.answer,
             "nuggets": [asdict(nugget) for nugget in now.nuggets],
-            "papers": titles_of(item, self.library.titles if self.library else {}),
+            "papers": self.library.titles(item) if self.library else list(item.row.papers),
             "original": {"question": item.row.question, "answer": item.answer} if now is not item else None,
             "places": [asdict(place) for place in self.library.places(now)] if self.library else [],
             "problems": self._problems(now),
@@ -137,7 +138,9 @@ class Session:
         }
 
     def _problems(self, item: ReviewItem) -> list[dict[str, Any]]:
-        return [vars(problem) for problem in problems(item, self.library.documents)] if self.library else []
+        if self.library is None:
+            return []
+        return [vars(problem) for problem in problems(self.library.known(item), self.library.documents)]
 
     def check(self, sent: Checked) -> list[dict[str, Any]]:
         """What would be wrong with the item after the change."""

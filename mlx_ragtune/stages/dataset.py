@@ -9,25 +9,36 @@ from typing import Any
 
 from mlx_ragtune.artifact import Draft, Inputs
 from mlx_ragtune.building.generators import require_generator
-from mlx_ragtune.building.pair_sources import authored_pairs, generated_pairs
+from mlx_ragtune.building.pair_sources import (
+    contaminated,
+    generated_pairs,
+    own_rows,
+    refusal_wording,
+    require_clean,
+)
 from mlx_ragtune.building.split_files import SPLITS, visible_chunks, write_split
 from mlx_ragtune.errors import InputError, ToolError
 from mlx_ragtune.jsonl import read_rows, write_rows
 from mlx_ragtune.models.model_folder import check_base
+from mlx_ragtune.models.template_dates import frozen_date
+from mlx_ragtune.models.vocabulary import stored_template
 from mlx_ragtune.pages.account_table import account_table
 from mlx_ragtune.recipe import Recipe
-from mlx_ragtune.records import Chunk, Document, Pair, Split
+from mlx_ragtune.records import Chunk, Document, Example, Pair, Split
 from mlx_ragtune.retrieval.prompt import build_messages
 from mlx_ragtune.retrieval.retriever import Retriever
 from mlx_ragtune.searching.encoders import require_encoders
 from mlx_ragtune.searching.opened import open_retriever
 from mlx_ragtune.synthesis.assemble import assemble
 from mlx_ragtune.synthesis.balance import TOLERANCE, balance, without_share
-from mlx_ragtune.synthesis.benchmark_file import require_sound
+from mlx_ragtune.synthesis.benchmark_file import read_resolved
 from mlx_ragtune.synthesis.benchmark_view import BenchmarkView, HeldOut, held_out, view_of
+from mlx_ragtune.synthesis.contrast import Contrast
 from mlx_ragtune.synthesis.dedupe import without_duplicates
+from mlx_ragtune.synthesis.examine import examine
 from mlx_ragtune.synthesis.ledger import (
     ACROSS,
+    BENCHMARK,
     DUPLICATE,
     NO_SHARE,
     OVER_SHARE,
@@ -38,7 +49,9 @@ from mlx_ragtune.synthesis.ledger import (
     fix_for,
     share_gaps,
 )
-from mlx_ragtune.synthesis.splits import split_by_paper
+from mlx_ragtune.synthesis.own_rows import same_prompts
+from mlx_ragtune.synthesis.rejected import rejected_answers
+from mlx_ragtune.synthesis.splits import same_material, split_by_paper, split_by_row
 from mlx_ragtune.tuning.token_rows import NO_ANSWER, Refused, require_fitting
 from mlx_ragtune.tuning.train_checks import check_window
 
@@ -81,26 +94,30 @@ class _Corpus:
 
 def _build(recipe: Recipe, inputs: Inputs, draft: Draft, retriever: Retriever) -> None:
     corpus = _corpus(recipe, inputs["corpus"], retriever)
+    _record_date(inputs["base"], draft)
     for overlap in corpus.held.copies:
         draft.say(f"held out of training: {overlap}")
     ledger = Ledger()
-    pairs = _sifted(recipe, _pairs(recipe, corpus, draft), ledger)
-    splits = _splits(recipe, pairs, corpus.documents)
+    pairs, prepared = _pairs(recipe, corpus, draft, ledger)
+    pairs = _sifted(recipe, pairs, prepared, ledger)
+    splits = _splits(recipe, pairs, prepared, corpus.documents)
     ledger.leave_out(ACROSS, [pair.id for pair in pairs if pair.id not in splits])
-    report, refused = _rows(recipe, pairs, splits, corpus, base=inputs["base"], draft=draft, ledger=ledger)
+    sorted_rows = _Sorted(pairs, prepared, splits)
+    report, refused = _rows(recipe, sorted_rows, corpus, base=inputs["base"], draft=draft, ledger=ledger)
     account = ledger.account()
     report |= {
+        "gate": examine(pairs, corpus.chunks, benchmark=corpus.benchmark, base=inputs["base"], say=draft.say),
         "held_out_copies": [asdict(overlap) for overlap in corpus.held.copies],
         "account": account.as_json(),
     }
-    _write_report(draft, report, pairs, ledger)
+    _write_report(draft, report, sorted_rows, ledger)
     for line in _told(recipe, report, account):
         draft.say(line)
     _require_account(recipe, account, refused, draft / LEFT_OUT)
-    _require_rows(report, pairs)
+    _require_rows(recipe, report, sorted_rows)
     draft.record(
         **{f"{split}_rows": report[split]["rows"] for split in SPLITS},
-        shares=report["train"]["assembly"]["shares_got"],
+        shares=account.train_shares,
         tokens=report["train"]["tokens"],
         held_out_copies=[str(overlap) for overlap in corpus.held.copies],
         too_long=len(refused),
@@ -110,33 +127,51 @@ def _build(recipe: Recipe, inputs: Inputs, draft: Draft, retriever: Retriever) -
     )
 
 
+def _record_date(base: Path, draft: Draft) -> None:
+    """Say and record which date stands in every prompt, where the chat template prints one."""
+    if date := frozen_date(stored_template(base)):
+        draft.say(f"the chat template prints the current date: all prompts and both exported models have {date}")
+        draft.record(template_date=date)
+
+
 def _corpus(recipe: Recipe, folder: Path, retriever: Retriever) -> _Corpus:
     documents = list(read_rows(folder / "documents.jsonl", Document))
     chunks = list(read_rows(folder / "chunks.jsonl", Chunk))
-    benchmark = view_of(require_sound(recipe.benchmark, documents=documents))
+    benchmark = view_of(read_resolved(recipe.benchmark, documents))
     return _Corpus(documents, chunks, benchmark, held_out(benchmark.papers, documents), retriever)
 
 
-def _pairs(recipe: Recipe, corpus: _Corpus, draft: Draft) -> list[Pair]:
-    """The user's pairs, or generated ones."""
-    if recipe.dataset.pairs:
-        return authored_pairs(recipe.dataset.pairs, corpus.documents, corpus.benchmark, corpus.held)
-    allowed = [chunk for chunk in corpus.chunks if chunk.document_id not in corpus.held.papers]
-    return generated_pairs(recipe, allowed, corpus.retriever, draft)
-
-
-def _sifted(recipe: Recipe, pairs: list[Pair], ledger: Ledger) -> list[Pair]:
-    """The pairs without kinds that are not used and without duplicates; within their shares if that is strict."""
+def _pairs(recipe: Recipe, corpus: _Corpus, draft: Draft, ledger: Ledger) -> tuple[list[Pair], dict[str, Example]]:
+    """The user's pairs or generated ones, all entered in the ledger; and the rows that bring their own prompts."""
     settings = recipe.dataset
-    ledger.read(pairs)
-    if settings.pairs:
-        used = [pair for pair in pairs if pair.kind != "refusal" or pair.refusal_kind in settings.refusal_kinds]
-        ledger.leave_out(REFUSAL_KIND, _ids_without(pairs, used))
-        pairs = used
+    if not settings.pairs:
+        allowed = [chunk for chunk in corpus.chunks if chunk.document_id not in corpus.held.papers]
+        pairs = generated_pairs(recipe, allowed, corpus.retriever, draft, benchmark=corpus.benchmark)
+        ledger.read(pairs)
+        return pairs, {}
+    own = own_rows(settings, corpus.documents)
+    ledger.read(own.pairs)
+    if own.prepared:
+        bad = contaminated(own, corpus.documents, corpus.benchmark, corpus.held)
+        ledger.leave_out(BENCHMARK, bad)
+        return [pair for pair in own.pairs if pair.id not in bad], own.prepared
+    require_clean(settings.pairs, own.pairs, corpus.benchmark, corpus.held)
+    used = [pair for pair in own.pairs if pair.kind != "refusal" or pair.refusal_kind in settings.refusal_kinds]
+    ledger.leave_out(REFUSAL_KIND, _ids_without(own.pairs, used))
+    return used, {}
+
+
+def _sifted(recipe: Recipe, pairs: list[Pair], prepared: Mapping[str, Example], ledger: Ledger) -> list[Pair]:
+    """The pairs without kinds that have no share and without duplicates; within their shares if that is strict."""
+    settings = recipe.dataset
     pairs, unwanted = without_share(pairs, settings.shares)
     ledger.leave_out(NO_SHARE, _ids_without(unwanted, ()))
-    pairs, duplicates = without_duplicates(pairs)
-    ledger.leave_out(DUPLICATE, {item.id: f"{item.of}, cosine {item.cosine:.2f}" for item in duplicates})
+    if prepared:
+        pairs, repeated = same_prompts(pairs, prepared)
+    else:
+        pairs, duplicates = without_duplicates(pairs)
+        repeated = {item.id: f"{item.of}, cosine {item.cosine:.2f}" for item in duplicates}
+    ledger.leave_out(DUPLICATE, repeated)
     if settings.balance == "drop":
         pairs, surplus = balance(pairs, settings.shares, seed=recipe.seed)
         ledger.leave_out(OVER_SHARE, _ids_without(surplus, ()))
@@ -149,38 +184,54 @@ def _ids_without(pairs: Sequence[Pair], kept: Sequence[Pair]) -> list[str]:
     return [pair.id for pair in pairs if pair.id not in names]
 
 
-def _splits(recipe: Recipe, pairs: Sequence[Pair], documents: Sequence[Document]) -> dict[str, Split]:
+@dataclass(frozen=True)
+class _Sorted:
+    """The pairs that are used, the whole rows of those that bring their own prompts, and pair id → split."""
+
+    pairs: list[Pair]
+    prepared: dict[str, Example]
+    splits: dict[str, Split]
+
+
+def _splits(
+    recipe: Recipe, pairs: Sequence[Pair], prepared: Mapping[str, Example], documents: Sequence[Document]
+) -> dict[str, Split]:
     """Pair id → split; pairs across two splits are absent."""
     settings = recipe.dataset
-    return split_by_paper(
-        pairs, documents, valid_share=settings.valid_share, test_share=settings.test_share, seed=recipe.seed
-    )
+    if settings.split == "none":
+        return {pair.id: "train" for pair in pairs}
+    shares: dict[str, Any] = {"valid_share": settings.valid_share, "test_share": settings.test_share}
+    if prepared:
+        return split_by_row({pair.id: prepared[pair.id].group for pair in pairs}, **shares, seed=recipe.seed)
+    if settings.split == "row":
+        return split_by_row(same_material(pairs), **shares, seed=recipe.seed)
+    return split_by_paper(pairs, documents, **shares, seed=recipe.seed)
 
 
 def _rows(
-    recipe: Recipe,
-    pairs: Sequence[Pair],
-    splits: Mapping[str, Split],
-    corpus: _Corpus,
-    *,
-    base: Path,
-    draft: Draft,
-    ledger: Ledger,
+    recipe: Recipe, found: _Sorted, corpus: _Corpus, *, base: Path, draft: Draft, ledger: Ledger
 ) -> tuple[dict[str, Any], list[Refused]]:
     """(split → its counts, rows that do not fit), after writing each split's rows."""
     report: dict[str, Any] = {}
     refused: list[Refused] = []
+    refuse = refusal_wording(draft, found.pairs)
     for split in SPLITS:
+        own = [pair for pair in found.pairs if found.splits.get(pair.id) == split]
+        contrast = Contrast(recipe.dataset.contrast or 0.0, refuse)
         rows, assembly = assemble(
-            [pair for pair in pairs if splits.get(pair.id) == split],
+            [pair for pair in own if pair.id not in found.prepared],
             corpus.retriever,
-            visible_chunks(corpus.chunks, pairs, splits, split),
+            visible_chunks(corpus.chunks, found.pairs, found.splits, split),
             top_k=recipe.retrieval.top_k,
             seed=recipe.seed,
             shares=recipe.dataset.shares,
             build_messages=build_messages,
+            contrast=contrast,
         )
-        written = write_split(draft, split, rows, settings=recipe.dataset, base=base)
+        rows += [row for name, row in found.prepared.items() if found.splits.get(name) == split]
+        ledger.read(contrast.made, made=True)
+        rejected = rejected_answers(rows, [*own, *contrast.made], corpus.chunks, refuse=refuse, seed=recipe.seed)
+        written = write_split(draft, split, rows, settings=recipe.dataset, base=base, rejected=rejected)
         for dropped in assembly.dropped:
             ledger.leave_out(dropped.reason, {dropped.id: dropped.detail}, split=split)
         for row in written.refused:
@@ -189,16 +240,19 @@ def _rows(
         ledger.keep(split, written.kept)
         refused += written.refused
         report[split] = {**written.counts, "assembly": asdict(assembly)}
+        if recipe.dataset.contrast:
+            report[split]["contrast"] = asdict(contrast.report)
     return report, refused
 
 
-def _write_report(draft: Draft, report: Mapping[str, Any], pairs: Sequence[Pair], ledger: Ledger) -> None:
+def _write_report(draft: Draft, report: Mapping[str, Any], found: _Sorted, ledger: Ledger) -> None:
     """Write the statistics, the rows left out with their reasons, and the pairs that were kept as authored pairs."""
     _write_statistics(draft / "statistics.json", report)
     left_out = ledger.listing()
     write_rows(draft / LEFT_OUT, left_out)
     gone = {row.id for row in left_out}
-    write_rows(draft / "pairs.jsonl", [pair for pair in pairs if pair.id not in gone])
+    if not found.prepared:
+        write_rows(draft / "pairs.jsonl", [pair for pair in found.pairs if pair.id not in gone])
 
 
 def _told(recipe: Recipe, report: Mapping[str, Any], account: Account) -> list[str]:
@@ -208,7 +262,31 @@ def _told(recipe: Recipe, report: Mapping[str, Any], account: Account) -> list[s
     if gaps:
         lines.append(f"training rows by kind: {', '.join(gaps)}; all are used (dataset.balance: keep)"
                      if recipe.dataset.balance == "keep" else f"training rows by kind: {', '.join(gaps)}")  # fmt: skip
-    valid = report["valid"]["rows"]
+    lines += _told_of_contrast(report)
+    lines += _told_of_split(recipe, report["valid"]["rows"])
+    return lines
+
+
+def _told_of_contrast(report: Mapping[str, Any]) -> list[str]:
+    """Splits with fewer contrast pairs than the recipe asks for, and why."""
+    lines = []
+    for split in SPLITS:
+        if (contrast := report[split].get("contrast")) and contrast["made"] < contrast["wanted"]:
+            why = "; ".join(f"{count} × {reason}" for reason, count in contrast["skipped"].items())
+            lines.append(f"{split}: {contrast['made']} of {contrast['wanted']} contrast pairs made; passed over: {why}")
+    return lines
+
+
+def _told_of_split(recipe: Recipe, valid: int) -> list[str]:
+    """What the validation split cannot show."""
+    if recipe.dataset.split == "none":
+        return ["no validation (dataset.split: none): training cannot show overfitting, and keeps its last checkpoint"]
+    lines = []
+    if recipe.dataset.split == "row":
+        lines.append(
+            "warning: dataset.split: row validates on the papers of training: the validation loss is optimistic, and "
+            "shows nothing about other papers"
+        )
     if 0 < valid < FEW_VALID:
         share = recipe.dataset.valid_share
         lines.append(
@@ -240,16 +318,18 @@ def _above(share: float) -> float:
     return min(1.0, math.ceil(share * 100) / 100)
 
 
-def _require_rows(report: Mapping[str, Any], pairs: Sequence[Pair]) -> None:
-    """Raise InputError when there are no training rows, or no validation rows."""
-    if report["train"]["rows"] and report["valid"]["rows"]:
+def _require_rows(recipe: Recipe, report: Mapping[str, Any], found: _Sorted) -> None:
+    """Raise InputError when there are no training rows, or no validation rows although there may be."""
+    settings = recipe.dataset
+    if report["train"]["rows"] and (report["valid"]["rows"] or settings.split == "none"):
         return
-    papers = {paper for pair in pairs for paper in pair.papers}
+    papers = {paper for pair in found.pairs for paper in pair.papers}
+    one_paper = settings.split == "paper" and not found.prepared and len(papers) < 2
     raise InputError(
         f"{report['train']['rows']} training and {report['valid']['rows']} validation rows, but both are needed",
-        fix="write pairs on a second paper: pairs on one paper are never split"
-        if len(papers) < 2
-        else "write more pairs on more papers, or set a larger dataset.valid_share",
+        fix="write pairs on a second paper, or set dataset.split: row (validation on the same paper) or none"
+        if one_paper
+        else "write more pairs on more papers, or set a larger dataset.valid_share, or dataset.split: none",
     )
 
 

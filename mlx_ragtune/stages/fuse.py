@@ -42,6 +42,7 @@ def fuse(recipe: Recipe, inputs: Inputs, draft: Draft) -> None:
         prompts=prompts,
         thinking=recipe.dataset.thinking == "on",
         logits=partial(shared_logits, draft),
+        strength=recipe.fuse.strength,
     )
     (draft / "parity.json").write_text(json.dumps(asdict(report), indent=2) + "\n", encoding="utf-8")
     draft.record(**asdict(report))

@@ -11,6 +11,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from mlx_ragtune.recipe import PROJECTIONS, Recipe
 from mlx_ragtune.recipe_sweep import Choices, Dimension, Range, read_dimension
 
+REHEARSAL_SHARE = "dataset.rehearsal.share"
 Settings = dict[str, Any]
 """Values by dotted recipe key, as plain JSON."""
 Parameters = dict[str, Any]
@@ -51,8 +52,8 @@ class Space:
 
     @property
     def varies_dataset(self) -> bool:
-        """Whether trials have different training rows."""
-        return any(key.startswith("dataset.") for key in self.dimensions)
+        """Whether trials have different rows about papers: their validation losses cannot be compared then."""
+        return any(key.startswith("dataset.") and key != REHEARSAL_SHARE for key in self.dimensions)
 
     def describe(self) -> dict[str, Any]:
         """The space as plain JSON: two studies with the same description sample alike."""
@@ -99,3 +100,6 @@ def default_dimensions(recipe: Recipe) -> Iterator[tuple[str, Dimension]]:
         ranks = sorted({max(1, train.rank // 2), train.rank, min(1024, train.rank * 2)})
         yield "train.rank", Choices(tuple(ranks))
     yield "train.epochs", Choices(tuple(sorted({train.epochs / 2, train.epochs, min(1000, train.epochs * 2)})))
+    if recipe.dataset.rehearsal is not None:
+        share = recipe.dataset.rehearsal.share or 0.1
+        yield REHEARSAL_SHARE, Choices((share / 2, share, min(0.5, share * 2)))

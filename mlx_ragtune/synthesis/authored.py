@@ -9,6 +9,7 @@ from mlx_ragtune.jsonl import parse_row, read_values
 from mlx_ragtune.records import Document, Pair
 from mlx_ragtune.scoring.answers.style import markup
 from mlx_ragtune.synthesis.checks import is_blank, plain_prose, quote_in
+from mlx_ragtune.synthesis.gate import row_faults
 
 SHOWN_PROBLEMS = 20
 
@@ -48,6 +49,8 @@ def _form_problems(pair: Pair) -> Iterator[str]:
     if not is_blank(pair.answer) and plain_prose(pair.answer):
         kinds = ", ".join(markup(pair.answer)) or "more than four paragraphs"
         yield f"the answer is not plain prose: {kinds}"
+    for reason, detail in row_faults(pair.question, pair.answer).items():
+        yield f"{reason} {detail}"
 
 
 def _corpus_problems(pair: Pair, documents: Mapping[str, Document]) -> Iterator[str]:

@@ -1,6 +1,6 @@
-"""What the data set depends on of a benchmark: the papers that it asks about, and the text of its questions.
+"""What the data set depends on of a benchmark: the papers that it asks about, its questions and their references.
 
-References, nuggets, keywords, topics, ids and the order of the questions change no training row.
+Nuggets, keywords, topics, ids and the order of the questions change no training row.
 """
 
 from collections.abc import Iterable
@@ -14,20 +14,24 @@ from mlx_ragtune.synthesis.paper_copies import Overlap, benchmark_copies
 
 @dataclass(frozen=True)
 class BenchmarkView:
-    """The benchmark's gold papers, and its different question texts, sorted."""
+    """The benchmark's gold papers, and its different questions and the references of answerable ones, sorted."""
 
     papers: frozenset[str]
     questions: tuple[str, ...]
+    references: tuple[str, ...] = ()
 
 
 def view_of(questions: Iterable[Question]) -> BenchmarkView:
     """The view of questions that were read."""
     papers: set[str] = set()
     texts: set[str] = set()
+    references: set[str] = set()
     for question in questions:
         papers.update(question.papers)
         texts.add(question.question)
-    return BenchmarkView(frozenset(papers), tuple(sorted(texts)))
+        if question.answerable:
+            references.add(question.reference)
+    return BenchmarkView(frozenset(papers), tuple(sorted(texts)), tuple(sorted(references - {""})))
 
 
 def read_view(benchmark: Path) -> BenchmarkView:
@@ -63,4 +67,4 @@ def held_out(papers: frozenset[str], documents: Iterable[Document]) -> HeldOut:
 def dataset_view(benchmark: Path) -> list[list[str]]:
     """The view as JSON values, for the data set's key: equal exactly when the view is equal."""
     view = read_view(benchmark)
-    return [sorted(view.papers), list(view.questions)]
+    return [sorted(view.papers), list(view.questions), list(view.references)]

@@ -9,35 +9,43 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from rapidfuzz import fuzz
 
-from mlx_ragtune.records import Evidence, Pair
+from mlx_ragtune.recipe_data import ANSWER_WORDS
+from mlx_ragtune.records import Evidence, Kind, Pair
+from mlx_ragtune.retrieval.control_tokens import neutral
 from mlx_ragtune.scoring.answers.normalize import fold, sentences, words
 from mlx_ragtune.scoring.answers.numbers import number_grounding
 from mlx_ragtune.scoring.answers.refusal import is_refusal
 from mlx_ragtune.scoring.answers.style import is_prose
+from mlx_ragtune.synthesis.corpus_titles import OTHER_PAPER
+from mlx_ragtune.synthesis.deixis import points_at_passage
+from mlx_ragtune.synthesis.repairs import cites_others
 
-VERSION = 2
+VERSION = 3
 """Part of the key of every generated pair: raise it when a check changes, so that no old verdict is reused."""
 QUOTE_RATIO = 95.0
 SHORT_QUOTE_CHARACTERS = 15
-ANSWER_WORDS = (6, 90)
+Windows = Mapping[Kind, tuple[int, int]]
+"""The fewest and the most words of an answer, by kind."""
 QUESTION_WORDS = (4, 45)
+"""Without the titles that a question quotes."""
 COPY_RATIO = 85.0
 
 _FILLERS = "\u115f\u1160\u3164\uffa0\u2800"
 """Hangul fillers and the empty Braille pattern: letters and symbols that show nothing."""
 _CURLY = str.maketrans("“”„«»‘’", '"""""\'\'')
-_DEIXIS = re.compile(
-    r"\b(?:this|that|these|our) (?:paper|study|studies|article|work|passage|excerpt|document|note|text)s?\b"
-    r"|\b(?:the )?authors? of (?:this|the) (?:paper|study|article|work)\b(?! [\"“])"
-    r"|\b(?:the )?(?:provided|given|above|following) (?:passage|context|text|paper|excerpt|document)s?\b"
-    r"|\b(?:according to|in|from|by) the (?:passage|context|text|excerpt|document|note|abstract)s?\b",
-    re.IGNORECASE,
-)
 _UNNAMED = re.compile(
     r"\bthe (?:papers?|study|article|authors?|passages?|excerpts?|proposed (?:method|approach|model))\b"
-    r"(?! (?:[\"“]|of|behind|on|that (?:introduces?|proposes?)|called|titled|named))",
+    r"(?! (?:[\"“]|of|behind|on|that (?:introduces?|proposes?)|called|titled|named))"
+    r"|\bthe two (?:approaches|methods|frameworks|studies|systems|models)\b(?! (?:of|in|by|called|named)\b)",
     re.IGNORECASE,
 )
+_IT = re.compile(r"(?:What|How|Why|When|Where|Which) (?:does|did|is|was|can|could|would|do|are) (?:it|they)\b")
+_ABOUT_TITLE = re.compile(
+    r"\btitle of (?:(?:the|this) (?:paper|study|article)|\")|\b(?:paper|study|article) title\b", re.I
+)
+_SPLIT_NUMBER = re.compile(r"(?<=\d)\s*([.,])\s+(?=\d)")
+_SPLIT_NAME = re.compile(r"(?<=\w) - (?=\w)")
+_NEGATION = re.compile(r"\b(?:not|no|never|cannot|without|neither|nor)\b|n['’]t\b", re.IGNORECASE)
 
 
 def is_blank(text: str) -> bool:
@@ -46,8 +54,11 @@ def is_blank(text: str) -> bool:
 
 
 def one_line(text: str) -> str:
-    """``text`` in NFC with each run of white space as one space: the form in which quotes are looked up."""
-    return " ".join(unicodedata.normalize("NFC", text).split())
+    """``text`` in NFC with each run of white space as one space: the form in which quotes are looked up.
+
+    Control tokens are written as prompts show them.
+    """
+    return neutral(" ".join(unicodedata.normalize("NFC", text).split()))
 
 
 def quote_in(quote: str, text: str) -> str | None:
@@ -64,12 +75,19 @@ def quote_in(quote: str, text: str) -> str | None:
     if alignment is None:
         return "evidence quote not in the text"
     around = hay[max(0, alignment.dest_start - 8) : alignment.dest_end + 8]
+    if len(_NEGATION.findall(needle)) != len(_NEGATION.findall(hay[alignment.dest_start : alignment.dest_end])):
+        return "evidence quote not in the text"
     return None if number_grounding(needle, [around]) in (None, 1.0) else "evidence quote has other numbers"
 
 
 def numbers_shown(answer: str, shown: Iterable[str]) -> str | None:
-    """None if every number and identifier (``NF4``) of the answer is in what is shown."""
-    return None if number_grounding(answer, shown) in (None, 1.0) else "number that is not in the source"
+    """None if every number and identifier (``NF4``) of the answer is in what is shown.
+
+    A text layer may hold "2. 6", "10, 000" and "gpt - 3. 5": what is shown counts with and without such spaces.
+    """
+    texts = list(shown)
+    texts += [close for text in texts if (close := _SPLIT_NAME.sub("-", _SPLIT_NUMBER.sub(r"\1", text))) != text]
+    return None if number_grounding(answer, texts) in (None, 1.0) else "number that is not in the source"
 
 
 def titles_quoted(answer: str, titles: Iterable[str]) -> str | None:
@@ -82,9 +100,14 @@ def titles_quoted(answer: str, titles: Iterable[str]) -> str | None:
     return None
 
 
-def names_its_source(text: str) -> str | None:
+def no_other_title(answer: str, titles: Sequence[str], sources: Sequence[str]) -> str | None:
+    """None if the answer cites no paper besides its own and those that its sources name."""
+    return OTHER_PAPER if cites_others(answer, titles, sources) else None
+
+
+def names_its_source(text: str, sources: Iterable[str] = ()) -> str | None:
     """None if the text avoids "this paper", "the passage above", "the authors of this study"."""
-    return "speaks of 'this paper' or the passage" if _DEIXIS.search(text) else None
+    return "speaks of 'this paper' or the passage" if points_at_passage(text, sources) else None
 
 
 def plain_prose(answer: str) -> str | None:
@@ -108,13 +131,23 @@ def not_a_copy(answer: str, question: str, titles: Iterable[str] = ()) -> str | 
     return "answer repeats the question" if alike or not new else None
 
 
-def stands_alone(question: str) -> str | None:
-    """None if the text is a question that can be understood without the passage."""
+def stands_alone(question: str, titles: Sequence[str] = (), sources: Sequence[str] = ()) -> str | None:
+    """None if the text is a question that can be understood without the passage.
+
+    "The paper" is understood in a question that cites one of ``titles``, the titles of its papers. Their words do not
+    count as the question's length.
+    """
     if not question.rstrip().endswith("?"):
         return "question does not end in a question mark"
-    if _DEIXIS.search(question) or _UNNAMED.search(question):
+    bare = question
+    for title in titles:
+        bare = bare.replace(f'"{title}"', '"…"')
+    named = bare != question
+    if points_at_passage(bare, sources) or _IT.match(bare) or (not named and _UNNAMED.search(bare)):
         return "question does not say which paper or method"
-    return length_in(question, QUESTION_WORDS, of="question")
+    if _ABOUT_TITLE.search(bare):
+        return "question about the title"
+    return length_in(bare, QUESTION_WORDS, of="question")
 
 
 def evidence_in(evidence: Sequence[Evidence], sources: Mapping[str, str]) -> str | None:
@@ -122,33 +155,40 @@ def evidence_in(evidence: Sequence[Evidence], sources: Mapping[str, str]) -> str
     return next(filter(None, (quote_in(item.quote, sources.get(item.paper, "")) for item in evidence)), None)
 
 
-def check_refusal(pair: Pair) -> str | None:
+def check_refusal(pair: Pair, titles: Sequence[str] = (), windows: Windows = ANSWER_WORDS) -> str | None:
     """Why a generated refusal is rejected: it must refuse, in short plain prose."""
     if len(sentences(pair.answer)) > 4:
         return "answer too short or too long"
     return (
-        stands_alone(pair.question)
+        stands_alone(pair.question, titles)
         or plain_prose(pair.answer)
-        or length_in(pair.answer, ANSWER_WORDS, of="answer")
+        or length_in(pair.answer, windows["refusal"], of="answer")
         or (None if is_refusal(pair.answer) else "refusal that does not refuse")
     )
 
 
-def check_pair(pair: Pair, sources: Mapping[str, str], titles: Mapping[str, str]) -> str | None:
-    """Why a generated pair is rejected, or None. ``sources`` and ``titles`` are by paper id."""
+def check_pair(
+    pair: Pair, sources: Mapping[str, str], titles: Mapping[str, str], windows: Windows = ANSWER_WORDS
+) -> str | None:
+    """Why a generated pair is rejected, or None. ``sources`` and ``titles`` are by paper id.
+
+    ``windows``: the fewest and the most words of an answer, by kind.
+    """
     if pair.kind == "refusal":
-        return check_refusal(pair)
+        return check_refusal(pair, list(titles.values()), windows)
     cited = [titles[paper] for paper in pair.papers]
+    texts = list(sources.values())
     return (
-        stands_alone(pair.question)
+        stands_alone(pair.question, cited, texts)
         or (None if pair.evidence else "no evidence quote")
         or evidence_in(pair.evidence, sources)
         or (None if {evidence.paper for evidence in pair.evidence} == set(pair.papers) else "a paper without evidence")
+        or no_other_title(pair.answer, cited, [pair.question, *texts])
         or titles_quoted(pair.answer, cited)
-        or numbers_shown(pair.answer, [pair.question, *cited, *sources.values()])
-        or names_its_source(pair.answer)
+        or numbers_shown(pair.answer, [pair.question, *cited, *texts])
+        or names_its_source(pair.answer, texts)
         or plain_prose(pair.answer)
-        or length_in(pair.answer, ANSWER_WORDS, of="answer")
+        or length_in(pair.answer, windows[pair.kind], of="answer")
         or not_a_copy(pair.answer, pair.question, cited)
         or ("refusal where an answer is due" if is_refusal(pair.answer) else None)
     )

@@ -8,7 +8,7 @@ The caller passes one backend for each host. Calls that an earlier run finished 
 """
 
 import hashlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,23 +18,24 @@ from mlx_ragtune.errors import RagtuneError, ToolError
 from mlx_ragtune.recipe import GeneratorSettings
 from mlx_ragtune.records import ChatReply, Chunk, Pair, Passage
 from mlx_ragtune.synthesis import checks
-from mlx_ragtune.synthesis.assemble import Retriever
 from mlx_ragtune.synthesis.call_plan import Call, Plan, Task
-from mlx_ragtune.synthesis.checks import quote_in
+from mlx_ragtune.synthesis.checks import Windows, quote_in
+from mlx_ragtune.synthesis.corpus_titles import OTHER_PAPER, CorpusTitles
 from mlx_ragtune.synthesis.crew import Crew
 from mlx_ragtune.synthesis.dedupe import Vectorizer
+from mlx_ragtune.synthesis.funnel_text import funnel_lines
 from mlx_ragtune.synthesis.generator_prompts import prompt_version, writing_request
 from mlx_ragtune.synthesis.jobs import Jobs, Judged, Outcome, job_key
 from mlx_ragtune.synthesis.judging import Judge, read_pairs_of, without_verdict
 from mlx_ragtune.synthesis.near_duplicates import Funnel, Selection
 from mlx_ragtune.synthesis.refusals import refusal
 from mlx_ragtune.synthesis.replies import Backend, UnusableReplyError, Windowed, ask
+from mlx_ragtune.synthesis.visible_corpus import Retriever
 
 FAILURES_IN_A_ROW = 3
 JUDGED_EARLY = 40
 SHOWN_REASONS = 4
 DERIVED: tuple[Task, ...] = ("wrong_section", "without_paper")
-MAIN: tuple[Task, ...] = ("grounded", "synthesis", "without_paper")
 
 
 class Progress(Protocol):
@@ -46,16 +47,23 @@ class Progress(Protocol):
 
 @dataclass(frozen=True)
 class Sources:
-    """The chunks that questions are written on, and the retriever of the served model."""
+    """The chunks that questions are written on, the retriever of the served model, and what may not be asked.
+
+    ``barred`` says why a pair may not be kept ("asks a benchmark question"), or "".
+    """
 
     chunks: Mapping[str, Chunk]
     retriever: Retriever
     top_k: int
+    barred: Callable[[Pair], str] = lambda _pair: ""
 
 
 @dataclass(frozen=True)
 class Generated:
-    """A kept pair with its origin: the sha256 of its chunks' text, the model, the prompts, the scores."""
+    """A kept pair with its origin: the sha256 of its chunks' text, the model, the prompts, the scores, the repairs.
+
+    ``topic`` is the noun phrase that a refusal of its question would name.
+    """
 
     pair: Pair
     task: Task
@@ -63,6 +71,8 @@ class Generated:
     model: str
     prompt_version: str
     scores: dict[str, float]
+    repairs: tuple[str, ...] = ()
+    topic: str = ""
 
 
 @dataclass(frozen=True)
@@ -105,11 +115,13 @@ def _outcome(asked: int, judged: Iterable[Judged], replies: Sequence[ChatReply],
     )
 
 
-def _write(backend: Backend, call: Call, chunks: Sequence[Chunk], key: str, seed: int) -> Outcome:
-    """The outcome of one call: the pairs written, checked by rule and by the model."""
-    request = writing_request(call, chunks, seed=seed)
+def _write(backend: Backend, call: Call, chunks: Sequence[Chunk], *, key: str, seed: int, windows: Windows) -> Outcome:
+    """The outcome of one call: the pairs written, repaired, checked by rule and by the model."""
+    request = writing_request(call, chunks, seed=seed, windows=windows)
     try:
-        written, replies = ask(backend, request, lambda reply: read_pairs_of(reply, call, chunks, key[:10]))
+        written, replies = ask(
+            backend, request, lambda reply: read_pairs_of(reply, call, chunks, key[:10], windows=windows)
+        )
     except UnusableReplyError as problem:
         return _outcome(call.pairs, (), (), {f"reply: {problem}": call.pairs})
     judge = Judge(backend)
@@ -139,7 +151,14 @@ class _Run:
 
     def __init__(self, plan: Plan, sources: Sources, jobs: Jobs, settings: GeneratorSettings, model: str) -> None:
         self.plan, self.sources, self.jobs, self.settings, self.model = plan, sources, jobs, settings, model
-        self.selection = Selection(plan.quotas, Vectorizer(chunk.text for chunk in sources.chunks.values()))
+        self.windows: Windows = settings.words
+        vectorizer = Vectorizer(chunk.text for chunk in sources.chunks.values())
+        self.titles = {chunk.document_id: chunk.title for chunk in sources.chunks.values()}
+        self._corpus_titles = CorpusTitles(self.titles.values())
+        self.selection = Selection(plan.quotas, vectorizer, self._barred)
+        self._by_paper: dict[str, list[Chunk]] = defaultdict(list)
+        for chunk in sources.chunks.values():
+            self._by_paper[chunk.document_id].append(chunk)
         self.spent: Counter[str] = Counter()
         self.seconds = 0.0
         self._failures = 0
@@ -153,9 +172,10 @@ class _Run:
             chunks = [self.sources.chunks[name] for name in call.chunk_ids]
             digest = hashlib.sha256(f"{self.plan.seed}\0{call.turn}".encode()).digest()
             seed = int.from_bytes(digest[:4], "big") >> 1
-            key = self._key(call, chunks, writing_request(call, chunks, seed=seed))
+            key = self._key(call, chunks, writing_request(call, chunks, seed=seed, windows=self.windows))
             if key not in self.selection.taken:
-                yield _Work(call.task, key, partial(_write, call=call, chunks=chunks, key=key, seed=seed))
+                write = partial(_write, call=call, chunks=chunks, key=key, seed=seed, windows=self.windows)
+                yield _Work(call.task, key, write)
 
     def derived(self, task: Task) -> Iterator[_Work]:
         """Refusals of kept grounded questions, each question once: without their paper, or with another section."""
@@ -183,11 +203,22 @@ class _Run:
             yield _Work(task, key, partial(_refuse, draft=draft, passages=passages))
 
     def _key(self, *parts: object) -> str:
-        """The key of a job: its parts, the prompts, the checks, the model and its context window.
+        """The key of a job: its parts, the prompts, the checks, the model, its context window and the windows of words.
 
         Chunks are parts because their ids become part of the pairs and other corpora share the table.
         """
-        return job_key(*parts, prompt_version(), checks.VERSION, self.model, self.settings.context_tokens)
+        own = (self.model, self.settings.context_tokens, {kind: list(window) for kind, window in self.windows.items()})
+        return job_key(*parts, prompt_version(), checks.VERSION, *own)
+
+    def _barred(self, pair: Pair) -> str:
+        """Why a sound pair may not be kept, which depends on more than its job: on the benchmark and other papers."""
+        own = [self.titles[paper] for paper in pair.papers if paper in self.titles]
+
+        def shown() -> str:
+            return "\n".join([pair.question, *(chunk.text for chunk in self._chunks_of(pair))])
+
+        others = pair.kind != "refusal" and self._corpus_titles.others(pair.answer, own, shown)
+        return OTHER_PAPER if others else self.sources.barred(pair)
 
     def _elsewhere(self, pair: Pair) -> Sequence[Passage]:
         search = self.sources.retriever.search
@@ -196,8 +227,12 @@ class _Run:
     def _wrong_section(self, pair: Pair) -> Sequence[Chunk]:
         """Other chunks of the pair's paper, none of which holds its evidence."""
         (quote,) = (evidence.quote for evidence in pair.evidence)
-        others = [chunk for chunk in self.sources.chunks.values() if chunk.document_id in pair.papers]
+        others = self._chunks_of(pair)
         return [chunk for chunk in others if quote_in(quote, chunk.text)][: self.sources.top_k]
+
+    def _chunks_of(self, pair: Pair) -> list[Chunk]:
+        """The chunks of the pair's papers."""
+        return [chunk for paper in pair.papers for chunk in self._by_paper[paper]]
 
     def execute(self, works: Iterator[_Work], crew: Crew[Backend, Outcome], progress: Progress) -> None:
         """Do what no earlier run has finished, and store each outcome before the next call is made."""
@@ -279,14 +314,14 @@ class _Run:
         if lacking and main in funnels:
             funnels[main].wanted += lacking
 
-    def check_quotas(self) -> None:
-        """Raise ToolError when all planned calls are made and a kind does not have its pairs."""
-        funnels = self.selection.funnels
-        if any(funnels[task].kept < funnels[task].wanted for task in MAIN if task in funnels):
-            short = {task: funnel for task, funnel in funnels.items() if funnel.kept < funnel.wanted}
-            listing = "; ".join(f"{task}: {funnel.kept} of {funnel.wanted}" for task, funnel in short.items())
+    def check_kept(self) -> None:
+        """Raise ToolError when all planned calls are made and the share of the wanted pairs is below ``min_yield``."""
+        funnels = list(self.selection.funnels.values())
+        kept, wanted = sum(funnel.kept for funnel in funnels), sum(self.plan.quotas.values())
+        if kept < self.settings.min_yield * wanted:
             raise ToolError(
-                f"all planned calls are made and pairs are missing ({listing}):\n{self._reasons(short.values())}",
+                f"all planned calls are made and only {kept} of {wanted} pairs are kept, "
+                f"dataset.generator.min_yield is {self.settings.min_yield:.0%}:\n{self._reasons(funnels)}",
                 where=f"generator {self.model}",
                 fix="set fewer dataset.generator.pairs, or add papers; pairs that passed are kept",
             )
@@ -298,11 +333,57 @@ class _Run:
                 quotes = [evidence.quote for evidence in judged.pair.evidence]
                 digests = {
                     chunk.id: hashlib.sha256(chunk.text.encode()).hexdigest()
-                    for chunk in self.sources.chunks.values()
-                    if chunk.document_id in judged.pair.papers
-                    and any(quote_in(quote, chunk.text) is None for quote in quotes)
+                    for chunk in self._chunks_of(judged.pair)
+                    if any(quote_in(quote, chunk.text) is None for quote in quotes)
                 }
-                yield Generated(judged.pair, task, digests, self.model, prompt_version(), judged.scores)
+                own = (self.model, prompt_version(), judged.scores, judged.repairs, judged.topic)
+                yield Generated(judged.pair, task, digests, *own)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """The outcomes of the plan's first calls, and the kept pairs by task. Times and requests are those of this run."""
+
+    outcomes: tuple[tuple[Task, Outcome], ...]
+    kept: Mapping[Task, Sequence[Judged]]
+    requests: int
+
+
+def try_out(
+    plan: Plan,
+    sources: Sources,
+    *,
+    backends: Sequence[Backend],
+    jobs: Jobs,
+    settings: GeneratorSettings,
+    model_digest: str,
+    wanted: int,
+    until: Callable[[], bool],
+    progress: Progress,
+) -> Trial:
+    """The plan's first calls, until ``wanted`` pairs are kept or ``until`` is true; calls that have begun are finished.
+
+    They are the calls that ``generate`` begins with, so that it finds them done. Raises ToolError when calls fail
+    three times in a row.
+    """
+    run = _Run(plan, sources, jobs, settings.model_copy(update={"min_yield": 0.0}), model_digest)
+    begun: list[_Work] = []
+
+    def first_calls() -> Iterator[_Work]:
+        for work in run.written():
+            if sum(map(len, run.selection.kept.values())) >= wanted or until():
+                return
+            begun.append(work)
+            yield work
+
+    crew: Crew[Backend, Outcome] = Crew([Windowed(one, settings.context_tokens) for one in backends], settings.slots)
+    try:
+        run.execute(first_calls(), crew, progress)
+    finally:
+        crew.close()
+    done = ((work.task, jobs.finished(work.key)) for work in begun)
+    outcomes = tuple((task, outcome) for task, outcome in done if outcome is not None)
+    return Trial(outcomes, run.selection.kept, run.spent["requests"])
 
 
 def _without(error: RagtuneError) -> str:
@@ -324,8 +405,9 @@ def generate(
 
     The result does not depend on the number of slots or on interruptions. A server that no longer answers leaves its
     calls to the others, and ``say`` is told. Raises ToolError when calls fail three times in a row, when the yield is
-    below ``settings.min_yield`` (checked from 40 pairs on), or when the plan ends before a kind has its pairs.
-    Finished calls stay in ``jobs``.
+    below ``settings.min_yield`` (checked from 40 pairs on), or when fewer than that share of the wanted pairs are kept;
+    a smaller lack is no error. ``say`` is told the funnel at the end, also when the run is stopped. Finished calls stay
+    in ``jobs``.
     """
     run = _Run(plan, sources, jobs, settings, model_digest)
     windowed = [Windowed(backend, settings.context_tokens) for backend in backends]
@@ -337,10 +419,12 @@ def generate(
         run.execute(run.derived("wrong_section"), crew, progress)
         run.make_up("without_paper", "off_corpus", "false_premise", "wrong_section")
         run.execute(run.derived("without_paper"), crew, progress)
+        run.check_yield()
+        run.check_kept()
     finally:
         crew.close()
-    run.check_yield()
-    run.check_quotas()
+        for line in funnel_lines(run.selection.funnels, plan.quotas):
+            say(line)
     rejections: Counter[str] = Counter()
     for funnel in run.selection.funnels.values():
         rejections.update(funnel.rejections)

@@ -11,10 +11,12 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
+from mlx_ragtune.recipe_data import ANSWER_WORDS
 from mlx_ragtune.records import ChatRequest, Chunk, Message, Passage, Sampling
+from mlx_ragtune.retrieval.control_tokens import neutral
 from mlx_ragtune.scoring.answers.normalize import sentences, words
 from mlx_ragtune.synthesis.call_plan import Call, Task
-from mlx_ragtune.synthesis.checks import ANSWER_WORDS, QUESTION_WORDS
+from mlx_ragtune.synthesis.checks import QUESTION_WORDS, Windows
 
 THOUGHT_TOO_LONG = "max_tokens used up by thinking"
 """Why a reply is unusable that ended inside its thinking."""
@@ -75,10 +77,11 @@ JUDGING = Sampling(temperature=0.0, max_tokens=2048)
 """``max_tokens`` of both is an upper limit: a request asks for what its items can need, so that a reply that runs away
 ends soon."""
 _FIELD_WORDS: Mapping[str, int] = {
-    "absent": QUESTION_WORDS[1], "question": QUESTION_WORDS[1], "reply": ANSWER_WORDS[1], "topic": 24, "finding": 60,
+    "absent": QUESTION_WORDS[1], "question": QUESTION_WORDS[1], "reply": 90, "topic": 24, "finding": 60,
     "verdict": 1,
 }  # fmt: skip
-"""The most words that a field of a pair that passes the checks can have; evidence is a sentence of its passage."""
+"""The most words that a field of a pair that passes the checks can have; evidence is a sentence of its passage. The
+reply of a pair is as long as its kind's window allows."""
 _BYTES_PER_TOKEN = 3.0
 """Fewer than tokenizers reach: English text has about 4.5 bytes to the token, Chinese 3 to 5, German 4."""
 _BYTES_PER_WORD = 7.0
@@ -87,12 +90,20 @@ _TOKENS_AROUND = 16
 """Key, quotes, commas and escapes of one field."""
 
 
-def _needed_tokens(fields: Sequence[str], passages: Sequence[Chunk | Passage], *, items: int, most: int) -> int:
+def _needed_tokens(
+    fields: Sequence[str],
+    passages: Sequence[Chunk | Passage],
+    *,
+    items: int,
+    most: int,
+    reply_words: int = _FIELD_WORDS["reply"],
+) -> int:
     """Tokens that ``items`` of these fields can need, at most ``most``. A longer reply cannot pass the checks."""
     text = "\n".join(passage.text for passage in passages)
     per_word = max(_BYTES_PER_WORD, len(text.encode(errors="replace")) / max(1, len(words(text))))
     longest = max((len(sentence.encode(errors="replace")) for sentence in sentences(text)), default=0)
-    sizes = [longest if name.startswith("evidence") else _FIELD_WORDS[name] * per_word for name in fields]
+    most_words = {**_FIELD_WORDS, "reply": reply_words}
+    sizes = [longest if name.startswith("evidence") else most_words[name] * per_word for name in fields]
     return min(most, items * sum(round(size / _BYTES_PER_TOKEN) + _TOKENS_AROUND for size in sizes) + _TOKENS_AROUND)
 
 
@@ -111,17 +122,17 @@ def rows_schema(key: str, item: Mapping[str, Any], count: int) -> dict[str, Any]
 
 
 def shown(passages: Sequence[Chunk | Passage]) -> str:
-    """The passages as they start every prompt: numbered, with their titles."""
+    """The passages as they start every prompt: numbered, with their titles, control tokens with spaces."""
     return "\n\n".join(
-        f'Passage {number}, from "{passage.title}":\n{passage.text.strip()}'
+        f'Passage {number}, from "{neutral(passage.title)}":\n{neutral(passage.text.strip())}'
         for number, passage in enumerate(passages, start=1)
     )
 
 
-def writing_request(call: Call, chunks: Sequence[Chunk], *, seed: int) -> ChatRequest:
-    """The request for the pairs of one call."""
+def writing_request(call: Call, chunks: Sequence[Chunk], *, seed: int, windows: Windows = ANSWER_WORDS) -> ChatRequest:
+    """The request for the pairs of one call. ``windows``: the fewest and the most words of an answer, by kind."""
     fields = FIELDS[call.task]
-    about = f"about {call.angle}" if call.chunk_ids else f"about {call.angle}, nothing to do with computing"
+    about = f"about {call.angle}"
     rules = "\n".join(f"- {rule}" for rule in RULES[call.task])
     order = (
         f"Write {call.pairs} different items {about}, as a JSON object "
@@ -129,7 +140,8 @@ def writing_request(call: Call, chunks: Sequence[Chunk], *, seed: int) -> ChatRe
         f"The keys of each item, in this order:\n{rules}"
     )
     text = f"{shown(chunks)}\n\n{order}" if chunks else order
-    needed = _needed_tokens(fields, chunks, items=call.pairs, most=WRITING.max_tokens)
+    longest = windows["synthesis" if call.task == "synthesis" else "grounded"][1]
+    needed = _needed_tokens(fields, chunks, items=call.pairs, most=WRITING.max_tokens, reply_words=longest)
     sampling = replace(WRITING, seed=seed, max_tokens=needed)
     schema = rows_schema("pairs", _strings(fields), call.pairs)
     return ChatRequest((Message("system", SYSTEM), Message("user", text)), sampling, schema=schema)

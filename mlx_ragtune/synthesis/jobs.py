@@ -31,12 +31,14 @@ class Judged:
 
     ``topic`` is the noun phrase that a refusal of the same question would name. ``scores``: share of the
     answer that the model gives with the passages (``round_trip``) and without them (``closed_book``).
+    ``repairs`` are the names of what was mended by rule.
     """
 
     pair: Pair
     reason: str = ""
     topic: str = ""
     scores: dict[str, float] = field(default_factory=dict)
+    repairs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,17 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from mlx_ragtune.recipe_data import ANSWER_WORDS
 from mlx_ragtune.records import ChatReply, ChatRequest, Chunk, Evidence, Pair, Passage
 from mlx_ragtune.scoring.answers.normalize import fold, words
 from mlx_ragtune.scoring.answers.numbers import number_grounding
 from mlx_ragtune.synthesis.call_plan import Call
-from mlx_ragtune.synthesis.checks import check_pair, is_blank
+from mlx_ragtune.synthesis.checks import Windows, check_pair, is_blank
+from mlx_ragtune.synthesis.gate import row_fault
 from mlx_ragtune.synthesis.generator_prompts import FIELDS, absence_request, answering_request, support_request
 from mlx_ragtune.synthesis.jobs import Judged
 from mlx_ragtune.synthesis.refusals import refusal, topic_of
+from mlx_ragtune.synthesis.repairs import repair_pair
 from mlx_ragtune.synthesis.replies import Backend, UnusableReplyError, ask, json_list
 
 NO_KEYS = "item without its keys"
@@ -52,8 +55,12 @@ def _pair(call: Call, chunks: Sequence[Chunk], item: Mapping[str, str], identifi
     )
 
 
-def read_pairs_of(reply: ChatReply, call: Call, chunks: Sequence[Chunk], name: str) -> Written:
-    """The pairs in a reply to ``writing_request``, each checked by rule. Their ids start with ``name``.
+def read_pairs_of(
+    reply: ChatReply, call: Call, chunks: Sequence[Chunk], name: str, *, windows: Windows = ANSWER_WORDS
+) -> Written:
+    """The pairs in a reply to ``writing_request``, each repaired and checked by rule. Their ids start with ``name``.
+
+    ``windows``: the fewest and the most words of an answer, by kind.
 
     Items without all their keys, with blank values, or with text that is not valid Unicode (a model can
     write half of a surrogate pair) are counted as unusable. Raises UnusableReplyError when no item is usable.
@@ -69,10 +76,11 @@ def read_pairs_of(reply: ChatReply, call: Call, chunks: Sequence[Chunk], name: s
         assert isinstance(item, dict)  # noqa: S101 (else it is a problem)
         pair = _pair(call, chunks, item, f"{call.task}-{name}-{number}")
         topic = topic_of(item["topic"]) or ""
-        reason = check_pair(pair, sources, titles)
+        repaired = repair_pair(pair, list(titles.values()), list(sources.values()))
+        reason = row_fault(repaired.pair) or check_pair(repaired.pair, sources, titles, windows)
         if pair.kind == "refusal" and not topic:
             reason = "topic is not a short phrase"
-        judged.append(Judged(pair, reason or "", topic))
+        judged.append(Judged(repaired.pair, reason or "", topic, repairs=repaired.repairs))
     if not judged and set(unusable) <= {NO_KEYS}:
         raise UnusableReplyError("no item with all the keys " + ", ".join(FIELDS[call.task]))
     if missing := call.pairs - len(judged) - sum(unusable.values()):

@@ -5,9 +5,10 @@ depend on which server was faster.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from mlx_ragtune.records import Pair
 from mlx_ragtune.synthesis.call_plan import Task
 from mlx_ragtune.synthesis.dedupe import Seen, Vectorizer
 from mlx_ragtune.synthesis.jobs import Judged, Outcome
@@ -33,12 +34,17 @@ class Funnel:
     """Pairs that also passed the model's checks."""
     kept: int = 0
     rejections: Counter[str] = field(default_factory=Counter)
+    repairs: Counter[str] = field(default_factory=Counter)
+    """Repairs of the pairs that were kept, by name."""
 
 
 class Selection:
-    """The pairs kept so far, with the funnel of each task."""
+    """The pairs kept so far, with the funnel of each task. ``barred`` says why a sound pair may not be kept, or ""."""
 
-    def __init__(self, quotas: Mapping[Task, int], vectorizer: Vectorizer) -> None:
+    def __init__(
+        self, quotas: Mapping[Task, int], vectorizer: Vectorizer, barred: Callable[[Pair], str] = lambda _pair: ""
+    ) -> None:
+        self._barred = barred
         self.funnels = {task: Funnel(count) for task, count in quotas.items()}
         self.kept: dict[Task, list[Judged]] = {task: [] for task in quotas}
         self._seen = {refuses: Seen(vectorizer) for refuses in (False, True)}
@@ -83,9 +89,12 @@ class Selection:
         remembered = judged.scores.get("closed_book", 0.0) >= FROM_MEMORY
         if remembered and self._remembered[task] + 1 > MEMORY_SHARE * funnel.wanted:
             funnel.rejections[REMEMBERED] += 1
+        elif reason := self._barred(judged.pair):
+            funnel.rejections[reason] += 1
         elif self._seen[judged.pair.kind == "refusal"].add(judged.pair.id, judged.pair.question):
             funnel.rejections[REPEATED] += 1
         else:
             self._remembered[task] += remembered
+            funnel.repairs.update(judged.repairs)
             self.kept[task].append(judged)
             funnel.kept += 1

@@ -1,4 +1,4 @@
-"""Pairs are split by paper: no paper is used both to train and to test the model."""
+"""Pairs are split by paper: no paper is used both to train and to test the model. Or by row, for a single paper."""
 
 import hashlib
 import itertools
@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from mlx_ragtune.records import Document, Pair, Split
+from mlx_ragtune.synthesis.dedupe import normal_form
 from mlx_ragtune.synthesis.paper_copies import copies_by_paper
 
 
@@ -122,3 +123,34 @@ def split_by_paper(
     for number, identifier in enumerate(free):
         splits[identifier] = "test" if number < test else "valid" if number < test + valid else "train"
     return splits
+
+
+def same_material(pairs: Sequence[Pair]) -> dict[str, str]:
+    """Pair id → name of its group: pairs that share an evidence quote or a question are in one group."""
+    union = _Union(pair.id for pair in pairs)
+    first: dict[str, str] = {}
+    for pair in pairs:
+        marks = [f"asks {normal_form(pair.question)}", *(f"quotes {item.paper} {item.quote}" for item in pair.evidence)]
+        for mark in marks:
+            union.join(first.setdefault(mark, pair.id), pair.id)
+    return {pair.id: union.find(pair.id) for pair in pairs}
+
+
+def split_by_row(groups: Mapping[str, str], *, valid_share: float, test_share: float, seed: int) -> dict[str, Split]:
+    """Pair id → split, by the group of each pair: a group is in one split, shares count pairs.
+
+    The first groups by hash are held out, as far as they fit; at least one group is left for training.
+    """
+    sizes = Counter(groups.values())
+    order = sorted(sizes, key=lambda name: _hash(seed, "group", name))
+    side: dict[str, Split] = {}
+    shares: tuple[tuple[Split, float], ...] = (("test", test_share), ("valid", valid_share))
+    for split, share in shares:
+        places = _number(share, len(groups))
+        free = sorted((name for name in order if name not in side), key=lambda name: max(sizes[name] - places, 0))
+        for name in free:
+            first = split not in side.values()  # the smallest group does when none fits
+            if places > 0 and len(side) + 1 < len(sizes) and (sizes[name] <= places or first):
+                side[name] = split
+                places -= sizes[name]
+    return {identifier: side.get(name, "train") for identifier, name in groups.items()}

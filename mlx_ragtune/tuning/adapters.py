@@ -9,24 +9,29 @@ from typing import Any
 from mlx_ragtune.clients.machine import disk_writes
 from mlx_ragtune.clients.runtime_mlx import mx, tree_flatten, tree_unflatten
 from mlx_ragtune.errors import ArtifactError, RecipeError
+from mlx_ragtune.models.adapter_scale import scale_at
 from mlx_ragtune.recipe import TrainSettings
 from mlx_ragtune.tuning.seeds import seed64
 
 _GROUPS = {"q_proj": "self_attn", "k_proj": "self_attn", "v_proj": "self_attn", "o_proj": "self_attn"}
 
 
-def adapter_config(settings: TrainSettings, layers: int) -> dict[str, Any]:
-    """The content of ``adapter_config.json`` as mlx-lm reads it; ``layers`` is the number of layers of the model."""
-    return {
+def adapter_config(settings: TrainSettings, layers: int, *, strength: float = 1.0) -> dict[str, Any]:
+    """The content of ``adapter_config.json`` as mlx-lm reads it; ``layers`` is the number of layers of the model.
+
+    ``strength`` is folded into the scale. Where it is not 1 it is noted, so that it can be undone.
+    """
+    config: dict[str, Any] = {
         "fine_tune_type": settings.method,
         "num_layers": layers if settings.layers == "all" else settings.layers,
         "lora_parameters": {
             "rank": settings.rank,
-            "scale": settings.lora_scale,
+            "scale": settings.lora_scale * strength,
             "dropout": settings.dropout,
             "keys": [f"{_GROUPS.get(name, 'mlp')}.{name}" for name in settings.target_modules],
         },
     }
+    return config if strength == 1 else {**config, "strength": strength}
 
 
 def apply_adapter(model: Any, settings: TrainSettings, *, seed: int) -> None:
@@ -86,13 +91,19 @@ def without_adapter(model: Any) -> Iterator[None]:
         model.train(training)
 
 
-def load_adapter(model: Any, folder: Path) -> None:
-    """Add the adapter of a folder, in evaluation mode. Raises ArtifactError when it is damaged or does not fit."""
+def load_adapter(model: Any, folder: Path, *, strength: float | None = None) -> None:
+    """Add the adapter of a folder, in evaluation mode. Raises ArtifactError when it is damaged or does not fit.
+
+    ``strength`` replaces the one that the folder has: 1 is the adapter as it was trained.
+    """
     from mlx_lm.tuner.utils import load_adapters
 
     try:
         load_adapters(model, str(folder))
-    except (AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
+        if strength is not None:
+            config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+            set_scale(model, scale_at(config, strength))
+    except (ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
         raise ArtifactError(
             f"cannot read the adapter: {' '.join(str(error).split())[:300]}",
             where=str(folder),
@@ -111,7 +122,32 @@ def count_parameters(model: Any) -> tuple[int, int]:
     return trainable, trainable + int(get_total_parameters(model))  # mlx-lm counts leaf modules, adapters are not
 
 
-def save_adapter(folder: Path, arrays: dict[str, mx.array], settings: TrainSettings, layers: int) -> None:
+def _adapter_layers(model: Any) -> list[Any]:
+    return [module for _, module in model.named_modules() if hasattr(module, "lora_a")]
+
+
+def set_scale(model: Any, scale: float) -> None:
+    """Give all adapter layers of a model this factor on B·A."""
+    for layer in _adapter_layers(model):
+        layer.scale = scale
+
+
+@contextmanager
+def at_strength(model: Any, strength: float) -> Iterator[None]:
+    """Inside the block the model's LoRA layers are weaker or stronger by this factor; 0 is the base."""
+    scales = [(layer, layer.scale) for layer in _adapter_layers(model)]
+    for layer, scale in scales:
+        layer.scale = scale * strength
+    try:
+        yield
+    finally:
+        for layer, scale in scales:
+            layer.scale = scale
+
+
+def save_adapter(
+    folder: Path, arrays: dict[str, mx.array], settings: TrainSettings, layers: int, *, strength: float = 1.0
+) -> None:
     """Write ``adapters.safetensors`` and ``adapter_config.json``, each to a temporary file that is then renamed.
 
     The same arrays and settings give the same bytes. Raises ToolError when a write fails.
@@ -121,5 +157,7 @@ def save_adapter(folder: Path, arrays: dict[str, mx.array], settings: TrainSetti
     with disk_writes(folder / "adapters.safetensors", sum(array.nbytes for array in arrays.values()), partial=part):
         mx.save_safetensors(str(part), dict(sorted(arrays.items())))
         part.replace(folder / "adapters.safetensors")
-        config.write_text(json.dumps(adapter_config(settings, layers), indent=2) + "\n", encoding="utf-8")
+        config.write_text(
+            json.dumps(adapter_config(settings, layers, strength=strength), indent=2) + "\n", encoding="utf-8"
+        )
         config.replace(folder / "adapter_config.json")

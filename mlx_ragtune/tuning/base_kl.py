@@ -162,7 +162,7 @@ class BaseKL:
 
     @property
     def parts(self) -> int:
-        """Length of the second result of ``objective``'s function."""
+        """Number of sums in ``Losses``."""
         return 2
 
     def means_of(self, parts: Sequence[float], rows: Sequence[TokenRow]) -> dict[str, float]:

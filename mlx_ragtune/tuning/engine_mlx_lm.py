@@ -89,6 +89,7 @@ class _Callback:
         self.model, self.settings, self.plan = model, settings, plan
         self.folder, self.progress = folder, progress
         self.valid: Rows = []
+        self.rehearsal: Rows = []
         self.report: Report = lambda _done, _total, _note: None
         self.on_validation: OnValidation = lambda _update, _loss: False
         self.sizes: list[int] = []  # tokens of whole rows in each started update, as the other engine counts them
@@ -120,20 +121,29 @@ class _Callback:
             )
 
     def _validate(self) -> None:
-        from mlx_lm.tuner.trainer import evaluate
-
-        def batches(dataset: Rows, **_options: Any) -> Iterator[Batch]:
-            yield from (make_batch([row], 1.0) for row in sorted(dataset, key=lambda row: (len(row.tokens), row.id)))
-
-        loss = evaluate(self.model, self.valid, 1, -1, loss=weighted_loss, iterate_batches=batches)
-        self.model.train()
+        if not self.valid:
+            checkpoints.keep_if_best(self.folder, self.model, self.progress, self.progress.losses[-1]["train_loss"])
+            return
+        loss = self._mean_loss(self.valid)
         self.progress.losses[-1]["valid_loss"] = loss
+        if self.rehearsal:
+            self.progress.losses[-1]["rehearsal_loss"] = self._mean_loss(self.rehearsal)
         self._finite(loss)
         most = self.settings.select_best if self.settings.select == "task" else 1
         checkpoints.keep_if_best(self.folder, self.model, self.progress, loss, most=most)
         stop = self.on_validation(self.progress.update, loss)
         if stop or (self.settings.patience is not None and self.progress.worse_evals >= self.settings.patience):
             raise _StopError
+
+    def _mean_loss(self, rows: Rows) -> float:
+        from mlx_lm.tuner.trainer import evaluate
+
+        def batches(dataset: Rows, **_options: Any) -> Iterator[Batch]:
+            yield from (make_batch([row], 1.0) for row in sorted(dataset, key=lambda row: (len(row.tokens), row.id)))
+
+        loss = float(evaluate(self.model, rows, 1, -1, loss=weighted_loss, iterate_batches=batches))
+        self.model.train()
+        return loss
 
 
 def train_with_mlx_lm(
@@ -159,6 +169,7 @@ def train_with_mlx_lm(
     optimizer = make_optimizer(settings, lambda step: _scheduled(plan, step))
     callback = _Callback(model, settings, plan, folder=folder, progress=progress)
     callback.valid, callback.report, callback.on_validation = list(split["valid"]), report, on_validation
+    callback.rehearsal = list(split.get("rehearsal", ()))
 
     def batches(dataset: Sequence[TokenRow], **_options: Any) -> Iterator[Batch]:
         apply_caps(caps_here())  # the trainer has just wired the whole recommended working set (mlx-lm#828)

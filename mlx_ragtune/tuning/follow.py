@@ -85,6 +85,6 @@ def _open(job: dict[str, Any], model: BaseModelSettings, find_base: FindBase, as
 
 def _train(bench: Workbench, job: dict[str, Any], aside: Path) -> None:
     settings = TrainSettings.model_validate_json(job["settings"])
-    run, seed, share = aside / "run", job["seed"], job["share"]
+    run, seed, shares = aside / "run", job["seed"], job["shares"]
     with suppress(DivergedError):  # on every rank alike: rank 0 reports it
-        bench.train(settings, folder=run, seed=seed, progress=lambda *_: None, share=share)
+        bench.train(settings, folder=run, seed=seed, progress=lambda *_: None, **shares)

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from mlx_ragtune.clients.runtime_mlx import mx, nn, tree_flatten, tree_map
 from mlx_ragtune.errors import InputError, ToolError
 from mlx_ragtune.models.model_folder import read_config
+from mlx_ragtune.models.template_dates import freeze_tokenizer
 from mlx_ragtune.tuning.memory import is_out_of_memory
 
 Precision = Literal["fp32", "bf16", "8bit", "4bit"]
@@ -69,6 +70,7 @@ def load_base(folder: Path, precision: Precision) -> Base:
     mx.eval(model.parameters())
     try:
         tokenizer = load_tokenizer(folder)
+        freeze_tokenizer(tokenizer._tokenizer)  # mlx-lm's wrapper reads through to it
     except Exception as error:
         raise InputError(
             f"cannot load the tokenizer: {type(error).__name__}: {error!s:.200}",

@@ -79,6 +79,7 @@ class Loop:
         self.save_seconds = SAVE_SECONDS
         self.tracker: Any = None
         self.on_validation: OnValidation = lambda _update, _loss: False
+        self.rehearsal: Sequence[TokenRow] = ()  # answers of the base that are held out
         self.ranks = find_ranks()
         self.optimizer = make_optimizer(settings)
         self.optimizer.init(model.trainable_parameters())
@@ -196,7 +197,14 @@ class Loop:
         )
 
     def _validate(self, valid: Sequence[TokenRow]) -> bool:
-        """Whether ``on_validation`` stops the run; the adapter is kept if its loss is the lowest so far."""
+        """Whether ``on_validation`` stops the run; the adapter is kept if its loss is the lowest so far.
+
+        Without validation rows the adapter is kept with its training loss.
+        """
+        if not valid:
+            if self.ranks.first:
+                checkpoints.keep_if_best(self.folder, self.model, self.progress, self.progress.losses[-1]["train_loss"])
+            return False
         loss = self._valid_losses(valid)
         if self.tracker is not None and self.ranks.first:
             self.tracker.on_val_loss_report({"iteration": self.progress.update, "val_loss": loss})
@@ -221,6 +229,9 @@ class Loop:
         else:
             means = term.measure(self.model, valid, **options)
         self.progress.losses[-1] |= _named("valid", means)
+        if self.rehearsal:
+            own = mean_loss(self.model, self.rehearsal, objective=self.objective, **options)
+            self.progress.losses[-1]["rehearsal_loss"] = own
         return means["loss"]
 
     def _save(self) -> None:

@@ -15,6 +15,7 @@ from mlx_ragtune.clients.runtime_mlx import mx, tree_flatten, tree_unflatten
 from mlx_ragtune.errors import ArtifactError
 from mlx_ragtune.models.model_folder import read_config
 from mlx_ragtune.models.prompts import check_prompt_lengths, load_tokenizer, prompt_tokens
+from mlx_ragtune.models.template_dates import freeze_files
 from mlx_ragtune.records import Message
 from mlx_ragtune.tuning.adapters import load_adapter
 from mlx_ragtune.tuning.load import load_stored
@@ -29,7 +30,7 @@ CARRIED = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
     "merges.txt", "tokenizer.model", "generation_config.json", "chat_template.jinja",
 )  # fmt: skip
-"""Files of the base that the fused folder needs unchanged, so that both export to the same vocabulary."""
+"""Files of the base that the fused folder needs, but for a date as they are: both export to the same vocabulary."""
 
 
 @dataclass(frozen=True)
@@ -48,16 +49,18 @@ class FuseReport:
     adapter_effect: float
 
 
-def _adapted(base: Path, adapter: Path) -> Any:
+def _adapted(base: Path, adapter: Path, strength: float | None) -> Any:
     """The base in float32 with the adapter's layers, without dropout. Raises ArtifactError for a damaged adapter."""
     model = load_float32(base)
-    load_adapter(model, adapter)
+    load_adapter(model, adapter, strength=strength)
     return model
 
 
-def adapted_logits(base: Path, adapter: Path, tokens: Sequence[Sequence[int]]) -> npt.NDArray[np.float32]:
-    """Next-token logits [prompts, V], float32, of base plus adapter without fusing."""
-    return logits_after(_adapted(base, adapter), tokens)
+def adapted_logits(
+    base: Path, adapter: Path, tokens: Sequence[Sequence[int]], *, strength: float | None = None
+) -> npt.NDArray[np.float32]:
+    """Next-token logits [prompts, V], float32, of base plus adapter without fusing; ``strength`` as in ``fuse``."""
+    return logits_after(_adapted(base, adapter, strength), tokens)
 
 
 def _merge(model: Any) -> int:
@@ -91,6 +94,7 @@ def _save(model: Any, base: Path, target: Path, dtypes: dict[str, mx.Dtype], con
     for name in CARRIED:
         if (base / name).exists():
             shutil.copyfile((base / name).resolve(), target / name)
+    freeze_files(target)
 
 
 def fuse(
@@ -101,10 +105,12 @@ def fuse(
     prompts: Sequence[Sequence[Message]],
     thinking: bool,
     logits: Logits = next_token_logits,
+    strength: float | None = None,
 ) -> FuseReport:
     """Write the fused model to ``target`` and compare it with base plus adapter on the prompts.
 
-    ``logits`` computes those of a model folder.
+    ``logits`` computes those of a model folder. ``strength`` is a factor on the adapter as it was trained; None leaves
+    it as the folder has it.
 
     Works in float32 on the full-precision base, even when training used a quantized one. The same base and
     adapter give the same files. Raises InputError for a prompt beyond the base's window, ArtifactError when the
@@ -119,7 +125,7 @@ def fuse(
     dtypes = {name: value.dtype for name, value in tree_flatten(plain.parameters())}
     del plain
     before = logits(base, tokens)
-    model = _adapted(base, adapter)
+    model = _adapted(base, adapter, strength)
     adapted = logits_after(model, tokens)
     count = _merge(model)
     with disk_writes(target, sum(file.stat().st_size for file in base.glob("*.safetensors"))):

@@ -36,6 +36,7 @@ from mlx_ragtune.tuning.loss import Batch, make_batch
 from mlx_ragtune.tuning.ranks import Ranks
 from mlx_ragtune.tuning.schedule import micro_batches
 from mlx_ragtune.tuning.token_rows import TokenRow
+from mlx_ragtune.tuning.work import total, work_of_batch
 
 SURE = -1e-6
 """Mean log-likelihoods above this count as this: the log odds of a certain answer are infinite."""
@@ -70,7 +71,7 @@ class Preference:
 
     @property
     def parts(self) -> int:
-        """Length of the second result of ``objective``'s function."""
+        """Number of sums in ``Losses``."""
         return PARTS
 
     @property
@@ -91,6 +92,13 @@ class Preference:
                 where="train.preference",
                 fix="add answerable pairs, set dataset.contrast, or remove train.preference",
             )
+
+    def describe(self, rows: Sequence[TokenRow]) -> str:
+        """One line that is printed before training starts: which rows prefer what."""
+        refusals = sum(row.kind == "refusal" and row.rejected is not None for row in rows)
+        answers = self.pairs(rows) - refusals
+        line = f"preference ({self.settings.method}): {answers} answers and {refusals} refusals have a rejected answer"
+        return line if refusals else f"{line}; set dataset.contrast, or the model only learns not to refuse"
 
     def prepare(self, model: Any, rows: Sequence[TokenRow], *, tokens_per_step: int, ranks: Ranks) -> None:
         """For dpo, compute the base's log-likelihoods of all pairs; the micro-batches depend on the rows alone.
@@ -202,8 +210,6 @@ class Preference:
 
     def flops(self, rows: Sequence[TokenRow], config: Mapping[str, Any], tokens_per_step: int) -> float:
         """FLOPs of ``prepare``: the base's forward pass over all pairs, once in a run."""
-        from mlx_ragtune.tuning.work import total, work_of_batch
-
         paired = [row for row in rows if row.rejected is not None]
         if self.settings.method != "dpo" or not paired:
             return 0.0

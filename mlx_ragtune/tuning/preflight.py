@@ -20,8 +20,11 @@ from mlx_ragtune.tuning.groups import Group
 from mlx_ragtune.tuning.load import load_base
 from mlx_ragtune.tuning.loop import group_objective
 from mlx_ragtune.tuning.memory import Caps, caps_here, next_setting
+from mlx_ragtune.tuning.preference import Preference
+from mlx_ragtune.tuning.ranks import Ranks
 from mlx_ragtune.tuning.recompute import recomputing
-from mlx_ragtune.tuning.schedule import Plan, make_plan, micro_batches, rows_per_update, updates_of_epoch
+from mlx_ragtune.tuning.rehearsal import choose_rehearsal, share_in
+from mlx_ragtune.tuning.schedule import Plan, batch_tokens, make_plan, micro_batches, rows_per_update, updates_of_epoch
 from mlx_ragtune.tuning.token_rows import Refused, TokenRow, tokenize
 from mlx_ragtune.tuning.train_checks import check_train
 from mlx_ragtune.tuning.work import total, work_of_batch
@@ -46,7 +49,8 @@ class Preflight:
     """The planned run. Memory in bytes, time in seconds; ``saving`` is the share of tokens not computed.
 
     ``kl_tokens`` are the answer tokens of an epoch that count in the KL term, ``kl_work`` is the work of the base's
-    forward passes relative to all other work; both are 0 without ``train.kl``.
+    forward passes relative to all other work; both are 0 without ``train.kl``. ``pairs`` are the training rows with a
+    rejected answer, whose tokens count in ``row_tokens``; 0 without ``train.preference``.
     """
 
     lengths: dict[str, Lengths]
@@ -61,6 +65,7 @@ class Preflight:
     caps: Caps
     kl_tokens: int = 0
     kl_work: float = 0.0
+    pairs: int = 0
 
     @property
     def saving(self) -> float:
@@ -119,12 +124,18 @@ def calibrate(
     *,
     recompute: bool,
     kl: BaseKL | None = None,
+    preference: Preference | None = None,
 ) -> Calibration:
     """Memory and time of loss and gradient for the smallest and the median micro-batch; the second run is timed."""
     ordered = sorted(batches, key=lambda groups: _flops(groups, config, kl))
     chosen = (ordered[0], ordered[len(ordered) // 2])
     rows = [row for groups in batches for group in groups for row in group.rows]
-    step = value_and_grad(kl, model, rows) if kl else nn.value_and_grad(model, group_objective)
+    if preference:
+        timed = [row for groups in chosen for group in groups for row in group.rows]
+        most = max(map(batch_tokens, chosen))
+        preference.prepare(model, timed, tokens_per_step=most, ranks=Ranks(0, 1))
+    term = preference or kl
+    step = value_and_grad(term, model, rows) if term else nn.value_and_grad(model, group_objective)
     peaks, times = [], []
     model.train()
     with recomputing(model, recompute):
@@ -167,23 +178,34 @@ def plan_run(
     options: dict[str, Any] = {"thinking": dataset.thinking == "on", "max_tokens": dataset.max_tokens}
     train, refused = tokenize(rows["train"], loaded.tokenizer, on_too_long="drop", **options)
     valid, refused_too = tokenize(rows["valid"], loaded.tokenizer, on_too_long="drop", **options)
-    if not train or not valid:
+    if not train or not (valid or dataset.split == "none"):
         raise InputError(
             f"no {'validation' if train else 'training'} rows are left",
             where="dataset",
             fix="raise dataset.max_tokens, or add pairs about more papers",
         )
-    plan = make_plan(train, settings, seed=seed)
+    held: tuple[TokenRow, ...] = ()
+    if (share := share_in(dataset)) is not None:
+        usable, refused_own = tokenize(rows["rehearsal"], loaded.tokenizer, on_too_long="drop", **options)
+        chosen = choose_rehearsal(usable, task_rows=len(train), share=share, seed=seed)
+        train, held, refused = [*train, *chosen.train], chosen.held, [*refused, *refused_own]
+    plan = make_plan(train, settings, seed=seed, validates=bool(valid))
     batches = _epoch(train, settings, seed)
     kl = BaseKL(settings.kl) if settings.kl else None
     if kl:
         kl.check(train)
-    measured = calibrate(loaded.model, batches, loaded.config, recompute=settings.grad_checkpoint, kl=kl)
+    preference = Preference(settings.preference, kl=kl) if settings.preference else None
+    if preference:
+        preference.check(train)
+    measured = calibrate(
+        loaded.model, batches, loaded.config, recompute=settings.grad_checkpoint, kl=kl, preference=preference
+    )
     flops = [_flops(groups, loaded.config, kl) for groups in batches]
     base_flops = sum(kl.flops(groups, loaded.config) for groups in batches) if kl else 0.0
-    checks = micro_batches(valid, settings.tokens_per_step)
+    checks = [batch for part in (valid, held) for batch in micro_batches(part, settings.tokens_per_step)]
     check_flops = total(map(work_of_batch, checks)).flops(loaded.config) / 2
     check_flops += sum(kl.flops(groups, loaded.config) for groups in checks) if kl else 0.0
+    reference = preference.flops([*train, *valid], loaded.config, settings.tokens_per_step) if preference else 0.0
     epochs = plan.updates / plan.updates_per_epoch
     validation = len(plan.evals) * measured.seconds(check_flops)
     trainable, parameters = count_parameters(loaded.model)
@@ -192,13 +214,14 @@ def plan_run(
         lengths=describe_lengths(train),
         refused=(*refused, *refused_too),
         plan=plan,
-        row_tokens=sum(len(row.tokens) for row in train),
+        row_tokens=sum(len(tokens) for row in train for tokens in row.branches),
         computed_tokens=total(map(work_of_batch, batches)).layer_tokens,
         trainable_parameters=trainable,
         total_parameters=parameters,
         predicted_memory_bytes=measured.memory(max(flops)) + 4 * adapter,
-        predicted_seconds=epochs * sum(map(measured.seconds, flops)) + validation,
+        predicted_seconds=epochs * sum(map(measured.seconds, flops)) + validation + measured.seconds(reference),
         caps=caps_here(),
+        pairs=preference.pairs(train) if preference else 0,
         kl_tokens=kl.tokens(train) if kl else 0,
         kl_work=base_flops / (sum(flops) - base_flops),
     )
@@ -215,10 +238,14 @@ def require_fit(preflight: Preflight, settings: TrainSettings) -> None:
         )
 
 
-def _describe_kl(preflight: Preflight) -> list[str]:
+def _describe_terms(preflight: Preflight) -> list[str]:
+    pairs = [f"{preflight.pairs} rows have a rejected answer, which shares their prompt"] if preflight.pairs else []
     if not preflight.kl_tokens:
-        return []
-    return [f"KL to the base on {preflight.kl_tokens} answer tokens per epoch, {preflight.kl_work:.0%} more work"]
+        return pairs
+    return [
+        *pairs,
+        f"KL to the base on {preflight.kl_tokens} answer tokens per epoch, {preflight.kl_work:.0%} more work",
+    ]
 
 
 def describe(preflight: Preflight) -> str:
@@ -237,7 +264,7 @@ def describe(preflight: Preflight) -> str:
             preflight.plan.describe(),
             f"{preflight.computed_tokens} tokens per epoch through the layers, "
             f"{preflight.saving:.0%} fewer than the rows have",
-            *_describe_kl(preflight),
+            *_describe_terms(preflight),
             f"{preflight.trainable_parameters:,} of {preflight.total_parameters:,} parameters trained ({share:.2%})",
             f"about {preflight.predicted_memory_bytes / 2**30:.1f} GiB of memory "
             f"({preflight.caps.usable / 2**30:.1f} GiB can be used), "

@@ -17,13 +17,17 @@ from mlx_ragtune.tuning.seeds import seed64
 from mlx_ragtune.tuning.token_rows import TokenRow
 
 Rows = list[TokenRow]
+NO_VALIDATION = "no validation: the last checkpoint is kept"
 MOST_PADDING = 0.03
 """Largest share of a micro-batch that may be padding; beyond it a new micro-batch starts."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The updates of a run. ``evals`` are the updates after which it validates; the last update is one of them."""
+    """The updates of a run. ``evals`` are the updates after which it validates; the last update is one of them.
+
+    Without ``validates`` it only keeps its adapter there.
+    """
 
     rows: int
     updates: int
@@ -32,6 +36,7 @@ class Plan:
     evals: tuple[int, ...]
     peak_learning_rate: float
     schedule: str
+    validates: bool = True
 
     def learning_rate(self, update: int) -> float:
         """The learning rate of an update, counted from 1: linear warm-up, then cosine, linear or constant."""
@@ -48,7 +53,7 @@ class Plan:
         return (
             f"{self.updates} updates ({self.updates_per_epoch} per epoch of {self.rows} rows), "
             f"warm-up {self.warmup_updates}, learning rate {self.peak_learning_rate:g} {self.schedule}, "
-            f"validation after {', '.join(map(str, self.evals))}"
+            + (f"validation after {', '.join(map(str, self.evals))}" if self.validates else NO_VALIDATION)
         )
 
 
@@ -84,8 +89,11 @@ def updates_of_epoch(rows: Sequence[TokenRow], per_update: int, *, seed: int, ep
     return updates
 
 
-def make_plan(rows: Sequence[TokenRow], settings: TrainSettings, *, seed: int) -> Plan:
-    """Updates, warm-up and validations of the run; a part of an epoch is the same part of its updates."""
+def make_plan(rows: Sequence[TokenRow], settings: TrainSettings, *, seed: int, validates: bool = True) -> Plan:
+    """Updates, warm-up and validations of the run; a part of an epoch is the same part of its updates.
+
+    Without validation rows (``validates`` is False) ``evals`` holds only the last update.
+    """
     per_update = rows_per_update(settings)
     whole, part = divmod(settings.epochs, 1)
     sizes = [
@@ -96,6 +104,8 @@ def make_plan(rows: Sequence[TokenRow], settings: TrainSettings, *, seed: int) -
     evals = sorted({*range(every, total + 1, every), total})
     if len(evals) > 1 and evals[-1] - evals[-2] < every / 2:
         evals.pop(-2)
+    if not validates:
+        evals = [total]
     return Plan(
         rows=len(rows),
         updates=total,
@@ -104,6 +114,7 @@ def make_plan(rows: Sequence[TokenRow], settings: TrainSettings, *, seed: int) -
         evals=tuple(evals),
         peak_learning_rate=settings.learning_rate,
         schedule=settings.schedule,
+        validates=validates,
     )
 
 

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,18 +15,19 @@ from mlx_ragtune.errors import ToolError
 from mlx_ragtune.jsonl import write_rows
 from mlx_ragtune.recipe import TrainSettings
 from mlx_ragtune.records import Example
-from mlx_ragtune.tuning.adapters import count_parameters, save_adapter
+from mlx_ragtune.tuning.adapters import count_parameters, save_adapter, without_adapter
 from mlx_ragtune.tuning.base_kl import BaseKL, group_states
 from mlx_ragtune.tuning.checkpoints import Progress, load_kept
 from mlx_ragtune.tuning.engine_mlx_lm import train_with_mlx_lm
 from mlx_ragtune.tuning.frozen import FrozenStore, every_layer, only_layers
 from mlx_ragtune.tuning.load import Base
-from mlx_ragtune.tuning.loop import Loop, OnValidation, Report
+from mlx_ragtune.tuning.loop import Loop, OnValidation, Report, mean_loss
 from mlx_ragtune.tuning.preference import Preference
 from mlx_ragtune.tuning.ranks import find_ranks
 from mlx_ragtune.tuning.recompute import recomputing
 from mlx_ragtune.tuning.schedule import Plan
 from mlx_ragtune.tuning.select import Candidate, choose_by_task, development_slice
+from mlx_ragtune.tuning.strength import StrengthPoint, StrengthTrial, choose_strength
 from mlx_ragtune.tuning.token_rows import TokenRow
 
 Split = Mapping[str, Sequence[TokenRow]]
@@ -37,9 +38,13 @@ class TrainResult:
     """Facts about a finished training run, all valid JSON.
 
     Losses are in nats per answer token, memory in bytes, rates in row tokens per second. ``candidates`` holds,
-    with ``select: task``, both scores of each checkpoint that was tried. ``pruned``: ``on_validation`` stopped the
-    run; its adapter is then the one with the lowest loss. On ranks other than the first, ``best_update`` is 0 and
-    ``best_valid_loss`` is None, because only the first keeps adapters.
+    with ``select: task``, both scores of each checkpoint that was tried. ``train_rows`` and ``valid_rows`` are about
+    papers; ``rehearsal_rows`` are trained beside them, and ``rehearsal_held_rows`` measure what is forgotten:
+    ``base_rehearsal_loss`` is the base's loss on them, ``rehearsal_loss`` that of the adapter as it was kept.
+    ``strengths`` are those that ``train.strength`` tried, and ``strength`` the one of the adapter. ``pruned``:
+    ``on_validation`` stopped the run; its adapter is then the one with the lowest loss. On ranks other than the first,
+    ``best_update`` is 0 and ``best_valid_loss`` is None, because only the first keeps adapters. It is also None without
+    validation rows: ``best_update`` is then the last one.
     """
 
     engine: str
@@ -57,6 +62,24 @@ class TrainResult:
     seconds: float
     candidates: tuple[Candidate, ...] = ()
     pruned: bool = False
+    rehearsal_rows: int = 0
+    rehearsal_held_rows: int = 0
+    base_rehearsal_loss: float | None = None
+    rehearsal_loss: float | None = None
+    strength: float = 1.0
+    strengths: tuple[StrengthPoint, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """The adapter that was written: its update, its losses, and what it was chosen from."""
+
+    update: int = 0
+    valid_loss: float | None = None
+    rehearsal_loss: float | None = None
+    candidates: tuple[Candidate, ...] = ()
+    strength: float = 1.0
+    strengths: tuple[StrengthPoint, ...] = ()
 
 
 @dataclass
@@ -72,6 +95,8 @@ class Training:
     work: dict[str, str]
     on_validation: OnValidation | None = None
     pruned: bool = False
+    base_rehearsal_loss: float | None = None
+    say: Callable[[str], None] = lambda _text: None
 
     @property
     def checkpoints(self) -> Path:
@@ -89,6 +114,13 @@ class Training:
         self.base.model.train(training)
         mx.random.seed(high << 32 | low)  # the two words of the state are those of the seed
         return self.pruned
+
+    def measure_base(self, held: Sequence[TokenRow]) -> None:
+        """Note the loss of the base, without the adapter, on its own answers that are held out, if there are any."""
+        if held:
+            with without_adapter(self.base.model):
+                step = self.settings.tokens_per_step
+                self.base_rehearsal_loss = mean_loss(self.base.model, held, tokens_per_step=step)
 
     def by_mlx_lm(self, split: Split) -> Progress:
         """The progress after training with the reference engine."""
@@ -109,6 +141,7 @@ class Training:
         model, settings = self.base.model, self.settings
         loop = Loop(model, settings, self.plan, folder=self.checkpoints, seed=self.seed, work=self.work)
         loop.save_seconds, loop.on_validation = save_seconds, self._stops
+        loop.rehearsal = split.get("rehearsal", ())
         loop.tracker = _tracker(settings, self.folder)
         with ExitStack() as stack:
             if store is not None:
@@ -127,33 +160,35 @@ class Training:
     def finish(self, done: Progress, split: Split, valid: Sequence[Example], *, thinking: bool) -> TrainResult:
         """The result, after writing adapter and losses. Only the first rank writes: it alone keeps adapters."""
         peak = int(mx.get_peak_memory())
-        best: tuple[int, float | None] = (0, None)
-        candidates: tuple[Candidate, ...] = ()
-        if find_ranks().first:
-            best, candidates = self._write(done, valid, thinking=thinking)
+        kept = self._write(done, split, valid, thinking=thinking) if find_ranks().first else _Kept()
+        rehearsed = sum(row.is_rehearsal for row in split["train"])
         trainable, total = count_parameters(self.base.model)
         return TrainResult(
             engine=self.settings.engine,
             updates=done.update,
             planned_updates=self.plan.updates,
-            best_update=best[0],
-            best_valid_loss=best[1],
+            best_update=kept.update,
+            best_valid_loss=kept.valid_loss if split["valid"] else None,
             stopped_early=done.update < self.plan.updates,
-            train_rows=self.plan.rows,
+            train_rows=self.plan.rows - rehearsed,
             valid_rows=len(split["valid"]),
             trainable_parameters=trainable,
             total_parameters=total,
             tokens_per_second=round(done.tokens / max(done.seconds, 1e-9), 1),
             peak_memory_bytes=peak,
             seconds=round(done.seconds, 1),
-            candidates=candidates,
+            candidates=kept.candidates,
             pruned=self.pruned,
+            rehearsal_rows=rehearsed,
+            rehearsal_held_rows=len(split.get("rehearsal", ())),
+            base_rehearsal_loss=self.base_rehearsal_loss,
+            rehearsal_loss=kept.rehearsal_loss,
+            strength=kept.strength,
+            strengths=kept.strengths,
         )
 
-    def _write(
-        self, done: Progress, valid: Sequence[Example], *, thinking: bool
-    ) -> tuple[tuple[int, float], tuple[Candidate, ...]]:
-        """((update, loss) of the best adapter, candidates), after writing that adapter and all losses."""
+    def _write(self, done: Progress, split: Split, valid: Sequence[Example], *, thinking: bool) -> _Kept:
+        """The best adapter, after writing it and all losses."""
         kept = {(update, loss): load_kept(self.checkpoints, update) for update, loss in done.best}
         candidates: tuple[Candidate, ...] = ()
         if self.settings.select == "task" and not self.pruned:
@@ -162,11 +197,34 @@ class Training:
         best = done.best[0]
         if candidates:
             best = (candidates[0].update, candidates[0].valid_loss)
-        save_adapter(self.folder, kept[best], self.settings, len(self.base.model.layers))
+        measured = {row["update"]: row.get("rehearsal_loss") for row in done.losses}
+        strength, rehearsal_loss = 1.0, measured.get(best[0])
+        points: tuple[StrengthPoint, ...] = ()
+        if self.settings.strength is not None and not self.pruned:
+            points = self._strengths(kept[best], split, valid, thinking=thinking)
+            chosen = choose_strength(points, self.settings.strength.max_loss)
+            strength, rehearsal_loss = chosen.scale, chosen.rehearsal_loss
+        save_adapter(self.folder, kept[best], self.settings, len(self.base.model.layers), strength=strength)
         losses = self.folder / "losses.jsonl"
         with disk_writes(losses, 256 * len(done.losses)):
             write_rows(losses, done.losses)
-        return best, candidates
+        return _Kept(*best, rehearsal_loss, candidates, strength, points)
+
+    def _strengths(
+        self, arrays: Mapping[str, mx.array], split: Split, valid: Sequence[Example], *, thinking: bool
+    ) -> tuple[StrengthPoint, ...]:
+        """The adapter at every strength of the settings."""
+        settings = self.settings
+        assert settings.strength is not None  # noqa: S101 (the caller has looked)
+        self.base.model.load_weights(list(arrays.items()), strict=False)
+        trial = StrengthTrial(
+            self.base,
+            rows=development_slice(valid, seed=self.seed),
+            held=split["rehearsal"],
+            thinking=thinking,
+            tokens_per_step=settings.tokens_per_step,
+        )
+        return trial.points(settings.strength, self.say)
 
 
 def keep_result(draft: Draft, result: TrainResult) -> None:

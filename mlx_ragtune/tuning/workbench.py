@@ -12,7 +12,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -31,7 +31,9 @@ from mlx_ragtune.tuning.head import check_head
 from mlx_ragtune.tuning.load import Base, load_base
 from mlx_ragtune.tuning.loop import SAVE_SECONDS, OnValidation, Report
 from mlx_ragtune.tuning.memory import apply_caps, awake, caps_here
+from mlx_ragtune.tuning.preference import Preference
 from mlx_ragtune.tuning.ranks import find_ranks, leave
+from mlx_ragtune.tuning.rehearsal import choose_rehearsal
 from mlx_ragtune.tuning.schedule import make_plan, micro_batches
 from mlx_ragtune.tuning.seeds import seed64
 from mlx_ragtune.tuning.start_adapter import check_start, start_from
@@ -47,10 +49,10 @@ def _print(text: str) -> None:
 class Workbench:
     """A context manager; ``train`` and ``adapted`` may be called any number of times inside.
 
-    ``rows`` holds the examples of ``train`` and ``valid``; outputs of frozen layers are kept below ``store``. ``say``
-    is told the plan of each run. With several ranks each of them does the same, or follows rank 0 (``follow``, which
-    sets ``following``). Entering raises InputError for a base that cannot be loaded and for a split
-    without rows.
+    ``rows`` holds the examples of ``train`` and ``valid``, and of ``rehearsal`` where the base's own answers are
+    rehearsed; outputs of frozen layers are kept below ``store``. ``say`` is told the plan of each run. With several
+    ranks each of them does the same, or follows rank 0 (``follow``, which sets ``following``). Entering raises
+    InputError for a base that cannot be loaded and for a split without rows.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class Workbench:
         self._following = following
         self._loaded: Base | None = None
         self._split: dict[str, list[TokenRow]] = {}
+        self._rehearsal: list[TokenRow] = []
         self._described: dict[str, str] = {}
         self._head_checked = False
         self._stores: dict[tuple[int, int], FrozenStore] = {}
@@ -77,13 +80,17 @@ class Workbench:
         loaded = load_base(self._folder, self._model.precision)
         self._split = {name: prepare_rows(self._examples[name], loaded.tokenizer, self._dataset) for name in _SPLITS}
         for name, rows in self._split.items():
-            if not rows:
+            if not rows and (name == "train" or self._dataset.split != "none"):
                 raise InputError(
                     f"there are no {'training' if name == 'train' else 'validation'} rows",
                     where="dataset",
                     fix="add pairs about more papers, or raise dataset.max_tokens or dataset.valid_share",
                 )
         self._described = describe_data(self._folder, self._model, self._split)
+        if own := self._examples.get("rehearsal"):
+            self._rehearsal = prepare_rows(own, loaded.tokenizer, self._dataset, drop=True)
+            every = self._split | {"rehearsal": self._rehearsal}
+            self._described = describe_data(self._folder, self._model, every)
         self._bare = BareModules(loaded.model)
         self._loaded = loaded
         self._tell(
@@ -91,7 +98,7 @@ class Workbench:
             base=base_digest(self._folder),
             precision=self._model.precision,
             dataset={name: getattr(self._dataset, name) for name in _ROW_LIMITS},
-            rows={name: [asdict(row) for row in self._examples[name]] for name in _SPLITS},
+            rows={name: [asdict(row) for row in rows] for name, rows in self._examples.items()},
         )
         return self
 
@@ -132,22 +139,47 @@ class Workbench:
         on_validation: OnValidation | None = None,
         save_seconds: float = SAVE_SECONDS,
         share: float = 1.0,
+        rehearsal_share: float | None = None,
     ) -> TrainResult:
         """Train on the training rows, choose by the validation rows, and write the adapter and ``losses.jsonl``.
 
         The same call resumes from the checkpoints in ``folder`` (``engine: mlx-lm`` starts from the beginning); an
         interrupted run gives the same adapter bytes as an uninterrupted one. ``on_validation(update, valid_loss)`` is
         called after each validation, on the first rank; True stops the run, which is then ``pruned``. With a ``share``
-        below 1 it trains on that share of the contexts only, the same ones for a seed, with all their rows. Raises
-        RecipeError for settings that do not fit the base, ToolError for a diverged loss or full memory or disk, and
-        ArtifactError for checkpoints of a different run. The workbench stays usable after any of them.
+        below 1 it trains on that share of the contexts only, the same ones for a seed, with all their rows. With a
+        ``rehearsal_share`` such a share of its rows are rehearsal rows, and the loss on others is measured. Raises
+        RecipeError for settings that do not fit the base or more rehearsal rows than there are, ToolError for a
+        diverged loss or full memory or disk, and ArtifactError for checkpoints of a different run. The workbench stays
+        usable after any of them.
         """
         check_train(settings, self._folder)
         if find_ranks().first:  # the adapter to start from need not be on the other machines
             check_start(settings, self._folder, model=self._model.model)
         folder.mkdir(parents=True, exist_ok=True)
         with self._clean():  # the work is done in a frame of its own, which is cleared with its arrays
-            return self._train(settings, folder, seed, (progress, on_validation), save_seconds, share=share)
+            split, described = self._rows_of(settings, seed, share, rehearsal_share)
+            shares = {"share": share, "rehearsal_share": rehearsal_share}
+            report = (progress, on_validation)
+            return self._train(settings, folder, seed, report, save_seconds, data=(split, described), shares=shares)
+
+    def _rows_of(
+        self, settings: TrainSettings, seed: int, share: float, rehearsal_share: float | None
+    ) -> tuple[Split, dict[str, str]]:
+        """The rows of a run, those held out for rehearsal included, and what checkpoints need to know of them.
+
+        Without ``train.preference`` they have no rejected answers.
+        """
+        split: dict[str, Sequence[TokenRow]] = dict(self._split)
+        if settings.preference is None:
+            split = {name: [replace(row, rejected=None) for row in rows] for name, rows in split.items()}
+        if rehearsal_share is not None:
+            chosen = choose_rehearsal(self._rehearsal, task_rows=len(split["train"]), share=rehearsal_share, seed=seed)
+            split |= {"train": [*split["train"], *chosen.train], "rehearsal": chosen.held}
+        if share < 1:
+            split["train"] = share_of_contexts(split["train"], share, seed=seed)
+        if rehearsal_share is None and share == 1 and settings.preference is not None:
+            return split, self._described
+        return split, describe_data(self._folder, self._model, split)
 
     def _train(
         self,
@@ -157,35 +189,40 @@ class Workbench:
         report: tuple[Report, OnValidation | None],
         save_seconds: float,
         *,
-        share: float,
+        data: tuple[Split, dict[str, str]],
+        shares: Mapping[str, float | None],
     ) -> TrainResult:
-        loaded, split, described = self.loaded, self._split, self._described
+        loaded, (split, described) = self.loaded, data
         thinking = self._dataset.thinking == "on"
-        if share < 1:
-            split = split | {"train": share_of_contexts(split["train"], share, seed=seed)}
-            described = describe_data(self._folder, self._model, split)
         apply_adapter(loaded.model, settings, seed=seed)
         if settings.from_adapter is not None and find_ranks().first:  # the other ranks get its arrays from the first
             described = described | {"from_adapter": start_from(loaded.model, settings)}
-        plan = make_plan(split["train"], settings, seed=seed)
+        plan = make_plan(split["train"], settings, seed=seed, validates=bool(split["valid"]))
         self._say(plan.describe())
+        if settings.preference is not None:
+            self._say(Preference(settings.preference).describe(split["train"]))
         work = describe_settings(settings, seed) | described
         run = Training(loaded, settings, plan, folder, seed, report[0], work, on_validation=report[1])
-        store = self._prepare(settings) if settings.engine == "shared-prefix" else None
-        self._tell(do="train", settings=settings.model_dump_json(), seed=seed, share=share)
+        run.say = self._say
+        store = self._prepare(settings, split) if settings.engine == "shared-prefix" else None
+        self._tell(do="train", settings=settings.model_dump_json(), seed=seed, shares=shares)
         mx.random.seed(seed64(seed))
         mx.reset_peak_memory()
         with awake(), in_step():
+            run.measure_base(split.get("rehearsal", ()))
             done = (
                 run.by_loop(split, store, save_seconds) if settings.engine == "shared-prefix" else run.by_mlx_lm(split)
             )
         return run.finish(done, split, self._examples["valid"], thinking=thinking)
 
     @contextmanager
-    def adapted(self, folder: Path) -> Iterator[Base]:
-        """The base with the adapter of a folder, in evaluation mode. Raises ArtifactError if it does not fit."""
+    def adapted(self, folder: Path, *, strength: float | None = None) -> Iterator[Base]:
+        """The base with the adapter of a folder, in evaluation mode. Raises ArtifactError if it does not fit.
+
+        ``strength`` is as in ``adapters.load_adapter``.
+        """
         with self._clean():
-            load_adapter(self.loaded.model, folder)
+            load_adapter(self.loaded.model, folder, strength=strength)
             yield self.loaded
 
     @contextmanager
@@ -203,13 +240,13 @@ class Workbench:
             self._bare.restore()
             _release(failed)
 
-    def _prepare(self, settings: TrainSettings) -> FrozenStore | None:
+    def _prepare(self, settings: TrainSettings, split: Split) -> FrozenStore | None:
         """Check what the shared-prefix engine cannot do; the outputs of frozen layers, if the settings ask for them."""
         model, heads = self.loaded.model, int(self.loaded.config["num_attention_heads"])
         if not self._head_checked:
             check_head(model)
             self._head_checked = True
-        for rows in self._split.values():
+        for rows in (*split.values(), self._rehearsal):
             for groups in micro_batches(rows, settings.tokens_per_step):  # refuses rows that do not fit
                 check_attention(groups, heads)
         if not settings.frozen_store:
@@ -221,14 +258,15 @@ class Workbench:
             ranks = find_ranks()
             own = f"layers-{first}-{key[:12]}{'' if ranks.first else f'-rank-{ranks.rank}'}"
             store = FrozenStore(self._store / own, first)
-            store.build(model, [row for name in _SPLITS for row in self._split[name]], tokens_per_step=step, work=key)
+            rows = [row for part in (*self._split.values(), self._rehearsal) for row in part]
+            store.build(model, rows, tokens_per_step=step, work=key)
             self._stores[first, step] = store
         return self._stores[first, step]
 
 
 _SPLITS = ("train", "valid")
-_ROW_LIMITS = ("thinking", "max_tokens", "on_too_long")
-"""The settings of the data set that make token rows of examples."""
+_ROW_LIMITS = ("thinking", "max_tokens", "on_too_long", "split")
+"""The settings of the data set that make token rows of examples, and whether there is validation."""
 
 
 @contextmanager
@@ -253,14 +291,16 @@ def _release(error: BaseException | None) -> None:
     mx.clear_cache()
 
 
-def prepare_rows(rows: Sequence[Example], tokenizer: Any, dataset: DatasetSettings) -> list[TokenRow]:
+def prepare_rows(
+    rows: Sequence[Example], tokenizer: Any, dataset: DatasetSettings, *, drop: bool = False
+) -> list[TokenRow]:
     """Token rows within the recipe's limits. Raises InputError for rows that do not fit, unless they are dropped."""
     token_rows, _ = tokenize(
         rows,
         tokenizer,
         thinking=dataset.thinking == "on",
         max_tokens=dataset.max_tokens,
-        on_too_long=dataset.on_too_long,
+        on_too_long="drop" if drop else dataset.on_too_long,
     )
     return token_rows
 
@@ -287,6 +327,8 @@ def describe_data(base: Path, model: BaseModelSettings, split: Split) -> dict[st
         digest = hashlib.sha256()
         for row in rows:
             digest.update(f"{row.id}\0{row.group}\0{row.prompt_length}\0".encode() + row.tokens.tobytes())
+            if row.rejected is not None:
+                digest.update(b"\0" + row.rejected.tobytes())
         described[f"{name} rows"] = digest.hexdigest()
     return described
 

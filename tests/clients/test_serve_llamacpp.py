@@ -214,3 +214,16 @@ def test_an_event_that_is_not_json_is_a_tool_error(
 def test_a_prompt_that_is_not_valid_unicode_is_an_input_error(server: LlamaCppServer) -> None:
     with pytest.raises(InputError, match=r"not valid Unicode at character 4: '\\udc80b'"):
         server.chat(ChatRequest((Message("user", "caf \udc80b"),), Sampling(context_tokens=512)))
+
+
+def test_a_reply_that_the_engine_cannot_parse_is_read(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def events(self: LlamaCppServer, _path: str, _body: object) -> Iterator[dict[str, Any]]:
+        yield {"choices": [{"delta": {"content": '{"pairs": [{"a": "half'}}]}
+        text = "The model produced output that does not match the expected peg-native format"
+        raise self._error(500, json.dumps({"error": {"message": text}}))
+
+    with LlamaCppServer(models / "qwen3.gguf", context_tokens=512) as server:
+        monkeypatch.setattr(LlamaCppServer, "events", events)
+        reply = server.chat(request(schema={"type": "object"}))
+    assert (reply.text, reply.done_reason, reply.answer_tokens) == ('{"pairs": [{"a": "half', "stop", 1)
+    assert reply.prompt_tokens > 10

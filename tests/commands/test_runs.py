@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,11 +15,13 @@ from mlx_ragtune.artifact import STAGE_FOLDERS, Store, read_artifact, set_link
 from mlx_ragtune.cli import main
 from mlx_ragtune.commands.runs import link_from, read_run_row, read_runs
 from mlx_ragtune.pages.run_rows import RunRow, list_runs
-from mlx_ragtune.pipeline import STAGES
+from mlx_ragtune.pipeline import STAGES, stages_of
 from mlx_ragtune.run_folders import END_MARK, claim, recorded_end
 from tests.test_recipe_layers import BASE
 
 NEEDS = {stage.name: stage.needs for stage in STAGES}
+PLAIN: Any = SimpleNamespace(evaluate=SimpleNamespace(engine="served"), dataset=SimpleNamespace(rehearsal=None))
+REHEARSED: Any = SimpleNamespace(evaluate=PLAIN.evaluate, dataset=SimpleNamespace(rehearsal=True))
 METRIC_ROWS: Sequence[tuple[str, float, float]] = (("correctness", 0.6, 0.1), ("citation_recall", 0.5, -0.02))
 
 
@@ -46,12 +49,14 @@ def content_of(folder: Path, stage: str, files: Sequence[str]) -> str:
     return linked.content(files) if linked else "b"
 
 
-def make_run(home: Path, name: str, *, until: str = "report", rank: int = 4, loss: float = 1.25) -> Path:
+def make_run(
+    home: Path, name: str, *, until: str = "report", rank: int = 4, loss: float = 1.25, like: Any = PLAIN
+) -> Path:
     """A run with artifacts that fit together, each made from the content of the earlier ones."""
     store, folder = Store(home / "runs"), home / "runs" / name
     folder.mkdir(parents=True, exist_ok=True)
     settings = {"train": {"rank": rank, "alpha": 8}, "seed": 0}
-    for at, stage in enumerate(STAGES):
+    for at, stage in enumerate(stages_of(like)):
         key = f"{at}{rank:02d}" + "a" * 61
         described = {
             "stage": stage.name,
@@ -90,6 +95,20 @@ def call(*arguments: str) -> Result:
 
 def row(home: Path, name: str) -> RunRow:
     return read_run_row(home / "runs" / name, NEEDS)
+
+
+def test_a_run_is_finished_with_the_stages_that_its_recipe_has(home: Path) -> None:
+    quick: Any = SimpleNamespace(evaluate=SimpleNamespace(engine="mlx"), dataset=PLAIN.dataset)
+    for name, like in (("plain", PLAIN), ("rehearsed", REHEARSED)):
+        make_run(home, name, like=like)
+        assert (row(home, name).state, row(home, name).problems) == ("finished", ()), name
+    make_run(home, "quick", like=quick)
+    for name in ("4-fuse", "5-export", "6-register"):
+        (home / "runs" / "quick" / name).unlink()
+    assert (row(home, "quick").state, row(home, "quick").problems) == ("finished", ())
+    (home / "runs" / "rehearsed" / "2b-rehearse").unlink()
+    assert row(home, "rehearsed").state == "partial"
+    assert "3-train: made from an earlier result of rehearse" in row(home, "rehearsed").problems
 
 
 def test_finished_runs_show_what_differs_loss_metrics_time_and_memory(home: Path) -> None:

@@ -8,26 +8,28 @@ import pytest
 from mlx_ragtune.evaluation.fairness import Conditions
 from mlx_ragtune.evaluation.quick import split_thinking
 from mlx_ragtune.evaluation.quick_path import SERVER, STAMP, stamps_of_path
-from mlx_ragtune.pipeline import STAGES, needed, stages_of, stages_until
+from mlx_ragtune.pipeline import needed, stages_of, stages_until
 
 
-def recipe(engine: str) -> Any:
-    return SimpleNamespace(evaluate=SimpleNamespace(engine=engine))
+def recipe(engine: str, rehearsal: Any = None) -> Any:
+    return SimpleNamespace(evaluate=SimpleNamespace(engine=engine), dataset=SimpleNamespace(rehearsal=rehearsal))
 
 
 def test_every_stage_before_a_served_one_is_needed() -> None:
-    for place, stage in enumerate(STAGES):
-        assert needed(recipe("served"), [stage.name]) == {before.name for before in STAGES[: place + 1]}
+    stages = stages_of(recipe("served"))
+    for place, stage in enumerate(stages):
+        assert needed(recipe("served"), [stage.name]) == {before.name for before in stages[: place + 1]}
 
 
 def test_the_quick_path_needs_the_adapter_and_nothing_after_it() -> None:
     quick = recipe("mlx")
     left_out = {"fuse", "export", "register"}
-    assert {stage.name for stage in STAGES} - needed(quick, ["report"]) == left_out
+    names = [stage.name for stage in stages_of(quick)]
+    assert set(names) - needed(quick, ["report"]) == left_out
     assert needed(quick, ["evaluate"]) == {"corpus", "dataset", "train", "evaluate"}
     assert left_out - needed(quick, ["register"]) == set()
     assert needed(quick, ["report", "fuse"]) == needed(quick, ["report"]) | {"fuse"}
-    assert [stage.name for stage in stages_until(quick, "evaluate")] == [stage.name for stage in STAGES][:-1]
+    assert [stage.name for stage in stages_until(quick, "evaluate")] == names[:-1]
 
 
 def test_the_quick_stage_declares_no_key_of_what_it_leaves_out() -> None:

@@ -54,6 +54,13 @@ def test_the_file_says_what_it_is(tmp_path: Path) -> None:
     assert not list(tmp_path.glob(".*.part"))
 
 
+def test_a_strength_is_in_the_alpha_of_the_file(tmp_path: Path) -> None:
+    base = toy_base(tmp_path / "base")
+    adapter = made_adapter(base, tmp_path / "adapter", rank=4, alpha=8)
+    write_adapter(adapter, base, tmp_path / "half.gguf", strength=0.5)
+    assert GGUFReader(tmp_path / "half.gguf").fields["adapter.lora.alpha"].contents() == 4.0
+
+
 def test_dora_is_refused_with_the_way_out(tmp_path: Path) -> None:
     base = toy_base(tmp_path / "base")
     adapter = made_adapter(base, tmp_path / "adapter", method="dora")

@@ -67,8 +67,7 @@ NO_SYSTEM = (
         ("{{ messages[0].content }}", "leaves out the user message"),
         (CHATML.replace("for message in messages", "for message in messages if message.role != 'assistant'"),
          "leaves out the assistant message"),
-        ("{{ strftime_now('%d %b %Y') }}" + CHATML, "prints the current date"),
-        ("{% if strftime_now is defined %}{% set d = strftime_now('%Y') %}{{ d }}{% endif %}" + CHATML, "current date"),
+        ("{% set form = '%d %b' %}{{ strftime_now(form) }}" + CHATML, "in a form that cannot be frozen"),
         (CHATML.replace("assistant\\n'", "assistant\\n<think>\\n'"), "always opens a think block ('<think>')"),
         (CHATML.replace("assistant\\n'", "assistant\\n[THINK]'"), "always opens a think block ('[THINK]')"),
     ],
@@ -93,6 +92,8 @@ def test_a_template_that_cannot_be_used_is_refused_by_file(
         CHATML.replace("assistant\\n'", "assistant\\n<think>\\n\\n</think>\\n'"),
         "<think> is explained in the system prompt. " + CHATML,
         "{% if not messages %}{{ strftime_now('%Y') }}{% endif %}" + CHATML,
+        "{{ strftime_now('%d %b %Y') }}" + CHATML,
+        '{% if strftime_now is defined %}{% set d = strftime_now( "%Y" ) %}{{ d }}{% endif %}' + CHATML,
     ],
 )
 def test_a_template_that_only_mentions_dates_and_thinking_is_accepted(

@@ -52,6 +52,15 @@ def test_an_adapter_in_pefts_format_starts_the_same_training(project: Path, peft
     assert ours.read_bytes() == theirs.read_bytes()
 
 
+def test_an_adapter_is_exported_at_the_recipes_strength(project: Path) -> None:
+    """The run's own folder keeps the adapter as it was trained."""
+    recipe = project / "recipes" / "small.yaml"
+    done = ragtune("adapter", "export", recipe, project / "half", "--set", "fuse.strength=0.5", cwd=project)
+    assert done.returncode == 0, done.stderr
+    alphas = json.loads((project / "half" / "adapter_config.json").read_text())["lora_alpha"]
+    assert alphas == 4  # of 8
+
+
 def test_an_adapter_is_shown_as_the_keys_of_a_recipe(project: Path, peft: Path) -> None:
     shown = ragtune("adapter", "show", peft, cwd=project)
     assert shown.returncode == 0, shown.stderr
@@ -71,9 +80,9 @@ def test_the_report_tells_the_kl_at_the_update_that_was_kept(tmp_path: Path) -> 
     rows = [{"update": at, "train_loss": 1.0, "train_kl": at / 10, "valid_loss": 2.0} for at in (1, 2)]
     rows[1]["valid_kl"] = 0.25
     (tmp_path / "losses.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    facts = {fact.label: fact.value for fact in report._other_losses(tmp_path / "losses.jsonl", 2)}
-    label = "KL to the base (nats per token)"
-    assert facts == {f"{label}, training": "0.2000", f"{label}, validation": "0.2500"}
+    facts = {fact.label: fact.value for fact in report._kl(tmp_path / "losses.jsonl", 2)}
+    label = "KL to the base on {} rows (nats per token)"
+    assert facts == {label.format("training"): "0.2000", label.format("validation"): "0.2500"}
 
 
 def test_what_cannot_be_started_from_or_written_to_is_refused_with_the_next_step(project: Path, peft: Path) -> None:

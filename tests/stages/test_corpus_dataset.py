@@ -357,3 +357,30 @@ def test_a_damaged_tokenizer_is_named(recipe: Path) -> None:
     view = ModelTokenizer("a/b", b"{}").write(recipe.parent / "view")
     with pytest.raises(InputError, match="cannot read the tokenizer of 'a/b'"):
         corpus_stage.corpus(load_recipe(recipe), {"tokenizer": view}, Draft(recipe.parent))
+
+
+def test_a_benchmark_that_names_papers_by_file_or_title_holds_them_out_of_training(recipe: Path, base: Path) -> None:
+    corpus, _ = run_corpus(recipe)
+    titles = {row["id"]: row["title"] for row in read_dicts(corpus / "documents.jsonl")}
+    path = recipe.parents[1] / "benchmark.jsonl"
+    asked = rows(path)
+    first, other = asked[0]["papers"][0], next(row["papers"][0] for row in asked if row["papers"] != asked[0]["papers"])
+    pairs = recipe.parents[1] / "pairs.jsonl"
+    on_first = [{**row, "papers": [first], "evidence": [{"paper": first, "quote": quote(corpus, first)}], "id": "leak"}
+                for row in rows(pairs) if row["kind"] == "grounded"][:1]  # fmt: skip
+    for row in asked:
+        row["papers"] = [f"{first}.md" if paper == first else titles[paper] for paper in row["papers"]]
+    write_rows(path, asked)
+    run_dataset(recipe, base, corpus.folder)
+    write_rows(pairs, [*rows(pairs), *on_first])
+    with pytest.raises(InputError, match=rf"1 pairs use papers of the benchmark \({first}\)"):
+        run_dataset(recipe, base, corpus.folder, "leaking")
+    asked[0]["papers"] = [f"{other}x"]
+    write_rows(path, asked)
+    with pytest.raises(InputError, match=rf"benchmark.jsonl:1: unknown paper '{other}x', did you mean '{other}'\?"):
+        run_dataset(recipe, base, corpus.folder, "unknown")
+
+
+def quote(corpus: Draft, paper: str) -> str:
+    text = next(row["text"] for row in read_dicts(corpus / "chunks.jsonl") if row["document_id"] == paper)
+    return str(text.split(". ")[0])

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from mlx_ragtune.artifact import Draft
+from mlx_ragtune.building.split_files import SPLITS
 from mlx_ragtune.errors import InputError
 from mlx_ragtune.jsonl import read_dicts, read_rows
 from mlx_ragtune.models.toy import write_toy_model
@@ -49,7 +50,7 @@ def pairs_of(recipe: Path) -> Path:
 
 
 def kept_ids(folder: Path) -> list[str]:
-    return [row["id"] for split in dataset_stage.SPLITS for row in read_dicts(folder / f"examples-{split}.jsonl")]
+    return [row["id"] for split in SPLITS for row in read_dicts(folder / f"examples-{split}.jsonl")]
 
 
 def worse(pair: dict[str, Any], draw: random.Random, texts: dict[str, str]) -> dict[str, Any]:

@@ -167,7 +167,7 @@ def test_each_fault_of_a_pair_has_its_reason() -> None:
         "number that is not in the source": replace(good, answer=f"{quoted} reports that LoRA saves 99 percent."),
         "speaks of 'this paper' or the passage": replace(good, answer=f"{quoted}: this paper saves 10 percent."),
         "not plain prose": replace(good, answer=f"- {quoted} reports\n- that it saves 10 percent"),
-        "answer too short or too long": replace(good, answer=f"{quoted} reports it. " + "So it is. " * 40),
+        "answer too short or too long": replace(good, answer=f"{quoted} reports it. " + "So it is. " * 60),
         "answer repeats the question": replace(good, answer=f"{quoted} how much memory does LoRA save in case 0"),
         "refusal where an answer is due": replace(
             good, answer=f"The papers do not mention the memory, {quoted} included."

@@ -170,16 +170,16 @@ def test_a_large_benchmark_is_compared_in_little_time_and_memory() -> None:
     assert peak < 12 * 2**20, "a dense matrix of the questions takes 24 MiB"
 
 
-def test_the_data_set_depends_only_on_papers_and_question_texts(tmp_path: Path) -> None:
+def test_the_data_set_depends_only_on_papers_questions_and_references(tmp_path: Path) -> None:
     changed = [
-        replace(question, id=f"x{question.id}", topic="y", reference="z", keywords=(), nuggets=())
-        for question in reversed(BENCHMARK)
+        replace(question, id=f"x{question.id}", topic="y", keywords=(), nuggets=()) for question in reversed(BENCHMARK)
     ]
     write_rows(tmp_path / "changed.jsonl", changed)
     assert dataset_view(tmp_path / "changed.jsonl") == dataset_view(FILE)
     for name, other in (
         ("question", replace(BENCHMARK[0], question="Another one?")),
         ("papers", replace(BENCHMARK[0], papers=("another",))),
+        ("reference", replace(BENCHMARK[0], reference="another")),
     ):
         write_rows(tmp_path / f"{name}.jsonl", [other, *BENCHMARK[1:]])
         assert dataset_view(tmp_path / f"{name}.jsonl") != dataset_view(FILE), name

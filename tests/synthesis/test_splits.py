@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlx_ragtune.records import Document, Pair
-from mlx_ragtune.synthesis.splits import split_by_paper
+from mlx_ragtune.records import Document, Evidence, Pair
+from mlx_ragtune.synthesis.splits import same_material, split_by_paper, split_by_row
 from tests.synthesis.corpus import DOCUMENTS, METHODS, grounded, near_miss, off_corpus, text_of
 
 
@@ -113,3 +113,39 @@ def test_no_paper_is_ever_on_two_sides(rows: list[list[str]], valid_share: float
                 sides.setdefault(paper, set()).add(splits[one.id])
     assert all(len(found) == 1 for found in sides.values())
     assert all(one.id in splits for one in pairs if len(one.papers) < 2)
+
+
+def test_pairs_on_one_quote_or_with_one_question_are_in_one_group() -> None:
+    quote = Evidence("a", "It trains two matrices.")
+    first = Pair("1", "grounded", "What does it train?", "x", ("a",), (quote,))
+    second = Pair("2", "grounded", "How many matrices?", "x", ("a",), (quote,))
+    third = Pair("3", "refusal", "How many MATRICES?", "x")
+    other = Pair("4", "grounded", "Why?", "x", ("a",), (Evidence("a", "Another quote."),))
+    groups = same_material([first, second, third, other])
+    assert groups["1"] == groups["2"] == groups["3"] != groups["4"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.integers(0, 12), min_size=2, max_size=60),
+    st.floats(0.01, 0.5),
+    st.sampled_from((0.0, 0.2)),
+    st.integers(0, 99),
+)
+def test_a_group_is_in_one_split_and_one_is_left_for_training(
+    groups: list[int], valid: float, test: float, seed: int
+) -> None:
+    names = {f"r{number}": f"g{group}" for number, group in enumerate(groups)}
+    splits = split_by_row(names, valid_share=valid, test_share=test, seed=seed)
+    assert splits.keys() == names.keys()
+    assert len({(names[row], split) for row, split in splits.items()}) == len(set(groups))
+    assert "train" in splits.values()
+    if len(set(groups)) > 2:
+        assert "valid" in splits.values()
+
+
+def test_shares_of_single_rows_are_met() -> None:
+    names = {f"r{number}": f"g{number}" for number in range(100)}
+    splits = split_by_row(names, valid_share=0.2, test_share=0.1, seed=0)
+    assert Counter(splits.values()) == {"train": 70, "valid": 20, "test": 10}
+    assert splits != split_by_row(names, valid_share=0.2, test_share=0.1, seed=1)

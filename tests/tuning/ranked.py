@@ -9,21 +9,24 @@ from typing import Any
 
 from mlx_ragtune.clients.runtime_mlx import mx, tree_flatten
 from mlx_ragtune.errors import DivergedError
+from mlx_ragtune.recipe import StrengthSettings
 from mlx_ragtune.tuning import training
 from mlx_ragtune.tuning.follow import follow, lead, release
 from mlx_ragtune.tuning.ranks import find_ranks
 from mlx_ragtune.tuning.workbench import Workbench
-from tests.tuning.made import base_settings, dataset_settings, examples, train_settings
+from tests.tuning.made import base_settings, dataset_settings, examples, own_answers, train_settings, with_worse
 
-ROWS = {"train": examples(6, 3), "valid": examples(8, 1)[6:]}
+ROWS = {"train": with_worse(examples(6, 3)), "valid": with_worse(examples(8, 1)[6:]), "rehearsal": own_answers(16)}
 RUNS: dict[str, dict[str, Any]] = {
     "plain": {"accumulation": 3, "tokens_per_step": 512},
     "one micro-batch for two ranks": {"accumulation": 1, "tokens_per_step": 4096, "dropout": 0.1},
     "diverges": {"accumulation": 3, "optimizer": "sgd", "learning_rate": 1e30, "clip_norm": None},
     "stored layers": {"accumulation": 3, "layers": 1, "frozen_store": True, "method": "dora"},
     "pruned": {"accumulation": 3, "evals_per_epoch": 4},
+    "preference": {"accumulation": 3, "tokens_per_step": 512, "preference": {"method": "dpo"}},
     "half of the rows": {"accumulation": 2},
     "near the base": {"accumulation": 3, "tokens_per_step": 512, "kl": {"weight": 0.5, "tokens": "all"}},
+    "rehearsal": {"accumulation": 2, "strength": StrengthSettings(scales=(0.5,))},
 }
 
 
@@ -46,6 +49,7 @@ def run(base: Path, folder: Path, names: list[str]) -> None:
                     train_settings(**changes), folder=folder / name, seed=3, progress=lambda *_: None,
                     on_validation=partial(prune, name),
                     save_seconds=0.0, share=0.5 if name.startswith("half") else 1.0,
+                    rehearsal_share=0.2 if name == "rehearsal" else None,
                 )  # fmt: skip
                 told[name] = asdict(result)
             except DivergedError as error:

@@ -99,7 +99,7 @@ def plain(
     def losses(model: Any) -> tuple[mx.array, ...]:
         entropy, term, right, margins, divergence = (mx.array(0.0) for _ in range(5))
         for row in rows:
-            prompt, both = row.prompt_length, []
+            prompt, both = row.prompt_length, list[Any]()
             for answer in row.branches:
                 both.append([likelihood(model, answer, prompt), len(answer) - prompt, likelihood(base, answer, prompt)])
             entropy = entropy - both[0][0]
@@ -141,14 +141,16 @@ def ours(
 
 def assert_same(found: tuple[dict[str, float], Any], expected: tuple[dict[str, float], Any]) -> None:
     assert found[0] == pytest.approx(expected[0], rel=EXACT, abs=1e-5)  # a margin is a difference of near numbers
-    assert 0 < abs(expected[0]["train_preference_margin"])
+    assert abs(expected[0]["train_preference_margin"]) > 0
     wanted = dict(nn.utils.tree_flatten(expected[1]))
     assert relative(found[1], {name: wanted[name] for name, _ in nn.utils.tree_flatten(found[1])}) < EXACT
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("adapter", ADAPTERS)
-@pytest.mark.parametrize("architecture", ["llama", "qwen3", "gemma3_text"])
+@pytest.mark.parametrize(
+    ("architecture", "adapter"),
+    [("qwen3", "lora"), ("gemma3_text", "lora"), ("llama", "dora on 4-bit"), ("llama", "last layer only")],
+)
 def test_losses_and_gradient_are_those_of_whole_rows(
     architecture: str, adapter: str, method: str, tmp_path: Path
 ) -> None:

@@ -1,0 +1,182 @@
+"""A chat model made of rules, behind an OpenAI-compatible server: it writes pairs on the passages it is shown.
+
+It stands in for a good generator where only small models are at hand. It says nothing about the quality of pairs.
+"""
+
+import hashlib
+import json
+import random
+import re
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from mlx_ragtune.records import ChatReply, ChatRequest
+from mlx_ragtune.scoring.answers.normalize import sentences
+
+CHARACTERS_PER_TOKEN = 4.5
+_PASSAGE = re.compile(
+    r'^Passage \d+, from "([^\n]*)":\n(.*?)(?=\n\nPassage \d+, from|\n\n(?:Write|For|Answer) )', re.S | re.M
+)
+_SYLLABLES = [a + b for a in "bdfgklmnprstvz" for b in ("a", "e", "i", "o", "u", "an", "or", "el")]
+
+
+def reply_to(prompt: str, schema: Mapping[str, Any], seed: int) -> str:
+    """The JSON that a good model would write: pairs from sentences of the passages, or verdicts on pairs."""
+    (key,) = schema["properties"]
+    rows = schema["properties"][key]
+    passages = [(str(title), str(text)) for title, text in _PASSAGE.findall(prompt)]
+    if key == "pairs":
+        fields = list(rows["items"]["properties"])
+        return json.dumps({key: [_item(prompt, passages, fields, seed, at) for at in range(rows["minItems"])]})
+    questions = re.findall(r"^\d+\. (.*)$", prompt, re.M)
+    return json.dumps({key: [_verdict(passages, key, rows["items"], question) for question in questions]})
+
+
+def _item(prompt: str, passages: list[tuple[str, str]], fields: list[str], seed: int, at: int) -> dict[str, str]:
+    digest = hashlib.sha256(f"{prompt}{seed}".encode()).hexdigest()
+    first, second = digest[2 * at : 2 * at + 8], digest[2 * at + 20 : 2 * at + 28]
+    if not passages:
+        return {"question": f"What is known of {first} and {second}?", "topic": f"the matter of {first}"}
+    picked = []
+    for title, text in passages:
+        parts = [part for part in sentences(text) if len(part.split()) > 5]
+        picked.append((title, parts[(int(digest[:4], 16) + at) % len(parts)]))
+    known = " ".join(_rare(sentence, 5 if len(picked) == 1 else 3) for _, sentence in picked)
+    names = " and ".join(f'"{title}"' for title, _ in picked)
+    asked = known if "reply" in fields else f"the colour of {first} {second}"
+    values = {
+        "absent": "its colour",
+        "evidence": picked[0][1],
+        "evidence_1": picked[0][1],
+        "evidence_2": picked[-1][1],
+        "question": f"What does {names} report about {asked}?",
+        "reply": " ".join(f'"{title}" reports: {sentence}' for title, sentence in picked),
+        "topic": asked,
+    }
+    if "absent" in fields and "reply" in fields:
+        values["question"] = f"What does {names} report about {asked}, and what about its colour {first}?"
+        values["reply"] += " Its colour is not reported."
+    return {name: values[name] for name in fields}
+
+
+def _rare(sentence: str, count: int) -> str:
+    words = [word for word in re.findall(r"[A-Za-z][\w-]+", sentence) if len(word) > 4]
+    return " ".join(list(dict.fromkeys(words))[:count])
+
+
+def _verdict(passages: list[tuple[str, str]], key: str, item: Mapping[str, Any], question: str) -> object:
+    text = " ".join(text for _, text in passages)
+    asked = re.split(r", and what|\?", question.partition("report about ")[2])[0].split()
+    found = bool(asked) and all(word in text for word in asked)
+    if key == "answers":
+        best = max(sentences(text), key=lambda part: sum(word in part for word in asked), default="")
+        return best or "unknown"
+    allowed = item["properties"]["verdict"]["enum"]
+    return {"finding": "as written", "verdict": ("answered" if found else "absent") if "absent" in allowed else "yes"}
+
+
+def tokens_in(text: str) -> int:
+    """About how many tokens a text has."""
+    return max(1, round(len(text) / CHARACTERS_PER_TOKEN))
+
+
+@dataclass
+class Timed:
+    """The scripted model with the time that a machine would take: prompts one after the other, replies side by side.
+
+    ``prefill`` prompt tokens a second, one prompt at a time; ``decode`` tokens a second for one reply, and each further
+    reply that is written at the same time slows every step by ``slower``. Time passes ``hurry`` times as fast.
+    """
+
+    prefill: float = 800.0
+    decode: float = 40.0
+    slower: float = 0.15
+    hurry: float = 20.0
+    busy: int = 0
+    reading: threading.Lock = field(default_factory=threading.Lock)
+
+    def chat(self, request: ChatRequest) -> ChatReply:
+        """The reply, after the time that reading the prompt and writing it takes."""
+        prompt = request.messages[1].content
+        text = reply_to(prompt, request.schema or {}, request.sampling.seed)
+        read, written = tokens_in("".join(turn.content for turn in request.messages)), tokens_in(text)
+        with self.reading:
+            time.sleep(read / self.prefill / self.hurry)
+        self.busy += 1
+        try:
+            for start in range(0, written, 32):
+                step = min(32, written - start) / self.decode * (1 + self.slower * (self.busy - 1))
+                time.sleep(step / self.hurry)
+        finally:
+            self.busy -= 1
+        return ChatReply(text, "stop", read, written, 0.0)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    seen: list[int]
+
+    def log_message(self, *_arguments: object) -> None:
+        """Say nothing."""
+
+    def do_GET(self) -> None:
+        self._send({"data": [{"id": "scripted"}]})
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        schema = body["response_format"]["json_schema"]["schema"]
+        text = reply_to(body["messages"][1]["content"], schema, body["seed"])
+        self.seen[0] += 1
+        usage = {"prompt_tokens": 1, "completion_tokens": tokens_in(text)}
+        self._send({"choices": [{"message": {"content": text}, "finish_reason": "stop"}], "usage": usage})
+
+    def _send(self, value: object) -> None:
+        data = json.dumps(value).encode()
+        try:
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+        except OSError:  # the client was killed
+            pass
+
+
+@contextmanager
+def serving() -> Iterator[tuple[str, list[int]]]:
+    """(address, number of replies so far as its only item) of a server that answers at once."""
+    seen = [0]
+    handler = type("Handler", (_Handler,), {"seen": seen})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}", seen
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def write_papers(folder: Path, *, papers: int, sections: int) -> None:
+    """Papers of invented words: each sentence states something else."""
+    folder.mkdir(parents=True, exist_ok=True)
+    draw = random.Random(7)
+
+    def word() -> str:
+        return "".join(draw.choice(_SYLLABLES) for _ in range(3))
+
+    for number in range(papers):
+        lines = [f"# The {word()} method for {word()} {word()}", ""]
+        for section in range(sections):
+            facts = " ".join(
+                f"The {word()} of {word()} gave {draw.randint(10, 9999)} {word()} for {word()} and {word()}."
+                for _ in range(12)
+            )
+            lines += [f"## {section + 1} {word().capitalize()}", "", facts, ""]
+        (folder / f"paper{number:03d}.md").write_text("\n".join(lines), encoding="utf-8")
