@@ -1,14 +1,16 @@
 """draft: from papers to a benchmark file by one command, which can be interrupted, repeated and mistrusted."""
 
 import json
+import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from mlx_ragtune.jsonl import read_dicts, write_rows
-from mlx_ragtune.records import Question
+from mlx_ragtune.records import ChatReply, ChatRequest, Question
 from mlx_ragtune.scoring.answers.benchmark_rows import read_questions
 from tests.clients.openai_server import OpenAiStandIn
 from tests.stages.project import Done, ragtune
@@ -112,6 +114,26 @@ def test_an_interrupted_draft_writes_nothing_and_the_same_command_continues(
     assert draft(recipe, *SMALL).returncode == 0
     assert benchmark(recipe).read_bytes() == whole
     assert resumed < len(server.bodies) - made
+
+
+def test_ctrl_c_is_answered_with_what_is_kept_and_loses_no_finished_request(
+    recipe: Path, server: OpenAiStandIn
+) -> None:
+    good = Drafter()
+
+    def stop(request: ChatRequest) -> ChatReply:
+        if len(good.requests) == 8:
+            os.kill(os.getpid(), signal.SIGINT)
+        return good.chat(request)
+
+    server.answer = stop
+    done = draft(recipe, *SMALL)
+    assert done.returncode == 130
+    assert "every finished request is kept, and the same command continues" in done.stderr
+    assert not benchmark(recipe).exists()
+    server.answer = fresh = Drafter().chat
+    assert draft(recipe, *SMALL).returncode == 0
+    assert not {repr(one) for one in good.requests[:4]} & {repr(one) for one in fresh.__self__.requests}  # type: ignore[attr-defined]
 
 
 def test_a_model_that_writes_nothing_usable_ends_with_the_reasons_and_what_to_do(
