@@ -142,10 +142,13 @@ def test_a_model_that_writes_nothing_usable_ends_with_the_reasons_and_what_to_do
     server.answer = Hopeless().chat
     done = draft(recipe, *SMALL)
     assert done.returncode == 4
-    assert "'writer' wrote no answerable question that passed the checks, so there is no benchmark:" in done.stderr
+    assert "'writer' wrote no answerable question that passed the checks, so nothing was written:" in done.stderr
     assert "× question does not end in a question mark" in done.stderr
     assert f"try: ragtune draft {recipe} --model NAME, with a larger model" in done.stderr
     assert not benchmark(recipe).exists()
+    benchmark(recipe).write_text('{"question": "Who won?", "answer": null}\n')
+    assert draft(recipe, *SMALL, "--redo").returncode == 4
+    assert benchmark(recipe).read_text() == '{"question": "Who won?", "answer": null}\n'
 
 
 def test_fewer_questions_than_wanted_are_a_success_with_a_report(recipe: Path, server: OpenAiStandIn) -> None:
