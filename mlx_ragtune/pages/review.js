@@ -161,7 +161,7 @@ const step = by => {
 
 const decide = guarded(async sent => {
   const part = state.items[shown.n].part;
-  state = await ask("review", { n: shown.n, ...sent });
+  state = await ask("review", { n: shown.n, id: shown.id, ...sent });
   say(`Saved: ${DECIDED[sent.action]}.`);
   const next = undecided(shown.n + 1);
   const left = state.parts.find(one => one.part === part);
@@ -217,15 +217,22 @@ function edit() {
     return made;
   };
   const asked = area("edit-question", shown.question, 2), answer = area("edit-answer", shown.answer, 4);
-  const facts = shown.nuggets.map((nugget, index) => {
+  const facts = [], list = el("div", {});
+  const add = nugget => {
+    const index = facts.length;
     const text = area(`nugget-${index}`, nugget.text);
     const anchors = area(`anchors-${index}`, nugget.anchors.map(group => group.join(" | ")).join("\n"), nugget.anchors.length);
     const vital = el("input", { type: "checkbox", checked: nugget.vital });
     const drop = el("input", { type: "checkbox", id: `drop-${index}` });
-    return { text, anchors, vital, drop, box: el("div", { class: "nugget" }, el("label", { for: `nugget-${index}` }, `Fact ${index + 1}`), text,
+    facts.push({ text, anchors, vital, drop });
+    list.append(el("div", { class: "nugget" }, el("label", { for: `nugget-${index}` }, `Fact ${index + 1}`), text,
       el("label", { for: `anchors-${index}` }, "Words that show it: one line for each, alternatives between |"), anchors,
-      el("label", { class: "check" }, vital, "counts in the score"), el("label", { class: "check" }, drop, "remove this fact")) };
-  });
+      el("label", { class: "check" }, vital, "counts in the score"), el("label", { class: "check" }, drop, "remove this fact")));
+    return text;
+  };
+  shown.nuggets.forEach(add);
+  const more = shown.part === "benchmark" && !shown.kind.includes("_")
+    ? el("button", { id: "add-fact", class: "quiet", click: () => add({ text: "", anchors: [], vital: true }).focus() }, "Add a fact") : null;
   const value = () => ({ question: asked.value, answer: answer.value, nuggets: facts.filter(fact => !fact.drop.checked).map(fact => ({
     text: fact.text.value, vital: fact.vital.checked,
     anchors: fact.anchors.value.split("\n").map(line => line.split("|").map(word => word.trim()).filter(Boolean)).filter(group => group.length) })) });
@@ -243,7 +250,7 @@ function edit() {
   };
   const box = openPanel("Edit", el("h3", {}, "Edit"), el("label", { class: "label", for: "edit-question" }, "Question"), asked,
     el("label", { class: "label", for: "edit-answer" }, shown.part === "pairs" ? "Answer" : "Reference answer"), answer,
-    ...facts.map(fact => fact.box), verdict, el("div", { class: "buttons" }, save, el("button", { click: closePanel }, "Cancel ", key("Esc"))));
+    list, more, verdict, el("div", { class: "buttons" }, save, el("button", { click: closePanel }, "Cancel ", key("Esc"))));
   box.addEventListener("input", () => { clearTimeout(timer); timer = setTimeout(check, 250); });
   box.addEventListener("keydown", event => { if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && !save.disabled) { event.preventDefault(); save.click(); } });
   asked.focus();

@@ -98,10 +98,7 @@ class _Handler(LocalHandler):
 
     def _apply(self, part: object) -> dict[str, Any]:
         session = self.server.session
-        known = next((name for name in session.items if name == part), None)
-        if known is None or session.apply is None:
-            raise InputError("there is nothing to apply")
-        applied = session.apply(known)
+        applied = session.write(part)
         return {**session.state(), "applied": printable(applied.text), "then": session.next_step(applied)}
 
     def _number(self, name: str, *, missing: int | None = None) -> int:
@@ -122,6 +119,9 @@ class _Handler(LocalHandler):
             status, value = 400, {"error": printable(error.what)}
         except RagtuneError as error:
             status, value = 500, {"error": str(error)}
+        except Exception as error:
+            self.send_content(500, to_json({"error": f"this is a bug: {error}"}).encode(), kind="application/json")
+            raise
         self.send_content(status, to_json(value).encode(), kind="application/json")
 
     def _send_image(self) -> None:

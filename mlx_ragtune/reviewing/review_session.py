@@ -19,9 +19,10 @@ from mlx_ragtune.reviewing.review_summary import KIND_LABELS, NOUNS, Summary, sa
 
 @dataclass(frozen=True)
 class Sent:
-    """A decision as the page sends it. ``n`` is the item's number in the session."""
+    """A decision as the page sends it. ``n`` is the item's number in the session, ``id`` its id."""
 
     n: int
+    id: str
     action: Literal["accept", "reject", "edit", "skip"]
     reason: str = ""
     note: str = ""
@@ -40,7 +41,8 @@ class Checked:
 class Session:
     """The items by part, in file order; ``shown`` are those of the samples, which the page numbers from 0.
 
-    ``apply`` writes the reviews of a part into the user's file, ``next_step`` says what to do after that.
+    ``apply`` writes the reviews of a part into the user's file, ``next_step`` says what to do after that, and ``read``
+    reads the items again.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Session:
     library: Library | None = None
     apply: Callable[[Part], Applied] | None = None
     next_step: Callable[[Applied], str] = lambda _applied: ""
+    read: Callable[[], Mapping[Part, list[ReviewItem]]] | None = None
     shown: list[ReviewItem] = field(default_factory=list)
     finished: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -149,6 +152,8 @@ class Session:
     def decide(self, sent: Sent) -> None:
         """Save a decision. Raises InputError for one that is not complete, or an edit that could not be used."""
         item, edited = self.item(sent.n), None
+        if item.row.id != sent.id:
+            raise InputError("the list has changed: reload the page")
         if sent.action == "reject" and sent.reason not in REASONS:
             raise InputError("a rejected item needs a reason")
         if sent.action == "edit":
@@ -173,6 +178,18 @@ class Session:
         if name is None:
             return None
         return next((n for n, item in enumerate(self.shown) if item.id == name), -1)
+
+    def write(self, part: object) -> Applied:
+        """Apply the reviews of a part, and read the items again. Raises InputError for a part that is not reviewed."""
+        known = next((name for name in self.items if name == part), None)
+        if known is None or self.apply is None:
+            raise InputError("there is nothing to apply")
+        with self.lock:
+            applied = self.apply(known)
+            if self.read is not None:
+                self.items = self.read()
+                self.plan(None)
+        return applied
 
     def image(self, n: int, place: int, page: int | None) -> PageImage:
         """The page of one of the item's places, or another page of the same paper. Raises InputError."""

@@ -95,6 +95,9 @@ def units(part: Part, items: Sequence[ReviewItem], reviews: Reviews) -> list[Uni
     """The whole that the sample is drawn from: the items, and those that a review took out of their file."""
     found = [Unit(item.id, item.kind, item.task, _is_defective(item, reviews)) for item in items]
     here = {unit.id for unit in found}
+    remaining = reviews.remaining.get(part, [])
+    if 2 * sum(f"{part}/{name}" in here for name in remaining) < len(remaining):
+        return found  # most of the items that were not removed are gone too: these are new ones
     gone = [(name, row) for name, row in reviews.removed.items() if name.startswith(f"{part}/") and name not in here]
     return [*found, *(Unit(name, row.kind, row.task, True) for name, row in gone)]
 

@@ -92,6 +92,8 @@ def test_an_edit_is_checked_while_it_is_typed_and_saved_by_keys(tmp_path: Path) 
         tab.says(f"({change % 'It counted 500 lynxes.'})(document.getElementById('edit-answer'))")
         tab.until(f"{verdict}.includes('lacks')", True)
         assert tab.says("document.getElementById('save').disabled") is True
+        tab.says("document.getElementById('add-fact').click()")
+        assert tab.says("document.activeElement.id") == "nugget-1"
         tab.press("Escape")
         tab.until("document.getElementById('edit-answer')", None)
         assert not made.log.path.exists()
