@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 from mlx_ragtune.scoring.answers.normalize import fold, words
-from mlx_ragtune.synthesis.assemble import Retriever
+from mlx_ragtune.synthesis.visible_corpus import Retriever
 
 FIELDS: Mapping[str, str] = {
     "bread baking": "dough yeast flour sourdough oven loaf",
