@@ -290,11 +290,19 @@ function result(part) {
     !part.total ? null : el("p", { class: "dim" }, `${part.accepted} accepted, ${part.rejected} rejected, ${part.edited} edited, ${part.skipped} skipped. Rejected and edited ones count as defective.`),
     rows.length ? el("div", { class: "scroll" }, el("table", {}, el("thead", {}, el("tr", {}, el("th", {}, "kind"), el("th", { class: "n" }, "defective"), el("th", { class: "n" }, "of all"),
       el("th", { class: "n" }, "share"), el("th", { class: "n" }, "95% interval"))), el("tbody", {}, ...rows))) : null,
-    !part.total ? null : el("p", {}, el("button", { id: `apply-${part.part}`, disabled: !decided, click: () => apply(part.part) },
+    !part.total ? null : el("p", { class: "buttons" }, part.advised ? el("button", { id: `more-${part.part}`, click: () => more(part.part) },
+      part.advised < part.total ? `Review ${part.advised - part.sampled} more` : `Review the other ${part.total - part.sampled}`) : null,
+      el("button", { id: `apply-${part.part}`, disabled: !decided, click: () => apply(part.part) },
       `Apply the reviews: ${plural(part.rejected - part.removed, part.part)} left out, ${part.edited} replaced`)),
     el("p", { class: "dim", id: `applied-${part.part}` }));
 }
 
+const more = guarded(async part => {
+  state = await ask("more", { part });
+  const next = state.items.findIndex(item => item.part === part && !item.decision);
+  if (next >= 0) await load(next, true);
+  say(state.parts.find(one => one.part === part).next);
+});
 const apply = guarded(async part => {
   const answer = await ask("apply", { part });
   state = answer;

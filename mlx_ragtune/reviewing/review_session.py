@@ -61,15 +61,18 @@ class Session:
         """How many items the sample has: as last planned, or DEFAULT_SAMPLE."""
         return self.log.reviews.planned.get(part) or DEFAULT_SAMPLE
 
-    def plan(self, n: int | None) -> None:
-        """Draw the samples; ``n`` changes their size from now on. Raises ToolError when that cannot be saved."""
-        for part in self.items:
-            if n is not None and self.log.reviews.planned.get(part) != n:
-                self.log.add(Review(part, "plan", note=str(n)))
+    def plan(self, n: int | None = None, part: Part | None = None) -> None:
+        """Draw the samples. ``n`` changes their size from now on, or that of one part.
+
+        Raises ToolError when that cannot be saved.
+        """
+        for name in self.items if part is None else (part,):
+            if n is not None and self.log.reviews.planned.get(name) != n:
+                self.log.add(Review(name, "plan", note=str(n)))
         self.shown = [
             item
-            for part, items in self.items.items()
-            for item in sample(part, items, self.log.reviews, n=self.sample_size(part), seed=self.seed)
+            for name, items in self.items.items()
+            for item in sample(name, items, self.log.reviews, n=self.sample_size(name), seed=self.seed)
         ]
 
     def summary(self, part: Part) -> Summary:
@@ -179,13 +182,28 @@ class Session:
             return None
         return next((n for n, item in enumerate(self.shown) if item.id == name), -1)
 
-    def write(self, part: object) -> Applied:
+    def _part(self, name: object) -> Part:
+        known = next((part for part in self.items if part == name), None)
+        if known is None:
+            raise InputError("no such part")
+        return known
+
+    def more(self, name: object) -> None:
+        """Enlarge the sample of a part to what its summary advises. Raises InputError when it advises none."""
+        part = self._part(name)
+        with self.lock:
+            advised = self.summary(part).advised
+            if advised is None:
+                raise InputError("there is nothing more to review")
+            self.plan(advised, part)
+
+    def write(self, name: object) -> Applied:
         """Apply the reviews of a part, and read the items again. Raises InputError for a part that is not reviewed."""
-        known = next((name for name in self.items if name == part), None)
-        if known is None or self.apply is None:
+        part = self._part(name)
+        if self.apply is None:
             raise InputError("there is nothing to apply")
         with self.lock:
-            applied = self.apply(known)
+            applied = self.apply(part)
             if self.read is not None:
                 self.items = self.read()
                 self.plan(None)

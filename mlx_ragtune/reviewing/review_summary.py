@@ -69,20 +69,29 @@ class Summary:
         found = self.estimate
         if found is None or found.reviewed == found.total:
             return "Apply the reviews."
-        if found.high <= TOLERABLE:
+        if self.advised is None:
             return f"Apply the reviews, and use the other {found.total - found.reviewed} {many} as they are."
         if self.part == "benchmark":
-            return "Review all with --all: every wrong question counts in the verdict."
-        enough = more_needed(found)
-        if found.share >= TOLERABLE or enough is None:
-            frequent = max(self.reasons, key=lambda name: self.reasons[name], default="")
-            why = f" (most often: {REASONS.get(frequent, frequent)})" if frequent else ""
-            return f"Too many are defective{why}: generate them again with a larger model, or review all with --all."
-        return f"Review more with --sample {enough}: that shows whether at most {_percent(TOLERABLE)} are defective."
+            return "Review all (--all): every wrong question counts in the verdict."
+        if self.advised < self.total:
+            enough = _percent(TOLERABLE)
+            return f"Review more (--sample {self.advised}): that shows whether at most {enough} are defective."
+        frequent = max(self.reasons, key=lambda name: self.reasons[name], default="")
+        why = f" (most often: {REASONS.get(frequent, frequent)})" if frequent else ""
+        return f"Too many are defective{why}: generate them again with a larger model, or review all (--all)."
+
+    @property
+    def advised(self) -> int | None:
+        """The size of the sample that is advised after this one; None where the rest is used as it is."""
+        found = self.estimate
+        if found is None or self.done < self.sampled or found.reviewed == found.total or found.high <= TOLERABLE:
+            return None
+        enough = None if self.part == "benchmark" or found.share >= TOLERABLE else more_needed(found)
+        return enough or self.total
 
     def as_json(self) -> dict[str, Any]:
         """For a script and for the page."""
-        return {**asdict(self), "text": self.text, "next": self.next}
+        return {**asdict(self), "text": self.text, "next": self.next, "advised": self.advised}
 
 
 def _percent(share: float, *, sign: bool = True) -> str:

@@ -74,6 +74,18 @@ def test_a_whole_review_by_http(tmp_path: Path) -> None:
     assert "q1" not in [row["id"] for row in rows]
 
 
+def test_the_sample_grows_where_that_is_advised(tmp_path: Path) -> None:
+    made = session(tmp_path, questions=0, refusals=0, pairs=60)
+    with serve(made) as address:
+        assert ask(address, "more", {"part": "pairs"})[0] == 400
+        for n, item in enumerate(made.shown):
+            action = {"action": "accept"} if n else {"action": "reject", "reason": "other"}
+            state = value(address, "review", {"n": n, "id": item.row.id, **action})
+        advised = state["parts"][1]["advised"]
+        state = value(address, "more", {"part": "pairs"})
+        assert len(state["items"]) == advised > 30
+
+
 def test_an_edit_is_checked_before_it_is_saved(tmp_path: Path) -> None:
     made = session(tmp_path)
     with serve(made) as address:
@@ -188,7 +200,7 @@ NONSENSE = (
 def test_a_request_that_makes_no_sense_changes_nothing(tmp_path: Path) -> None:
     made = session(tmp_path, questions=1, refusals=0, pairs=1)
     with serve(made) as address:
-        for route in ("review", "check", "apply"):
+        for route in ("review", "check", "more", "apply"):
             for body in NONSENSE:
                 status, content, _ = ask(address, route, body)
                 assert status == 400, (route, body)

@@ -156,6 +156,33 @@ def test_only_the_sample_decides_the_estimate(tmp_path: Path) -> None:
     assert session(tmp_path, questions=40, refusals=0).sample_size("benchmark") == 40
 
 
+def advice(made: Session, *, defects: int) -> str:
+    """What to do after the sample of pairs, so many of them rejected."""
+    for at, item in enumerate(one for one in made.shown if one.part == "pairs"):
+        more = {"reason": "wrong"} if at < defects else {}
+        made.decide(send(made, item.row.id, "reject" if more else "accept", **more))
+    return made.summary("pairs").next
+
+
+def test_the_advice_follows_from_what_was_found(tmp_path: Path) -> None:
+    made = session(tmp_path / "a", pairs=200)
+    assert made.summary("pairs").next == "Review these 30: they decide whether the rest can be trusted."
+    assert advice(made, defects=0) == "Apply the reviews, and use the other 170 pairs as they are."
+    made = session(tmp_path / "b", pairs=200)
+    assert advice(made, defects=1).startswith("Review more (--sample ")
+    made.more("pairs")
+    shown = [item for item in made.shown if item.part == "pairs"]
+    assert 30 < len(shown) < 80
+    assert made.summary("pairs").done == 30
+    made = session(tmp_path / "c", pairs=200)
+    assert advice(made, defects=9) == (
+        "Too many are defective (most often: the answer is wrong): generate them again with a larger model, "
+        "or review all (--all)."
+    )
+    with pytest.raises(InputError):
+        made.more("benchmark")  # its sample is not done
+
+
 def test_an_edit_is_saved_whole_or_not_at_all(tmp_path: Path) -> None:
     made = session(tmp_path)
     n = number(made, "q1")
