@@ -324,7 +324,9 @@ function show(action) {
   history.replaceState(null, "", "#overview");
   const list = state.items.map((item, n) => el("li", {}, el("button", { click: () => open(n) }, el("span", { class: "dim" }, String(n + 1)),
     el("span", { dir: "auto" }, item.label), item.decision ? tag(DECIDED[item.decision], item.decision) : item.changed ? tag("changed", "warn") : tag("open", "same"))));
-  at("main").replaceChildren(...state.parts.map(result),
+  const next = state.items.findIndex(item => !item.decision);
+  at("main").replaceChildren(next < 0 ? "" : el("p", {}, el("button", { id: "continue", click: () => open(next) },
+    `Continue with ${state.nouns[state.items[next].part][0]} ${position(next)} `, key("j"))), ...state.parts.map(result),
     el("p", {}, el("button", { id: "finish", click: finish }, "Finish: end the command")),
     list.length ? el("details", { open: list.length <= 60 }, el("summary", {}, `${list.length} in the sample`), el("ol", { class: "list" }, ...list)) : "");
   at("actions").hidden = true;
@@ -350,6 +352,7 @@ document.addEventListener("keydown", event => {
   if (event.key === "?") return at("help").showModal();
   if (event.key === "o") return overview();
   if (event.key === "u" && !shown) return undo();
+  if (event.key === "j" && !shown) return at("continue")?.click();
   if (!shown) return;
   if (event.key === "p") { const number = Math.max(place, shown.places.findIndex(one => one.pdf)); if (number >= 0) sheet(number); return; }
   if (KEYS[event.key]) { event.preventDefault(); at(KEYS[event.key]).click(); }
