@@ -46,9 +46,9 @@ SHOWN_STATES = re.compile(rf"\b[Tt]he {SHOWN}s?(?= {_STATES}\b)|\b[Tt]he excerpt
 """``the excerpt states``."""
 NUMBERED = re.compile(
     r"\b(?:[Tt]he )?(?:[Pp]aper|[Pp]assage|[Ee]xcerpt|[Cc]ontext|[Dd]ocument|[Aa]bstract"
-    r"|[Ss]tudy)s?:? ?(?P<number>[12])\b(?![.\d])"
+    r"|[Ss]tudy)s?:? ?(?P<number>[12])\b(?![.\d])(?!,? [\"“'‘]\w)"
 )
-"""``Paper 1``."""
+"""``Paper 1``, unless a quoted name follows: ``Paper 1, 'Other Title',``."""
 AUTHORS_OF_THIS = re.compile(rf"\b(?P<the>[Tt]he )?authors? of (?:this|the) {WORK}\b(?! [\"“])", re.IGNORECASE)
 
 _PATTERNS = (THIS, IN_SHOWN, SHOWN_STATES, NUMBERED, AUTHORS_OF_THIS)

@@ -74,6 +74,10 @@ _BOTH = re.compile(
     r"(?! (?:of|on|by|that)\b)|(?<=\bin )each (?:paper|study|article)\b",
     re.IGNORECASE,
 )
+_BOTHS = re.compile(
+    r"\b(?:the|these|both) (?:two )?(?:papers|studies|articles)(?:'|’)s? (?P<what>(?:[\w-]+ ){0,2}?" + _HEADS + r")\b",
+    re.IGNORECASE,
+)
 _TWO_THINGS = re.compile(
     r"\b(?P<the>[Tt]he (?:two )?|[Bb]oth |[Tt]hese (?:two )?)(?P<what>(?:[\w-]+ )?(?:approaches|methods|frameworks"
     r"|systems|models|techniques|methodologies"
@@ -81,6 +85,7 @@ _TWO_THINGS = re.compile(
 )
 _ORDINAL = re.compile(
     r"\b[Tt]he (?P<which>first|second) (?:paper|study|article|passage|work|excerpt|context|document)\b"
+    r"(?!,? [\"“'‘]\w)"
 )
 _FIRST_WORDS = frozenset(
     re.findall(
@@ -321,6 +326,8 @@ def name_both(question: str, titles: Sequence[str]) -> str:
     if any(cites(question, title) for title in titles) or all(_alias_in(question, title) for title in titles):
         return question
     both = _joined(titles)
+    if match := _BOTHS.search(question):
+        return f"{question[: match.start()]}the {match['what']} of {both}{question[match.end() :]}"
     for pattern, repaired in ((_BOTH, both), (_TWO_THINGS, None)):
         if match := pattern.search(question):
             after = question[match.end() :]
