@@ -26,10 +26,10 @@ _STATES = (
 _GIVEN = r"(?:provided|given|above|following|supplied|present)"
 
 THIS = re.compile(
-    rf"\b(?P<this>[Tt]his|[Tt]hese|[Oo]ur|[Tt]hat|[Tt]hose) (?P<noun>(?:research )?{WORK}s?|studies|work|works)\b"
-    r"(?! (?:is|was|were|are) (?:the|a|an)\b)"
+    rf"\b(?P<this>[Tt]his|[Oo]ur) (?P<noun>(?:research )?{WORK}|work)\b(?! (?:is|was|were|are) (?:the|a|an)\b)"
+    rf"|\b(?P<these>[Tt]hese|[Oo]ur) (?P<nouns>(?:research )?{WORK}s|studies|works)\b"
 )
-"""``this paper``. ``noun``: what may follow "the"."""
+"""``this paper``, ``these studies``; not "approaches that work". ``noun`` or ``nouns``: what may follow "the"."""
 GIVEN = re.compile(
     rf"\b(?:[Tt]he )?{_GIVEN} (?:{SHOWN}|{WORK}|note)s?(?: {SHOWN}s?)?\b|\b{SHOWN}s? (?:provided|given|above)\b"
 )

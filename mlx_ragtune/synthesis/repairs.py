@@ -219,7 +219,7 @@ def name_once(text: str, title: str, sources: Sequence[str] = ()) -> str:
         (_POSSESSIVE_AUTHORS, lambda match: f"{match['the']} {match['what']} of {quoted}"),
         (re.compile(rf"\b[Tt]h(?:e|is) {_NOUN}(?='s\b)"), lambda _match: quoted),
         (_THE_WORK, lambda _match: quoted),
-        (THIS, lambda match: quoted if match["noun"][-1] != "s" and match["this"].lower() == "this" else match[0]),
+        (THIS, lambda match: quoted if (match["this"] or "").lower() == "this" else match[0]),
         (IN_SHOWN, lambda match: f"{_kept(match)}{quoted}"),
         (SHOWN_STATES, lambda _match: quoted),
         (GIVEN, lambda match: match[0] if _is_subject(match[0], sources) else quoted),
@@ -285,7 +285,7 @@ def without_pointers(text: str, sources: Sequence[str]) -> str:
         return _cased(match[0], "the paper")
 
     text = AUTHORS_OF_THIS.sub(lambda match: f"{match['the'] or 'the '}authors", text)
-    text = THIS.sub(lambda match: _cased(match[0], f"the {match['noun']}"), text)
+    text = THIS.sub(lambda match: _cased(match[0], f"the {match['noun'] or match['nouns']}"), text)
     text = IN_SHOWN.sub(lambda match: f"{_kept(match)}the paper", text)
     text = SHOWN_STATES.sub(as_paper, text)
     return GIVEN.sub(lambda match: match[0] if _is_subject(match[0], sources) else as_paper(match), text)
