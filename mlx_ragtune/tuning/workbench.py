@@ -23,6 +23,7 @@ from mlx_ragtune.artifact import digest_json
 from mlx_ragtune.clients.runtime_mlx import mx
 from mlx_ragtune.errors import DivergedError, InputError
 from mlx_ragtune.recipe import BaseModelSettings, DatasetSettings, TrainSettings
+from mlx_ragtune.recipe_train import NEWER_KEYS
 from mlx_ragtune.records import Example
 from mlx_ragtune.tuning.adapters import BareModules, apply_adapter, load_adapter
 from mlx_ragtune.tuning.frozen import FrozenStore
@@ -310,8 +311,7 @@ def share_of_contexts(rows: Sequence[TokenRow], share: float, *, seed: int) -> l
 def describe_settings(settings: TrainSettings, seed: int) -> dict[str, str]:
     """The settings of one run on which its result depends, key by key."""
     keys = settings.model_dump(mode="json", exclude={"report_to"})
-    newer = ("kl", "preference")  # unknown to older runs
-    keys = {name: value for name, value in keys.items() if name not in newer or value is not None}
+    keys = {name: value for name, value in keys.items() if value is not None or name not in NEWER_KEYS}
     return {f"train.{name}": json.dumps(value) for name, value in keys.items()} | {"seed": str(seed)}
 
 

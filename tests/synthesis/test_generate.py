@@ -48,6 +48,7 @@ def run(
     min_yield: float = 0.3,
     chunks: Sequence[Chunk] = CHUNKS,
     barred: Callable[[Pair], str] = lambda _pair: "",
+    say: Callable[[str], None] = lambda _text: None,
 ) -> GenerationReport:
     folder.mkdir(exist_ok=True)
     settings = GeneratorSettings(model="writer", pairs=pairs, slots=slots, min_yield=min_yield)
@@ -62,6 +63,7 @@ def run(
             settings=settings,
             model_digest="sha256:writer",
             progress=Silent(),
+            say=say,
         )
 
 
@@ -321,11 +323,32 @@ def test_refusals_that_the_passages_do_answer_are_rejected(tmp_path: Path) -> No
     def always(reply: ChatReply) -> ChatReply:
         return replace(reply, text=reply.text.replace('"absent"', '"answered"'))
 
-    with pytest.raises(ToolError) as caught:
-        run(tmp_path, Broken(always))
-    assert "all planned calls are made and pairs are missing" in caught.value.what
-    assert "without_paper: 0 of" in caught.value.what
-    assert "× model: the passages do answer it" in caught.value.what
+    said: list[str] = []
+    report = run(tmp_path, Broken(always), say=said.append)
+    assert Counter(pair.kind for pair in report.pairs) == {"grounded": 30, "synthesis": 10, "refusal": 4}
+    assert said[-1] == "44 of 50 pairs: 6 fewer refusal"
+    assert any("× model: the passages do answer it" in line for line in said)
+
+
+def test_fewer_pairs_than_wanted_are_no_error_and_the_funnel_is_told_by_task_and_reason(tmp_path: Path) -> None:
+    said: list[str] = []
+    report = run(tmp_path, pairs=240, min_yield=0.1, chunks=note_chunks("lora", "rag"), say=said.append)
+    assert 24 < len(report.pairs) < 240
+    assert max(map(len, said)) <= 80
+    assert said[0].split()[2:] == ["wanted", "asked", "written", "sound", "passed", "kept"]
+    told = {line.split()[0]: [int(count) for count in line.split()[1:]] for line in said if re.match("  [a-z]", line)}
+    assert told.keys() == {*report.funnels, "all"}
+    for task, funnel in report.funnels.items():
+        assert told[task][1:] == [funnel.asked, funnel.written, funnel.sound, funnel.passed, funnel.kept]
+    assert told["all"][0] == 240
+    assert told["all"][-1] == len(report.pairs)
+    assert said[-1].startswith(f"{len(report.pairs)} of 240 pairs: ")
+
+
+def test_few_kept_pairs_are_an_error_though_all_that_were_written_passed(tmp_path: Path) -> None:
+    with pytest.raises(ToolError, match=r"all planned calls are made and only \d+ of 240 pairs are kept") as caught:
+        run(tmp_path, pairs=240, min_yield=0.6, chunks=note_chunks("lora", "rag"))
+    assert "× repeats an earlier question" in caught.value.what
 
 
 def test_what_the_model_knows_without_the_paper_is_capped_at_a_quarter(tmp_path: Path) -> None:
@@ -344,10 +367,9 @@ def test_what_the_model_knows_without_the_paper_is_capped_at_a_quarter(tmp_path:
                 self.last = reply.text
             return reply
 
-    with pytest.raises(ToolError, match="answerable without the paper"):
-        run(tmp_path, Knowing())
-    with Jobs(tmp_path / "jobs.sqlite") as jobs:
-        assert jobs.counts()["ok"] > 0
+    report = run(tmp_path, Knowing())
+    assert report.rejections["answerable without the paper"] > 10
+    assert report.funnels["grounded"].kept < report.funnels["grounded"].wanted / 3
 
 
 # --- servers that fail, programs that die
@@ -397,6 +419,7 @@ def test_an_interrupt_loses_nothing_that_was_finished(tmp_path: Path) -> None:
     settings = GeneratorSettings(model="writer", pairs=50)
     plan = make_plan(CHUNKS, settings, SHARES, seed=0)
     sources = Sources({chunk.id: chunk for chunk in CHUNKS}, WordRetriever(CHUNKS), 3)
+    said: list[str] = []
     with Jobs(tmp_path / "jobs.sqlite") as jobs, pytest.raises(KeyboardInterrupt):
         generate(
             plan,
@@ -406,7 +429,9 @@ def test_an_interrupt_loses_nothing_that_was_finished(tmp_path: Path) -> None:
             settings=settings,
             model_digest="sha256:writer",
             progress=Interrupting(),
+            say=said.append,
         )
+    assert said[0].startswith("generated pairs"), "the funnel is told on a stop too"
     writer, fresh = Writer(), Writer()
     assert len(run(tmp_path, writer).pairs) == 50
     (tmp_path / "fresh").mkdir()
