@@ -25,6 +25,7 @@ ALIKE = 0.5
 themselves, and none of the 360 training questions."""
 RUN = 8
 STRIDE = 4
+_PLACE = re.compile(r"(?: (?:in|of|by|from|according to))? [\"“][^\"“”\n]{3,300}[\"”]")
 _TITLE = re.compile(r"[\"“][^\"“”\n]{3,300}[\"”]")
 
 
@@ -89,12 +90,14 @@ class BenchmarkGuard:
         return bool(self._references) and any(run in self._references for run in _runs(answer, 1))
 
     def reason(self, pair: Pair) -> str:
-        """Why the pair would teach the benchmark; "" if it would not."""
-        if self._index.matches(pair.question):
+        """Why the pair would teach the benchmark; "" if it would not. Its question is read with and without titles."""
+        bare = _PLACE.sub("", pair.question)
+        asked = (pair.question, bare) if bare != pair.question else (pair.question,)
+        if any(self._index.matches(question) for question in asked):
             return ASKS
         if self.contains_reference(pair.answer):
             return REFERENCE
-        return PARAPHRASES if self.paraphrased(pair.question) else ""
+        return PARAPHRASES if any(map(self.paraphrased, asked)) else ""
 
 
 def guard_report(pairs: Sequence[Pair], guard: BenchmarkGuard) -> dict[str, list[str]]:

@@ -19,7 +19,8 @@ from mlx_ragtune.scoring.answers.style import is_prose
 from mlx_ragtune.synthesis.content_words import content_stems
 from mlx_ragtune.synthesis.corpus_titles import OTHER_PAPER
 from mlx_ragtune.synthesis.deixis import points_at_passage
-from mlx_ragtune.synthesis.repairs import cites_others
+from mlx_ragtune.synthesis.number_context import number_in_other_place
+from mlx_ragtune.synthesis.repairs import cites_others, names_alias
 
 VERSION = 4
 """Part of the key of every generated pair: raise it when a check changes, so that no old verdict is reused."""
@@ -38,8 +39,11 @@ _FILLERS = "\u115f\u1160\u3164\uffa0\u2800"
 _CURLY = str.maketrans("“”„«»‘’", '"""""\'\'')
 _UNNAMED = re.compile(
     r"\bthe (?:papers?|study|article|authors?|passages?|excerpts?|proposed (?:method|approach|model))\b"
-    r"(?! (?:[\"“]|of|behind|on|that (?:introduces?|proposes?)|called|titled|named))"
-    r"|\bthe two (?:approaches|methods|frameworks|studies|systems|models)\b(?! (?:of|in|by|called|named)\b)",
+    r"(?! (?:[\"“]|of|behind|on|that (?:introduces?|proposes?)|called|titled|named))",
+    re.IGNORECASE,
+)
+_UNNAMED_TWO = re.compile(
+    r"\bthe two (?:approaches|methods|frameworks|studies|systems|models)\b(?! (?:of|in|by|called|named)\b)",
     re.IGNORECASE,
 )
 _IT = re.compile(r"(?:What|How|Why|When|Where|Which) (?:does|did|is|was|can|could|would|do|are) (?:it|they)\b")
@@ -85,13 +89,15 @@ def quote_in(quote: str, text: str) -> str | None:
 
 
 def numbers_shown(answer: str, shown: Iterable[str]) -> str | None:
-    """None if every number and identifier (``NF4``) of the answer is in what is shown.
+    """None if every number and identifier (``NF4``) of the answer is in what is shown, not beside another word.
 
     A text layer may hold "2. 6", "10, 000" and "gpt - 3. 5": what is shown counts with and without such spaces.
     """
     texts = list(shown)
     texts += [close for text in texts if (close := _SPLIT_NAME.sub("-", _SPLIT_NUMBER.sub(r"\1", text))) != text]
-    return None if number_grounding(answer, texts) in (None, 1.0) else "number that is not in the source"
+    if number_grounding(answer, texts) not in (None, 1.0):
+        return "number that is not in the source"
+    return "number beside another word than in the source" if number_in_other_place(answer, texts) else None
 
 
 def titles_quoted(answer: str, titles: Iterable[str]) -> str | None:
@@ -169,8 +175,10 @@ def stands_alone(question: str, titles: Sequence[str] = (), sources: Sequence[st
     bare = question
     for title in titles:
         bare = bare.replace(f'"{title}"', '"…"')
-    named = bare != question
-    if points_at_passage(bare, sources) or _IT.match(bare) or (not named and _UNNAMED.search(bare)):
+    cited = bare != question
+    named = cited or any(names_alias(question, title) for title in titles)
+    unnamed = (not cited and _UNNAMED.search(bare)) or (not named and _UNNAMED_TWO.search(bare))
+    if points_at_passage(bare, sources) or _IT.match(bare) or unnamed:
         return "question does not say which paper or method"
     if _ABOUT_TITLE.search(bare):
         return "question about the title"

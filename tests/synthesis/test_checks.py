@@ -237,3 +237,23 @@ def test_the_window_of_each_kind_comes_from_the_recipe() -> None:
     windows["grounded"] = (6, 80)
     assert check_pair(grounded("LoRA"), SOURCES, TITLES, windows) is None  # type: ignore[arg-type]
     assert check_pair(synthesis("LoRA", "CRAG"), SOURCES, TITLES, windows) == reason  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("answer", "wrong"),
+    [
+        ("It took 3 sessions with 54 subjects.", False),
+        ("It took 54 sessions with 3 subjects.", True),
+        ("As Table 2 shows, it took 3 sessions.", False),
+        ("As Table 3 shows, it took 3 sessions.", True),
+        ("It took 3 sessions [17].", False),
+        ("It took 3 sessions [19].", True),
+        ("It has 9,991 examples and 24 documents.", False),
+    ],
+)
+def test_a_number_stands_beside_the_same_word_as_in_the_source(answer: str, wrong: bool) -> None:
+    between = "The rooms were lit by lamps of the same kind, and nothing was moved while the people were there. "
+    source = f"54 subjects took part. {between}There were 3 sessions, see **Table** 2 [ 17 ]. {between}"
+    source += f"It has 9 991 examples. {between}The number of documents was set to 24, then to the top 6 documents."
+    reason = "number beside another word than in the source" if wrong else None
+    assert numbers_shown(answer, [source]) == reason
