@@ -96,6 +96,11 @@ class GenerationReport:
         """The kept pairs."""
         return [row.pair for row in self.rows]
 
+    @property
+    def repairs(self) -> dict[str, int]:
+        """Name of a repair → kept pairs that it was made on, most frequent first."""
+        return dict(Counter(name for row in self.rows for name in row.repairs).most_common())
+
 
 @dataclass(frozen=True)
 class _Work:
