@@ -230,7 +230,7 @@ def kills(count: int, pairs: int, seed: int = 0) -> dict[str, Any]:
     draw = random.Random(seed)
     with tempfile.TemporaryDirectory() as folder, serving() as (host, seen):
         home = Path(folder)
-        write_papers(home / "papers", papers=40, sections=12)
+        write_papers(home / "papers", papers=24, sections=8)
         corpus = make_corpus(home / "corpus", home / "papers", tokens=300)
         finish(start(corpus, home / "whole", host, pairs))
         whole, seen[0] = seen[0], 0

@@ -111,10 +111,12 @@ CHUNKS = ("chunks.jsonl", "index.sqlite", "vectors.npy", "vectors.json", "vector
 REHEARSAL = ("rehearsal.jsonl", "statistics.json")
 MODEL = ("model/*",)
 PROMPT_ROWS = ("examples-valid.jsonl", "examples-train.jsonl")
+REJECTED = ("rejected-valid.jsonl", "rejected-train.jsonl")
 ADAPTER = ("adapters.safetensors", "adapter_config.json")
 """Files of earlier stages that a later one reads."""
 LATER = (
-    "dataset.rehearsal", "dataset.rehearsal.share", "train.kl", "train.preference", "train.strength", "fuse.strength",
+    "dataset.contrast", "dataset.rehearsal", "dataset.rehearsal.share", "train.kl", "train.preference",
+    "train.strength", "fuse.strength",
 )  # fmt: skip
 """Optional keys that were added after the first results were made: one that is not set changes no artifact's key."""
 ENCODERS = ("retrieval.embedding.model", "retrieval.embedding.host", "retrieval.rerank.model")
@@ -284,7 +286,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "dataset",
         "Build training rows with contexts, split by paper",
-        version=5,
+        version=6,
         keys=("dataset", "retrieval", "seed", "benchmark"),
         ignores=(
             "dataset.pairs", "dataset.on_too_long", "dataset.max_loss", "dataset.generator.hosts",
@@ -407,6 +409,11 @@ QUICK_EVALUATE = replace(
 """``evaluate`` with ``evaluate.engine: mlx``: it needs the adapter and nothing that is exported or registered."""
 
 
+_TRAIN = stage_named("train")
+PREFERENCE_TRAIN = replace(_TRAIN, needs={**_TRAIN.needs, "dataset": (*PROMPT_ROWS, *REJECTED)})
+"""``train`` with ``train.preference``: it reads the rejected answers too."""
+
+
 def needed_files(name: str) -> set[str]:
     """The roles of the user's files that the named stage and those before it read: ``papers``, ``benchmark``."""
     names = [stage.name for stage in STAGES]
@@ -415,8 +422,9 @@ def needed_files(name: str) -> set[str]:
 
 def stages_of(recipe: "Recipe") -> tuple[Stage, ...]:
     """The table for one recipe: without ``rehearse`` where it has no ``dataset.rehearsal``."""
-    quick = recipe.evaluate.engine == "mlx"
-    table = tuple(QUICK_EVALUATE if quick and stage.name == "evaluate" else stage for stage in STAGES)
+    quick, prefers = recipe.evaluate.engine == "mlx", recipe.train.preference is not None
+    variants = {"evaluate": QUICK_EVALUATE if quick else None, "train": PREFERENCE_TRAIN if prefers else None}
+    table = tuple(variants.get(stage.name) or stage for stage in STAGES)
     if recipe.dataset.rehearsal is not None:
         return table
     return tuple(

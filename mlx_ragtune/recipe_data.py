@@ -163,6 +163,8 @@ class DatasetSettings(Settings):
     """Stop when a larger share of the rows is left out. What `balance` and `refusal_kinds` exclude does not count."""
     refusal_kinds: tuple[Literal["near_miss", "off_corpus"], ...] = ("near_miss", "off_corpus")
     """`pairs`: kinds of refusals to use. Near misses make a very small model refuse questions it could answer."""
+    contrast: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Share of the answerable pairs that are asked once more without their paper and refused; on top of `shares`."""
     max_tokens: Tokens = 2048
     """Maximum length of a training row, in tokens of the base model's tokenizer."""
     on_too_long: Literal["fail", "drop"] = "fail"

@@ -35,6 +35,7 @@ UNUSED: tuple[tuple[str, str, object, object], ...] = (
     ("train.report_to", "train.engine", "mlx-lm", ()),
     ("train.weight_decay", "train.optimizer", "adam", 0),
     ("train.select_best", "train.select", "loss", None),
+    ("train.preference.weight", "train.preference.method", "orpo", 1),
     ("register.route", "register.serve", "llamacpp", "mlx"),  # an error of its own
     ("register.name", "register.serve", "llamacpp", None),
     ("register.host", "register.serve", "llamacpp", None),
@@ -106,7 +107,13 @@ def _train_problems(written: Written) -> Iterator[tuple[str, str]]:
         yield "train.frozen_store", "'frozen_store' needs 'layers: N' and 'engine: shared-prefix'"
     if train["grad_checkpoint"] is True and train["engine"] == "mlx-lm":
         yield "train.grad_checkpoint", "not supported with 'engine: mlx-lm'; use 'engine: shared-prefix'"
-    if train["strength"] is not None and written.get("dataset.rehearsal") is None:
+    for name in ("kl", "preference"):
+        if train[name] is not None and train["engine"] == "mlx-lm":
+            yield f"train.{name}", "not supported with 'engine: mlx-lm'; use 'engine: shared-prefix'"
+    rehearses = written.get("dataset.rehearsal") is not None
+    if train["kl"] is not None and written.setting(Recipe, "train.kl.tokens") == "rehearsal" and not rehearses:
+        yield "train.kl", "'tokens: rehearsal' needs 'dataset.rehearsal'; add it, or set 'tokens: all'"
+    if train["strength"] is not None and not rehearses:
         problem = "needs the base model's own answers; add 'rehearsal: {share: 0.1}' to 'dataset' (0: measure only)"
         yield "train.strength", problem
     if train["method"] == "dora":

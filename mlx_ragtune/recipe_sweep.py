@@ -142,9 +142,18 @@ def _range(written: Mapping[str, Any]) -> Range:
     return Range(low, high, step, log)
 
 
+def _keys_of(model: Any, at: str) -> Iterator[str]:
+    """The dotted keys of the values below a section."""
+    for name, info in model.model_fields.items():
+        if inner := next(models_in(info.annotation), None):
+            yield from _keys_of(inner, f"{at}.{name}")
+        else:
+            yield f"{at}.{name}"
+
+
 def _closest_key(key: str) -> str | None:
     """The key of ``train`` or ``dataset`` that was meant, also by the name that another tool has for it."""
-    known = [f"{section}.{name}" for section, model in SECTIONS.items() for name in model.model_fields]
+    known = [key for section, model in SECTIONS.items() for key in _keys_of(model, section)]
     parents, _, last = key.rpartition(".")
     name = SYNONYMS.get(last, last)
     same = [place for place in known if place.rpartition(".")[2] == name and parents in ("", place.rpartition(".")[0])]

@@ -8,18 +8,24 @@ from mlx_ragtune.recipe_types import Count, Settings, Share, Tokens
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
+NEWER_KEYS = ("kl", "preference", "strength")
+"""Optional keys of `train` that older artifacts do not know. While they are null they are no part of an artifact's key
+nor of a checkpoint's description, so that finished and interrupted runs from before stay valid."""
+
 
 SCALES = (0.25, 0.4, 0.5, 0.65, 0.8, 1.0)
 
 
 class StrengthSettings(Settings):
-    """Weaker versions of the trained adapter: less of what was learned, more of what the base model could do."""
+    """Weaker versions of the trained adapter: less of what was learned, more of what the base model could do.
+
+    The factor with the best answers to validation questions is kept, within a limit on what is forgotten.
+    """
 
     scales: Annotated[tuple[Annotated[float, Field(gt=0, le=2)], ...], Field(min_length=1, max_length=16)] = SCALES
     """Factors on the adapter. Each is scored on validation questions and on held-out rehearsal prompts."""
     max_loss: Annotated[float, Field(gt=0, le=100)] = 0.1
-    """The best-scoring factor is chosen among those that raise the loss on the base model's own answers by at most so
-    much, in nats per token; if none does, the one that raises it least."""
+    """Limit: the largest increase of the loss on the base's own answers, in nats per token; else the least increase."""
 
     @field_validator("scales")
     @classmethod

@@ -120,7 +120,10 @@ class Message:
 
 @dataclass(frozen=True)
 class Example:
-    """A training row: chat messages that end with the answer. Rows of one ``group`` share their passages."""
+    """A training row: chat messages that end with the answer. Rows of one ``group`` share their passages.
+
+    ``rejected`` is a worse answer to the same prompt, or empty; it is kept in a file of its own (``Rejected``).
+    """
 
     id: str
     kind: RowKind
@@ -128,11 +131,21 @@ class Example:
     messages: tuple[Message, ...]
     papers: tuple[str, ...] = ()
     context_ids: tuple[str, ...] = ()
+    rejected: str = ""
 
     @property
     def is_own(self) -> bool:
         """Whether the row came with its own prompt: its passages are in no paper of the corpus."""
         return self.group.startswith(OWN_GROUP)
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """An answer that is worse than that of the training row of the same id, and what it is."""
+
+    id: str
+    answer: str
+    why: Literal["refusal", "answer", "title"]
 
 
 @dataclass(frozen=True)

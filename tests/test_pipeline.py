@@ -250,6 +250,18 @@ def test_policies_apply_to_what_was_skipped_before(home: Path) -> None:
     assert "2 papers are unreadable" in why(home, "corpus")
 
 
+def test_a_newer_key_that_is_null_is_no_part_of_an_artifacts_key(home: Path) -> None:
+    stages = [stage for stage in STAGES if "train" in stage.keys]
+    assert [stage.name for stage in stages] == ["train", "report"]
+    for stage in stages:
+        assert "kl" not in opened(home).settings(stage)["train"]
+    ran(home)
+    edit(home, "rank: 4", "rank: 4, kl: {tokens: all}")
+    for stage in stages:
+        assert opened(home).settings(stage)["train"]["kl"] == {"tokens": "all", "weight": 0.1}
+    assert why(home, "train") == "train.kl: None → {'weight': 0.1, 'tokens': 'all'}"
+
+
 def test_redo_with_another_result_reruns_what_depends_on_it(home: Path) -> None:
     ran(home)
     SALT["train"] = "another result"

@@ -330,6 +330,7 @@ UNUSED_KEYS: dict[str, tuple[str, str]] = {
     "train.tokens_per_step": (TRAIN, "train: {rank: 4, alpha: 8, engine: mlx-lm, tokens_per_step: 4096}"),
     "train.report_to": (TRAIN, "train: {rank: 4, alpha: 8, engine: mlx-lm, report_to: [wandb]}"),
     "train.grad_checkpoint": (TRAIN, "train: {rank: 4, alpha: 8, engine: mlx-lm, grad_checkpoint: true}"),
+    "train.kl": (TRAIN, "train: {rank: 4, alpha: 8, engine: mlx-lm, kl: {tokens: all}}"),
     "train.weight_decay": (TRAIN, "train: {rank: 4, alpha: 8, optimizer: adam, weight_decay: 0.1}"),
     "train.select_best": (TRAIN, "train: {rank: 4, alpha: 8, select_best: 3}"),
     "train.rank_stabilized": (TRAIN, "train: {rank: 4, scale: 8, rank_stabilized: true}"),
@@ -394,6 +395,12 @@ def test_a_key_without_effect_is_refused_with_its_line(home: Path, key: str) -> 
     assert f"small.yaml:{line}: {key}: " in problems(write(home, text))
 
 
+@pytest.mark.parametrize("kl", ["{}", "{weight: 0.2}", "{tokens: rehearsal}"])
+def test_the_kl_of_rehearsal_rows_needs_such_rows(home: Path, kl: str) -> None:
+    said = problems(write(home, SMALL.replace("alpha: 8", f"alpha: 8, kl: {kl}")))
+    assert "small.yaml:4: train.kl: 'tokens: rehearsal' needs 'dataset.rehearsal'" in said
+
+
 @pytest.mark.parametrize(
     "train",
     [
@@ -402,8 +409,9 @@ def test_a_key_without_effect_is_refused_with_its_line(home: Path, key: str) -> 
         "rank: 4, alpha: 8, engine: mlx-lm, grad_checkpoint: false, report_to: [], patience: null",
         "rank: 4, alpha: 8, select: task, select_best: 4",
         "rank: 4, scale: 8, rank_stabilized: false, alpha: null",
-        "rank: 4, alpha: 8, layers: 2, frozen_store: true",
+        "rank: 4, alpha: 8, layers: 2, frozen_store: true, kl: {tokens: all, weight: 0.5}",
         "rank: 4, alpha: 8, epochs: 2, patience: 2",
+        "rank: 4, alpha: 8, strength: null",
     ],
 )
 def test_a_key_with_an_effect_or_switched_off_is_accepted(home: Path, train: str) -> None:
@@ -626,3 +634,38 @@ def test_an_overlap_of_more_than_half_a_chunk_is_refused(home: Path) -> None:
     assert load_recipe(write(home, recipe)).corpus.overlap_tokens == 50
     said = problems(write(home, recipe.replace("overlap_tokens: 50", "overlap_tokens: 51")))
     assert "corpus.overlap_tokens: more than half of 'chunk_tokens' (100); lower 'overlap_tokens'" in said
+
+
+OWN = "{pairs: pairs.jsonl, rehearsal: {share: 0.1}}"
+
+
+@pytest.mark.parametrize(
+    ("dataset", "rest", "said"),
+    [
+        ("{pairs: pairs.jsonl}", "strength: {}", "train.strength: needs the base model's own answers"),
+        (OWN, "method: dora, strength: {}", "train.strength: not supported with 'method: dora'"),
+        (OWN, "method: dora}\nfuse: {strength: 0.5", "fuse.strength: not supported with 'method: dora'"),
+        (OWN, "strength: {scales: [0.5, 0.5]}", "train.strength.scales: give each factor once"),
+        (OWN, "strength: {scales: [0]}", "train.strength.scales"),
+        (OWN, "strength: 0.5", "train.strength"),
+        (OWN.replace("0.1", "0.6"), "epochs: 1", "dataset.rehearsal.share"),
+        (OWN.replace("share: 0.1", "prompts: none.jsonl"), "epochs: 1", "dataset.rehearsal.prompts"),
+        (OWN.replace("share", "shares"), "epochs: 1", "unknown key 'dataset.rehearsal.shares', did you mean"),
+    ],
+)
+def test_rehearsal_and_strength_that_cannot_work_are_refused(home: Path, dataset: str, rest: str, said: str) -> None:
+    text = SMALL.replace("{pairs: pairs.jsonl}", dataset).replace("alpha: 8", f"alpha: 8, {rest}")
+    assert said in problems(write(home, text))
+
+
+def test_rehearsal_and_strength_have_defaults_and_prompts_of_ones_own(home: Path) -> None:
+    (home / "mine.jsonl").touch()
+    text = SMALL.replace("{pairs: pairs.jsonl}", "{pairs: pairs.jsonl, rehearsal: {prompts: mine.jsonl}}")
+    recipe = load_recipe(write(home, text.replace("alpha: 8", "alpha: 8, strength: {}") + "fuse: {strength: 0.5}\n"))
+    assert recipe.dataset.rehearsal is not None
+    assert recipe.dataset.rehearsal.prompts == home / "mine.jsonl"
+    assert (recipe.dataset.rehearsal.share, recipe.dataset.rehearsal.max_tokens) == (0.1, 192)
+    assert recipe.train.strength is not None
+    assert recipe.train.strength.scales == (0.25, 0.4, 0.5, 0.65, 0.8, 1.0)
+    assert recipe.fuse.strength == 0.5
+    assert load_recipe(write(home, SMALL)).dataset.rehearsal is None

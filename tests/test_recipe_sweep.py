@@ -139,3 +139,47 @@ def test_the_section_changes_no_key_of_any_stage() -> None:
     from mlx_ragtune.pipeline import STAGES
 
     assert [stage.name for stage in STAGES if any(key.startswith("sweep") for key in stage.keys)] == []
+
+
+REHEARSED = {"pairs": "pairs.jsonl", "rehearsal": {"share": 0.1}}
+
+
+@pytest.mark.parametrize(
+    ("dataset", "key", "values", "problem"),
+    [
+        (REHEARSED, "dataset.rehearsal.share", [0.1, 0.2], ""),
+        (REHEARSED, "dataset.rehearsal.share", [0.1, 0.9], "input should be less than or equal to 0.5, not 0.9"),
+        (REHEARSED, "dataset.rehearsal.prompts", ["a", "b"],
+         "cannot be swept: it changes the answers that are held out of all trials"),
+        (REHEARSED, "dataset.rehearsal", [{"share": 0.1}, {"share": 0.2}],
+         "a section cannot be swept; vary one of its keys: dataset.rehearsal.share, dataset.rehearsal.prompts, "
+         "dataset.rehearsal.max_tokens"),
+        (REHEARSED, "dataset.rehearsal.shares", [0.1, 0.2],
+         "unknown key, did you mean 'dataset.rehearsal.share'?"),
+        ({"pairs": "pairs.jsonl"}, "dataset.rehearsal.share", [0.1, 0.2],
+         "the recipe does not set 'dataset.rehearsal'; add it, or remove 'dataset.rehearsal.share'"),
+    ],
+)  # fmt: skip
+def test_the_share_of_rehearsal_may_be_swept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: Any, key: str, values: Any, problem: str
+) -> None:
+    monkeypatch.setitem(MINIMAL, "dataset", dataset)
+    sweep = {"space": {key: values}}
+    if problem:
+        assert [line.partition(": ")[2].partition(": ")[2] for line in problems(tmp_path, sweep)] == [problem]
+    else:
+        assert load_recipe(written(tmp_path, sweep)).sweep is not None
+
+
+def test_the_default_space_has_the_share_where_the_recipe_has_rehearsal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlx_ragtune.recipe_sweep import Choices
+    from mlx_ragtune.sweeping.space import Space, default_dimensions
+
+    assert "dataset.rehearsal.share" not in dict(default_dimensions(load_recipe(written(tmp_path, {}))))
+    monkeypatch.setitem(MINIMAL, "dataset", REHEARSED)
+    dimensions = dict(default_dimensions(load_recipe(written(tmp_path, {}))))
+    assert dimensions["dataset.rehearsal.share"] == Choices((0.05, 0.1, 0.2))
+    assert not Space(dimensions).varies_dataset  # the rows about papers are the same in all trials
+    assert Space({"dataset.max_tokens": Choices((1, 2))}).varies_dataset

@@ -9,7 +9,7 @@ from mlx_ragtune.artifact import Draft
 from mlx_ragtune.building.generators import common_digest, open_generators, say_what_leaves
 from mlx_ragtune.building.row_lengths import require_room
 from mlx_ragtune.errors import InputError
-from mlx_ragtune.jsonl import write_rows
+from mlx_ragtune.jsonl import read_dicts, write_rows
 from mlx_ragtune.recipe import DatasetSettings, Recipe
 from mlx_ragtune.records import Chunk, Document, Pair
 from mlx_ragtune.retrieval.prompt import build_messages
@@ -23,7 +23,10 @@ from mlx_ragtune.synthesis.jobs import Jobs
 from mlx_ragtune.synthesis.off_corpus import CLOSE, FIELDS, is_near, off_corpus_fields
 from mlx_ragtune.synthesis.own_rows import OwnRows, passages_of, question_variants, read_own
 from mlx_ragtune.synthesis.plan_bounds import require_possible
+from mlx_ragtune.synthesis.refusals import RefusalWording, own_wordings
 from mlx_ragtune.synthesis.writable import is_writable, why_not_writable
+
+GENERATED = "generated.jsonl"
 
 
 def own_rows(settings: DatasetSettings, documents: Sequence[Document]) -> OwnRows:
@@ -137,6 +140,13 @@ def generated_pairs(
             progress=track,
             say=draft.say,
         )
-    write_rows(draft / "generated.jsonl", report.rows)
+    write_rows(draft / GENERATED, report.rows)
     draft.record(yield_share=round(report.yield_share, 3), rejections=report.rejections)
     return report.pairs
+
+
+def refusal_wording(draft: Draft, pairs: Sequence[Pair]) -> RefusalWording:
+    """How refusals are worded that are made for these pairs: with the generator's topics, or as the pairs' own."""
+    generated = draft / GENERATED
+    topics = {row["pair"]["id"]: row["topic"] for row in read_dicts(generated)} if generated.exists() else {}
+    return RefusalWording(topics, own_wordings(pairs))

@@ -1,7 +1,7 @@
 """The rows of a split as files, and the chunks that its contexts may come from."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +9,9 @@ from mlx_ragtune.artifact import Draft
 from mlx_ragtune.jsonl import write_rows
 from mlx_ragtune.models.prompts import load_tokenizer
 from mlx_ragtune.recipe import DatasetSettings
-from mlx_ragtune.records import Chunk, Example, Pair, Split
+from mlx_ragtune.records import Chunk, Example, Pair, Rejected, Split
 from mlx_ragtune.synthesis.token_statistics import describe
+from mlx_ragtune.tuning.example_files import example_row, rejected_file
 from mlx_ragtune.tuning.token_rows import Refused, tokenize
 
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")
@@ -35,11 +36,18 @@ class WrittenSplit:
 
 
 def write_split(
-    draft: Draft, split: Split, rows: Sequence[Example], *, settings: DatasetSettings, base: Path
+    draft: Draft,
+    split: Split,
+    rows: Sequence[Example],
+    *,
+    settings: DatasetSettings,
+    base: Path,
+    rejected: Sequence[Rejected] = (),
 ) -> WrittenSplit:
-    """Write the split's files without the rows that are too long."""
+    """Write the split's files without the rows that are too long, and the rejected answers that fit."""
+    worse = {row.id: row.answer for row in rejected}
     tokens, refused = tokenize(
-        rows,
+        [replace(row, rejected=worse.get(row.id, "")) for row in rows],
         load_tokenizer(base),
         thinking=settings.thinking == "on",
         max_tokens=settings.max_tokens,
@@ -47,7 +55,9 @@ def write_split(
     )
     dropped = {row.id for row in refused}
     kept = [row for row in rows if row.id not in dropped]
-    write_rows(draft / f"examples-{split}.jsonl", kept)
+    write_rows(draft / f"examples-{split}.jsonl", map(example_row, kept))
+    paired = {row.id for row in tokens if row.rejected is not None}
+    write_rows(draft / rejected_file(split), [row for row in rejected if row.id in paired])
     counts: dict[str, Any] = {"rows": len(kept), "tokens": {}, "too_long": sorted(dropped)}
     if kept:
         write_rows(draft / f"{split}.jsonl", ({"messages": row.messages} for row in kept))

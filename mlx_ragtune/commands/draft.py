@@ -1,7 +1,7 @@
 """``ragtune draft``: a benchmark written by a model, on papers that are set aside first."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from mlx_ragtune.artifact import OpenRun, Store
 from mlx_ragtune.building.generators import common_digest, open_generators, require_generator, say_what_leaves
+from mlx_ragtune.building.pair_sources import own_rows
 from mlx_ragtune.commands.draft_file import (
     RECEIPT,
     Receipt,
@@ -29,7 +30,6 @@ from mlx_ragtune.retrieval.retriever import Retriever
 from mlx_ragtune.scoring.verdict.possible import Outlook
 from mlx_ragtune.searching.encoders import require_encoders
 from mlx_ragtune.searching.opened import open_retriever
-from mlx_ragtune.synthesis.authored import read_pairs
 from mlx_ragtune.synthesis.benchmark_file import read_resolved
 from mlx_ragtune.synthesis.call_plan import even_order
 from mlx_ragtune.synthesis.draft_checks import Library
@@ -39,6 +39,7 @@ from mlx_ragtune.synthesis.drafting import Drafted, DraftSources, Writer, draft
 from mlx_ragtune.synthesis.jobs import Jobs
 from mlx_ragtune.synthesis.near_duplicates import Funnel
 from mlx_ragtune.synthesis.off_corpus import off_corpus_fields
+from mlx_ragtune.synthesis.own_rows import passages_of, question_variants
 
 Say = Callable[[str], None]
 NAMES: Mapping[DraftTask, str] = {
@@ -53,7 +54,9 @@ LARGER = "ragtune draft RECIPE --model NAME, with a larger model"
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asks for; None is the default. ``model`` and ``backend`` replace those of the generator."""
+    """What the user asks for; None is the default. ``model``, ``backend`` and ``hosts`` replace those of
+    the generator.
+    """
 
     papers: int | None = None
     questions: int | None = None
@@ -61,6 +64,7 @@ class Request:
     redo: bool = False
     model: str | None = None
     backend: str | None = None
+    hosts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -111,12 +115,16 @@ def draft_benchmark(run: OpenRun, request: Request, *, say: Say) -> Result:
     run.bring("corpus")
     corpus = run.artifact("corpus").folder
     with open_retriever(run.recipe.retrieval, corpus) as retriever:
-        return _drafted(run, request, settings, corpus, retriever, say)
+        return _drafted(run, request, settings, corpus=corpus, retriever=retriever, say=say)
+
+
+def _given(request: Request) -> Iterator[tuple[str, Any]]:
+    yield from (("model", request.model), ("backend", request.backend), ("hosts", request.hosts))
 
 
 def generator_of(recipe: Recipe, request: Request) -> GeneratorSettings:
     """The model that drafts. Raises RecipeError without one, and for a backend that does not exist."""
-    given = {name: value for name, value in (("model", request.model), ("backend", request.backend)) if value}
+    given = {name: value for name, value in _given(request) if value}
     own = recipe.dataset.generator
     if own is None and "model" not in given:
         raise RecipeError(
@@ -137,14 +145,14 @@ def generator_of(recipe: Recipe, request: Request) -> GeneratorSettings:
 
 
 def _drafted(
-    run: OpenRun, request: Request, settings: GeneratorSettings, corpus: Path, retriever: Retriever, say: Say
+    run: OpenRun, request: Request, settings: GeneratorSettings, *, corpus: Path, retriever: Retriever, say: Say
 ) -> Result:
     documents = list(read_rows(corpus / "documents.jsonl", Document))
     chunks = list(read_rows(corpus / "chunks.jsonl", Chunk))
-    pairs = read_pairs(run.recipe.dataset.pairs, documents) if run.recipe.dataset.pairs else []
+    used, avoid = _own(run.recipe, documents)
     receipt = read_receipt(run.home)
     kept = _kept(run.recipe.benchmark, documents, receipt) if request.redo else []
-    plan = _plan(run.recipe, request, documents, chunks, kept=kept, used={p for pair in pairs for p in pair.papers})
+    plan = _plan(run.recipe, request, documents, chunks, kept=kept, used=used)
     for line in describe_plan(plan, request.seed):
         say(line)
     own = by_paper(chunks, plan.papers)
@@ -168,9 +176,21 @@ def _drafted(
         track = stack.enter_context(run.track("drafting questions", plan.wanted))
         drafted = draft(
             calls, plan.quota, sources, writer=writer, jobs=jobs, seed=request.seed, progress=track,
-            known=kept, avoid=[pair.question for pair in pairs], say=say,
+            known=kept, avoid=avoid, say=say,
         )  # fmt: skip
     return _write(run, request, plan, drafted, settings.model)
+
+
+def _own(recipe: Recipe, documents: Sequence[Document]) -> tuple[set[str], list[str]]:
+    """The papers that the user's own rows use or quote, and the questions that they ask; none with a generator."""
+    if recipe.dataset.pairs is None:
+        return set(), []
+    rows = own_rows(recipe.dataset, documents)
+    used = {paper for pair in rows.pairs for paper in pair.papers}
+    if rows.prepared:
+        shown = passages_of(documents)
+        used |= {paper for row in rows.prepared.values() if (paper := shown(row))}
+    return used, [variant.question for pair in rows.pairs for variant in question_variants(pair)]
 
 
 def _kept(path: Path, documents: Sequence[Document], receipt: Receipt) -> list[Question]:

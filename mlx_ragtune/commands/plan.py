@@ -6,6 +6,7 @@ from typing import Any
 from mlx_ragtune.artifact import OpenRun
 from mlx_ragtune.jsonl import read_rows
 from mlx_ragtune.records import Example
+from mlx_ragtune.tuning.example_files import read_examples
 from mlx_ragtune.tuning.preflight import Preflight, plan_run
 from mlx_ragtune.tuning.train_checks import check_engine
 
@@ -16,7 +17,7 @@ def plan(run: OpenRun) -> Preflight:
     check_engine(recipe.train)
     run.bring("dataset")
     folder = run.artifact("dataset").folder
-    rows = {split: list(read_rows(folder / f"examples-{split}.jsonl", Example)) for split in ("train", "valid")}
+    rows = read_examples(folder, rejected=recipe.train.preference is not None)
     if recipe.dataset.rehearsal is not None:
         run.bring("rehearse")
         rows["rehearsal"] = list(read_rows(run.artifact("rehearse").folder / "rehearsal.jsonl", Example))

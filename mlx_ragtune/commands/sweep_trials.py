@@ -25,6 +25,7 @@ from mlx_ragtune.sweeping.halving import rung_of, rung_shares
 from mlx_ragtune.sweeping.space import Settings
 from mlx_ragtune.sweeping.study import Judgment, SweepStudy
 from mlx_ragtune.sweeping.trials import Look, TrialRow
+from mlx_ragtune.tuning.example_files import read_examples
 from mlx_ragtune.tuning.load import Base
 from mlx_ragtune.tuning.memory import is_out_of_memory
 from mlx_ragtune.tuning.rehearsal import share_in
@@ -115,10 +116,7 @@ class Trials:
         data = (dataset.key, own.key if own else "", *limits)
         if self._bench is None or self._data != data:
             self._stack.close()
-            rows = {
-                split: list(read_rows(dataset.folder / f"examples-{split}.jsonl", Example))
-                for split in ("train", "valid")
-            }
+            rows = read_examples(dataset.folder, rejected=True)  # trials without a preference term do not use them
             if own is not None:
                 rows["rehearsal"] = list(read_rows(own.folder / "rehearsal.jsonl", Example))
             if self.sweep.space.varies_dataset:

@@ -97,6 +97,7 @@ function left(item) {
     el("p", { class: "label" }, item.part === "pairs" ? "Answer" : "Reference answer"),
     el("p", { class: "answer", id: "answer", dir: "auto" }, item.answer || "(none)"),
     item.note ? el("p", { class: "dim" }, `Note: ${item.note}`) : null, kept,
+    item.repairs.length ? el("p", { class: "dim" }, `Changed by rule before it was kept: ${item.repairs.join("; ")}`) : null,
     ...nuggets(item),
     item.papers.length ? el("p", { class: "label" }, item.papers.length > 1 ? "Papers" : "Paper") : null,
     item.papers.length ? el("ul", { class: "titles" }, ...item.papers.map(title => el("li", { dir: "auto" }, title))) : null,
@@ -273,16 +274,16 @@ const sheet = guarded(async (number, page) => {
 const percent = share => `${(100 * share).toFixed(share > 0 && share < 0.01 ? 1 : 0)}%`;
 function result(part) {
   const rows = Object.entries(part.kinds).map(([kind, rate]) => el("tr", {}, el("td", {}, state.kinds[kind] ?? kind), el("td", { class: "n" }, `${rate.defective} of ${rate.reviewed}`),
-    el("td", { class: "n" }, String(rate.total)), el("td", { class: "n" }, percent(rate.share)), el("td", { class: "n" }, `${percent(rate.low)} to ${percent(rate.high)}`)));
+    el("td", { class: "n" }, String(rate.total)), el("td", { class: "n" }, percent(rate.share)), el("td", { class: "n" }, rate.reviewed === rate.total ? "exact" : `${percent(rate.low)} to ${percent(rate.high)}`)));
   const name = state.nouns[part.part][1];
   const decided = part.accepted + part.rejected + part.edited - part.removed;
   return el("section", { class: "result" }, el("h2", {}, name[0].toUpperCase() + name.slice(1)),
     el("div", { class: "verdict plain" }, el("p", { class: "sentence" }, part.text), el("p", {}, part.next)),
     part.changed ? el("p", {}, `${plural(part.changed, part.part)} changed since the review: please review again.`) : null,
-    el("p", { class: "dim" }, `${part.accepted} accepted, ${part.rejected} rejected, ${part.edited} edited, ${part.skipped} skipped. Rejected and edited ones count as defective.`),
+    !part.total ? null : el("p", { class: "dim" }, `${part.accepted} accepted, ${part.rejected} rejected, ${part.edited} edited, ${part.skipped} skipped. Rejected and edited ones count as defective.`),
     rows.length ? el("div", { class: "scroll" }, el("table", {}, el("thead", {}, el("tr", {}, el("th", {}, "kind"), el("th", { class: "n" }, "defective"), el("th", { class: "n" }, "of all"),
       el("th", { class: "n" }, "share"), el("th", { class: "n" }, "95% interval"))), el("tbody", {}, ...rows))) : null,
-    el("p", {}, el("button", { id: `apply-${part.part}`, disabled: !decided, click: () => apply(part.part) },
+    !part.total ? null : el("p", {}, el("button", { id: `apply-${part.part}`, disabled: !decided, click: () => apply(part.part) },
       `Apply the reviews: ${plural(part.rejected - part.removed, part.part)} left out, ${part.edited} replaced`)),
     el("p", { class: "dim", id: `applied-${part.part}` }));
 }
@@ -310,7 +311,7 @@ function show(action) {
     el("span", { dir: "auto" }, item.label), item.decision ? tag(DECIDED[item.decision], item.decision) : item.changed ? tag("changed", "warn") : tag("open", "same"))));
   at("main").replaceChildren(...state.parts.map(result),
     el("p", {}, el("button", { id: "finish", click: finish }, "Finish: end the command")),
-    list.length ? el("details", { open: list.length <= 60 }, el("summary", {}, `${list.length} in the sample`), el("ol", { class: "list" }, ...list)) : null);
+    list.length ? el("details", { open: list.length <= 60 }, el("summary", {}, `${list.length} in the sample`), el("ol", { class: "list" }, ...list)) : "");
   at("actions").hidden = true;
   header();
   window.scrollTo(0, 0);

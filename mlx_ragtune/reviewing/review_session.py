@@ -121,6 +121,7 @@ class Session:
             "part": item.part,
             "kind": item.kind,
             "task": item.task,
+            "repairs": list(item.repairs),
             "origin": "" if isinstance(item.row, Pair) else item.row.origin,
             "question": now.row.question,
             "answer": now.answer,

@@ -44,7 +44,7 @@ class Summary:
             return f"There are no {many} to review."
         found = self.estimate
         if found is None:
-            return f"None of the {self.sampled} {many} in the sample is reviewed yet."
+            return f"Nothing is reviewed yet: the sample has {self.sampled} of {self.total} {many}."
         have = f"{found.defective} of {found.reviewed} {one if found.reviewed == 1 else many}"
         verb = "has" if found.defective == 1 else "have"
         if found.reviewed == found.total:
@@ -63,6 +63,8 @@ class Summary:
         if not self.total:
             return ""
         if self.done < self.sampled:
+            if self.sampled == self.total:
+                return f"Review all {self.total}: each one counts."
             return f"Review these {self.sampled}: they decide whether the rest can be trusted."
         found = self.estimate
         if found is None or found.reviewed == found.total:

@@ -9,7 +9,13 @@ from typing import Any
 
 from mlx_ragtune.artifact import Draft, Inputs
 from mlx_ragtune.building.generators import require_generator
-from mlx_ragtune.building.pair_sources import contaminated, generated_pairs, own_rows, require_clean
+from mlx_ragtune.building.pair_sources import (
+    contaminated,
+    generated_pairs,
+    own_rows,
+    refusal_wording,
+    require_clean,
+)
 from mlx_ragtune.building.split_files import SPLITS, visible_chunks, write_split
 from mlx_ragtune.errors import InputError, ToolError
 from mlx_ragtune.jsonl import read_rows, write_rows
@@ -27,6 +33,7 @@ from mlx_ragtune.synthesis.assemble import assemble
 from mlx_ragtune.synthesis.balance import TOLERANCE, balance, without_share
 from mlx_ragtune.synthesis.benchmark_file import read_resolved
 from mlx_ragtune.synthesis.benchmark_view import BenchmarkView, HeldOut, held_out, view_of
+from mlx_ragtune.synthesis.contrast import Contrast
 from mlx_ragtune.synthesis.dedupe import without_duplicates
 from mlx_ragtune.synthesis.examine import examine
 from mlx_ragtune.synthesis.ledger import (
@@ -43,6 +50,7 @@ from mlx_ragtune.synthesis.ledger import (
     share_gaps,
 )
 from mlx_ragtune.synthesis.own_rows import same_prompts
+from mlx_ragtune.synthesis.rejected import rejected_answers
 from mlx_ragtune.synthesis.splits import same_material, split_by_paper, split_by_row
 from mlx_ragtune.tuning.token_rows import NO_ANSWER, Refused, require_fitting
 from mlx_ragtune.tuning.train_checks import check_window
@@ -208,18 +216,24 @@ def _rows(
     """(split → its counts, rows that do not fit), after writing each split's rows."""
     report: dict[str, Any] = {}
     refused: list[Refused] = []
+    refuse = refusal_wording(draft, found.pairs)
     for split in SPLITS:
+        own = [pair for pair in found.pairs if found.splits.get(pair.id) == split]
+        contrast = Contrast(recipe.dataset.contrast or 0.0, refuse)
         rows, assembly = assemble(
-            [pair for pair in found.pairs if pair.id not in found.prepared and found.splits.get(pair.id) == split],
+            [pair for pair in own if pair.id not in found.prepared],
             corpus.retriever,
             visible_chunks(corpus.chunks, found.pairs, found.splits, split),
             top_k=recipe.retrieval.top_k,
             seed=recipe.seed,
             shares=recipe.dataset.shares,
             build_messages=build_messages,
+            contrast=contrast,
         )
         rows += [row for name, row in found.prepared.items() if found.splits.get(name) == split]
-        written = write_split(draft, split, rows, settings=recipe.dataset, base=base)
+        ledger.read(contrast.made, made=True)
+        rejected = rejected_answers(rows, [*own, *contrast.made], corpus.chunks, refuse=refuse, seed=recipe.seed)
+        written = write_split(draft, split, rows, settings=recipe.dataset, base=base, rejected=rejected)
         for dropped in assembly.dropped:
             ledger.leave_out(dropped.reason, {dropped.id: dropped.detail}, split=split)
         for row in written.refused:
@@ -228,6 +242,8 @@ def _rows(
         ledger.keep(split, written.kept)
         refused += written.refused
         report[split] = {**written.counts, "assembly": asdict(assembly)}
+        if recipe.dataset.contrast:
+            report[split]["contrast"] = asdict(contrast.report)
     return report, refused
 
 
@@ -248,7 +264,18 @@ def _told(recipe: Recipe, report: Mapping[str, Any], account: Account) -> list[s
     if gaps:
         lines.append(f"training rows by kind: {', '.join(gaps)}; all are used (dataset.balance: keep)"
                      if recipe.dataset.balance == "keep" else f"training rows by kind: {', '.join(gaps)}")  # fmt: skip
+    lines += _told_of_contrast(report)
     lines += _told_of_split(recipe, report["valid"]["rows"])
+    return lines
+
+
+def _told_of_contrast(report: Mapping[str, Any]) -> list[str]:
+    """Splits with fewer contrast pairs than the recipe asks for, and why."""
+    lines = []
+    for split in SPLITS:
+        if (contrast := report[split].get("contrast")) and contrast["made"] < contrast["wanted"]:
+            why = "; ".join(f"{count} × {reason}" for reason, count in contrast["skipped"].items())
+            lines.append(f"{split}: {contrast['made']} of {contrast['wanted']} contrast pairs made; passed over: {why}")
     return lines
 
 

@@ -8,6 +8,7 @@ from mlx_ragtune.jsonl import read_rows
 from mlx_ragtune.models.model_folder import check_base
 from mlx_ragtune.recipe import Recipe
 from mlx_ragtune.records import Example
+from mlx_ragtune.tuning.example_files import read_examples
 from mlx_ragtune.tuning.resources import train_disk, train_memory
 from mlx_ragtune.tuning.run import train as tune
 from mlx_ragtune.tuning.train_checks import check_train
@@ -32,9 +33,7 @@ def disk_bytes(recipe: Recipe, base: Path) -> int:
 
 def train(recipe: Recipe, inputs: Inputs, draft: Draft) -> None:
     """Write ``adapters.safetensors``, ``adapter_config.json`` (mlx-lm reads both) and ``losses.jsonl``."""
-    rows = {
-        split: list(read_rows(inputs["dataset"] / f"examples-{split}.jsonl", Example)) for split in ("train", "valid")
-    }
+    rows = read_examples(inputs["dataset"], rejected=recipe.train.preference is not None)
     if recipe.dataset.rehearsal is not None:
         rows["rehearsal"] = list(read_rows(inputs["rehearse"] / "rehearsal.jsonl", Example))
     with draft.track("training", 0) as track:

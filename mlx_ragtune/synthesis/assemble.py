@@ -10,31 +10,24 @@ questions on the same few gold chunks, and refusals whose paper is not among the
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from mlx_ragtune.records import Chunk, Example, Kind, Message, Pair, Passage
 from mlx_ragtune.synthesis.checks import quote_in
-from mlx_ragtune.synthesis.paper_copies import copies_by_paper
+from mlx_ragtune.synthesis.contrast import Contrast
+from mlx_ragtune.synthesis.visible_corpus import Retriever as Retriever
+from mlx_ragtune.synthesis.visible_corpus import VisibleCorpus, by_hash
 
 GROUNDED_PER_GROUP = 3
 ANSWERS_PER_GROUP = 4
 ROWS_PER_GROUP = 5
 RANK_OFFSET = 60
-SEARCH_DEPTH = 20
 NEAR_MISS_LOAD = 0.1
 NOT_IN_A_CHUNK = "an evidence quote is in no chunk of its paper"
 NO_QUOTE = "no evidence quote"
 TOO_MANY_CHUNKS = "evidence in more chunks than retrieval.top_k"
-
-
-class Retriever(Protocol):
-    """The served retriever: the best ``k`` passages for a question, best first."""
-
-    def search(self, question: str, k: int, *, without_papers: Collection[str] = ()) -> list[Passage]:
-        """At most ``k`` passages, none of a paper in ``without_papers``."""
-        ...
 
 
 class BuildMessages(Protocol):
@@ -82,58 +75,6 @@ class _Group:
     barred: set[str] = field(default_factory=set)  # papers that must not be distractors
 
 
-class _Corpus:
-    """The chunks that contexts may come from, by id, by paper and by search result."""
-
-    def __init__(self, chunks: Iterable[Chunk], retriever: Retriever) -> None:
-        self.chunks = {chunk.id: chunk for chunk in chunks}
-        self.by_paper: dict[str, list[Chunk]] = defaultdict(list)
-        for chunk in self.chunks.values():
-            self.by_paper[chunk.document_id].append(chunk)
-        self.retriever = retriever
-        texts = {paper: " ".join(chunk.text for chunk in own) for paper, own in self.by_paper.items()}
-        self.same = copies_by_paper(texts)
-        self._results: dict[tuple[str, frozenset[str]], list[str]] = {}
-
-    def versions(self, papers: Iterable[str]) -> set[str]:
-        """The papers and all copies of them."""
-        first = {self.same.get(paper, paper) for paper in papers}
-        return {paper for paper, same in self.same.items() if same in first} | first
-
-    def search(self, question: str, *, without: Iterable[str] = ()) -> list[str]:
-        """Ids of these chunks that the retriever finds, best first; searches deeper while there are too few of them."""
-        key = (question, frozenset(without))
-        if key not in self._results:
-            depth, ids = SEARCH_DEPTH, list[str]()
-            while True:
-                passages = self.retriever.search(question, depth, without_papers=tuple(sorted(key[1])))
-                ids = [passage.chunk_id for passage in passages if passage.chunk_id in self.chunks]
-                if len(passages) < depth or len(ids) >= SEARCH_DEPTH:
-                    break
-                depth *= 2
-            self._results[key] = ids[:SEARCH_DEPTH]
-        return self._results[key]
-
-    def gold(self, pair: Pair) -> tuple[str, ...] | None:
-        """Ids of the chunks that hold the pair's evidence, sorted; None when a quote is in no chunk."""
-        gold: set[str] = set()
-        for evidence in pair.evidence:
-            own = self.by_paper.get(evidence.paper, ())
-            holders = [chunk.id for chunk in own if quote_in(evidence.quote, chunk.text) is None]
-            if not holders:
-                return None
-            gold.add(next((identifier for identifier in holders if identifier in gold), holders[0]))
-        return tuple(sorted(gold))
-
-    def passages(self, ids: Iterable[str]) -> list[Passage]:
-        chosen = (self.chunks[identifier] for identifier in ids)
-        return [Passage(chunk.id, chunk.document_id, chunk.title, chunk.text) for chunk in chosen]
-
-
-def _order(seed: int, *parts: str) -> str:
-    return hashlib.sha256("\0".join((str(seed), *parts)).encode()).hexdigest()
-
-
 def _even(pairs: Sequence[Pair], most: int) -> list[list[Pair]]:
     """``pairs`` in as few pieces of at most ``most`` as possible, of nearly equal length."""
     pieces = -(-len(pairs) // most)
@@ -143,7 +84,7 @@ def _even(pairs: Sequence[Pair], most: int) -> list[list[Pair]]:
 def _answerable_groups(golds: Mapping[str, tuple[str, ...]], pairs: Sequence[Pair], seed: int) -> list[_Group]:
     """Groups of one gold set: synthesis pairs with grounded ones on the same chunks, then the rest."""
     by_gold: dict[tuple[Kind, tuple[str, ...]], list[Pair]] = defaultdict(list)
-    for pair in sorted(pairs, key=lambda pair: _order(seed, "pair", pair.id)):
+    for pair in sorted(pairs, key=lambda pair: by_hash(seed, "pair", pair.id)):
         by_gold[pair.kind, golds[pair.id]].append(pair)
     groups: list[_Group] = []
     for (kind, gold), members in sorted(by_gold.items(), key=lambda item: item[0]):
@@ -160,7 +101,7 @@ def _answerable_groups(golds: Mapping[str, tuple[str, ...]], pairs: Sequence[Pai
     return groups
 
 
-def _merged(groups: list[_Group], corpus: _Corpus, top_k: int) -> list[_Group]:
+def _merged(groups: list[_Group], corpus: VisibleCorpus, top_k: int) -> list[_Group]:
     """Fewer and larger groups: two join when the retriever finds the gold of one for a question of the other.
 
     The gold of either is then a hard distractor for the other's questions. All gold must fit into ``top_k``.
@@ -190,7 +131,7 @@ def _merged(groups: list[_Group], corpus: _Corpus, top_k: int) -> list[_Group]:
     return [group for number, group in enumerate(groups) if number not in gone]
 
 
-def _host(groups: Sequence[_Group], pair: Pair, corpus: _Corpus, top_k: int, seed: int) -> _Group | None:
+def _host(groups: Sequence[_Group], pair: Pair, corpus: VisibleCorpus, top_k: int, seed: int) -> _Group | None:
     """The group whose contexts fit a refusal best, or None.
 
     A near miss joins the group whose gold chunk ranks highest for its question (within 2 × top_k), an
@@ -212,20 +153,20 @@ def _host(groups: Sequence[_Group], pair: Pair, corpus: _Corpus, top_k: int, see
             continue
         load = sum(member.kind == "refusal" for member in group.pairs)
         merit = near - load * (NEAR_MISS_LOAD if near_miss else 1)
-        ranked = (merit, _order(seed, pair.id, *group.gold, group.pairs[0].id))
+        ranked = (merit, by_hash(seed, pair.id, *group.gold, group.pairs[0].id))
         if best is None or ranked > best:
             best, chosen = ranked, group
     return chosen
 
 
-def _answering(pair: Pair, corpus: _Corpus) -> set[str]:
+def _answering(pair: Pair, corpus: VisibleCorpus) -> set[str]:
     """Papers that a refusal must not be shown. One with evidence is of a wrong section: only that chunk is excluded."""
     return set() if pair.evidence else corpus.versions(pair.papers)
 
 
-def _add_refusals(groups: list[_Group], refusals: Sequence[Pair], corpus: _Corpus, top_k: int, seed: int) -> None:
+def _add_refusals(groups: list[_Group], refusals: Sequence[Pair], corpus: VisibleCorpus, top_k: int, seed: int) -> None:
     """Add each refusal to the group that fits it best, near misses first; others get groups of their own."""
-    order = sorted(refusals, key=lambda pair: (pair.refusal_kind != "near_miss", _order(seed, pair.id)))
+    order = sorted(refusals, key=lambda pair: (pair.refusal_kind != "near_miss", by_hash(seed, pair.id)))
     answerable = list(groups)
     for pair in order:
         group = _host(answerable, pair, corpus, top_k, seed)
@@ -236,7 +177,7 @@ def _add_refusals(groups: list[_Group], refusals: Sequence[Pair], corpus: _Corpu
         group.barred |= _answering(pair, corpus)
 
 
-def _contexts(group: _Group, corpus: _Corpus, top_k: int, seed: int) -> list[str]:
+def _contexts(group: _Group, corpus: VisibleCorpus, top_k: int, seed: int) -> list[str]:
     """Chunk ids: the gold ones and the best-ranked distractors of the group's questions, shuffled.
 
     Ranks are fused over the questions (reciprocal rank, k = 60). A distractor never comes from a gold paper,
@@ -257,13 +198,13 @@ def _contexts(group: _Group, corpus: _Corpus, top_k: int, seed: int) -> list[str
         if all(quote_in(quote, chunk.text) for quote in quotes):
             chosen.append(identifier)
     ids = sorted(pair.id for pair in group.pairs)
-    return sorted(chosen, key=lambda name: _order(seed, "place", *ids, name))
+    return sorted(chosen, key=lambda name: by_hash(seed, "place", *ids, name))
 
 
 def _report(
     groups: Sequence[tuple[_Group, list[str]]],
     golds: Mapping[str, tuple[str, ...]],
-    corpus: _Corpus,
+    corpus: VisibleCorpus,
     wanted: Mapping[Kind, float],
     dropped: Sequence[Dropped],
 ) -> AssemblyReport:
@@ -288,7 +229,9 @@ def _report(
     )
 
 
-def _golds(pairs: Sequence[Pair], corpus: _Corpus, top_k: int) -> tuple[dict[str, tuple[str, ...]], list[Dropped]]:
+def _golds(
+    pairs: Sequence[Pair], corpus: VisibleCorpus, top_k: int
+) -> tuple[dict[str, tuple[str, ...]], list[Dropped]]:
     """Gold chunks of each answerable pair, and the pairs whose gold chunks cannot be shown."""
     golds: dict[str, tuple[str, ...]] = {}
     dropped: list[Dropped] = []
@@ -316,19 +259,26 @@ def assemble(
     seed: int,
     shares: Mapping[Kind, float],
     build_messages: BuildMessages,
+    contrast: Contrast | None = None,
 ) -> tuple[list[Example], AssemblyReport]:
     """Training rows in groups of shared contexts, and statistics.
 
     ``chunks`` are those that contexts may come from: leave out papers that must not be seen. The result
-    depends only on the arguments; rows of a group are adjacent. ``shares`` are only reported.
+    depends only on the arguments; rows of a group are adjacent. ``shares`` are only reported. ``contrast`` adds rows
+    of its own, which the statistics do not count.
     """
-    corpus = _Corpus(chunks, retriever)
+    corpus = VisibleCorpus(chunks, retriever)
     golds, dropped = _golds(pairs, corpus, top_k)
     groups = _answerable_groups(golds, [pair for pair in pairs if pair.id in golds], seed)
     groups = _merged(groups, corpus, top_k)
     _add_refusals(groups, [pair for pair in pairs if pair.kind == "refusal"], corpus, top_k, seed)
     placed = [(group, _contexts(group, corpus, top_k, seed)) for group in groups]
-    placed.sort(key=lambda item: _order(seed, "group", *sorted(pair.id for pair in item[0].pairs)))
+    report = _report(placed, golds, corpus, shares, dropped)
+    if contrast is not None:
+        answerable, refusals = [pair for pair in pairs if pair.id in golds], [p for p in pairs if p.kind == "refusal"]
+        made = contrast.make(answerable, refusals, corpus, top_k=top_k, seed=seed)
+        placed += [(_Group((), [pair]), contexts) for pair, contexts in made]
+    placed.sort(key=lambda item: by_hash(seed, "group", *sorted(pair.id for pair in item[0].pairs)))
     rows: list[Example] = []
     for group, contexts in placed:
         name = hashlib.sha256("\0".join(contexts).encode()).hexdigest()[:12]
@@ -336,4 +286,4 @@ def assemble(
         for pair in group.pairs:
             messages = (*build_messages(passages, pair.question), Message("assistant", pair.answer))
             rows.append(Example(pair.id, pair.kind, name, messages, pair.papers, tuple(contexts)))
-    return rows, _report(placed, golds, corpus, shares, dropped)
+    return rows, report

@@ -8,7 +8,7 @@ The caller passes one backend for each host. Calls that an earlier run finished 
 """
 
 import hashlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +18,6 @@ from mlx_ragtune.errors import RagtuneError, ToolError
 from mlx_ragtune.recipe import GeneratorSettings
 from mlx_ragtune.records import ChatReply, Chunk, Pair, Passage
 from mlx_ragtune.synthesis import checks
-from mlx_ragtune.synthesis.assemble import Retriever
 from mlx_ragtune.synthesis.call_plan import Call, Plan, Task
 from mlx_ragtune.synthesis.checks import Windows, quote_in
 from mlx_ragtune.synthesis.corpus_titles import OTHER_PAPER, CorpusTitles
@@ -31,6 +30,7 @@ from mlx_ragtune.synthesis.judging import Judge, read_pairs_of, without_verdict
 from mlx_ragtune.synthesis.near_duplicates import Funnel, Selection
 from mlx_ragtune.synthesis.refusals import refusal
 from mlx_ragtune.synthesis.replies import Backend, UnusableReplyError, Windowed, ask
+from mlx_ragtune.synthesis.visible_corpus import Retriever
 
 FAILURES_IN_A_ROW = 3
 JUDGED_EARLY = 40
@@ -60,7 +60,10 @@ class Sources:
 
 @dataclass(frozen=True)
 class Generated:
-    """A kept pair with its origin: the sha256 of its chunks' text, the model, the prompts, the scores, the repairs."""
+    """A kept pair with its origin: the sha256 of its chunks' text, the model, the prompts, the scores, the repairs.
+
+    ``topic`` is the noun phrase that a refusal of its question would name.
+    """
 
     pair: Pair
     task: Task
@@ -69,6 +72,7 @@ class Generated:
     prompt_version: str
     scores: dict[str, float]
     repairs: tuple[str, ...] = ()
+    topic: str = ""
 
 
 @dataclass(frozen=True)
@@ -152,6 +156,9 @@ class _Run:
         self.titles = {chunk.document_id: chunk.title for chunk in sources.chunks.values()}
         self._corpus_titles = CorpusTitles(self.titles.values())
         self.selection = Selection(plan.quotas, vectorizer, self._barred)
+        self._by_paper: dict[str, list[Chunk]] = defaultdict(list)
+        for chunk in sources.chunks.values():
+            self._by_paper[chunk.document_id].append(chunk)
         self.spent: Counter[str] = Counter()
         self.seconds = 0.0
         self._failures = 0
@@ -208,8 +215,7 @@ class _Run:
         own = [self.titles[paper] for paper in pair.papers if paper in self.titles]
 
         def shown() -> str:
-            chunks = self.sources.chunks.values()
-            return "\n".join([pair.question, *(chunk.text for chunk in chunks if chunk.document_id in pair.papers)])
+            return "\n".join([pair.question, *(chunk.text for chunk in self._chunks_of(pair))])
 
         others = pair.kind != "refusal" and self._corpus_titles.others(pair.answer, own, shown)
         return OTHER_PAPER if others else self.sources.barred(pair)
@@ -221,8 +227,12 @@ class _Run:
     def _wrong_section(self, pair: Pair) -> Sequence[Chunk]:
         """Other chunks of the pair's paper, none of which holds its evidence."""
         (quote,) = (evidence.quote for evidence in pair.evidence)
-        others = [chunk for chunk in self.sources.chunks.values() if chunk.document_id in pair.papers]
+        others = self._chunks_of(pair)
         return [chunk for chunk in others if quote_in(quote, chunk.text)][: self.sources.top_k]
+
+    def _chunks_of(self, pair: Pair) -> list[Chunk]:
+        """The chunks of the pair's papers."""
+        return [chunk for paper in pair.papers for chunk in self._by_paper[paper]]
 
     def execute(self, works: Iterator[_Work], crew: Crew[Backend, Outcome], progress: Progress) -> None:
         """Do what no earlier run has finished, and store each outcome before the next call is made."""
@@ -323,11 +333,10 @@ class _Run:
                 quotes = [evidence.quote for evidence in judged.pair.evidence]
                 digests = {
                     chunk.id: hashlib.sha256(chunk.text.encode()).hexdigest()
-                    for chunk in self.sources.chunks.values()
-                    if chunk.document_id in judged.pair.papers
-                    and any(quote_in(quote, chunk.text) is None for quote in quotes)
+                    for chunk in self._chunks_of(judged.pair)
+                    if any(quote_in(quote, chunk.text) is None for quote in quotes)
                 }
-                own = (self.model, prompt_version(), judged.scores, judged.repairs)
+                own = (self.model, prompt_version(), judged.scores, judged.repairs, judged.topic)
                 yield Generated(judged.pair, task, digests, *own)
 
 

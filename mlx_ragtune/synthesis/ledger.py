@@ -59,6 +59,7 @@ class Account:
     left_out: dict[str, dict[Kind, int]]
     kept: dict[Split, dict[Kind, int]]
     repaired: dict[Kind, int]
+    made_for_train: dict[Kind, int]
     lost_before_split: int
     by_split: dict[str, dict[Split, int]]
 
@@ -91,8 +92,8 @@ class Account:
 
     @property
     def train_shares(self) -> dict[Kind, float]:
-        """Share of each kind in the training rows; 0 without rows."""
-        train = self.kept["train"]
+        """Share of each kind in the training rows, without rows that the tool made; 0 without rows."""
+        train = {kind: rows - self.made_for_train.get(kind, 0) for kind, rows in self.kept["train"].items()}
         return {kind: train.get(kind, 0) / max(1, sum(train.values())) for kind in KINDS}
 
     def as_json(self) -> dict[str, Any]:
@@ -177,6 +178,7 @@ class Ledger:
                 for split in ("train", "valid", "test")
             },
             repaired=_kinds(fate.kind for fate in fates if fate.repaired),
+            made_for_train=_kinds(fate.kind for fate in fates if fate.made and fate.kept and fate.split == "train"),
             lost_before_split=sum(bool(fate.reason) and fate.split is None for fate in fates),
             by_split={
                 reason: dict(Counter(fate.split for fate in fates if fate.reason == reason and fate.split))
@@ -196,10 +198,15 @@ def fix_for(reason: str) -> str:
 
 
 def share_gaps(account: Account, shares: Mapping[Kind, float], *, tolerance: float) -> list[str]:
-    """``grounded 98 % (target 60 %)`` for each kind whose share of the training rows is off by more than that."""
-    got = account.train_shares
-    if not account.kept["train"]:
+    """``grounded 98 % (target 60 %)`` for each kind whose share of the training rows is off by more than that.
+
+    Rows that the tool made come on top of the shares and do not count.
+    """
+    train = {kind: rows - account.made_for_train.get(kind, 0) for kind, rows in account.kept["train"].items()}
+    total = sum(train.values())
+    if not total:
         return []
+    got = {kind: train.get(kind, 0) / total for kind in KINDS}
     return [
         f"{kind} {got[kind]:.0%} (target {shares.get(kind, 0.0):.0%})"
         for kind in KINDS

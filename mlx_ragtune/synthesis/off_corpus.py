@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 
 from mlx_ragtune.retrieval.terms import STOP_WORDS, terms
 from mlx_ragtune.scoring.answers.normalize import fold, words
-from mlx_ragtune.synthesis.assemble import Retriever
+from mlx_ragtune.synthesis.visible_corpus import Retriever
 
 FIELDS: Mapping[str, str] = {
     "bread baking": "dough yeast flour sourdough oven loaf",

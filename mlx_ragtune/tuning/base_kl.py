@@ -4,23 +4,22 @@ With p of the base and q of the tuned model, both over the whole vocabulary in f
 
     KL(p ‖ q) = Σ p (log p − log q)
 
-and the loss of an update is the mean cross-entropy of its answer tokens + ``weight`` × the mean KL of its chosen
-tokens.
-The direction is that of distillation (arXiv 1503.02531, 1606.09282): it penalizes every token that the base could say
-and the tuned model no longer would, and it is the quantity that predicts forgetting (arXiv 2509.04259, section 3).
-Over answers of the base's own, the sum along an answer is the KL between the distributions of whole answers.
+and the loss of an update is the mean cross-entropy of its answer tokens plus ``weight`` times the mean KL of its chosen
+tokens. The direction is that of distillation (arXiv 1503.02531, 1606.09282): it penalizes every token that the base
+could say and the tuned model no longer would, and it is the quantity that predicts forgetting (arXiv 2509.04259).
+Along an answer of the base's own, the sum estimates the KL between the distributions of whole answers.
 
 The base is the same model with its adapters set aside, without dropout: no second model is in memory. Only rows with
 chosen tokens go through it, shared prefixes once, and what it computed is freed before the tuned model's pass starts.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from mlx_ragtune.clients.runtime_mlx import mx
+from mlx_ragtune.clients.runtime_mlx import mx, nn
 from mlx_ragtune.errors import InputError
 from mlx_ragtune.recipe import KLSettings
 from mlx_ragtune.tuning.adapters import without_adapter
@@ -30,11 +29,35 @@ from mlx_ragtune.tuning.loss import answer_states, make_batch
 from mlx_ragtune.tuning.ranks import Ranks
 from mlx_ragtune.tuning.schedule import micro_batches
 from mlx_ragtune.tuning.token_rows import TokenRow, Tokens
+from mlx_ragtune.tuning.work import work_of_batch
 
 States = Callable[[Any, Sequence[Group]], mx.array]
 """Hidden states [N, D] that predict the answer tokens of groups, in the order of ``make_batch``."""
 Losses = tuple[mx.array, mx.array]
 """(what is differentiated, [summed cross-entropy, summed KL])."""
+
+
+BatchLosses = Callable[[Any, Sequence[Group], mx.array | None], Losses]
+"""The losses of a micro-batch, from model, groups and the base's hidden states."""
+
+
+class Term(Protocol):
+    """What adds to the cross-entropy of an update."""
+
+    def objective(self, rows: Sequence[TokenRow]) -> BatchLosses:
+        """The function whose gradients, summed over an update of these rows, are divided by its answer tokens."""
+
+    def base_states(self, model: Any, groups: Sequence[Group]) -> mx.array | None:
+        """The base's hidden states that the function needs for a micro-batch, computed; None if it needs none."""
+
+
+def value_and_grad(term: Term, model: Any, rows: Sequence[TokenRow]) -> Callable[[Any, Sequence[Group]], Any]:
+    """A function of model and micro-batch in an update of these rows: (losses, gradient).
+
+    The base is computed before the gradient's function: inside, MLX would keep every activation of the base.
+    """
+    function = nn.value_and_grad(model, term.objective(rows))
+    return lambda model, groups: function(model, groups, term.base_states(model, groups))
 
 
 def group_states(model: Any, groups: Sequence[Group]) -> mx.array:
@@ -65,6 +88,11 @@ class BaseKL:
         )
         return [group for group in kept if group.rows]
 
+    def flops(self, groups: Sequence[Group], config: Mapping[str, Any]) -> float:
+        """FLOPs of the base's forward pass for a micro-batch."""
+        kept = self.groups(groups)
+        return work_of_batch(kept).forward_flops(config) if kept else 0.0
+
     def check(self, rows: Sequence[TokenRow]) -> None:
         """Raise InputError when no training row has a chosen token."""
         if not self.tokens(rows):
@@ -74,20 +102,19 @@ class BaseKL:
                 fix="set dataset.rehearsal, or train.kl.tokens: all",
             )
 
-    def objective(self, rows: Sequence[TokenRow]) -> Callable[[Any, Sequence[Group]], Losses]:
+    def objective(self, rows: Sequence[TokenRow]) -> BatchLosses:
         """The function of a micro-batch whose gradients, summed over an update of these rows, are divided by its
         answer tokens: summed cross-entropy + ``weight`` × answer tokens / chosen tokens × summed KL.
         """
         factor = self.factor(rows)
-        return lambda model, groups: self._losses(model, groups, factor)
+        return lambda model, groups, base: self._losses(model, groups, base, factor)
 
     def factor(self, rows: Sequence[TokenRow]) -> float:
         """Factor of the summed KL in an update of these rows, whose sum is divided by its answer tokens."""
         chosen = self.tokens(rows)
         return self.settings.weight * answer_tokens(rows) / chosen if chosen else 0.0
 
-    def _losses(self, model: Any, groups: Sequence[Group], factor: float) -> Losses:
-        base = self.base_states(model, groups)
+    def _losses(self, model: Any, groups: Sequence[Group], base: mx.array | None, factor: float) -> Losses:
         targets = make_batch(groups).targets
         return self.losses(model, groups, self.states(model, groups), targets=targets, base=base, factor=factor)
 
@@ -135,7 +162,7 @@ class BaseKL:
 
     @property
     def parts(self) -> int:
-        """Length of the second result of ``objective``'s function."""
+        """Number of sums in ``Losses``."""
         return 2
 
     def means_of(self, parts: Sequence[float], rows: Sequence[TokenRow]) -> dict[str, float]:
@@ -148,7 +175,7 @@ class BaseKL:
         model.eval()
         total = mx.zeros(2)
         for groups in ranks.share(micro_batches(rows, tokens_per_step)):
-            total = total + self._losses(model, groups, 0.0)[1]
+            total = total + self._losses(model, groups, self.base_states(model, groups), 0.0)[1]
             mx.eval(total)
         model.train()
         return self.means_of(ranks.total(total).tolist(), rows)

@@ -44,13 +44,23 @@ def _chunk(model: Any, states: mx.array, targets: mx.array) -> tuple[mx.array, m
 
 def _chunks(model: Any, states: mx.array, targets: mx.array) -> list[tuple[mx.array, mx.array]]:
     """What ``_chunk`` gives for each chunk of the positions, in order."""
+    parts: list[tuple[mx.array, mx.array]] = []
+    cuts = _cuts(model, targets.shape[0], CHUNK_LOGITS)
+    for chunk, chunk_targets in zip(mx.split(states, cuts), mx.split(targets, cuts), strict=True):
+        if parts:
+            (chunk,) = mx.depends([chunk], list(parts[-1]))
+        parts.append(_chunk(model, chunk, chunk_targets))
+    return parts
+
+
+def _cuts(model: Any, positions: int, logits: int) -> list[int]:
+    """Where positions are cut into chunks of at most so many logits, but of 32 positions or more.
+
+    Each chunk must depend on the one before it: MLX would otherwise make the logits of all chunks at once.
+    """
     vocabulary = model.args.vocab_size if hasattr(model, "args") else 2**17
-    rows = max(32, CHUNK_LOGITS // vocabulary)
-    cuts = list(range(rows, targets.shape[0], rows))
-    return [
-        _chunk(model, chunk, chunk_targets)
-        for chunk, chunk_targets in zip(mx.split(states, cuts), mx.split(targets, cuts), strict=True)
-    ]
+    rows = max(32, logits // vocabulary)
+    return list(range(rows, positions, rows))
 
 
 def answer_loss(model: Any, states: mx.array, targets: mx.array) -> mx.array:
@@ -105,7 +115,7 @@ def _kl_chunk(model: Any, states: mx.array, base: mx.array, targets: mx.array, f
     rows = mx.arange(targets.shape[0])
     cotangent = ((1 + factor) * mx.exp(log_q) - factor * p).at[rows, targets].add(-1.0).astype(logits.dtype)
     _, (gradient,) = mx.vjp(lambda states: logits_of(model, states), [states], [cotangent])
-    return -log_q[rows, targets].sum(), (p * (log_p - log_q)).sum(), gradient
+    return -log_q[rows, targets].sum(), (p * (log_p - log_q)).sum(axis=-1).sum(), gradient
 
 
 def answer_loss_and_kl(
@@ -115,18 +125,17 @@ def answer_loss_and_kl(
 
     The KL is Σ p (log p − log q) over the whole vocabulary: p of the base's states ``base`` [N, D], q of ``states``
     [N, D]. Its gradient with respect to the logits of q is q − p. The first result is differentiable in ``states``.
-    Logits are made for half as many positions at a time as in ``answer_loss``, because there are two of each.
+    A chunk holds an eighth of the positions of one in ``answer_loss``, so that it needs about as much memory.
     """
-    vocabulary = model.args.vocab_size if hasattr(model, "args") else 2**17
-    rows = max(32, CHUNK_LOGITS // 2 // vocabulary)
-    cuts = list(range(rows, targets.shape[0], rows))
+    cuts = _cuts(model, targets.shape[0], CHUNK_LOGITS // 8)
 
     @mx.custom_function
     def losses_and_gradient(states: mx.array) -> tuple[mx.array, ...]:
-        parts = [
-            _kl_chunk(model, *chunk, factor)
-            for chunk in zip(*(mx.split(whole, cuts) for whole in (states, base, targets)), strict=True)
-        ]
+        parts: list[tuple[mx.array, ...]] = []
+        for own, theirs, answers in zip(*(mx.split(one, cuts) for one in (states, base, targets)), strict=True):
+            if parts:
+                own, theirs = mx.depends([own, theirs], list(parts[-1]))
+            parts.append(_kl_chunk(model, own, theirs, answers, factor))
         loss, kl = (mx.stack([part[place] for part in parts]).sum() for place in (0, 1))
         return loss + factor * kl, loss, kl, mx.concatenate([part[2] for part in parts])
 

@@ -19,7 +19,7 @@ An answer and its rejected answer are two branches of one prefix: the prompt is 
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,13 +29,14 @@ from mlx_ragtune.clients.runtime_mlx import mx
 from mlx_ragtune.errors import InputError
 from mlx_ragtune.recipe import PreferenceSettings
 from mlx_ragtune.tuning.adapters import without_adapter
-from mlx_ragtune.tuning.base_kl import BaseKL, Losses, States, group_states
+from mlx_ragtune.tuning.base_kl import BaseKL, BatchLosses, Losses, States, group_states
 from mlx_ragtune.tuning.groups import Group, answer_tokens
 from mlx_ragtune.tuning.head import answer_loss, token_losses
 from mlx_ragtune.tuning.loss import Batch, make_batch
 from mlx_ragtune.tuning.ranks import Ranks
 from mlx_ragtune.tuning.schedule import micro_batches
 from mlx_ragtune.tuning.token_rows import TokenRow
+from mlx_ragtune.tuning.work import total, work_of_batch
 
 SURE = -1e-6
 """Mean log-likelihoods above this count as this: the log odds of a certain answer are infinite."""
@@ -70,7 +71,7 @@ class Preference:
 
     @property
     def parts(self) -> int:
-        """Length of the second result of ``objective``'s function."""
+        """Number of sums in ``Losses``."""
         return PARTS
 
     @property
@@ -91,6 +92,13 @@ class Preference:
                 where="train.preference",
                 fix="add answerable pairs, set dataset.contrast, or remove train.preference",
             )
+
+    def describe(self, rows: Sequence[TokenRow]) -> str:
+        """One line that is printed before training starts: which rows prefer what."""
+        refusals = sum(row.kind == "refusal" and row.rejected is not None for row in rows)
+        answers = self.pairs(rows) - refusals
+        line = f"preference ({self.settings.method}): {answers} answers and {refusals} refusals have a rejected answer"
+        return line if refusals else f"{line}; set dataset.contrast, or the model only learns not to refuse"
 
     def prepare(self, model: Any, rows: Sequence[TokenRow], *, tokens_per_step: int, ranks: Ranks) -> None:
         """For dpo, compute the base's log-likelihoods of all pairs; the micro-batches depend on the rows alone.
@@ -113,17 +121,20 @@ class Preference:
         told = ranks.total(sums).tolist()
         self.base.update({row.id: (pair[0], pair[1]) for row, pair in zip(paired, told, strict=True)})
 
-    def objective(self, rows: Sequence[TokenRow]) -> Callable[[Any, Sequence[Group]], Losses]:
+    def objective(self, rows: Sequence[TokenRow]) -> BatchLosses:
         """The function of a micro-batch whose gradients, summed over an update of these rows, are divided by its
         answer tokens T: summed cross-entropy + factor × T / N × summed preference loss (+ the KL term).
         """
         factor, kl_factor = self.weight * answer_tokens(rows) / len(rows), self.kl.factor(rows) if self.kl else 0.0
-        return lambda model, groups: self._losses(model, groups, factor, kl_factor)
+        return lambda model, groups, base: self._losses(model, groups, (base, kl_factor), factor)
 
-    def _losses(self, model: Any, groups: Sequence[Group], factor: float, kl_factor: float) -> Losses:
-        base = self.kl.base_states(model, groups) if self.kl else None
+    def base_states(self, model: Any, groups: Sequence[Group]) -> mx.array | None:
+        """Hidden states of the base that the KL term needs for a micro-batch, computed; None without any."""
+        return self.kl.base_states(model, groups) if self.kl else None
+
+    def _losses(self, model: Any, groups: Sequence[Group], kl: tuple[mx.array | None, float], factor: float) -> Losses:
         batch, states = make_batch(groups), self.states(model, groups)
-        objective, parts, losses = self._cross_entropy(model, groups, batch, states, (base, kl_factor))
+        objective, parts, losses = self._cross_entropy(model, groups, batch, states, kl)
         if losses is None:
             return objective, mx.concatenate([parts, mx.zeros(PARTS - 2)])
         term, figures = self.term(batch, losses)
@@ -192,15 +203,13 @@ class Preference:
         model.eval()
         sums = mx.zeros(PARTS)
         for groups in ranks.share(micro_batches(rows, tokens_per_step)):
-            sums = sums + self._losses(model, groups, 0.0, 0.0)[1]
+            sums = sums + self._losses(model, groups, (self.base_states(model, groups), 0.0), 0.0)[1]
             mx.eval(sums)
         model.train()
         return self.means_of(ranks.total(sums).tolist(), rows)
 
     def flops(self, rows: Sequence[TokenRow], config: Mapping[str, Any], tokens_per_step: int) -> float:
         """FLOPs of ``prepare``: the base's forward pass over all pairs, once in a run."""
-        from mlx_ragtune.tuning.work import total, work_of_batch
-
         paired = [row for row in rows if row.rejected is not None]
         if self.settings.method != "dpo" or not paired:
             return 0.0

@@ -15,13 +15,16 @@ from mlx_ragtune.errors import InputError, ToolError
 from mlx_ragtune.recipe import BaseModelSettings, DatasetSettings, TrainSettings
 from mlx_ragtune.records import Example
 from mlx_ragtune.tuning.adapters import apply_adapter, count_parameters
+from mlx_ragtune.tuning.base_kl import BaseKL, value_and_grad
 from mlx_ragtune.tuning.groups import Group
 from mlx_ragtune.tuning.load import load_base
 from mlx_ragtune.tuning.loop import group_objective
 from mlx_ragtune.tuning.memory import Caps, caps_here, next_setting
+from mlx_ragtune.tuning.preference import Preference
+from mlx_ragtune.tuning.ranks import Ranks
 from mlx_ragtune.tuning.recompute import recomputing
 from mlx_ragtune.tuning.rehearsal import choose_rehearsal, share_in
-from mlx_ragtune.tuning.schedule import Plan, make_plan, micro_batches, rows_per_update, updates_of_epoch
+from mlx_ragtune.tuning.schedule import Plan, batch_tokens, make_plan, micro_batches, rows_per_update, updates_of_epoch
 from mlx_ragtune.tuning.token_rows import Refused, TokenRow, tokenize
 from mlx_ragtune.tuning.train_checks import check_train
 from mlx_ragtune.tuning.work import total, work_of_batch
@@ -43,7 +46,12 @@ class Lengths:
 
 @dataclass(frozen=True)
 class Preflight:
-    """The planned run. Memory in bytes, time in seconds; ``saving`` is the share of tokens not computed."""
+    """The planned run. Memory in bytes, time in seconds; ``saving`` is the share of tokens not computed.
+
+    ``kl_tokens`` are the answer tokens of an epoch that count in the KL term, ``kl_work`` is the work of the base's
+    forward passes relative to all other work; both are 0 without ``train.kl``. ``pairs`` are the training rows with a
+    rejected answer, whose tokens count in ``row_tokens``; 0 without ``train.preference``.
+    """
 
     lengths: dict[str, Lengths]
     refused: tuple[Refused, ...]
@@ -55,6 +63,9 @@ class Preflight:
     predicted_memory_bytes: int
     predicted_seconds: float
     caps: Caps
+    kl_tokens: int = 0
+    kl_work: float = 0.0
+    pairs: int = 0
 
     @property
     def saving(self) -> float:
@@ -101,13 +112,30 @@ def describe_lengths(rows: Sequence[TokenRow]) -> dict[str, Lengths]:
     return lengths
 
 
+def _flops(groups: Sequence[Group], config: Mapping[str, Any], kl: BaseKL | None) -> float:
+    """FLOPs of a micro-batch: the tuned model's forward and backward passes, and the base's forward pass."""
+    return work_of_batch(groups).flops(config) + (kl.flops(groups, config) if kl else 0.0)
+
+
 def calibrate(
-    model: Any, batches: Sequence[Sequence[Group]], config: Mapping[str, Any], *, recompute: bool
+    model: Any,
+    batches: Sequence[Sequence[Group]],
+    config: Mapping[str, Any],
+    *,
+    recompute: bool,
+    kl: BaseKL | None = None,
+    preference: Preference | None = None,
 ) -> Calibration:
     """Memory and time of loss and gradient for the smallest and the median micro-batch; the second run is timed."""
-    ordered = sorted(batches, key=lambda groups: work_of_batch(groups).flops(config))
+    ordered = sorted(batches, key=lambda groups: _flops(groups, config, kl))
     chosen = (ordered[0], ordered[len(ordered) // 2])
-    value_and_grad = nn.value_and_grad(model, group_objective)
+    rows = [row for groups in batches for group in groups for row in group.rows]
+    if preference:
+        timed = [row for groups in chosen for group in groups for row in group.rows]
+        most = max(map(batch_tokens, chosen))
+        preference.prepare(model, timed, tokens_per_step=most, ranks=Ranks(0, 1))
+    term = preference or kl
+    step = value_and_grad(term, model, rows) if term else nn.value_and_grad(model, group_objective)
     peaks, times = [], []
     model.train()
     with recomputing(model, recompute):
@@ -116,11 +144,11 @@ def calibrate(
                 mx.clear_cache()
                 mx.reset_peak_memory()
                 started = time.perf_counter()
-                mx.eval(value_and_grad(model, groups))
+                mx.eval(step(model, groups))
                 seconds = time.perf_counter() - started
             peaks.append(mx.get_peak_memory())
             times.append(seconds)
-    works = [work_of_batch(groups).flops(config) for groups in chosen]
+    works = [_flops(groups, config, kl) for groups in chosen]
     return Calibration((works[0], works[1]), (peaks[0], peaks[1]), (times[0], times[1]))
 
 
@@ -163,25 +191,39 @@ def plan_run(
         train, held, refused = [*train, *chosen.train], chosen.held, [*refused, *refused_own]
     plan = make_plan(train, settings, seed=seed, validates=bool(valid))
     batches = _epoch(train, settings, seed)
-    measured = calibrate(loaded.model, batches, loaded.config, recompute=settings.grad_checkpoint)
-    flops = [work_of_batch(groups).flops(loaded.config) for groups in batches]
-    checked = [batch for part in (valid, held) for batch in micro_batches(part, settings.tokens_per_step)]
-    checks = [work_of_batch(groups) for groups in checked]
+    kl = BaseKL(settings.kl) if settings.kl else None
+    if kl:
+        kl.check(train)
+    preference = Preference(settings.preference, kl=kl) if settings.preference else None
+    if preference:
+        preference.check(train)
+    measured = calibrate(
+        loaded.model, batches, loaded.config, recompute=settings.grad_checkpoint, kl=kl, preference=preference
+    )
+    flops = [_flops(groups, loaded.config, kl) for groups in batches]
+    base_flops = sum(kl.flops(groups, loaded.config) for groups in batches) if kl else 0.0
+    checks = [batch for part in (valid, held) for batch in micro_batches(part, settings.tokens_per_step)]
+    check_flops = total(map(work_of_batch, checks)).flops(loaded.config) / 2
+    check_flops += sum(kl.flops(groups, loaded.config) for groups in checks) if kl else 0.0
+    reference = preference.flops([*train, *valid], loaded.config, settings.tokens_per_step) if preference else 0.0
     epochs = plan.updates / plan.updates_per_epoch
-    validation = len(plan.evals) * measured.seconds(total(checks).flops(loaded.config)) / 2
+    validation = len(plan.evals) * measured.seconds(check_flops)
     trainable, parameters = count_parameters(loaded.model)
     adapter = sum(value.nbytes for _, value in tree_flatten(loaded.model.trainable_parameters()))
     return Preflight(
         lengths=describe_lengths(train),
         refused=(*refused, *refused_too),
         plan=plan,
-        row_tokens=sum(len(row.tokens) for row in train),
+        row_tokens=sum(len(tokens) for row in train for tokens in row.branches),
         computed_tokens=total(map(work_of_batch, batches)).layer_tokens,
         trainable_parameters=trainable,
         total_parameters=parameters,
         predicted_memory_bytes=measured.memory(max(flops)) + 4 * adapter,
-        predicted_seconds=epochs * sum(map(measured.seconds, flops)) + validation,
+        predicted_seconds=epochs * sum(map(measured.seconds, flops)) + validation + measured.seconds(reference),
         caps=caps_here(),
+        pairs=preference.pairs(train) if preference else 0,
+        kl_tokens=kl.tokens(train) if kl else 0,
+        kl_work=base_flops / (sum(flops) - base_flops),
     )
 
 
@@ -194,6 +236,16 @@ def require_fit(preflight: Preflight, settings: TrainSettings) -> None:
             where="train",
             fix=next_setting(settings),
         )
+
+
+def _describe_terms(preflight: Preflight) -> list[str]:
+    pairs = [f"{preflight.pairs} rows have a rejected answer, which shares their prompt"] if preflight.pairs else []
+    if not preflight.kl_tokens:
+        return pairs
+    return [
+        *pairs,
+        f"KL to the base on {preflight.kl_tokens} answer tokens per epoch, {preflight.kl_work:.0%} more work",
+    ]
 
 
 def describe(preflight: Preflight) -> str:
@@ -212,6 +264,7 @@ def describe(preflight: Preflight) -> str:
             preflight.plan.describe(),
             f"{preflight.computed_tokens} tokens per epoch through the layers, "
             f"{preflight.saving:.0%} fewer than the rows have",
+            *_describe_terms(preflight),
             f"{preflight.trainable_parameters:,} of {preflight.total_parameters:,} parameters trained ({share:.2%})",
             f"about {preflight.predicted_memory_bytes / 2**30:.1f} GiB of memory "
             f"({preflight.caps.usable / 2**30:.1f} GiB can be used), "

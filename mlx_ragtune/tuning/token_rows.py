@@ -61,22 +61,29 @@ def tokenize(
 ) -> tuple[list[TokenRow], list[Refused]]:
     """(rows in order, rows left out). Raises InputError for rows that do not fit when ``on_too_long`` is ``fail``.
 
-    Answers are never cut. A row without an answer is treated like one that is too long.
+    Answers are never cut. A row without an answer is treated like one that is too long. A row keeps its rejected
+    answer where that fits too.
     """
     end = end_of_turn(tokenizer)
+
+    def answer_tokens(text: str) -> list[int]:
+        return list(tokenizer.encode(unicodedata.normalize("NFC", text).strip(), add_special_tokens=False))
+
     rows: list[TokenRow] = []
     refused: list[Refused] = []
     for example in examples:
         prompt = prompt_tokens(example.messages[:-1], tokenizer, thinking=thinking)
-        text = unicodedata.normalize("NFC", example.messages[-1].content).strip()
-        answer = list(tokenizer.encode(text, add_special_tokens=False))
+        answer = answer_tokens(example.messages[-1].content)
         tokens = np.array([*prompt, *answer, *end], dtype=np.int32)
         if not answer:
             refused.append(Refused(example.id, len(tokens), NO_ANSWER))
         elif len(tokens) > max_tokens:
             refused.append(Refused(example.id, len(tokens), f"{len(tokens)} tokens, more than {max_tokens}"))
         else:
-            rows.append(TokenRow(example.id, example.group, example.kind, tokens, len(prompt)))
+            worse = answer_tokens(example.rejected) if example.rejected else []
+            rejected = np.array([*prompt, *worse, *end], dtype=np.int32)
+            kept = rejected if worse and worse != answer and len(rejected) <= max_tokens else None
+            rows.append(TokenRow(example.id, example.group, example.kind, tokens, len(prompt), kept))
     if on_too_long == "fail":
         require_fitting(refused)
     return rows, refused

@@ -32,6 +32,13 @@ def check_engine(settings: TrainSettings) -> None:
             where="train.frozen_store",
             fix="set train.engine: shared-prefix, or train.frozen_store: false",
         )
+    for name, term in (("kl", "KL term"), ("preference", "preference term")):
+        if getattr(settings, name) is not None:
+            raise RecipeError(
+                f"engine mlx-lm does not support the {term}",
+                where=f"train.{name}",
+                fix=f"set train.engine: shared-prefix, or train.{name}: null",
+            )
     if find_ranks().size > 1:
         raise RecipeError(
             "engine mlx-lm does not support several machines",

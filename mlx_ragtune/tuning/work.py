@@ -30,15 +30,26 @@ class Work:
 
     def flops(self, config: Mapping[str, Any]) -> float:
         """Forward and backward FLOPs for a model with this ``config.json`` (llama, qwen2, qwen3)."""
+        layers, width = self._layers(config)
+        backward = layers + 2 * config["num_hidden_layers"] * self.attention_pairs * 2 * width
+        return layers + backward + 2 * self._head(config)
+
+    def forward_flops(self, config: Mapping[str, Any]) -> float:
+        """FLOPs of the forward pass alone."""
+        return self._layers(config)[0] + self._head(config)
+
+    def _head(self, config: Mapping[str, Any]) -> float:
+        return 2.0 * self.logit_rows * config["hidden_size"] * config["vocab_size"]
+
+    def _layers(self, config: Mapping[str, Any]) -> tuple[float, int]:
+        """(FLOPs of the layers' forward pass, width of all query heads)."""
         hidden, inner = config["hidden_size"], config["intermediate_size"]
         heads = config["num_attention_heads"]
         width = config.get("head_dim") or hidden // heads
         keys = (config.get("num_key_value_heads") or heads) * width
         linear = hidden * (2 * heads * width + 2 * keys) + 3 * hidden * inner
-        layers = config["num_hidden_layers"]
-        forward = 2 * layers * (self.layer_tokens * linear + self.attention_pairs * 2 * heads * width)
-        backward = 2 * layers * (self.layer_tokens * linear + self.attention_pairs * 4 * heads * width)
-        return float(forward + backward + 4 * self.logit_rows * hidden * config["vocab_size"])
+        pairs = self.attention_pairs * 2 * heads * width
+        return 2.0 * config["num_hidden_layers"] * (self.layer_tokens * linear + pairs), heads * width
 
 
 NOTHING = Work(0, 0, 0)

@@ -12,7 +12,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -23,6 +23,7 @@ from mlx_ragtune.artifact import digest_json
 from mlx_ragtune.clients.runtime_mlx import mx
 from mlx_ragtune.errors import DivergedError, InputError
 from mlx_ragtune.recipe import BaseModelSettings, DatasetSettings, TrainSettings
+from mlx_ragtune.recipe_train import NEWER_KEYS
 from mlx_ragtune.records import Example
 from mlx_ragtune.tuning.adapters import BareModules, apply_adapter, load_adapter
 from mlx_ragtune.tuning.frozen import FrozenStore
@@ -30,6 +31,7 @@ from mlx_ragtune.tuning.head import check_head
 from mlx_ragtune.tuning.load import Base, load_base
 from mlx_ragtune.tuning.loop import SAVE_SECONDS, OnValidation, Report
 from mlx_ragtune.tuning.memory import apply_caps, awake, caps_here
+from mlx_ragtune.tuning.preference import Preference
 from mlx_ragtune.tuning.ranks import find_ranks, leave
 from mlx_ragtune.tuning.rehearsal import choose_rehearsal
 from mlx_ragtune.tuning.schedule import make_plan, micro_batches
@@ -152,20 +154,27 @@ class Workbench:
         check_train(settings, self._folder)
         folder.mkdir(parents=True, exist_ok=True)
         with self._clean():  # the work is done in a frame of its own, which is cleared with its arrays
-            split, described = self._rows_of(seed, share, rehearsal_share)
+            split, described = self._rows_of(settings, seed, share, rehearsal_share)
             shares = {"share": share, "rehearsal_share": rehearsal_share}
             report = (progress, on_validation)
             return self._train(settings, folder, seed, report, save_seconds, data=(split, described), shares=shares)
 
-    def _rows_of(self, seed: int, share: float, rehearsal_share: float | None) -> tuple[Split, dict[str, str]]:
-        """The rows of a run, those held out for rehearsal included, and what checkpoints need to know of them."""
+    def _rows_of(
+        self, settings: TrainSettings, seed: int, share: float, rehearsal_share: float | None
+    ) -> tuple[Split, dict[str, str]]:
+        """The rows of a run, those held out for rehearsal included, and what checkpoints need to know of them.
+
+        Without ``train.preference`` they have no rejected answers.
+        """
         split: dict[str, Sequence[TokenRow]] = dict(self._split)
+        if settings.preference is None:
+            split = {name: [replace(row, rejected=None) for row in rows] for name, rows in split.items()}
         if rehearsal_share is not None:
             chosen = choose_rehearsal(self._rehearsal, task_rows=len(split["train"]), share=rehearsal_share, seed=seed)
             split |= {"train": [*split["train"], *chosen.train], "rehearsal": chosen.held}
         if share < 1:
             split["train"] = share_of_contexts(split["train"], share, seed=seed)
-        if rehearsal_share is None and share == 1:
+        if rehearsal_share is None and share == 1 and settings.preference is not None:
             return split, self._described
         return split, describe_data(self._folder, self._model, split)
 
@@ -185,10 +194,12 @@ class Workbench:
         apply_adapter(loaded.model, settings, seed=seed)
         plan = make_plan(split["train"], settings, seed=seed, validates=bool(split["valid"]))
         self._say(plan.describe())
+        if settings.preference is not None:
+            self._say(Preference(settings.preference).describe(split["train"]))
         work = describe_settings(settings, seed) | described
         run = Training(loaded, settings, plan, folder, seed, report[0], work, on_validation=report[1])
         run.say = self._say
-        store = self._prepare(settings) if settings.engine == "shared-prefix" else None
+        store = self._prepare(settings, split) if settings.engine == "shared-prefix" else None
         self._tell(do="train", settings=settings.model_dump_json(), seed=seed, shares=shares)
         mx.random.seed(seed64(seed))
         mx.reset_peak_memory()
@@ -224,13 +235,13 @@ class Workbench:
             self._bare.restore()
             _release(failed)
 
-    def _prepare(self, settings: TrainSettings) -> FrozenStore | None:
+    def _prepare(self, settings: TrainSettings, split: Split) -> FrozenStore | None:
         """Check what the shared-prefix engine cannot do; the outputs of frozen layers, if the settings ask for them."""
         model, heads = self.loaded.model, int(self.loaded.config["num_attention_heads"])
         if not self._head_checked:
             check_head(model)
             self._head_checked = True
-        for rows in (*self._split.values(), self._rehearsal):
+        for rows in (*split.values(), self._rehearsal):
             for groups in micro_batches(rows, settings.tokens_per_step):  # refuses rows that do not fit
                 check_attention(groups, heads)
         if not settings.frozen_store:
@@ -300,6 +311,7 @@ def share_of_contexts(rows: Sequence[TokenRow], share: float, *, seed: int) -> l
 def describe_settings(settings: TrainSettings, seed: int) -> dict[str, str]:
     """The settings of one run on which its result depends, key by key."""
     keys = settings.model_dump(mode="json", exclude={"report_to"})
+    keys = {name: value for name, value in keys.items() if value is not None or name not in NEWER_KEYS}
     return {f"train.{name}": json.dumps(value) for name, value in keys.items()} | {"seed": str(seed)}
 
 
@@ -310,6 +322,8 @@ def describe_data(base: Path, model: BaseModelSettings, split: Split) -> dict[st
         digest = hashlib.sha256()
         for row in rows:
             digest.update(f"{row.id}\0{row.group}\0{row.prompt_length}\0".encode() + row.tokens.tobytes())
+            if row.rejected is not None:
+                digest.update(b"\0" + row.rejected.tobytes())
         described[f"{name} rows"] = digest.hexdigest()
     return described
 

@@ -39,7 +39,7 @@ def test_without_a_terminal_the_state_is_printed_and_nothing_is_served_or_writte
     done = review(home)
     assert done.returncode == 0
     assert "questions: 0 of 8 reviewed (0 accepted, 0 rejected, 0 edited)" in done.stdout
-    assert "Review these 8: they decide whether the rest can be trusted." in done.stdout
+    assert "Review all 8: each one counts." in done.stdout
     assert not (home / "runs").exists()
     state = json.loads(review(home, "--what", "benchmark", "--json").stdout)
     assert state["parts"].keys() == {"benchmark"}

@@ -137,7 +137,7 @@ def test_a_session_is_resumed_and_says_what_it_found(tmp_path: Path) -> None:
     for name in ("o0", "o1"):
         again.decide(Sent(number(again, name), "accept"))
     assert again.summary("benchmark").text == "1 of 6 questions has a defect. All are reviewed."
-    assert again.summary("pairs").next == "Review these 3: they decide whether the rest can be trusted."
+    assert again.summary("pairs").next == "Review all 3: each one counts."
 
 
 def test_only_the_sample_decides_the_estimate(tmp_path: Path) -> None:
@@ -287,6 +287,28 @@ def test_generated_pairs_become_a_file_that_can_be_given_back(tmp_path: Path) ->
         stream.write(json.dumps({"pair": asdict(pair(0).row), "task": ""}) + "\n")
     with pytest.raises(InputError, match="duplicate id 'p0'"):
         generated_items(source)
+
+
+def test_what_a_rule_repaired_is_shown_to_the_reviewer(tmp_path: Path) -> None:
+    source = tmp_path / "generated.jsonl"
+    write_rows(source, [{"pair": asdict(pair().row), "task": "grounded", "repairs": ["citation added"]}])
+    made = session(tmp_path, pairs=0)
+    made.items = {"pairs": generated_items(source)}
+    made.plan(None)
+    assert made.details(0)["repairs"] == ["citation added"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "shown"),
+    [
+        ("own.jsonl", '{"messages": [{"role": "user", "content": "Q?"}]}\n', "chat"),
+        ("own.csv", "question,answer\nQ?,A\n", "csv"),
+    ],
+)
+def test_rows_that_are_no_pairs_are_refused_with_their_format(tmp_path: Path, name: str, text: str, shown: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(InputError, match=f"these rows have the format '{shown}'"):
+        authored_items(tmp_path / name)
 
 
 def test_the_evidence_of_a_pair_is_checked_as_the_data_set_does(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from mlx_ragtune.tuning.run import train
-from tests.tuning.made import base_settings, dataset_settings, examples, train_settings
+from tests.tuning.made import base_settings, dataset_settings, examples, train_settings, with_worse
 
 if __name__ == "__main__":
     base, folder, changes = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
@@ -14,7 +14,7 @@ if __name__ == "__main__":
         base_settings(),
         dataset_settings(),
         base=base,
-        rows={"train": examples(6, 3), "valid": examples(8, 1)[6:]},
+        rows={"train": with_worse(examples(6, 3)), "valid": with_worse(examples(8, 1)[6:])},
         folder=folder,
         seed=3,
         progress=lambda done, total, _note: print(done, total, flush=True),

@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,14 @@ def example(group: int, index: int, *, kind: RowKind = "grounded", words: int = 
 def examples(groups: int, each: int) -> list[Example]:
     """``groups`` contexts with ``each`` questions."""
     return [example(group, index) for group in range(groups) for index in range(each)]
+
+
+def with_worse(rows: list[Example]) -> list[Example]:
+    """The rows, of which two in three have a rejected answer."""
+    return [
+        row if index % 3 == 2 else replace(row, rejected=f"The papers do not say what of {index}, so I cannot tell.")
+        for index, row in enumerate(rows)
+    ]
 
 
 def own_answer(number: int) -> Example:

@@ -14,16 +14,18 @@ from mlx_ragtune.tuning import training
 from mlx_ragtune.tuning.follow import follow, lead, release
 from mlx_ragtune.tuning.ranks import find_ranks
 from mlx_ragtune.tuning.workbench import Workbench
-from tests.tuning.made import base_settings, dataset_settings, examples, own_answers, train_settings
+from tests.tuning.made import base_settings, dataset_settings, examples, own_answers, train_settings, with_worse
 
-ROWS = {"train": examples(6, 3), "valid": examples(8, 1)[6:], "rehearsal": own_answers(16)}
+ROWS = {"train": with_worse(examples(6, 3)), "valid": with_worse(examples(8, 1)[6:]), "rehearsal": own_answers(16)}
 RUNS: dict[str, dict[str, Any]] = {
     "plain": {"accumulation": 3, "tokens_per_step": 512},
     "one micro-batch for two ranks": {"accumulation": 1, "tokens_per_step": 4096, "dropout": 0.1},
     "diverges": {"accumulation": 3, "optimizer": "sgd", "learning_rate": 1e30, "clip_norm": None},
     "stored layers": {"accumulation": 3, "layers": 1, "frozen_store": True, "method": "dora"},
     "pruned": {"accumulation": 3, "evals_per_epoch": 4},
+    "preference": {"accumulation": 3, "tokens_per_step": 512, "preference": {"method": "dpo"}},
     "half of the rows": {"accumulation": 2},
+    "near the base": {"accumulation": 3, "tokens_per_step": 512, "kl": {"weight": 0.5, "tokens": "all"}},
     "rehearsal": {"accumulation": 2, "strength": StrengthSettings(scales=(0.5,))},
 }
 

@@ -110,10 +110,37 @@ def test_every_way_of_computing_gives_the_same(changes: dict[str, Any], tokens: 
     assert_same(ours(model, rows, tokens, tmp_path, **{"tokens_per_step": 256, **changes}), expected)
 
 
-def test_the_logits_in_chunks_give_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_logits_in_chunks_give_the_same_in_less_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = made_model("llama", vocab_size=4096)
+    draw = np.random.default_rng(1)
+    states, base = (mx.array(draw.normal(size=(640, 64)).astype(np.float32)) for _ in range(2))
+    targets = mx.array(draw.integers(0, 4096, 640))
+
+    def with_kl(states: mx.array) -> mx.array:
+        return head.answer_loss_and_kl(model, states, base, targets=targets, factor=0.5)[0]
+
+    def without(states: mx.array) -> mx.array:
+        return head.answer_loss(model, states, targets)
+
+    for losses in (with_kl, without):
+        found = []
+        for chunk in (2**26, 2**17):
+            monkeypatch.setattr(head, "CHUNK_LOGITS", chunk)
+            mx.clear_cache()
+            mx.reset_peak_memory()
+            before = mx.get_active_memory()
+            mx.eval(result := mx.value_and_grad(losses)(states))
+            found.append((*result, mx.get_peak_memory() - before))
+        (loss, gradient, whole), (parts, gradient_of_parts, less) = found
+        assert parts.item() == pytest.approx(loss.item(), rel=3e-6)
+        assert relative({"d": gradient_of_parts}, {"d": gradient}) < 1e-6
+        assert less < whole / 3
+
+
+def test_the_update_in_chunks_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, rows = adapted(made_model("llama"), train_settings()), mixed_rows(5)
     whole = ours(model, rows, "all", tmp_path)
-    monkeypatch.setattr(head, "CHUNK_LOGITS", 2 * 32 * VOCABULARY)
+    monkeypatch.setattr(head, "CHUNK_LOGITS", 8 * 32 * VOCABULARY)
     assert sum(len(row.tokens) - row.prompt_length for row in rows) > 3 * 32
     assert_same(ours(model, rows, "all", tmp_path), whole)
 
@@ -137,9 +164,8 @@ def test_the_base_is_the_model_without_adapters_and_dropout() -> None:
 def test_the_adapters_are_back_after_an_error() -> None:
     model = adapted(made_model("llama"), train_settings())
     names = [name for name, _ in nn.utils.tree_flatten(model.trainable_parameters())]
-    with pytest.raises(ZeroDivisionError), without_adapter(model):
-        assert not nn.utils.tree_flatten(model.trainable_parameters())
-        raise ZeroDivisionError
+    with pytest.raises(ValueError, match="integral"), without_adapter(model):
+        model(mx.array([[1.5]]))
     assert [name for name, _ in nn.utils.tree_flatten(model.trainable_parameters())] == names
 
 

@@ -60,8 +60,14 @@ def kill_after(process: subprocess.Popen[str], updates: int, delay: float, how: 
     return process.returncode != 0
 
 
-def test_a_run_killed_again_and_again_ends_with_the_same_bytes(tmp_path: Path) -> None:
-    changes: dict[str, Any] = {"lora_plus_ratio": 2.0, "method": "dora", "epochs": 2.0}
+KILLED: dict[str, dict[str, Any]] = {
+    "dora and KL": {"lora_plus_ratio": 2.0, "method": "dora", "epochs": 2.0, "kl": {"weight": 0.5, "tokens": "all"}},
+    "dpo": {"preference": {"method": "dpo"}, "epochs": 2.0},
+}
+
+
+@pytest.mark.parametrize("changes", KILLED.values(), ids=list(KILLED))
+def test_a_run_killed_again_and_again_ends_with_the_same_bytes(tmp_path: Path, changes: dict[str, Any]) -> None:
     base = toy_base(tmp_path / "base")
     finish(base, tmp_path / "unbroken", changes)
     draw = random.Random(len(changes))

@@ -80,6 +80,19 @@ def test_sharing_saves_what_it_says(base: Path) -> None:
     assert together.computed_tokens < 0.5 * together.row_tokens
 
 
+def test_the_kl_term_costs_a_forward_pass_of_the_base_on_its_rows(base: Path) -> None:
+    own = [example(9 + number, 0, kind="rehearsal", words=2) for number in range(3)]
+    rows = {"train": [*examples(4, 3), *own], "valid": examples(1, 1)}
+    off, all_tokens = plan(base, rows), plan(base, rows, kl={"tokens": "all"})
+    some = plan(base, rows, kl={"tokens": "rehearsal"})
+    assert (off.kl_tokens, off.kl_work) == (0, 0.0)
+    assert 0.4 < all_tokens.kl_work < 0.5  # a forward pass is half of a step, and less of its attention
+    assert 0 < some.kl_work < all_tokens.kl_work / 3
+    assert some.kl_tokens == sum(one.rows * one.answer_mean for name, one in some.lengths.items() if name != "grounded")
+    assert "KL to the base" in describe(some)
+    assert "KL" not in describe(off)
+
+
 def test_the_description_names_everything(base: Path) -> None:
     text = describe(plan(base, {"train": examples(4, 3), "valid": examples(1, 1)}))
     for word in ("grounded", "updates", "warm-up", "learning rate", "parameters trained", "GiB", "minutes", "fewer"):

@@ -17,7 +17,8 @@ from tests.tuning.ranked import RUNS, run
 
 def curve(folder: Path) -> list[float]:
     rows = [json.loads(line) for line in (folder / "losses.jsonl").read_text().splitlines()]
-    return [row["train_loss"] for row in rows] + [row["valid_loss"] for row in rows if "valid_loss" in row]
+    figures = ("train_loss", "train_kl", "train_preference_loss", "valid_loss", "valid_kl", "valid_preference_margin")
+    return [row[name] for name in figures for row in rows if name in row]
 
 
 def last_weights(folder: Path) -> Path:
