@@ -17,6 +17,7 @@ from mlx_ragtune.building.pair_sources import (
     require_clean,
 )
 from mlx_ragtune.building.split_files import SPLITS, visible_chunks, write_split
+from mlx_ragtune.clients.hub_data import bring_data, parse_hub_data
 from mlx_ragtune.errors import InputError, ToolError
 from mlx_ragtune.jsonl import read_rows, write_rows
 from mlx_ragtune.models.model_folder import check_base
@@ -66,6 +67,8 @@ def check(recipe: Recipe, base: Path) -> None:
     """Raise an error for a base that cannot render rows, or a generator that its server does not have."""
     check_base(base, thinking=recipe.dataset.thinking == "on")
     check_window(base, dataset=recipe.dataset)
+    if data := parse_hub_data(str(recipe.dataset.pairs)):
+        bring_data(data)
     if recipe.dataset.generator is not None:
         require_generator(recipe.dataset.generator)
     require_encoders(recipe.retrieval)

@@ -6,12 +6,14 @@ its prompt is trained as it is (``chat``, ``prompt``) or made of its passages as
 
 import csv
 import hashlib
+import importlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from mlx_ragtune.errors import InputError
+from mlx_ragtune.errors import InputError, ToolError
 from mlx_ragtune.jsonl import read_values
 from mlx_ragtune.records import OWN_GROUP, Document, Example, Kind, Message, Pair, Passage
 from mlx_ragtune.scoring.answers.refusal import is_refusal
@@ -128,6 +130,9 @@ def _values(file: Path, problems: list[str]) -> Iterator[tuple[str, object]]:
     if file.suffix.lower() in _TABLES:
         yield from _table(file, _TABLES[file.suffix.lower()], problems)
         return
+    if file.suffix.lower() == ".parquet":
+        yield from _parquet(file)
+        return
     errors: list[InputError] = []
     yield from read_values(file, errors)
     problems += [f"{error.where}: {error.what}" for error in errors]
@@ -151,6 +156,25 @@ def _table(file: Path, separator: str, problems: list[str]) -> Iterator[tuple[st
     except OSError as error:
         raise InputError(
             f"cannot be read: {error.strerror}", where=str(file), fix="check the path and its permissions"
+        ) from None
+
+
+def _parquet(file: Path) -> Iterator[tuple[str, object]]:
+    """``file:row`` and value of each row, from 1. Raises ToolError without pyarrow, InputError for a damaged file."""
+    try:
+        parquet: Any = importlib.import_module("pyarrow.parquet")
+    except ImportError:
+        raise ToolError("Parquet files are read by pyarrow", where=str(file), fix="pip install pyarrow") from None
+    number = 0
+    try:
+        with parquet.ParquetFile(file) as opened:
+            for batch in opened.iter_batches(batch_size=1000):
+                for value in batch.to_pylist():
+                    number += 1
+                    yield f"{file}:{number}", {name: cell for name, cell in value.items() if cell is not None}
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"cannot be read as Parquet: {str(error).splitlines()[0]:.200}", where=str(file), fix="fetch it again"
         ) from None
 
 
