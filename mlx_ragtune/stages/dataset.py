@@ -247,7 +247,8 @@ def _rows(
             ledger.leave_out(row.reason if empty else TOO_LONG, {row.id: "" if empty else row.reason}, split=split)
         ledger.keep(split, written.kept)
         refused += written.refused
-        report[split] = {**written.counts, "assembly": asdict(assembly)}
+        papers = len({paper for pair in own for paper in pair.papers})
+        report[split] = {**written.counts, "papers": papers, "assembly": asdict(assembly)}
         if recipe.dataset.contrast:
             report[split]["contrast"] = asdict(contrast.report)
     return report, refused
@@ -271,7 +272,7 @@ def _told(recipe: Recipe, report: Mapping[str, Any], account: Account) -> list[s
         lines.append(f"training rows by kind: {', '.join(gaps)}; all are used (dataset.balance: keep)"
                      if recipe.dataset.balance == "keep" else f"training rows by kind: {', '.join(gaps)}")  # fmt: skip
     lines += _told_of_contrast(report)
-    lines += _told_of_split(recipe, report["valid"]["rows"])
+    lines += _told_of_split(recipe, report["valid"]["rows"], report["valid"]["papers"])
     return lines
 
 
@@ -285,7 +286,7 @@ def _told_of_contrast(report: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _told_of_split(recipe: Recipe, valid: int) -> list[str]:
+def _told_of_split(recipe: Recipe, valid: int, papers: int) -> list[str]:
     """What the validation split cannot show."""
     if recipe.dataset.split == "none":
         return ["no validation (dataset.split: none): training cannot show overfitting, and keeps its last checkpoint"]
@@ -298,7 +299,8 @@ def _told_of_split(recipe: Recipe, valid: int) -> list[str]:
     if 0 < valid < FEW_VALID:
         share = recipe.dataset.valid_share
         lines.append(
-            f"warning: {valid} validation rows are too few to choose a checkpoint by: differences between checkpoints "
+            f"warning: {valid} validation rows{f' on {papers} papers' * (papers > 0)} are too few to choose a "
+            "checkpoint by: differences between checkpoints "
             f"are mostly chance; set dataset.valid_share to {min(0.5, share * FEW_VALID / valid):.2g} or more"
         )
     return lines

@@ -27,7 +27,7 @@ LONG_PARAGRAPH = 200
 """From so many characters on, a paragraph of a prompt is taken for a context that rows share."""
 COMMON = 0.5
 """A paragraph in a larger share of the rows is part of the instructions, not a context."""
-SHOWN_WORDS = 30
+RUN_WORDS = 20
 """So many words in a row are a passage of a paper and not a common phrase or a title."""
 MAX_CELL = 16 * 2**20
 _TABLES = {".csv": ",", ".tsv": "\t"}
@@ -251,22 +251,25 @@ def question_variants(pair: Pair) -> list[Pair]:
 
 
 def passages_of(documents: Iterable[Document]) -> Callable[[Example], str]:
-    """A function from a row to the first of these papers that its prompt quotes ``SHOWN_WORDS`` words of, or ""."""
+    """A function from a row to the first of these papers whose text its prompt shows, or "".
+
+    Every run of ``2 * RUN_WORDS - 1`` words of a paper is found, and none of fewer than ``RUN_WORDS``: papers are
+    indexed at every word, and prompts are looked up at every ``RUN_WORDS``-th.
+    """
     owners: dict[int, str] = {}
     for document in documents:
-        for shingle in _shingles(document.text):
-            owners.setdefault(shingle, document.id)
+        for run in _runs(document.text, 1):
+            owners.setdefault(run, document.id)
 
     def shown(row: Example) -> str:
         texts = (message.content for message in row.messages[:-1] if message.role != "system")
-        return next((owners[shingle] for text in texts for shingle in _shingles(text) if shingle in owners), "")
+        return next((owners[run] for text in texts for run in _runs(text, RUN_WORDS) if run in owners), "")
 
     return shown
 
 
-def _shingles(text: str) -> Iterator[int]:
-    """Hashes of all runs of ``SHOWN_WORDS`` words."""
+def _runs(text: str, stride: int) -> Iterator[int]:
+    """Hashes of the runs of ``RUN_WORDS`` words that start at every ``stride``-th word."""
     words = normal_form(text).split()
-    for at in range(len(words) - SHOWN_WORDS + 1):
-        digest = hashlib.blake2b(" ".join(words[at : at + SHOWN_WORDS]).encode(), digest_size=8).digest()
-        yield int.from_bytes(digest, "big")
+    for at in range(0, len(words) - RUN_WORDS + 1, stride):
+        yield hash(tuple(words[at : at + RUN_WORDS]))
