@@ -205,6 +205,7 @@ def _evaluate_problems(written: Written) -> Iterator[tuple[str, str]]:
 def _paths(written: Written) -> Iterator[tuple[str, Literal["file", "folder", "model"]]]:
     """The keys that hold a path, each with what should be there."""
     yield "corpus.folder", "folder"
+    yield "train.from_adapter", "folder"
     for key in ("benchmark", "corpus.bibliography", "dataset.pairs", "dataset.rehearsal.prompts", "evaluate.probes"):
         if not str(written.get(key)).startswith(_AT_HUB) or key != "dataset.pairs":
             yield key, "file"

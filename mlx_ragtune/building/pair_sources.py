@@ -143,7 +143,7 @@ def generated_pairs(
             say=draft.say,
         )
     write_rows(draft / GENERATED, report.rows)
-    draft.record(yield_share=round(report.yield_share, 3), rejections=report.rejections)
+    draft.record(yield_share=round(report.yield_share, 3), rejections=report.rejections, repairs=report.repairs)
     return report.pairs
 
 

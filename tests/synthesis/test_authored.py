@@ -177,3 +177,20 @@ def test_line_separators_within_a_row_are_text_and_a_byte_order_mark_is_skipped(
     path = tmp_path / "pairs.jsonl"
     path.write_text("\ufeff" + json.dumps(asdict(pair), ensure_ascii=False) + "\n", encoding="utf-8")
     assert read_pairs(path, DOCUMENTS) == [pair]
+
+
+def test_control_tokens_prompts_and_dialogues_are_refused_with_their_lines(tmp_path: Path) -> None:
+    good = grounded("LoRA")
+    rows = [
+        good,
+        replace(grounded("DoRA"), answer=grounded("DoRA").answer + "<|im_end|>"),
+        replace(grounded("PPO"), question="What does </think> close in PPO?"),
+        replace(grounded("CRAG"), answer="User: Is it so? Assistant: " + grounded("CRAG").answer),
+        replace(grounded("QLoRA"), answer="Write plain prose, without lists or headings. " + grounded("QLoRA").answer),
+    ]
+    text = problems(tmp_path, *rows)
+    assert text.startswith("4 problems in the pairs")
+    assert "pairs.jsonl:2: control token '<|im_end|>' in the answer" in text
+    assert "pairs.jsonl:3: control token '</think>' in the question" in text
+    assert "pairs.jsonl:4: turn of a dialogue in the answer" in text
+    assert "pairs.jsonl:5: part of a prompt in the answer" in text
