@@ -298,10 +298,12 @@ def _told_of_split(recipe: Recipe, valid: int, papers: int) -> list[str]:
         )
     if 0 < valid < FEW_VALID:
         share = recipe.dataset.valid_share
+        enough = min(0.5, share * FEW_VALID / valid)
+        fix = f"set dataset.valid_share to {enough:.2g} or more" if enough > share else "write more pairs"
+        on_papers = f" on {papers} paper{'s' * (papers > 1)}" if papers else ""
         lines.append(
-            f"warning: {valid} validation rows{f' on {papers} papers' * (papers > 0)} are too few to choose a "
-            "checkpoint by: differences between checkpoints "
-            f"are mostly chance; set dataset.valid_share to {min(0.5, share * FEW_VALID / valid):.2g} or more"
+            f"warning: {valid} validation rows{on_papers} are too few to choose a checkpoint by: differences between "
+            f"checkpoints are mostly chance; {fix}"
         )
     return lines
 
