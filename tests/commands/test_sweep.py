@@ -13,6 +13,7 @@ from mlx_ragtune.commands.sweep_scoring import Development
 from mlx_ragtune.evaluation import own_answers
 from mlx_ragtune.runner import open_recipe
 from mlx_ragtune.stages import train as stage
+from mlx_ragtune.sweeping.space import default_dimensions
 from mlx_ragtune.tuning import select
 from mlx_ragtune.tuning.decode import Decoded
 from mlx_ragtune.tuning.workbench import Workbench
@@ -222,6 +223,12 @@ def test_workers_share_a_journal(tmp_path: Path) -> None:
     assert swept(recipe, "--worker").returncode == 0
     assert (tmp_path / "shared" / "sweep.log").is_file()
     assert [row["state"] for row in results(recipe)["trials"]] == ["finished", "finished"]
+
+
+def test_the_default_space_keeps_the_shape_of_an_adapter_that_training_starts_from(tmp_path: Path) -> None:
+    recipe = open_recipe(prepared(tmp_path)).recipe
+    start = recipe.model_copy(update={"train": recipe.train.model_copy(update={"from_adapter": tmp_path})})
+    assert [key for key, _ in default_dimensions(start)] == ["train.learning_rate", "train.epochs"]
 
 
 def test_the_default_space_is_around_the_recipe(tmp_path: Path) -> None:
