@@ -53,6 +53,7 @@ def main() -> None:
       ragtune status recipes/demo.yaml       what would run, and why
       ragtune ask recipes/demo.yaml "What does FlashAttention speed up?"
       ragtune init ~/papers                  a recipe for your own papers
+      ragtune draft recipes/papers.yaml      questions about papers set aside
     """
 
 

@@ -116,7 +116,7 @@ ADAPTER = ("adapters.safetensors", "adapter_config.json")
 """Files of earlier stages that a later one reads."""
 LATER = (
     "dataset.contrast", "dataset.rehearsal", "dataset.rehearsal.share", "train.kl", "train.preference",
-    "train.strength", "fuse.strength",
+    "train.strength", "train.from_adapter", "fuse.strength",
 )  # fmt: skip
 """Optional keys that were added after the first results were made: one that is not set changes no artifact's key."""
 ENCODERS = ("retrieval.embedding.model", "retrieval.embedding.host", "retrieval.rerank.model")
@@ -321,7 +321,10 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "rehearse",
         "Answer general prompts with the base model (dataset.rehearsal)",
-        keys=("base.precision", "dataset.thinking", "dataset.rehearsal.prompts", "dataset.rehearsal.max_tokens"),
+        keys=(
+            "base.precision", "dataset.thinking", "dataset.rehearsal.prompts", "dataset.rehearsal.count",
+            "dataset.rehearsal.max_tokens",
+        ),
         ignores=("dataset.rehearsal.prompts",),
         needs={"base": ()},
         outside={"prompts": _prompts},
