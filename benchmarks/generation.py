@@ -138,7 +138,7 @@ def speed(model: str, slots: int, seconds: float) -> dict[str, Any]:
             hurry = backend.hurry
         else:
             gguf = smollm2(home) if model == "smollm2" else Path(model)
-            server = LlamaCppServer(gguf, context_tokens=4096, slots=slots, stop=runs_away)
+            server = LlamaCppServer(gguf, context_tokens=4096, slots=slots, stop=runs_away, keeps_prompts=True)
             backend = stack.enter_context(server)
         many = Side(corpus, home / "many", backend, pairs_per_call=4, slots=slots)
         one = Side(corpus, home / "one", backend, pairs_per_call=1, slots=1)

@@ -53,8 +53,12 @@ def draft(
 
     run = open_run(recipe, missing_ok=("benchmark",))
     request = Request(papers, questions, seed, redo, model, backend, host)
-    with announce_interrupt():
-        result = draft_benchmark(run, request, say=say)
+    try:
+        with announce_interrupt():
+            result = draft_benchmark(run, request, say=say)
+    except KeyboardInterrupt:
+        say("stopped; every finished request is kept, and the same command continues")
+        raise click.exceptions.Exit(130) from None
     if as_json:
         click.echo(json.dumps(for_scripts(result), indent=2, ensure_ascii=False))
         return

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ from mlx_ragtune.synthesis.benchmark_file import read_resolved
 from mlx_ragtune.synthesis.call_plan import even_order
 from mlx_ragtune.synthesis.draft_checks import Library
 from mlx_ragtune.synthesis.draft_papers import by_paper, candidates, default_count, set_aside
-from mlx_ragtune.synthesis.draft_plan import TASKS, DraftTask, draft_calls, planned, quotas
+from mlx_ragtune.synthesis.draft_plan import REFUSED, TASKS, DraftTask, draft_calls, planned, quotas
 from mlx_ragtune.synthesis.drafting import Drafted, DraftSources, Writer, draft
 from mlx_ragtune.synthesis.jobs import Jobs
 from mlx_ragtune.synthesis.near_duplicates import Funnel
@@ -54,9 +54,7 @@ LARGER = "ragtune draft RECIPE --model NAME, with a larger model"
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asks for; None is the default. ``model``, ``backend`` and ``hosts`` replace those of
-    the generator.
-    """
+    """What the user asks for; None is the default. ``model``, ``backend`` and ``hosts`` replace the generator's."""
 
     papers: int | None = None
     questions: int | None = None
@@ -93,7 +91,6 @@ class Result:
     drafted: Drafted
     outlook: tuple[Outlook, ...]
     model: str
-    asked_from_model: Mapping[str, int] = field(default_factory=dict)
 
 
 def draft_benchmark(run: OpenRun, request: Request, *, say: Say) -> Result:
@@ -235,11 +232,12 @@ def _task_of(question: Question) -> DraftTask:
 
 
 def _write(run: OpenRun, request: Request, plan: Plan, drafted: Drafted, model: str) -> Result:
-    """Write file and receipt. Raises ToolError when there is no answerable question: a benchmark needs some."""
+    """Write file and receipt. Raises ToolError, and writes nothing, when no answerable question was drafted."""
     questions = [*plan.kept, *drafted.questions]
-    if not any(question.answerable for question in drafted.questions) and not plan.kept:
+    asked_for = any(task not in REFUSED for task in plan.quota)
+    if asked_for and not any(question.answerable for question in drafted.questions):
         raise ToolError(
-            f"'{model}' wrote no answerable question that passed the checks, so there is no benchmark:\n"
+            f"'{model}' wrote no answerable question that passed the checks, so nothing was written:\n"
             f"{_reasons(drafted.funnels)}",
             where="ragtune draft",
             fix=LARGER,

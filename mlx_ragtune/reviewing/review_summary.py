@@ -69,20 +69,29 @@ class Summary:
         found = self.estimate
         if found is None or found.reviewed == found.total:
             return "Apply the reviews."
-        if found.high <= TOLERABLE:
+        if self.advised is None:
             return f"Apply the reviews, and use the other {found.total - found.reviewed} {many} as they are."
         if self.part == "benchmark":
-            return "Review all with --all: every wrong question counts in the verdict."
-        enough = more_needed(found)
-        if found.share >= TOLERABLE or enough is None:
-            frequent = max(self.reasons, key=lambda name: self.reasons[name], default="")
-            why = f" (most often: {REASONS.get(frequent, frequent)})" if frequent else ""
-            return f"Too many are defective{why}: generate them again with a larger model, or review all with --all."
-        return f"Review more with --sample {enough}: that shows whether at most {_percent(TOLERABLE)} are defective."
+            return "Review all (--all): every wrong question counts in the verdict."
+        if self.advised < self.total:
+            enough = _percent(TOLERABLE)
+            return f"Review more (--sample {self.advised}): that shows whether at most {enough} are defective."
+        frequent = max(self.reasons, key=lambda name: self.reasons[name], default="")
+        why = f" (most often: {REASONS.get(frequent, frequent)})" if frequent else ""
+        return f"Too many are defective{why}: generate them again with a larger model, or review all (--all)."
+
+    @property
+    def advised(self) -> int | None:
+        """The size of the sample that is advised after this one; None where the rest is used as it is."""
+        found = self.estimate
+        if found is None or self.done < self.sampled or found.reviewed == found.total or found.high <= TOLERABLE:
+            return None
+        enough = None if self.part == "benchmark" or found.share >= TOLERABLE else more_needed(found)
+        return enough or self.total
 
     def as_json(self) -> dict[str, Any]:
         """For a script and for the page."""
-        return {**asdict(self), "text": self.text, "next": self.next}
+        return {**asdict(self), "text": self.text, "next": self.next, "advised": self.advised}
 
 
 def _percent(share: float, *, sign: bool = True) -> str:
@@ -95,6 +104,9 @@ def units(part: Part, items: Sequence[ReviewItem], reviews: Reviews) -> list[Uni
     """The whole that the sample is drawn from: the items, and those that a review took out of their file."""
     found = [Unit(item.id, item.kind, item.task, _is_defective(item, reviews)) for item in items]
     here = {unit.id for unit in found}
+    remaining = reviews.remaining.get(part, [])
+    if 2 * sum(f"{part}/{name}" in here for name in remaining) < len(remaining):
+        return found  # most of the items that were not removed are gone too: these are new ones
     gone = [(name, row) for name, row in reviews.removed.items() if name.startswith(f"{part}/") and name not in here]
     return [*found, *(Unit(name, row.kind, row.task, True) for name, row in gone)]
 

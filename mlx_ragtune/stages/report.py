@@ -96,6 +96,7 @@ def _gather(recipe: Recipe, inputs: Inputs) -> ReportData:
         best_update=training["best_update"],
         training=(
             *_facts(_training(recipe, training)),
+            *_kl(inputs["train"] / "losses.jsonl", training["best_update"]),
             *_preference(inputs["train"] / "losses.jsonl", training["best_update"]),
         ),
         strengths=_strengths(recipe, training),
@@ -169,6 +170,15 @@ def _preference(losses: Path, best_update: int) -> Iterator[Fact]:
         if row["update"] == best_update and "valid_preference_accuracy" in row:
             yield Fact("validation answers preferred to rejected ones", f"{row['valid_preference_accuracy']:.0%}")
             yield Fact("mean preference margin", f"{row['valid_preference_margin']:.3f}")
+
+
+def _kl(losses: Path, best_update: int) -> Iterator[Fact]:
+    """With ``train.kl``: the KL in the update that was kept, and on validation rows where they have chosen tokens."""
+    for row in read_dicts(losses):
+        if row["update"] == best_update:
+            for name, rows in (("train_kl", "training"), ("valid_kl", "validation")):
+                if name in row:
+                    yield Fact(f"KL to the base on {rows} rows (nats per token)", f"{row[name]:.4f}")
 
 
 def _conditions(evaluate: Path, gates: Mapping[str, Any]) -> tuple[ConditionPair, ...]:

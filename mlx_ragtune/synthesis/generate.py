@@ -376,7 +376,8 @@ def try_out(
 
     def first_calls() -> Iterator[_Work]:
         for work in run.written():
-            if sum(map(len, run.selection.kept.values())) >= wanted or until():
+            enough = sum(map(len, run.selection.kept.values())) >= wanted
+            if begun and (enough or until()):  # the first call is made however late it is
                 return
             begun.append(work)
             yield work

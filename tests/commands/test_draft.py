@@ -1,14 +1,16 @@
 """draft: from papers to a benchmark file by one command, which can be interrupted, repeated and mistrusted."""
 
 import json
+import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from mlx_ragtune.jsonl import read_dicts, write_rows
-from mlx_ragtune.records import Question
+from mlx_ragtune.records import ChatReply, ChatRequest, Question
 from mlx_ragtune.scoring.answers.benchmark_rows import read_questions
 from tests.clients.openai_server import OpenAiStandIn
 from tests.stages.project import Done, ragtune
@@ -114,16 +116,39 @@ def test_an_interrupted_draft_writes_nothing_and_the_same_command_continues(
     assert resumed < len(server.bodies) - made
 
 
+def test_ctrl_c_is_answered_with_what_is_kept_and_loses_no_finished_request(
+    recipe: Path, server: OpenAiStandIn
+) -> None:
+    good = Drafter()
+
+    def stop(request: ChatRequest) -> ChatReply:
+        if len(good.requests) == 8:
+            os.kill(os.getpid(), signal.SIGINT)
+        return good.chat(request)
+
+    server.answer = stop
+    done = draft(recipe, *SMALL)
+    assert done.returncode == 130
+    assert "every finished request is kept, and the same command continues" in done.stderr
+    assert not benchmark(recipe).exists()
+    server.answer = fresh = Drafter().chat
+    assert draft(recipe, *SMALL).returncode == 0
+    assert not {repr(one) for one in good.requests[:4]} & {repr(one) for one in fresh.__self__.requests}  # type: ignore[attr-defined]
+
+
 def test_a_model_that_writes_nothing_usable_ends_with_the_reasons_and_what_to_do(
     recipe: Path, server: OpenAiStandIn
 ) -> None:
     server.answer = Hopeless().chat
     done = draft(recipe, *SMALL)
     assert done.returncode == 4
-    assert "'writer' wrote no answerable question that passed the checks, so there is no benchmark:" in done.stderr
+    assert "'writer' wrote no answerable question that passed the checks, so nothing was written:" in done.stderr
     assert "× question does not end in a question mark" in done.stderr
     assert f"try: ragtune draft {recipe} --model NAME, with a larger model" in done.stderr
     assert not benchmark(recipe).exists()
+    benchmark(recipe).write_text('{"question": "Who won?", "answer": null}\n')
+    assert draft(recipe, *SMALL, "--redo").returncode == 4
+    assert benchmark(recipe).read_text() == '{"question": "Who won?", "answer": null}\n'
 
 
 def test_fewer_questions_than_wanted_are_a_success_with_a_report(recipe: Path, server: OpenAiStandIn) -> None:

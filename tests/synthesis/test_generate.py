@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import re
 import signal
 import sqlite3
@@ -503,3 +504,19 @@ def test_pairs_that_ask_the_benchmark_or_cite_another_paper_are_not_kept(tmp_pat
     )
     with pytest.raises(ToolError, match="cites a paper that is not its source"):
         run(tmp_path / "other", Broken(habit))
+
+
+def test_kills_at_any_moment_neither_lose_nor_double_a_pair(tmp_path: Path) -> None:
+    root, log = Path(__file__).parents[2], tmp_path / "log"
+    draw = random.Random(3)
+    for asked in (9, 40):
+        child = subprocess.Popen([sys.executable, "-c", CHILD, str(tmp_path)], cwd=root)
+        while not log.exists() or len(log.read_text().splitlines()) < asked:
+            assert child.poll() is None, "it ended before it could be killed"
+            time.sleep(0.005)
+        time.sleep(draw.uniform(0, 0.05))
+        os.kill(child.pid, signal.SIGKILL)
+        child.wait()
+    resumed, whole = run(tmp_path), run_elsewhere(tmp_path)
+    assert resumed.rows == whole.rows
+    assert len({row.pair.id for row in resumed.rows}) == len(resumed.rows) == 50
