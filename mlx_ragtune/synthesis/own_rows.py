@@ -21,6 +21,7 @@ from mlx_ragtune.scoring.answers.refusal import is_refusal
 from mlx_ragtune.synthesis.assemble import BuildMessages
 from mlx_ragtune.synthesis.authored import SHOWN_PROBLEMS, read_pairs
 from mlx_ragtune.synthesis.dedupe import normal_form
+from mlx_ragtune.synthesis.gate import prompt_faults
 from mlx_ragtune.synthesis.own_formats import FORMATS, Field, Fields, Format, detect, read_fields, unknown_format
 
 LONG_PARAGRAPH = 200
@@ -110,6 +111,8 @@ def _fields(
     own: list[str] = []
     path, _, number = where.rpartition(":")
     fields = read_fields(kind, value, columns, name=f"{Path(path).stem}-{number}", problems=own)
+    if fields and not own:
+        own = prompt_faults([message.content for message in fields.messages[:-1]], fields.answer)
     problems += [f"{where}: {problem}" for problem in own]
     return fields
 
