@@ -138,7 +138,7 @@ def speed(model: str, slots: int, seconds: float) -> dict[str, Any]:
             hurry = backend.hurry
         else:
             gguf = smollm2(home) if model == "smollm2" else Path(model)
-            server = LlamaCppServer(gguf, context_tokens=4096, slots=slots, stop=runs_away)
+            server = LlamaCppServer(gguf, context_tokens=4096, slots=slots, stop=runs_away, keeps_prompts=True)
             backend = stack.enter_context(server)
         many = Side(corpus, home / "many", backend, pairs_per_call=4, slots=slots)
         one = Side(corpus, home / "one", backend, pairs_per_call=1, slots=1)
@@ -230,7 +230,7 @@ def kills(count: int, pairs: int, seed: int = 0) -> dict[str, Any]:
     draw = random.Random(seed)
     with tempfile.TemporaryDirectory() as folder, serving() as (host, seen):
         home = Path(folder)
-        write_papers(home / "papers", papers=40, sections=12)
+        write_papers(home / "papers", papers=24, sections=8)
         corpus = make_corpus(home / "corpus", home / "papers", tokens=300)
         finish(start(corpus, home / "whole", host, pairs))
         whole, seen[0] = seen[0], 0

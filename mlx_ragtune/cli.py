@@ -17,7 +17,7 @@ from mlx_ragtune.cli_answers import ab, ask, compare, search
 from mlx_ragtune.cli_draft import draft
 from mlx_ragtune.cli_generate import generate
 from mlx_ragtune.cli_group import STAGE_NAMES, CommandGroup
-from mlx_ragtune.cli_models import models, prune
+from mlx_ragtune.cli_models import adapter, models, prune
 from mlx_ragtune.cli_options import (
     ALLOW,
     AS_JSON,
@@ -53,6 +53,7 @@ def main() -> None:
       ragtune status recipes/demo.yaml       what would run, and why
       ragtune ask recipes/demo.yaml "What does FlashAttention speed up?"
       ragtune init ~/papers                  a recipe for your own papers
+      ragtune draft recipes/papers.yaml      questions about papers set aside
     """
 
 
@@ -327,7 +328,7 @@ def reference(folder: Path) -> None:
         (folder / name).write_text(text, encoding="utf-8")
 
 
-for _command in (draft, generate, ask, search, compare, ab, models, prune, review, runs, sweep):
+for _command in (draft, generate, ask, search, compare, ab, adapter, models, prune, review, runs, sweep):
     main.add_command(_command)
 
 

@@ -18,6 +18,7 @@ from mlx_ragtune.pages.interrupt import announce_interrupt
 )
 @click.option("--model", help="Model that drafts [default: dataset.generator.model].")
 @click.option("--backend", help="Its server: ollama, llamacpp, mlx or openai [default: dataset.generator.backend].")
+@click.option("--host", multiple=True, help="Address of its server; repeat it for several [default: the generator's].")
 @click.option("--redo", is_flag=True, help="Draft again; what a person wrote, reviewed or edited is kept.")
 @AS_JSON
 def draft(
@@ -27,6 +28,7 @@ def draft(
     seed: int,
     model: str | None,
     backend: str | None,
+    host: tuple[str, ...],
     redo: bool,
     as_json: bool,
 ) -> None:
@@ -50,9 +52,13 @@ def draft(
     from mlx_ragtune.run_folders import recipe_arguments
 
     run = open_run(recipe, missing_ok=("benchmark",))
-    request = Request(papers, questions, seed, redo, model, backend)
-    with announce_interrupt():
-        result = draft_benchmark(run, request, say=say)
+    request = Request(papers, questions, seed, redo, model, backend, host)
+    try:
+        with announce_interrupt():
+            result = draft_benchmark(run, request, say=say)
+    except KeyboardInterrupt:
+        say("stopped; every finished request is kept, and the same command continues")
+        raise click.exceptions.Exit(130) from None
     if as_json:
         click.echo(json.dumps(for_scripts(result), indent=2, ensure_ascii=False))
         return

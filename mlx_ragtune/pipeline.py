@@ -230,6 +230,23 @@ def _encoder(files: UserFiles, model: str) -> str:
     return _digest(files, Path(model)) if model.endswith(".gguf") else encoder_digest(model)
 
 
+def _adapter(files: UserFiles) -> str | None:
+    """The digest of the adapter that training starts from. Raises RecipeError for the run's own."""
+    from mlx_ragtune.models.adapter_files import find_adapter
+
+    folder = files.recipe.train.from_adapter
+    if folder is None:
+        return None
+    found = find_adapter(folder)
+    if found.weights.parent.resolve() == (files.home / STAGE_FOLDERS["train"]).resolve():
+        raise RecipeError(
+            "the run would start from its own result, and again whenever it has a new one",
+            where="train.from_adapter",
+            fix="copy the recipe under another name, and start from the run of the first",
+        )
+    return digest_json([_digest(files, found.weights), _digest(files, found.config)])
+
+
 def _server(files: UserFiles) -> str | None:
     """The address of the server that models are registered with."""
     from mlx_ragtune.clients.ollama_address import effective_host
@@ -313,10 +330,14 @@ STAGES: tuple[Stage, ...] = (
         "train",
         "Train a LoRA adapter; keep the best by validation loss",
         keys=(
-            "base.precision", "dataset.thinking", "dataset.max_tokens", "dataset.on_too_long", "dataset.split",
-            "dataset.rehearsal.share", "train", "seed",
+            "base.precision", "base.model", "dataset.thinking", "dataset.max_tokens", "dataset.on_too_long",
+            "dataset.split", "dataset.rehearsal.share", "train", "seed",
         ),
-        ignores=("dataset.max_tokens", "dataset.on_too_long", "dataset.split", "train.report_to"),
+        ignores=(
+            "base.model", "dataset.max_tokens", "dataset.on_too_long", "dataset.split", "train.report_to",
+            "train.from_adapter",
+        ),
+        outside={"adapter": _adapter},
         needs={"dataset": PROMPT_ROWS, "rehearse": REHEARSAL, "base": ()},
         version=2,
     ),

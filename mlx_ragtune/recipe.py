@@ -223,7 +223,8 @@ class Recipe(Settings):
     base: BaseModelSettings
     corpus: CorpusSettings
     benchmark: File
-    """JSONL file of the questions that compare base and tuned. Their papers are excluded from training."""
+    """JSONL file of the questions that compare base and tuned. Their papers are excluded from training.
+    `ragtune draft` writes one; docs/benchmark.md describes its rows."""
     retrieval: RetrievalSettings = RetrievalSettings()
     dataset: DatasetSettings
     train: TrainSettings

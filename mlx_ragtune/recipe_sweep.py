@@ -30,8 +30,11 @@ NOT_SHARED = {
     "dataset.split": "it changes the questions that all trials are compared on",
     "dataset.max_loss": "it cannot change a result",
     "train.report_to": "it cannot change a result",
+    "train.from_adapter": "all trials start from the same adapter",
 }
 """Keys of these sections that no sweep may vary, and why."""
+SHAPE_KEYS = ("train.method", "train.rank", "train.target_modules", "train.layers")
+"""Keys that are the shape of an adapter, which ``train.from_adapter`` fixes."""
 RANGE_KEYS = ("low", "high", "step", "log")
 MAX_VALUES = 1000
 """Most values of a list."""
@@ -142,9 +145,18 @@ def _range(written: Mapping[str, Any]) -> Range:
     return Range(low, high, step, log)
 
 
+def _keys_of(model: Any, at: str) -> Iterator[str]:
+    """The dotted keys of the values below a section."""
+    for name, info in model.model_fields.items():
+        if inner := next(models_in(info.annotation), None):
+            yield from _keys_of(inner, f"{at}.{name}")
+        else:
+            yield f"{at}.{name}"
+
+
 def _closest_key(key: str) -> str | None:
     """The key of ``train`` or ``dataset`` that was meant, also by the name that another tool has for it."""
-    known = [f"{section}.{name}" for section, model in SECTIONS.items() for name in model.model_fields]
+    known = [key for section, model in SECTIONS.items() for key in _keys_of(model, section)]
     parents, _, last = key.rpartition(".")
     name = SYNONYMS.get(last, last)
     same = [place for place in known if place.rpartition(".")[2] == name and parents in ("", place.rpartition(".")[0])]
@@ -205,6 +217,9 @@ def _key_problems(written: Written, key: str, value: Any, rules: Rules) -> Itera
     barred = next((why for place, why in NOT_SHARED.items() if f"{key}.".startswith(f"{place}.")), None)
     if barred:
         yield f"cannot be swept: {barred}"
+        return
+    if key in SHAPE_KEYS and written.get("train.from_adapter") is not None:
+        yield "cannot be swept with 'train.from_adapter', whose shape all trials have"
         return
     if section not in SECTIONS:
         if closest := _closest_key(key):

@@ -4,22 +4,28 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from mlx_ragtune.recipe_types import Count, Settings, Share, Tokens
+from mlx_ragtune.recipe_types import Count, File, Settings, Share, Tokens
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+NEWER_KEYS = ("kl", "preference", "strength", "from_adapter")
+"""Optional keys of `train` that older artifacts do not know. While they are null they are no part of an artifact's key
+nor of a checkpoint's description, so that finished and interrupted runs from before stay valid."""
 
 
 SCALES = (0.25, 0.4, 0.5, 0.65, 0.8, 1.0)
 
 
 class StrengthSettings(Settings):
-    """Weaker versions of the trained adapter: less of what was learned, more of what the base model could do."""
+    """Weaker versions of the trained adapter: less of what was learned, more of what the base model could do.
+
+    The factor with the best answers to validation questions is kept, within a limit on what is forgotten.
+    """
 
     scales: Annotated[tuple[Annotated[float, Field(gt=0, le=2)], ...], Field(min_length=1, max_length=16)] = SCALES
     """Factors on the adapter. Each is scored on validation questions and on held-out rehearsal prompts."""
     max_loss: Annotated[float, Field(gt=0, le=100)] = 0.1
-    """The best-scoring factor is chosen among those that raise the loss on the base model's own answers by at most so
-    much, in nats per token; if none does, the one that raises it least."""
+    """Limit: the largest increase of the loss on the base's own answers, in nats per token; else the least increase."""
 
     @field_validator("scales")
     @classmethod
@@ -106,6 +112,8 @@ class TrainSettings(Settings):
     """`shared-prefix`: recompute activations in the backward pass. Uses less memory and more time."""
     frozen_store: bool = False
     """`shared-prefix` with `layers: N`: compute the layers below once and keep their outputs on disk."""
+    from_adapter: File | None = None
+    """Start from this adapter: a folder of mlx-lm or PEFT, or the folder of a run. Its shape must be the recipe's."""
     kl: KLSettings | None = None
     """`shared-prefix`: keep the model near the base by a KL term. Costs a forward pass of the base on its rows."""
     preference: PreferenceSettings | None = None

@@ -411,6 +411,7 @@ def test_the_kl_of_rehearsal_rows_needs_such_rows(home: Path, kl: str) -> None:
         "rank: 4, scale: 8, rank_stabilized: false, alpha: null",
         "rank: 4, alpha: 8, layers: 2, frozen_store: true, kl: {tokens: all, weight: 0.5}",
         "rank: 4, alpha: 8, epochs: 2, patience: 2",
+        "rank: 4, alpha: 8, strength: null",
     ],
 )
 def test_a_key_with_an_effect_or_switched_off_is_accepted(home: Path, train: str) -> None:
@@ -633,3 +634,39 @@ def test_an_overlap_of_more_than_half_a_chunk_is_refused(home: Path) -> None:
     assert load_recipe(write(home, recipe)).corpus.overlap_tokens == 50
     said = problems(write(home, recipe.replace("overlap_tokens: 50", "overlap_tokens: 51")))
     assert "corpus.overlap_tokens: more than half of 'chunk_tokens' (100); lower 'overlap_tokens'" in said
+
+
+OWN = "{pairs: pairs.jsonl, rehearsal: {share: 0.1}}"
+
+
+@pytest.mark.parametrize(
+    ("dataset", "rest", "said"),
+    [
+        ("{pairs: pairs.jsonl}", "strength: {}", "train.strength: needs the base model's own answers"),
+        (OWN, "method: dora, strength: {}", "train.strength: not supported with 'method: dora'"),
+        (OWN, "method: dora}\nfuse: {strength: 0.5", "fuse.strength: not supported with 'method: dora'"),
+        (OWN, "strength: {scales: [0.5, 0.5]}", "train.strength.scales: give each factor once"),
+        (OWN, "strength: {scales: [0]}", "train.strength.scales"),
+        (OWN, "strength: 0.5", "train.strength"),
+        (OWN.replace("0.1", "0.6"), "epochs: 1", "dataset.rehearsal.share"),
+        (OWN.replace("share: 0.1", "prompts: none.jsonl"), "epochs: 1", "dataset.rehearsal.prompts"),
+        ("{pairs: pairs.jsonl, shares: {grounded: 0.9, rehearsal: 0.1}}", "epochs: 1", "dataset.shares"),
+        (OWN.replace("share", "shares"), "epochs: 1", "unknown key 'dataset.rehearsal.shares', did you mean"),
+    ],
+)
+def test_rehearsal_and_strength_that_cannot_work_are_refused(home: Path, dataset: str, rest: str, said: str) -> None:
+    text = SMALL.replace("{pairs: pairs.jsonl}", dataset).replace("alpha: 8", f"alpha: 8, {rest}")
+    assert said in problems(write(home, text))
+
+
+def test_rehearsal_and_strength_have_defaults_and_prompts_of_ones_own(home: Path) -> None:
+    (home / "mine.jsonl").touch()
+    text = SMALL.replace("{pairs: pairs.jsonl}", "{pairs: pairs.jsonl, rehearsal: {prompts: mine.jsonl}}")
+    recipe = load_recipe(write(home, text.replace("alpha: 8", "alpha: 8, strength: {}") + "fuse: {strength: 0.5}\n"))
+    assert recipe.dataset.rehearsal is not None
+    assert recipe.dataset.rehearsal.prompts == home / "mine.jsonl"
+    assert (recipe.dataset.rehearsal.share, recipe.dataset.rehearsal.max_tokens) == (0.1, 192)
+    assert recipe.train.strength is not None
+    assert recipe.train.strength.scales == (0.25, 0.4, 0.5, 0.65, 0.8, 1.0)
+    assert recipe.fuse.strength == 0.5
+    assert load_recipe(write(home, SMALL)).dataset.rehearsal is None

@@ -78,6 +78,15 @@ def test_one_line_says_what_is_wrong_with_a_key(tmp_path: Path, key: str, value:
     assert f"sweep.space: {key}: {problem}" in problems(tmp_path, {"space": {key: value}})
 
 
+@pytest.mark.parametrize("key", ["train.rank", "train.target_modules", "train.layers", "train.method"])
+def test_the_shape_of_an_adapter_that_training_starts_from_cannot_be_swept(tmp_path: Path, key: str) -> None:
+    values = {"train.target_modules": [["q_proj"], ["v_proj"]], "train.method": ["lora", "dora"]}.get(key, [2, 4])
+    load_recipe(written(tmp_path, {"space": {key: values}}))
+    said = problems(tmp_path, {"space": {key: values}}, from_adapter="papers")
+    assert said == [f"sweep.space: {key}: cannot be swept with 'train.from_adapter', whose shape all trials have"]
+    load_recipe(written(tmp_path, {"space": {"train.learning_rate": [1e-4, 1e-3]}}, from_adapter="papers"))
+
+
 def test_every_problem_is_listed_with_its_own_line(tmp_path: Path) -> None:
     path = written(tmp_path, {"space": {"train.rank": [], "train.lr": [1, 2], "train.epochs": [1.0, 2.0]}, "trial": 4})
     with pytest.raises(RecipeError) as failed:
@@ -139,3 +148,47 @@ def test_the_section_changes_no_key_of_any_stage() -> None:
     from mlx_ragtune.pipeline import STAGES
 
     assert [stage.name for stage in STAGES if any(key.startswith("sweep") for key in stage.keys)] == []
+
+
+REHEARSED = {"pairs": "pairs.jsonl", "rehearsal": {"share": 0.1}}
+
+
+@pytest.mark.parametrize(
+    ("dataset", "key", "values", "problem"),
+    [
+        (REHEARSED, "dataset.rehearsal.share", [0.1, 0.2], ""),
+        (REHEARSED, "dataset.rehearsal.share", [0.1, 0.9], "input should be less than or equal to 0.5, not 0.9"),
+        (REHEARSED, "dataset.rehearsal.prompts", ["a", "b"],
+         "cannot be swept: it changes the answers that are held out of all trials"),
+        (REHEARSED, "dataset.rehearsal", [{"share": 0.1}, {"share": 0.2}],
+         "a section cannot be swept; vary one of its keys: dataset.rehearsal.share, dataset.rehearsal.prompts, "
+         "dataset.rehearsal.max_tokens"),
+        (REHEARSED, "dataset.rehearsal.shares", [0.1, 0.2],
+         "unknown key, did you mean 'dataset.rehearsal.share'?"),
+        ({"pairs": "pairs.jsonl"}, "dataset.rehearsal.share", [0.1, 0.2],
+         "the recipe does not set 'dataset.rehearsal'; add it, or remove 'dataset.rehearsal.share'"),
+    ],
+)  # fmt: skip
+def test_the_share_of_rehearsal_may_be_swept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: Any, key: str, values: Any, problem: str
+) -> None:
+    monkeypatch.setitem(MINIMAL, "dataset", dataset)
+    sweep = {"space": {key: values}}
+    if problem:
+        assert [line.partition(": ")[2].partition(": ")[2] for line in problems(tmp_path, sweep)] == [problem]
+    else:
+        assert load_recipe(written(tmp_path, sweep)).sweep is not None
+
+
+def test_the_default_space_has_the_share_where_the_recipe_has_rehearsal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlx_ragtune.recipe_sweep import Choices
+    from mlx_ragtune.sweeping.space import Space, default_dimensions
+
+    assert "dataset.rehearsal.share" not in dict(default_dimensions(load_recipe(written(tmp_path, {}))))
+    monkeypatch.setitem(MINIMAL, "dataset", REHEARSED)
+    dimensions = dict(default_dimensions(load_recipe(written(tmp_path, {}))))
+    assert dimensions["dataset.rehearsal.share"] == Choices((0.05, 0.1, 0.2))
+    assert not Space(dimensions).varies_dataset  # the rows about papers are the same in all trials
+    assert Space({"dataset.max_tokens": Choices((1, 2))}).varies_dataset

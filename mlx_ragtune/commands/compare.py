@@ -31,6 +31,7 @@ from mlx_ragtune.pages.report_data import (
     stamps_of,
 )
 from mlx_ragtune.pages.run_rows import RunRow, list_runs
+from mlx_ragtune.papers.paper_names import PaperNames
 from mlx_ragtune.records import ARMS, Answer, Arm, Document, Passage, Question, Sampling, Score
 from mlx_ragtune.retrieval.prompt import SYSTEM
 from mlx_ragtune.scoring.answers.benchmark_rows import located_questions, require_supported_benchmark
@@ -38,6 +39,7 @@ from mlx_ragtune.scoring.answers.score import score_answer
 from mlx_ragtune.scoring.verdict.comparison import Comparison, Guard, Outcome
 from mlx_ragtune.scoring.verdict.decision import compare_all, compare_arms
 from mlx_ragtune.scoring.verdict.guards import forgetting_guard
+from mlx_ragtune.synthesis.benchmark_file import resolved
 
 UNKNOWN = frozenset(("latency_seconds", "tokens_per_second", "answer_tokens"))
 """Metrics that a file of answers does not have the measurements for."""
@@ -210,7 +212,10 @@ def read_file(path: Path, benchmark: Path, contexts: Path | None) -> Contestant:
     if contexts is not None:
         passages = {row.question_id: row.passages for row in read_rows(contexts / "contexts.jsonl", Contexts)}
         documents = contexts.parent / STAGE_FOLDERS["corpus"] / "documents.jsonl"
-        titles = {document.id: document.title for document in read_rows(documents, Document)}
+        papers = list(read_rows(documents, Document))
+        titles = {document.id: document.title for document in papers}
+        names = PaperNames.of_documents(papers)
+        questions = {name: resolved(question, names) for name, question in questions.items()}
     undefined = UNKNOWN if contexts else UNKNOWN | NEED_CONTEXTS
     answers, scores = [], []
     for given in _file_answers(path, questions):

@@ -1,9 +1,9 @@
 """``ragtune draft``: a benchmark written by a model, on papers that are set aside first."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from mlx_ragtune.artifact import OpenRun, Store
 from mlx_ragtune.building.generators import common_digest, open_generators, require_generator, say_what_leaves
+from mlx_ragtune.building.pair_sources import own_rows
 from mlx_ragtune.commands.draft_file import (
     RECEIPT,
     Receipt,
@@ -29,16 +30,16 @@ from mlx_ragtune.retrieval.retriever import Retriever
 from mlx_ragtune.scoring.verdict.possible import Outlook
 from mlx_ragtune.searching.encoders import require_encoders
 from mlx_ragtune.searching.opened import open_retriever
-from mlx_ragtune.synthesis.authored import read_pairs
 from mlx_ragtune.synthesis.benchmark_file import read_resolved
 from mlx_ragtune.synthesis.call_plan import even_order
 from mlx_ragtune.synthesis.draft_checks import Library
 from mlx_ragtune.synthesis.draft_papers import by_paper, candidates, default_count, set_aside
-from mlx_ragtune.synthesis.draft_plan import TASKS, DraftTask, draft_calls, planned, quotas
+from mlx_ragtune.synthesis.draft_plan import REFUSED, TASKS, DraftTask, draft_calls, planned, quotas
 from mlx_ragtune.synthesis.drafting import Drafted, DraftSources, Writer, draft
 from mlx_ragtune.synthesis.jobs import Jobs
 from mlx_ragtune.synthesis.near_duplicates import Funnel
 from mlx_ragtune.synthesis.off_corpus import off_corpus_fields
+from mlx_ragtune.synthesis.own_rows import passages_of, question_variants
 
 Say = Callable[[str], None]
 NAMES: Mapping[DraftTask, str] = {
@@ -53,7 +54,7 @@ LARGER = "ragtune draft RECIPE --model NAME, with a larger model"
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asks for; None is the default. ``model`` and ``backend`` replace those of the generator."""
+    """What the user asks for; None is the default. ``model``, ``backend`` and ``hosts`` replace the generator's."""
 
     papers: int | None = None
     questions: int | None = None
@@ -61,6 +62,7 @@ class Request:
     redo: bool = False
     model: str | None = None
     backend: str | None = None
+    hosts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,6 @@ class Result:
     drafted: Drafted
     outlook: tuple[Outlook, ...]
     model: str
-    asked_from_model: Mapping[str, int] = field(default_factory=dict)
 
 
 def draft_benchmark(run: OpenRun, request: Request, *, say: Say) -> Result:
@@ -111,12 +112,16 @@ def draft_benchmark(run: OpenRun, request: Request, *, say: Say) -> Result:
     run.bring("corpus")
     corpus = run.artifact("corpus").folder
     with open_retriever(run.recipe.retrieval, corpus) as retriever:
-        return _drafted(run, request, settings, corpus, retriever, say)
+        return _drafted(run, request, settings, corpus=corpus, retriever=retriever, say=say)
+
+
+def _given(request: Request) -> Iterator[tuple[str, Any]]:
+    yield from (("model", request.model), ("backend", request.backend), ("hosts", request.hosts))
 
 
 def generator_of(recipe: Recipe, request: Request) -> GeneratorSettings:
     """The model that drafts. Raises RecipeError without one, and for a backend that does not exist."""
-    given = {name: value for name, value in (("model", request.model), ("backend", request.backend)) if value}
+    given = {name: value for name, value in _given(request) if value}
     own = recipe.dataset.generator
     if own is None and "model" not in given:
         raise RecipeError(
@@ -137,14 +142,14 @@ def generator_of(recipe: Recipe, request: Request) -> GeneratorSettings:
 
 
 def _drafted(
-    run: OpenRun, request: Request, settings: GeneratorSettings, corpus: Path, retriever: Retriever, say: Say
+    run: OpenRun, request: Request, settings: GeneratorSettings, *, corpus: Path, retriever: Retriever, say: Say
 ) -> Result:
     documents = list(read_rows(corpus / "documents.jsonl", Document))
     chunks = list(read_rows(corpus / "chunks.jsonl", Chunk))
-    pairs = read_pairs(run.recipe.dataset.pairs, documents) if run.recipe.dataset.pairs else []
+    used, avoid = _own(run.recipe, documents)
     receipt = read_receipt(run.home)
     kept = _kept(run.recipe.benchmark, documents, receipt) if request.redo else []
-    plan = _plan(run.recipe, request, documents, chunks, kept=kept, used={p for pair in pairs for p in pair.papers})
+    plan = _plan(run.recipe, request, documents, chunks, kept=kept, used=used)
     for line in describe_plan(plan, request.seed):
         say(line)
     own = by_paper(chunks, plan.papers)
@@ -168,9 +173,21 @@ def _drafted(
         track = stack.enter_context(run.track("drafting questions", plan.wanted))
         drafted = draft(
             calls, plan.quota, sources, writer=writer, jobs=jobs, seed=request.seed, progress=track,
-            known=kept, avoid=[pair.question for pair in pairs], say=say,
+            known=kept, avoid=avoid, say=say,
         )  # fmt: skip
     return _write(run, request, plan, drafted, settings.model)
+
+
+def _own(recipe: Recipe, documents: Sequence[Document]) -> tuple[set[str], list[str]]:
+    """The papers that the user's own rows use or quote, and the questions that they ask; none with a generator."""
+    if recipe.dataset.pairs is None:
+        return set(), []
+    rows = own_rows(recipe.dataset, documents)
+    used = {paper for pair in rows.pairs for paper in pair.papers}
+    if rows.prepared:
+        shown = passages_of(documents)
+        used |= {paper for row in rows.prepared.values() if (paper := shown(row))}
+    return used, [variant.question for pair in rows.pairs for variant in question_variants(pair)]
 
 
 def _kept(path: Path, documents: Sequence[Document], receipt: Receipt) -> list[Question]:
@@ -215,11 +232,12 @@ def _task_of(question: Question) -> DraftTask:
 
 
 def _write(run: OpenRun, request: Request, plan: Plan, drafted: Drafted, model: str) -> Result:
-    """Write file and receipt. Raises ToolError when there is no answerable question: a benchmark needs some."""
+    """Write file and receipt. Raises ToolError, and writes nothing, when no answerable question was drafted."""
     questions = [*plan.kept, *drafted.questions]
-    if not any(question.answerable for question in drafted.questions) and not plan.kept:
+    asked_for = any(task not in REFUSED for task in plan.quota)
+    if asked_for and not any(question.answerable for question in drafted.questions):
         raise ToolError(
-            f"'{model}' wrote no answerable question that passed the checks, so there is no benchmark:\n"
+            f"'{model}' wrote no answerable question that passed the checks, so nothing was written:\n"
             f"{_reasons(drafted.funnels)}",
             where="ragtune draft",
             fix=LARGER,

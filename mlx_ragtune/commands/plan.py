@@ -8,6 +8,7 @@ from mlx_ragtune.jsonl import read_rows
 from mlx_ragtune.records import Example
 from mlx_ragtune.tuning.example_files import read_examples
 from mlx_ragtune.tuning.preflight import Preflight, plan_run
+from mlx_ragtune.tuning.start_adapter import check_start
 from mlx_ragtune.tuning.train_checks import check_engine
 
 
@@ -15,6 +16,7 @@ def plan(run: OpenRun) -> Preflight:
     """The preflight of a recipe. Brings what training reads up to date first. Raises as those stages do."""
     recipe = run.recipe
     check_engine(recipe.train)
+    check_start(recipe.train, run.base, model=recipe.base.model)
     run.bring("dataset")
     folder = run.artifact("dataset").folder
     rows = read_examples(folder, rejected=recipe.train.preference is not None)

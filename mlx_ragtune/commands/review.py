@@ -52,7 +52,7 @@ def open_review(
     """
     items: dict[Part, list[ReviewItem]] = {}
     if what in ("benchmark", "both"):
-        items["benchmark"] = benchmark_items(run.recipe.benchmark)
+        items["benchmark"] = _items(run, "benchmark")
     if what in ("pairs", "both"):
         try:
             items["pairs"] = _pairs(run)
@@ -60,7 +60,13 @@ def open_review(
             if what == "pairs":
                 raise
             say(f"pairs are left out: {error.what}")
-    return Session(run.recipe.name, items, ReviewLog(run.home / LOG, reviewer=reviewer), run.recipe.seed)
+    made = Session(run.recipe.name, items, ReviewLog(run.home / LOG, reviewer=reviewer), run.recipe.seed)
+    made.read = lambda: {part: _items(run, part) for part in items}
+    return made
+
+
+def _items(run: OpenRun, part: Part) -> list[ReviewItem]:
+    return benchmark_items(run.recipe.benchmark) if part == "benchmark" else _pairs(run)
 
 
 def read_papers(run: OpenRun) -> Library:
@@ -85,9 +91,8 @@ def apply(session: Session, run: OpenRun, recipe_path: Path, part: Part) -> Appl
 
     The file is read again, so that what changed meanwhile is kept. Raises InputError and ToolError.
     """
-    benchmark = part == "benchmark"
-    items = benchmark_items(run.recipe.benchmark) if benchmark else _pairs(run)
-    target = run.recipe.benchmark if benchmark else pairs_file(run.recipe, recipe_path)
+    items = _items(run, part)
+    target = run.recipe.benchmark if part == "benchmark" else pairs_file(run.recipe, recipe_path)
     applied = write_reviewed(items, session.log.reviews, target)
     record(applied, items, session.log)
     return applied

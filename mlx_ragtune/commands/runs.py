@@ -178,7 +178,7 @@ def _settings(found: _Found) -> dict[str, Any]:
     owner = owner_of(found.home)
     settings: dict[str, Any] = {}
     if owner is not None:
-        recipe = found.read("its recipe", lambda: load_recipe(owner.recipe, owner.settings))
+        recipe = found.read("its recipe", lambda: load_recipe(owner.recipe, owner.settings, missing_ok=("benchmark",)))
         if recipe is not None:
             settings = dict(flat_settings(recipe_settings(recipe)))
     now = dict(settings)

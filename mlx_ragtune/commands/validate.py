@@ -10,6 +10,7 @@ from typing import Any
 
 from mlx_ragtune.artifact import Store
 from mlx_ragtune.bases.resolve import find_base
+from mlx_ragtune.building.pair_sources import own_rows
 from mlx_ragtune.clients.arxiv_shelf import corpus_files
 from mlx_ragtune.commands.outlook import outlook_json, outlook_of, outlook_warnings
 from mlx_ragtune.errors import InputError, RecipeError
@@ -23,7 +24,6 @@ from mlx_ragtune.scoring.answers.benchmark_rows import require_supported_benchma
 from mlx_ragtune.scoring.answers.probes import read_probes
 from mlx_ragtune.scoring.judge.opinions import Label
 from mlx_ragtune.scoring.verdict.possible import Outlook
-from mlx_ragtune.synthesis.authored import read_pairs
 from mlx_ragtune.synthesis.benchmark_file import Finding, examine
 
 SHOWN_FINDINGS = 40
@@ -111,7 +111,7 @@ def _others(recipe: Recipe, documents: Sequence[Document], ids: set[str]) -> Ite
     if recipe.corpus.bibliography is not None:
         reads.append(lambda: read_catalog(recipe.corpus.bibliography))  # type: ignore[arg-type]
     if pairs is not None and documents:
-        reads.append(lambda: read_pairs(pairs, documents))
+        reads.append(lambda: own_rows(recipe.dataset, documents))
     if probes is not None:
         reads.append(lambda: read_probes(probes))
     if judge is not None and judge.labels is not None:

@@ -37,11 +37,15 @@ class Bar:
 
 @dataclass(frozen=True)
 class LossPoint:
-    """Losses after an update, in nats per answer token; a validation loss only where one was taken."""
+    """Losses after an update, in nats per answer token; a validation loss only where one was taken.
+
+    ``rehearsal_loss`` is that on the base's own answers that are held out.
+    """
 
     update: int
     train_loss: float | None
     valid_loss: float | None
+    rehearsal_loss: float | None = None
 
 
 def nice_limit(values: Sequence[float]) -> float:
@@ -69,7 +73,8 @@ def svg_text(x: float, y: float, text: str, *, anchor: str = "start", kind: str 
     return Markup('<text class="{}" x="{:.2f}%" y="{:g}" text-anchor="{}">{}</text>').format(kind, x, y, anchor, text)
 
 
-def _dot(x: float, y: float, tone: str, title: str = "") -> Markup:
+def svg_dot(x: float, y: float, tone: str, title: str = "") -> Markup:
+    """A dot in the color of its tone; x in percent of the width, y in pixels."""
     return Markup('<circle class="dot {}" cx="{:.2f}%" cy="{:g}" r="5"><title>{}</title></circle>').format(
         tone, x, round(y, 2), title
     )
@@ -97,7 +102,7 @@ def dot_whisker(rows: Sequence[Whisker], *, unit: str = "points", against: str =
         parts += [svg_text(0, top + 15, row.label), svg_text(100, top + 15, row.note, anchor="end", kind="dim")]
         if row.low is not None and row.high is not None:
             parts.append(svg_line(place(row.low), top + 29, place(row.high), top + 29, f"whisker {row.tone}"))
-        parts.append(_dot(place(row.value), top + 29, row.tone, f"{row.label}: {row.note}{_between(row)}"))
+        parts.append(svg_dot(place(row.value), top + 29, row.tone, f"{row.label}: {row.note}{_between(row)}"))
     for at, anchor in ((-limit, "start"), (0.0, "middle"), (limit, "end")):
         text = "0" if at == 0 else f"{signed(at, 0 if limit >= 1 else 2)} {unit}"
         parts.append(svg_text(place(at), height - 5, text, anchor=anchor, kind="dim"))
@@ -152,7 +157,10 @@ def smoothed(values: Sequence[float]) -> list[float]:
 
 
 def loss_curve(losses: Sequence[LossPoint], *, best_update: int | None = None, height: int = 220) -> Markup:
-    """Training loss as a smoothed line, validation losses as dots, the kept checkpoint in green."""
+    """Training loss as a smoothed line, validation losses as dots, the kept checkpoint in green.
+
+    Losses on the base's own answers, where they were taken, are gray dots.
+    """
     train = [
         (point.update, point.train_loss)
         for point in losses
@@ -163,8 +171,13 @@ def loss_curve(losses: Sequence[LossPoint], *, best_update: int | None = None, h
         for point in losses
         if point.valid_loss is not None and math.isfinite(point.valid_loss)
     ]
+    own = [
+        (point.update, point.rehearsal_loss)
+        for point in losses
+        if point.rehearsal_loss is not None and math.isfinite(point.rehearsal_loss)
+    ]
     line = list(zip([at for at, _ in train], smoothed([value for _, value in train]), strict=True))
-    values = [value for _, value in [*line, *valid]]
+    values = [value for _, value in [*line, *valid, *own]]
     if not values:
         return Markup("")
     last = max(at for at, _ in [*line, *valid])
@@ -188,9 +201,12 @@ def loss_curve(losses: Sequence[LossPoint], *, best_update: int | None = None, h
         )
     ]
     parts.append(_polyline([(at / max(1, last), (high - value) / (high - low)) for at, value in line], height - 44))
+    for update, value in own:
+        title = f"update {update}: loss on the base's own answers {value:.4f}"
+        parts.append(svg_dot(x_of(update), y_of(value), "same", title))
     for update, value in valid:
         tone = "better" if update == best_update else "plain"
-        parts.append(_dot(x_of(update), y_of(value), tone, f"update {update}: validation loss {value:.4f}"))
+        parts.append(svg_dot(x_of(update), y_of(value), tone, f"update {update}: validation loss {value:.4f}"))
     parts += [
         svg_text(8, height - 6, "update 0", kind="dim"),
         svg_text(98, height - 6, f"{last:g}", anchor="end", kind="dim"),

@@ -12,6 +12,7 @@ from typing import Any, TypedDict
 from mlx_ragtune.evaluation.fairness import Conditions, Difference
 from mlx_ragtune.jsonl import parse_row, read_json
 from mlx_ragtune.pages.plots import LossPoint
+from mlx_ragtune.pages.strength_plot import StrengthRow
 from mlx_ragtune.records import ARMS, Answer, Arm, Question
 from mlx_ragtune.scoring.answers.refusal import RefusalTable
 from mlx_ragtune.scoring.answers.similarity import PlantedRow
@@ -218,6 +219,19 @@ class JudgeOutcome:
 
 
 @dataclass(frozen=True)
+class Strengths:
+    """The strengths of the adapter that were tried, and the one that was kept.
+
+    ``limit`` is ``train.strength.max_loss``; ``exported`` is ``fuse.strength`` where it overrides the choice.
+    """
+
+    points: tuple[StrengthRow, ...]
+    kept: float
+    limit: float
+    exported: float | None = None
+
+
+@dataclass(frozen=True)
 class ReportData:
     """Everything that a report shows. What is empty or None has no section.
 
@@ -248,6 +262,7 @@ class ReportData:
     noise: Noise | None = None
     shown: Shown | None = None
     prompted: Prompted | None = None
+    strengths: Strengths | None = None
     names: dict[str, str] = field(default_factory=dict)
 
     @property

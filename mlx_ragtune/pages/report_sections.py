@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from mlx_ragtune.pages import wording
 from mlx_ragtune.pages.plots import Bar, delta_bars, loss_curve
@@ -23,6 +24,7 @@ from mlx_ragtune.pages.report_blocks import (
 from mlx_ragtune.pages.report_data import AnswerPair, Fact, ReportData
 from mlx_ragtune.pages.report_metrics import cost, measured, metrics, verdict_tone
 from mlx_ragtune.pages.report_summary import comparisons, states, summarize
+from mlx_ragtune.pages.strength_plot import strength_line
 from mlx_ragtune.scoring.answers.metrics import METRICS
 from mlx_ragtune.scoring.verdict.comparison import Guard, GuardState
 from mlx_ragtune.scoring.verdict.distractors import LABELS
@@ -352,10 +354,38 @@ def training(data: ReportData) -> Section | None:
     if curve:
         blocks.append(Plot(curve))
         kept = "; green: the checkpoint that was kept" if data.best_update is not None else ""
-        note = f"Loss in nats per answer token. Line: training (smoothed); dots: validation{kept}."
+        own = any(point.rehearsal_loss is not None for point in data.losses)
+        gray = "; gray: on the base's own answers that were held out" if own else ""
+        note = f"Loss in nats per answer token. Line: training (smoothed); dots: validation{kept}{gray}."
     if data.training:
         blocks.append(Facts(data.training))
     return Section("Training", tuple(blocks), note) if blocks else None
+
+
+def strength(data: ReportData) -> Section | None:
+    """What each strength of the adapter gains and forgets, and which one was kept."""
+    tried = data.strengths
+    if tried is None:
+        return None
+    columns = _numeric("strength", "task score", "loss on the base's own answers", "increase")
+    rows = (
+        _cells(
+            "0 (base)" if point.scale == 0 else f"{point.scale:g}{' (kept)' if point.scale == tried.kept else ''}",
+            wording.rate(point.task_score),
+            f"{point.rehearsal_loss:.3f}",
+            f"{point.loss_increase:+.3f}",
+        )
+        for point in tried.points
+    )
+    exported = f" Exported at strength {tried.exported:g} (fuse.strength)." if tried.exported is not None else ""
+    note = (
+        "The trained adapter weaker and at full strength. Task score: answers to validation questions. Loss: in nats "
+        "per token, on held-out answers of the base. Kept: the best score with an increase of at most "
+        f"{tried.limit:g}, or the smallest increase.{exported}"
+    )
+    table = _table("Strength of the adapter", columns, rows, note=note)
+    curve = strength_line(tried.points, limit=tried.limit, kept=tried.kept)
+    return replace(table, blocks=(Plot(curve), *table.blocks)) if table and curve else table
 
 
 def dataset(data: ReportData) -> Section | None:
@@ -374,9 +404,9 @@ def versions(data: ReportData) -> Section | None:
 
 
 SECTIONS: tuple[Callable[[ReportData], Section | None], ...] = (
-    metrics, shown, validity, guards, cost, blind, training, forgetting, differences, regressions, all_answers,
-    measured, noise, requests, examples, retrieval, conditions, refusals, distractors, judge, similarity, dataset,
-    settings, versions,
+    metrics, shown, validity, guards, cost, blind, training, strength, forgetting, differences, regressions,
+    all_answers, measured, noise, requests, examples, retrieval, conditions, refusals, distractors, judge, similarity,
+    dataset, settings, versions,
 )  # fmt: skip
 
 

@@ -100,6 +100,8 @@ def compared(data: ReportData) -> Section:
     """The arms, and what was the same for all."""
     blocks: list[Block] = [Lines(tuple(f"{arm}: {_arm(data, arm)}" for arm in data.arms))]
     blocks.append(Paragraph(f"{_size(data)} {_equal(data)}".strip()))
+    if data.outcome.provenance:
+        blocks.append(Paragraph(data.outcome.provenance))
     if data.shown is not None:
         blocks.append(Paragraph(f"The answer is in what was shown: {data.shown.shown} of {data.shown.of}."))
     return Section("What was compared", tuple(blocks))

@@ -59,17 +59,17 @@ def _of_question(question: Question, documents: Mapping[str, Document]) -> Itera
 def _advice(item: ReviewItem, documents: Mapping[str, Document]) -> Iterator[str]:
     """What a generated item is rejected for, and a person may want all the same."""
     row = item.row
-    if not is_blank(row.question) and (reason := stands_alone(row.question)):
+    own = [documents[paper] for paper in row.papers if paper in documents]
+    titles, texts = [document.title for document in own], [document.text for document in own]
+    if not is_blank(row.question) and (reason := stands_alone(row.question, titles, texts)):
         yield reason
     if is_blank(item.answer):
         if isinstance(row, Question) and row.answerable:
             yield "there is no reference answer"
         return
-    if reason := names_its_source(item.answer):
+    if reason := names_its_source(item.answer, texts):
         yield f"the answer {reason}"
-    if row.refusal_kind is None and row.papers:
-        titles = [documents[paper].title for paper in row.papers if paper in documents]
-        texts = [documents[paper].text for paper in row.papers if paper in documents]
+    if row.refusal_kind is None and own:
         found = [
             titles_quoted(item.answer, titles) if isinstance(row, Pair) else None,
             numbers_shown(item.answer, [row.question, *titles, *texts]),

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,6 +11,7 @@ from mlx_ragtune.errors import InputError
 from mlx_ragtune.jsonl import parse_row, read_dicts, read_rows
 from mlx_ragtune.records import Evidence, Nugget, Pair, Question
 from mlx_ragtune.scoring.answers.benchmark_rows import read_questions
+from mlx_ragtune.synthesis.own_formats import detect
 
 Part = Literal["benchmark", "pairs"]
 PARTS: tuple[Part, ...] = ("benchmark", "pairs")
@@ -37,6 +39,8 @@ class Edit:
 class ReviewItem:
     """A benchmark question or a pair. ``task`` is what the generator was asked for, "" without one.
 
+    ``repairs`` are what a rule changed in a generated pair before it was kept.
+
     ``written`` is the row as it stands in the user's file, which may be a short form; None for a row of no file.
     """
 
@@ -44,6 +48,7 @@ class ReviewItem:
     row: Question | Pair
     task: str = ""
     written: Mapping[str, Any] | None = field(default=None, compare=False)
+    repairs: tuple[str, ...] = ()
 
     @property
     def id(self) -> str:
@@ -76,7 +81,7 @@ class ReviewItem:
         """The recorded quotes."""
         return self.row.evidence
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """sha256 of the content that a review is about, as hexadecimal."""
         row = asdict(self.row)
@@ -105,7 +110,16 @@ def benchmark_items(path: Path) -> list[ReviewItem]:
 
 
 def authored_items(path: Path) -> list[ReviewItem]:
-    """The pairs of a ``dataset.pairs`` file. Raises InputError as ``benchmark_items``."""
+    """The pairs of a ``dataset.pairs`` file. Raises InputError as above, and for rows of another format."""
+    first = next(read_dicts(path), {}) if path.suffix == ".jsonl" else {}
+    kind = detect(first, {}) if first else "pairs"
+    if path.suffix != ".jsonl" or kind not in ("pairs", None):
+        shown = kind if path.suffix == ".jsonl" else path.suffix.removeprefix(".")
+        raise InputError(
+            f"only pairs in JSONL can be reviewed, and these rows have the format '{shown}'",
+            where=str(path),
+            fix="ragtune review RECIPE --what benchmark",
+        )
     pairs = zip(read_rows(path, Pair), read_dicts(path), strict=True)
     return _unique([ReviewItem("pairs", pair, written=written) for pair, written in pairs], path)
 
@@ -117,7 +131,8 @@ def generated_items(path: Path) -> list[ReviewItem]:
 
 def _generated(path: Path) -> Iterator[ReviewItem]:
     for number, row in enumerate(read_dicts(path), start=1):
-        yield item_of("pairs", row.get("pair"), where=f"{path}:{number}", task=str(row.get("task", "")))
+        item = item_of("pairs", row.get("pair"), where=f"{path}:{number}", task=str(row.get("task", "")))
+        yield replace(item, repairs=tuple(map(str, row.get("repairs", ()))))
 
 
 def _unique(items: list[ReviewItem], path: Path) -> list[ReviewItem]:

@@ -128,9 +128,9 @@ class Library:
             document.title,
             _section(document, start),
             self._page(document, start),
-            text[low:start],
+            _cut_before(text[low:start]) if low else text[:start],
             text[start:end],
-            text[end:high],
+            _cut_after(text[end:high]) if high < len(text) else text[end:].rstrip(),
             recorded=True,
             pdf=self._is_pdf(paper),
         )
@@ -179,6 +179,18 @@ class Library:
         if not self._is_pdf(place.paper):
             raise InputError("this paper has no pages to show", where=place.paper)
         return page_image(self.files[place.paper], page or place.page or 1, place.quote)
+
+
+def _cut_before(text: str) -> str:
+    """The text from its first whole word on, after an ellipsis."""
+    match = re.match(r"\S{0,40}\s+", text)
+    return f"… {text[match.end() :] if match else text}"
+
+
+def _cut_after(text: str) -> str:
+    """The text up to its last whole word, before an ellipsis."""
+    match = re.search(r"\s+\S{0,40}$", text)
+    return f"{text[: match.start()] if match else text} …"
 
 
 def _section(document: Document, place: int) -> str:

@@ -44,7 +44,7 @@ class Summary:
             return f"There are no {many} to review."
         found = self.estimate
         if found is None:
-            return f"None of the {self.sampled} {many} in the sample is reviewed yet."
+            return f"Nothing is reviewed yet: the sample has {self.sampled} of {self.total} {many}."
         have = f"{found.defective} of {found.reviewed} {one if found.reviewed == 1 else many}"
         verb = "has" if found.defective == 1 else "have"
         if found.reviewed == found.total:
@@ -63,24 +63,35 @@ class Summary:
         if not self.total:
             return ""
         if self.done < self.sampled:
+            if self.sampled == self.total:
+                return f"Review all {self.total}: each one counts."
             return f"Review these {self.sampled}: they decide whether the rest can be trusted."
         found = self.estimate
         if found is None or found.reviewed == found.total:
             return "Apply the reviews."
-        if found.high <= TOLERABLE:
+        if self.advised is None:
             return f"Apply the reviews, and use the other {found.total - found.reviewed} {many} as they are."
         if self.part == "benchmark":
-            return "Review all with --all: every wrong question counts in the verdict."
-        enough = more_needed(found)
-        if found.share >= TOLERABLE or enough is None:
-            frequent = max(self.reasons, key=lambda name: self.reasons[name], default="")
-            why = f" (most often: {REASONS.get(frequent, frequent)})" if frequent else ""
-            return f"Too many are defective{why}: generate them again with a larger model, or review all with --all."
-        return f"Review more with --sample {enough}: that shows whether at most {_percent(TOLERABLE)} are defective."
+            return "Review all (--all): every wrong question counts in the verdict."
+        if self.advised < self.total:
+            enough = _percent(TOLERABLE)
+            return f"Review more (--sample {self.advised}): that shows whether at most {enough} are defective."
+        frequent = max(self.reasons, key=lambda name: self.reasons[name], default="")
+        why = f" (most often: {REASONS.get(frequent, frequent)})" if frequent else ""
+        return f"Too many are defective{why}: generate them again with a larger model, or review all (--all)."
+
+    @property
+    def advised(self) -> int | None:
+        """The size of the sample that is advised after this one; None where the rest is used as it is."""
+        found = self.estimate
+        if found is None or self.done < self.sampled or found.reviewed == found.total or found.high <= TOLERABLE:
+            return None
+        enough = None if self.part == "benchmark" or found.share >= TOLERABLE else more_needed(found)
+        return enough or self.total
 
     def as_json(self) -> dict[str, Any]:
         """For a script and for the page."""
-        return {**asdict(self), "text": self.text, "next": self.next}
+        return {**asdict(self), "text": self.text, "next": self.next, "advised": self.advised}
 
 
 def _percent(share: float, *, sign: bool = True) -> str:
@@ -93,6 +104,9 @@ def units(part: Part, items: Sequence[ReviewItem], reviews: Reviews) -> list[Uni
     """The whole that the sample is drawn from: the items, and those that a review took out of their file."""
     found = [Unit(item.id, item.kind, item.task, _is_defective(item, reviews)) for item in items]
     here = {unit.id for unit in found}
+    remaining = reviews.remaining.get(part, [])
+    if 2 * sum(f"{part}/{name}" in here for name in remaining) < len(remaining):
+        return found  # most of the items that were not removed are gone too: these are new ones
     gone = [(name, row) for name, row in reviews.removed.items() if name.startswith(f"{part}/") and name not in here]
     return [*found, *(Unit(name, row.kind, row.task, True) for name, row in gone)]
 

@@ -98,7 +98,7 @@ def _build(recipe: Recipe, inputs: Inputs, draft: Draft, retriever: Retriever) -
     for overlap in corpus.held.copies:
         draft.say(f"held out of training: {overlap}")
     ledger = Ledger()
-    pairs, prepared = _pairs(recipe, corpus, draft, ledger)
+    pairs, prepared = _pairs(recipe, corpus, draft, ledger, base=inputs["base"])
     pairs = _sifted(recipe, pairs, prepared, ledger)
     splits = _splits(recipe, pairs, prepared, corpus.documents)
     ledger.leave_out(ACROSS, [pair.id for pair in pairs if pair.id not in splits])
@@ -141,12 +141,14 @@ def _corpus(recipe: Recipe, folder: Path, retriever: Retriever) -> _Corpus:
     return _Corpus(documents, chunks, benchmark, held_out(benchmark.papers, documents), retriever)
 
 
-def _pairs(recipe: Recipe, corpus: _Corpus, draft: Draft, ledger: Ledger) -> tuple[list[Pair], dict[str, Example]]:
+def _pairs(
+    recipe: Recipe, corpus: _Corpus, draft: Draft, ledger: Ledger, *, base: Path
+) -> tuple[list[Pair], dict[str, Example]]:
     """The user's pairs or generated ones, all entered in the ledger; and the rows that bring their own prompts."""
     settings = recipe.dataset
     if not settings.pairs:
         allowed = [chunk for chunk in corpus.chunks if chunk.document_id not in corpus.held.papers]
-        pairs = generated_pairs(recipe, allowed, corpus.retriever, draft, benchmark=corpus.benchmark)
+        pairs = generated_pairs(recipe, allowed, corpus.retriever, draft, benchmark=corpus.benchmark, base=base)
         ledger.read(pairs)
         return pairs, {}
     own = own_rows(settings, corpus.documents)

@@ -7,7 +7,7 @@ requests failed the stage ends unfinished, and the next run sends only those.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,7 @@ from mlx_ragtune.scoring.verdict.comparison import Guard
 from mlx_ragtune.scoring.verdict.decision import compare_arms
 from mlx_ragtune.scoring.verdict.distractors import condition_rows
 from mlx_ragtune.scoring.verdict.guards import forgetting_guard
+from mlx_ragtune.scoring.verdict.origins import origin_counts, provenance
 from mlx_ragtune.searching.encoders import require_encoders
 from mlx_ragtune.searching.opened import open_retriever
 from mlx_ragtune.synthesis.benchmark_file import read_resolved, require_sound
@@ -182,7 +183,8 @@ def evaluate(recipe: Recipe, inputs: Inputs, draft: Draft) -> None:
         guards=guards,
         noise=noise["floors"],
     )
-    outcome = marked(outcome) if quick else outcome
+    outcome = replace(marked(outcome) if quick else outcome, origins=origin_counts(questions))
+    outcome = replace(outcome, provenance=provenance(questions))
     (draft / "verdict.json").write_text(outcome.to_json(), encoding="utf-8")
     draft.record(
         questions=len(questions),

@@ -67,6 +67,16 @@ def rehearse(recipe: Recipe, inputs: Inputs, draft: Draft) -> None:
             fix="raise dataset.rehearsal.max_tokens, choose an instruction-tuned base, or remove dataset.rehearsal",
         )
     write_rows(draft / "rehearsal.jsonl", usable.rows)
-    facts = {"prompts": len(prompts), "usable": len(usable.rows), "not_used": dict(usable.dropped)}
+    if usable.mostly_refusals:
+        draft.say(
+            f"warning: {usable.refusals} of the base model's {len(usable.rows)} usable answers look like refusals; "
+            "training on them makes the tuned model refuse more"
+        )
+    facts = {
+        "prompts": len(prompts),
+        "usable": len(usable.rows),
+        "not_used": dict(usable.dropped),
+        "look_like_refusals": usable.refusals,
+    }
     (draft / "statistics.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     draft.record(**facts, reused_answers=own.reused)

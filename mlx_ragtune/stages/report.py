@@ -28,6 +28,7 @@ from mlx_ragtune.pages.report_data import (
     Prompted,
     ReportData,
     Shown,
+    Strengths,
     pair_answers,
     pair_conditions,
     read_conditions,
@@ -37,6 +38,7 @@ from mlx_ragtune.pages.report_html import render_html
 from mlx_ragtune.pages.report_markdown import render_markdown
 from mlx_ragtune.pages.report_sections import build_report
 from mlx_ragtune.pages.report_text import render_text
+from mlx_ragtune.pages.strength_plot import StrengthRow
 from mlx_ragtune.pages.wording import flat
 from mlx_ragtune.recipe import Recipe
 from mlx_ragtune.records import Answer, Question
@@ -71,6 +73,7 @@ def _gather(recipe: Recipe, inputs: Inputs) -> ReportData:
     outcome = read_outcome(evaluate / "verdict.json")
     training = read_json(inputs["train"] / "result.json")
     settings = {name: getattr(recipe, name).model_dump(mode="json", exclude_none=True) for name in SETTINGS}
+    settings["fuse"] = {"strength": recipe.fuse.strength}
     gates = read_json(evaluate / "gates.json")
     return ReportData(
         title=f"{recipe.name}: {'base' if outcome.against_prompted is None else 'base and prompted base'} vs. tuned",
@@ -91,8 +94,13 @@ def _gather(recipe: Recipe, inputs: Inputs) -> ReportData:
         similarity=_similarity(evaluate / "similarity.json"),
         losses=tuple(_losses(inputs["train"] / "losses.jsonl")),
         best_update=training["best_update"],
-        training=(*_facts(training), *_preference(inputs["train"] / "losses.jsonl", training["best_update"])),
-        dataset=_dataset(read_json(inputs["dataset"] / "statistics.json")),
+        training=(
+            *_facts(_training(recipe, training)),
+            *_kl(inputs["train"] / "losses.jsonl", training["best_update"]),
+            *_preference(inputs["train"] / "losses.jsonl", training["best_update"]),
+        ),
+        strengths=_strengths(recipe, training),
+        dataset=(*_dataset(read_json(inputs["dataset"] / "statistics.json")), *_rehearsal(recipe, inputs, training)),
         settings=_facts(settings | {"seed": recipe.seed}, spaced=False),
         versions=_versions(evaluate),
         asked=parse_row(Asked, gates["asked"], where="gates.json: asked"),
@@ -124,7 +132,36 @@ def _rows_if_any(path: Path, row_type: type[Row]) -> Iterator[Row]:
 
 def _losses(path: Path) -> Iterator[LossPoint]:
     for row in read_dicts(path):
-        yield LossPoint(row["update"], row.get("train_loss"), row.get("valid_loss"))
+        yield LossPoint(row["update"], row.get("train_loss"), row.get("valid_loss"), row.get("rehearsal_loss"))
+
+
+def _training(recipe: Recipe, training: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts of training that concern this recipe; the strengths have a section of their own."""
+    unused = {"strengths"}
+    if recipe.dataset.rehearsal is None:
+        unused |= {"rehearsal_rows", "rehearsal_held_rows", "base_rehearsal_loss", "rehearsal_loss", "strength"}
+    return {name: value for name, value in training.items() if name not in unused}
+
+
+def _strengths(recipe: Recipe, training: Mapping[str, Any]) -> Strengths | None:
+    """The strengths that training tried; None where it tried none."""
+    if not training.get("strengths") or recipe.train.strength is None:
+        return None
+    points = tuple(parse_row(StrengthRow, point, where="result.json") for point in training["strengths"])
+    return Strengths(points, training["strength"], recipe.train.strength.max_loss, recipe.fuse.strength)
+
+
+def _rehearsal(recipe: Recipe, inputs: Inputs, training: Mapping[str, Any]) -> Iterator[Fact]:
+    """How many of the base's own answers were trained on, and why others are not used."""
+    if recipe.dataset.rehearsal is None:
+        return
+    own = read_json(inputs["rehearse"] / "statistics.json")
+    total = training["train_rows"] + training["rehearsal_rows"]
+    yield Fact("rehearsal rows", f"{training['rehearsal_rows']:,} ({training['rehearsal_rows'] / total:.0%} of all)")
+    yield Fact("rehearsal rows held out", f"{training['rehearsal_held_rows']:,}")
+    reasons = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in own["not_used"].items())
+    used = f"{own['usable']:,} of {own['prompts']:,} answers are used{f' ({reasons})' if reasons else ''}"
+    yield Fact("the base's own answers", used)
 
 
 def _preference(losses: Path, best_update: int) -> Iterator[Fact]:
@@ -133,6 +170,15 @@ def _preference(losses: Path, best_update: int) -> Iterator[Fact]:
         if row["update"] == best_update and "valid_preference_accuracy" in row:
             yield Fact("validation answers preferred to rejected ones", f"{row['valid_preference_accuracy']:.0%}")
             yield Fact("mean preference margin", f"{row['valid_preference_margin']:.3f}")
+
+
+def _kl(losses: Path, best_update: int) -> Iterator[Fact]:
+    """With ``train.kl``: the KL in the update that was kept, and on validation rows where they have chosen tokens."""
+    for row in read_dicts(losses):
+        if row["update"] == best_update:
+            for name, rows in (("train_kl", "training"), ("valid_kl", "validation")):
+                if name in row:
+                    yield Fact(f"KL to the base on {rows} rows (nats per token)", f"{row[name]:.4f}")
 
 
 def _conditions(evaluate: Path, gates: Mapping[str, Any]) -> tuple[ConditionPair, ...]:

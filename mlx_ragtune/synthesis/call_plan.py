@@ -18,6 +18,7 @@ from mlx_ragtune.errors import InputError
 from mlx_ragtune.recipe import GeneratorSettings
 from mlx_ragtune.records import Chunk, Kind
 from mlx_ragtune.synthesis.dedupe import Vectorizer
+from mlx_ragtune.synthesis.off_corpus import FIELDS
 
 Task = Literal["grounded", "partial", "synthesis", "off_corpus", "false_premise", "without_paper", "wrong_section"]
 """Kinds of generated pairs; the last two are made from accepted grounded pairs."""
@@ -36,12 +37,6 @@ ANGLES = (
     "where it fails, and what it does not cover",
     "which data, models or settings were used",
 )
-SUBJECTS = """
-cooking, football, medieval history, gardening, car repair, opera, tax law, astronomy, chess, weather,
-dog training, painting, geography, wine, first aid, airline travel, knitting, dinosaurs, poetry, banking,
-film, marine biology, architecture, fashion, mountaineering, nutrition, railways, mythology, photography,
-beekeeping, volcanoes, the Olympic games, grammar, insurance, jazz, house plants
-"""
 LEAST_YIELD = 0.1
 SPARE_CALLS = 8
 PARTNERS = 64
@@ -87,14 +82,18 @@ def even_order(chunks: Sequence[Chunk], seed: int) -> list[Chunk]:
     return _interleaved([_interleaved(list(papers[paper].values())) for paper in order])
 
 
-def quotas(pairs: int, shares: Mapping[Kind, float], *, sections: bool) -> dict[Task, int]:
-    """Task → number of pairs; they sum to ``pairs``. Without ``sections`` there are no wrong-section pairs."""
+def quotas(pairs: int, shares: Mapping[Kind, float], *, sections: bool, outside: bool = True) -> dict[Task, int]:
+    """Task → number of pairs; they sum to ``pairs``. Without ``sections`` there are no wrong-section pairs.
+
+    Without ``outside`` (no field is outside the corpus) there are no off-corpus pairs.
+    """
     wanted: dict[Task, float] = {}
     for kind, share in shares.items():
         for task, part in PARTS[kind].items():
             wanted[task] = pairs * share * part
-    if not sections and "wrong_section" in wanted:
-        wanted["without_paper"] += wanted.pop("wrong_section")
+    for task, possible in (("wrong_section", sections), ("off_corpus", outside)):
+        if not possible and task in wanted:
+            wanted["without_paper"] += wanted.pop(task)
     counts = {task: math.floor(count) for task, count in wanted.items()}
     by_rest = sorted(wanted, key=lambda task: (counts[task] - wanted[task], task))
     for task in by_rest[: pairs - sum(counts.values())]:
@@ -123,7 +122,7 @@ def _partners(order: Sequence[Chunk]) -> Iterator[tuple[str, ...]]:
                 yield (order[number].id, order[other].id)
 
 
-def _calls(task: Task, order: Sequence[Chunk], size: int, seed: int) -> Iterator[Call]:
+def _calls(task: Task, order: Sequence[Chunk], size: int, fields: Sequence[str]) -> Iterator[Call]:
     """Calls of one task without end, or (synthesis) until the corpus has no other pair of chunks."""
     if task == "synthesis":
         for number, chunk_ids in enumerate(_partners(order)):
@@ -131,19 +130,24 @@ def _calls(task: Task, order: Sequence[Chunk], size: int, seed: int) -> Iterator
         return
     for turn in itertools.count():
         if task == "off_corpus":
-            subjects = sorted(
-                (subject.strip() for subject in SUBJECTS.split(",")), key=lambda subject: _hash(seed, subject)
-            )
-            yield from (Call(task, (), size, subject, turn) for subject in subjects)
+            yield from (Call(task, (), size, field, turn) for field in fields)
             continue
         for number, chunk in enumerate(order):
             yield Call(task, (chunk.id,), size, ANGLES[(number + turn) % len(ANGLES)], turn)
 
 
-def make_plan(chunks: Sequence[Chunk], settings: GeneratorSettings, shares: Mapping[Kind, float], *, seed: int) -> Plan:
+def make_plan(
+    chunks: Sequence[Chunk],
+    settings: GeneratorSettings,
+    shares: Mapping[Kind, float],
+    *,
+    seed: int,
+    fields: Sequence[str] = tuple(FIELDS),
+) -> Plan:
     """The plan for ``settings.pairs`` pairs on these chunks (leave out papers that must not be seen).
 
-    Raises InputError when there are no chunks, or synthesis is asked for and there is only one paper.
+    Off-corpus questions are about ``fields``, in their order. Raises InputError when there are no chunks, or synthesis
+    is asked for and there is only one paper.
     """
     papers: dict[str, set[str]] = defaultdict(set)
     for chunk in chunks:
@@ -153,7 +157,7 @@ def make_plan(chunks: Sequence[Chunk], settings: GeneratorSettings, shares: Mapp
             "there are no chunks to write questions on: the benchmark asks about every paper",
             fix="add papers that the benchmark does not ask about",
         )
-    wanted = quotas(settings.pairs, shares, sections=any(len(own) > 1 for own in papers.values()))
+    wanted = quotas(settings.pairs, shares, sections=any(len(own) > 1 for own in papers.values()), outside=bool(fields))
     if "synthesis" in wanted and len(papers) < 2:
         raise InputError(
             f"synthesis pairs need two papers; the corpus has one outside the benchmark: '{chunks[0].document_id}'",
@@ -164,8 +168,10 @@ def make_plan(chunks: Sequence[Chunk], settings: GeneratorSettings, shares: Mapp
     size = settings.pairs_per_call
     for rank, task in enumerate(WRITTEN):
         quota, asked = wanted.get(task, 0), 0
-        most = quota and math.ceil(quota / max(settings.min_yield, LEAST_YIELD)) + SPARE_CALLS * size
-        for call in _calls(task, order, size, seed):
+        if not quota:
+            continue
+        most = math.ceil(quota / max(settings.min_yield, LEAST_YIELD)) + SPARE_CALLS * size
+        for call in _calls(task, order, size, fields):
             if asked >= most:
                 break
             placed.append((asked / most, rank, call))

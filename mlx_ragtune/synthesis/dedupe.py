@@ -116,6 +116,8 @@ class QuestionIndex:
         self._exact: dict[str, str] = {}
         self._questions: list[_Question] = []
         self._holders: dict[str, list[int]] = defaultdict(list)
+        self._common: Counter[str] = Counter()
+        """How many indexed questions have each word."""
         self._grams_indexed = False
 
     def add(self, name: str, question: str) -> None:
@@ -129,13 +131,21 @@ class QuestionIndex:
             self._holders[feature].append(len(self._questions))
             self._grams_indexed = self._grams_indexed or feature[0] == "#"
         shares = {feature: weight**2 for feature, weight in weights.items() if feature[0] != "#"}
+        self._common.update(shares.keys())
         self._questions.append(_Question(name, form, shares))
 
     def _prefix(self, weights: Mapping[str, float]) -> list[str]:
-        """Words, the rarest first, and 4-grams only if needed, that make up more than a match can lack."""
+        """Words, the rarest first, and 4-grams only if needed, that make up more than a match can lack.
+
+        Rare among the questions so far: what papers hardly use, such as "what" and "does", is in half of them.
+        """
         prefix: list[str] = []
         total = 0.0
-        for feature in sorted(weights, key=lambda feature: (feature[0] == "#", *self._vectorizer.rank(feature))):
+
+        def rank(feature: str) -> tuple[bool, int, int, str]:
+            return feature[0] == "#", self._common[feature], *self._vectorizer.rank(feature)
+
+        for feature in sorted(weights, key=rank):
             if total > LACKING:
                 break
             prefix.append(feature)

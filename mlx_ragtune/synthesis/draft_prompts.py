@@ -73,8 +73,11 @@ RULES: Mapping[DraftTask, tuple[str, ...]] = {
         _TOPIC.format(example="an elephant has"),
     ),
 }
-TOKENS_PER_FIELD = 160
-"""Room for one field of one item, in tokens."""
+TOKENS: Mapping[str, int] = {
+    "evidence": 160, "key": 32, "question": 80, "reply": 160, "absent": 80, "topic": 40,
+}  # fmt: skip
+"""Room for one field of one item, in tokens. A longer one does not pass the checks; sentences in scripts with few
+characters to the token may be cut off, and the items before them count."""
 
 
 def draft_request(call: DraftCall, chunks: Sequence[Chunk], *, seed: int) -> ChatRequest:
@@ -88,7 +91,8 @@ def draft_request(call: DraftCall, chunks: Sequence[Chunk], *, seed: int) -> Cha
         f'{{"pairs": [{{{keys}}}, …]}}. The keys of each item, in this order:\n{rules}'
     )
     text = f"{shown(chunks)}\n\n{order}" if chunks else order
-    tokens = min(WRITING.max_tokens, 64 + call.count * len(fields) * TOKENS_PER_FIELD)
+    room = sum(TOKENS[name.rstrip("_12")] for name in fields)
+    tokens = min(WRITING.max_tokens, 64 + call.count * room)
     item = {"type": "object", "properties": {name: {"type": "string"} for name in fields}, "required": list(fields)}
     return ChatRequest(
         (Message("system", SYSTEM), Message("user", text)),

@@ -8,7 +8,7 @@ The caller passes one backend for each host. Calls that an earlier run finished 
 """
 
 import hashlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +23,7 @@ from mlx_ragtune.synthesis.checks import Windows, quote_in
 from mlx_ragtune.synthesis.corpus_titles import OTHER_PAPER, CorpusTitles
 from mlx_ragtune.synthesis.crew import Crew
 from mlx_ragtune.synthesis.dedupe import Vectorizer
+from mlx_ragtune.synthesis.funnel_text import funnel_lines
 from mlx_ragtune.synthesis.generator_prompts import prompt_version, writing_request
 from mlx_ragtune.synthesis.jobs import Jobs, Judged, Outcome, job_key
 from mlx_ragtune.synthesis.judging import Judge, read_pairs_of, without_verdict
@@ -35,7 +36,6 @@ FAILURES_IN_A_ROW = 3
 JUDGED_EARLY = 40
 SHOWN_REASONS = 4
 DERIVED: tuple[Task, ...] = ("wrong_section", "without_paper")
-MAIN: tuple[Task, ...] = ("grounded", "synthesis", "without_paper")
 
 
 class Progress(Protocol):
@@ -95,6 +95,11 @@ class GenerationReport:
     def pairs(self) -> list[Pair]:
         """The kept pairs."""
         return [row.pair for row in self.rows]
+
+    @property
+    def repairs(self) -> dict[str, int]:
+        """Name of a repair → kept pairs that it was made on, most frequent first."""
+        return dict(Counter(name for row in self.rows for name in row.repairs).most_common())
 
 
 @dataclass(frozen=True)
@@ -156,6 +161,9 @@ class _Run:
         self.titles = {chunk.document_id: chunk.title for chunk in sources.chunks.values()}
         self._corpus_titles = CorpusTitles(self.titles.values())
         self.selection = Selection(plan.quotas, vectorizer, self._barred)
+        self._by_paper: dict[str, list[Chunk]] = defaultdict(list)
+        for chunk in sources.chunks.values():
+            self._by_paper[chunk.document_id].append(chunk)
         self.spent: Counter[str] = Counter()
         self.seconds = 0.0
         self._failures = 0
@@ -212,8 +220,7 @@ class _Run:
         own = [self.titles[paper] for paper in pair.papers if paper in self.titles]
 
         def shown() -> str:
-            chunks = self.sources.chunks.values()
-            return "\n".join([pair.question, *(chunk.text for chunk in chunks if chunk.document_id in pair.papers)])
+            return "\n".join([pair.question, *(chunk.text for chunk in self._chunks_of(pair))])
 
         others = pair.kind != "refusal" and self._corpus_titles.others(pair.answer, own, shown)
         return OTHER_PAPER if others else self.sources.barred(pair)
@@ -225,8 +232,12 @@ class _Run:
     def _wrong_section(self, pair: Pair) -> Sequence[Chunk]:
         """Other chunks of the pair's paper, none of which holds its evidence."""
         (quote,) = (evidence.quote for evidence in pair.evidence)
-        others = [chunk for chunk in self.sources.chunks.values() if chunk.document_id in pair.papers]
+        others = self._chunks_of(pair)
         return [chunk for chunk in others if quote_in(quote, chunk.text)][: self.sources.top_k]
+
+    def _chunks_of(self, pair: Pair) -> list[Chunk]:
+        """The chunks of the pair's papers."""
+        return [chunk for paper in pair.papers for chunk in self._by_paper[paper]]
 
     def execute(self, works: Iterator[_Work], crew: Crew[Backend, Outcome], progress: Progress) -> None:
         """Do what no earlier run has finished, and store each outcome before the next call is made."""
@@ -308,14 +319,14 @@ class _Run:
         if lacking and main in funnels:
             funnels[main].wanted += lacking
 
-    def check_quotas(self) -> None:
-        """Raise ToolError when all planned calls are made and a kind does not have its pairs."""
-        funnels = self.selection.funnels
-        if any(funnels[task].kept < funnels[task].wanted for task in MAIN if task in funnels):
-            short = {task: funnel for task, funnel in funnels.items() if funnel.kept < funnel.wanted}
-            listing = "; ".join(f"{task}: {funnel.kept} of {funnel.wanted}" for task, funnel in short.items())
+    def check_kept(self) -> None:
+        """Raise ToolError when all planned calls are made and the share of the wanted pairs is below ``min_yield``."""
+        funnels = list(self.selection.funnels.values())
+        kept, wanted = sum(funnel.kept for funnel in funnels), sum(self.plan.quotas.values())
+        if kept < self.settings.min_yield * wanted:
             raise ToolError(
-                f"all planned calls are made and pairs are missing ({listing}):\n{self._reasons(short.values())}",
+                f"all planned calls are made and only {kept} of {wanted} pairs are kept, "
+                f"dataset.generator.min_yield is {self.settings.min_yield:.0%}:\n{self._reasons(funnels)}",
                 where=f"generator {self.model}",
                 fix="set fewer dataset.generator.pairs, or add papers; pairs that passed are kept",
             )
@@ -327,9 +338,8 @@ class _Run:
                 quotes = [evidence.quote for evidence in judged.pair.evidence]
                 digests = {
                     chunk.id: hashlib.sha256(chunk.text.encode()).hexdigest()
-                    for chunk in self.sources.chunks.values()
-                    if chunk.document_id in judged.pair.papers
-                    and any(quote_in(quote, chunk.text) is None for quote in quotes)
+                    for chunk in self._chunks_of(judged.pair)
+                    if any(quote_in(quote, chunk.text) is None for quote in quotes)
                 }
                 own = (self.model, prompt_version(), judged.scores, judged.repairs, judged.topic)
                 yield Generated(judged.pair, task, digests, *own)
@@ -366,7 +376,8 @@ def try_out(
 
     def first_calls() -> Iterator[_Work]:
         for work in run.written():
-            if sum(map(len, run.selection.kept.values())) >= wanted or until():
+            enough = sum(map(len, run.selection.kept.values())) >= wanted
+            if begun and (enough or until()):  # the first call is made however late it is
                 return
             begun.append(work)
             yield work
@@ -400,8 +411,9 @@ def generate(
 
     The result does not depend on the number of slots or on interruptions. A server that no longer answers leaves its
     calls to the others, and ``say`` is told. Raises ToolError when calls fail three times in a row, when the yield is
-    below ``settings.min_yield`` (checked from 40 pairs on), or when the plan ends before a kind has its pairs.
-    Finished calls stay in ``jobs``.
+    below ``settings.min_yield`` (checked from 40 pairs on), or when fewer than that share of the wanted pairs are kept;
+    a smaller lack is no error. ``say`` is told the funnel at the end, also when the run is stopped. Finished calls stay
+    in ``jobs``.
     """
     run = _Run(plan, sources, jobs, settings, model_digest)
     windowed = [Windowed(backend, settings.context_tokens) for backend in backends]
@@ -413,10 +425,12 @@ def generate(
         run.execute(run.derived("wrong_section"), crew, progress)
         run.make_up("without_paper", "off_corpus", "false_premise", "wrong_section")
         run.execute(run.derived("without_paper"), crew, progress)
+        run.check_yield()
+        run.check_kept()
     finally:
         crew.close()
-    run.check_yield()
-    run.check_quotas()
+        for line in funnel_lines(run.selection.funnels, plan.quotas):
+            say(line)
     rejections: Counter[str] = Counter()
     for funnel in run.selection.funnels.values():
         rejections.update(funnel.rejections)

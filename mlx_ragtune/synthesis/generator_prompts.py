@@ -132,7 +132,7 @@ def shown(passages: Sequence[Chunk | Passage]) -> str:
 def writing_request(call: Call, chunks: Sequence[Chunk], *, seed: int, windows: Windows = ANSWER_WORDS) -> ChatRequest:
     """The request for the pairs of one call. ``windows``: the fewest and the most words of an answer, by kind."""
     fields = FIELDS[call.task]
-    about = f"about {call.angle}" if call.chunk_ids else f"about {call.angle}, nothing to do with computing"
+    about = f"about {call.angle}"
     rules = "\n".join(f"- {rule}" for rule in RULES[call.task])
     order = (
         f"Write {call.pairs} different items {about}, as a JSON object "

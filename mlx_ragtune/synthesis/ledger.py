@@ -92,8 +92,8 @@ class Account:
 
     @property
     def train_shares(self) -> dict[Kind, float]:
-        """Share of each kind in the training rows; 0 without rows."""
-        train = self.kept["train"]
+        """Share of each kind in the training rows, without rows that the tool made; 0 without rows."""
+        train = {kind: rows - self.made_for_train.get(kind, 0) for kind, rows in self.kept["train"].items()}
         return {kind: train.get(kind, 0) / max(1, sum(train.values())) for kind in KINDS}
 
     def as_json(self) -> dict[str, Any]:

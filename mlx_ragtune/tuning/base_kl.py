@@ -15,8 +15,7 @@ chosen tokens go through it, shared prefixes once, and what it computed is freed
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -36,6 +35,29 @@ States = Callable[[Any, Sequence[Group]], mx.array]
 """Hidden states [N, D] that predict the answer tokens of groups, in the order of ``make_batch``."""
 Losses = tuple[mx.array, mx.array]
 """(what is differentiated, [summed cross-entropy, summed KL])."""
+
+
+BatchLosses = Callable[[Any, Sequence[Group], mx.array | None], Losses]
+"""The losses of a micro-batch, from model, groups and the base's hidden states."""
+
+
+class Term(Protocol):
+    """What adds to the cross-entropy of an update."""
+
+    def objective(self, rows: Sequence[TokenRow]) -> BatchLosses:
+        """The function whose gradients, summed over an update of these rows, are divided by its answer tokens."""
+
+    def base_states(self, model: Any, groups: Sequence[Group]) -> mx.array | None:
+        """The base's hidden states that the function needs for a micro-batch, computed; None if it needs none."""
+
+
+def value_and_grad(term: Term, model: Any, rows: Sequence[TokenRow]) -> Callable[[Any, Sequence[Group]], Any]:
+    """A function of model and micro-batch in an update of these rows: (losses, gradient).
+
+    The base is computed before the gradient's function: inside, MLX would keep every activation of the base.
+    """
+    function = nn.value_and_grad(model, term.objective(rows))
+    return lambda model, groups: function(model, groups, term.base_states(model, groups))
 
 
 def group_states(model: Any, groups: Sequence[Group]) -> mx.array:
@@ -80,36 +102,31 @@ class BaseKL:
                 fix="set dataset.rehearsal, or train.kl.tokens: all",
             )
 
-    def value_and_grad(self, model: Any, rows: Sequence[TokenRow]) -> Callable[[Any, Sequence[Group]], Any]:
-        """A function of model and micro-batch: (Losses, gradient), in an update of these rows.
-
-        Gradients that are summed over the update and divided by its answer tokens are those of its loss: they are of
-        summed cross-entropy + ``weight`` × answer tokens / chosen tokens × summed KL.
+    def objective(self, rows: Sequence[TokenRow]) -> BatchLosses:
+        """The function of a micro-batch whose gradients, summed over an update of these rows, are divided by its
+        answer tokens: summed cross-entropy + ``weight`` × answer tokens / chosen tokens × summed KL.
         """
-        function = nn.value_and_grad(model, partial(self._losses, factor=self.factor(rows)))
-        return lambda model, groups: function(model, groups, self.base_states(model, groups))
+        factor = self.factor(rows)
+        return lambda model, groups, base: self._losses(model, groups, base, factor)
 
     def factor(self, rows: Sequence[TokenRow]) -> float:
         """Factor of the summed KL in an update of these rows, whose sum is divided by its answer tokens."""
         chosen = self.tokens(rows)
         return self.settings.weight * answer_tokens(rows) / chosen if chosen else 0.0
 
-    def base_states(self, model: Any, groups: Sequence[Group]) -> mx.array | None:
-        """The base's hidden states of the chosen tokens, evaluated; None without any.
+    def _losses(self, model: Any, groups: Sequence[Group], base: mx.array | None, factor: float) -> Losses:
+        targets = make_batch(groups).targets
+        return self.losses(model, groups, self.states(model, groups), targets=targets, base=base, factor=factor)
 
-        To be called outside of a gradient's function: inside, MLX would keep every activation of the base.
-        """
+    def base_states(self, model: Any, groups: Sequence[Group]) -> mx.array | None:
+        """Hidden states of the base that predict the chosen tokens of a micro-batch, computed; None without any."""
         kept = self.groups(groups)
         if not kept:
             return None
         with without_adapter(model):
-            states = self.states(model, kept)
-            mx.eval(states)
-        return states
-
-    def _losses(self, model: Any, groups: Sequence[Group], base: mx.array | None, *, factor: float) -> Losses:
-        targets, states = make_batch(groups).targets, self.states(model, groups)
-        return self.losses(model, groups, states, targets=targets, base=base, factor=factor)
+            base = self.states(model, kept)
+            mx.eval(base)
+        return base
 
     def losses(
         self,
@@ -125,10 +142,10 @@ class BaseKL:
 
         ``base`` is that of ``base_states``. Rejected answers are not among the states.
         """
+        chosen = self._chosen(groups)
         if base is None:
             loss = answer_loss(model, states, mx.array(targets))
             return loss, mx.stack([loss, mx.array(0.0)])
-        chosen = self._chosen(groups)
         kept, rest = np.flatnonzero(chosen), np.flatnonzero(~chosen)
         objective, loss, kl = answer_loss_and_kl(
             model, states[mx.array(kept)], base, targets=mx.array(targets[kept]), factor=factor
@@ -158,7 +175,7 @@ class BaseKL:
         model.eval()
         total = mx.zeros(2)
         for groups in ranks.share(micro_batches(rows, tokens_per_step)):
-            total = total + self._losses(model, groups, self.base_states(model, groups), factor=0.0)[1]
+            total = total + self._losses(model, groups, self.base_states(model, groups), 0.0)[1]
             mx.eval(total)
         model.train()
         return self.means_of(ranks.total(total).tolist(), rows)

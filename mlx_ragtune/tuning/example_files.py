@@ -26,12 +26,15 @@ def example_row(example: Example) -> Mapping[str, Any]:
     return row
 
 
-def read_examples(folder: Path, *, rejected: bool) -> dict[str, list[Example]]:
-    """The training and validation rows of a data set, with their rejected answers if they are asked for."""
+def read_examples(folder: Path, *, rejected: bool, rehearsal: Path | None = None) -> dict[str, list[Example]]:
+    """The training and validation rows of a data set, with their rejected answers if they are asked for.
+
+    ``rehearsal`` is the artifact with the base's own answers, whose rows are then there under that name.
+    """
     rows = {split: list(read_rows(folder / f"examples-{split}.jsonl", Example)) for split in TRAINED}
-    if not rejected:
-        return rows
-    for split, own in rows.items():
+    for split, own in rows.items() if rejected else ():
         worse = {row.id: row.answer for row in read_rows(folder / rejected_file(split), Rejected)}
         rows[split] = [replace(row, rejected=worse.get(row.id, "")) for row in own]
+    if rehearsal is not None:
+        rows["rehearsal"] = list(read_rows(rehearsal / "rehearsal.jsonl", Example))
     return rows

@@ -44,8 +44,8 @@ def _chunk(model: Any, states: mx.array, targets: mx.array) -> tuple[mx.array, m
 
 def _chunks(model: Any, states: mx.array, targets: mx.array) -> list[tuple[mx.array, mx.array]]:
     """What ``_chunk`` gives for each chunk of the positions, in order."""
-    cuts = _cuts(model, targets.shape[0], CHUNK_LOGITS)
     parts: list[tuple[mx.array, mx.array]] = []
+    cuts = _cuts(model, targets.shape[0], CHUNK_LOGITS)
     for chunk, chunk_targets in zip(mx.split(states, cuts), mx.split(targets, cuts), strict=True):
         if parts:
             (chunk,) = mx.depends([chunk], list(parts[-1]))

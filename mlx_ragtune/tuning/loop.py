@@ -14,7 +14,7 @@ from mlx_ragtune.clients.runtime_mlx import mx, nn, optimizers, tree_map
 from mlx_ragtune.errors import DivergedError
 from mlx_ragtune.recipe import TrainSettings
 from mlx_ragtune.tuning import checkpoints
-from mlx_ragtune.tuning.base_kl import BaseKL, Losses
+from mlx_ragtune.tuning.base_kl import BaseKL, Losses, value_and_grad
 from mlx_ragtune.tuning.checkpoints import Progress
 from mlx_ragtune.tuning.groups import Group, answer_tokens
 from mlx_ragtune.tuning.loss import batch_loss, make_batch
@@ -140,16 +140,16 @@ class Loop:
         """(mean losses, mean gradient): cross-entropy over the update's answer tokens, and what other terms tell."""
         term = self.preference or self.kl
         if term is None:
-            value_and_grad: Any = nn.value_and_grad(self.model, self._losses)
+            step: Any = nn.value_and_grad(self.model, self._losses)
         else:
-            value_and_grad = term.value_and_grad(self.model, rows)
+            step = value_and_grad(term, self.model, rows)
         total, gradient = (
             mx.zeros(1 if term is None else term.parts),
             tree_map(mx.zeros_like, self.model.trainable_parameters()),
         )
         try:
             for groups in self.ranks.share(micro_batches(rows, self.settings.tokens_per_step)):
-                (_, parts), part = value_and_grad(self.model, groups)
+                (_, parts), part = step(self.model, groups)
                 total, gradient = total + parts, tree_map(mx.add, gradient, part)
                 mx.eval(total, gradient)
         except RuntimeError as error:

@@ -19,18 +19,17 @@ An answer and its rejected answer are two branches of one prefix: the prompt is 
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import numpy as np
 
-from mlx_ragtune.clients.runtime_mlx import mx, nn
+from mlx_ragtune.clients.runtime_mlx import mx
 from mlx_ragtune.errors import InputError
 from mlx_ragtune.recipe import PreferenceSettings
 from mlx_ragtune.tuning.adapters import without_adapter
-from mlx_ragtune.tuning.base_kl import BaseKL, Losses, States, group_states
+from mlx_ragtune.tuning.base_kl import BaseKL, BatchLosses, Losses, States, group_states
 from mlx_ragtune.tuning.groups import Group, answer_tokens
 from mlx_ragtune.tuning.head import answer_loss, token_losses
 from mlx_ragtune.tuning.loss import Batch, make_batch
@@ -122,25 +121,20 @@ class Preference:
         told = ranks.total(sums).tolist()
         self.base.update({row.id: (pair[0], pair[1]) for row, pair in zip(paired, told, strict=True)})
 
-    def value_and_grad(self, model: Any, rows: Sequence[TokenRow]) -> Callable[[Any, Sequence[Group]], Any]:
-        """A function of model and micro-batch: (Losses, gradient), in an update of these rows.
-
-        Gradients that are summed over the update and divided by its answer tokens T are those of its loss: they are of
-        summed cross-entropy + factor × T / N × summed preference loss (+ the KL term).
+    def objective(self, rows: Sequence[TokenRow]) -> BatchLosses:
+        """The function of a micro-batch whose gradients, summed over an update of these rows, are divided by its
+        answer tokens T: summed cross-entropy + factor × T / N × summed preference loss (+ the KL term).
         """
-        factors = (self.weight * answer_tokens(rows) / len(rows), self.kl.factor(rows) if self.kl else 0.0)
-        function = nn.value_and_grad(model, partial(self._losses, factors=factors))
-        return lambda model, groups: function(model, groups, self._base_states(model, groups))
+        factor, kl_factor = self.weight * answer_tokens(rows) / len(rows), self.kl.factor(rows) if self.kl else 0.0
+        return lambda model, groups, base: self._losses(model, groups, (base, kl_factor), factor)
 
-    def _base_states(self, model: Any, groups: Sequence[Group]) -> mx.array | None:
+    def base_states(self, model: Any, groups: Sequence[Group]) -> mx.array | None:
+        """Hidden states of the base that the KL term needs for a micro-batch, computed; None without any."""
         return self.kl.base_states(model, groups) if self.kl else None
 
-    def _losses(
-        self, model: Any, groups: Sequence[Group], base: mx.array | None, *, factors: tuple[float, float]
-    ) -> Losses:
-        factor, kl_factor = factors
+    def _losses(self, model: Any, groups: Sequence[Group], kl: tuple[mx.array | None, float], factor: float) -> Losses:
         batch, states = make_batch(groups), self.states(model, groups)
-        objective, parts, losses = self._cross_entropy(model, groups, batch, states, (base, kl_factor))
+        objective, parts, losses = self._cross_entropy(model, groups, batch, states, kl)
         if losses is None:
             return objective, mx.concatenate([parts, mx.zeros(PARTS - 2)])
         term, figures = self.term(batch, losses)
@@ -209,7 +203,7 @@ class Preference:
         model.eval()
         sums = mx.zeros(PARTS)
         for groups in ranks.share(micro_batches(rows, tokens_per_step)):
-            sums = sums + self._losses(model, groups, self._base_states(model, groups), factors=(0.0, 0.0))[1]
+            sums = sums + self._losses(model, groups, (self.base_states(model, groups), 0.0), 0.0)[1]
             mx.eval(sums)
         model.train()
         return self.means_of(ranks.total(sums).tolist(), rows)

@@ -15,7 +15,7 @@ from mlx_ragtune.errors import InputError, ToolError
 from mlx_ragtune.recipe import BaseModelSettings, DatasetSettings, TrainSettings
 from mlx_ragtune.records import Example
 from mlx_ragtune.tuning.adapters import apply_adapter, count_parameters
-from mlx_ragtune.tuning.base_kl import BaseKL
+from mlx_ragtune.tuning.base_kl import BaseKL, value_and_grad
 from mlx_ragtune.tuning.groups import Group
 from mlx_ragtune.tuning.load import load_base
 from mlx_ragtune.tuning.loop import group_objective
@@ -135,7 +135,7 @@ def calibrate(
         most = max(map(batch_tokens, chosen))
         preference.prepare(model, timed, tokens_per_step=most, ranks=Ranks(0, 1))
     term = preference or kl
-    value_and_grad = term.value_and_grad(model, rows) if term else nn.value_and_grad(model, group_objective)
+    step = value_and_grad(term, model, rows) if term else nn.value_and_grad(model, group_objective)
     peaks, times = [], []
     model.train()
     with recomputing(model, recompute):
@@ -144,7 +144,7 @@ def calibrate(
                 mx.clear_cache()
                 mx.reset_peak_memory()
                 started = time.perf_counter()
-                mx.eval(value_and_grad(model, groups))
+                mx.eval(step(model, groups))
                 seconds = time.perf_counter() - started
             peaks.append(mx.get_peak_memory())
             times.append(seconds)

@@ -39,7 +39,7 @@ def test_without_a_terminal_the_state_is_printed_and_nothing_is_served_or_writte
     done = review(home)
     assert done.returncode == 0
     assert "questions: 0 of 8 reviewed (0 accepted, 0 rejected, 0 edited)" in done.stdout
-    assert "Review these 8: they decide whether the rest can be trusted." in done.stdout
+    assert "Review all 8: each one counts." in done.stdout
     assert not (home / "runs").exists()
     state = json.loads(review(home, "--what", "benchmark", "--json").stdout)
     assert state["parts"].keys() == {"benchmark"}
@@ -149,7 +149,7 @@ def test_ctrl_c_ends_the_page_with_a_summary_and_keeps_the_reviews(home: Path) -
         connection.request("GET", f"{address.path}item?n=0")
         shown = json.loads(connection.getresponse().read())
         assert shown["places"]
-        body = json.dumps({"n": 0, "action": "accept"})
+        body = json.dumps({"n": 0, "id": shown["id"], "action": "accept"})
         connection.request("POST", f"{address.path}review", body, {"Content-Type": "application/json"})
         assert connection.getresponse().status == 200
         connection.close()

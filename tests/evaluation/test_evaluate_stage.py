@@ -27,7 +27,16 @@ FROZEN = Nugget("The weights stay frozen.", (("frozen",),))
 QUESTIONS = [
     Question("q1", "lora", "Which weights stay frozen?", True, ("lora",), "The weights stay frozen.", (), (FROZEN,)),
     Question(
-        "q2", "rag", "What finds passages?", True, ("rag",), "A retriever.", (), (replace(FROZEN, text="A retriever."),)
+        "q2",
+        "rag",
+        "What finds passages?",
+        True,
+        ("rag",),
+        "A retriever.",
+        (),
+        (replace(FROZEN, text="A retriever."),),
+        origin="drafted",
+        writer="qwen3:4b",
     ),
     Question("q3", "football", "Who won the match?", False, refusal_kind="off_corpus"),
 ]
@@ -136,6 +145,8 @@ def test_three_arms_are_scored_and_every_file_tells_how_they_were_asked(
     evaluate(recipe, inputs, draft)
     outcome = read_outcome(draft / "verdict.json")
     assert outcome.against_prompted is not None
+    assert outcome.origins == {"drafted": 1, "authored": 2}
+    assert outcome.provenance.endswith("2 written by one, 1 only drafted by qwen3:4b.")
     arms = ["base", "prompted", "tuned"]
     assert [row.model for row in read_rows(draft / "used.jsonl", Answer)] == [arm for arm in arms for _ in QUESTIONS]
     assert list(json.loads((draft / "conditions.json").read_text())) == arms

@@ -24,9 +24,11 @@ from mlx_ragtune.pages.report_data import (
     Shown,
     ShownArm,
     ShownPart,
+    Strengths,
     pair_answers,
     pair_conditions,
 )
+from mlx_ragtune.pages.strength_plot import StrengthRow
 from mlx_ragtune.records import ARMS, Answer, Arm, Question, Score, Validity
 from mlx_ragtune.scoring.answers.refusal import RefusalTable
 from mlx_ragtune.scoring.answers.similarity import PlantedRow
@@ -184,6 +186,11 @@ def report(seed: int = 1) -> ReportData:
         blind=BlindResult(
             "No preference shown: 12 votes for tuned, 9 for base, 4 without preference (sign test p = 0.664).",
             (Fact("tuned preferred", "12"), Fact("base preferred", "9"), Fact("tie", "4")),
+        ),
+        strengths=Strengths(
+            (StrengthRow(0.0, 0.1, 0.5, 0.0), StrengthRow(0.5, 0.4, 0.55, 0.05), StrengthRow(1.0, 0.5, 0.7, 0.2)),
+            kept=0.5,
+            limit=0.1,
         ),
         retrieval=(Fact("hit@3", "1"), Fact("questions", "40")),
         conditions=pair_conditions(BothConditions(same, same)),

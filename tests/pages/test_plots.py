@@ -64,6 +64,15 @@ def test_the_loss_curve_falls_and_marks_the_checkpoint_that_was_kept() -> None:
     assert "lowest validation loss 0.9000 at update 100" in tree(svg).attrib["aria-label"]
 
 
+def test_losses_on_the_bases_own_answers_are_gray_dots_on_the_same_scale() -> None:
+    losses = [LossPoint(1, 2.0, 1.5, 0.5), LossPoint(2, 1.0, 1.25, 0.75)]
+    svg = loss_curve(losses, best_update=2)
+    dots = [(one.attrib["class"], float(one.attrib["cy"])) for one in tree(svg).iter("circle")]
+    assert [kind for kind, _ in dots] == ["dot same", "dot same", "dot plain", "dot better"]
+    assert dots[0][1] > dots[1][1] > dots[3][1] > dots[2][1]  # the lower the loss, the lower the dot
+    assert "update 1: loss on the base's own answers 0.5000" in list(tree(svg).itertext())
+
+
 def test_losses_that_are_not_numbers_are_left_out_and_no_loss_is_no_plot() -> None:
     svg = loss_curve([LossPoint(1, 1.0, None), LossPoint(2, float("nan"), float("inf"))])
     assert "nan" not in svg

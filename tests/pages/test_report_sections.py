@@ -39,6 +39,7 @@ OPTIONAL: dict[str, tuple[str, dict[str, Any]]] = {
     "judge": ("Judge", {"judge": None}),
     "similarity": ("Limits of similarity", {"similarity": ()}),
     "training": ("Training", {"training": (), "losses": ()}),
+    "strengths": ("Strength of the adapter", {"strengths": None}),
     "dataset": ("Training data", {"dataset": ()}),
     "settings": ("Settings", {"settings": ()}),
     "versions": ("Versions", {"versions": ()}),

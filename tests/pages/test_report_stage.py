@@ -19,6 +19,7 @@ from mlx_ragtune.recipe import (
     DatasetSettings,
     EvaluateSettings,
     ExportSettings,
+    FuseSettings,
     GeneratorSettings,
     JudgeSettings,
     Recipe,
@@ -48,6 +49,7 @@ def recipe_of(project: Path, **changes: Any) -> Recipe:
         "corpus": CorpusSettings(folder=Path("/Volumes/secretdisk/papers")), "retrieval": RetrievalSettings(),
         "dataset": dataset, "train": TrainSettings(alpha=16), "export": ExportSettings(),
         "register": RegisterSettings(), "evaluate": EvaluateSettings(), "scoring": ScoringSettings(),
+        "fuse": FuseSettings(),
     }  # fmt: skip
     return cast(Recipe, SimpleNamespace(**{**sections, **changes}))
 
@@ -119,7 +121,7 @@ def test_a_run_without_probes_judge_or_similarity_has_a_report(project: Path) ->
     data = json.loads(files["report.json"])
     assert data["title"] == "demo: base vs. tuned"
     assert data["judge"] is None
-    assert data["losses"][1] == {"update": 2, "train_loss": None, "valid_loss": 1}
+    assert data["losses"][1] == {"update": 2, "train_loss": None, "valid_loss": 1, "rehearsal_loss": None}
     assert {"label": "peak memory", "value": "1.00 GiB"} in data["training"]
     assert "<h2>Judge</h2>" not in files["report.html"]
     assert {"label": "packages.mlx", "value": "0.32"} in data["versions"]

@@ -222,6 +222,13 @@ def test_without_any_answer_nothing_is_said_to_be_usable() -> None:
 FAILED: tuple[Validity, Validity] = ("transport_error", "ok")
 
 
+def test_who_reviewed_the_questions_stands_with_what_was_compared(three: ReportData) -> None:
+    told = "12 of 40 questions were reviewed by a person, 28 only drafted by qwen3:4b."
+    assert told not in said(three, "What was compared")
+    data = replace(three, outcome=replace(three.outcome, provenance=told))
+    assert told in said(data, "What was compared")
+
+
 def test_an_arm_without_a_value_is_not_skipped(three: ReportData) -> None:
     prompted = three.outcome.against_prompted
     assert prompted is not None

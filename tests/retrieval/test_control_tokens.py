@@ -6,13 +6,55 @@ from mlx_ragtune.records import Passage
 from mlx_ragtune.retrieval.control_tokens import control_tokens, neutral
 from mlx_ragtune.retrieval.prompt import build_messages
 
-TOKENS = (
-    "<|im_start|> <|im_end|> <|endoftext|> <think> </think> <tool_call> <|eot_id|> <|start_header_id|> <|begin_of_text|>"
-    " [INST] [/INST] <<SYS>> <</SYS>> <s> </s> [SYSTEM_PROMPT] [TOOL_CALLS] <bos> <eos> <start_of_turn> <end_of_turn>"
-    " <|user|> <|assistant|> <|end|> <|system|> <|channel|> <|message|> <|return|> <|start|> <｜User｜>"
-    " <｜end▁of▁sentence｜> <｜begin▁of▁sentence｜> [gMASK] <sop> <|START_OF_TURN_TOKEN|> <|start_of_role|> <file_sep>"
-    " <filename> <extra_id_0> [CLS] [SEP] [MASK] <unk> <pad> <|fim_prefix|> <fim_middle> ◁think▷"
-).split()
+TOKENS = [
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|endoftext|>",
+    "<think>",
+    "</think>",
+    "<tool_call>",
+    "<|eot_id|>",
+    "<|start_header_id|>",
+    "<|begin_of_text|>",
+    "[INST]",
+    "[/INST]",
+    "<<SYS>>",
+    "<</SYS>>",
+    "<s>",
+    "</s>",
+    "[SYSTEM_PROMPT]",
+    "[TOOL_CALLS]",
+    "<bos>",
+    "<eos>",
+    "<start_of_turn>",
+    "<end_of_turn>",
+    "<|user|>",
+    "<|assistant|>",
+    "<|end|>",
+    "<|system|>",
+    "<|channel|>",
+    "<|message|>",
+    "<|return|>",
+    "<|start|>",
+    "<｜User｜>",
+    "<｜end▁of▁sentence｜>",
+    "<｜begin▁of▁sentence｜>",
+    "[gMASK]",
+    "<sop>",
+    "<|START_OF_TURN_TOKEN|>",
+    "<|start_of_role|>",
+    "<file_sep>",
+    "<filename>",
+    "<extra_id_0>",
+    "[CLS]",
+    "[SEP]",
+    "[MASK]",
+    "<unk>",
+    "<pad>",
+    "<|fim_prefix|>",
+    "<fim_middle>",
+    "◁think▷",
+]
 
 
 @pytest.mark.parametrize("token", TOKENS)

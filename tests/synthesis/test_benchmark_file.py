@@ -37,8 +37,16 @@ def whole(**changes: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     "name",
-    ["zoo", "zoo.pdf", "Zoo.PDF", "papers/zoo.pdf", TITLE, TITLE.upper(), "zoo an s3 class for indexed time series"]
-    + ["math/0505527"],
+    [
+        "zoo",
+        "zoo.pdf",
+        "Zoo.PDF",
+        "papers/zoo.pdf",
+        TITLE,
+        TITLE.upper(),
+        "zoo an s3 class for indexed time series",
+        "math/0505527",
+    ],
 )
 def test_a_paper_is_found_by_id_file_name_and_title(tmp_path: Path, name: str) -> None:
     (question,) = read_resolved(write(tmp_path, ROW | {"paper": name}), CORPUS)
@@ -92,7 +100,7 @@ def test_every_problem_is_told_at_once_with_its_line(tmp_path: Path) -> None:
         whole(id="z5", question="Is it slow?", reference="The papers do not say whether it is slow."),
         whole(id="z6", question="Is it red?", answerable=False, refusal_kind="near_miss", nuggets=[],
               reference="It is red."),
-        whole(id="z7", question="Is it old?", evidence=[{"paper": "zoo.pdf", "quote": "The class is ninety years old"}]),
+        whole(id="z7", question="Is it old?", evidence=[{"paper": "zoo.pdf", "quote": "It is ninety years old now"}]),
         whole(id="z8", question="Is it new?", surprise=1),
         {"question": "Is it blue?", "answer": "It is blue like sky.", "papr": "zoo"},
     )  # fmt: skip
@@ -106,7 +114,7 @@ def test_every_problem_is_told_at_once_with_its_line(tmp_path: Path) -> None:
         ("4", "the reference lacks '14' or 'fourteen' of the nugget '14 indexes.'"),
         ("5", "the reference refuses, though the question is answerable: 'The papers do not say whether it is slow.'"),
         ("6", "the reference does not refuse, though the question is unanswerable: 'It is red.'"),
-        ("7", "evidence quote not in the text of 'zoo': 'The class is ninety years old'"),
+        ("7", "evidence quote not in the text of 'zoo': 'It is ninety years old now'"),
     }
     assert expected <= found
     rest = sorted(found - expected)

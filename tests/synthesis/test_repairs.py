@@ -136,6 +136,10 @@ def test_a_sound_pair_is_not_touched_and_a_repaired_one_not_again(pair: Pair) ->
             f'How do the methods described in "{T}" and "{U}" differ?',
         ),
         ("How does Paper 1 differ from Paper 2?", f'How does "{T}" differ from "{U}"?'),
+        (
+            "How do the two papers' approaches to memory differ?",
+            f'How do the approaches of "{T}" and "{U}" to memory differ?',
+        ),
         ("How do LoRA and QLoRA differ as approaches?", "How do LoRA and QLoRA differ as approaches?"),
     ],
 )
@@ -157,6 +161,13 @@ def test_a_synthesis_answer_names_each_paper_where_it_first_speaks_of_it() -> No
         ("LoRA saves memory, QLoRA more.", f'LoRA ("{T}") saves memory, QLoRA ("{U}") more.'),
     ):
         assert repair_pair(replace(pair, answer=answer), [T, U]).pair.answer == repaired
+
+
+def test_the_first_paper_is_not_named_where_the_answer_gives_it_another_title() -> None:
+    answer = f"The first paper, 'Ragas: Evaluation of Retrieval,' saves, while '{U}' saves more."
+    pair = Pair("p", "synthesis", "How do LoRA and QLoRA differ?", answer, ("lora", "qlora"))
+    repaired = repair_pair(pair, [T, U], ["See Ragas: Evaluation of Retrieval (2023).", ""]).pair
+    assert f'"{T}"' not in repaired.answer
 
 
 def test_marks_around_evidence_that_the_source_does_not_have_are_removed() -> None:

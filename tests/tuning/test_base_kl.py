@@ -14,10 +14,10 @@ from mlx_ragtune.errors import InputError
 from mlx_ragtune.recipe import KLSettings
 from mlx_ragtune.tuning import head
 from mlx_ragtune.tuning.adapters import without_adapter
-from mlx_ragtune.tuning.base_kl import BaseKL, group_states
+from mlx_ragtune.tuning.base_kl import BaseKL, group_states, value_and_grad
 from mlx_ragtune.tuning.engine_mlx_lm import make_batch as whole_rows
 from mlx_ragtune.tuning.frozen import FrozenStore, only_layers
-from mlx_ragtune.tuning.loop import Loop
+from mlx_ragtune.tuning.loop import Loop, group_objective
 from mlx_ragtune.tuning.recompute import recomputing
 from mlx_ragtune.tuning.schedule import make_plan, micro_batches
 from mlx_ragtune.tuning.token_rows import TokenRow
@@ -135,6 +135,24 @@ def test_the_logits_in_chunks_give_the_same_in_less_memory(monkeypatch: pytest.M
         assert parts.item() == pytest.approx(loss.item(), rel=3e-6)
         assert relative({"d": gradient_of_parts}, {"d": gradient}) < 1e-6
         assert less < whole / 3
+
+
+def test_no_activations_of_the_base_are_kept() -> None:
+    """Inside of the gradient's function MLX keeps them: the peak was then twice that without the term."""
+    model = adapted(made_model("llama", num_hidden_layers=12), train_settings())
+    groups = micro_batches(made_rows(np.random.default_rng(0), [6], prefix=(100, 101)), 4096)[0]
+    rows = [row for group in groups for row in group.rows]
+    peaks = []
+    for step in (
+        nn.value_and_grad(model, group_objective),
+        value_and_grad(BaseKL(KLSettings(tokens="all")), model, rows),
+    ):
+        mx.clear_cache()
+        mx.reset_peak_memory()
+        before = mx.get_active_memory()
+        mx.eval(step(model, groups))
+        peaks.append(mx.get_peak_memory() - before)
+    assert peaks[1] < 1.2 * peaks[0]
 
 
 def test_the_update_in_chunks_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

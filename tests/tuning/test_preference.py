@@ -99,7 +99,7 @@ def plain(
     def losses(model: Any) -> tuple[mx.array, ...]:
         entropy, term, right, margins, divergence = (mx.array(0.0) for _ in range(5))
         for row in rows:
-            prompt, both = row.prompt_length, []
+            prompt, both = row.prompt_length, list[Any]()
             for answer in row.branches:
                 both.append([likelihood(model, answer, prompt), len(answer) - prompt, likelihood(base, answer, prompt)])
             entropy = entropy - both[0][0]

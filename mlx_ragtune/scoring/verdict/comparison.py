@@ -4,7 +4,7 @@ Differences are tuned − base; ``gain`` changes the sign where lower is better.
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -174,6 +174,10 @@ class Outcome:
     """What surely or probably got worse, and what the prompt costs, as one sentence; empty when nothing did."""
     advice: tuple[str, ...] = ()
     """What to try next, most important first, each one imperative sentence."""
+    origins: dict[str, int] = field(default_factory=dict)
+    """How many questions were drafted by a model, reviewed by a person, or written by one."""
+    provenance: str = ""
+    """The same as one sentence; empty where people wrote all questions."""
 
     def to_json(self) -> str:
         """The same bytes for the same outcome; keys in field order, no NaN."""

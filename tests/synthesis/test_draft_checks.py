@@ -1,0 +1,108 @@
+"""What a drafted question must pass, item by item."""
+
+import pytest
+
+from mlx_ragtune.records import Chunk
+from mlx_ragtune.scoring.answers.nuggets import correctness
+from mlx_ragtune.synthesis.draft_checks import (
+    AS_AUTHORS,
+    NAMES_METHOD,
+    Library,
+    aliases_of,
+    marks_reason,
+    question_of,
+    read_item,
+    with_citation,
+)
+from mlx_ragtune.synthesis.draft_plan import DraftCall, DraftTask
+
+TITLE = "QLoRA: Efficient Finetuning of Quantized LLMs"
+QUOTE = "The memory that is needed for a 65B model falls from 780 GB to 48 GB while performance is preserved."
+CHUNK = Chunk("qlora-0", "qlora", TITLE, "Results", 1, 0, 200, f"Frozen weights have four bits. {QUOTE} It is cheap.")
+LIBRARY = Library({"qlora": TITLE, "rag": "Retrieval-Augmented Generation for Knowledge-Intensive NLP Tasks"})
+ITEM = {
+    "evidence": QUOTE,
+    "key": "48 GB",
+    "question": "How much memory does QLoRA need for a 65B model?",
+    "reply": "The need falls to 48 GB while performance is preserved.",
+}
+HIDDEN = ITEM | {"question": "How much memory does training a 65B model take once its frozen weights are quantized?"}
+
+
+def reason(task: DraftTask = "named", **changes: str) -> str:
+    judged = read_item(DraftCall(task, ("qlora-0",), "x", 1), [CHUNK], ITEM | changes, "id")
+    return judged.reason or marks_reason(judged, task, [CHUNK], LIBRARY) or ""
+
+
+def test_a_sound_item_becomes_a_question_with_quote_facts_and_citation() -> None:
+    judged = read_item(DraftCall("named", ("qlora-0",), "x", 1), [CHUNK], ITEM, "id")
+    question = question_of(judged, "named", id="qlora-01", writer="qwen3:4b")
+    assert reason() == ""
+    assert (question.origin, question.writer, question.papers) == ("drafted", "qwen3:4b", ("qlora",))
+    assert question.reference == f'According to "{TITLE}", the need falls to 48 GB while performance is preserved.'
+    assert question.evidence[0].quote == QUOTE
+    (nugget,) = question.nuggets
+    assert nugget.anchors == (("48 GB", "48GB", "48-GB"),)
+    assert correctness("It takes 48,000 MB.", question.nuggets).score == 1
+    assert correctness("It takes 780 GB.", question.nuggets).score == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"evidence": "The memory falls to 12 GB for every model that was tried."}, "evidence quote not in the text"),
+        ({"evidence": QUOTE.replace("48", "46")}, "evidence quote has other numbers"),
+        ({"reply": "The need falls to 46 GB while performance is preserved."}, "number that is not in the source"),
+        ({"question": "How much memory does this paper need for it?"}, "question does not say which paper or method"),
+        ({"question": "QLoRA needs how much memory, if I may ask."}, "question does not end in a question mark"),
+        ({"reply": "We find that our need falls to 48 GB while performance is preserved."}, AS_AUTHORS),
+        ({"reply": "The papers do not say how much memory is needed."}, "refusal where an answer is due"),
+    ],
+)
+def test_what_is_wrong_is_rejected_with_its_reason(changes: dict[str, str], expected: str) -> None:
+    assert reason("named", **changes) == expected
+
+
+def test_a_question_that_should_not_name_the_method_is_rejected_when_it_does() -> None:
+    assert reason("unnamed") == NAMES_METHOD
+    assert reason("unnamed", question=HIDDEN["question"].replace("once", "with Quantized LLMs once")) == NAMES_METHOD
+    assert reason("unnamed", question=HIDDEN["question"]) == ""
+
+
+def test_a_key_that_the_question_or_no_quote_holds_is_replaced_by_a_fact_of_the_answer() -> None:
+    for key in ("65B model", "52 GB", "", "the whole of a sentence that is much too long to be a key"):
+        judged = read_item(DraftCall("named", ("qlora-0",), "x", 1), [CHUNK], ITEM | {"key": key}, "id")
+        question = question_of(judged, "named", id="q", writer="")
+        assert [nugget.anchors[0][0] for nugget in question.nuggets] == ["48 GB"], key
+
+
+def test_an_answer_without_any_fact_is_rejected() -> None:
+    assert reason(key="x", reply="It is what it is and so on.", question="What is it for a 65B model?") != ""
+
+
+def test_only_missing_titles_are_added_and_names_keep_their_capital() -> None:
+    other = LIBRARY.titles["rag"]
+    assert with_citation("LoRA saves it.", [TITLE]) == f'According to "{TITLE}", LoRA saves it.'
+    assert with_citation(f'"{TITLE}" saves it.', [TITLE]) == f'"{TITLE}" saves it.'
+    assert with_citation(f'"{TITLE}" saves it.', [TITLE, other]) == f'According to "{other}", "{TITLE}" saves it.'
+
+
+def test_an_unanswerable_item_gets_a_reference_that_refuses() -> None:
+    item = {"absent": "x", "question": "How many dollars did QLoRA cost?", "topic": "the cost of QLoRA"}
+    judged = read_item(DraftCall("near_miss", ("qlora-0",), "x", 1), [CHUNK], item, "id")
+    question = question_of(judged, "near_miss", id="near_miss-01", writer="w")
+    assert judged.reason == ""
+    assert marks_reason(judged, "near_miss", [CHUNK], LIBRARY) is None
+    assert (question.answerable, question.refusal_kind, question.papers) == (False, "near_miss", ("qlora",))
+    bad = read_item(DraftCall("near_miss", ("qlora-0",), "x", 1), [CHUNK], item | {"topic": "x. y {z} " * 9}, "id")
+    assert bad.reason == "topic is not a short phrase"
+
+
+@pytest.mark.parametrize(
+    ("anchor", "forms"),
+    [("48 GB", ("48 GB", "48GB", "48-GB")), ("low-rank", ("low-rank", "low rank")), ("NF4", ("NF4",)),
+     ("4-bit", ("4-bit", "4bit", "4 bit")), ("3%", ("3%", "3 %"))],
+)  # fmt: skip
+def test_an_anchor_has_the_usual_ways_to_write_it(anchor: str, forms: tuple[str, ...]) -> None:
+    assert set(aliases_of(anchor)) == set(forms)
+    assert aliases_of(anchor)[0] == anchor
