@@ -115,6 +115,8 @@ class GeneratorSettings(Settings):
     """Number of pairs to generate."""
     pairs_per_call: Annotated[int, Field(ge=1, le=8)] = 4
     """Number of pairs per request."""
+    answers: Literal["written", "quoted"] = "written"
+    """`quoted`: a rule chooses a sentence, the model asks for it, the answer quotes it: for very small models."""
     min_yield: Share = 0.3
     """Stop with an error when a smaller share of the pairs passes the checks."""
     words: dict[Kind, tuple[Count, Count]] = ANSWER_WORDS

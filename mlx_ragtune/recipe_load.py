@@ -47,6 +47,7 @@ UNUSED: tuple[tuple[str, str, object, object], ...] = (
     ("train.select", "dataset.split", "none", "loss"),
     ("dataset.generator.hosts", "dataset.generator.backend", "llamacpp", None),
     ("dataset.generator.hosts", "dataset.generator.backend", "mlx", None),
+    ("dataset.generator.pairs_per_call", "dataset.generator.answers", "quoted", None),
     ("retrieval.embedding.host", "retrieval.embedding.backend", "llamacpp", None),
     ("scoring.judge.host", "scoring.judge.backend", "llamacpp", None),
     ("scoring.similarity.host", "scoring.similarity.backend", "llamacpp", None),
@@ -141,6 +142,9 @@ def _dataset_problems(written: Written) -> Iterator[tuple[str, str]]:
         if abs(total - 1) > 1e-6:
             yield "dataset.shares", f"'shares' must sum to 1, not {total:g}"
         no_refusals = not shares.get("refusal")
+        if written.get("dataset.generator.answers") == "quoted" and shares.get("synthesis"):
+            fix = "set 'shares: {grounded: 0.75, synthesis: 0, refusal: 0.25}'"
+            yield "dataset.shares", f"'answers: quoted' quotes one paper and writes no synthesis pairs; {fix}"
     else:
         no_refusals = False
     if written.get("dataset.generator.backend") == "openai" and written.get("dataset.generator.hosts") is None:

@@ -103,7 +103,8 @@ def planned(
     if not fields:
         say("the papers cover every field that is known here: there are no off-corpus questions")
     plan = make_plan(writable, settings, recipe.dataset.shares, seed=recipe.seed, fields=fields)
-    require_possible(plan, chunks=len(writable), pairs_per_call=settings.pairs_per_call)
+    quoted = settings.answers == "quoted"
+    require_possible(plan, chunks=len(writable), pairs_per_call=settings.pairs_per_call, quoted=quoted)
     guard = BenchmarkGuard(benchmark)
 
     def barred(pair: Pair) -> str:

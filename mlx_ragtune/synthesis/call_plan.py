@@ -19,6 +19,7 @@ from mlx_ragtune.recipe import GeneratorSettings
 from mlx_ragtune.records import Chunk, Kind
 from mlx_ragtune.synthesis.dedupe import Vectorizer
 from mlx_ragtune.synthesis.off_corpus import FIELDS
+from mlx_ragtune.synthesis.quoting import quotable
 
 Task = Literal["grounded", "partial", "synthesis", "off_corpus", "false_premise", "without_paper", "wrong_section"]
 """Kinds of generated pairs; the last two are made from accepted grounded pairs."""
@@ -29,6 +30,12 @@ PARTS: Mapping[Kind, Mapping[Task, float]] = {
     "synthesis": {"synthesis": 1.0},
     "refusal": {"off_corpus": 0.35, "without_paper": 0.35, "false_premise": 0.2, "wrong_section": 0.1},
 }
+QUOTED_PARTS: Mapping[Kind, Mapping[Task, float]] = {
+    "grounded": {"grounded": 1.0},
+    "synthesis": {},
+    "refusal": {"off_corpus": 0.5, "without_paper": 0.5},
+}
+"""With ``answers: quoted``: what a rule can make of a sentence and a question."""
 ANGLES = (
     "what was measured and what the numbers are",
     "how the method works, step by step",
@@ -46,7 +53,10 @@ OWN = -2.0
 
 @dataclass(frozen=True)
 class Call:
-    """One request for ``pairs`` pairs of a task on the same chunks, about ``angle``; repeated in each ``turn``."""
+    """One request for ``pairs`` pairs of a task on the same chunks, about ``angle``; repeated in each ``turn``.
+
+    With ``answers: quoted`` the angle is the sentence that is asked for.
+    """
 
     task: Task
     chunk_ids: tuple[str, ...]
@@ -82,14 +92,21 @@ def even_order(chunks: Sequence[Chunk], seed: int) -> list[Chunk]:
     return _interleaved([_interleaved(list(papers[paper].values())) for paper in order])
 
 
-def quotas(pairs: int, shares: Mapping[Kind, float], *, sections: bool, outside: bool = True) -> dict[Task, int]:
+def quotas(
+    pairs: int,
+    shares: Mapping[Kind, float],
+    *,
+    sections: bool,
+    outside: bool = True,
+    parts: Mapping[Kind, Mapping[Task, float]] = PARTS,
+) -> dict[Task, int]:
     """Task → number of pairs; they sum to ``pairs``. Without ``sections`` there are no wrong-section pairs.
 
-    Without ``outside`` (no field is outside the corpus) there are no off-corpus pairs.
+    Without ``outside`` (no field is outside the corpus) there are no off-corpus pairs. ``parts``: the tasks of a kind.
     """
     wanted: dict[Task, float] = {}
     for kind, share in shares.items():
-        for task, part in PARTS[kind].items():
+        for task, part in parts[kind].items():
             wanted[task] = pairs * share * part
     for task, possible in (("wrong_section", sections), ("off_corpus", outside)):
         if not possible and task in wanted:
@@ -136,6 +153,26 @@ def _calls(task: Task, order: Sequence[Chunk], size: int, fields: Sequence[str])
             yield Call(task, (chunk.id,), size, ANGLES[(number + turn) % len(ANGLES)], turn)
 
 
+def quoted_sentences(order: Sequence[Chunk], seed: int) -> Iterator[tuple[Chunk, str]]:
+    """Each sentence that can be quoted, once: the first of each chunk in this order, then the second of each."""
+    seen: set[str] = set()
+    rows = [[(chunk, sentence) for sentence in quotable(chunk, seed)] for chunk in order]
+    for layer in itertools.zip_longest(*rows):
+        for item in filter(None, layer):
+            if item[1] not in seen:
+                seen.add(item[1])
+                yield item
+
+
+def _quoted_calls(task: Task, order: Sequence[Chunk], fields: Sequence[str], seed: int) -> Iterator[Call]:
+    """Calls of one task for one question each: on each sentence once, or on each field without end."""
+    if task == "grounded":
+        for chunk, sentence in quoted_sentences(order, seed):
+            yield Call(task, (chunk.id,), 1, sentence)
+        return
+    yield from _calls(task, order, 1, fields)
+
+
 def make_plan(
     chunks: Sequence[Chunk],
     settings: GeneratorSettings,
@@ -157,7 +194,14 @@ def make_plan(
             "there are no chunks to write questions on: the benchmark asks about every paper",
             fix="add papers that the benchmark does not ask about",
         )
-    wanted = quotas(settings.pairs, shares, sections=any(len(own) > 1 for own in papers.values()), outside=bool(fields))
+    quoted = settings.answers == "quoted"
+    wanted = quotas(
+        settings.pairs,
+        shares,
+        sections=any(len(own) > 1 for own in papers.values()),
+        outside=bool(fields),
+        parts=QUOTED_PARTS if quoted else PARTS,
+    )
     if "synthesis" in wanted and len(papers) < 2:
         raise InputError(
             f"synthesis pairs need two papers; the corpus has one outside the benchmark: '{chunks[0].document_id}'",
@@ -165,13 +209,13 @@ def make_plan(
         )
     order = even_order(chunks, seed)
     placed: list[tuple[float, int, Call]] = []
-    size = settings.pairs_per_call
+    size = 1 if quoted else settings.pairs_per_call
     for rank, task in enumerate(WRITTEN):
         quota, asked = wanted.get(task, 0), 0
         if not quota:
             continue
         most = math.ceil(quota / max(settings.min_yield, LEAST_YIELD)) + SPARE_CALLS * size
-        for call in _calls(task, order, size, fields):
+        for call in _quoted_calls(task, order, fields, seed) if quoted else _calls(task, order, size, fields):
             if asked >= most:
                 break
             placed.append((asked / most, rank, call))

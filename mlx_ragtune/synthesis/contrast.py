@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from mlx_ragtune.records import Chunk, Pair
+from mlx_ragtune.records import Chunk, Pair, Passage
 from mlx_ragtune.synthesis.checks import one_line, quote_in
 from mlx_ragtune.synthesis.judging import agreement
 from mlx_ragtune.synthesis.visible_corpus import VisibleCorpus, by_hash
@@ -44,7 +44,7 @@ def contrast_pair(pair: Pair, refuse: Refuse) -> Pair:
     return Pair(f"{pair.id}{WITHOUT}", "refusal", pair.question, refuse(pair), pair.papers, (), "near_miss")
 
 
-def may_answer(pair: Pair, passages: Sequence[Chunk]) -> bool:
+def may_answer(pair: Pair, passages: Sequence[Chunk | Passage]) -> bool:
     """Whether a passage holds the pair's evidence, or at least half of what its answer adds to the question.
 
     Numbers and identifiers count where the answer adds any, words else, as in ``judging.agreement``.

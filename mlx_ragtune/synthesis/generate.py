@@ -28,6 +28,8 @@ from mlx_ragtune.synthesis.generator_prompts import prompt_version, writing_requ
 from mlx_ragtune.synthesis.jobs import Jobs, Judged, Outcome, job_key
 from mlx_ragtune.synthesis.judging import Judge, read_pairs_of, without_verdict
 from mlx_ragtune.synthesis.near_duplicates import Funnel, Selection
+from mlx_ragtune.synthesis.quoted_pairs import refuse_by_rule, write_quoted
+from mlx_ragtune.synthesis.quoting import quoting_version
 from mlx_ragtune.synthesis.refusals import refusal
 from mlx_ragtune.synthesis.replies import Backend, UnusableReplyError, Windowed, ask
 from mlx_ragtune.synthesis.visible_corpus import Retriever
@@ -157,6 +159,8 @@ class _Run:
     def __init__(self, plan: Plan, sources: Sources, jobs: Jobs, settings: GeneratorSettings, model: str) -> None:
         self.plan, self.sources, self.jobs, self.settings, self.model = plan, sources, jobs, settings, model
         self.windows: Windows = settings.words
+        self.quoted = settings.answers == "quoted"
+        self.version = quoting_version() if self.quoted else prompt_version()
         vectorizer = Vectorizer(chunk.text for chunk in sources.chunks.values())
         self.titles = {chunk.document_id: chunk.title for chunk in sources.chunks.values()}
         self._corpus_titles = CorpusTitles(self.titles.values())
@@ -177,9 +181,13 @@ class _Run:
             chunks = [self.sources.chunks[name] for name in call.chunk_ids]
             digest = hashlib.sha256(f"{self.plan.seed}\0{call.turn}".encode()).digest()
             seed = int.from_bytes(digest[:4], "big") >> 1
-            key = self._key(call, chunks, writing_request(call, chunks, seed=seed, windows=self.windows))
+            if self.quoted:
+                key = self._key(call, chunks, seed)
+            else:
+                key = self._key(call, chunks, writing_request(call, chunks, seed=seed, windows=self.windows))
             if key not in self.selection.taken:
-                write = partial(_write, call=call, chunks=chunks, key=key, seed=seed, windows=self.windows)
+                do = write_quoted if self.quoted else _write
+                write = partial(do, call=call, chunks=chunks, key=key, seed=seed, windows=self.windows)
                 yield _Work(call.task, key, write)
 
     def derived(self, task: Task) -> Iterator[_Work]:
@@ -205,7 +213,8 @@ class _Run:
             )
             draft = Judged(pair, "", judged.topic)
             key = self._key(draft, passages)
-            yield _Work(task, key, partial(_refuse, draft=draft, passages=passages))
+            refuse = partial(refuse_by_rule, answered=judged.pair) if self.quoted else _refuse
+            yield _Work(task, key, partial(refuse, draft=draft, passages=passages))
 
     def _key(self, *parts: object) -> str:
         """The key of a job: its parts, the prompts, the checks, the model, its context window and the windows of words.
@@ -213,7 +222,7 @@ class _Run:
         Chunks are parts because their ids become part of the pairs and other corpora share the table.
         """
         own = (self.model, self.settings.context_tokens, {kind: list(window) for kind, window in self.windows.items()})
-        return job_key(*parts, prompt_version(), checks.VERSION, *own)
+        return job_key(*parts, self.version, checks.VERSION, *own)
 
     def _barred(self, pair: Pair) -> str:
         """Why a sound pair may not be kept, which depends on more than its job: on the benchmark and other papers."""
@@ -341,7 +350,7 @@ class _Run:
                     for chunk in self._chunks_of(judged.pair)
                     if any(quote_in(quote, chunk.text) is None for quote in quotes)
                 }
-                own = (self.model, prompt_version(), judged.scores, judged.repairs, judged.topic)
+                own = (self.model, self.version, judged.scores, judged.repairs, judged.topic)
                 yield Generated(judged.pair, task, digests, *own)
 
 

@@ -12,17 +12,20 @@ DERIVED: tuple[Task, ...] = ("without_paper", "wrong_section")
 """Tasks whose pairs are made from grounded pairs."""
 
 
-def most_pairs(plan: Plan, *, chunks: int, pairs_per_call: int) -> dict[Task, tuple[int, str]]:
+def most_pairs(plan: Plan, *, chunks: int, pairs_per_call: int, quoted: bool = False) -> dict[Task, tuple[int, str]]:
     """Task → (the most pairs that it can give, how that comes about), for the tasks of the plan that have a bound.
 
-    A chunk gives ``pairs_per_call`` pairs for each angle; more of the same call would repeat its questions.
+    A chunk gives ``pairs_per_call`` pairs for each angle; more of the same call would repeat its questions. With
+    ``quoted``, each sentence that can be quoted gives one.
     """
     written: Counter[Task] = Counter()
     for call in plan.calls:
         written[call.task] += call.pairs
     bounds: dict[Task, tuple[int, str]] = {}
     for task in plan.quotas:
-        if task in ON_CHUNKS:
+        if task == "grounded" and quoted:
+            bounds[task] = written[task], "one for each sentence that can be quoted"
+        elif task in ON_CHUNKS:
             most = chunks * len(ANGLES) * pairs_per_call
             bounds[task] = most, f"{chunks} passages × {len(ANGLES)} angles × {pairs_per_call} pairs"
         elif task == "synthesis":
@@ -32,9 +35,9 @@ def most_pairs(plan: Plan, *, chunks: int, pairs_per_call: int) -> dict[Task, tu
     return bounds
 
 
-def require_possible(plan: Plan, *, chunks: int, pairs_per_call: int) -> None:
+def require_possible(plan: Plan, *, chunks: int, pairs_per_call: int, quoted: bool = False) -> None:
     """Raise InputError, with all numbers and the quota that fits, when a task cannot give what the plan wants of it."""
-    bounds = most_pairs(plan, chunks=chunks, pairs_per_call=pairs_per_call)
+    bounds = most_pairs(plan, chunks=chunks, pairs_per_call=pairs_per_call, quoted=quoted)
     lacking = {task: bound for task, bound in bounds.items() if bound[0] < plan.quotas[task]}
     if not lacking:
         return

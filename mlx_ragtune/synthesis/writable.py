@@ -46,7 +46,7 @@ def why_not_writable(chunk: Chunk) -> str | None:
         return "acknowledgments, references, keywords or the like"
     pieces = [(piece, words(piece)) for piece in sentences(chunk.text)]
     total = sum(len(said) for _, said in pieces)
-    stated = sum(len(said) for piece, said in pieces if _is_sentence(piece, said))
+    stated = sum(len(said) for piece, said in pieces if is_sentence(piece, said))
     if total < LEAST_WORDS:
         return "too short"
     if stated < LEAST_WORDS or stated < LEAST_SHARE * total:
@@ -59,7 +59,7 @@ def is_writable(chunk: Chunk) -> bool:
     return why_not_writable(chunk) is None
 
 
-def _is_sentence(piece: str, said: list[str]) -> bool:
+def is_sentence(piece: str, said: list[str]) -> bool:
     """Whether a piece of text states something: enough words, not mostly names, numbers or addresses."""
     if len(said) < SENTENCE_WORDS or _CONTACT.search(piece) or _LABEL.match(piece):
         return False
