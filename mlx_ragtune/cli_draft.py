@@ -62,6 +62,6 @@ def draft(
     if as_json:
         click.echo(json.dumps(for_scripts(result), indent=2, ensure_ascii=False))
         return
-    click.echo(printable(render_table(list(ROWS), funnel_rows(result.drafted))))
+    click.echo(printable(render_table(list(ROWS), funnel_rows(result.drafted, quoted=result.plan.quoted))))
     named = recipe_arguments(recipe, settings_here())
     click.echo(printable("\n".join(describe(result)).replace("RECIPE", named)))

@@ -34,7 +34,7 @@ from mlx_ragtune.synthesis.benchmark_file import read_resolved
 from mlx_ragtune.synthesis.call_plan import even_order
 from mlx_ragtune.synthesis.draft_checks import Library
 from mlx_ragtune.synthesis.draft_papers import by_paper, candidates, default_count, set_aside
-from mlx_ragtune.synthesis.draft_plan import REFUSED, TASKS, DraftTask, draft_calls, planned, quotas
+from mlx_ragtune.synthesis.draft_plan import NOT_QUOTED, REFUSED, TASKS, DraftTask, draft_calls, planned, quotas
 from mlx_ragtune.synthesis.drafting import Drafted, DraftSources, Writer, draft
 from mlx_ragtune.synthesis.jobs import Jobs
 from mlx_ragtune.synthesis.near_duplicates import Funnel
@@ -49,6 +49,7 @@ NAMES: Mapping[DraftTask, str] = {
     "near_miss": "near miss",
     "off_corpus": "off-corpus",
 }
+QUOTED = "not made with 'answers: quoted'"
 LARGER = "ragtune draft RECIPE --model NAME, with a larger model"
 
 
@@ -74,6 +75,7 @@ class Plan:
     quota: Mapping[DraftTask, int]
     kept: tuple[Question, ...]
     outlook: tuple[Outlook, ...]
+    quoted: bool = False
 
     @property
     def wanted(self) -> int:
@@ -149,13 +151,14 @@ def _drafted(
     used, avoid = _own(run.recipe, documents)
     receipt = read_receipt(run.home)
     kept = _kept(run.recipe.benchmark, documents, receipt) if request.redo else []
-    plan = _plan(run.recipe, request, documents, chunks, kept=kept, used=used)
+    quoted = settings.answers == "quoted"
+    plan = _plan(run.recipe, request, documents, chunks, kept=kept, used=used, quoted=quoted)
     for line in describe_plan(plan, request.seed):
         say(line)
     own = by_paper(chunks, plan.papers)
     order = even_order([chunk for listed in own.values() for chunk in listed], request.seed)
     fields = off_corpus_fields(retriever, seed=request.seed)
-    calls = draft_calls(plan.quota, order, fields, seed=request.seed)
+    calls = draft_calls(plan.quota, order, fields, seed=request.seed, quoted=quoted)
     sources = DraftSources(
         {chunk.id: chunk for chunk in order},
         retriever,
@@ -210,25 +213,26 @@ def _plan(
     *,
     kept: Sequence[Question],
     used: set[str],
+    quoted: bool,
 ) -> Plan:
     found = candidates(documents, chunks, used)
     count = request.papers if request.papers is not None else max(1, default_count(found))
     before = {paper for question in kept for paper in question.papers}
     papers = set_aside(found, max(count, len(before & set(found.papers))), seed=request.seed, kept=before)
-    quota = quotas(len(papers), request.questions)
-    had = Counter(_task_of(question) for question in kept)
+    quota = quotas(len(papers), request.questions, quoted=quoted)
+    had = Counter(_task_of(question, quoted=quoted) for question in kept)
     quota = {task: wanted - had[task] for task, wanted in quota.items() if wanted > had[task]}
     outlook = outlook_of(recipe, [*kept, *planned(quota, papers)])
-    return Plan(papers, len(documents), quota, tuple(kept), outlook)
+    return Plan(papers, len(documents), quota, tuple(kept), outlook, quoted)
 
 
-def _task_of(question: Question) -> DraftTask:
-    """The kind that a question is of, whoever wrote it."""
+def _task_of(question: Question, *, quoted: bool = False) -> DraftTask:
+    """The kind that a question is of, whoever wrote it. ``quoted``: one kind for all on one paper."""
     if not question.answerable:
         return "off_corpus" if question.refusal_kind == "off_corpus" else "near_miss"
     if len(question.papers) > 1:
         return "two_paper"
-    return "unnamed" if question.topic == "unnamed" else "named"
+    return "unnamed" if question.topic == "unnamed" and not quoted else "named"
 
 
 def _write(run: OpenRun, request: Request, plan: Plan, drafted: Drafted, model: str) -> Result:
@@ -259,11 +263,14 @@ def _reasons(funnels: Mapping[DraftTask, Funnel], most: int = 6) -> str:
 def describe_plan(plan: Plan, seed: int) -> list[str]:
     """What is set aside and planned, before the first request, and what it can show."""
     named = ", ".join(plan.papers[:10]) + (f", and {len(plan.papers) - 10} more" if len(plan.papers) > 10 else "")
-    kinds = ", ".join(f"{count} {NAMES[task]}" for task, count in plan.quota.items())
+    names = names_of(plan.quoted)
+    kinds = ", ".join(f"{count} {names[task]}" for task, count in plan.quota.items())
     lines = [
         f"set aside {len(plan.papers)} of {plan.of} papers (seed {seed}), which will not be trained on: {named}",
         f"planned: {plan.wanted} questions: {kinds}" if plan.wanted else "planned: no question is missing",
     ]
+    if plan.quoted:
+        lines.append(f"{', '.join(NAMES[task] for task in NOT_QUOTED[1:])}: {QUOTED}")
     if plan.kept:
         lines.append(f"kept: {len(plan.kept)} questions that a person wrote, reviewed or edited")
     return [*lines, "if all of them succeed:", *outlook_text(plan.outlook).split("\n")[1:]]
@@ -272,14 +279,21 @@ def describe_plan(plan: Plan, seed: int) -> list[str]:
 ROWS = ("kind", "wanted", "asked", "kept", "most frequent reasons against the others")
 
 
-def funnel_rows(drafted: Drafted) -> list[list[str]]:
+def names_of(quoted: bool) -> Mapping[DraftTask, str]:
+    """The kinds as they are printed; ``quoted`` does not ask for a name in the question."""
+    return {**NAMES, "named": "answerable"} if quoted else NAMES
+
+
+def funnel_rows(drafted: Drafted, *, quoted: bool = False) -> list[list[str]]:
     """A row of ``ROWS`` for each kind."""
-    rows = []
+    rows, names = [], names_of(quoted)
     for task in TASKS:
+        if quoted and task in NOT_QUOTED[1:]:
+            rows.append([names[task], "0", "0", "0", QUOTED])
         if funnel := drafted.funnels.get(task):
             reasons = "; ".join(f"{count} × {reason}" for reason, count in funnel.rejections.most_common(3))
             given_up = "given up; " if task in drafted.given_up else ""
-            rows.append([NAMES[task], str(funnel.wanted), str(funnel.asked), str(funnel.kept), given_up + reasons])
+            rows.append([names[task], str(funnel.wanted), str(funnel.asked), str(funnel.kept), given_up + reasons])
     return rows
 
 

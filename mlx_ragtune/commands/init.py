@@ -61,7 +61,8 @@ GENERATED = """\
   generator:
     backend: ollama
     model: qwen3:4b-instruct
-    pairs: {pairs}"""
+    pairs: {pairs}
+    # a model below 1 billion parameters writes usable pairs only with `answers: quoted`, see docs/recipe.md"""
 
 
 def write_recipe(folder: Path, *, out: Path | None, base: str) -> Path:

@@ -10,6 +10,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from mlx_ragtune.records import Chunk, Question
+from mlx_ragtune.synthesis.call_plan import quoted_sentences
 from mlx_ragtune.synthesis.dedupe import Vectorizer
 
 DraftTask = Literal["named", "unnamed", "two_paper", "near_miss", "off_corpus"]
@@ -19,6 +20,9 @@ REFUSED: tuple[DraftTask, ...] = ("near_miss", "off_corpus")
 PARTS: Mapping[DraftTask, float] = {
     "named": 0.38, "unnamed": 0.12, "two_paper": 0.1, "near_miss": 0.2, "off_corpus": 0.2,
 }  # fmt: skip
+QUOTED_PARTS: Mapping[DraftTask, float] = {"named": 0.7, "off_corpus": 0.3}
+"""With ``answers: quoted``. A near miss and a question on two papers need a model that understands what is absent."""
+NOT_QUOTED: tuple[DraftTask, ...] = ("unnamed", "two_paper", "near_miss")
 PER_PAPER = 4
 """Answerable questions on each paper by default."""
 MOST_ANSWERABLE = 120
@@ -43,13 +47,17 @@ MOST_LINKED = 2_000
 
 @dataclass(frozen=True)
 class DraftCall:
-    """One request for ``count`` questions of a task on these chunks; ``angle`` is an aspect, or a field outside."""
+    """One request for ``count`` questions of a task on these chunks; ``angle`` is an aspect, or a field outside.
+
+    With ``quoted``, an answerable question is asked for the sentence ``angle``, and the answer quotes it.
+    """
 
     task: DraftTask
     chunk_ids: tuple[str, ...]
     angle: str
     count: int
     turn: int = 0
+    quoted: bool = False
 
 
 def _split(total: int, parts: Mapping[DraftTask, float]) -> dict[DraftTask, int]:
@@ -62,21 +70,21 @@ def _split(total: int, parts: Mapping[DraftTask, float]) -> dict[DraftTask, int]
     return {task: count for task, count in counts.items() if count}
 
 
-def quotas(papers: int, total: int | None = None) -> dict[DraftTask, int]:
+def quotas(papers: int, total: int | None = None, *, quoted: bool = False) -> dict[DraftTask, int]:
     """How many questions of each kind are drafted on so many papers; on one paper there are none on two.
 
     Without a total: 4 on each paper that the papers answer, and a third as many of each kind that they do not answer,
-    at least 15.
+    at least 15. ``quoted``: only the kinds that ``answers: quoted`` can make.
     """
-    parts = dict(PARTS)
-    if papers < 2:
+    parts = dict(QUOTED_PARTS if quoted else PARTS)
+    if papers < 2 and not quoted:
         parts["named"] += parts.pop("two_paper")
     if total is not None:
         return _split(total, parts)
     answered = {task: part for task, part in parts.items() if task not in REFUSED}
     answerable = min(PER_PAPER * papers, MOST_ANSWERABLE)
     refused = max(LEAST_REFUSALS, round(answerable / 3))
-    return _split(answerable, answered) | dict.fromkeys(REFUSED, refused)
+    return _split(answerable, answered) | {task: refused for task in REFUSED if task in parts}
 
 
 def planned(quota: Mapping[DraftTask, int], papers: Sequence[str]) -> list[Question]:
@@ -97,7 +105,7 @@ def planned(quota: Mapping[DraftTask, int], papers: Sequence[str]) -> list[Quest
 
 
 def draft_calls(
-    quota: Mapping[DraftTask, int], order: Sequence[Chunk], fields: Sequence[str], *, seed: int
+    quota: Mapping[DraftTask, int], order: Sequence[Chunk], fields: Sequence[str], *, seed: int, quoted: bool = False
 ) -> list[DraftCall]:
     """The calls in the order in which they are made: the kinds side by side, papers and sections evenly.
 
@@ -106,7 +114,7 @@ def draft_calls(
     placed: list[tuple[float, int, DraftCall]] = []
     for rank, (task, count) in enumerate(quota.items()):
         most, asked = math.ceil(count / LEAST_YIELD) + SPARE_CALLS * ASKED[task], 0
-        for call in _calls(task, order, fields, seed):
+        for call in (_quoted_calls if quoted else _calls)(task, order, fields, seed):
             if asked >= most:
                 break
             placed.append((asked / most, rank, call))
@@ -131,6 +139,16 @@ def _calls(task: DraftTask, order: Sequence[Chunk], fields: Sequence[str], seed:
         for number, chunk in enumerate(order):
             angle = ANGLES[(number + turn + offset) % len(ANGLES)]
             yield DraftCall(task, (chunk.id,), angle, ASKED[task], turn)
+
+
+def _quoted_calls(task: DraftTask, order: Sequence[Chunk], fields: Sequence[str], seed: int) -> Iterator[DraftCall]:
+    """The calls of one task for one question each: on each sentence once, or on each field without end."""
+    if task == "named":
+        for chunk, sentence in quoted_sentences(order, seed):
+            yield DraftCall(task, (chunk.id,), sentence, 1, quoted=True)
+        return
+    for turn in itertools.count() if fields else ():
+        yield from (DraftCall(task, (), field, 1, turn, quoted=True) for field in fields)
 
 
 def _linked(order: Sequence[Chunk]) -> Iterator[tuple[str, str]]:

@@ -16,6 +16,7 @@ from functools import partial
 
 from mlx_ragtune.clients.protocol import PromptOverflowError
 from mlx_ragtune.errors import RagtuneError, ToolError
+from mlx_ragtune.recipe_data import ANSWER_WORDS
 from mlx_ragtune.records import ChatReply, Chunk, Passage, Question
 from mlx_ragtune.synthesis.assemble import Retriever
 from mlx_ragtune.synthesis.crew import Crew
@@ -28,6 +29,9 @@ from mlx_ragtune.synthesis.generator_prompts import prompt_version
 from mlx_ragtune.synthesis.jobs import Jobs, Judged, Outcome, job_key
 from mlx_ragtune.synthesis.judging import Judge, without_verdict
 from mlx_ragtune.synthesis.near_duplicates import FROM_MEMORY, MEMORY_SHARE, REMEMBERED, REPEATED, Funnel
+from mlx_ragtune.synthesis.off_corpus import CLOSE, is_near
+from mlx_ragtune.synthesis.quoted_pairs import asked_twice, field_pair, quoted_pair
+from mlx_ragtune.synthesis.quoting import field_request, question_request, quoting_version
 from mlx_ragtune.synthesis.replies import Backend, UnusableReplyError, Windowed, ask, json_list
 
 FOUND_IN = 10
@@ -83,6 +87,8 @@ class _Work:
 def _write(backend: Backend, call: DraftCall, sources: DraftSources, key: str, seed: int) -> Outcome:
     """The outcome of one call: the questions written, with everything that is checked about one alone."""
     try:
+        if call.quoted:
+            return _quoted(backend, call, sources, key, seed)
         return _written(backend, call, sources, key, seed)
     except PromptOverflowError:
         return Outcome(call.count, (), {OVERFLOW: call.count})
@@ -120,10 +126,39 @@ def _written(backend: Backend, call: DraftCall, sources: DraftSources, key: str,
     return Outcome(call.count, tuple(judged), dict(unusable), len(asked), tokens, round(seconds, 3))
 
 
-def _marked(item: Judged, task: DraftTask, chunks: Sequence[Chunk], sources: DraftSources) -> Judged:
-    """The item, rejected if its reference lacks full marks, or retrieval does not find the paper it does not name."""
+def _quoted(backend: Backend, call: DraftCall, sources: DraftSources, key: str, seed: int) -> Outcome:
+    """The outcome of a call with ``answers: quoted``: no model judges, and retrieval must find a question's paper."""
+    identifier = f"{call.task}-{key[:10]}-0"
+    first = seed if call.turn else None
+    chunks = [sources.chunks[name] for name in call.chunk_ids]
+
+    def on_field(question: str) -> Judged:
+        item = field_pair(question, call.angle, identifier, ANSWER_WORDS)
+        with sources.lock:
+            near = not item.reason and is_near(question, sources.retriever)
+        return replace(item, reason=CLOSE) if near else item
+
+    def on_sentence(question: str) -> Judged:
+        item = quoted_pair(question, call.angle, chunks[0], identifier, ANSWER_WORDS)
+        return _marked(replace(item, topic=""), call.task, chunks, sources, must_find=True)
+
+    if call.task == "off_corpus":
+        return asked_twice(
+            backend, lambda again: field_request(call.angle, seed=seed + 1 if again else first), on_field
+        )
+    request = question_request
+    return asked_twice(backend, lambda again: request(call.angle, seed=seed + 1 if again else first), on_sentence)
+
+
+def _marked(
+    item: Judged, task: DraftTask, chunks: Sequence[Chunk], sources: DraftSources, *, must_find: bool = False
+) -> Judged:
+    """The item, rejected if its reference lacks full marks, or retrieval does not find the paper it does not name.
+
+    ``must_find``: retrieval must find it although the question may name it.
+    """
     reason = item.reason or marks_reason(item, task, chunks, sources.library) or ""
-    if not reason and task == "unnamed":
+    if not reason and (must_find or task == "unnamed"):
         found = {passage.document_id for passage in sources.found(item.pair.question, FOUND_IN)}
         reason = "" if found & set(item.pair.papers) else NOT_FOUND
     return replace(item, reason=reason)
@@ -182,6 +217,8 @@ class _Drafting:
             seed = int.from_bytes(digest[:4], "big") >> 1
             chunks = [self.sources.chunks[name] for name in call.chunk_ids]
             versions = (draft_version(), prompt_version(), VERSION)
+            if call.quoted:
+                versions = (quoting_version(), *versions[1:])
             key = job_key("draft", call, chunks, seed, versions, self.model, self.sources.top_k)
             do = partial(_write, call=call, sources=self.sources, key=key, seed=seed)
             yield _Work(call.task, key, do)

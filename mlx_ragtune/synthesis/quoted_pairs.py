@@ -29,7 +29,7 @@ from mlx_ragtune.synthesis.replies import Backend
 def write_quoted(
     backend: Backend, call: Call, chunks: Sequence[Chunk], *, key: str, seed: int, windows: Windows
 ) -> Outcome:
-    """The pair of a call on one sentence (``call.angle``) or one field: greedy, then once more sampled with the seed."""
+    """The pair of a call on one sentence (``call.angle``) or one field: greedy, then once more sampled."""
     identifier = f"{call.task}-{key[:10]}-0"
     first = seed if call.turn else None
     if call.task == "off_corpus":
@@ -47,9 +47,7 @@ def write_quoted(
     )
 
 
-def asked_twice(
-    backend: Backend, request: Callable[[bool], ChatRequest], read: Callable[[str], Judged]
-) -> Outcome:
+def asked_twice(backend: Backend, request: Callable[[bool], ChatRequest], read: Callable[[str], Judged]) -> Outcome:
     """The outcome of one question: what ``read`` makes of the first reply, or of a second one if that is rejected."""
     replies: list[ChatReply] = []
     for again in (False, True):

@@ -62,15 +62,15 @@ _EXAMPLES = content_stems(" ".join(text for pair in (*FACTS, *TOPICS) for text i
 _OPENERS = frozenset(
     re.findall(
         r"\w+",
-        "it its this that these those they their them he she his her we our i you your such here there however moreover "
-        "furthermore therefore thus hence consequently nevertheless nonetheless also additionally finally first firstly "
-        "second secondly third next then similarly likewise but and or so note recall see both another other others "
+        "it its this that these those they their them he she his her we our i you your such here there however "
+        "moreover furthermore therefore thus hence consequently nevertheless nonetheless also additionally finally "
+        "first firstly second secondly third next then similarly likewise but and or so note recall see both another "
         "again alternatively instead otherwise indeed clearly obviously now let suppose assume given consider one two "
-        "three some most many all none each either neither yet still accordingly conversely specifically in_addition "
+        "three some most many all none each either neither yet still accordingly conversely specifically "
         "particularly apparently unfortunately interestingly fortunately besides meanwhile overall again further more "
-        "as_ for_example where which who what while whereas because since although though if when after before once "
+        "where which who what while whereas because since although though if when after before once "
         "details analogously correspondingly typically usually generally naturally only even just compared rather "
-        "using setting same first last lastly above below earlier later former latter please thanks",
+        "other others using setting same first last lastly above below earlier later former latter please thanks",
     )
 )
 """Words that begin a sentence which leans on the one before it, or is no statement."""
@@ -102,7 +102,7 @@ _VERB = re.compile(
     r"|creates?|determines?|ensures?|enables?|facilitates?|remains?|became|becomes?|proposed|introduced|developed"
     r"|suggested|needs?|plays?|seems?|tends?|corresponds?|employs?|exploits?|focus(?:es)?|arises?|occurs?|causes?)\b"
 )
-_HEADING = re.compile(r"[A-Z][^.:,;()]{2,70}?[^\W_] (?=(?:The|A|An|In|For|When|Various) [a-z])|Abstract (?=[A-Z])")
+_HEADING = re.compile(r"[A-Z][^.:,;()]{2,70}?[^\W_] (?=(?:The|A|An|In|For|When|Various) )|Abstract (?=[A-Z])")
 """A heading that the text layer joined to the sentence after it: "Model frame The basic …"."""
 _WH = re.compile(r"(?:\w+ ){0,2}?(?:what|which|how|why|when|where|who|whose|whom)\b", re.IGNORECASE)
 _POINTS = re.compile(
@@ -111,10 +111,18 @@ _POINTS = re.compile(
     re.IGNORECASE,
 )
 _DEFINED = re.compile(
-    r"What (?:is|are) (?:(?:the|an?) )?(?P<term>(?:(?!(?:of|for|in|to|on|with|by|from|that|used|when|between|as)\b)[\w-]+ ?)+)\?",
+    r"What (?:is|are) (?:(?:the|an?) )?"
+    r"(?P<term>(?:(?!(?:of|for|in|to|on|with|by|from|that|used|when|between|as)\b)[\w-]+ ?)+)\?",
     re.IGNORECASE,
 )
 """A question that asks what something is, and says no more about it."""
+_HEAD = re.compile(
+    r"What (?:is|are|was|were) the (?:[\w-]+ ){0,2}?(?P<head>[\w-]+) (?:of|for|between|in|behind)\b (?P<of>.+)\?"
+)
+"""A question for one thing of another: "What is the difference between …?"."""
+_PURPOSE = frozenset(("purpo", "role", "goal", "aim"))
+"""Every sentence whose subject is a tool tells what it is for."""
+_SUBJECT_WORDS = 9
 _WHAT_IS = re.compile(r"What (?:is|are|was|were) (?P<topic>(?:the|a|an) .+)\?", re.IGNORECASE)
 
 
@@ -197,6 +205,12 @@ def question_problem(question: str, sentence: str, title: str) -> str:
     asked, said = content_stems(question), content_stems(sentence)
     if (asked & _EXAMPLES) - said - content_stems(title):
         return FROM_EXAMPLE
+    if head := _HEAD.fullmatch(question):
+        subject = content_stems(" ".join(words(sentence)[:_SUBJECT_WORDS]))
+        if content_stems(head["head"]) & _PURPOSE and content_stems(head["of"]) <= subject:
+            asked -= _PURPOSE
+        elif not content_stems(head["head"]) <= said:
+            return OFF_SENTENCE
     if len(asked & said) < SHARED_STEMS or len(asked & (said | content_stems(title))) < KNOWN_SHARE * len(asked):
         return OFF_SENTENCE
     if (match := _DEFINED.fullmatch(question)) and not _defines(sentence, match["term"]):
@@ -234,7 +248,7 @@ def topic_in(question: str, sentence: str) -> str:
     for start in range(len(asked)):
         for end in range(start + 1, len(asked) + 1):
             run = asked[start:end]
-            content = content_stems(run[-1]) and content_stems(" ".join(run))
-            if content and len(run) > len(best) and f" {' '.join(words(fold(' '.join(run))))} " in said:
+            whole = content_stems(run[-1]) and (content_stems(run[0]) or run[0].lower() in ("the", "a", "an"))
+            if whole and len(run) > len(best) and f" {' '.join(words(fold(' '.join(run))))} " in said:
                 best = run
     return " ".join(best) if len(content_stems(" ".join(best))) >= SHARED_STEMS else ""
