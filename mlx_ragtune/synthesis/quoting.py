@@ -122,6 +122,8 @@ _HEAD = re.compile(
 """A question for one thing of another: "What is the difference between …?"."""
 _PURPOSE = frozenset(("purpo", "role", "goal", "aim"))
 """Every sentence whose subject is a tool tells what it is for."""
+_GENERIC = frozenset(("funct", "packa", "argum", "comma"))
+"""Words that a model adds to a name: "the function predict()"."""
 _SUBJECT_WORDS = 9
 _WHAT_IS = re.compile(r"What (?:is|are|was|were) (?P<topic>(?:the|a|an) .+)\?", re.IGNORECASE)
 
@@ -207,9 +209,10 @@ def question_problem(question: str, sentence: str, title: str) -> str:
         return FROM_EXAMPLE
     if head := _HEAD.fullmatch(question):
         subject = content_stems(" ".join(words(sentence)[:_SUBJECT_WORDS]))
-        if content_stems(head["head"]) & _PURPOSE and content_stems(head["of"]) <= subject:
-            asked -= _PURPOSE
-        elif not content_stems(head["head"]) <= said:
+        thing = content_stems(head["of"]) - _GENERIC
+        if content_stems(head["head"]) & _PURPOSE and thing <= subject and any(len(stem) > 2 for stem in thing):
+            return GIVES_AWAY if len(said - asked) < LEAST_ADDED else ""
+        if not content_stems(head["head"]) <= said:
             return OFF_SENTENCE
     if len(asked & said) < SHARED_STEMS or len(asked & (said | content_stems(title))) < KNOWN_SHARE * len(asked):
         return OFF_SENTENCE

@@ -81,6 +81,7 @@ def test_the_order_depends_on_the_seed_alone() -> None:
 KEPT = (
     "What does the EM algorithm provide a framework for?",
     "What is the purpose of the EM algorithm?",
+    "What is the purpose of the EM algorithm function?",
 )
 REJECTED = (
     ("", quoting.NO_QUESTION),
@@ -90,6 +91,7 @@ REJECTED = (
     ("How many patients were treated with the EM algorithm?", quoting.FROM_EXAMPLE),
     ("What is the capital of a general country?", quoting.OFF_SENTENCE),
     ("What is the difference between the EM algorithm and models?", quoting.OFF_SENTENCE),
+    ("What is the purpose of incomplete data?", quoting.OFF_SENTENCE),
     ("What is the general framework?", quoting.NO_DEFINITION),
     ("How does the EM algorithm provide a general framework for fitting incomplete models?", quoting.GIVES_AWAY),
 )
