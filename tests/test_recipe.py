@@ -342,6 +342,11 @@ UNUSED_KEYS: dict[str, tuple[str, str]] = {
     "dataset.generator.hosts": (
         PAIRS, "dataset: {generator: {backend: llamacpp, model: pairs.jsonl, hosts: ['http://a:1']}}",
     ),
+    "dataset.generator.pairs_per_call": (
+        PAIRS,
+        "dataset: {shares: {grounded: 0.7, synthesis: 0, refusal: 0.3}, "
+        "generator: {model: x, answers: quoted, pairs_per_call: 2}}",
+    ),
     "dataset.refusal_kinds": (PAIRS, "dataset: {generator: {model: x}, refusal_kinds: [near_miss]}"),
     "scoring.judge.host": (
         TRAIN, TRAIN + "\nscoring: {judge: {backend: llamacpp, model: pairs.jsonl, host: 'http://a:1'}}",
@@ -371,6 +376,17 @@ def test_a_generator_that_cannot_be_opened_is_refused(home: Path, generator: str
     said = problems(write(home, SMALL.replace(PAIRS, f"dataset: {{generator: {generator}}}")))
     assert problem in said
     assert "s@a" not in said
+
+
+def test_quoted_answers_have_no_synthesis_pairs(home: Path) -> None:
+    quoted = "generator: {model: x, answers: quoted}"
+    said = problems(write(home, SMALL.replace(PAIRS, f"dataset: {{{quoted}}}")))
+    assert "dataset.shares: 'answers: quoted' quotes one paper and writes no synthesis pairs" in said
+    assert "shares: {grounded: 0.75, synthesis: 0, refusal: 0.25}" in said
+    shares = "shares: {grounded: 0.75, synthesis: 0, refusal: 0.25}"
+    recipe = load_recipe(write(home, SMALL.replace(PAIRS, f"dataset: {{{quoted}, {shares}}}")))
+    assert recipe.dataset.generator is not None
+    assert recipe.dataset.generator.answers == "quoted"
 
 
 def test_every_backend_of_a_generator_is_read(home: Path) -> None:

@@ -15,6 +15,7 @@ from mlx_ragtune.scoring.answers.benchmark_rows import read_questions
 from tests.clients.openai_server import OpenAiStandIn
 from tests.stages.project import Done, ragtune
 from tests.synthesis.drafter import Drafter, Hopeless
+from tests.synthesis.small import Small
 from tests.synthesis.writer import NOTES
 
 PAPERS = ("lora", "rag", "hnsw", "flan", "ragas", "self_rag", "qlora", "hotpot_qa")
@@ -209,3 +210,16 @@ def test_what_is_drafted_is_held_out_of_training(recipe: Path) -> None:
     assert rows
     assert not aside & {paper for row in rows for paper in row["papers"]}
     assert not [row for row in rows for name in row["context_ids"] if name.rpartition("-")[0] in aside]
+
+
+def test_a_very_small_model_drafts_by_asking_for_quoted_sentences(recipe: Path, server: OpenAiStandIn) -> None:
+    text = recipe.read_text().replace("model: writer", "model: writer\n    answers: quoted")
+    shares = "  shares: {grounded: 0.75, synthesis: 0, refusal: 0.25}\n"
+    recipe.write_text(text.replace("  max_tokens: 2048\n", f"  max_tokens: 2048\n{shares}"))
+    server.answer = Small().chat
+    done = draft(recipe, *SMALL)
+    assert done.returncode == 0, done.stderr
+    assert "planned: 12 questions: 8 answerable, 4 off-corpus" in done.stderr
+    assert "answerable from two papers, near miss: not made with 'answers: quoted'" in done.stderr
+    assert done.stdout.count("not made with 'answers: quoted'") == 2
+    assert ragtune("validate", recipe, cwd=recipe.parents[1]).returncode == 0

@@ -1,17 +1,14 @@
 """Evidence first: which sentences are asked for, which questions are kept, and what a run of them gives."""
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from mlx_ragtune.recipe import GeneratorSettings
-from mlx_ragtune.records import ChatReply, ChatRequest, Chunk, Kind
-from mlx_ragtune.scoring.answers.normalize import words
+from mlx_ragtune.records import Chunk, Kind
 from mlx_ragtune.synthesis import quoting
 from mlx_ragtune.synthesis.call_plan import even_order, make_plan
-from mlx_ragtune.synthesis.content_words import content_stems
 from mlx_ragtune.synthesis.draft_checks import Library
 from mlx_ragtune.synthesis.draft_plan import draft_calls, quotas
 from mlx_ragtune.synthesis.drafting import DraftSources, Writer, draft
@@ -20,6 +17,7 @@ from mlx_ragtune.synthesis.jobs import Jobs
 from mlx_ragtune.synthesis.quoting import question_in, question_problem, quotable, topic_in
 from mlx_ragtune.synthesis.replies import Backend
 from tests.synthesis.corpus import WordRetriever
+from tests.synthesis.small import Small
 from tests.synthesis.test_generate import Silent
 from tests.synthesis.writer import NAMES, note_chunks
 
@@ -116,24 +114,6 @@ def test_the_topic_of_a_refusal_is_a_phrase_of_the_question() -> None:
     assert topic_in("What is the basis for all inference?", EM) == "the basis for all inference"
     assert topic_in("Which data does the EM algorithm fit?", EM) == "the EM algorithm"
     assert topic_in("Which data?", EM) == ""
-
-
-class Small:
-    """Writes one question for the sentence or field at the end of the prompt; every third one is of no use."""
-
-    def __init__(self) -> None:
-        self.requests: list[ChatRequest] = []
-
-    def chat(self, request: ChatRequest) -> ChatReply:
-        self.requests.append(request)
-        given = request.messages[-1].content
-        name, said = re.fullmatch(r"(Fact|Topic): (.*)\nQuestion:", given, re.S).groups()  # type: ignore[union-attr]
-        useless = len(said) % 3 == 0 and request.sampling.temperature == 0
-        rare = [word for word in words(said) if content_stems(word)]
-        turn = f" in season {request.sampling.seed % 97}" if request.sampling.temperature else ""
-        asked = f"What do {rare[0]} and {rare[1]} have to do with {rare[2]}?" if name == "Fact" else ""
-        text = "What is the difference between the two?" if useless else asked or f"Who started {said}{turn}?"
-        return ChatReply(text, "stop", 100, 12, 0.01)
 
 
 CHUNKS = note_chunks()
