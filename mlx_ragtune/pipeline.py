@@ -170,6 +170,17 @@ def _prompts(files: UserFiles) -> str | None:
     return _digest(files, prompts_file(rehearsal.prompts)) if rehearsal else None
 
 
+def _own_rows(files: UserFiles) -> str | None:
+    """The digest of the user's rows: of the file, or the commit of a data set of the hub; its name until it is here."""
+    from mlx_ragtune.clients.hub_data import cached_data, parse_hub_data
+
+    path = files.recipe.dataset.pairs
+    if path is None or (data := parse_hub_data(str(path))) is None:
+        return _digest(files, path) if path else None
+    found = cached_data(data)
+    return f"{path} {found.commit}" if found else str(path)
+
+
 def _benchmark_of_dataset(files: UserFiles) -> str:
     """The paper ids and question texts: all that the data set depends on."""
     from mlx_ragtune.synthesis.benchmark_view import dataset_view
@@ -311,7 +322,7 @@ STAGES: tuple[Stage, ...] = (
         ),
         needs={"corpus": ("documents.jsonl", *CHUNKS), "base": ()},
         outside={
-            "pairs": _file(lambda recipe: recipe.dataset.pairs),
+            "pairs": _own_rows,
             "benchmark": _benchmark_of_dataset,
             "generator": _local_model("dataset.generator"),
             "reranker": _reranker,

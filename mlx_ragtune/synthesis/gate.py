@@ -73,7 +73,7 @@ def row_faults(question: str, answer: str, specials: Collection[str] = ()) -> di
     """Reason → detail of what is certainly wrong with a row. ``specials``: the base's own special tokens."""
     faults: dict[str, str] = {}
     for name, text in (("question", question), ("answer", answer)):
-        tokens = [token for token in control_tokens(text) if token not in _NAMES]
+        tokens = _foreign(text)
         tokens += [token for token in specials if token in text]
         if tokens:
             faults.setdefault(CONTROL_TOKEN, f"{tokens[0]!r} in the {name}")
@@ -86,6 +86,19 @@ def row_faults(question: str, answer: str, specials: Collection[str] = ()) -> di
         if thinks_aloud(text) and CONTROL_TOKEN not in faults:
             faults.setdefault(THINKING, f"in the {name}")
     return faults
+
+
+def prompt_faults(turns: Iterable[str], answer: str) -> list[str]:
+    """What is certainly wrong with a row that brings its own prompt: control tokens, or a fault of the answer."""
+    faults = [f"{reason} {detail}" for reason, detail in row_faults("", answer).items()]
+    for number, turn in enumerate(turns, start=1):
+        faults += [f"{CONTROL_TOKEN} {token!r} in message {number}" for token in _foreign(turn)[:1]]
+    return faults
+
+
+def _foreign(text: str) -> list[str]:
+    """The control tokens in a text that are no names."""
+    return [token for token in control_tokens(text) if token not in _NAMES]
 
 
 @cache

@@ -26,6 +26,7 @@ NAMED = "title for 'the paper'"
 POINTER = "'the paper' for 'the excerpt'"
 SUBJECT = "title for a dangling subject"
 CITED = "citation added"
+BARE_TITLE = "sentence that only gives the title left out"
 TRIMMED = "quotation marks off the evidence"
 
 _NOUN = r"(?:paper|study|article)"
@@ -180,6 +181,7 @@ def _repair_answer(answer: _Text, titles: Sequence[str], sources: Sequence[str])
         return
     if len(titles) == 1:
         title = titles[0]
+        answer.apply(BARE_TITLE, lambda text: _without_title_sentence(text, title))
         answer.apply(SUBJECT, lambda text: _name_dangling(text, title))
         answer.apply(NAMED, lambda text: text if cites(text, title) else name_once(text, title, sources))
         answer.apply(POINTER, lambda text: without_pointers(text, sources))
@@ -269,6 +271,13 @@ def _name_subject(question: str, title: str) -> str:
 def has_name(text: str) -> bool:
     """Whether a word after the first has a capital or a digit: a name, an acronym or an identifier."""
     return any(re.search(r"[A-Z]|\d", word) for word in text.split()[1:])
+
+
+def _without_title_sentence(answer: str, title: str) -> str:
+    """The answer without a last sentence ``The paper title is "T".``: it is cited where it speaks of the paper."""
+    sentence = rf' (?:[Tt]he|[Tt]his) (?:paper|study|article)(?:\'s)? title is "{re.escape(title)}"\.$'
+    shorter = re.sub(sentence, "", answer)
+    return shorter if not cites(shorter, title) else answer
 
 
 def _name_dangling(answer: str, title: str) -> str:

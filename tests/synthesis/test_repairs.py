@@ -7,6 +7,7 @@ import pytest
 from mlx_ragtune.records import Evidence, Pair
 from mlx_ragtune.synthesis.checks import check_pair
 from mlx_ragtune.synthesis.repairs import (
+    BARE_TITLE,
     CITED,
     LIST,
     NAMED,
@@ -77,6 +78,11 @@ def test_the_given_context_is_a_subject_where_the_source_speaks_of_it() -> None:
             {NAMED},
         ),
         ("The paper's method saves 10 percent.", f'The method of "{T}" saves 10 percent.', {NAMED}),
+        (
+            f"The paper saves 10 percent. The paper title is '{T}'.",
+            f'"{T}" saves 10 percent.',
+            {SPELLED, BARE_TITLE, NAMED},
+        ),
         ("It builds upon low-rank matrices.", f'"{T}" builds upon low-rank matrices.', {SUBJECT}),
         (f"According to the paper '{T},' it saves 10 percent.", f'According to "{T}", it saves 10 percent.', {SPELLED}),
         (f"The paper titled {T} saves 10 percent.", f'"{T}" saves 10 percent.', {SPELLED}),
