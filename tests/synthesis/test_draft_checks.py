@@ -105,8 +105,8 @@ def test_a_reply_that_copies_the_instructions_is_rejected() -> None:
     assert read_item(DraftCall("off_corpus", (), "sailing", 1), [], item, "id").reason == COPIES_ORDER
     item = {"question": "How deep is the North Sea?", "topic": "the memory that an elephant has"}
     assert read_item(DraftCall("off_corpus", (), "sailing", 1), [], item, "id").reason == COPIES_ORDER
-    item = {"question": "How deep is the North Sea?", "topic": "the depth of the North Sea", "more": 3}
-    assert read_item(DraftCall("off_corpus", (), "sailing", 1), [], item, "id").reason == ""  # type: ignore[arg-type]
+    item = {"question": "How deep is the North Sea?", "topic": "the depth of the North Sea", "more": 3}  # type: ignore[dict-item]
+    assert read_item(DraftCall("off_corpus", (), "sailing", 1), [], item, "id").reason == ""
 
 
 @pytest.mark.parametrize(
