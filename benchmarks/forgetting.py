@@ -34,12 +34,33 @@ from mlx_ragtune.runner import Run, open_recipe
 ROOT = Path(__file__).resolve().parent.parent
 TASK = ("correctness", "citation_recall")
 SHOWN = (*TASK, "refusal_off_corpus", "refusal_near_miss", "false_refusal")
-REHEARSAL = "dataset.rehearsal.share"
+SHARE, KL, CONTRAST, PREFERENCE = "dataset.rehearsal.share", "train.kl", "dataset.contrast", "train.preference"
+ALL_ROWS = {"dataset.balance": "keep"}
 CELLS: dict[str, dict[str, Any]] = {
     "plain": {},
-    "rehearsal 5%": {REHEARSAL: 0.05},
-    "rehearsal 10%": {REHEARSAL: 0.1},
-    "rehearsal 20%": {REHEARSAL: 0.2},
+    "rehearsal 5%": {SHARE: 0.05},
+    "rehearsal 10%": {SHARE: 0.1},
+    "rehearsal 20%": {SHARE: 0.2},
+    "rehearsal 30%": {SHARE: 0.3},
+    "KL on all 0.1": {KL: {"weight": 0.1, "tokens": "all"}},
+    "KL on all 0.5": {KL: {"weight": 0.5, "tokens": "all"}},
+    "KL on rehearsal 1": {SHARE: 0.1, KL: {"weight": 1.0}},
+    "KL on rehearsal 3": {SHARE: 0.2, KL: {"weight": 3.0}},
+    "strength": {SHARE: 0.1, "train.strength": {}},
+    "contrast 0.2": {CONTRAST: 0.2},
+    "ORPO": {CONTRAST: 0.2, PREFERENCE: {"method": "orpo"}},
+    "DPO": {CONTRAST: 0.2, PREFERENCE: {"method": "dpo"}},
+    "learning rate / 2": {"train.learning_rate": 4e-4},
+    "q, v only": {"train.target_modules": ["q_proj", "v_proj"]},
+    "all rows": ALL_ROWS,
+    "all + rehearsal 20%": {**ALL_ROWS, SHARE: 0.2},
+    "all + reh. 20% + KL 1": {**ALL_ROWS, SHARE: 0.2, KL: {"weight": 1.0}},
+    "all + reh. 20% + contrast": {**ALL_ROWS, SHARE: 0.2, CONTRAST: 0.1},
+    "all + reh. 20% + ORPO": {**ALL_ROWS, SHARE: 0.2, CONTRAST: 0.1, PREFERENCE: {"method": "orpo"}},
+    "all + reh. 20% + rate / 2": {**ALL_ROWS, SHARE: 0.2, "train.learning_rate": 4e-4},
+    "rehearsal 20% + rate / 2": {SHARE: 0.2, "train.learning_rate": 4e-4, "train.epochs": 2.0},
+    "rehearsal 20% + q, v": {SHARE: 0.2, "train.target_modules": ["q_proj", "v_proj"]},
+    "rehearsal 20% + ORPO": {SHARE: 0.2, CONTRAST: 0.2, PREFERENCE: {"method": "orpo"}},
 }
 
 
@@ -99,7 +120,7 @@ def run_cell(recipe: Path, cell: str, seed: int, engine: str) -> str:
     command = [sys.executable, "-m", "mlx_ragtune", "evaluate", str(recipe)]
     for key, value in overrides(cell, seed, engine).items():
         command += ["--set", f"{key}={json.dumps(value)}"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     print(f"{cell}, seed {seed}: {'done' if done.returncode == 0 else 'failed'}", file=sys.stderr)
     return "" if done.returncode == 0 else done.stderr[-2000:]

@@ -17,7 +17,7 @@ from mlx_ragtune.cli_answers import ab, ask, compare, search
 from mlx_ragtune.cli_draft import draft
 from mlx_ragtune.cli_generate import generate
 from mlx_ragtune.cli_group import STAGE_NAMES, CommandGroup
-from mlx_ragtune.cli_models import models, prune
+from mlx_ragtune.cli_models import adapter, models, prune
 from mlx_ragtune.cli_options import (
     ALLOW,
     AS_JSON,
@@ -171,16 +171,17 @@ def plan(recipe: Path, as_json: bool) -> None:
     """
     from mlx_ragtune.commands import plan as preflight
     from mlx_ragtune.commands.outlook import outlook_json, outlook_text, verdict_outlook
+    from mlx_ragtune.pages.account_table import account_table
     from mlx_ragtune.tuning.preflight import describe, require_fit
 
     run = open_run(recipe)
     with announce_interrupt():
         estimate = preflight.plan(run)
-    found = verdict_outlook(run.recipe)
+    found, read = verdict_outlook(run.recipe), preflight.account(run)
     if as_json:
-        click.echo(json.dumps({**preflight.as_json(estimate), "verdict": outlook_json(found)}, indent=2))
+        click.echo(json.dumps({**preflight.as_json(estimate, read), "verdict": outlook_json(found)}, indent=2))
     else:
-        click.echo(f"{describe(estimate)}\n{outlook_text(found)}")
+        click.echo(f"{account_table(read)}\n\n{describe(estimate)}\n{outlook_text(found)}")
     require_fit(estimate, run.recipe.train)
 
 
@@ -328,7 +329,7 @@ def reference(folder: Path) -> None:
         (folder / name).write_text(text, encoding="utf-8")
 
 
-for _command in (draft, generate, ask, search, compare, ab, models, prune, review, runs, sweep):
+for _command in (draft, generate, ask, search, compare, ab, adapter, models, prune, review, runs, sweep):
     main.add_command(_command)
 
 

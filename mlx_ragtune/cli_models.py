@@ -1,11 +1,11 @@
-"""Commands about what is kept on disk and at Ollama: registered models, and artifacts without a run."""
+"""Commands about what is kept on disk and at Ollama: registered models, adapters, and artifacts without a run."""
 
 import json
 from pathlib import Path
 
 import click
 
-from mlx_ragtune.cli_options import AS_JSON
+from mlx_ragtune.cli_options import AS_JSON, RECIPE, open_run
 
 
 @click.group(invoke_without_command=True)
@@ -74,3 +74,52 @@ def remove_models(run_name: str) -> None:
 
     for line in remove(run_name):
         click.echo(line)
+
+
+@click.group()
+def adapter() -> None:
+    """Write a run's adapter in the format of PEFT, or show what an adapter needs in a recipe.
+
+    \b
+    Examples:
+      ragtune adapter export recipes/demo.yaml adapter-of-demo
+      ragtune adapter show adapter-of-demo
+    """
+
+
+@adapter.command("export")
+@RECIPE
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@AS_JSON
+def export_adapter(recipe: Path, folder: Path, as_json: bool) -> None:
+    """Write the trained adapter of a recipe to FOLDER as PEFT reads it.
+
+    FOLDER gets adapter_model.safetensors and adapter_config.json. mlx-lm reads the run's own: runs/NAME/3-train.
+
+    \b
+    Example:
+      ragtune adapter export recipes/demo.yaml adapter-of-demo
+    """
+    from mlx_ragtune.commands.adapter_folders import export_peft
+
+    written = export_peft(open_run(recipe, offline=True), folder)
+    if as_json:
+        click.echo(json.dumps(written, indent=2))
+    else:
+        click.echo(f"{folder}: {written['tensors']} tensors, {written['bytes'] / 2**20:.1f} MiB")
+
+
+@adapter.command("show")
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@AS_JSON
+def show_adapter(folder: Path, as_json: bool) -> None:
+    """Show the recipe keys with which training starts from the adapter in FOLDER: of a run, of mlx-lm, or of PEFT.
+
+    \b
+    Example:
+      ragtune adapter show runs/demo
+    """
+    from mlx_ragtune.commands.adapter_folders import describe, recipe_text
+
+    found = describe(folder)
+    click.echo(json.dumps(found, indent=2) if as_json else recipe_text(folder, found))

@@ -26,12 +26,16 @@ NOT_SHARED = {
     "dataset.thinking": "it changes the prompts of the base model too",
     "dataset.on_too_long": "it cannot change a result",
     "dataset.rehearsal.prompts": "it changes the answers that are held out of all trials",
+    "dataset.rehearsal.count": "it changes the answers that are held out of all trials",
     "dataset.rehearsal.max_tokens": "it changes the answers that are held out of all trials",
     "dataset.split": "it changes the questions that all trials are compared on",
     "dataset.max_loss": "it cannot change a result",
     "train.report_to": "it cannot change a result",
+    "train.from_adapter": "all trials start from the same adapter",
 }
 """Keys of these sections that no sweep may vary, and why."""
+SHAPE_KEYS = ("train.method", "train.rank", "train.target_modules", "train.layers")
+"""Keys that are the shape of an adapter, which ``train.from_adapter`` fixes."""
 RANGE_KEYS = ("low", "high", "step", "log")
 MAX_VALUES = 1000
 """Most values of a list."""
@@ -214,6 +218,9 @@ def _key_problems(written: Written, key: str, value: Any, rules: Rules) -> Itera
     barred = next((why for place, why in NOT_SHARED.items() if f"{key}.".startswith(f"{place}.")), None)
     if barred:
         yield f"cannot be swept: {barred}"
+        return
+    if key in SHAPE_KEYS and written.get("train.from_adapter") is not None:
+        yield "cannot be swept with 'train.from_adapter', whose shape all trials have"
         return
     if section not in SECTIONS:
         if closest := _closest_key(key):

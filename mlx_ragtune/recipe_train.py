@@ -4,11 +4,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from mlx_ragtune.recipe_types import Count, Settings, Share, Tokens
+from mlx_ragtune.recipe_types import Count, File, Settings, Share, Tokens
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
-NEWER_KEYS = ("kl", "preference", "strength")
+NEWER_KEYS = ("kl", "preference", "strength", "from_adapter")
 """Optional keys of `train` that older artifacts do not know. While they are null they are no part of an artifact's key
 nor of a checkpoint's description, so that finished and interrupted runs from before stay valid."""
 
@@ -42,6 +42,8 @@ class KLSettings(Settings):
     """Factor of the mean KL per chosen token; the mean cross-entropy per answer token has factor 1."""
     tokens: Literal["rehearsal", "all"] = "rehearsal"
     """Answer tokens that count: those of the base's own answers (`dataset.rehearsal`), or all of them."""
+    mask_target: bool = False
+    """Compare the distributions without the trained token, so that the term does not oppose the cross-entropy."""
 
 
 class PreferenceSettings(Settings):
@@ -112,6 +114,8 @@ class TrainSettings(Settings):
     """`shared-prefix`: recompute activations in the backward pass. Uses less memory and more time."""
     frozen_store: bool = False
     """`shared-prefix` with `layers: N`: compute the layers below once and keep their outputs on disk."""
+    from_adapter: File | None = None
+    """Start from this adapter: a folder of mlx-lm or PEFT, or the folder of a run. Its shape must be the recipe's."""
     kl: KLSettings | None = None
     """`shared-prefix`: keep the model near the base by a KL term. Costs a forward pass of the base on its rows."""
     preference: PreferenceSettings | None = None

@@ -650,6 +650,7 @@ OWN = "{pairs: pairs.jsonl, rehearsal: {share: 0.1}}"
         (OWN, "strength: 0.5", "train.strength"),
         (OWN.replace("0.1", "0.6"), "epochs: 1", "dataset.rehearsal.share"),
         (OWN.replace("share: 0.1", "prompts: none.jsonl"), "epochs: 1", "dataset.rehearsal.prompts"),
+        ("{pairs: pairs.jsonl, shares: {grounded: 0.9, rehearsal: 0.1}}", "epochs: 1", "dataset.shares"),
         (OWN.replace("share", "shares"), "epochs: 1", "unknown key 'dataset.rehearsal.shares', did you mean"),
     ],
 )

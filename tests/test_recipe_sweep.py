@@ -78,6 +78,15 @@ def test_one_line_says_what_is_wrong_with_a_key(tmp_path: Path, key: str, value:
     assert f"sweep.space: {key}: {problem}" in problems(tmp_path, {"space": {key: value}})
 
 
+@pytest.mark.parametrize("key", ["train.rank", "train.target_modules", "train.layers", "train.method"])
+def test_the_shape_of_an_adapter_that_training_starts_from_cannot_be_swept(tmp_path: Path, key: str) -> None:
+    values = {"train.target_modules": [["q_proj"], ["v_proj"]], "train.method": ["lora", "dora"]}.get(key, [2, 4])
+    load_recipe(written(tmp_path, {"space": {key: values}}))
+    said = problems(tmp_path, {"space": {key: values}}, from_adapter="papers")
+    assert said == [f"sweep.space: {key}: cannot be swept with 'train.from_adapter', whose shape all trials have"]
+    load_recipe(written(tmp_path, {"space": {"train.learning_rate": [1e-4, 1e-3]}}, from_adapter="papers"))
+
+
 def test_every_problem_is_listed_with_its_own_line(tmp_path: Path) -> None:
     path = written(tmp_path, {"space": {"train.rank": [], "train.lr": [1, 2], "train.epochs": [1.0, 2.0]}, "trial": 4})
     with pytest.raises(RecipeError) as failed:
@@ -153,7 +162,7 @@ REHEARSED = {"pairs": "pairs.jsonl", "rehearsal": {"share": 0.1}}
          "cannot be swept: it changes the answers that are held out of all trials"),
         (REHEARSED, "dataset.rehearsal", [{"share": 0.1}, {"share": 0.2}],
          "a section cannot be swept; vary one of its keys: dataset.rehearsal.share, dataset.rehearsal.prompts, "
-         "dataset.rehearsal.max_tokens"),
+         "dataset.rehearsal.count, dataset.rehearsal.max_tokens"),
         (REHEARSED, "dataset.rehearsal.shares", [0.1, 0.2],
          "unknown key, did you mean 'dataset.rehearsal.share'?"),
         ({"pairs": "pairs.jsonl"}, "dataset.rehearsal.share", [0.1, 0.2],

@@ -7,6 +7,7 @@ import pytest
 from mlx_ragtune import pipeline
 from mlx_ragtune.errors import RecipeError
 from mlx_ragtune.pipeline import stage_named, stages_of, view
+from mlx_ragtune.recipe_train import NEWER_KEYS
 from tests.test_pipeline import NAMES, SMALL, edit, home, opened, ran, states, variant, why
 
 __all__ = ["home"]
@@ -40,6 +41,7 @@ def test_a_recipe_without_rehearsal_has_neither_the_stage_nor_a_key_for_it(home:
             assert not isinstance(value, dict) or not {"rehearsal", "strength"} & set(value)
     with pytest.raises(RecipeError, match=r"does not set dataset\.rehearsal"):
         run.run(until="rehearse")
+    assert not run.home.exists()
     with pytest.raises(RecipeError, match=r"does not set dataset\.rehearsal"):
         run.plan(redo=("rehearse",))
 
@@ -139,5 +141,6 @@ def test_choosing_a_strength_retrains_and_overriding_it_does_not(rehearsed: Path
 
 def test_optional_keys_added_later_are_keys_of_stages() -> None:
     declared = {key for stage in pipeline.STAGES for key in stage.keys}
+    assert {f"train.{name}" for name in NEWER_KEYS} <= set(pipeline.LATER)
     for key in pipeline.LATER:
         assert any(f"{key}.".startswith(f"{name}.") for name in declared), key

@@ -41,7 +41,8 @@ def open_generators(settings: GeneratorSettings) -> list[AbstractContextManager[
     if settings.backend == "llamacpp":
         from mlx_ragtune.clients.serve_llamacpp import LlamaCppServer
 
-        return [LlamaCppServer(Path(settings.model), context_tokens=window, slots=settings.slots, stop=runs_away)]
+        slots, gguf = settings.slots, Path(settings.model)
+        return [LlamaCppServer(gguf, context_tokens=window, slots=slots, stop=runs_away, keeps_prompts=True)]
     if settings.backend == "mlx":
         from mlx_ragtune.tuning.chat_mlx import MlxChat
 

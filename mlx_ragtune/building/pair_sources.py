@@ -1,11 +1,14 @@
 """The pairs of a recipe: the user's own, or those of its generator."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 from mlx_ragtune.artifact import Draft
 from mlx_ragtune.building.generators import common_digest, open_generators, say_what_leaves
+from mlx_ragtune.building.row_lengths import require_room
+from mlx_ragtune.clients.hub_data import bring_data, parse_hub_data
 from mlx_ragtune.errors import InputError
 from mlx_ragtune.jsonl import read_dicts, write_rows
 from mlx_ragtune.recipe import DatasetSettings, Recipe
@@ -18,8 +21,11 @@ from mlx_ragtune.synthesis.call_plan import Plan, make_plan
 from mlx_ragtune.synthesis.dedupe import contamination
 from mlx_ragtune.synthesis.generate import Sources, generate
 from mlx_ragtune.synthesis.jobs import Jobs
+from mlx_ragtune.synthesis.off_corpus import CLOSE, FIELDS, is_near, off_corpus_fields
 from mlx_ragtune.synthesis.own_rows import OwnRows, passages_of, question_variants, read_own
+from mlx_ragtune.synthesis.plan_bounds import require_possible
 from mlx_ragtune.synthesis.refusals import RefusalWording, own_wordings
+from mlx_ragtune.synthesis.writable import is_writable, why_not_writable
 
 GENERATED = "generated.jsonl"
 
@@ -27,8 +33,9 @@ GENERATED = "generated.jsonl"
 def own_rows(settings: DatasetSettings, documents: Sequence[Document]) -> OwnRows:
     """The user's pairs, or rows with prompts of their own. Raises InputError with all problems and their lines."""
     assert settings.pairs is not None  # noqa: S101 (the caller checks it)
+    data = parse_hub_data(str(settings.pairs))
     return read_own(
-        [settings.pairs],
+        bring_data(data).files if data else [settings.pairs],
         documents,
         format=settings.format,
         columns=settings.columns,
@@ -66,26 +73,59 @@ def contaminated(
 
 
 def planned(
-    recipe: Recipe, chunks: Sequence[Chunk], retriever: Retriever, *, benchmark: BenchmarkView
+    recipe: Recipe,
+    chunks: Sequence[Chunk],
+    retriever: Retriever,
+    *,
+    benchmark: BenchmarkView,
+    say: Callable[[str], None] = lambda _text: None,
 ) -> tuple[Plan, Sources]:
-    """The calls to the recipe's generator, and what they are about; no pair asks what the benchmark asks."""
+    """The calls to the recipe's generator, and what they are about; no pair asks what the benchmark asks.
+
+    Nothing is written on chunks that state nothing, and off-corpus questions are about fields that the corpus does not
+    cover. ``say`` is told what is left out. Raises InputError when the papers cannot give the pairs.
+    """
     settings = recipe.dataset.generator
     assert settings is not None  # noqa: S101 (the recipe has pairs or a generator)
-    plan = make_plan(chunks, settings, recipe.dataset.shares, seed=recipe.seed)
-    barred = BenchmarkGuard(benchmark).reason
+    reasons = Counter(filter(None, map(why_not_writable, chunks)))
+    if reasons:
+        say(f"nothing is written on {reasons.total()} of {len(chunks)} passages:")
+        for reason, count in reasons.most_common():
+            say(f"  {count} × {reason}")
+    writable = [chunk for chunk in chunks if is_writable(chunk)]
+    if chunks and not writable:
+        raise InputError(
+            f"none of the {len(chunks)} passages can be asked about",
+            where="corpus",
+            fix="read the passages: ragtune search RECIPE; add papers with running text",
+        )
+    fields = off_corpus_fields(retriever, seed=recipe.seed) if recipe.dataset.shares.get("refusal") else list(FIELDS)
+    if not fields:
+        say("the papers cover every field that is known here: there are no off-corpus questions")
+    plan = make_plan(writable, settings, recipe.dataset.shares, seed=recipe.seed, fields=fields)
+    require_possible(plan, chunks=len(writable), pairs_per_call=settings.pairs_per_call)
+    guard = BenchmarkGuard(benchmark)
+
+    def barred(pair: Pair) -> str:
+        if pair.refusal_kind == "off_corpus" and is_near(pair.question, retriever):
+            return CLOSE
+        return guard.reason(pair)
+
     return plan, Sources({chunk.id: chunk for chunk in chunks}, retriever, recipe.retrieval.top_k, barred)
 
 
 def generated_pairs(
-    recipe: Recipe, chunks: Sequence[Chunk], retriever: Retriever, draft: Draft, *, benchmark: BenchmarkView
+    recipe: Recipe, chunks: Sequence[Chunk], retriever: Retriever, draft: Draft, *, benchmark: BenchmarkView, base: Path
 ) -> list[Pair]:
     """Pairs by the recipe's generator, none of which asks what the benchmark asks.
 
-    Finished calls stay in ``jobs.sqlite`` and are never made again.
+    Finished calls stay in ``jobs.sqlite`` and are never made again. Before the first request, InputError is raised for
+    rows that would be too long and for pairs that the papers cannot give.
     """
     settings = recipe.dataset.generator
     assert settings is not None  # noqa: S101 (the recipe has pairs or a generator)
-    plan, sources = planned(recipe, chunks, retriever, benchmark=benchmark)
+    plan, sources = planned(recipe, chunks, retriever, benchmark=benchmark, say=draft.say)
+    require_room(recipe, chunks, base)
     say_what_leaves(settings, draft.say)
     with ExitStack() as stack:
         backends = [stack.enter_context(backend) for backend in open_generators(settings)]
@@ -103,7 +143,7 @@ def generated_pairs(
             say=draft.say,
         )
     write_rows(draft / GENERATED, report.rows)
-    draft.record(yield_share=round(report.yield_share, 3), rejections=report.rejections)
+    draft.record(yield_share=round(report.yield_share, 3), rejections=report.rejections, repairs=report.repairs)
     return report.pairs
 
 

@@ -170,8 +170,10 @@ class LlamaCppServer:
 
     ``context_tokens`` is the context window of each of ``slots`` requests at a time; ``threads`` the number of CPU
     threads (default: ``default_threads``); ``adapter`` a LoRA adapter as GGUF, applied to the model. An answer ends,
-    with ``done_reason`` ``loop``, as soon as ``stop`` is true of its text. Entering raises InputError when a file is
-    missing or cannot be loaded, ToolError when the memory does not suffice.
+    with ``done_reason`` ``loop``, as soon as ``stop`` is true of its text. ``keeps_prompts`` reads the common start of
+    a slot's prompts once, which is faster for requests on one passage; rounding then depends on what came before, so
+    it is for writing pairs and not for evaluation. Entering raises InputError when a file is missing or cannot be
+    loaded, ToolError when the memory does not suffice.
     """
 
     def __init__(
@@ -183,7 +185,9 @@ class LlamaCppServer:
         slots: int = 1,
         adapter: Path | None = None,
         stop: Callable[[str], bool] | None = None,
+        keeps_prompts: bool = False,
     ) -> None:
+        self._keeps_prompts = keeps_prompts
         self._gguf, self._context_tokens, self._threads, self._adapter = gguf, context_tokens, threads, adapter
         self._slots, self._stop = slots, stop
         self._saved: tempfile.TemporaryDirectory[str] | None = None
@@ -387,7 +391,10 @@ class LlamaCppServer:
         slot = self._free.get()
         try:
             options: dict[str, Any] = {"id_slot": slot, "timings_per_token": self._stop is not None}
-            if request.shared_turns:
+            if self._keeps_prompts:
+                del options["id_slot"]  # the engine takes the slot whose prompt began alike
+                options["cache_prompt"] = True
+            elif request.shared_turns:
                 name = self._prefix(request.messages[: request.shared_turns], request.think, slot)
                 self.post(f"/slots/{slot}?action=restore", {"filename": name})
                 options["cache_prompt"] = True

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mlx_ragtune.artifact import STAGE_FOLDERS, OpenRun, Store
-from mlx_ragtune.clients.arxiv_shelf import corpus_files
 from mlx_ragtune.errors import ArtifactError, InputError
 from mlx_ragtune.papers.folder import document_ids
 from mlx_ragtune.recipe import Recipe
@@ -52,7 +51,7 @@ def open_review(
     """
     items: dict[Part, list[ReviewItem]] = {}
     if what in ("benchmark", "both"):
-        items["benchmark"] = benchmark_items(run.recipe.benchmark)
+        items["benchmark"] = _items(run, "benchmark")
     if what in ("pairs", "both"):
         try:
             items["pairs"] = _pairs(run)
@@ -60,11 +59,19 @@ def open_review(
             if what == "pairs":
                 raise
             say(f"pairs are left out: {error.what}")
-    return Session(run.recipe.name, items, ReviewLog(run.home / LOG, reviewer=reviewer), run.recipe.seed)
+    made = Session(run.recipe.name, items, ReviewLog(run.home / LOG, reviewer=reviewer), run.recipe.seed)
+    made.read = lambda: {part: _items(run, part) for part in items}
+    return made
+
+
+def _items(run: OpenRun, part: Part) -> list[ReviewItem]:
+    return benchmark_items(run.recipe.benchmark) if part == "benchmark" else _pairs(run)
 
 
 def read_papers(run: OpenRun) -> Library:
     """The papers of the recipe; the corpus stage runs first where it is not up to date."""
+    from mlx_ragtune.clients.arxiv_shelf import corpus_files  # slow to load, and not needed to print the state
+
     try:
         corpus = run.artifact("corpus")
     except ArtifactError:
@@ -85,9 +92,8 @@ def apply(session: Session, run: OpenRun, recipe_path: Path, part: Part) -> Appl
 
     The file is read again, so that what changed meanwhile is kept. Raises InputError and ToolError.
     """
-    benchmark = part == "benchmark"
-    items = benchmark_items(run.recipe.benchmark) if benchmark else _pairs(run)
-    target = run.recipe.benchmark if benchmark else pairs_file(run.recipe, recipe_path)
+    items = _items(run, part)
+    target = run.recipe.benchmark if part == "benchmark" else pairs_file(run.recipe, recipe_path)
     applied = write_reviewed(items, session.log.reviews, target)
     record(applied, items, session.log)
     return applied

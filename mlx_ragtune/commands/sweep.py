@@ -21,6 +21,7 @@ from mlx_ragtune.errors import ArtifactError, InputError, RecipeError
 from mlx_ragtune.jsonl import read_rows
 from mlx_ragtune.pages.sweep_table import SweepTable
 from mlx_ragtune.recipe import Recipe, SweepSettings
+from mlx_ragtune.recipe_train import NEWER_KEYS
 from mlx_ragtune.records import Example
 from mlx_ragtune.scoring.answers.probes import read_probes
 from mlx_ragtune.sweeping.space import REHEARSAL_SHARE, Space, default_dimensions, written_space
@@ -98,8 +99,9 @@ def identity_of(run: OpenRun, space: Space) -> dict[str, Any]:
     recipe, settings = run.recipe, sweep_settings(run.recipe)
     rules = ("sampler", "halving", "reduction", "rungs", "questions", "max_probe_loss")
     train = recipe.train.model_dump(mode="json", exclude={"report_to"})
-    if recipe.train.strength is None:
-        del train["strength"]  # so that studies from before there was one continue
+    for name in NEWER_KEYS:
+        if train[name] is None:
+            del train[name]  # so that studies from before there was one continue
     return {
         "base": run.base_digest,
         "base.precision": recipe.base.precision,
@@ -118,7 +120,7 @@ def _rehearsal_identity(recipe: Recipe, space: Space) -> dict[str, Any]:
     identity: dict[str, Any] = {}
     if (rehearsal := recipe.dataset.rehearsal) is not None:
         identity["rehearsal prompts"] = digest_file(prompts_file(rehearsal.prompts))
-        identity["dataset.rehearsal.max_tokens"] = rehearsal.max_tokens
+        identity |= {f"dataset.rehearsal.{name}": getattr(rehearsal, name) for name in ("count", "max_tokens")}
         if REHEARSAL_SHARE not in space.dimensions:
             identity[REHEARSAL_SHARE] = rehearsal.share
     if recipe.fuse.strength is not None:

@@ -39,10 +39,20 @@ class OwnAnswers:
 
 @dataclass(frozen=True)
 class Usable:
-    """Rows for training, in the order of the prompts, and how many answers are not used, by reason."""
+    """Rows for training, in the order of the prompts, and how many answers are not used, by reason.
+
+    ``refusals`` counts the rows that look like one. They are used: what looks like one among general answers often is
+    none, and the base's own refusals are its own too. A base that refuses most prompts is not worth rehearsing.
+    """
 
     rows: tuple[Example, ...]
     dropped: Mapping[str, int]
+    refusals: int
+
+    @property
+    def mostly_refusals(self) -> bool:
+        """Whether more than half of the rows look like refusals."""
+        return 2 * self.refusals > len(self.rows)
 
 
 @dataclass(frozen=True)
@@ -109,26 +119,22 @@ class BaseAsker:
     def usable(self, prompts: Sequence[RehearsalPrompt], answers: Mapping[str, Answer]) -> Usable:
         """The rows of the answers that can be trained on.
 
-        Not used are invalid answers (``scoring.answers.validity``: truncated, empty, in a loop, …) and refusals, which
-        would teach to refuse what is no question about papers. A row's answer is the whole text, with its think block.
+        Not used are invalid answers (``scoring.answers.validity``: truncated, empty, in a loop, …). A row's answer is
+        the whole text, with its think block.
         """
         sampling = Sampling(max_tokens=self.max_tokens, context_tokens=context_window(self.folder))
         rows: list[Example] = []
         dropped: Counter[str] = Counter()
+        refusals = 0
         for prompt in prompts:
             answer = answers[prompt.id]
-            if fault := self._fault(answer, sampling):
-                dropped[fault] += 1
+            text = split_thinking(answer.text)[0] if self.thinking else answer.text
+            validity = classify(replace(answer, text=text), sampling)
+            if validity not in ("ok", SHORT_IS_FINE):
+                dropped[validity] += 1
             else:
+                refusals += is_refusal(text)
                 name = f"rehearsal-{prompt.id}"
                 messages = (Message("user", prompt.prompt), Message("assistant", answer.text.strip()))
                 rows.append(Example(name, "rehearsal", name, messages))
-        return Usable(tuple(rows), dict(sorted(dropped.items())))
-
-    def _fault(self, answer: Answer, sampling: Sampling) -> str:
-        """Why an answer is not used, or ""."""
-        text = split_thinking(answer.text)[0] if self.thinking else answer.text
-        validity = classify(replace(answer, text=text), sampling)
-        if validity not in ("ok", SHORT_IS_FINE):
-            return validity
-        return "refusal" if is_refusal(text) else ""
+        return Usable(tuple(rows), dict(sorted(dropped.items())), refusals)

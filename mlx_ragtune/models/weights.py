@@ -48,6 +48,15 @@ class StoredWeight:
             raise InputError(f"truncated: '{self.name}'", where=str(self.file), fix="fetch the model again")
         return values.reshape(count, *self.shape[1:])
 
+    def float32(self) -> "Floats":
+        """All values as float32 (exact for float16 and bfloat16)."""
+        return to_float32(self.raw(0, self.shape[0]))
+
+
+def tensors_of(file: Path) -> "dict[str, StoredWeight]":
+    """The tensors of one safetensors file by name; only the header is read. Raises InputError if it is damaged."""
+    return _header(file, None)
+
 
 def to_float32(raw: npt.NDArray[Any]) -> Floats:
     """The stored values as float32, exactly (uint16 is bfloat16)."""
@@ -92,8 +101,7 @@ class Weights:
 
     def float32(self, name: str) -> Floats:
         """A whole tensor as float32 (exact for float16 and bfloat16)."""
-        stored = self._entries[name]
-        return to_float32(stored.raw(0, stored.shape[0]))
+        return self._entries[name].float32()
 
 
 def _index(folder: Path) -> dict[str, str]:
@@ -157,10 +165,18 @@ def _entry(name: str, entry: dict[str, Any], file: Path, data: int) -> StoredWei
 
 
 def write_safetensors(
-    file: Path, shapes: Sequence[tuple[str, tuple[int, ...]]], dtype: str, pieces: Iterable[npt.NDArray[Any]]
+    file: Path,
+    shapes: Sequence[tuple[str, tuple[int, ...]]],
+    dtype: str,
+    pieces: Iterable[npt.NDArray[Any]],
+    *,
+    made_by: str = "mlx",
 ) -> None:
-    """Write tensors of one type (F32, F16, BF16) whose values arrive as ``pieces``, in the order of ``shapes``."""
-    header: dict[str, Any] = {"__metadata__": {"format": "mlx"}}
+    """Write tensors of one type (F32, F16, BF16) whose values arrive as ``pieces``, in the order of ``shapes``.
+
+    ``made_by`` is the library that the file names as its own: ``mlx``, or ``pt`` for PyTorch.
+    """
+    header: dict[str, Any] = {"__metadata__": {"format": made_by}}
     at = 0
     for name, shape in shapes:
         end = at + prod(shape) * _TYPES[dtype].itemsize

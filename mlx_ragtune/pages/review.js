@@ -161,7 +161,7 @@ const step = by => {
 
 const decide = guarded(async sent => {
   const part = state.items[shown.n].part;
-  state = await ask("review", { n: shown.n, ...sent });
+  state = await ask("review", { n: shown.n, id: shown.id, ...sent });
   say(`Saved: ${DECIDED[sent.action]}.`);
   const next = undecided(shown.n + 1);
   const left = state.parts.find(one => one.part === part);
@@ -217,15 +217,22 @@ function edit() {
     return made;
   };
   const asked = area("edit-question", shown.question, 2), answer = area("edit-answer", shown.answer, 4);
-  const facts = shown.nuggets.map((nugget, index) => {
+  const facts = [], list = el("div", {});
+  const add = nugget => {
+    const index = facts.length;
     const text = area(`nugget-${index}`, nugget.text);
     const anchors = area(`anchors-${index}`, nugget.anchors.map(group => group.join(" | ")).join("\n"), nugget.anchors.length);
     const vital = el("input", { type: "checkbox", checked: nugget.vital });
     const drop = el("input", { type: "checkbox", id: `drop-${index}` });
-    return { text, anchors, vital, drop, box: el("div", { class: "nugget" }, el("label", { for: `nugget-${index}` }, `Fact ${index + 1}`), text,
+    facts.push({ text, anchors, vital, drop });
+    list.append(el("div", { class: "nugget" }, el("label", { for: `nugget-${index}` }, `Fact ${index + 1}`), text,
       el("label", { for: `anchors-${index}` }, "Words that show it: one line for each, alternatives between |"), anchors,
-      el("label", { class: "check" }, vital, "counts in the score"), el("label", { class: "check" }, drop, "remove this fact")) };
-  });
+      el("label", { class: "check" }, vital, "counts in the score"), el("label", { class: "check" }, drop, "remove this fact")));
+    return text;
+  };
+  shown.nuggets.forEach(add);
+  const more = shown.part === "benchmark" && !shown.kind.includes("_")
+    ? el("button", { id: "add-fact", class: "quiet", click: () => add({ text: "", anchors: [], vital: true }).focus() }, "Add a fact") : null;
   const value = () => ({ question: asked.value, answer: answer.value, nuggets: facts.filter(fact => !fact.drop.checked).map(fact => ({
     text: fact.text.value, vital: fact.vital.checked,
     anchors: fact.anchors.value.split("\n").map(line => line.split("|").map(word => word.trim()).filter(Boolean)).filter(group => group.length) })) });
@@ -243,7 +250,7 @@ function edit() {
   };
   const box = openPanel("Edit", el("h3", {}, "Edit"), el("label", { class: "label", for: "edit-question" }, "Question"), asked,
     el("label", { class: "label", for: "edit-answer" }, shown.part === "pairs" ? "Answer" : "Reference answer"), answer,
-    ...facts.map(fact => fact.box), verdict, el("div", { class: "buttons" }, save, el("button", { click: closePanel }, "Cancel ", key("Esc"))));
+    list, more, verdict, el("div", { class: "buttons" }, save, el("button", { click: closePanel }, "Cancel ", key("Esc"))));
   box.addEventListener("input", () => { clearTimeout(timer); timer = setTimeout(check, 250); });
   box.addEventListener("keydown", event => { if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && !save.disabled) { event.preventDefault(); save.click(); } });
   asked.focus();
@@ -276,18 +283,25 @@ function result(part) {
   const rows = Object.entries(part.kinds).map(([kind, rate]) => el("tr", {}, el("td", {}, state.kinds[kind] ?? kind), el("td", { class: "n" }, `${rate.defective} of ${rate.reviewed}`),
     el("td", { class: "n" }, String(rate.total)), el("td", { class: "n" }, percent(rate.share)), el("td", { class: "n" }, rate.reviewed === rate.total ? "exact" : `${percent(rate.low)} to ${percent(rate.high)}`)));
   const name = state.nouns[part.part][1];
-  const decided = part.accepted + part.rejected + part.edited - part.removed;
   return el("section", { class: "result" }, el("h2", {}, name[0].toUpperCase() + name.slice(1)),
     el("div", { class: "verdict plain" }, el("p", { class: "sentence" }, part.text), el("p", {}, part.next)),
     part.changed ? el("p", {}, `${plural(part.changed, part.part)} changed since the review: please review again.`) : null,
     !part.total ? null : el("p", { class: "dim" }, `${part.accepted} accepted, ${part.rejected} rejected, ${part.edited} edited, ${part.skipped} skipped. Rejected and edited ones count as defective.`),
     rows.length ? el("div", { class: "scroll" }, el("table", {}, el("thead", {}, el("tr", {}, el("th", {}, "kind"), el("th", { class: "n" }, "defective"), el("th", { class: "n" }, "of all"),
       el("th", { class: "n" }, "share"), el("th", { class: "n" }, "95% interval"))), el("tbody", {}, ...rows))) : null,
-    !part.total ? null : el("p", {}, el("button", { id: `apply-${part.part}`, disabled: !decided, click: () => apply(part.part) },
+    !part.total ? null : el("p", { class: "buttons" }, part.advised ? el("button", { id: `more-${part.part}`, click: () => more(part.part) },
+      part.advised < part.total ? `Review ${part.advised - part.sampled} more` : `Review the other ${part.total - part.sampled}`) : null,
+      el("button", { id: `apply-${part.part}`, disabled: !part.pending, click: () => apply(part.part) },
       `Apply the reviews: ${plural(part.rejected - part.removed, part.part)} left out, ${part.edited} replaced`)),
     el("p", { class: "dim", id: `applied-${part.part}` }));
 }
 
+const more = guarded(async part => {
+  state = await ask("more", { part });
+  const next = state.items.findIndex(item => item.part === part && !item.decision);
+  if (next >= 0) await load(next, true);
+  say(state.parts.find(one => one.part === part).next);
+});
 const apply = guarded(async part => {
   const answer = await ask("apply", { part });
   state = answer;
@@ -309,7 +323,9 @@ function show(action) {
   history.replaceState(null, "", "#overview");
   const list = state.items.map((item, n) => el("li", {}, el("button", { click: () => open(n) }, el("span", { class: "dim" }, String(n + 1)),
     el("span", { dir: "auto" }, item.label), item.decision ? tag(DECIDED[item.decision], item.decision) : item.changed ? tag("changed", "warn") : tag("open", "same"))));
-  at("main").replaceChildren(...state.parts.map(result),
+  const next = state.items.findIndex(item => !item.decision);
+  at("main").replaceChildren(next < 0 ? "" : el("p", {}, el("button", { id: "continue", click: () => open(next) },
+    `Continue with ${state.nouns[state.items[next].part][0]} ${position(next)} `, key("j"))), ...state.parts.map(result),
     el("p", {}, el("button", { id: "finish", click: finish }, "Finish: end the command")),
     list.length ? el("details", { open: list.length <= 60 }, el("summary", {}, `${list.length} in the sample`), el("ol", { class: "list" }, ...list)) : "");
   at("actions").hidden = true;
@@ -335,6 +351,7 @@ document.addEventListener("keydown", event => {
   if (event.key === "?") return at("help").showModal();
   if (event.key === "o") return overview();
   if (event.key === "u" && !shown) return undo();
+  if (event.key === "j" && !shown) return at("continue")?.click();
   if (!shown) return;
   if (event.key === "p") { const number = Math.max(place, shown.places.findIndex(one => one.pdf)); if (number >= 0) sheet(number); return; }
   if (KEYS[event.key]) { event.preventDefault(); at(KEYS[event.key]).click(); }

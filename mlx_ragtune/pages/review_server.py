@@ -4,7 +4,7 @@
     GET  state                    progress, decisions and summaries
     GET  item?n=3                 one item with its passages
     GET  page?n=3&place=0&page=7  a page of the paper as PNG, with the quote marked
-    POST review · check · undo · apply · finish    JSON only, which no form of another site can send
+    POST review · check · undo · more · apply · finish    JSON only, which no form of another site can send
 
 Items and passages are named by number: no request holds a path.
 """
@@ -76,7 +76,7 @@ class _Handler(LocalHandler):
         if kind != "application/json":  # a form of another site cannot send this without asking first
             self.send_error(415)
             return
-        if route not in ("review", "check", "undo", "apply", "finish"):
+        if route not in ("review", "check", "undo", "more", "apply", "finish"):
             self.send_error(404)
             return
         self._answer(lambda: self._do(route, content))
@@ -91,6 +91,9 @@ class _Handler(LocalHandler):
         if route == "undo":
             undone = session.undo()
             return {**session.state(), "undone": undone}
+        if route == "more":
+            session.more(_object(content).get("part"))
+            return session.state()
         if route == "apply":
             return self._apply(_object(content).get("part"))
         session.finished.set()
@@ -98,10 +101,7 @@ class _Handler(LocalHandler):
 
     def _apply(self, part: object) -> dict[str, Any]:
         session = self.server.session
-        known = next((name for name in session.items if name == part), None)
-        if known is None or session.apply is None:
-            raise InputError("there is nothing to apply")
-        applied = session.apply(known)
+        applied = session.write(part)
         return {**session.state(), "applied": printable(applied.text), "then": session.next_step(applied)}
 
     def _number(self, name: str, *, missing: int | None = None) -> int:
@@ -122,6 +122,9 @@ class _Handler(LocalHandler):
             status, value = 400, {"error": printable(error.what)}
         except RagtuneError as error:
             status, value = 500, {"error": str(error)}
+        except Exception as error:
+            self.send_content(500, to_json({"error": f"this is a bug: {error}"}).encode(), kind="application/json")
+            raise
         self.send_content(status, to_json(value).encode(), kind="application/json")
 
     def _send_image(self) -> None:

@@ -15,7 +15,10 @@ from mlx_ragtune.reviewing.review_log import Review, ReviewLog, Reviews
 
 @dataclass(frozen=True)
 class Applied:
-    """What was written: the file, the copy of its former content, and the ids of the rows by what became of them."""
+    """What was written: the file, the copy of its former content, and the ids of the rows by what became of them.
+
+    ``ids`` are those of all rows that the file has now.
+    """
 
     part: Part
     path: Path
@@ -26,6 +29,7 @@ class Applied:
     accepted: tuple[str, ...]
     unreviewed: int
     changed: tuple[str, ...]
+    ids: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
@@ -88,6 +92,7 @@ def write_reviewed(items: Sequence[ReviewItem], reviews: Reviews, target: Path) 
         tuple(item.row.id for item in by["accept"]),
         len(by["none"]) + len(by["changed"]),
         tuple(item.row.id for item in by["changed"]),
+        tuple(item.row.id for item in kept),
     )
 
 
@@ -131,4 +136,4 @@ def record(applied: Applied, items: Sequence[ReviewItem], log: ReviewLog) -> Non
         if item.row.id in removed and item.id not in log.reviews.removed:
             row = Review(item.id, "apply", digest=item.digest, reason="removed", kind=item.kind, task=item.task)
             log.add(row)
-    log.add(Review(applied.part, "apply", reason="written", note=applied.path.name))
+    log.add(Review(applied.part, "apply", reason="written", note=applied.path.name, edited={"ids": [*applied.ids]}))

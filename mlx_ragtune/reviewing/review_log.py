@@ -54,12 +54,16 @@ class Review:
 
 @dataclass
 class Reviews:
-    """What the file says: decisions that count by item, sample sizes by part, and items taken out of their files."""
+    """What the file says: decisions that count by item, and sample sizes by part.
+
+    ``removed`` are the items that were taken out of their file, ``remaining`` the ids that the file then had, by part.
+    """
 
     by_item: dict[str, list[Review]] = field(default_factory=dict)
     history: list[str] = field(default_factory=list)
     planned: dict[str, int] = field(default_factory=dict)
     removed: dict[str, Review] = field(default_factory=dict)
+    remaining: dict[str, list[str]] = field(default_factory=dict)
 
     def last(self, item: str) -> Review | None:
         """The decision on an item that counts, whatever its content is now."""
@@ -69,6 +73,11 @@ class Reviews:
         """The decision on this content of the item: as it was shown, or as the reviewer changed it."""
         review = self.last(item.id)
         return review if review is not None and _is_about(review, item) else None
+
+    def is_pending(self, part: str) -> bool:
+        """Whether a decision on an item of the part is not in the user's file yet."""
+        own = (self.last(item) for item in self.history if item.partition("/")[0] == part)
+        return any(review is not None and review.action != "skip" for review in own)
 
     def is_stale(self, item: ReviewItem) -> bool:
         """Whether the item was decided on and has changed since then."""
@@ -94,6 +103,8 @@ def fold(rows: Iterable[Review]) -> Reviews:
             found.history = [item for item in found.history if item.partition("/")[0] != part]
             if row.reason == "removed":
                 found.removed[row.item] = row
+            elif row.edited is not None:
+                found.remaining[part] = [str(name) for name in row.edited.get("ids", ())]
         elif row.action == "undo":
             if found.by_item.get(row.item):
                 found.by_item[row.item].pop()
@@ -128,11 +139,11 @@ class ReviewLog:
             ) from None
         if (about.st_size, about.st_mtime_ns) != self._state:
             try:
-                with RowLog(self.path) as log:
+                with RowLog(self.path) as log:  # removes a torn last line, so that the size is taken after that
+                    about = self.path.stat()
                     self._reviews = fold(log.rows(Review))
             except InputError as error:
                 raise ArtifactError(error.what, where=error.where, fix="remove this line") from None
-            about = self.path.stat()
             self._state = (about.st_size, about.st_mtime_ns)
         return self._reviews
 

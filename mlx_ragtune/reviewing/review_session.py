@@ -19,9 +19,10 @@ from mlx_ragtune.reviewing.review_summary import KIND_LABELS, NOUNS, Summary, sa
 
 @dataclass(frozen=True)
 class Sent:
-    """A decision as the page sends it. ``n`` is the item's number in the session."""
+    """A decision as the page sends it. ``n`` is the item's number in the session, ``id`` its id."""
 
     n: int
+    id: str
     action: Literal["accept", "reject", "edit", "skip"]
     reason: str = ""
     note: str = ""
@@ -40,7 +41,8 @@ class Checked:
 class Session:
     """The items by part, in file order; ``shown`` are those of the samples, which the page numbers from 0.
 
-    ``apply`` writes the reviews of a part into the user's file, ``next_step`` says what to do after that.
+    ``apply`` writes the reviews of a part into the user's file, ``next_step`` says what to do after that, and ``read``
+    reads the items again.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Session:
     library: Library | None = None
     apply: Callable[[Part], Applied] | None = None
     next_step: Callable[[Applied], str] = lambda _applied: ""
+    read: Callable[[], Mapping[Part, list[ReviewItem]]] | None = None
     shown: list[ReviewItem] = field(default_factory=list)
     finished: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -58,15 +61,18 @@ class Session:
         """How many items the sample has: as last planned, or DEFAULT_SAMPLE."""
         return self.log.reviews.planned.get(part) or DEFAULT_SAMPLE
 
-    def plan(self, n: int | None) -> None:
-        """Draw the samples; ``n`` changes their size from now on. Raises ToolError when that cannot be saved."""
-        for part in self.items:
-            if n is not None and self.log.reviews.planned.get(part) != n:
-                self.log.add(Review(part, "plan", note=str(n)))
+    def plan(self, n: int | None = None, part: Part | None = None) -> None:
+        """Draw the samples. ``n`` changes their size from now on, or that of one part.
+
+        Raises ToolError when that cannot be saved.
+        """
+        for name in self.items if part is None else (part,):
+            if n is not None and self.log.reviews.planned.get(name) != n:
+                self.log.add(Review(name, "plan", note=str(n)))
         self.shown = [
             item
-            for part, items in self.items.items()
-            for item in sample(part, items, self.log.reviews, n=self.sample_size(part), seed=self.seed)
+            for name, items in self.items.items()
+            for item in sample(name, items, self.log.reviews, n=self.sample_size(name), seed=self.seed)
         ]
 
     def summary(self, part: Part) -> Summary:
@@ -149,6 +155,8 @@ class Session:
     def decide(self, sent: Sent) -> None:
         """Save a decision. Raises InputError for one that is not complete, or an edit that could not be used."""
         item, edited = self.item(sent.n), None
+        if item.row.id != sent.id:
+            raise InputError("the list has changed: reload the page")
         if sent.action == "reject" and sent.reason not in REASONS:
             raise InputError("a rejected item needs a reason")
         if sent.action == "edit":
@@ -173,6 +181,33 @@ class Session:
         if name is None:
             return None
         return next((n for n, item in enumerate(self.shown) if item.id == name), -1)
+
+    def _part(self, name: object) -> Part:
+        known = next((part for part in self.items if part == name), None)
+        if known is None:
+            raise InputError("no such part")
+        return known
+
+    def more(self, name: object) -> None:
+        """Enlarge the sample of a part to what its summary advises. Raises InputError when it advises none."""
+        part = self._part(name)
+        with self.lock:
+            advised = self.summary(part).advised
+            if advised is None:
+                raise InputError("there is nothing more to review")
+            self.plan(advised, part)
+
+    def write(self, name: object) -> Applied:
+        """Apply the reviews of a part, and read the items again. Raises InputError for a part that is not reviewed."""
+        part = self._part(name)
+        if self.apply is None:
+            raise InputError("there is nothing to apply")
+        with self.lock:
+            applied = self.apply(part)
+            if self.read is not None:
+                self.items = self.read()
+                self.plan(None)
+        return applied
 
     def image(self, n: int, place: int, page: int | None) -> PageImage:
         """The page of one of the item's places, or another page of the same paper. Raises InputError."""

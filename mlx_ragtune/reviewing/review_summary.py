@@ -19,6 +19,7 @@ KIND_LABELS = {
 class Summary:
     """Counts of one part. ``sampled`` and ``done`` are of the sample, the other counts of all items.
 
+    ``pending``: some decisions are not in the user's file yet.
     ``estimate`` and ``kinds`` come from the sample alone, which nobody chose.
     """
 
@@ -35,6 +36,7 @@ class Summary:
     estimate: Rate | None
     kinds: dict[str, Rate]
     reasons: dict[str, int]
+    pending: bool = False
 
     @property
     def text(self) -> str:
@@ -68,26 +70,36 @@ class Summary:
             return f"Review these {self.sampled}: they decide whether the rest can be trusted."
         found = self.estimate
         if found is None or found.reviewed == found.total:
-            return "Apply the reviews."
-        if found.high <= TOLERABLE:
-            return f"Apply the reviews, and use the other {found.total - found.reviewed} {many} as they are."
+            return "Apply the reviews." if self.pending else "The reviews are applied."
+        if self.advised is None:
+            start = "Apply the reviews, and use" if self.pending else "The reviews are applied: use"
+            return f"{start} the other {found.total - found.reviewed} {many} as they are."
         if self.part == "benchmark":
-            return "Review all with --all: every wrong question counts in the verdict."
-        enough = more_needed(found)
-        if found.share >= TOLERABLE or enough is None:
-            frequent = max(self.reasons, key=lambda name: self.reasons[name], default="")
-            why = f" (most often: {REASONS.get(frequent, frequent)})" if frequent else ""
-            return f"Too many are defective{why}: generate them again with a larger model, or review all with --all."
-        return f"Review more with --sample {enough}: that shows whether at most {_percent(TOLERABLE)} are defective."
+            return "Review all (--all): every wrong question counts in the verdict."
+        if self.advised < self.total:
+            enough = f"{100 * TOLERABLE:g}%"
+            return f"Review more (--sample {self.advised}): that shows whether at most {enough} are defective."
+        frequent = max(self.reasons, key=lambda name: self.reasons[name], default="")
+        why = f" (most often: {REASONS.get(frequent, frequent)})" if frequent else ""
+        return f"Too many are defective{why}: generate them again with a larger model, or review all (--all)."
+
+    @property
+    def advised(self) -> int | None:
+        """The size of the sample that is advised after this one; None where the rest is used as it is."""
+        found = self.estimate
+        if found is None or self.done < self.sampled or found.reviewed == found.total or found.high <= TOLERABLE:
+            return None
+        enough = None if self.part == "benchmark" or found.share >= TOLERABLE else more_needed(found)
+        return enough or self.total
 
     def as_json(self) -> dict[str, Any]:
         """For a script and for the page."""
-        return {**asdict(self), "text": self.text, "next": self.next}
+        return {**asdict(self), "text": self.text, "next": self.next, "advised": self.advised}
 
 
 def _percent(share: float, *, sign: bool = True) -> str:
     value = 100 * share
-    text = f"{value:.1f}" if value and (value < 1 or value % 1 == 0.5) else f"{value:.0f}"
+    text = f"{value:.1f}" if 0 < value < 1 else f"{value:.0f}"
     return f"{text}%" if sign else text
 
 
@@ -95,6 +107,9 @@ def units(part: Part, items: Sequence[ReviewItem], reviews: Reviews) -> list[Uni
     """The whole that the sample is drawn from: the items, and those that a review took out of their file."""
     found = [Unit(item.id, item.kind, item.task, _is_defective(item, reviews)) for item in items]
     here = {unit.id for unit in found}
+    remaining = reviews.remaining.get(part, [])
+    if 2 * sum(f"{part}/{name}" in here for name in remaining) < len(remaining):
+        return found  # most of the items that were not removed are gone too: these are new ones
     gone = [(name, row) for name, row in reviews.removed.items() if name.startswith(f"{part}/") and name not in here]
     return [*found, *(Unit(name, row.kind, row.task, True) for name, row in gone)]
 
@@ -133,4 +148,5 @@ def summarize(part: Part, items: Sequence[ReviewItem], reviews: Reviews, *, n: i
         estimate=rate(seen),
         kinds=rates(seen),
         reasons=dict(reasons.most_common()),
+        pending=reviews.is_pending(part),
     )

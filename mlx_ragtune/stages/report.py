@@ -96,6 +96,7 @@ def _gather(recipe: Recipe, inputs: Inputs) -> ReportData:
         best_update=training["best_update"],
         training=(
             *_facts(_training(recipe, training)),
+            *_kl(inputs["train"] / "losses.jsonl", training["best_update"]),
             *_preference(inputs["train"] / "losses.jsonl", training["best_update"]),
         ),
         strengths=_strengths(recipe, training),
@@ -171,6 +172,15 @@ def _preference(losses: Path, best_update: int) -> Iterator[Fact]:
             yield Fact("mean preference margin", f"{row['valid_preference_margin']:.3f}")
 
 
+def _kl(losses: Path, best_update: int) -> Iterator[Fact]:
+    """With ``train.kl``: the KL in the update that was kept, and on validation rows where they have chosen tokens."""
+    for row in read_dicts(losses):
+        if row["update"] == best_update:
+            for name, rows in (("train_kl", "training"), ("valid_kl", "validation")):
+                if name in row:
+                    yield Fact(f"KL to the base on {rows} rows (nats per token)", f"{row[name]:.4f}")
+
+
 def _conditions(evaluate: Path, gates: Mapping[str, Any]) -> tuple[ConditionPair, ...]:
     """What the server reported of each model; the check of the served prompts covers all."""
     conditions = read_conditions(evaluate / "conditions.json")
@@ -221,9 +231,14 @@ def _grouped(text: str) -> str:
 
 
 def _dataset(statistics: dict[str, Any]) -> tuple[Fact, ...]:
-    """Rows, groups, tokens and kinds of the training split."""
+    """Rows read, left out for each reason and used; groups, tokens and kinds of the training split."""
     train = statistics["train"]
-    facts = [Fact(f"{split} rows", f"{statistics[split]['rows']:,}") for split in ("train", "valid", "test")]
+    account = statistics["account"]
+    facts = [Fact("rows read", f"{sum(account['read'].values()):,}")]
+    if account["made"]:
+        facts.append(Fact("rows added", f"{sum(account['made'].values()):,}"))
+    facts += [Fact(f"left out: {reason}", f"{sum(kinds.values()):,}") for reason, kinds in account["left_out"].items()]
+    facts += [Fact(f"{split} rows", f"{statistics[split]['rows']:,}") for split in ("train", "valid", "test")]
     tokens = train["tokens"]
     facts.append(Fact("groups with one context", f"{train['groups']:,}"))
     facts.append(Fact("tokens per row", f"{tokens['min']:,} to {tokens['max']:,}, mean {tokens['mean']:,.0f}"))

@@ -11,6 +11,7 @@ from mlx_ragtune.records import Example
 from mlx_ragtune.tuning.example_files import read_examples
 from mlx_ragtune.tuning.resources import train_disk, train_memory
 from mlx_ragtune.tuning.run import train as tune
+from mlx_ragtune.tuning.start_adapter import check_start
 from mlx_ragtune.tuning.train_checks import check_train
 from mlx_ragtune.tuning.training import keep_result
 
@@ -19,6 +20,7 @@ def check(recipe: Recipe, base: Path) -> None:
     """Raise an error for an unsupported base, settings that do not fit it, or too little memory."""
     check_base(base, thinking=recipe.dataset.thinking == "on")
     check_train(recipe.train, base)
+    check_start(recipe.train, base, model=recipe.base.model)
     require_memory(
         "train",
         train_memory(base, recipe.train, recipe.base.precision),

@@ -92,12 +92,13 @@ def default_dimensions(recipe: Recipe) -> Iterator[tuple[str, Dimension]]:
     """
     train = recipe.train
     yield "train.learning_rate", Range(train.learning_rate / 10, train.learning_rate * 10, log=True)
-    modules = [("q_proj", "v_proj"), PROJECTIONS]
-    if set(train.target_modules) not in map(set, modules):
-        modules.append(train.target_modules)
-    yield "train.target_modules", Choices(tuple(modules))
-    ranks = sorted({max(1, train.rank // 2), train.rank, min(1024, train.rank * 2)})
-    yield "train.rank", Choices(tuple(ranks))
+    if train.from_adapter is None:  # which fixes both
+        modules = [("q_proj", "v_proj"), PROJECTIONS]
+        if set(train.target_modules) not in map(set, modules):
+            modules.append(train.target_modules)
+        yield "train.target_modules", Choices(tuple(modules))
+        ranks = sorted({max(1, train.rank // 2), train.rank, min(1024, train.rank * 2)})
+        yield "train.rank", Choices(tuple(ranks))
     yield "train.epochs", Choices(tuple(sorted({train.epochs / 2, train.epochs, min(1000, train.epochs * 2)})))
     if recipe.dataset.rehearsal is not None:
         share = recipe.dataset.rehearsal.share or 0.1

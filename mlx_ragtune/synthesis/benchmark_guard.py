@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from mlx_ragtune.records import Pair
 from mlx_ragtune.scoring.answers.normalize import fold, words
 from mlx_ragtune.synthesis.benchmark_view import BenchmarkView
+from mlx_ragtune.synthesis.content_words import content_stems
 from mlx_ragtune.synthesis.dedupe import SAMPLE, QuestionIndex, Vectorizer
 
 ASKS = "asks a benchmark question"
@@ -22,20 +23,10 @@ REFERENCE = "contains a benchmark reference"
 ALIKE = 0.5
 """24 of 24 paraphrases of questions of ``data/rag_notes/benchmark.jsonl`` reach it, none of its 112 questions among
 themselves, and none of the 360 training questions."""
-STEM = 5
 RUN = 8
 STRIDE = 4
+_PLACE = re.compile(r"(?: (?:in|of|by|from|according to))? [\"“][^\"“”\n]{3,300}[\"”]")
 _TITLE = re.compile(r"[\"“][^\"“”\n]{3,300}[\"”]")
-_COMMON = frozenset(
-    re.findall(
-        r"\w+",
-        "a an the of in on at by for to from with without and or not is are was were be been do does did has have "
-        "had can could would should will may might it its this that these those which what who whom whose when "
-        "where why how much many often there than then as into over under between about per each any all some "
-        "such used use uses using happen happens according paper papers study report reports reported show shows "
-        "find finds found give gives say says kind kinds way ways",
-    )
-)
 
 
 def _names(text: str) -> frozenset[str]:
@@ -46,10 +37,6 @@ def _names(text: str) -> frozenset[str]:
         for position, token in enumerate(tokens)
         if re.search(r"\d|.[A-Z]", token) or (position and token[:1].isupper())
     )
-
-
-def _stems(text: str) -> set[str]:
-    return {word[:STEM] for word in words(fold(text)) if word not in _COMMON}
 
 
 def _runs(text: str, stride: int) -> Iterator[int]:
@@ -75,7 +62,7 @@ class BenchmarkGuard:
         self._references = {run for reference in benchmark.references for run in _runs(reference, STRIDE)}
 
     def _add(self, question: str) -> None:
-        stems = _stems(question)
+        stems = content_stems(question)
         for stem in stems:
             self._holders[stem].append(len(self._stems))
         self._frequency.update(stems)
@@ -87,7 +74,7 @@ class BenchmarkGuard:
 
     def paraphrased(self, question: str) -> bool:
         """Whether a benchmark question asks for much the same."""
-        stems, names = _stems(question), _names(question)
+        stems, names = content_stems(question), _names(question)
         candidates = {number for stem in stems for number in self._holders.get(stem, ())}
         for number in candidates:
             if names != self._named[number]:
@@ -103,12 +90,14 @@ class BenchmarkGuard:
         return bool(self._references) and any(run in self._references for run in _runs(answer, 1))
 
     def reason(self, pair: Pair) -> str:
-        """Why the pair would teach the benchmark; "" if it would not."""
-        if self._index.matches(pair.question):
+        """Why the pair would teach the benchmark; "" if it would not. Its question is read with and without titles."""
+        bare = _PLACE.sub("", pair.question)
+        asked = (pair.question, bare) if bare != pair.question else (pair.question,)
+        if any(self._index.matches(question) for question in asked):
             return ASKS
         if self.contains_reference(pair.answer):
             return REFERENCE
-        return PARAPHRASES if self.paraphrased(pair.question) else ""
+        return PARAPHRASES if any(map(self.paraphrased, asked)) else ""
 
 
 def guard_report(pairs: Sequence[Pair], guard: BenchmarkGuard) -> dict[str, list[str]]:

@@ -168,7 +168,9 @@ def make_plan(
     size = settings.pairs_per_call
     for rank, task in enumerate(WRITTEN):
         quota, asked = wanted.get(task, 0), 0
-        most = quota and math.ceil(quota / max(settings.min_yield, LEAST_YIELD)) + SPARE_CALLS * size
+        if not quota:
+            continue
+        most = math.ceil(quota / max(settings.min_yield, LEAST_YIELD)) + SPARE_CALLS * size
         for call in _calls(task, order, size, fields):
             if asked >= most:
                 break

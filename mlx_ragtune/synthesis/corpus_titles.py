@@ -1,6 +1,7 @@
 """Which papers of the corpus does an answer name besides its own? The time does not depend on the number of papers.
 
-A distinctive title counts wherever it stands, any other one in double quotes. A title that the pair's own sources name
+A distinctive title counts wherever it stands, any other one in double quotes or after "paper" or
+"titled". A title that the pair's own sources name
 (their related work) is none.
 """
 
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterable
 from mlx_ragtune.scoring.answers.normalize import fold, words
 from mlx_ragtune.scoring.answers.titles import is_distinctive
 
+_CITES = {("paper",), ("titled",), ("entitled",), ("article",)}
 OTHER_PAPER = "cites a paper that is not its source"
 
 
@@ -38,7 +40,7 @@ class CorpusTitles:
                         continue
                     if any(f" {' '.join(title_words)} " in title_of for title_of in mine):
                         continue
-                    if is_distinctive(title) or f'"{title}"' in answer:
+                    if is_distinctive(title) or f'"{title}"' in answer or spoken[start - 1 : start] in _CITES:
                         found.append(title)
         if not found:
             return []

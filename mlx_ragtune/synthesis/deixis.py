@@ -26,10 +26,10 @@ _STATES = (
 _GIVEN = r"(?:provided|given|above|following|supplied|present)"
 
 THIS = re.compile(
-    rf"\b(?P<this>[Tt]his|[Tt]hese|[Oo]ur|[Tt]hat|[Tt]hose) (?P<noun>(?:research )?{WORK}s?|studies|work|works)\b"
-    r"(?! (?:is|was|were|are) (?:the|a|an)\b)"
+    rf"\b(?P<this>[Tt]his|[Oo]ur) (?P<noun>(?:research )?{WORK}|work)\b(?! (?:is|was|were|are) (?:the|a|an)\b)"
+    rf"|\b(?P<these>[Tt]hese|[Oo]ur) (?P<nouns>(?:research )?{WORK}s|studies|works)\b"
 )
-"""``this paper``. ``noun``: what may follow "the"."""
+"""``this paper``, ``these studies``; not "approaches that work". ``noun`` or ``nouns``: what may follow "the"."""
 GIVEN = re.compile(
     rf"\b(?:[Tt]he )?{_GIVEN} (?:{SHOWN}|{WORK}|note)s?(?: {SHOWN}s?)?\b|\b{SHOWN}s? (?:provided|given|above)\b"
 )
@@ -46,9 +46,9 @@ SHOWN_STATES = re.compile(rf"\b[Tt]he {SHOWN}s?(?= {_STATES}\b)|\b[Tt]he excerpt
 """``the excerpt states``."""
 NUMBERED = re.compile(
     r"\b(?:[Tt]he )?(?:[Pp]aper|[Pp]assage|[Ee]xcerpt|[Cc]ontext|[Dd]ocument|[Aa]bstract"
-    r"|[Ss]tudy)s?:? ?(?P<number>[12])\b(?![.\d])"
+    r"|[Ss]tudy)s?:? ?(?P<number>[12])\b(?![.\d])(?!,? [\"“'‘]\w)"
 )
-"""``Paper 1``."""
+"""``Paper 1``, unless a quoted name follows: ``Paper 1, 'Other Title',``."""
 AUTHORS_OF_THIS = re.compile(rf"\b(?P<the>[Tt]he )?authors? of (?:this|the) {WORK}\b(?! [\"“])", re.IGNORECASE)
 
 _PATTERNS = (THIS, IN_SHOWN, SHOWN_STATES, NUMBERED, AUTHORS_OF_THIS)

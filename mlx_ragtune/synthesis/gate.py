@@ -17,13 +17,21 @@ import re
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from mlx_ragtune.records import Chunk, Pair
 from mlx_ragtune.retrieval.control_tokens import CONTROL, control_tokens
 from mlx_ragtune.retrieval.prompt import SYSTEM
-from mlx_ragtune.scoring.answers.leaks import has_turn_token, repeats_prompt, talks_to_itself, thinks_aloud
-from mlx_ragtune.scoring.answers.normalize import fold, words
+from mlx_ragtune.scoring.answers.leaks import (
+    SYSTEM_SENTENCE_WORDS,
+    SYSTEM_WORDS,
+    has_turn_token,
+    repeats_prompt,
+    talks_to_itself,
+    thinks_aloud,
+)
+from mlx_ragtune.scoring.answers.normalize import fold, sentences, words
 from mlx_ragtune.synthesis.generator_prompts import RULES
 from mlx_ragtune.synthesis.generator_prompts import SYSTEM as WRITER
 
@@ -65,19 +73,54 @@ def row_faults(question: str, answer: str, specials: Collection[str] = ()) -> di
     """Reason → detail of what is certainly wrong with a row. ``specials``: the base's own special tokens."""
     faults: dict[str, str] = {}
     for name, text in (("question", question), ("answer", answer)):
-        tokens = [token for token in control_tokens(text) if token not in _NAMES]
+        tokens = _foreign(text)
         tokens += [token for token in specials if token in text]
         if tokens:
             faults.setdefault(CONTROL_TOKEN, f"{tokens[0]!r} in the {name}")
         elif has_turn_token(text):
             faults.setdefault(CONTROL_TOKEN, f"in the {name}")
-        if _TASK_TEXT.search(text) or any(repeats_prompt(text, "", (), prompt) for prompt in _PROMPTS if words(text)):
+        if _TASK_TEXT.search(text) or _has_prompt(text) or (words(text) and repeats_prompt(text, "", (), "")):
             faults.setdefault(PROMPT_TEXT, f"in the {name}")
         if talks_to_itself(text) or _ROLE_AT_START.match(text) or _QUESTION_AND_ANSWER.search(text):
             faults.setdefault(DIALOGUE, f"in the {name}")
         if thinks_aloud(text) and CONTROL_TOKEN not in faults:
             faults.setdefault(THINKING, f"in the {name}")
     return faults
+
+
+def prompt_faults(turns: Iterable[str], answer: str) -> list[str]:
+    """What is certainly wrong with a row that brings its own prompt: control tokens, or a fault of the answer."""
+    faults = [f"{reason} {detail}" for reason, detail in row_faults("", answer).items()]
+    for number, turn in enumerate(turns, start=1):
+        faults += [f"{CONTROL_TOKEN} {token!r} in message {number}" for token in _foreign(turn)[:1]]
+    return faults
+
+
+def _foreign(text: str) -> list[str]:
+    """The control tokens in a text that are no names."""
+    return [token for token in control_tokens(text) if token not in _NAMES]
+
+
+@cache
+def _prompt_parts() -> tuple[frozenset[tuple[str, ...]], tuple[str, ...]]:
+    """The runs of 9 words of all prompts, and their sentences of 6 or more words."""
+    spoken = [[words(part) for part in sentences(fold(prompt))] for prompt in _PROMPTS]
+    texts = [[word for part in parts for word in part] for parts in spoken]
+    runs = frozenset(run for text in texts for run in _runs(text))
+    wholes = {" ".join(part) for parts in spoken for part in parts if len(part) >= SYSTEM_SENTENCE_WORDS}
+    return runs, tuple(sorted(wholes))
+
+
+def _runs(spoken: Sequence[str]) -> Iterable[tuple[str, ...]]:
+    return zip(*(spoken[start:] for start in range(SYSTEM_WORDS)), strict=False)
+
+
+def _has_prompt(text: str) -> bool:
+    """Whether a sentence of a prompt, or 9 of its words in a row, are in the text."""
+    spoken = words(fold(text))
+    runs, wholes = _prompt_parts()
+    joined = f" {' '.join(spoken)} "
+    return any(run in runs for run in _runs(spoken)) or any(f" {whole} " in joined for whole in wholes)
 
 
 def row_fault(pair: Pair) -> str | None:

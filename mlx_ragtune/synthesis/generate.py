@@ -96,6 +96,11 @@ class GenerationReport:
         """The kept pairs."""
         return [row.pair for row in self.rows]
 
+    @property
+    def repairs(self) -> dict[str, int]:
+        """Name of a repair → kept pairs that it was made on, most frequent first."""
+        return dict(Counter(name for row in self.rows for name in row.repairs).most_common())
+
 
 @dataclass(frozen=True)
 class _Work:
@@ -371,7 +376,8 @@ def try_out(
 
     def first_calls() -> Iterator[_Work]:
         for work in run.written():
-            if sum(map(len, run.selection.kept.values())) >= wanted or until():
+            enough = sum(map(len, run.selection.kept.values())) >= wanted
+            if begun and (enough or until()):  # the first call is made however late it is
                 return
             begun.append(work)
             yield work

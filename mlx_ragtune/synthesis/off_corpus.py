@@ -8,6 +8,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping
 
+from mlx_ragtune.retrieval.terms import STOP_WORDS, terms
 from mlx_ragtune.scoring.answers.normalize import fold, words
 from mlx_ragtune.synthesis.visible_corpus import Retriever
 
@@ -82,6 +83,8 @@ COVERED = 0.5
 """A field is covered when one passage holds this share of its words."""
 LOOKED_AT = 5
 """Passages that are looked at for each field."""
+NEAR_TERMS, NEAR_SHARE = 3, 0.6
+CLOSE = "off-corpus question that the papers may answer"
 _STEM = 5
 
 
@@ -112,3 +115,16 @@ def off_corpus_fields(
     found = {name: coverage(name, told_by, retriever) for name, told_by in fields.items() if name not in barred}
     outside = [name for name, share in found.items() if share < COVERED]
     return sorted(outside, key=lambda name: (found[name], hashlib.sha256(f"{seed}\0{name}".encode()).hexdigest()))
+
+
+def is_near(question: str, retriever: Retriever) -> bool:
+    """Whether one passage holds most of a question's content words: the corpus may answer it.
+
+    Most means at least ``NEAR_TERMS`` different terms and ``NEAR_SHARE`` of all.
+    """
+    asked = {term for term in terms(question) if term not in STOP_WORDS and len(term) > 1}
+    for passage in retriever.search(question, LOOKED_AT):
+        held = asked & set(terms(f"{passage.title}\n{passage.text}"))
+        if len(held) >= max(NEAR_TERMS, NEAR_SHARE * len(asked)):
+            return True
+    return False

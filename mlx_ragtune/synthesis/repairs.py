@@ -11,6 +11,7 @@ import re
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from mlx_ragtune.records import Pair
 from mlx_ragtune.scoring.answers.made_up_titles import title_candidates
@@ -25,6 +26,7 @@ NAMED = "title for 'the paper'"
 POINTER = "'the paper' for 'the excerpt'"
 SUBJECT = "title for a dangling subject"
 CITED = "citation added"
+BARE_TITLE = "sentence that only gives the title left out"
 TRIMMED = "quotation marks off the evidence"
 
 _NOUN = r"(?:paper|study|article)"
@@ -55,8 +57,8 @@ _PROPOSED = re.compile(
     + r"\b)?"
 )
 _NUMBERED_PART = re.compile(
-    r"\b(?P<what>(?:[Tt]able|[Ff]igure|[Ff]ig\.|[Ss]ection|[Aa]lgorithm|[Ee]quation) \w{1,4}(?:\.\d+)?)\b(?! (?:of"
-    r"|in)\b)"
+    r"\b(?P<what>(?:[Tt]able|[Ff]igure|[Ff]ig\.|[Ss]ection|[Aa]lgorithm|[Ee]quation) (?:\d+(?:\.\d+)*|[IVX]+))\b"
+    r"(?! (?:of|in)\b)"
 )
 _DANGLING_ANSWER = re.compile(
     r"^(?P<it>It|They|This (?:paper|study|work|article)|This) (?P<verb>builds? (?:up)?on|extends?|proposes?"
@@ -64,23 +66,30 @@ _DANGLING_ANSWER = re.compile(
     r"|argues?|investigates?|examines?|discuss(?:es)?|demonstrates?|concludes?|finds?|suggests?|surveys?|reviews?)\b"
 )
 _DANGLING_QUESTION = re.compile(r"^(?P<ask>(?:What|How|Why|When|Where|Which) (?:does|did|is|was|can|could|would)) it\b")
+_COMPARES = re.compile(r"\b(?:differ|compare|contrast|relate|complement|align|overlap|both|two)", re.IGNORECASE)
 _GENERIC = re.compile(
     r"\bthe (?:model|method|approach|framework|system|algorithm|technique|dataset|database|experiments?|evaluation"
     r"|survey"
     r"|participants|respondents|results?|findings|analysis|case study|architecture|benchmark|training)\b"
+    r"(?! (?:of|by)\b)"
 )
 _BOTH = re.compile(
     r"\b(?:the|these|both) (?:two |research |given |provided )*(?:papers|studies|articles|works|documents|passages)\b"
     r"(?! (?:of|on|by|that)\b)|(?<=\bin )each (?:paper|study|article)\b",
     re.IGNORECASE,
 )
+_BOTHS = re.compile(
+    r"\b(?:the|these|both) (?:two )?(?:papers|studies|articles)(?:'|’)s? (?P<what>(?:[\w-]+ ){0,2}?" + _HEADS + r")\b",
+    re.IGNORECASE,
+)
 _TWO_THINGS = re.compile(
-    r"\b(?P<the>[Tt]he (?:two )?|[Bb]oth |[Tt]hese (?:two )?)(?P<what>(?:[\w-]+ )?(?:approaches|methods|frameworks"
-    r"|systems|models|techniques|methodologies"
-    r"|evaluations|datasets|databases))\b(?! (?:in|of|from|used by|proposed by) )"
+    r"\b(?P<the>[Tt]he (?:two )?|[Bb]oth |[Tt]hese (?:two )?)(?P<what>(?:(?!\d)[\w-]+ )?(?:approaches|methods"
+    r"|frameworks|systems|models|techniques|methodologies|evaluations|datasets|databases))\b"
+    r"(?! (?:in|of|from|used by|proposed by) )"
 )
 _ORDINAL = re.compile(
     r"\b[Tt]he (?P<which>first|second) (?:paper|study|article|passage|work|excerpt|context|document)\b"
+    r"(?!,? [\"“'‘]\w)"
 )
 _FIRST_WORDS = frozenset(
     re.findall(
@@ -172,6 +181,7 @@ def _repair_answer(answer: _Text, titles: Sequence[str], sources: Sequence[str])
         return
     if len(titles) == 1:
         title = titles[0]
+        answer.apply(BARE_TITLE, lambda text: _without_title_sentence(text, title))
         answer.apply(SUBJECT, lambda text: _name_dangling(text, title))
         answer.apply(NAMED, lambda text: text if cites(text, title) else name_once(text, title, sources))
         answer.apply(POINTER, lambda text: without_pointers(text, sources))
@@ -214,7 +224,7 @@ def name_once(text: str, title: str, sources: Sequence[str] = ()) -> str:
         (_POSSESSIVE_AUTHORS, lambda match: f"{match['the']} {match['what']} of {quoted}"),
         (re.compile(rf"\b[Tt]h(?:e|is) {_NOUN}(?='s\b)"), lambda _match: quoted),
         (_THE_WORK, lambda _match: quoted),
-        (THIS, lambda match: quoted if match["noun"][-1] != "s" and match["this"].lower() == "this" else match[0]),
+        (THIS, lambda match: quoted if (match["this"] or "").lower() == "this" else match[0]),
         (IN_SHOWN, lambda match: f"{_kept(match)}{quoted}"),
         (SHOWN_STATES, lambda _match: quoted),
         (GIVEN, lambda match: match[0] if _is_subject(match[0], sources) else quoted),
@@ -263,6 +273,13 @@ def has_name(text: str) -> bool:
     return any(re.search(r"[A-Z]|\d", word) for word in text.split()[1:])
 
 
+def _without_title_sentence(answer: str, title: str) -> str:
+    """The answer without a last sentence ``The paper title is "T".``: it is cited where it speaks of the paper."""
+    sentence = rf' (?:[Tt]he|[Tt]his) (?:paper|study|article)(?:\'s)? title is "{re.escape(title)}"\.$'
+    shorter = re.sub(sentence, "", answer)
+    return shorter if not cites(shorter, title) else answer
+
+
 def _name_dangling(answer: str, title: str) -> str:
     """``It builds upon …`` as ``"T" builds upon …``, where no sentence before says what "it" is."""
     match = _DANGLING_ANSWER.match(answer)
@@ -280,7 +297,7 @@ def without_pointers(text: str, sources: Sequence[str]) -> str:
         return _cased(match[0], "the paper")
 
     text = AUTHORS_OF_THIS.sub(lambda match: f"{match['the'] or 'the '}authors", text)
-    text = THIS.sub(lambda match: _cased(match[0], f"the {match['noun']}"), text)
+    text = THIS.sub(lambda match: _cased(match[0], f"the {match['noun'] or match['nouns']}"), text)
     text = IN_SHOWN.sub(lambda match: f"{_kept(match)}the paper", text)
     text = SHOWN_STATES.sub(as_paper, text)
     return GIVEN.sub(lambda match: match[0] if _is_subject(match[0], sources) else as_paper(match), text)
@@ -318,10 +335,16 @@ def name_both(question: str, titles: Sequence[str]) -> str:
     question = name_ordinals(question, titles)
     if all(cites(question, title) for title in titles):
         return question
-    if any(cites(question, title) for title in titles) or all(_alias_in(question, title) for title in titles):
+    if any(cites(question, title) for title in titles):
         return question
     both = _joined(titles)
+    if match := _BOTHS.search(question):
+        return f"{question[: match.start()]}the {match['what']} of {both}{question[match.end() :]}"
     for pattern, repaired in ((_BOTH, both), (_TWO_THINGS, None)):
+        if repaired is None and not (
+            _COMPARES.search(question) and not any(map(partial(names_alias, question), titles))
+        ):
+            return question
         if match := pattern.search(question):
             after = question[match.end() :]
             if repaired is None:
@@ -332,7 +355,8 @@ def name_both(question: str, titles: Sequence[str]) -> str:
     return question
 
 
-def _alias_in(text: str, title: str) -> bool:
+def names_alias(text: str, title: str) -> bool:
+    """Whether the text has the title's part before the colon, or the title."""
     alias = title.split(":", 1)[0].strip() if ":" in title else title
     return re.search(rf"(?<!\w){re.escape(alias)}(?!\w)", text, re.IGNORECASE) is not None
 

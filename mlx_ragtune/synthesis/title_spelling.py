@@ -28,7 +28,7 @@ _LEAD = (
 
 def cites(text: str, title: str) -> bool:
     """Whether the text contains the title, exactly, in double quotes."""
-    return re.search(f'"{re.escape(title)}[.,]?"', text) is not None
+    return any(f'"{title}{stop}"' in text for stop in ("", ",", "."))
 
 
 def _digits(text: str) -> list[str]:
@@ -97,6 +97,8 @@ def is_spelling_of(quoted: str, title: str) -> bool:
 def without_lead(text: str, titles: Sequence[str]) -> str:
     """The text with ``the paper titled "T"`` and ``The first paper, "T",`` shortened to ``"T"``."""
     for title in titles:
+        if f'"{title}"' not in text:
+            continue
         quoted = re.escape(f'"{title}"')
         text = re.sub(rf"{_LEAD}{quoted}(?P<after>,|\))?", _title_alone, text)
     return text

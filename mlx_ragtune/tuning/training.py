@@ -242,7 +242,10 @@ def _tracker(settings: TrainSettings, folder: Path) -> Any:
 
     try:
         return get_reporting_callbacks(
-            ",".join(settings.report_to), project_name="ragtune", log_dir=str(folder), config=settings.model_dump()
+            ",".join(settings.report_to),
+            project_name="ragtune",
+            log_dir=str(folder),
+            config=settings.model_dump(mode="json"),
         )
     except (ImportError, AttributeError, TypeError) as error:
         names = " ".join(settings.report_to)

@@ -36,6 +36,7 @@ from mlx_ragtune.tuning.ranks import find_ranks, leave
 from mlx_ragtune.tuning.rehearsal import choose_rehearsal
 from mlx_ragtune.tuning.schedule import make_plan, micro_batches
 from mlx_ragtune.tuning.seeds import seed64
+from mlx_ragtune.tuning.start_adapter import check_start, start_from
 from mlx_ragtune.tuning.token_rows import TokenRow, tokenize
 from mlx_ragtune.tuning.train_checks import check_attention, check_train
 from mlx_ragtune.tuning.training import Split, Training, TrainResult
@@ -152,6 +153,8 @@ class Workbench:
         usable after any of them.
         """
         check_train(settings, self._folder)
+        if find_ranks().first:  # the adapter to start from need not be on the other machines
+            check_start(settings, self._folder, model=self._model.model)
         folder.mkdir(parents=True, exist_ok=True)
         with self._clean():  # the work is done in a frame of its own, which is cleared with its arrays
             split, described = self._rows_of(settings, seed, share, rehearsal_share)
@@ -192,6 +195,8 @@ class Workbench:
         loaded, (split, described) = self.loaded, data
         thinking = self._dataset.thinking == "on"
         apply_adapter(loaded.model, settings, seed=seed)
+        if settings.from_adapter is not None and find_ranks().first:  # the other ranks get its arrays from the first
+            described = described | {"from_adapter": start_from(loaded.model, settings)}
         plan = make_plan(split["train"], settings, seed=seed, validates=bool(split["valid"]))
         self._say(plan.describe())
         if settings.preference is not None:
@@ -310,7 +315,7 @@ def share_of_contexts(rows: Sequence[TokenRow], share: float, *, seed: int) -> l
 
 def describe_settings(settings: TrainSettings, seed: int) -> dict[str, str]:
     """The settings of one run on which its result depends, key by key."""
-    keys = settings.model_dump(mode="json", exclude={"report_to"})
+    keys = settings.model_dump(mode="json", exclude={"report_to", "from_adapter"})
     keys = {name: value for name, value in keys.items() if value is not None or name not in NEWER_KEYS}
     return {f"train.{name}": json.dumps(value) for name, value in keys.items()} | {"seed": str(seed)}
 

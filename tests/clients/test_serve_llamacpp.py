@@ -227,3 +227,25 @@ def test_a_reply_that_the_engine_cannot_parse_is_read(models: Path, monkeypatch:
         reply = server.chat(request(schema={"type": "object"}))
     assert (reply.text, reply.done_reason, reply.answer_tokens) == ('{"pairs": [{"a": "half', "stop", 1)
     assert reply.prompt_tokens > 10
+
+
+@pytest.mark.parametrize("keeps", [False, True])
+def test_the_common_start_of_prompts_is_read_once_where_that_is_asked_for(
+    models: Path, keeps: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passage = "A passage about LoRA and its many adapters. " * 6
+    computed: list[int] = []
+    events = LlamaCppServer.events
+
+    def watched(self: LlamaCppServer, path: str, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        for event in events(self, path, body):
+            if event.get("usage"):
+                computed.append(event["timings"]["prompt_n"])
+            yield event
+
+    monkeypatch.setattr(LlamaCppServer, "events", watched)
+    with LlamaCppServer(models / "qwen3.gguf", context_tokens=512, slots=2, keeps_prompts=keeps) as server:
+        for question in ("What does it train?", "And what does it freeze?"):
+            server.chat(replace(request(), messages=(TURNS[0], Message("user", passage + question))))
+    first, second = computed
+    assert (second < first / 4) is keeps

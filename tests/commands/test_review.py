@@ -149,7 +149,7 @@ def test_ctrl_c_ends_the_page_with_a_summary_and_keeps_the_reviews(home: Path) -
         connection.request("GET", f"{address.path}item?n=0")
         shown = json.loads(connection.getresponse().read())
         assert shown["places"]
-        body = json.dumps({"n": 0, "action": "accept"})
+        body = json.dumps({"n": 0, "id": shown["id"], "action": "accept"})
         connection.request("POST", f"{address.path}review", body, {"Content-Type": "application/json"})
         assert connection.getresponse().status == 200
         connection.close()

@@ -10,9 +10,12 @@ import pytest
 from mlx_ragtune.clients import machine
 from mlx_ragtune.commands import sweep_trials
 from mlx_ragtune.commands.sweep_scoring import Development
+from mlx_ragtune.evaluation import own_answers
 from mlx_ragtune.runner import open_recipe
 from mlx_ragtune.stages import train as stage
+from mlx_ragtune.sweeping.space import default_dimensions
 from mlx_ragtune.tuning import select
+from mlx_ragtune.tuning.decode import Decoded
 from mlx_ragtune.tuning.workbench import Workbench
 from tests.stages.project import Done, edit, make_project, ragtune
 
@@ -222,6 +225,12 @@ def test_workers_share_a_journal(tmp_path: Path) -> None:
     assert [row["state"] for row in results(recipe)["trials"]] == ["finished", "finished"]
 
 
+def test_the_default_space_keeps_the_shape_of_an_adapter_that_training_starts_from(tmp_path: Path) -> None:
+    recipe = open_recipe(prepared(tmp_path)).recipe
+    start = recipe.model_copy(update={"train": recipe.train.model_copy(update={"from_adapter": tmp_path})})
+    assert [key for key, _ in default_dimensions(start)] == ["train.learning_rate", "train.epochs"]
+
+
 def test_the_default_space_is_around_the_recipe(tmp_path: Path) -> None:
     recipe = prepared(tmp_path, trials=1)
     text = recipe.read_text()
@@ -232,3 +241,50 @@ def test_the_default_space_is_around_the_recipe(tmp_path: Path) -> None:
     assert list(space) == ["train.learning_rate", "train.target_modules", "train.rank", "train.epochs"]
     assert space["train.learning_rate"] == {"low": 5e-4, "high": 5e-2, "step": None, "log": True}
     assert space["train.rank"] == [2, 4, 8]
+
+
+def test_trials_share_the_answers_of_the_base_and_vary_their_share(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On one workbench: the base is loaded for its answers once, and once for all trials."""
+
+    def stand_in(_model: Any, _tokenizer: Any, prompts: Any, **_options: Any) -> Any:
+        yield from ((index, Decoded(f"Number {index} it is.", 6, "stop")) for index in range(len(prompts)))
+
+    monkeypatch.setattr(own_answers, "decode", stand_in)
+    recipe = prepared(tmp_path, space={"dataset.rehearsal.share": [0.0, 0.1, 0.2]})
+    edit(recipe, dataset={"rehearsal": {"share": 0.1}, "max_loss": 0.9}, fuse={"strength": 0.5})
+    opened = 0
+    enter = Workbench.__enter__
+
+    def counted(self: Workbench) -> Workbench:
+        nonlocal opened
+        opened += 1
+        return enter(self)
+
+    seen: list[float | None] = []
+    adapted = Workbench.adapted
+
+    def noting(self: Workbench, folder: Path, *, strength: float | None = None) -> Any:
+        seen.append(strength)
+        return adapted(self, folder, strength=strength)
+
+    monkeypatch.setattr(Workbench, "__enter__", counted)
+    monkeypatch.setattr(Workbench, "adapted", noting)
+    done = swept(recipe, "--json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert [trial["state"] for trial in result["trials"]] == ["finished"] * 3
+    assert result["by_loss"]
+    assert (opened, seen) == (1, [0.5] * 3)
+    runs = recipe.parents[1] / "runs"
+    rows = {
+        trial["settings"]["dataset.rehearsal.share"]: json.loads(
+            (runs / trial["run"] / "3-train" / "result.json").read_text()
+        )
+        for trial in result["trials"]
+    }
+    assert rows[0.0]["rehearsal_rows"] == 0
+    assert rows[0.2]["rehearsal_rows"] > rows[0.1]["rehearsal_rows"] > 0
+    assert len({row["rehearsal_held_rows"] for row in rows.values()}) == 1
+    assert len({(runs / trial["run"] / "2b-rehearse").resolve() for trial in result["trials"]}) == 1

@@ -26,7 +26,8 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def asker(base: Path, **changes: Any) -> BaseAsker:
-    return BaseAsker(**({"folder": base, "precision": "fp32", "thinking": False, "max_tokens": 12} | changes))
+    options: dict[str, Any] = {"folder": base, "precision": "fp32", "thinking": False, "max_tokens": 12}
+    return BaseAsker(**(options | changes))
 
 
 def ask(base: Path, log: Path, prompts: Any = PROMPTS, **changes: Any) -> Any:
@@ -70,11 +71,10 @@ def test_nothing_is_asked_twice_but_what_changes_the_answer_is(
 
 def test_a_killed_run_keeps_what_was_answered(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log, asked = tmp_path / "log.jsonl", list[int]()
-    plain = module.decode
 
     def stopping(model: Any, tokenizer: Any, prompts: Any, **options: Any) -> Any:
         asked.append(len(prompts))
-        for number, found in enumerate(plain(model, tokenizer, prompts, **options)):
+        for number, found in enumerate(decode(model, tokenizer, prompts, **options)):
             if len(asked) == 1 and number == 2:
                 raise KeyboardInterrupt
             yield found
@@ -102,18 +102,26 @@ def answer(text: str, reason: str = "stop", tokens: int = 12) -> Answer:
         (answer("And then the sun and the", "length"), "truncated"),
         (answer("  \n", tokens=2), "empty"),
         (answer("Yes yes " * 20, "loop"), "repetition_loop"),
-        (answer("I'm sorry, but I cannot answer this question.", tokens=9), "refusal"),
+        (answer("I'm sorry, but I cannot answer this question.", tokens=9), ""),
         (answer("Fine.<|im_end|>\n<|im_start|>user\nMore?"), "turn_token_leak"),
     ],
     ids=lambda value: value if isinstance(value, str) else value.text[:20],
 )
-def test_an_answer_is_used_unless_it_is_invalid_or_a_refusal(base: Path, reply: Answer, fault: str) -> None:
+def test_an_answer_is_used_unless_it_is_invalid(base: Path, reply: Answer, fault: str) -> None:
     usable = asker(base).usable(PROMPTS[:1], {"p0": reply})
     assert dict(usable.dropped) == ({fault: 1} if fault else {})
     if not fault:
         (row,) = usable.rows
         assert (row.kind, row.group, row.papers) == ("rehearsal", row.id, ())
         assert row.messages == (Message("user", PROMPTS[0].prompt), Message("assistant", reply.text.strip()))
+
+
+def test_a_base_that_refuses_most_prompts_is_noticed(base: Path) -> None:
+    refusing, answering = "I'm sorry, but I cannot answer this question.", "Blue light is scattered by the air."
+    for texts, mostly in (((refusing, refusing, answering), True), ((refusing, answering), False)):
+        answers = {one.id: answer(text) for one, text in zip(PROMPTS, texts, strict=False)}
+        usable = asker(base).usable(PROMPTS[: len(texts)], answers)
+        assert (usable.refusals, usable.mostly_refusals) == (texts.count(refusing), mostly)
 
 
 def test_a_think_block_is_judged_without_and_trained_with_its_thinking(base: Path) -> None:

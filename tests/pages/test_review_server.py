@@ -60,7 +60,7 @@ def test_a_whole_review_by_http(tmp_path: Path) -> None:
             details = value(address, f"item?n={n}")
             assert details["n"] == n
             action = {"action": "reject", "reason": "wrong"} if details["id"] == "q1" else {"action": "accept"}
-            state = value(address, "review", {"n": n, **action})
+            state = value(address, "review", {"n": n, "id": details["id"], **action})
         assert [item["decision"] for item in state["items"]].count("accept") == 8
         undone = value(address, "undo", {})
         assert undone["undone"] == 8
@@ -74,6 +74,18 @@ def test_a_whole_review_by_http(tmp_path: Path) -> None:
     assert "q1" not in [row["id"] for row in rows]
 
 
+def test_the_sample_grows_where_that_is_advised(tmp_path: Path) -> None:
+    made = session(tmp_path, questions=0, refusals=0, pairs=60)
+    with serve(made) as address:
+        assert ask(address, "more", {"part": "pairs"})[0] == 400
+        for n, item in enumerate(made.shown):
+            action = {"action": "accept"} if n else {"action": "reject", "reason": "other"}
+            state = value(address, "review", {"n": n, "id": item.row.id, **action})
+        advised = state["parts"][1]["advised"]
+        state = value(address, "more", {"part": "pairs"})
+        assert len(state["items"]) == advised > 30
+
+
 def test_an_edit_is_checked_before_it_is_saved(tmp_path: Path) -> None:
     made = session(tmp_path)
     with serve(made) as address:
@@ -82,11 +94,11 @@ def test_an_edit_is_checked_before_it_is_saved(tmp_path: Path) -> None:
         edit = {"question": shown["question"], "answer": "There were 500 lynxes.", "nuggets": shown["nuggets"]}
         found = value(address, "check", {"n": n, "edit": edit})["problems"]
         assert found[0]["blocks"]
-        status, content, _ = ask(address, "review", {"n": n, "action": "edit", "edit": edit})
+        status, content, _ = ask(address, "review", {"n": n, "id": "q0", "action": "edit", "edit": edit})
         assert status == 400
         assert "lacks '412'" in json.loads(content)["error"]
         edit["answer"] = f"{shown['answer']} That is many."
-        value(address, "review", {"n": n, "action": "edit", "edit": edit})
+        value(address, "review", {"n": n, "id": "q0", "action": "edit", "edit": edit})
         assert value(address, f"item?n={n}")["answer"] == edit["answer"]
 
 
@@ -119,7 +131,7 @@ def test_only_this_machine_with_the_token_is_answered(tmp_path: Path) -> None:
         parts = urlsplit(address)
         assert parts.hostname == "127.0.0.1"
         root = f"http://{parts.netloc}"
-        accept = {"n": 0, "action": "accept"}
+        accept = {"n": 0, "id": made.shown[0].row.id, "action": "accept"}
         assert ask(f"{root}/state")[0] == 404
         assert ask(f"{root}/{'x' * 24}/", "state")[0] == 404
         for host in ("evil.example", f"evil.example:{parts.port}", "127.0.0.1", ""):
@@ -133,7 +145,7 @@ def test_only_this_machine_with_the_token_is_answered(tmp_path: Path) -> None:
 
 def test_a_form_of_another_site_cannot_write_and_no_site_may_read(tmp_path: Path) -> None:
     made = session(tmp_path)
-    body = json.dumps({"n": 0, "action": "accept"}).encode()
+    body = json.dumps({"n": 0, "id": made.shown[0].row.id, "action": "accept"}).encode()
     with serve(made) as address:
         for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", ""):
             assert ask(address, "review", body, Content_Type=kind)[0] == 415, kind
@@ -188,7 +200,7 @@ NONSENSE = (
 def test_a_request_that_makes_no_sense_changes_nothing(tmp_path: Path) -> None:
     made = session(tmp_path, questions=1, refusals=0, pairs=1)
     with serve(made) as address:
-        for route in ("review", "check", "apply"):
+        for route in ("review", "check", "more", "apply"):
             for body in NONSENSE:
                 status, content, _ = ask(address, route, body)
                 assert status == 400, (route, body)
@@ -228,7 +240,7 @@ def test_a_review_that_cannot_be_saved_is_said_and_does_not_count(tmp_path: Path
     made = session(tmp_path)
     (tmp_path / "run").write_text("a file where the run's folder should be")
     with serve(made) as address:
-        status, content, _ = ask(address, "review", {"n": 0, "action": "accept"})
+        status, content, _ = ask(address, "review", {"n": 0, "id": made.shown[0].row.id, "action": "accept"})
     assert status == 500
     assert "the review was not saved" in json.loads(content)["error"]
 
@@ -236,9 +248,10 @@ def test_a_review_that_cannot_be_saved_is_said_and_does_not_count(tmp_path: Path
 def test_two_tabs_and_two_commands_see_each_others_reviews(tmp_path: Path) -> None:
     first, second = session(tmp_path), session(tmp_path)
     with serve(first) as one, serve(second) as two:
-        value(one, "review", {"n": 0, "action": "accept"})
+        name = first.shown[0].row.id
+        value(one, "review", {"n": 0, "id": name, "action": "accept"})
         assert value(two, "state")["items"][0]["decision"] == "accept"
-        value(two, "review", {"n": 0, "action": "skip"})
+        value(two, "review", {"n": 0, "id": name, "action": "skip"})
         assert value(one, "item?n=0")["decision"] == "skip"
 
 

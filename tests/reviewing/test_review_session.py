@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -16,13 +17,17 @@ from mlx_ragtune.reviewing.review_edits import problems
 from mlx_ragtune.reviewing.review_items import Edit, ReviewItem, authored_items, benchmark_items, generated_items
 from mlx_ragtune.reviewing.review_log import ReviewLog
 from mlx_ragtune.reviewing.review_places import find_quote
-from mlx_ragtune.reviewing.review_session import Checked, Sent
+from mlx_ragtune.reviewing.review_session import Checked, Sent, Session
 from mlx_ragtune.synthesis.checks import quote_in
 from tests.reviewing.made_reviews import OTHER, QUOTE, TITLE, changed, library, pair, question, refused, session
 
 
-def number(made: object, name: str) -> int:
-    return next(n for n, item in enumerate(made.shown) if item.row.id == name)  # type: ignore[attr-defined]
+def number(made: Session, name: str) -> int:
+    return next(n for n, item in enumerate(made.shown) if item.row.id == name)
+
+
+def send(made: Session, name: str, action: str, **more: Any) -> Sent:
+    return Sent(number(made, name), name, action, **more)  # type: ignore[arg-type]
 
 
 # quotes
@@ -125,8 +130,8 @@ def test_advice_does_not_block(tmp_path: Path) -> None:
 def test_a_session_is_resumed_and_says_what_it_found(tmp_path: Path) -> None:
     made = session(tmp_path)
     for name in ("q0", "q1", "q2"):
-        made.decide(Sent(number(made, name), "accept"))
-    made.decide(Sent(number(made, "q3"), "reject", reason="wrong", note="it says 500"))
+        made.decide(send(made, name, "accept"))
+    made.decide(send(made, "q3", "reject", reason="wrong", note="it says 500"))
     again = session(tmp_path)
     summary = again.summary("benchmark")
     assert (summary.done, summary.sampled, summary.accepted, summary.rejected) == (4, 6, 3, 1)
@@ -135,7 +140,7 @@ def test_a_session_is_resumed_and_says_what_it_found(tmp_path: Path) -> None:
     details = again.details(number(again, "q3"))
     assert (details["decision"], details["reason"], details["note"]) == ("reject", "wrong", "it says 500")
     for name in ("o0", "o1"):
-        again.decide(Sent(number(again, name), "accept"))
+        again.decide(send(again, name, "accept"))
     assert again.summary("benchmark").text == "1 of 6 questions has a defect. All are reviewed."
     assert again.summary("pairs").next == "Review all 3: each one counts."
 
@@ -151,29 +156,65 @@ def test_only_the_sample_decides_the_estimate(tmp_path: Path) -> None:
     assert session(tmp_path, questions=40, refusals=0).sample_size("benchmark") == 40
 
 
+def advice(made: Session, *, defects: int) -> str:
+    """What to do after the sample of pairs, so many of them rejected."""
+    for at, item in enumerate(one for one in made.shown if one.part == "pairs"):
+        more = {"reason": "wrong"} if at < defects else {}
+        made.decide(send(made, item.row.id, "reject" if more else "accept", **more))
+    return made.summary("pairs").next
+
+
+def test_the_advice_follows_from_what_was_found(tmp_path: Path) -> None:
+    made = session(tmp_path / "a", pairs=200)
+    assert made.summary("pairs").next == "Review these 30: they decide whether the rest can be trusted."
+    assert advice(made, defects=0) == "Apply the reviews, and use the other 170 pairs as they are."
+    made = session(tmp_path / "b", pairs=200)
+    assert advice(made, defects=1).startswith("Review more (--sample ")
+    made.more("pairs")
+    shown = [item for item in made.shown if item.part == "pairs"]
+    assert 30 < len(shown) < 80
+    assert made.summary("pairs").done == 30
+    made = session(tmp_path / "c", pairs=200)
+    assert advice(made, defects=9) == (
+        "Too many are defective (most often: the answer is wrong): generate them again with a larger model, "
+        "or review all (--all)."
+    )
+    with pytest.raises(InputError):
+        made.more("benchmark")  # its sample is not done
+
+
 def test_an_edit_is_saved_whole_or_not_at_all(tmp_path: Path) -> None:
     made = session(tmp_path)
     n = number(made, "q1")
     with pytest.raises(InputError, match="lacks '412'"):
-        made.decide(Sent(n, "edit", edit=edit_of(made.item(n), answer="500 lynxes.")))
+        made.decide(send(made, "q1", "edit", edit=edit_of(made.item(n), answer="500 lynxes.")))
     assert made.log.reviews.current(made.item(n)) is None
     better = edit_of(made.item(n), question="How many lynxes did the survey of 1998 count in the northern valley?")
     assert made.check(Checked(n, better)) == []
-    made.decide(Sent(n, "edit", edit=better))
+    made.decide(send(made, "q1", "edit", edit=better))
     details = made.details(n)
     assert details["question"] == better.question
     assert details["original"]["question"] == question(1).row.question
-    made.decide(Sent(n, "accept"))  # accepts what is shown
+    made.decide(send(made, "q1", "accept"))  # accepts what is shown
     assert made.details(n)["question"] == better.question
 
 
 @pytest.mark.parametrize(
-    "sent", [Sent(99, "accept"), Sent(-1, "accept"), Sent(0, "reject"), Sent(0, "reject", reason="x"), Sent(0, "edit")]
+    "sent",
+    [
+        Sent(99, "", "accept"),
+        Sent(-1, "", "accept"),
+        Sent(0, "", "reject"),
+        Sent(0, "", "reject", reason="x"),
+        Sent(0, "", "edit"),
+        Sent(0, "another", "accept"),
+    ],
 )
 def test_a_decision_that_is_not_complete_is_refused(tmp_path: Path, sent: Sent) -> None:
     made = session(tmp_path)
+    first = made.shown[0].row.id
     with pytest.raises(InputError):
-        made.decide(sent)
+        made.decide(replace(sent, id=sent.id or first))
     assert not made.log.path.exists()
 
 
@@ -198,6 +239,8 @@ def test_reviews_are_applied_once_and_the_file_is_kept(tmp_path: Path) -> None:
     log.decide(items[1], "reject", reason="wrong")
     log.decide(items[2], "edit", edited=asdict(changed(items[2]).row))
     applied = write_reviewed(benchmark_items(path), log.reviews, path)
+    assert log.reviews.is_pending("benchmark")
+    assert not log.reviews.is_pending("pairs")
     record(applied, items, log)
     assert (applied.removed, applied.replaced, applied.accepted, applied.unreviewed) == (("q1",), ("q2",), ("q0",), 1)
     assert applied.backup is not None
@@ -206,6 +249,7 @@ def test_reviews_are_applied_once_and_the_file_is_kept(tmp_path: Path) -> None:
     assert [(row.id, row.origin) for row in rows] == [("q0", "reviewed"), ("q2", "reviewed"), ("o0", "drafted")]
     assert rows[1].question == changed(items[2]).row.question
     assert log.undo() is None  # what is in the file is not taken back by a key
+    assert not log.reviews.is_pending("benchmark")
     again = write_reviewed(benchmark_items(path), log.reviews, path)
     assert (again.backup, again.removed) == (None, ())
     assert sorted(one.name for one in tmp_path.iterdir()) == [
@@ -215,8 +259,8 @@ def test_reviews_are_applied_once_and_the_file_is_kept(tmp_path: Path) -> None:
 
 def test_the_estimate_stays_after_a_rejected_item_has_left_the_file(tmp_path: Path) -> None:
     made = session(tmp_path)
-    made.decide(Sent(number(made, "q0"), "accept"))
-    made.decide(Sent(number(made, "q1"), "reject", reason="wrong"))
+    made.decide(send(made, "q0", "accept"))
+    made.decide(send(made, "q1", "reject", reason="wrong"))
     before = made.summary("benchmark")
     path = tmp_path / "benchmark.jsonl"
     write_rows(path, [item.row for item in made.items["benchmark"]])
@@ -226,6 +270,22 @@ def test_the_estimate_stays_after_a_rejected_item_has_left_the_file(tmp_path: Pa
     after = made.summary("benchmark")
     assert len(made.items["benchmark"]) == 5
     assert (after.estimate, after.total, after.removed) == (before.estimate, before.total, 1)
+
+
+def test_what_was_removed_from_an_older_file_does_not_count_in_a_new_one(tmp_path: Path) -> None:
+    made = session(tmp_path)
+    made.decide(send(made, "q1", "reject", reason="wrong"))
+    path = tmp_path / "benchmark.jsonl"
+    write_rows(path, [item.row for item in made.items["benchmark"]])
+    made.apply = lambda _part: write_reviewed(benchmark_items(path), made.log.reviews, path)
+    made.read = lambda: {"benchmark": benchmark_items(path)}
+    record(made.write("benchmark"), [question(1)], made.log)
+    assert made.summary("benchmark").removed == 1
+    assert "q1" not in [item.row.id for item in made.shown]
+    write_rows(path, [question(at).row for at in range(50, 60)])  # drafted again
+    made.items = made.read()
+    made.plan(None)
+    assert (made.summary("benchmark").removed, made.summary("benchmark").total) == (0, 10)
 
 
 def test_a_second_copy_overwrites_no_first_and_an_empty_result_is_refused(tmp_path: Path) -> None:

@@ -164,7 +164,7 @@ def test_hosts_that_hold_different_models_under_one_name_do_not_write_pairs(
         register_model(ollama.host, "writer", export / "base.gguf")
         register_model(second.host, "writer", export / "tuned.gguf")
         hosts = [ollama.host, second.host]
-        edit(recipe_of(project), dataset={"pairs": None, "generator": {"model": "writer", "hosts": hosts}})
+        edit(recipe_of(project), dataset={"pairs": None, "generator": {"model": "writer", "hosts": hosts, "pairs": 20}})
         done = ragtune("dataset", recipe_of(project), cwd=project)
     assert done.returncode == 4, done.stderr
     assert "the hosts have different models named 'writer'" in done.stderr

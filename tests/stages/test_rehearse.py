@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 
+from mlx_ragtune.errors import RecipeError
 from mlx_ragtune.evaluation import own_answers
+from mlx_ragtune.recipe import RehearsalSettings
+from mlx_ragtune.synthesis.rehearsal_prompts import prompts_file, prompts_of, read_prompts
 from mlx_ragtune.tuning.decode import Decoded
-from tests.stages.project import edit, make_project, ragtune, recipe_of, rows, run_folder, write_rows
+from tests.stages.project import answers_of, edit, make_project, ragtune, recipe_of, rows, run_folder, write_rows
 
 COUNT = 24
 
@@ -135,6 +138,20 @@ def test_export_at_another_strength_is_a_run_of_its_own_with_the_same_adapter(ho
     assert "fuse.strength" in wrong.stderr
 
 
+def test_the_quick_path_asks_only_the_tuned_model_again_at_another_strength(home: Path) -> None:
+    def asked() -> list[tuple[str, str]]:
+        return [(row["model"], row["key"]) for row in answers_of(home) if row["model"] in ("base", "tuned")]
+
+    before = asked()
+    done = ragtune("evaluate", recipe_of(home), "--set", "fuse.strength=0.25", cwd=home)
+    assert done.returncode == 0, done.stderr
+    new = [row for row in asked() if row not in before]
+    assert {model for model, _ in new} == {"tuned"}
+    assert len(new) > 4
+    again = ragtune("evaluate", recipe_of(home), "--set", "fuse.strength=0.25", "--redo", cwd=home)
+    assert again.returncode == 0, again.stderr
+
+
 def test_no_usable_answer_is_an_error_with_the_reasons(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def silent(_model: Any, _tokenizer: Any, prompts: Any, **_options: Any) -> Iterator[tuple[int, Decoded]]:
         yield from ((index, Decoded("", 0, "stop")) for index in range(len(prompts)))
@@ -143,3 +160,47 @@ def test_no_usable_answer_is_an_error_with_the_reasons(home: Path, monkeypatch: 
     done = ragtune("rehearse", recipe_of(home), "--set", "dataset.rehearsal.max_tokens=20", cwd=home)
     assert done.returncode == 3
     assert "none of the base model's 24 answers can be used (empty 24)" in done.stderr
+
+
+def test_a_base_that_refuses_everything_is_warned_of(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refusing(_model: Any, _tokenizer: Any, prompts: Any, **_options: Any) -> Iterator[tuple[int, Decoded]]:
+        text = "I'm sorry, but I cannot answer this question."
+        yield from ((index, Decoded(text, 9, "stop")) for index in range(len(prompts)))
+
+    monkeypatch.setattr(own_answers, "decode", refusing)
+    done = ragtune("rehearse", recipe_of(home), "--set", "dataset.rehearsal.max_tokens=21", cwd=home)
+    assert done.returncode == 0, done.stderr
+    assert "warning: 24 of the base model's 24 usable answers look like refusals" in done.stderr
+
+
+def test_a_stopped_stage_goes_on_where_it_was(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def stopping(_model: Any, _tokenizer: Any, prompts: Any, **_options: Any) -> Iterator[tuple[int, Decoded]]:
+        asked.append(len(prompts))
+        for index in range(len(prompts)):
+            if len(asked) == 1 and index == 10:
+                raise KeyboardInterrupt
+            yield index, said(index)
+
+    monkeypatch.setattr(own_answers, "decode", stopping)
+    arguments = ("rehearse", recipe_of(home), "--set", "dataset.rehearsal.max_tokens=64")
+    stopped = ragtune(*arguments, cwd=home)
+    assert stopped.returncode == 130
+    assert "finished work is kept" in stopped.stderr
+    status = ragtune("status", *arguments[1:], "--json", cwd=home)
+    assert json.loads(status.stdout)[2]["state"] == "interrupted"
+    done = ragtune(*arguments, cwd=home)
+    assert done.returncode == 0, done.stderr
+    assert asked == [COUNT, COUNT - 10]
+    assert "reused_answers: 10" in done.stdout
+
+
+def test_a_count_takes_prompts_from_all_over_the_file_and_at_most_as_many_as_there_are() -> None:
+    every = read_prompts(prompts_file(None))
+    chosen = prompts_of(RehearsalSettings(count=40))
+    assert len(chosen) == len({prompt.id for prompt in chosen}) == 40
+    assert {prompt.category for prompt in chosen} == {prompt.category for prompt in every}
+    assert prompts_of(RehearsalSettings()) == prompts_of(RehearsalSettings(count=len(every))) == every
+    with pytest.raises(RecipeError, match=f"{len(every) + 1} prompts are asked for"):
+        prompts_of(RehearsalSettings(count=len(every) + 1))

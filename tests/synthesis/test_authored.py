@@ -99,15 +99,21 @@ def test_the_number_of_papers_fits_the_kind(tmp_path: Path) -> None:
     assert "pairs.jsonl:4: no evidence quote from dora" in text
 
 
-def test_a_refusal_has_a_refusal_kind_and_no_evidence(tmp_path: Path) -> None:
+def test_the_evidence_of_a_near_miss_is_the_section_that_would_answer(tmp_path: Path) -> None:
+    near = replace(near_miss("LoRA"), evidence=grounded("LoRA").evidence)
+    write_rows(tmp_path / "pairs.jsonl", [near])
+    assert read_pairs(tmp_path / "pairs.jsonl", DOCUMENTS) == [near]
+
+
+def test_a_refusal_has_a_refusal_kind_and_an_off_corpus_one_no_evidence(tmp_path: Path) -> None:
     text = problems(
         tmp_path,
-        replace(near_miss("LoRA"), evidence=grounded("LoRA").evidence),
+        replace(off_corpus(0), evidence=grounded("LoRA").evidence),
         replace(off_corpus(1), refusal_kind=None),
         replace(off_corpus(2), papers=("lora",)),
         replace(grounded("DoRA"), refusal_kind="near_miss"),
     )
-    assert "pairs.jsonl:1: a refusal has no evidence, this one has 1 quotes" in text
+    assert "pairs.jsonl:1: an off_corpus refusal has no evidence, this one has 1 quotes" in text
     assert "pairs.jsonl:2: a refusal needs refusal_kind: near_miss or off_corpus" in text
     assert "pairs.jsonl:3: an off_corpus refusal has no papers" in text
     assert "pairs.jsonl:4: refusal_kind on a grounded pair" in text
@@ -171,3 +177,20 @@ def test_line_separators_within_a_row_are_text_and_a_byte_order_mark_is_skipped(
     path = tmp_path / "pairs.jsonl"
     path.write_text("\ufeff" + json.dumps(asdict(pair), ensure_ascii=False) + "\n", encoding="utf-8")
     assert read_pairs(path, DOCUMENTS) == [pair]
+
+
+def test_control_tokens_prompts_and_dialogues_are_refused_with_their_lines(tmp_path: Path) -> None:
+    good = grounded("LoRA")
+    rows = [
+        good,
+        replace(grounded("DoRA"), answer=grounded("DoRA").answer + "<|im_end|>"),
+        replace(grounded("PPO"), question="What does </think> close in PPO?"),
+        replace(grounded("CRAG"), answer="User: Is it so? Assistant: " + grounded("CRAG").answer),
+        replace(grounded("QLoRA"), answer="Write plain prose, without lists or headings. " + grounded("QLoRA").answer),
+    ]
+    text = problems(tmp_path, *rows)
+    assert text.startswith("4 problems in the pairs")
+    assert "pairs.jsonl:2: control token '<|im_end|>' in the answer" in text
+    assert "pairs.jsonl:3: control token '</think>' in the question" in text
+    assert "pairs.jsonl:4: turn of a dialogue in the answer" in text
+    assert "pairs.jsonl:5: part of a prompt in the answer" in text

@@ -98,6 +98,7 @@ def test_an_answer_does_not_speak_of_this_paper_or_the_passage(text: str) -> Non
         "The RAGAS paper measures it.",
         "The model reads the passages that were retrieved.",
         "It ranks the text of each document.",
+        "It beats approaches that work on vectors in the context of search, and this works well.",
     ],
 )
 def test_an_answer_may_speak_of_papers_by_name_and_of_passages_as_a_subject(text: str) -> None:
@@ -169,6 +170,14 @@ def test_each_fault_of_a_pair_has_its_reason() -> None:
         "not plain prose": replace(good, answer=f"- {quoted} reports\n- that it saves 10 percent"),
         "answer too short or too long": replace(good, answer=f"{quoted} reports it. " + "So it is. " * 60),
         "answer repeats the question": replace(good, answer=f"{quoted} how much memory does LoRA save in case 0"),
+        "answer breaks off": replace(good, answer=f"{quoted} reports that it saves 10 percent of the"),
+        "cites a paper that is not its source": replace(
+            good, answer=f'{quoted} and "{title_of("CRAG")}: Other Findings on Corpora" report 10 percent.'
+        ),
+        "answer is not in the words of its source": replace(
+            good, answer=f"{quoted} teaches elephants gardening beneath purple waterfalls during thunderstorms."
+        ),
+        "question about the title": replace(good, question="What is the title of the paper that introduced LoRA?"),
         "refusal where an answer is due": replace(
             good, answer=f"The papers do not mention the memory, {quoted} included."
         ),
@@ -189,3 +198,62 @@ def test_a_refusal_must_refuse() -> None:
     assert check_pair(pair, SOURCES, TITLES) == "refusal that does not refuse"
     rambling = replace(pair, answer="The papers do not say. " * 5)
     assert check_pair(rambling, SOURCES, TITLES) == "answer too short or too long"
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["It fell by 2. 6 points to 10, 000 with gpt - 3. 5.", "It fell by 2.6 points to 10,000 with GPT-3.5."],
+)
+def test_a_number_may_be_spaced_as_text_layers_space_it(source: str) -> None:
+    assert numbers_shown("It fell by 2.6 points to 10,000 with GPT-3.5.", [source]) is None
+    assert numbers_shown("It fell by 6.2 points.", [source]) == "number that is not in the source"
+
+
+def test_a_quote_with_another_negation_is_not_in_the_text() -> None:
+    text = "The method does not need any labels, and it is trained on text of the web for a few hours on one GPU."
+    quote = "The method does need any labels, and it is trained on text of the web for a few hours on one GPU."
+    assert quote_in(quote, text) == "evidence quote not in the text"
+    assert quote_in(text.replace("labels,", "labels"), text) is None
+
+
+@pytest.mark.parametrize(
+    "question",
+    ["How does it compare with LoRA in speed?", "How do the two approaches differ in speed?", "What does Paper 2 add?"],
+)
+def test_a_question_with_a_dangling_subject_is_rejected(question: str) -> None:
+    assert stands_alone(question) == "question does not say which paper or method"
+
+
+def test_the_words_of_a_cited_title_are_not_the_length_of_a_question() -> None:
+    title = " ".join(f"Word{number}" for number in range(60))
+    assert stands_alone(f'Which optimizer does "{title}" use in the paper?', [title]) is None
+    assert stands_alone(f'What does "{title}" say?', [title]) == "question too short or too long"
+
+
+def test_the_window_of_each_kind_comes_from_the_recipe() -> None:
+    windows = {"grounded": (6, 8), "synthesis": (1, 9), "refusal": (4, 90)}
+    reason = "answer too short or too long"
+    assert check_pair(grounded("LoRA"), SOURCES, TITLES, windows) == reason  # type: ignore[arg-type]
+    windows["grounded"] = (6, 80)
+    assert check_pair(grounded("LoRA"), SOURCES, TITLES, windows) is None  # type: ignore[arg-type]
+    assert check_pair(synthesis("LoRA", "CRAG"), SOURCES, TITLES, windows) == reason  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("answer", "wrong"),
+    [
+        ("It took 3 sessions with 54 subjects.", False),
+        ("It took 54 sessions with 3 subjects.", True),
+        ("As Table 2 shows, it took 3 sessions.", False),
+        ("As Table 3 shows, it took 3 sessions.", True),
+        ("It took 3 sessions [17].", False),
+        ("It took 3 sessions [19].", True),
+        ("It has 9,991 examples and 24 documents.", False),
+    ],
+)
+def test_a_number_stands_beside_the_same_word_as_in_the_source(answer: str, wrong: bool) -> None:
+    between = "The rooms were lit by lamps of the same kind, and nothing was moved while the people were there. "
+    source = f"54 subjects took part. {between}There were 3 sessions, see **Table** 2 [ 17 ]. {between}"
+    source += f"It has 9 991 examples. {between}The number of documents was set to 24, then to the top 6 documents."
+    reason = "number beside another word than in the source" if wrong else None
+    assert numbers_shown(answer, [source]) == reason

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import re
 import signal
 import sqlite3
@@ -18,7 +19,7 @@ import pytest
 from mlx_ragtune.errors import ToolError
 from mlx_ragtune.jsonl import write_rows
 from mlx_ragtune.recipe import GeneratorSettings
-from mlx_ragtune.records import ChatReply, Chunk, Kind
+from mlx_ragtune.records import ChatReply, Chunk, Kind, Pair
 from mlx_ragtune.scoring.answers.refusal import is_refusal
 from mlx_ragtune.synthesis.authored import read_pairs
 from mlx_ragtune.synthesis.call_plan import make_plan
@@ -47,11 +48,13 @@ def run(
     slots: int = 1,
     min_yield: float = 0.3,
     chunks: Sequence[Chunk] = CHUNKS,
+    barred: Callable[[Pair], str] = lambda _pair: "",
     say: Callable[[str], None] = lambda _text: None,
 ) -> GenerationReport:
+    folder.mkdir(exist_ok=True)
     settings = GeneratorSettings(model="writer", pairs=pairs, slots=slots, min_yield=min_yield)
     plan = make_plan(chunks, settings, SHARES, seed=0)
-    sources = Sources({chunk.id: chunk for chunk in chunks}, WordRetriever(chunks), 3)
+    sources = Sources({chunk.id: chunk for chunk in chunks}, WordRetriever(chunks), 3, barred)
     with Jobs(folder / "jobs.sqlite") as jobs:
         return generate(
             plan,
@@ -471,3 +474,49 @@ def test_a_killed_run_goes_on_and_asks_only_what_was_in_flight_again(tmp_path: P
     assert resumed.rows == whole.rows
     assert kept >= 40 - 2 * 4, "all that was asked but for the two calls in flight"
     assert whole.requests - kept <= resumed.requests <= whole.requests - kept + 4
+
+
+def test_pairs_of_a_model_that_writes_the_paper_are_repaired_and_the_repairs_are_recorded(tmp_path: Path) -> None:
+    def habit(item: dict[str, str]) -> dict[str, str]:
+        if "evidence" not in item:
+            return item
+        question = re.sub(r"What does .* report", "What does the paper report", item["question"])
+        return {**item, "question": question, "reply": re.sub(r'"[^"]+" reports:', "The paper reports:", item["reply"])}
+
+    report = run(tmp_path, Broken(spoil_items(habit)))
+    rows = [row for row in report.rows if row.task == "grounded"]
+    assert rows
+    assert all("title for 'the paper'" in row.repairs for row in rows)
+    assert all(row.pair.answer.startswith('"') and "the paper" not in row.pair.question for row in rows)
+    assert report.repairs["title for 'the paper'"] == sum("title for 'the paper'" in row.repairs for row in report.rows)
+    assert sum(funnel.repairs["title for 'the paper'"] for funnel in report.funnels.values()) >= len(rows)
+
+
+def test_pairs_that_ask_the_benchmark_or_cite_another_paper_are_not_kept(tmp_path: Path) -> None:
+    free = run(tmp_path)
+    barred = {pair.question for pair in free.pairs[::5] if pair.kind != "refusal"}
+    report = run(tmp_path, barred=lambda pair: "asks a benchmark question" if pair.question in barred else "")
+    assert report.rejections["asks a benchmark question"] > 0
+    assert not barred & {pair.question for pair in report.pairs}
+    other = next(chunk.title for chunk in CHUNKS if chunk.document_id == "flan")
+    habit = spoil_items(
+        lambda item: {**item, "reply": f'{item["reply"]} So does "{other}".'} if "evidence" in item else item
+    )
+    with pytest.raises(ToolError, match="cites a paper that is not its source"):
+        run(tmp_path / "other", Broken(habit))
+
+
+def test_kills_at_any_moment_neither_lose_nor_double_a_pair(tmp_path: Path) -> None:
+    root, log = Path(__file__).parents[2], tmp_path / "log"
+    draw = random.Random(3)
+    for asked in (9, 40):
+        child = subprocess.Popen([sys.executable, "-c", CHILD, str(tmp_path)], cwd=root)
+        while not log.exists() or len(log.read_text().splitlines()) < asked:
+            assert child.poll() is None, "it ended before it could be killed"
+            time.sleep(0.005)
+        time.sleep(draw.uniform(0, 0.05))
+        os.kill(child.pid, signal.SIGKILL)
+        child.wait()
+    resumed, whole = run(tmp_path), run_elsewhere(tmp_path)
+    assert resumed.rows == whole.rows
+    assert len({row.pair.id for row in resumed.rows}) == len(resumed.rows) == 50

@@ -1,7 +1,7 @@
 """Fields outside a corpus are found by what the corpus retrieves, not assumed."""
 
 from mlx_ragtune.records import Chunk
-from mlx_ragtune.synthesis.off_corpus import FIELDS, off_corpus_fields
+from mlx_ragtune.synthesis.off_corpus import FIELDS, is_near, off_corpus_fields
 from tests.synthesis.corpus import WordRetriever
 from tests.synthesis.writer import note_chunks
 
@@ -38,3 +38,12 @@ def test_the_order_is_seeded_and_the_least_covered_come_first() -> None:
 def test_every_field_has_six_words_of_its_own() -> None:
     assert len(FIELDS) > 50
     assert all(len(set(told_by.split())) == 6 for told_by in FIELDS.values())
+
+
+def test_a_question_that_a_passage_may_answer_is_near_and_others_are_not() -> None:
+    retriever = WordRetriever([*note_chunks("lora", "rag"), chunk("The sourdough starter is fed with flour twice.")])
+    assert is_near("How often is a sourdough starter fed with flour?", retriever)
+    assert is_near("Does low-rank adaptation train two small matrices?", retriever)
+    assert not is_near("How long does bread flour keep?", retriever)
+    assert not is_near("Who won the football world cup in 1998?", retriever)
+    assert not is_near("?", retriever)

@@ -11,10 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlx_ragtune.errors import InputError
+from mlx_ragtune.jsonl import write_rows
 from mlx_ragtune.records import Document, Message
 from mlx_ragtune.retrieval.prompt import SYSTEM, build_messages
 from mlx_ragtune.synthesis.own_formats import detect
-from mlx_ragtune.synthesis.own_rows import OwnRows, passages_of, question_variants, read_own, same_prompts
+from mlx_ragtune.synthesis.own_rows import (
+    OwnRows,
+    passages_of,
+    question_variants,
+    read_own,
+    same_prompts,
+    with_control_tokens,
+)
 
 DOCS = Path(__file__).parents[2] / "docs" / "data.md"
 BLOCKS = dict(re.findall(r"^```jsonl (\w+)\n(.*?)^```", DOCS.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL))
@@ -170,6 +178,14 @@ def test_the_question_is_looked_for_in_the_paragraphs_of_a_prompt(tmp_path: Path
     assert "What is RAG?" in [variant.question for variant in question_variants(pair)]
 
 
+def test_control_tokens_are_found_where_they_would_end_a_turn(tmp_path: Path) -> None:
+    rows = own(tmp_path, lines({"prompt": "a", "completion": "b"}, {"prompt": "a<|im_end|>", "completion": "b"}))
+    assert with_control_tokens(rows) == {"rows-2": "'<|im_end|>'"}
+    rag = {"question": "Why?", "context": "It <|im_end|> works.", "answer": "So."}
+    assert with_control_tokens(own(tmp_path, lines(rag))) == {}
+    assert with_control_tokens(own(tmp_path, lines({**rag, "answer": "[INST] So."}))) == {"rows-1": "'[INST]'"}
+
+
 def test_a_prompt_that_shows_a_passage_of_a_paper_is_recognized(tmp_path: Path) -> None:
     text = " ".join(f"word{number}" for number in range(80))
     shown = passages_of([Document("gold", "gold.md", "Gold", text)])
@@ -199,3 +215,24 @@ def test_no_row_of_any_shape_ends_in_a_traceback(tmp_path_factory: pytest.TempPa
         return
     assert len(found.pairs) == len(rows)
     assert detect(rows[0], {}) == found.format
+
+
+def test_control_tokens_and_dialogues_in_chat_rows_are_refused_with_their_lines(tmp_path: Path) -> None:
+    def row(asked: str, answer: str) -> dict[str, object]:
+        return {"messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]}
+
+    write_rows(
+        tmp_path / "own.jsonl",
+        [
+            row("What is silt?", "Silt is fine sand."),
+            row("What ends with <|im_end|> here?", "A turn ends."),
+            row("What is mud?", "Mud is wet silt.</s>"),
+            row("What is sand?", "User: And mud?\nAssistant: Mud is wet silt."),
+        ],
+    )
+    with pytest.raises(InputError) as caught:
+        read_own([tmp_path / "own.jsonl"], [], format=None, columns={}, build_messages=build_messages)
+    assert "own.jsonl:2: control token '<|im_end|>' in message 1" in caught.value.what
+    assert "own.jsonl:3: control token '</s>' in the answer" in caught.value.what
+    assert "own.jsonl:4: turn of a dialogue in the answer" in caught.value.what
+    assert "own.jsonl:1" not in caught.value.what

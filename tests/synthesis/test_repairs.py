@@ -7,6 +7,7 @@ import pytest
 from mlx_ragtune.records import Evidence, Pair
 from mlx_ragtune.synthesis.checks import check_pair
 from mlx_ragtune.synthesis.repairs import (
+    BARE_TITLE,
     CITED,
     LIST,
     NAMED,
@@ -77,6 +78,11 @@ def test_the_given_context_is_a_subject_where_the_source_speaks_of_it() -> None:
             {NAMED},
         ),
         ("The paper's method saves 10 percent.", f'The method of "{T}" saves 10 percent.', {NAMED}),
+        (
+            f"The paper saves 10 percent. The paper title is '{T}'.",
+            f'"{T}" saves 10 percent.',
+            {SPELLED, BARE_TITLE, NAMED},
+        ),
         ("It builds upon low-rank matrices.", f'"{T}" builds upon low-rank matrices.', {SUBJECT}),
         (f"According to the paper '{T},' it saves 10 percent.", f'According to "{T}", it saves 10 percent.', {SPELLED}),
         (f"The paper titled {T} saves 10 percent.", f'"{T}" saves 10 percent.', {SPELLED}),
@@ -136,6 +142,10 @@ def test_a_sound_pair_is_not_touched_and_a_repaired_one_not_again(pair: Pair) ->
             f'How do the methods described in "{T}" and "{U}" differ?',
         ),
         ("How does Paper 1 differ from Paper 2?", f'How does "{T}" differ from "{U}"?'),
+        (
+            "How do the two papers' approaches to memory differ?",
+            f'How do the approaches of "{T}" and "{U}" to memory differ?',
+        ),
         ("How do LoRA and QLoRA differ as approaches?", "How do LoRA and QLoRA differ as approaches?"),
     ],
 )
@@ -157,6 +167,13 @@ def test_a_synthesis_answer_names_each_paper_where_it_first_speaks_of_it() -> No
         ("LoRA saves memory, QLoRA more.", f'LoRA ("{T}") saves memory, QLoRA ("{U}") more.'),
     ):
         assert repair_pair(replace(pair, answer=answer), [T, U]).pair.answer == repaired
+
+
+def test_the_first_paper_is_not_named_where_the_answer_gives_it_another_title() -> None:
+    answer = f"The first paper, 'Ragas: Evaluation of Retrieval,' saves, while '{U}' saves more."
+    pair = Pair("p", "synthesis", "How do LoRA and QLoRA differ?", answer, ("lora", "qlora"))
+    repaired = repair_pair(pair, [T, U], ["See Ragas: Evaluation of Retrieval (2023).", ""]).pair
+    assert f'"{T}"' not in repaired.answer
 
 
 def test_marks_around_evidence_that_the_source_does_not_have_are_removed() -> None:
