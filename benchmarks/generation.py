@@ -6,8 +6,8 @@
 
 ``speed``: four pairs a call in several slots against one pair a call in one slot, by turns, on the same server and
 model. A pair counts as accepted when it passes all checks, and as written when it was read from a reply at all: the
-pairs of SmolLM2-135M rarely pass. ``scripted`` answers from the text of the passages and takes the time of a machine
-with fixed token speeds (``scripted_writer.Timed``), so that its figures are computed from token counts, not measured.
+pairs of SmolLM2-135M rarely pass. ``scripted`` answers from the text of the passages; its times are simulated for a
+machine with fixed token speeds (``scripted_writer.Speeds``): computed from exact token counts, not measured.
 
 ``own``: CPU seconds and peak memory of the process that writes the pairs of a scripted server that answers at once.
 ``kills``: the writing process is killed at random moments and started again; at the end its pairs are those of a run
@@ -16,6 +16,7 @@ that was not interrupted.
 
 import argparse
 import json
+import math
 import os
 import platform
 import random
@@ -32,7 +33,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from scripted_writer import Timed, serving, write_papers
+from scripted_writer import Recorder, Speeds, serving, simulated_seconds, write_papers
 
 from mlx_ragtune.clients.chat_openai import OpenAiChat
 from mlx_ragtune.clients.serve_llamacpp import LlamaCppServer
@@ -88,7 +89,7 @@ class Side:
         self._home.mkdir()
         self.seconds, self.asked, self.written, self.accepted, self.requests = 0.0, 0, 0, 0, 0
 
-    def turn(self, seconds: float) -> None:
+    def turn(self, seconds: float, *, wanted: int = 2000) -> None:
         """Write for so many seconds, from where the last turn ended; calls that have begun are finished."""
         with open_retriever(RetrievalSettings(), self._corpus) as retriever, Jobs(self._home / "jobs.sqlite") as jobs:
             chunks = {chunk.id: chunk for chunk in read_rows(self._corpus / "chunks.jsonl", Chunk)}
@@ -101,7 +102,7 @@ class Side:
                 jobs=jobs,
                 settings=self.settings,
                 model_digest="benchmark",
-                wanted=2000,
+                wanted=wanted,
                 until=lambda: time.perf_counter() - started > seconds,
                 progress=Quiet(),
             )
@@ -128,32 +129,40 @@ class Side:
 
 
 def speed(model: str, slots: int, seconds: float) -> dict[str, Any]:
-    """Both sides by turns on one server; ratios of pairs a minute."""
+    """Both sides on one server, by turns; ratios of pairs a minute."""
     with ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         corpus = make_corpus(home / "corpus", ROOT / "data" / "rag_notes" / "papers", tokens=300)
-        hurry = 1.0
         if model == "scripted":
-            backend: Any = Timed()
-            hurry = backend.hurry
+            sides = [computed(corpus, home, 4, slots), computed(corpus, home, 1, 1)]
         else:
             gguf = smollm2(home) if model == "smollm2" else Path(model)
             server = LlamaCppServer(gguf, context_tokens=4096, slots=slots, stop=runs_away, keeps_prompts=True)
             backend = stack.enter_context(server)
-        many = Side(corpus, home / "many", backend, pairs_per_call=4, slots=slots)
-        one = Side(corpus, home / "one", backend, pairs_per_call=1, slots=1)
-        for turn in range(TURNS):
-            for side in (one, many) if turn % 2 else (many, one):
-                side.turn(seconds / TURNS)
-        for side in (many, one):
-            side.seconds *= hurry
-    rows = [many.row(), one.row()]
+            sides = [
+                Side(corpus, home / "many", backend, pairs_per_call=4, slots=slots),
+                Side(corpus, home / "one", backend, pairs_per_call=1, slots=1),
+            ]
+            for turn in range(TURNS):
+                for side in reversed(sides) if turn % 2 else sides:
+                    side.turn(seconds / TURNS)
+    many, one = (side.row() for side in sides)
     ratios = {
-        kind: round(rows[0][f"{kind}_per_minute"] / rows[1][f"{kind}_per_minute"], 2)
+        kind: round(many[f"{kind}_per_minute"] / one[f"{kind}_per_minute"], 2)
         for kind in ("written", "accepted")
-        if rows[1][f"{kind}_per_minute"]
+        if one[f"{kind}_per_minute"]
     }
-    return {"model": model, "computed": model == "scripted", "sides": rows, "ratios": ratios}
+    return {"model": model, "computed": model == "scripted", "sides": [many, one], "ratios": ratios}
+
+
+def computed(corpus: Path, home: Path, pairs_per_call: int, slots: int) -> Side:
+    """A side whose seconds are simulated from the tokens of 200 pairs by the scripted model."""
+    recorder = Recorder()
+    side = Side(corpus, home / str(pairs_per_call), recorder, pairs_per_call=pairs_per_call, slots=1)
+    side.turn(math.inf, wanted=200)
+    side.name = f"{pairs_per_call} a call, {slots} slot{'s' * (slots > 1)}"
+    side.seconds = simulated_seconds(recorder.calls, slots, Speeds())
+    return side
 
 
 def smollm2(folder: Path) -> Path:

@@ -8,10 +8,10 @@ import json
 import random
 import re
 import threading
-import time
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -86,36 +86,74 @@ def tokens_in(text: str) -> int:
     return max(1, round(len(text) / CHARACTERS_PER_TOKEN))
 
 
-@dataclass
-class Timed:
-    """The scripted model with the time that a machine would take: prompts one after the other, replies side by side.
+@dataclass(frozen=True)
+class Speeds:
+    """A machine: prompt tokens a second, one prompt at a time; and tokens a second of one reply.
 
-    ``prefill`` prompt tokens a second, one prompt at a time; ``decode`` tokens a second for one reply, and each further
-    reply that is written at the same time slows every step by ``slower``. Time passes ``hurry`` times as fast.
+    Each further reply that is written at the same time makes every step ``slower`` by that share. The defaults are of
+    the order of a 4B model at four bits on an M-series laptop; they are assumptions, not measurements.
     """
 
     prefill: float = 800.0
     decode: float = 40.0
     slower: float = 0.15
-    hurry: float = 20.0
-    busy: int = 0
-    reading: threading.Lock = field(default_factory=threading.Lock)
+
+
+class Recorder:
+    """The scripted model, which notes the tokens of each request: a list for each call, asked in one slot.
+
+    Of a prompt only what follows the common start with the one before is read, as servers do that keep prompts.
+    """
+
+    def __init__(self) -> None:
+        self.calls: list[list[tuple[int, int]]] = []
+        self._before = ""
 
     def chat(self, request: ChatRequest) -> ChatReply:
-        """The reply, after the time that reading the prompt and writing it takes."""
-        prompt = request.messages[1].content
-        text = reply_to(prompt, request.schema or {}, request.sampling.seed)
-        read, written = tokens_in("".join(turn.content for turn in request.messages)), tokens_in(text)
-        with self.reading:
-            time.sleep(read / self.prefill / self.hurry)
-        self.busy += 1
-        try:
-            for start in range(0, written, 32):
-                step = min(32, written - start) / self.decode * (1 + self.slower * (self.busy - 1))
-                time.sleep(step / self.hurry)
-        finally:
-            self.busy -= 1
-        return ChatReply(text, "stop", read, written, 0.0)
+        """The reply, at once."""
+        schema, prompt = request.schema or {}, "".join(turn.content for turn in request.messages)
+        text = reply_to(request.messages[1].content, schema, request.sampling.seed)
+        if "pairs" in schema["properties"] or not self.calls:
+            self.calls.append([])
+        pairs = enumerate(zip(prompt, self._before, strict=False))
+        same = next((at for at, (here, before) in pairs if here != before), min(len(prompt), len(self._before)))
+        read = tokens_in(prompt[same:])
+        self._before = prompt
+        self.calls[-1].append((read, tokens_in(text)))
+        return ChatReply(text, "stop", read, tokens_in(text), 0.0)
+
+
+def simulated_seconds(calls: list[list[tuple[int, int]]], slots: int, speeds: Speeds) -> float:
+    """How long the calls take on the machine in so many slots: each slot takes the next call when it is free."""
+    waiting = deque(calls)
+    # of each busy slot: seconds of reading and tokens of writing that are left, and the further requests of its call
+    busy: list[tuple[float, float, deque[tuple[int, int]]]] = []
+    clock = 0.0
+    while waiting or busy:
+        while waiting and len(busy) < slots:
+            requests = deque(waiting.popleft())
+            read, written = requests.popleft()
+            busy.append((read / speeds.prefill, written, requests))
+        reading = next((at for at, (left, _, _) in enumerate(busy) if left > 0), None)
+        writing = [at for at, (left, _, _) in enumerate(busy) if left <= 0]
+        step = (1 + speeds.slower * (len(writing) - 1)) / speeds.decode
+        ends = [busy[at][1] * step for at in writing] + ([] if reading is None else [busy[reading][0]])
+        passed = min(ends)
+        clock += passed
+        after: list[tuple[float, float, deque[tuple[int, int]]]] = []
+        for at, (left, tokens, requests) in enumerate(busy):
+            if at == reading:
+                left = 0.0 if left - passed < 1e-12 else left - passed
+            elif at in writing:
+                tokens -= passed / step
+            if left <= 0 and tokens <= 1e-9:
+                if not requests:
+                    continue
+                read, written = requests.popleft()
+                left, tokens = read / speeds.prefill, written
+            after.append((left, tokens, requests))
+        busy = after
+    return clock
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -171,16 +171,17 @@ def plan(recipe: Path, as_json: bool) -> None:
     """
     from mlx_ragtune.commands import plan as preflight
     from mlx_ragtune.commands.outlook import outlook_json, outlook_text, verdict_outlook
+    from mlx_ragtune.pages.account_table import account_table
     from mlx_ragtune.tuning.preflight import describe, require_fit
 
     run = open_run(recipe)
     with announce_interrupt():
         estimate = preflight.plan(run)
-    found = verdict_outlook(run.recipe)
+    found, read = verdict_outlook(run.recipe), preflight.account(run)
     if as_json:
-        click.echo(json.dumps({**preflight.as_json(estimate), "verdict": outlook_json(found)}, indent=2))
+        click.echo(json.dumps({**preflight.as_json(estimate, read), "verdict": outlook_json(found)}, indent=2))
     else:
-        click.echo(f"{describe(estimate)}\n{outlook_text(found)}")
+        click.echo(f"{account_table(read)}\n\n{describe(estimate)}\n{outlook_text(found)}")
     require_fit(estimate, run.recipe.train)
 
 

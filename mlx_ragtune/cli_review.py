@@ -136,5 +136,5 @@ def _serve(session: "Session", run: "Run", recipe: Path, *, port: int, opens: bo
         say(f"\nstopped; the same command continues\n{describe(session)}")
         raise click.exceptions.Exit(130) from None
     say(describe(session))
-    if any(_has_reviews(session, part) for part in session.items):
+    if any(session.summary(part).pending for part in session.items):
         say(f"next: ragtune review {named} --apply")

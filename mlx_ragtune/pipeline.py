@@ -116,7 +116,7 @@ ADAPTER = ("adapters.safetensors", "adapter_config.json")
 """Files of earlier stages that a later one reads."""
 LATER = (
     "dataset.contrast", "dataset.rehearsal", "dataset.rehearsal.share", "train.kl", "train.preference",
-    "train.strength", "fuse.strength",
+    "train.strength", "train.from_adapter", "fuse.strength",
 )  # fmt: skip
 """Optional keys that were added after the first results were made: one that is not set changes no artifact's key."""
 ENCODERS = ("retrieval.embedding.model", "retrieval.embedding.host", "retrieval.rerank.model")
@@ -168,6 +168,17 @@ def _prompts(files: UserFiles) -> str | None:
 
     rehearsal = files.recipe.dataset.rehearsal
     return _digest(files, prompts_file(rehearsal.prompts)) if rehearsal else None
+
+
+def _own_rows(files: UserFiles) -> str | None:
+    """The digest of the user's rows: of the file, or the commit of a data set of the hub; its name until it is here."""
+    from mlx_ragtune.clients.hub_data import cached_data, parse_hub_data
+
+    path = files.recipe.dataset.pairs
+    if path is None or (data := parse_hub_data(str(path))) is None:
+        return _digest(files, path) if path else None
+    found = cached_data(data)
+    return f"{path} {found.commit}" if found else str(path)
 
 
 def _benchmark_of_dataset(files: UserFiles) -> str:
@@ -311,7 +322,7 @@ STAGES: tuple[Stage, ...] = (
         ),
         needs={"corpus": ("documents.jsonl", *CHUNKS), "base": ()},
         outside={
-            "pairs": _file(lambda recipe: recipe.dataset.pairs),
+            "pairs": _own_rows,
             "benchmark": _benchmark_of_dataset,
             "generator": _local_model("dataset.generator"),
             "reranker": _reranker,
@@ -321,7 +332,10 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "rehearse",
         "Answer general prompts with the base model (dataset.rehearsal)",
-        keys=("base.precision", "dataset.thinking", "dataset.rehearsal.prompts", "dataset.rehearsal.max_tokens"),
+        keys=(
+            "base.precision", "dataset.thinking", "dataset.rehearsal.prompts", "dataset.rehearsal.count",
+            "dataset.rehearsal.max_tokens",
+        ),
         ignores=("dataset.rehearsal.prompts",),
         needs={"base": ()},
         outside={"prompts": _prompts},

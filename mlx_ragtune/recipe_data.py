@@ -136,6 +136,8 @@ class RehearsalSettings(Settings):
     """Share of the training rows that are such answers. With 0 none is trained on; their loss is still measured."""
     prompts: File | None = None
     """JSONL file of prompts (`id`, `prompt`), none of them a probe; default: the 370 bundled ones."""
+    count: Annotated[int, Field(ge=8, le=100_000)] | None = None
+    """How many of the prompts are answered, spread evenly over the file; default: all."""
     max_tokens: Annotated[int, Field(ge=16, le=4096)] = 192
     """Maximum length of an answer, in tokens. An answer that does not end by then is not used."""
 

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from mlx_ragtune.recipe import DatasetSettings, Recipe, TrainSettings
 from mlx_ragtune.recipe_layers import read_layers, recorded, variant_name
 from mlx_ragtune.recipe_sweep import sweep_problems
+from mlx_ragtune.recipe_types import HUB_DATA
 from mlx_ragtune.recipe_yaml import (
     Problems,
     Written,
@@ -57,6 +58,7 @@ UNUSED: tuple[tuple[str, str, object, object], ...] = (
 
 _HUB_ID = re.compile(r"(?!.*(?:--|\.\.))[A-Za-z0-9_][A-Za-z0-9._-]*(?:/[A-Za-z0-9_][A-Za-z0-9._-]*)?")
 _LOCAL = (".", "/", "~")
+_AT_HUB = "hf:"
 _MODEL_NAMES = "a hub id (ORGANIZATION/NAME), a path that starts with './' or '/', ollama:NAME or toy:qwen3"
 
 
@@ -149,6 +151,9 @@ def _dataset_problems(written: Written) -> Iterator[tuple[str, str]]:
     held_out = (dataset["valid_share"], dataset["test_share"])
     if all(_is_number(share) and 0 <= share <= 0.5 for share in held_out) and sum(held_out) > 0.5 + 1e-9:
         yield "dataset.test_share", "'valid_share' + 'test_share' leave less than half of the papers for training"
+    pairs = written.get("dataset.pairs")
+    if isinstance(pairs, str) and pairs.startswith(_AT_HUB) and not HUB_DATA.fullmatch(pairs):
+        yield "dataset.pairs", f"'{pairs:.80}' is not hf:ORGANIZATION/NAME, hf:NAME@REVISION or hf:NAME#SPLIT"
     for key in ("format", "columns"):
         if written.get(f"dataset.{key}") and dataset["generator"] is not None:
             yield f"dataset.{key}", f"no effect with 'generator'; remove 'dataset.{key}'"
@@ -202,7 +207,8 @@ def _paths(written: Written) -> Iterator[tuple[str, Literal["file", "folder", "m
     yield "corpus.folder", "folder"
     yield "train.from_adapter", "folder"
     for key in ("benchmark", "corpus.bibliography", "dataset.pairs", "dataset.rehearsal.prompts", "evaluate.probes"):
-        yield key, "file"
+        if not str(written.get(key)).startswith(_AT_HUB) or key != "dataset.pairs":
+            yield key, "file"
     yield "scoring.judge.labels", "file"
     if str(written.get("base.model")).startswith(_LOCAL):
         yield "base.model", "model"

@@ -26,6 +26,7 @@ NOT_SHARED = {
     "dataset.thinking": "it changes the prompts of the base model too",
     "dataset.on_too_long": "it cannot change a result",
     "dataset.rehearsal.prompts": "it changes the answers that are held out of all trials",
+    "dataset.rehearsal.count": "it changes the answers that are held out of all trials",
     "dataset.rehearsal.max_tokens": "it changes the answers that are held out of all trials",
     "dataset.split": "it changes the questions that all trials are compared on",
     "dataset.max_loss": "it cannot change a result",

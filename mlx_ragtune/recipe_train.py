@@ -42,6 +42,8 @@ class KLSettings(Settings):
     """Factor of the mean KL per chosen token; the mean cross-entropy per answer token has factor 1."""
     tokens: Literal["rehearsal", "all"] = "rehearsal"
     """Answer tokens that count: those of the base's own answers (`dataset.rehearsal`), or all of them."""
+    mask_target: bool = False
+    """Compare the distributions without the trained token, so that the term does not oppose the cross-entropy."""
 
 
 class PreferenceSettings(Settings):

@@ -354,6 +354,7 @@ class Run:
         user's files changes meanwhile.
         """
         redo = set(redo)
+        wanted = needed(self.recipe, (until, *redo))  # a stage that the recipe does not have leaves no folder behind
         if self.recipe_path is not None:
             claim(self.home, self.recipe_path, self.variant)
         with locked(self.home) as holder, recorded_end(self.home, lambda: self.current, until=until):
@@ -361,7 +362,6 @@ class Run:
             self.check(steps)
             self._tokenizer = None  # a check may have fetched the model that it belongs to
             self._say_outlook(steps)
-            wanted = needed(self.recipe, (until, *redo))
             stages = [stage for stage in stages_until(self.recipe, until) if stage.name in wanted]
             before = {stage.name: self.outside(stage) for stage in stages}
             outcomes: list[Outcome] = []

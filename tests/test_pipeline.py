@@ -535,8 +535,8 @@ def test_a_stage_sees_only_the_keys_that_it_declares(home: Path) -> None:
         _ = seen.train
     train = view(recipe, pipeline.stage_named("train"))
     assert train.base.precision == "fp32"
-    with pytest.raises(AttributeError, match=r"reads 'base\.model'"):
-        _ = train.base.model
+    with pytest.raises(AttributeError, match=r"reads 'base\.revision'"):
+        _ = train.base.revision
 
 
 def test_a_stage_gets_only_the_inputs_that_it_declares(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -162,7 +162,7 @@ REHEARSED = {"pairs": "pairs.jsonl", "rehearsal": {"share": 0.1}}
          "cannot be swept: it changes the answers that are held out of all trials"),
         (REHEARSED, "dataset.rehearsal", [{"share": 0.1}, {"share": 0.2}],
          "a section cannot be swept; vary one of its keys: dataset.rehearsal.share, dataset.rehearsal.prompts, "
-         "dataset.rehearsal.max_tokens"),
+         "dataset.rehearsal.count, dataset.rehearsal.max_tokens"),
         (REHEARSED, "dataset.rehearsal.shares", [0.1, 0.2],
          "unknown key, did you mean 'dataset.rehearsal.share'?"),
         ({"pairs": "pairs.jsonl"}, "dataset.rehearsal.share", [0.1, 0.2],

@@ -41,6 +41,7 @@ def test_a_recipe_without_rehearsal_has_neither_the_stage_nor_a_key_for_it(home:
             assert not isinstance(value, dict) or not {"rehearsal", "strength"} & set(value)
     with pytest.raises(RecipeError, match=r"does not set dataset\.rehearsal"):
         run.run(until="rehearse")
+    assert not run.home.exists()
     with pytest.raises(RecipeError, match=r"does not set dataset\.rehearsal"):
         run.plan(redo=("rehearse",))
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from mlx_ragtune.artifact import Draft
 from mlx_ragtune.building.generators import common_digest, open_generators, say_what_leaves
 from mlx_ragtune.building.row_lengths import require_room
+from mlx_ragtune.clients.hub_data import bring_data, parse_hub_data
 from mlx_ragtune.errors import InputError
 from mlx_ragtune.jsonl import read_dicts, write_rows
 from mlx_ragtune.recipe import DatasetSettings, Recipe
@@ -32,8 +33,9 @@ GENERATED = "generated.jsonl"
 def own_rows(settings: DatasetSettings, documents: Sequence[Document]) -> OwnRows:
     """The user's pairs, or rows with prompts of their own. Raises InputError with all problems and their lines."""
     assert settings.pairs is not None  # noqa: S101 (the caller checks it)
+    data = parse_hub_data(str(settings.pairs))
     return read_own(
-        [settings.pairs],
+        bring_data(data).files if data else [settings.pairs],
         documents,
         format=settings.format,
         columns=settings.columns,

@@ -4,7 +4,7 @@ from dataclasses import asdict
 from typing import Any
 
 from mlx_ragtune.artifact import OpenRun
-from mlx_ragtune.jsonl import read_rows
+from mlx_ragtune.jsonl import read_json, read_rows
 from mlx_ragtune.records import Example
 from mlx_ragtune.tuning.example_files import read_examples
 from mlx_ragtune.tuning.preflight import Preflight, plan_run
@@ -26,6 +26,12 @@ def plan(run: OpenRun) -> Preflight:
     return plan_run(recipe.train, recipe.base, recipe.dataset, base=run.base, rows=rows, seed=recipe.seed)
 
 
-def as_json(preflight: Preflight) -> dict[str, Any]:
-    """The plan for scripts: bytes, seconds, tokens."""
-    return {**asdict(preflight), "saving": preflight.saving, "fits": preflight.fits}
+def account(run: OpenRun) -> dict[str, Any]:
+    """How many rows the data set read, left out for each reason, and kept; it is up to date after ``plan``."""
+    found: dict[str, Any] = read_json(run.artifact("dataset").folder / "statistics.json")["account"]
+    return found
+
+
+def as_json(preflight: Preflight, read: dict[str, Any]) -> dict[str, Any]:
+    """The plan for scripts: bytes, seconds, tokens, and the account of the data set."""
+    return {**asdict(preflight), "dataset": read, "saving": preflight.saving, "fits": preflight.fits}

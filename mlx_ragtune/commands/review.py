@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mlx_ragtune.artifact import STAGE_FOLDERS, OpenRun, Store
-from mlx_ragtune.clients.arxiv_shelf import corpus_files
 from mlx_ragtune.errors import ArtifactError, InputError
 from mlx_ragtune.papers.folder import document_ids
 from mlx_ragtune.recipe import Recipe
@@ -71,6 +70,8 @@ def _items(run: OpenRun, part: Part) -> list[ReviewItem]:
 
 def read_papers(run: OpenRun) -> Library:
     """The papers of the recipe; the corpus stage runs first where it is not up to date."""
+    from mlx_ragtune.clients.arxiv_shelf import corpus_files  # slow to load, and not needed to print the state
+
     try:
         corpus = run.artifact("corpus")
     except ArtifactError:

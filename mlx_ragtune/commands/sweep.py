@@ -120,7 +120,7 @@ def _rehearsal_identity(recipe: Recipe, space: Space) -> dict[str, Any]:
     identity: dict[str, Any] = {}
     if (rehearsal := recipe.dataset.rehearsal) is not None:
         identity["rehearsal prompts"] = digest_file(prompts_file(rehearsal.prompts))
-        identity["dataset.rehearsal.max_tokens"] = rehearsal.max_tokens
+        identity |= {f"dataset.rehearsal.{name}": getattr(rehearsal, name) for name in ("count", "max_tokens")}
         if REHEARSAL_SHARE not in space.dimensions:
             identity[REHEARSAL_SHARE] = rehearsal.share
     if recipe.fuse.strength is not None:

@@ -245,13 +245,14 @@ class _RunningTrial:
     def _climb(self, bench: Workbench, recipe: Recipe, draft: Draft) -> None:
         """Train on a growing share of the rows, and end the trial at the first rung where it is not among the best."""
         settings, done = self.trials.sweep.settings, [look["rung"] for look in self.trial.user_attrs.get("looks", [])]
+        train = recipe.train.model_copy(update={"strength": None})  # it is chosen once, from the whole run
         for rung, share in enumerate(rung_shares(settings.reduction, settings.rungs)):
             if rung in done:
                 continue
             folder = draft / f"rung-{rung}"
             try:
                 result = bench.train(
-                    recipe.train,
+                    train,
                     folder=folder,
                     seed=recipe.seed,
                     progress=self._progress,

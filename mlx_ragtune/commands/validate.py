@@ -12,6 +12,7 @@ from mlx_ragtune.artifact import Store
 from mlx_ragtune.bases.resolve import find_base
 from mlx_ragtune.building.pair_sources import own_rows
 from mlx_ragtune.clients.arxiv_shelf import corpus_files
+from mlx_ragtune.clients.hub_data import cached_data, parse_hub_data
 from mlx_ragtune.commands.outlook import outlook_json, outlook_of, outlook_warnings
 from mlx_ragtune.errors import InputError, RecipeError
 from mlx_ragtune.jsonl import read_located_rows, read_rows
@@ -110,7 +111,7 @@ def _others(recipe: Recipe, documents: Sequence[Document], ids: set[str]) -> Ite
     reads: list[Callable[[], object]] = []
     if recipe.corpus.bibliography is not None:
         reads.append(lambda: read_catalog(recipe.corpus.bibliography))  # type: ignore[arg-type]
-    if pairs is not None and documents:
+    if pairs is not None and documents and not _at_hub(recipe):
         reads.append(lambda: own_rows(recipe.dataset, documents))
     if probes is not None:
         reads.append(lambda: read_probes(probes))
@@ -121,6 +122,12 @@ def _others(recipe: Recipe, documents: Sequence[Document], ids: set[str]) -> Ite
             read()
         except InputError as error:
             yield _finding(error)
+
+
+def _at_hub(recipe: Recipe) -> bool:
+    """Whether the pairs are a data set of the hub that was not downloaded yet."""
+    data = parse_hub_data(str(recipe.dataset.pairs))
+    return data is not None and cached_data(data) is None
 
 
 def _finding(error: InputError) -> Finding:
@@ -143,7 +150,9 @@ def _read_labels(path: Path, ids: set[str]) -> None:
 def _missing(recipe: Recipe, corpus: Path | None) -> tuple[str, ...]:
     """What stages will fetch or make: the base model, unless it is here or made on the spot; what pairs quote."""
     missing = []
-    if recipe.dataset.pairs is not None and corpus is None:
+    if _at_hub(recipe):
+        missing.append(f"data set '{recipe.dataset.pairs}' is not on this machine yet: 'dataset' fetches it")
+    elif recipe.dataset.pairs is not None and corpus is None:
         name = recipe.dataset.pairs.name
         missing.append(f"the quotes of {name} are checked once the papers are read: ragtune corpus RECIPE")
     model = recipe.base.model

@@ -283,7 +283,6 @@ function result(part) {
   const rows = Object.entries(part.kinds).map(([kind, rate]) => el("tr", {}, el("td", {}, state.kinds[kind] ?? kind), el("td", { class: "n" }, `${rate.defective} of ${rate.reviewed}`),
     el("td", { class: "n" }, String(rate.total)), el("td", { class: "n" }, percent(rate.share)), el("td", { class: "n" }, rate.reviewed === rate.total ? "exact" : `${percent(rate.low)} to ${percent(rate.high)}`)));
   const name = state.nouns[part.part][1];
-  const decided = part.accepted + part.rejected + part.edited - part.removed;
   return el("section", { class: "result" }, el("h2", {}, name[0].toUpperCase() + name.slice(1)),
     el("div", { class: "verdict plain" }, el("p", { class: "sentence" }, part.text), el("p", {}, part.next)),
     part.changed ? el("p", {}, `${plural(part.changed, part.part)} changed since the review: please review again.`) : null,
@@ -292,7 +291,7 @@ function result(part) {
       el("th", { class: "n" }, "share"), el("th", { class: "n" }, "95% interval"))), el("tbody", {}, ...rows))) : null,
     !part.total ? null : el("p", { class: "buttons" }, part.advised ? el("button", { id: `more-${part.part}`, click: () => more(part.part) },
       part.advised < part.total ? `Review ${part.advised - part.sampled} more` : `Review the other ${part.total - part.sampled}`) : null,
-      el("button", { id: `apply-${part.part}`, disabled: !decided, click: () => apply(part.part) },
+      el("button", { id: `apply-${part.part}`, disabled: !part.pending, click: () => apply(part.part) },
       `Apply the reviews: ${plural(part.rejected - part.removed, part.part)} left out, ${part.edited} replaced`)),
     el("p", { class: "dim", id: `applied-${part.part}` }));
 }

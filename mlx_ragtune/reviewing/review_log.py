@@ -74,6 +74,11 @@ class Reviews:
         review = self.last(item.id)
         return review if review is not None and _is_about(review, item) else None
 
+    def is_pending(self, part: str) -> bool:
+        """Whether a decision on an item of the part is not in the user's file yet."""
+        own = (self.last(item) for item in self.history if item.partition("/")[0] == part)
+        return any(review is not None and review.action != "skip" for review in own)
+
     def is_stale(self, item: ReviewItem) -> bool:
         """Whether the item was decided on and has changed since then."""
         return self.last(item.id) is not None and self.current(item) is None

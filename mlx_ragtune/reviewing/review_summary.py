@@ -19,6 +19,7 @@ KIND_LABELS = {
 class Summary:
     """Counts of one part. ``sampled`` and ``done`` are of the sample, the other counts of all items.
 
+    ``pending``: some decisions are not in the user's file yet.
     ``estimate`` and ``kinds`` come from the sample alone, which nobody chose.
     """
 
@@ -35,6 +36,7 @@ class Summary:
     estimate: Rate | None
     kinds: dict[str, Rate]
     reasons: dict[str, int]
+    pending: bool = False
 
     @property
     def text(self) -> str:
@@ -68,13 +70,14 @@ class Summary:
             return f"Review these {self.sampled}: they decide whether the rest can be trusted."
         found = self.estimate
         if found is None or found.reviewed == found.total:
-            return "Apply the reviews."
+            return "Apply the reviews." if self.pending else "The reviews are applied."
         if self.advised is None:
-            return f"Apply the reviews, and use the other {found.total - found.reviewed} {many} as they are."
+            start = "Apply the reviews, and use" if self.pending else "The reviews are applied: use"
+            return f"{start} the other {found.total - found.reviewed} {many} as they are."
         if self.part == "benchmark":
             return "Review all (--all): every wrong question counts in the verdict."
         if self.advised < self.total:
-            enough = _percent(TOLERABLE)
+            enough = f"{100 * TOLERABLE:g}%"
             return f"Review more (--sample {self.advised}): that shows whether at most {enough} are defective."
         frequent = max(self.reasons, key=lambda name: self.reasons[name], default="")
         why = f" (most often: {REASONS.get(frequent, frequent)})" if frequent else ""
@@ -96,7 +99,7 @@ class Summary:
 
 def _percent(share: float, *, sign: bool = True) -> str:
     value = 100 * share
-    text = f"{value:.1f}" if value and (value < 1 or value % 1 == 0.5) else f"{value:.0f}"
+    text = f"{value:.1f}" if 0 < value < 1 else f"{value:.0f}"
     return f"{text}%" if sign else text
 
 
@@ -145,4 +148,5 @@ def summarize(part: Part, items: Sequence[ReviewItem], reviews: Reviews, *, n: i
         estimate=rate(seen),
         kinds=rates(seen),
         reasons=dict(reasons.most_common()),
+        pending=reviews.is_pending(part),
     )

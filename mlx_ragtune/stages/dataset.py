@@ -17,6 +17,7 @@ from mlx_ragtune.building.pair_sources import (
     require_clean,
 )
 from mlx_ragtune.building.split_files import SPLITS, visible_chunks, write_split
+from mlx_ragtune.clients.hub_data import bring_data, parse_hub_data
 from mlx_ragtune.errors import InputError, ToolError
 from mlx_ragtune.jsonl import read_rows, write_rows
 from mlx_ragtune.models.model_folder import check_base
@@ -39,6 +40,7 @@ from mlx_ragtune.synthesis.examine import examine
 from mlx_ragtune.synthesis.ledger import (
     ACROSS,
     BENCHMARK,
+    CONTROL_TOKEN,
     DUPLICATE,
     NO_SHARE,
     OVER_SHARE,
@@ -49,7 +51,7 @@ from mlx_ragtune.synthesis.ledger import (
     fix_for,
     share_gaps,
 )
-from mlx_ragtune.synthesis.own_rows import same_prompts
+from mlx_ragtune.synthesis.own_rows import same_prompts, with_control_tokens
 from mlx_ragtune.synthesis.rejected import rejected_answers
 from mlx_ragtune.synthesis.splits import same_material, split_by_paper, split_by_row
 from mlx_ragtune.tuning.token_rows import NO_ANSWER, Refused, require_fitting
@@ -66,6 +68,8 @@ def check(recipe: Recipe, base: Path) -> None:
     """Raise an error for a base that cannot render rows, or a generator that its server does not have."""
     check_base(base, thinking=recipe.dataset.thinking == "on")
     check_window(base, dataset=recipe.dataset)
+    if data := parse_hub_data(str(recipe.dataset.pairs)):
+        bring_data(data)
     if recipe.dataset.generator is not None:
         require_generator(recipe.dataset.generator)
     require_encoders(recipe.retrieval)
@@ -156,7 +160,9 @@ def _pairs(
     if own.prepared:
         bad = contaminated(own, corpus.documents, corpus.benchmark, corpus.held)
         ledger.leave_out(BENCHMARK, bad)
-        return [pair for pair in own.pairs if pair.id not in bad], own.prepared
+        broken = with_control_tokens(own)
+        ledger.leave_out(CONTROL_TOKEN, broken)
+        return [pair for pair in own.pairs if pair.id not in bad.keys() | broken.keys()], own.prepared
     require_clean(settings.pairs, own.pairs, corpus.benchmark, corpus.held)
     used = [pair for pair in own.pairs if pair.kind != "refusal" or pair.refusal_kind in settings.refusal_kinds]
     ledger.leave_out(REFUSAL_KIND, _ids_without(own.pairs, used))
@@ -241,7 +247,8 @@ def _rows(
             ledger.leave_out(row.reason if empty else TOO_LONG, {row.id: "" if empty else row.reason}, split=split)
         ledger.keep(split, written.kept)
         refused += written.refused
-        report[split] = {**written.counts, "assembly": asdict(assembly)}
+        papers = len({paper for pair in own for paper in pair.papers})
+        report[split] = {**written.counts, "papers": papers, "assembly": asdict(assembly)}
         if recipe.dataset.contrast:
             report[split]["contrast"] = asdict(contrast.report)
     return report, refused
@@ -265,7 +272,7 @@ def _told(recipe: Recipe, report: Mapping[str, Any], account: Account) -> list[s
         lines.append(f"training rows by kind: {', '.join(gaps)}; all are used (dataset.balance: keep)"
                      if recipe.dataset.balance == "keep" else f"training rows by kind: {', '.join(gaps)}")  # fmt: skip
     lines += _told_of_contrast(report)
-    lines += _told_of_split(recipe, report["valid"]["rows"])
+    lines += _told_of_split(recipe, report["valid"]["rows"], report["valid"]["papers"])
     return lines
 
 
@@ -279,7 +286,7 @@ def _told_of_contrast(report: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _told_of_split(recipe: Recipe, valid: int) -> list[str]:
+def _told_of_split(recipe: Recipe, valid: int, papers: int) -> list[str]:
     """What the validation split cannot show."""
     if recipe.dataset.split == "none":
         return ["no validation (dataset.split: none): training cannot show overfitting, and keeps its last checkpoint"]
@@ -291,9 +298,12 @@ def _told_of_split(recipe: Recipe, valid: int) -> list[str]:
         )
     if 0 < valid < FEW_VALID:
         share = recipe.dataset.valid_share
+        enough = min(0.5, share * FEW_VALID / valid)
+        fix = f"set dataset.valid_share to {enough:.2g} or more" if enough > share else "write more pairs"
+        on_papers = f" on {papers} paper{'s' * (papers > 1)}" if papers else ""
         lines.append(
-            f"warning: {valid} validation rows are too few to choose a checkpoint by: differences between checkpoints "
-            f"are mostly chance; set dataset.valid_share to {min(0.5, share * FEW_VALID / valid):.2g} or more"
+            f"warning: {valid} validation rows{on_papers} are too few to choose a checkpoint by: differences between "
+            f"checkpoints are mostly chance; {fix}"
         )
     return lines
 

@@ -15,7 +15,7 @@ from mlx_ragtune.models.model_folder import check_base
 from mlx_ragtune.models.prompts import context_window, load_tokenizer, prompt_tokens
 from mlx_ragtune.recipe import Recipe, RehearsalSettings
 from mlx_ragtune.records import Message
-from mlx_ragtune.synthesis.rehearsal_prompts import prompts_file, read_prompts
+from mlx_ragtune.synthesis.rehearsal_prompts import prompts_of
 from mlx_ragtune.tuning.decode import MOST_TOKENS
 from mlx_ragtune.tuning.resources import decode_memory
 
@@ -25,7 +25,7 @@ def check(recipe: Recipe, base: Path) -> None:
     check_base(base, thinking=recipe.dataset.thinking == "on")
     settings, thinking = _settings(recipe), recipe.dataset.thinking == "on"
     tokenizer, window = load_tokenizer(base), context_window(base)
-    for prompt in read_prompts(prompts_file(settings.prompts)):
+    for prompt in prompts_of(settings):
         tokens = len(prompt_tokens((Message("user", prompt.prompt),), tokenizer, thinking=thinking))
         if tokens + settings.max_tokens > window:
             raise RecipeError(
@@ -49,7 +49,7 @@ def rehearse(recipe: Recipe, inputs: Inputs, draft: Draft) -> None:
     Answers are kept as they come, so a stopped run continues. Raises InputError when no answer is usable.
     """
     settings = _settings(recipe)
-    prompts = read_prompts(prompts_file(settings.prompts))
+    prompts = prompts_of(settings)
     asker = BaseAsker(
         inputs["base"], recipe.base.precision, recipe.dataset.thinking == "on", max_tokens=settings.max_tokens
     )

@@ -231,9 +231,14 @@ def _grouped(text: str) -> str:
 
 
 def _dataset(statistics: dict[str, Any]) -> tuple[Fact, ...]:
-    """Rows, groups, tokens and kinds of the training split."""
+    """Rows read, left out for each reason and used; groups, tokens and kinds of the training split."""
     train = statistics["train"]
-    facts = [Fact(f"{split} rows", f"{statistics[split]['rows']:,}") for split in ("train", "valid", "test")]
+    account = statistics["account"]
+    facts = [Fact("rows read", f"{sum(account['read'].values()):,}")]
+    if account["made"]:
+        facts.append(Fact("rows added", f"{sum(account['made'].values()):,}"))
+    facts += [Fact(f"left out: {reason}", f"{sum(kinds.values()):,}") for reason, kinds in account["left_out"].items()]
+    facts += [Fact(f"{split} rows", f"{statistics[split]['rows']:,}") for split in ("train", "valid", "test")]
     tokens = train["tokens"]
     facts.append(Fact("groups with one context", f"{train['groups']:,}"))
     facts.append(Fact("tokens per row", f"{tokens['min']:,} to {tokens['max']:,}, mean {tokens['mean']:,.0f}"))

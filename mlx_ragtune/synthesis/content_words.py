@@ -1,4 +1,4 @@
-"""The words that say what a text is about, by their first five letters: "quantised" and "quantization" are one."""
+"""The words that say what a text is about, by their first five letters: "quantized" and "quantization" are one."""
 
 import re
 

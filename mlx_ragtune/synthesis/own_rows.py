@@ -6,14 +6,17 @@ its prompt is trained as it is (``chat``, ``prompt``) or made of its passages as
 
 import csv
 import hashlib
+import importlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from mlx_ragtune.errors import InputError
+from mlx_ragtune.errors import InputError, ToolError
 from mlx_ragtune.jsonl import read_values
 from mlx_ragtune.records import OWN_GROUP, Document, Example, Kind, Message, Pair, Passage
+from mlx_ragtune.retrieval.control_tokens import control_tokens
 from mlx_ragtune.scoring.answers.refusal import is_refusal
 from mlx_ragtune.synthesis.assemble import BuildMessages
 from mlx_ragtune.synthesis.authored import SHOWN_PROBLEMS, read_pairs
@@ -25,7 +28,7 @@ LONG_PARAGRAPH = 200
 """From so many characters on, a paragraph of a prompt is taken for a context that rows share."""
 COMMON = 0.5
 """A paragraph in a larger share of the rows is part of the instructions, not a context."""
-SHOWN_WORDS = 30
+RUN_WORDS = 20
 """So many words in a row are a passage of a paper and not a common phrase or a title."""
 MAX_CELL = 16 * 2**20
 _TABLES = {".csv": ",", ".tsv": "\t"}
@@ -131,6 +134,9 @@ def _values(file: Path, problems: list[str]) -> Iterator[tuple[str, object]]:
     if file.suffix.lower() in _TABLES:
         yield from _table(file, _TABLES[file.suffix.lower()], problems)
         return
+    if file.suffix.lower() == ".parquet":
+        yield from _parquet(file)
+        return
     errors: list[InputError] = []
     yield from read_values(file, errors)
     problems += [f"{error.where}: {error.what}" for error in errors]
@@ -154,6 +160,25 @@ def _table(file: Path, separator: str, problems: list[str]) -> Iterator[tuple[st
     except OSError as error:
         raise InputError(
             f"cannot be read: {error.strerror}", where=str(file), fix="check the path and its permissions"
+        ) from None
+
+
+def _parquet(file: Path) -> Iterator[tuple[str, object]]:
+    """``file:row`` and value of each row, from 1. Raises ToolError without pyarrow, InputError for a damaged file."""
+    try:
+        parquet: Any = importlib.import_module("pyarrow.parquet")
+    except ImportError:
+        raise ToolError("Parquet files are read by pyarrow", where=str(file), fix="pip install pyarrow") from None
+    number = 0
+    try:
+        with parquet.ParquetFile(file) as opened:
+            for batch in opened.iter_batches(batch_size=1000):
+                for value in batch.to_pylist():
+                    number += 1
+                    yield f"{file}:{number}", {name: cell for name, cell in value.items() if cell is not None}
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"cannot be read as Parquet: {str(error).splitlines()[0]:.200}", where=str(file), fix="fetch it again"
         ) from None
 
 
@@ -204,6 +229,20 @@ def same_prompts(pairs: Sequence[Pair], prepared: Mapping[str, Example]) -> tupl
     return kept, repeated
 
 
+def with_control_tokens(rows: OwnRows) -> dict[str, str]:
+    """Id → the first control token of each row that holds one: it would end a turn in the middle of a text.
+
+    In the passages and the question of a ``rag`` row the served prompt shows it with spaces; in its answer it counts.
+    """
+    found: dict[str, str] = {}
+    for name, row in rows.prepared.items():
+        messages = row.messages[-1:] if rows.format == "rag" else row.messages
+        tokens = [token for message in messages for token in control_tokens(message.content)]
+        if tokens:
+            found[name] = f"'{tokens[0]}'"
+    return found
+
+
 def question_variants(pair: Pair) -> list[Pair]:
     """The row's question, and the first and last paragraph of a prompt that also holds its context.
 
@@ -215,22 +254,25 @@ def question_variants(pair: Pair) -> list[Pair]:
 
 
 def passages_of(documents: Iterable[Document]) -> Callable[[Example], str]:
-    """A function from a row to the first of these papers that its prompt quotes ``SHOWN_WORDS`` words of, or ""."""
+    """A function from a row to the first of these papers whose text its prompt shows, or "".
+
+    Every run of ``2 * RUN_WORDS - 1`` words of a paper is found, and none of fewer than ``RUN_WORDS``: papers are
+    indexed at every word, and prompts are looked up at every ``RUN_WORDS``-th.
+    """
     owners: dict[int, str] = {}
     for document in documents:
-        for shingle in _shingles(document.text):
-            owners.setdefault(shingle, document.id)
+        for run in _runs(document.text, 1):
+            owners.setdefault(run, document.id)
 
     def shown(row: Example) -> str:
         texts = (message.content for message in row.messages[:-1] if message.role != "system")
-        return next((owners[shingle] for text in texts for shingle in _shingles(text) if shingle in owners), "")
+        return next((owners[run] for text in texts for run in _runs(text, RUN_WORDS) if run in owners), "")
 
     return shown
 
 
-def _shingles(text: str) -> Iterator[int]:
-    """Hashes of all runs of ``SHOWN_WORDS`` words."""
+def _runs(text: str, stride: int) -> Iterator[int]:
+    """Hashes of the runs of ``RUN_WORDS`` words that start at every ``stride``-th word."""
     words = normal_form(text).split()
-    for at in range(len(words) - SHOWN_WORDS + 1):
-        digest = hashlib.blake2b(" ".join(words[at : at + SHOWN_WORDS]).encode(), digest_size=8).digest()
-        yield int.from_bytes(digest, "big")
+    for at in range(0, len(words) - RUN_WORDS + 1, stride):
+        yield hash(tuple(words[at : at + RUN_WORDS]))

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlx_ragtune.bundled import bundled
-from mlx_ragtune.errors import InputError
+from mlx_ragtune.errors import InputError, RecipeError
 from mlx_ragtune.jsonl import read_located_rows
+from mlx_ragtune.recipe import RehearsalSettings
 
 SHIPPED = "data/rehearsal/prompts.jsonl"
 """The bundled prompts."""
@@ -58,6 +59,20 @@ def read_prompts(path: Path) -> list[RehearsalPrompt]:
             "the file has no prompts", where=str(path), fix='write one JSON object per line: {"id": …, "prompt": …}'
         )
     return prompts
+
+
+def prompts_of(settings: RehearsalSettings) -> list[RehearsalPrompt]:
+    """The prompts that a recipe has answered, in order. Raises as ``read_prompts``, and when there are too few."""
+    path = prompts_file(settings.prompts)
+    prompts = read_prompts(path)
+    count = settings.count or len(prompts)
+    if count > len(prompts):
+        raise RecipeError(
+            f"{count} prompts are asked for, but {path} has {len(prompts)}",
+            where="dataset.rehearsal.count",
+            fix=f"set dataset.rehearsal.count to at most {len(prompts)}, or remove it",
+        )
+    return [prompts[index * len(prompts) // count] for index in range(count)]
 
 
 def require_apart(path: Path, probes: Sequence[str]) -> None:

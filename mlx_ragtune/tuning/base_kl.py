@@ -7,7 +7,9 @@ With p of the base and q of the tuned model, both over the whole vocabulary in f
 and the loss of an update is the mean cross-entropy of its answer tokens plus ``weight`` times the mean KL of its chosen
 tokens. The direction is that of distillation (arXiv 1503.02531, 1606.09282): it penalizes every token that the base
 could say and the tuned model no longer would, and it is the quantity that predicts forgetting (arXiv 2509.04259).
-Along an answer of the base's own, the sum estimates the KL between the distributions of whole answers.
+Along an answer of the base's own, the sum estimates the KL between the distributions of whole answers. With
+``mask_target`` p and q are those of all tokens but the trained one (arXiv 2605.29498): where the base did not write the
+answer, cross-entropy and the full KL would pull that token's probability in opposite directions.
 
 The base is the same model with its adapters set aside, without dropout: no second model is in memory. Only rows with
 chosen tokens go through it, shared prefixes once, and what it computed is freed before the tuned model's pass starts.
@@ -148,7 +150,12 @@ class BaseKL:
             return loss, mx.stack([loss, mx.array(0.0)])
         kept, rest = np.flatnonzero(chosen), np.flatnonzero(~chosen)
         objective, loss, kl = answer_loss_and_kl(
-            model, states[mx.array(kept)], base, targets=mx.array(targets[kept]), factor=factor
+            model,
+            states[mx.array(kept)],
+            base,
+            targets=mx.array(targets[kept]),
+            factor=factor,
+            masked=self.settings.mask_target,
         )
         if len(rest):
             other = answer_loss(model, states[mx.array(rest)], mx.array(targets[rest]))

@@ -11,6 +11,8 @@ from mlx_ragtune.errors import InputError
 
 CHUNK_LOGITS = 2**24
 """Logits in memory at a time: 64 MiB in float32."""
+_NEVER = -1e9
+"""What is added to a logit whose token must have no probability; finite, so that differences of it are."""
 
 
 def hidden_states(model: Any, tokens: mx.array, cache: list[Any] | None = None, **options: Any) -> mx.array:
@@ -104,28 +106,37 @@ def token_losses(model: Any, states: mx.array, targets: mx.array) -> mx.array:
     return losses
 
 
-def _kl_chunk(model: Any, states: mx.array, base: mx.array, targets: mx.array, factor: float) -> tuple[mx.array, ...]:
+def _log_shares(scores: mx.array, without: tuple[mx.array, mx.array] | None = None) -> mx.array:
+    """Log-probabilities of logits [n, V]; those at ``without`` get a probability of 0."""
+    scores = scores if without is None else scores.at[without].add(_NEVER)
+    return scores - mx.logsumexp(scores, axis=-1, keepdims=True)
+
+
+def _kl_chunk(
+    model: Any, states: mx.array, base: mx.array, targets: mx.array, *, factor: float, masked: bool
+) -> tuple[mx.array, ...]:
     """(cross-entropy, KL, gradient of cross-entropy + factor × KL) of one chunk: [], [], [n, D]."""
     logits = logits_of(model, states)
-    log_q, log_p = (
-        scores - mx.logsumexp(scores, axis=-1, keepdims=True)
-        for scores in (logits.astype(mx.float32), logits_of(model, base).astype(mx.float32))
-    )
-    p = mx.exp(log_p)
-    rows = mx.arange(targets.shape[0])
-    cotangent = ((1 + factor) * mx.exp(log_q) - factor * p).at[rows, targets].add(-1.0).astype(logits.dtype)
+    scores, at = logits.astype(mx.float32), (mx.arange(targets.shape[0]), targets)
+    log_shares = _log_shares(scores)
+    log_q = _log_shares(scores, at) if masked else log_shares
+    log_p = _log_shares(logits_of(model, base).astype(mx.float32), at if masked else None)
+    p, q = mx.exp(log_p), mx.exp(log_q)
+    shares = mx.exp(log_shares) if masked else q
+    cotangent = (shares + factor * (q - p)).at[at].add(-1.0).astype(logits.dtype)
     _, (gradient,) = mx.vjp(lambda states: logits_of(model, states), [states], [cotangent])
-    return -log_q[rows, targets].sum(), (p * (log_p - log_q)).sum(axis=-1).sum(), gradient
+    return -log_shares[at].sum(), (p * (log_p - log_q)).sum(axis=-1).sum(), gradient
 
 
 def answer_loss_and_kl(
-    model: Any, states: mx.array, base: mx.array, *, targets: mx.array, factor: float
+    model: Any, states: mx.array, base: mx.array, *, targets: mx.array, factor: float, masked: bool = False
 ) -> tuple[mx.array, mx.array, mx.array]:
     """(cross-entropy + factor × KL, cross-entropy, KL), each summed over N positions, in nats, float32.
 
     The KL is Σ p (log p − log q) over the whole vocabulary: p of the base's states ``base`` [N, D], q of ``states``
-    [N, D]. Its gradient with respect to the logits of q is q − p. The first result is differentiable in ``states``.
-    A chunk holds an eighth of the positions of one in ``answer_loss``, so that it needs about as much memory.
+    [N, D]. Its gradient with respect to the logits of q is q − p. With ``masked`` both distributions are without the
+    position's target, and sum to 1 over the rest. The first result is differentiable in ``states``. A chunk holds an
+    eighth of the positions of one in ``answer_loss``, so that it needs about as much memory.
     """
     cuts = _cuts(model, targets.shape[0], CHUNK_LOGITS // 8)
 
@@ -135,7 +146,7 @@ def answer_loss_and_kl(
         for own, theirs, answers in zip(*(mx.split(one, cuts) for one in (states, base, targets)), strict=True):
             if parts:
                 own, theirs = mx.depends([own, theirs], list(parts[-1]))
-            parts.append(_kl_chunk(model, own, theirs, answers, factor))
+            parts.append(_kl_chunk(model, own, theirs, answers, factor=factor, masked=masked))
         loss, kl = (mx.stack([part[place] for part in parts]).sum() for place in (0, 1))
         return loss + factor * kl, loss, kl, mx.concatenate([part[2] for part in parts])
 

@@ -94,7 +94,10 @@ class Loop:
         self._restore()
         if self.preference is not None:
             options: dict[str, Any] = {"tokens_per_step": self.settings.tokens_per_step, "ranks": self.ranks}
-            self.preference.prepare(self.model, [*train, *valid], **options)
+            try:
+                self.preference.prepare(self.model, [*train, *valid], **options)
+            except RuntimeError as error:
+                raise shortage(error, self.settings) from error
         self.model.train()
         saved = time.monotonic()
         for update, epoch, rows in self._updates(train):

@@ -21,6 +21,8 @@ from mlx_ragtune.tuning.schedule import rows_per_update
 
 TYPICAL_ROW_TOKENS = 512
 """Length of a training row where none is known yet."""
+PAIR_TOKENS = 1.25
+"""Tokens of a row with its rejected answer over those of the row: they share the prompt."""
 _FUSE_SHARE, _CHECK_SHARE = 1.5, 1.25
 """Peak of fusing and of comparing logits over the float32 weights (measured: 1.36 and 1.16)."""
 _OPTIMIZER_COPIES = 5
@@ -103,7 +105,8 @@ def train_memory(
     if settings.engine == "mlx-lm":
         tokens = settings.batch_size * row_tokens
     else:
-        tokens = max(row_tokens, min(settings.tokens_per_step, rows_per_update(settings) * row_tokens))
+        pairs = PAIR_TOKENS if settings.preference else 1.0
+        tokens = max(row_tokens, min(settings.tokens_per_step, int(rows_per_update(settings) * row_tokens * pairs)))
     width = 4 if precision == "fp32" else 3  # bfloat16 activations beside float32 ones of the adapter
     adapter = 4 * _OPTIMIZER_COPIES * adapter_parameters(model.config, settings)
     step = held + adapter + width * _activation_values(model.config, settings, tokens, row_tokens)

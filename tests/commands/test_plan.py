@@ -1,6 +1,7 @@
 """``ragtune plan`` says what training comes to, and refuses what will not fit."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -20,10 +21,12 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_rows_updates_memory_and_time_are_told_and_nothing_is_trained(recipe: Path) -> None:
     result = CliRunner().invoke(main, ["plan", str(recipe)])
     assert result.exit_code == 0, result.output
+    assert re.search(r"^read +(\d+) .*^kept +\1 ", result.stdout, re.MULTILINE | re.DOTALL), "no row is lost"
     for said in ("grounded", "refusal", "updates", "fewer than the rows have", "parameters train", "minutes"):
         assert said in result.stdout
     found = json.loads(CliRunner().invoke(main, ["plan", str(recipe), "--json"]).stdout)
     assert found["fits"] is True
+    assert sum(found["dataset"]["read"].values()) > 10
     assert 0 < found["saving"] < 1
     assert found["plan"]["updates"] == found["plan"]["evals"][-1]
     assert not list(recipe.parents[1].glob("runs/*/3-train"))

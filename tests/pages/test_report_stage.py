@@ -58,7 +58,8 @@ def statistics() -> dict[str, Any]:
     kind = {"kind": "grounded", "rows": 5, "share": 1.0, "tokens_min": 10, "tokens_mean": 12.0, "tokens_max": 1200}
     train = {"rows": 5, "groups": 2, "tokens": {"min": 10, "mean": 12.3, "max": 1200}, "kinds": [kind]}
     copy = {"paper": "v1", "original": "p1", "of_paper": 0.5, "of_original": 0.98}
-    return {"train": train, "valid": {"rows": 1}, "test": {"rows": 0}, "held_out_copies": [copy]}
+    account = {"read": {"grounded": 9}, "made": {}, "left_out": {"repeats an earlier question": {"grounded": 3}}}
+    return {"train": train, "valid": {"rows": 1}, "test": {"rows": 0}, "held_out_copies": [copy], "account": account}
 
 
 def manifest(folder: Path) -> dict[str, Any]:
@@ -123,6 +124,8 @@ def test_a_run_without_probes_judge_or_similarity_has_a_report(project: Path) ->
     assert data["judge"] is None
     assert data["losses"][1] == {"update": 2, "train_loss": None, "valid_loss": 1, "rehearsal_loss": None}
     assert {"label": "peak memory", "value": "1.00 GiB"} in data["training"]
+    assert {"label": "rows read", "value": "9"} in data["dataset"]
+    assert {"label": "left out: repeats an earlier question", "value": "3"} in data["dataset"]
     assert "<h2>Judge</h2>" not in files["report.html"]
     assert {"label": "packages.mlx", "value": "0.32"} in data["versions"]
 

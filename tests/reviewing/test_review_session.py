@@ -239,6 +239,8 @@ def test_reviews_are_applied_once_and_the_file_is_kept(tmp_path: Path) -> None:
     log.decide(items[1], "reject", reason="wrong")
     log.decide(items[2], "edit", edited=asdict(changed(items[2]).row))
     applied = write_reviewed(benchmark_items(path), log.reviews, path)
+    assert log.reviews.is_pending("benchmark")
+    assert not log.reviews.is_pending("pairs")
     record(applied, items, log)
     assert (applied.removed, applied.replaced, applied.accepted, applied.unreviewed) == (("q1",), ("q2",), ("q0",), 1)
     assert applied.backup is not None
@@ -247,6 +249,7 @@ def test_reviews_are_applied_once_and_the_file_is_kept(tmp_path: Path) -> None:
     assert [(row.id, row.origin) for row in rows] == [("q0", "reviewed"), ("q2", "reviewed"), ("o0", "drafted")]
     assert rows[1].question == changed(items[2]).row.question
     assert log.undo() is None  # what is in the file is not taken back by a key
+    assert not log.reviews.is_pending("benchmark")
     again = write_reviewed(benchmark_items(path), log.reviews, path)
     assert (again.backup, again.removed) == (None, ())
     assert sorted(one.name for one in tmp_path.iterdir()) == [

@@ -55,7 +55,8 @@ def test_an_adapter_in_pefts_format_starts_the_same_training(project: Path, peft
 def test_an_adapter_is_exported_at_the_recipes_strength(project: Path) -> None:
     """The run's own folder keeps the adapter as it was trained."""
     recipe = project / "recipes" / "small.yaml"
-    done = ragtune("adapter", "export", recipe, project / "half", "--set", "fuse.strength=0.5", cwd=project)
+    edit(recipe, fuse={"strength": 0.5})
+    done = ragtune("adapter", "export", recipe, project / "half", cwd=project)
     assert done.returncode == 0, done.stderr
     alphas = json.loads((project / "half" / "adapter_config.json").read_text())["lora_alpha"]
     assert alphas == 4  # of 8

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -159,7 +160,7 @@ def test_rows_that_are_too_long_are_refused_after_the_report(recipe: Path, base:
 def test_too_few_validation_rows_are_told_with_the_share_that_helps(recipe: Path, base: Path, corpus: Path) -> None:
     _, said = build(recipe, base, corpus)
     (line,) = [line for line in said if line.startswith("warning: ")]
-    assert "validation rows are too few to choose a checkpoint by" in line
+    assert re.match(r"warning: \d+ validation rows on \d papers? are too few to choose a checkpoint by: ", line)
     assert "set dataset.valid_share to " in line
 
 

@@ -7,7 +7,10 @@ from typing import Any
 
 import pytest
 
+from mlx_ragtune.errors import RecipeError
 from mlx_ragtune.evaluation import own_answers
+from mlx_ragtune.recipe import RehearsalSettings
+from mlx_ragtune.synthesis.rehearsal_prompts import prompts_file, prompts_of, read_prompts
 from mlx_ragtune.tuning.decode import Decoded
 from tests.stages.project import answers_of, edit, make_project, ragtune, recipe_of, rows, run_folder, write_rows
 
@@ -191,3 +194,13 @@ def test_a_stopped_stage_goes_on_where_it_was(home: Path, monkeypatch: pytest.Mo
     assert done.returncode == 0, done.stderr
     assert asked == [COUNT, COUNT - 10]
     assert "reused_answers: 10" in done.stdout
+
+
+def test_a_count_takes_prompts_from_all_over_the_file_and_at_most_as_many_as_there_are() -> None:
+    every = read_prompts(prompts_file(None))
+    chosen = prompts_of(RehearsalSettings(count=40))
+    assert len(chosen) == len({prompt.id for prompt in chosen}) == 40
+    assert {prompt.category for prompt in chosen} == {prompt.category for prompt in every}
+    assert prompts_of(RehearsalSettings()) == prompts_of(RehearsalSettings(count=len(every))) == every
+    with pytest.raises(RecipeError, match=f"{len(every) + 1} prompts are asked for"):
+        prompts_of(RehearsalSettings(count=len(every) + 1))

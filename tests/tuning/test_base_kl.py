@@ -43,7 +43,9 @@ def mixed_rows(seed: int = 3) -> list[TokenRow]:
     return [*task, *(replace(row, id=f"r{row.id}", group=f"r{row.group}", kind="rehearsal") for row in own)]
 
 
-def plain(model: Any, base: Any, rows: list[TokenRow], tokens: Any) -> tuple[dict[str, float], Any]:
+def plain(
+    model: Any, base: Any, rows: list[TokenRow], tokens: Any, *, masked: bool = False
+) -> tuple[dict[str, float], Any]:
     """Two forward passes of whole rows, and every logit at once."""
     batch, spans, _ = whole_rows(rows, 1.0)
     targets, steps = batch[:, 1:], mx.arange(1, batch.shape[1])
@@ -51,9 +53,11 @@ def plain(model: Any, base: Any, rows: list[TokenRow], tokens: Any) -> tuple[dic
     chosen = mask * mx.array([[tokens == "all" or row.kind == "rehearsal"] for row in rows])
 
     def losses(model: Any) -> tuple[mx.array, mx.array, mx.array]:
-        log_q, log_p = (nn.log_softmax(one(batch[:, :-1]).astype(mx.float32)) for one in (model, base))
-        entropy = -mx.take_along_axis(log_q, targets[..., None], axis=-1).squeeze(-1)
+        logits = model(batch[:, :-1]).astype(mx.float32)
+        entropy = nn.losses.cross_entropy(logits, targets)
         loss = (entropy * mask).sum() / mask.sum()
+        left_out = -1e9 * (mx.arange(VOCABULARY) == targets[..., None]) * masked
+        log_q, log_p = (nn.log_softmax(one + left_out) for one in (logits, base(batch[:, :-1]).astype(mx.float32)))
         kl = ((mx.exp(log_p) * (log_p - log_q)).sum(axis=-1) * chosen).sum() / chosen.sum()
         return loss + WEIGHT * kl, loss, kl
 
@@ -63,7 +67,8 @@ def plain(model: Any, base: Any, rows: list[TokenRow], tokens: Any) -> tuple[dic
 
 def ours(model: Any, rows: list[TokenRow], tokens: Any, folder: Path, **changes: Any) -> tuple[dict[str, float], Any]:
     """The losses and the gradient of one update of the loop."""
-    settings = train_settings(kl={"weight": WEIGHT, "tokens": tokens}, **changes)
+    kl = {"weight": WEIGHT, "tokens": tokens, "mask_target": changes.pop("masked", False)}
+    settings = train_settings(kl=kl, **changes)
     loop = Loop(model, settings, make_plan(rows, settings, seed=0), folder=folder, seed=0, work={})
     with ExitStack() as stack:
         states = group_states
@@ -73,7 +78,8 @@ def ours(model: Any, rows: list[TokenRow], tokens: Any, folder: Path, **changes:
             stack.enter_context(only_layers(model, 2, 3, normed=True))
             states = store.answer_states
         stack.enter_context(recomputing(model, settings.grad_checkpoint))
-        loop.kl = BaseKL(KLSettings(weight=WEIGHT, tokens=tokens), states)
+        assert settings.kl is not None
+        loop.kl = BaseKL(settings.kl, states)
         return loop._gradient(rows)
 
 
@@ -96,6 +102,16 @@ def test_losses_and_gradient_are_those_of_two_plain_models(
     assert len(micro_batches(rows, 256)) > 2
     expected = plain(model, base_of(architecture, bits), rows, tokens)
     assert_same(ours(model, rows, tokens, tmp_path, tokens_per_step=256, **changes), expected)
+
+
+@pytest.mark.parametrize("tokens", ["rehearsal", "all"])
+def test_without_the_targets_it_is_that_of_two_plain_models_too(tokens: str, tmp_path: Path) -> None:
+    model, rows = adapted(made_model("qwen3"), train_settings()), mixed_rows(6)
+    expected = plain(model, base_of("qwen3", None), rows, tokens, masked=True)
+    assert_same(ours(model, rows, tokens, tmp_path, tokens_per_step=256, masked=True), expected)
+    whole = plain(model, base_of("qwen3", None), rows, tokens)
+    assert abs(whole[0]["train_kl"] - expected[0]["train_kl"]) > 1e-3 * whole[0]["train_kl"]
+    assert relative(whole[1], expected[1]) > 1e-3
 
 
 @pytest.mark.parametrize("tokens", ["rehearsal", "all"])

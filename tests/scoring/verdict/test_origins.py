@@ -10,7 +10,7 @@ def asked(*origins: Origin) -> list[Question]:
 
 
 def test_reviewed_written_and_only_drafted_questions_are_counted() -> None:
-    mixed = asked(*["reviewed"] * 12, *["drafted"] * 28)
+    mixed = [*asked("reviewed") * 12, *asked("drafted") * 28]
     assert provenance(mixed) == "12 of 40 questions were reviewed by a person, 28 only drafted by qwen3:4b."
     assert origin_counts(mixed) == {"drafted": 28, "reviewed": 12}
     assert provenance([*mixed, *asked("authored")]) == (
