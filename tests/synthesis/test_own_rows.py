@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlx_ragtune.errors import InputError
+from mlx_ragtune.errors import InputError, ToolError
+from mlx_ragtune.jsonl import write_rows
 from mlx_ragtune.records import Document, Message
 from mlx_ragtune.retrieval.prompt import SYSTEM, build_messages
 from mlx_ragtune.synthesis.own_formats import detect
@@ -230,3 +232,30 @@ def test_answers_with_dialogues_prompts_and_thinking_are_found(tmp_path: Path) -
         "rows-3": "part of a prompt",
         "rows-4": "visible thinking",
     }
+
+
+def test_a_parquet_file_is_read_with_the_numbers_of_its_rows(tmp_path: Path) -> None:
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    columns = {"ask": ["a", "c"], "replies": [{"text": ["b", "x"]}, {"text": ["d"]}], "extra": [None, 1]}
+    parquet.write_table(arrow.table(columns), tmp_path / "rows.parquet")
+    rows = read_own([tmp_path / "rows.parquet"], [], format=None, columns={"question": "ask", "answer": "replies.text"},
+                    build_messages=build_messages)  # fmt: skip
+    assert [(pair.id, pair.question, pair.answer) for pair in rows.pairs] == [
+        ("rows-1", "a", "b"),
+        ("rows-2", "c", "d"),
+    ]
+    (tmp_path / "rows.parquet").write_bytes(b"PAR1 and nothing else")
+    with pytest.raises(InputError, match="cannot be read as Parquet"):
+        own_parquet(tmp_path)
+
+
+def test_without_pyarrow_the_error_names_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    (tmp_path / "rows.parquet").write_bytes(b"PAR1")
+    with pytest.raises(ToolError, match="Parquet files are read by pyarrow") as caught:
+        own_parquet(tmp_path)
+    assert caught.value.fix == "pip install pyarrow"
+
+
+def own_parquet(tmp_path: Path) -> OwnRows:
+    return read_own([tmp_path / "rows.parquet"], [], format=None, columns={}, build_messages=build_messages)
