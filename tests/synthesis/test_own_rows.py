@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlx_ragtune.errors import InputError, ToolError
-from mlx_ragtune.jsonl import write_rows
 from mlx_ragtune.records import Document, Message
 from mlx_ragtune.retrieval.prompt import SYSTEM, build_messages
 from mlx_ragtune.synthesis.own_formats import detect
