@@ -18,6 +18,7 @@ def main(job: dict[str, Any]) -> dict[str, float]:
     sys.path.append(str(Path(__file__).parents[1]))
     from mlx_lm.models import llama
     from mlx_lm.tuner.utils import linear_to_lora_layers
+
     from mlx_ragtune.clients.runtime_mlx import mx, nn, optimizers, tree_map
 
     orpo = import_module("mlx_lm_lora.trainer.orpo_trainer")
