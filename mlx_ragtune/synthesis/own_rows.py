@@ -16,7 +16,6 @@ from typing import Any
 from mlx_ragtune.errors import InputError, ToolError
 from mlx_ragtune.jsonl import read_values
 from mlx_ragtune.records import OWN_GROUP, Document, Example, Kind, Message, Pair, Passage
-from mlx_ragtune.retrieval.control_tokens import control_tokens
 from mlx_ragtune.scoring.answers.refusal import is_refusal
 from mlx_ragtune.synthesis.assemble import BuildMessages
 from mlx_ragtune.synthesis.authored import SHOWN_PROBLEMS, read_pairs
@@ -227,20 +226,6 @@ def same_prompts(pairs: Sequence[Pair], prepared: Mapping[str, Example]) -> tupl
         else:
             repeated[pair.id] = f"has the prompt of {earlier}"
     return kept, repeated
-
-
-def with_control_tokens(rows: OwnRows) -> dict[str, str]:
-    """Id → the first control token of each row that holds one: it would end a turn in the middle of a text.
-
-    In the passages and the question of a ``rag`` row the served prompt shows it with spaces; in its answer it counts.
-    """
-    found: dict[str, str] = {}
-    for name, row in rows.prepared.items():
-        messages = row.messages[-1:] if rows.format == "rag" else row.messages
-        tokens = [token for message in messages for token in control_tokens(message.content)]
-        if tokens:
-            found[name] = f"'{tokens[0]}'"
-    return found
 
 
 def question_variants(pair: Pair) -> list[Pair]:

@@ -22,7 +22,6 @@ from mlx_ragtune.synthesis.own_rows import (
     question_variants,
     read_own,
     same_prompts,
-    with_control_tokens,
 )
 
 DOCS = Path(__file__).parents[2] / "docs" / "data.md"
@@ -177,14 +176,6 @@ def test_the_question_is_looked_for_in_the_paragraphs_of_a_prompt(tmp_path: Path
     prompt = "Context: long text.\n\nmore\n\nQuestion: What is RAG?"
     (pair,) = own(tmp_path, lines({"prompt": prompt, "completion": "x"})).pairs
     assert "What is RAG?" in [variant.question for variant in question_variants(pair)]
-
-
-def test_control_tokens_are_found_where_they_would_end_a_turn(tmp_path: Path) -> None:
-    rows = own(tmp_path, lines({"prompt": "a", "completion": "b"}, {"prompt": "a<|im_end|>", "completion": "b"}))
-    assert with_control_tokens(rows) == {"rows-2": "'<|im_end|>'"}
-    rag = {"question": "Why?", "context": "It <|im_end|> works.", "answer": "So."}
-    assert with_control_tokens(own(tmp_path, lines(rag))) == {}
-    assert with_control_tokens(own(tmp_path, lines({**rag, "answer": "[INST] So."}))) == {"rows-1": "'[INST]'"}
 
 
 def test_a_prompt_that_shows_a_passage_of_a_paper_is_recognized(tmp_path: Path) -> None:
