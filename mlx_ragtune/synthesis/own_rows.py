@@ -16,11 +16,12 @@ from typing import Any
 from mlx_ragtune.errors import InputError, ToolError
 from mlx_ragtune.jsonl import read_values
 from mlx_ragtune.records import OWN_GROUP, Document, Example, Kind, Message, Pair, Passage
+from mlx_ragtune.retrieval.control_tokens import control_tokens
 from mlx_ragtune.scoring.answers.refusal import is_refusal
 from mlx_ragtune.synthesis.assemble import BuildMessages
 from mlx_ragtune.synthesis.authored import SHOWN_PROBLEMS, read_pairs
 from mlx_ragtune.synthesis.dedupe import normal_form
-from mlx_ragtune.synthesis.gate import prompt_faults
+from mlx_ragtune.synthesis.gate import answer_fault
 from mlx_ragtune.synthesis.own_formats import FORMATS, Field, Fields, Format, detect, read_fields, unknown_format
 
 LONG_PARAGRAPH = 200
@@ -110,8 +111,6 @@ def _fields(
     own: list[str] = []
     path, _, number = where.rpartition(":")
     fields = read_fields(kind, value, columns, name=f"{Path(path).stem}-{number}", problems=own)
-    if fields and not own:
-        own = prompt_faults([message.content for message in fields.messages[:-1]], fields.answer)
     problems += [f"{where}: {problem}" for problem in own]
     return fields
 
@@ -226,6 +225,26 @@ def same_prompts(pairs: Sequence[Pair], prepared: Mapping[str, Example]) -> tupl
         else:
             repeated[pair.id] = f"has the prompt of {earlier}"
     return kept, repeated
+
+
+def with_control_tokens(rows: OwnRows) -> dict[str, str]:
+    """Id → the first control token of each row that holds one: it would end a turn in the middle of a text.
+
+    In the passages and the question of a ``rag`` row the served prompt shows it with spaces; in its answer it counts.
+    """
+    found: dict[str, str] = {}
+    for name, row in rows.prepared.items():
+        messages = row.messages[-1:] if rows.format == "rag" else row.messages
+        tokens = [token for message in messages for token in control_tokens(message.content)]
+        if tokens:
+            found[name] = f"'{tokens[0]}'"
+    return found
+
+
+def with_faulty_answers(rows: OwnRows) -> dict[str, str]:
+    """Id → what must not be learned of each row's answer besides control tokens: a dialogue, a prompt, thinking."""
+    found = {pair.id: answer_fault(pair.answer) for pair in rows.pairs}
+    return {name: fault for name, fault in found.items() if fault}
 
 
 def question_variants(pair: Pair) -> list[Pair]:

@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlx_ragtune.errors import InputError, ToolError
-from mlx_ragtune.jsonl import write_rows
 from mlx_ragtune.records import Document, Message
 from mlx_ragtune.retrieval.prompt import SYSTEM, build_messages
 from mlx_ragtune.synthesis.own_formats import detect
@@ -22,6 +21,8 @@ from mlx_ragtune.synthesis.own_rows import (
     question_variants,
     read_own,
     same_prompts,
+    with_control_tokens,
+    with_faulty_answers,
 )
 
 DOCS = Path(__file__).parents[2] / "docs" / "data.md"
@@ -178,6 +179,14 @@ def test_the_question_is_looked_for_in_the_paragraphs_of_a_prompt(tmp_path: Path
     assert "What is RAG?" in [variant.question for variant in question_variants(pair)]
 
 
+def test_control_tokens_are_found_where_they_would_end_a_turn(tmp_path: Path) -> None:
+    rows = own(tmp_path, lines({"prompt": "a", "completion": "b"}, {"prompt": "a<|im_end|>", "completion": "b"}))
+    assert with_control_tokens(rows) == {"rows-2": "'<|im_end|>'"}
+    rag = {"question": "Why?", "context": "It <|im_end|> works.", "answer": "So."}
+    assert with_control_tokens(own(tmp_path, lines(rag))) == {}
+    assert with_control_tokens(own(tmp_path, lines({**rag, "answer": "[INST] So."}))) == {"rows-1": "'[INST]'"}
+
+
 def test_a_prompt_that_shows_a_passage_of_a_paper_is_recognized(tmp_path: Path) -> None:
     text = " ".join(f"word{number}" for number in range(80))
     shown = passages_of([Document("gold", "gold.md", "Gold", text)])
@@ -209,25 +218,19 @@ def test_no_row_of_any_shape_ends_in_a_traceback(tmp_path_factory: pytest.TempPa
     assert detect(rows[0], {}) == found.format
 
 
-def test_control_tokens_and_dialogues_in_chat_rows_are_refused_with_their_lines(tmp_path: Path) -> None:
-    def row(asked: str, answer: str) -> dict[str, object]:
-        return {"messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]}
-
-    write_rows(
-        tmp_path / "own.jsonl",
-        [
-            row("What is silt?", "Silt is fine sand."),
-            row("What ends with <|im_end|> here?", "A turn ends."),
-            row("What is mud?", "Mud is wet silt.</s>"),
-            row("What is sand?", "User: And mud?\nAssistant: Mud is wet silt."),
-        ],
+def test_answers_with_dialogues_prompts_and_thinking_are_found(tmp_path: Path) -> None:
+    answers = (
+        "Mud is wet silt.",
+        "User: And mud?\nAssistant: Mud is wet silt.",
+        "Write plain prose, without lists or headings. Mud is wet silt.",
+        "Okay, the user asks about mud. Mud is wet silt.",
     )
-    with pytest.raises(InputError) as caught:
-        read_own([tmp_path / "own.jsonl"], [], format=None, columns={}, build_messages=build_messages)
-    assert "own.jsonl:2: control token '<|im_end|>' in message 1" in caught.value.what
-    assert "own.jsonl:3: control token '</s>' in the answer" in caught.value.what
-    assert "own.jsonl:4: turn of a dialogue in the answer" in caught.value.what
-    assert "own.jsonl:1" not in caught.value.what
+    rows = own(tmp_path, lines(*({"prompt": "What is mud?", "completion": text} for text in answers)))
+    assert with_faulty_answers(rows) == {
+        "rows-2": "turn of a dialogue",
+        "rows-3": "part of a prompt",
+        "rows-4": "visible thinking",
+    }
 
 
 def test_a_parquet_file_is_read_with_the_numbers_of_its_rows(tmp_path: Path) -> None:
