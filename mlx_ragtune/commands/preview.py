@@ -64,6 +64,7 @@ def preview(run: OpenRun, *, count: int, say: Callable[[str], None]) -> dict[str
             wanted=count,
             until=lambda: time.monotonic() - started > SECONDS,
             progress=stack.enter_context(run.track("writing pairs", count)),
+            say=say,
         )
     titles = {name: document.title for name, document in documents.items()}
     return {"model": settings.model, **_as_json(trial, titles, count), "seconds": round(time.monotonic() - started, 1)}
