@@ -26,11 +26,7 @@ KINDS: tuple[Kind, ...] = ("grounded", "synthesis", "refusal")
 UNPLACED: Sequence[Split | None] = ("train", "valid", "test", None)
 FIXES: Mapping[str, str] = {
     BENCHMARK: "remove these rows, or the benchmark's questions about these papers",
-<<<<<<< HEAD
-    FAULTY_ANSWER: "remove from these rows everything that is not the answer",
-=======
     FAULTY_ANSWER: "remove from these rows what does not belong to the answer",
->>>>>>> hG
     CONTROL_TOKEN: "write the tokens with a space in them: < |im_end| >",
     DUPLICATE: "remove the repeated questions",
     ACROSS: "write more pairs on single papers, or lower dataset.valid_share",
