@@ -2,7 +2,7 @@
 
     python benchmarks/generation.py speed [--model scripted|smollm2|GGUF] [--slots 4] [--seconds 60]
     python benchmarks/generation.py own [--pairs 2000 10000]
-    python benchmarks/generation.py kills [--kills 50] [--pairs 1500]
+    python benchmarks/generation.py kills [--kills 50] [--pairs 1500] [--seed 0]
 
 ``speed``: four pairs a call in several slots against one pair a call in one slot, by turns, on the same server and
 model. A pair counts as accepted when it passes all checks, and as written when it was read from a reply at all: the
@@ -310,6 +310,7 @@ def main() -> None:
     options["own"].add_argument("--pairs", type=int, nargs="+", default=[2000, 10_000])
     options["kills"].add_argument("--kills", type=int, default=50)
     options["kills"].add_argument("--pairs", type=int, default=1500)
+    options["kills"].add_argument("--seed", type=int, default=0)
     for name in ("speed", "own", "kills"):
         options[name].add_argument("--json", action="store_true")
     for name, kind in (("corpus", Path), ("home", Path), ("host", str), ("pairs", int)):
@@ -323,7 +324,7 @@ def main() -> None:
     elif arguments.part == "own":
         result = own(arguments.pairs)
     else:
-        result = kills(arguments.kills, arguments.pairs)
+        result = kills(arguments.kills, arguments.pairs, arguments.seed)
     print(json.dumps(result, indent=2) if arguments.json else show(result))
     sys.exit(0 if reached(result) else 1)
 

@@ -9,6 +9,7 @@ On Linux it gets the same BLAS as our side, SciPy's OpenBLAS.
 import json
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -17,25 +18,22 @@ def main(job: dict[str, Any]) -> dict[str, float]:
     sys.path.append(str(Path(__file__).parents[1]))
     from mlx_lm.models import llama
     from mlx_lm.tuner.utils import linear_to_lora_layers
-    from mlx_lm_lora.trainer.orpo_trainer import (  # type: ignore[import-not-found]  # of another environment
-        iterate_orpo_batches,
-        orpo_loss_from_model,
-    )
 
     from mlx_ragtune.clients.runtime_mlx import mx, nn, optimizers, tree_map
 
+    orpo = import_module("mlx_lm_lora.trainer.orpo_trainer")
     mx.random.seed(0)
     model = llama.Model(llama.ModelArgs.from_dict(job["config"]))
     model.freeze()
     linear_to_lora_layers(model, job["config"]["num_hidden_layers"], job["lora"])
     mx.eval(model.parameters())
     model.train()
-    value_and_grad = nn.value_and_grad(model, orpo_loss_from_model)
+    value_and_grad = nn.value_and_grad(model, orpo.orpo_loss_from_model)
     optimizer = optimizers.AdamW(learning_rate=job["learning_rate"])
 
     def epoch() -> dict[str, float]:
         summed, right, margin, pairs = None, 0.0, 0.0, 0
-        batches = iterate_orpo_batches(job["rows"], job["batch"], 4096)
+        batches = orpo.iterate_orpo_batches(job["rows"], job["batch"], 4096)
         for number, batch in zip(range(1, len(job["rows"]) // job["batch"] + 1), batches, strict=False):
             (_, _, _, metrics), gradient = value_and_grad(model, *map(mx.array, batch), beta=job["beta"])
             summed = gradient if summed is None else tree_map(mx.add, summed, gradient)

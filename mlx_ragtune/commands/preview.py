@@ -22,6 +22,7 @@ from mlx_ragtune.synthesis.jobs import Jobs, Judged
 
 SECONDS = 60.0
 """No call begins later; those that have begun are finished."""
+SHOWN_REASONS = 5
 MADE_LATER = "not shown: refusals that are made from kept questions (without_paper, wrong_section)"
 
 
@@ -63,6 +64,7 @@ def preview(run: OpenRun, *, count: int, say: Callable[[str], None]) -> dict[str
             wanted=count,
             until=lambda: time.monotonic() - started > SECONDS,
             progress=stack.enter_context(run.track("writing pairs", count)),
+            say=say,
         )
     titles = {name: document.title for name, document in documents.items()}
     return {"model": settings.model, **_as_json(trial, titles, count), "seconds": round(time.monotonic() - started, 1)}
@@ -107,11 +109,12 @@ def _pair(task: str, item: Judged, titles: dict[str, str]) -> dict[str, Any]:
 
 
 def show(found: dict[str, Any]) -> str:
-    """The preview as text of at most 80 columns."""
+    """The preview as text of at most 80 columns; of rejected pairs one for each of the most frequent reasons."""
     lines: list[str] = []
     for number, pair in enumerate(found["pairs"], start=1):
         lines += [fill(f"{number}. {pair['task']}{_papers(pair)}"), *_body(pair), ""]
-    for pair in found["rejected"]:
+    examples = {pair["reason"]: pair for pair in reversed(found["rejected"])}
+    for pair in sorted(examples.values(), key=lambda pair: -found["reasons"][pair["reason"]])[:SHOWN_REASONS]:
         lines += [fill(f"rejected: {pair['reason']} ({pair['task']}{_papers(pair)})"), *_body(pair), ""]
     asked, passed = found["asked"], found["passed"]
     share = f" ({passed / asked:.0%})" if asked else ""

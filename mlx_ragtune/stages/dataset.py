@@ -42,6 +42,7 @@ from mlx_ragtune.synthesis.ledger import (
     BENCHMARK,
     CONTROL_TOKEN,
     DUPLICATE,
+    FAULTY_ANSWER,
     NO_SHARE,
     OVER_SHARE,
     REFUSAL_KIND,
@@ -51,7 +52,7 @@ from mlx_ragtune.synthesis.ledger import (
     fix_for,
     share_gaps,
 )
-from mlx_ragtune.synthesis.own_rows import same_prompts, with_control_tokens
+from mlx_ragtune.synthesis.own_rows import same_prompts, with_control_tokens, with_faulty_answers
 from mlx_ragtune.synthesis.rejected import rejected_answers
 from mlx_ragtune.synthesis.splits import same_material, split_by_paper, split_by_row
 from mlx_ragtune.tuning.token_rows import NO_ANSWER, Refused, require_fitting
@@ -162,7 +163,10 @@ def _pairs(
         ledger.leave_out(BENCHMARK, bad)
         broken = with_control_tokens(own)
         ledger.leave_out(CONTROL_TOKEN, broken)
-        return [pair for pair in own.pairs if pair.id not in bad.keys() | broken.keys()], own.prepared
+        faulty = with_faulty_answers(own)
+        ledger.leave_out(FAULTY_ANSWER, faulty)
+        out = bad.keys() | broken.keys() | faulty.keys()
+        return [pair for pair in own.pairs if pair.id not in out], own.prepared
     require_clean(settings.pairs, own.pairs, corpus.benchmark, corpus.held)
     used = [pair for pair in own.pairs if pair.kind != "refusal" or pair.refusal_kind in settings.refusal_kinds]
     ledger.leave_out(REFUSAL_KIND, _ids_without(own.pairs, used))

@@ -173,12 +173,12 @@ def _preference(losses: Path, best_update: int) -> Iterator[Fact]:
 
 
 def _kl(losses: Path, best_update: int) -> Iterator[Fact]:
-    """With ``train.kl``: the KL in the update that was kept, and on validation rows where they have chosen tokens."""
+    """With ``train.kl``: the KL in the update that was kept, and on rows not trained on where it has tokens."""
     for row in read_dicts(losses):
         if row["update"] == best_update:
-            for name, rows in (("train_kl", "training"), ("valid_kl", "validation")):
-                if name in row:
-                    yield Fact(f"KL to the base on {rows} rows (nats per token)", f"{row[name]:.4f}")
+            for name, rows in (("train", "training"), ("valid", "validation"), ("rehearsal", "held-out rehearsal")):
+                if f"{name}_kl" in row:
+                    yield Fact(f"KL to the base on {rows} rows (nats per token)", f"{row[f'{name}_kl']:.4f}")
 
 
 def _conditions(evaluate: Path, gates: Mapping[str, Any]) -> tuple[ConditionPair, ...]:

@@ -17,6 +17,8 @@ from mlx_ragtune.synthesis.checks import quote_in
 from mlx_ragtune.synthesis.dedupe import normal_form
 
 SHOWN_PROBLEMS = 20
+MOST_REFERENCES = 10_000
+"""References that are scored, which takes about 3 ms each; a warning says when there are more."""
 
 
 @dataclass(frozen=True)
@@ -71,13 +73,16 @@ def examine(path: Path, *, names: PaperNames | None = None, documents: Collectio
             findings += (Finding(where, problem) for problem in _unknown(row, names))
         question = resolved(row, names) if names is not None else row
         findings += (Finding(where, problem) for problem in _repeated(question, where, ids, texts))
-        findings += (Finding(where, problem) for problem in question_problems(question, titles))
+        scored = question if len(questions) < MOST_REFERENCES else replace(question, reference="")
+        findings += (Finding(where, problem) for problem in question_problems(scored, titles))
         findings += (Finding(where, problem) for problem in _misquoted(question, by_id))
         findings += (Finding(where, what, error=False) for what in _weak(question))
         questions.append(question)
     findings += (Finding(error.where, f"{error.what}; {error.fix}" if error.fix else error.what) for error in errors)
     if not questions and not findings:
         raise InputError("the benchmark has no questions", where=str(path), fix="ragtune draft RECIPE")
+    if len(questions) > MOST_REFERENCES:
+        findings.append(Finding(str(path), f"only the first {MOST_REFERENCES:,} references are checked", error=False))
     findings.sort(key=lambda finding: _line(finding.where))
     return Examined(tuple(questions), tuple(findings))
 

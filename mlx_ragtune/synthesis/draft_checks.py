@@ -6,7 +6,8 @@ scorer that will mark the answers, with the passages that it was written on.
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 
 from mlx_ragtune.records import Chunk, Evidence, Nugget, Pair, Passage, Question, RefusalKind
 from mlx_ragtune.scoring.answers.anchors import AnchorText
@@ -16,16 +17,20 @@ from mlx_ragtune.scoring.answers.reference_check import reference_score, short_o
 from mlx_ragtune.scoring.answers.titles import alias_of
 from mlx_ragtune.synthesis.checks import check_pair, is_blank, titles_quoted
 from mlx_ragtune.synthesis.draft_plan import DraftCall, DraftTask
+from mlx_ragtune.synthesis.draft_prompts import FIELDS, RULES
 from mlx_ragtune.synthesis.jobs import Judged
 from mlx_ragtune.synthesis.judging import INVALID_TEXT, NO_KEYS
 from mlx_ragtune.synthesis.refusals import refusal, topic_of
 
-VERSION = 1
+VERSION = 2
 """Part of the key of every drafted question: raise it when a check changes, so that no old verdict is reused."""
 KEY_WORDS = 8
 NO_FACT = "no fact of the answer that can be looked for"
 NAMES_METHOD = "names the method or the paper"
 AS_AUTHORS = "speaks as the authors"
+COPIES_ORDER = "copies the instructions"
+COPIED_WORDS = 5
+"""So many words in a row that the instructions have are copied from them."""
 
 _FIRST_PERSON = re.compile(r"\b(?:we|our|ours|us)\b", re.IGNORECASE)
 _LOWERED = frozenset(
@@ -59,6 +64,30 @@ def read_item(call: DraftCall, chunks: Sequence[Chunk], item: Mapping[str, str],
 
     ``topic`` of the result is the topic of an unanswerable question, and the keys of an answerable one, one a line.
     """
+    judged = _read(call, chunks, item, identifier)
+    written = [item[name] for name in FIELDS[call.task] if not name.startswith("evidence")]
+    copied = any(_copies_order(text, call.task) for text in written)
+    return replace(judged, reason=COPIES_ORDER) if copied else judged
+
+
+@cache
+def _order(task: DraftTask) -> frozenset[tuple[str, ...]]:
+    """Every run of ``COPIED_WORDS`` words of what a task asks for."""
+    return frozenset(run for rule in RULES[task] for run in _runs(rule))
+
+
+def _runs(text: str) -> list[tuple[str, ...]]:
+    said = words(fold(text))
+    return [tuple(said[at : at + COPIED_WORDS]) for at in range(len(said) - COPIED_WORDS + 1)]
+
+
+def _copies_order(text: str, task: DraftTask) -> bool:
+    """Whether a text holds a piece of the instructions, as replies of very small models do."""
+    return not _order(task).isdisjoint(_runs(text))
+
+
+def _read(call: DraftCall, chunks: Sequence[Chunk], item: Mapping[str, str], identifier: str) -> Judged:
+    """``read_item`` without that check."""
     question = " ".join(item["question"].split())
     if call.task in ("near_miss", "off_corpus"):
         return _unanswerable(call, chunks, question, item["topic"], identifier)

@@ -88,12 +88,10 @@ def row_faults(question: str, answer: str, specials: Collection[str] = ()) -> di
     return faults
 
 
-def prompt_faults(turns: Iterable[str], answer: str) -> list[str]:
-    """What is certainly wrong with a row that brings its own prompt: control tokens, or a fault of the answer."""
-    faults = [f"{reason} {detail}" for reason, detail in row_faults("", answer).items()]
-    for number, turn in enumerate(turns, start=1):
-        faults += [f"{CONTROL_TOKEN} {token!r} in message {number}" for token in _foreign(turn)[:1]]
-    return faults
+def answer_fault(answer: str) -> str:
+    """The first reason besides control tokens why an answer alone must not be learned; "" without one."""
+    faults = row_faults("", answer)
+    return next((reason for reason in REASONS if reason in faults and reason != CONTROL_TOKEN), "")
 
 
 def _foreign(text: str) -> list[str]:

@@ -374,6 +374,7 @@ def try_out(
     wanted: int,
     until: Callable[[], bool],
     progress: Progress,
+    say: Callable[[str], None] = lambda _text: None,
 ) -> Trial:
     """The plan's first calls, until ``wanted`` pairs are kept or ``until`` is true; calls that have begun are finished.
 
@@ -391,7 +392,8 @@ def try_out(
             begun.append(work)
             yield work
 
-    crew: Crew[Backend, Outcome] = Crew([Windowed(one, settings.context_tokens) for one in backends], settings.slots)
+    windowed = [Windowed(backend, settings.context_tokens) for backend in backends]
+    crew: Crew[Backend, Outcome] = Crew(windowed, settings.slots, lost=lambda error: say(_without(error)))
     try:
         run.execute(first_calls(), crew, progress)
     finally:

@@ -14,6 +14,7 @@ REFUSAL_KIND = "refusal kind not in dataset.refusal_kinds"
 NO_SHARE = "kind without a share in dataset.shares"
 BENCHMARK = "asks a benchmark question or uses its papers"
 CONTROL_TOKEN = "holds a control token of a chat template"
+FAULTY_ANSWER = "answer holds a dialogue, a part of a prompt or thinking"
 DUPLICATE = "repeats an earlier question"
 OVER_SHARE = "more than its share (dataset.balance: drop)"
 ACROSS = "its papers are in two splits"
@@ -25,6 +26,7 @@ KINDS: tuple[Kind, ...] = ("grounded", "synthesis", "refusal")
 UNPLACED: Sequence[Split | None] = ("train", "valid", "test", None)
 FIXES: Mapping[str, str] = {
     BENCHMARK: "remove these rows, or the benchmark's questions about these papers",
+    FAULTY_ANSWER: "remove from these rows what does not belong to the answer",
     CONTROL_TOKEN: "write the tokens with a space in them: < |im_end| >",
     DUPLICATE: "remove the repeated questions",
     ACROSS: "write more pairs on single papers, or lower dataset.valid_share",

@@ -21,7 +21,7 @@ from mlx_ragtune.scoring.answers.refusal import is_refusal
 from mlx_ragtune.synthesis.assemble import BuildMessages
 from mlx_ragtune.synthesis.authored import SHOWN_PROBLEMS, read_pairs
 from mlx_ragtune.synthesis.dedupe import normal_form
-from mlx_ragtune.synthesis.gate import prompt_faults
+from mlx_ragtune.synthesis.gate import answer_fault
 from mlx_ragtune.synthesis.own_formats import FORMATS, Field, Fields, Format, detect, read_fields, unknown_format
 
 LONG_PARAGRAPH = 200
@@ -111,8 +111,6 @@ def _fields(
     own: list[str] = []
     path, _, number = where.rpartition(":")
     fields = read_fields(kind, value, columns, name=f"{Path(path).stem}-{number}", problems=own)
-    if fields and not own:
-        own = prompt_faults([message.content for message in fields.messages[:-1]], fields.answer)
     problems += [f"{where}: {problem}" for problem in own]
     return fields
 
@@ -241,6 +239,12 @@ def with_control_tokens(rows: OwnRows) -> dict[str, str]:
         if tokens:
             found[name] = f"'{tokens[0]}'"
     return found
+
+
+def with_faulty_answers(rows: OwnRows) -> dict[str, str]:
+    """Id → what must not be learned of each row's answer besides control tokens: a dialogue, a prompt, thinking."""
+    found = {pair.id: answer_fault(pair.answer) for pair in rows.pairs}
+    return {name: fault for name, fault in found.items() if fault}
 
 
 def question_variants(pair: Pair) -> list[Pair]:

@@ -232,7 +232,9 @@ class Loop:
         else:
             means = term.measure(self.model, valid, **options)
         self.progress.losses[-1] |= _named("valid", means)
-        if self.rehearsal:
+        if self.rehearsal and self.kl is not None:
+            self.progress.losses[-1] |= _named("rehearsal", self.kl.measure(self.model, self.rehearsal, **options))
+        elif self.rehearsal:
             own = mean_loss(self.model, self.rehearsal, objective=self.objective, **options)
             self.progress.losses[-1]["rehearsal_loss"] = own
         return means["loss"]

@@ -47,10 +47,11 @@ def choose_rehearsal(usable: Sequence[TokenRow], *, task_rows: int, share: float
             f"{wanted} rehearsal rows are {share:.0%} of the training rows beside {task_rows} others, but only "
             f"{most} usable answers are left after {held} that are held out",
             where="dataset.rehearsal.share",
-            fix=f"set dataset.rehearsal.share to at most {_largest_share(most, task_rows)}, or name more prompts in "
-            "dataset.rehearsal.prompts"
+            fix=f"set dataset.rehearsal.share to at most {_largest_share(most, task_rows)}, or raise "
+            "dataset.rehearsal.count, or name more prompts in dataset.rehearsal.prompts"
             if most
-            else "name more prompts in dataset.rehearsal.prompts, or raise dataset.rehearsal.max_tokens",
+            else "raise dataset.rehearsal.count or dataset.rehearsal.max_tokens, or name more prompts in "
+            "dataset.rehearsal.prompts",
         )
     return Rehearsal(tuple(rows[held : held + wanted]), tuple(rows[:held]))
 

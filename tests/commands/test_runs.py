@@ -20,8 +20,18 @@ from mlx_ragtune.run_folders import END_MARK, claim, recorded_end
 from tests.test_recipe_layers import BASE
 
 NEEDS = {stage.name: stage.needs for stage in STAGES}
-PLAIN: Any = SimpleNamespace(evaluate=SimpleNamespace(engine="served"), dataset=SimpleNamespace(rehearsal=None))
-REHEARSED: Any = SimpleNamespace(evaluate=PLAIN.evaluate, dataset=SimpleNamespace(rehearsal=True))
+
+
+def like(*, engine: str = "served", rehearsal: Any = None) -> Any:
+    """As much of a recipe as says which stages it has."""
+    return SimpleNamespace(
+        evaluate=SimpleNamespace(engine=engine),
+        dataset=SimpleNamespace(rehearsal=rehearsal),
+        train=SimpleNamespace(preference=None),
+    )
+
+
+PLAIN, REHEARSED, QUICK = like(), like(rehearsal=True), like(engine="mlx")
 METRIC_ROWS: Sequence[tuple[str, float, float]] = (("correctness", 0.6, 0.1), ("citation_recall", 0.5, -0.02))
 
 
@@ -50,13 +60,13 @@ def content_of(folder: Path, stage: str, files: Sequence[str]) -> str:
 
 
 def make_run(
-    home: Path, name: str, *, until: str = "report", rank: int = 4, loss: float = 1.25, like: Any = PLAIN
+    home: Path, name: str, *, until: str = "report", rank: int = 4, loss: float = 1.25, recipe: Any = PLAIN
 ) -> Path:
     """A run with artifacts that fit together, each made from the content of the earlier ones."""
     store, folder = Store(home / "runs"), home / "runs" / name
     folder.mkdir(parents=True, exist_ok=True)
     settings = {"train": {"rank": rank, "alpha": 8}, "seed": 0}
-    for at, stage in enumerate(stages_of(like)):
+    for at, stage in enumerate(stages_of(recipe)):
         key = f"{at}{rank:02d}" + "a" * 61
         described = {
             "stage": stage.name,
@@ -98,11 +108,10 @@ def row(home: Path, name: str) -> RunRow:
 
 
 def test_a_run_is_finished_with_the_stages_that_its_recipe_has(home: Path) -> None:
-    quick: Any = SimpleNamespace(evaluate=SimpleNamespace(engine="mlx"), dataset=PLAIN.dataset)
-    for name, like in (("plain", PLAIN), ("rehearsed", REHEARSED)):
-        make_run(home, name, like=like)
+    for name, recipe in (("plain", PLAIN), ("rehearsed", REHEARSED)):
+        make_run(home, name, recipe=recipe)
         assert (row(home, name).state, row(home, name).problems) == ("finished", ()), name
-    make_run(home, "quick", like=quick)
+    make_run(home, "quick", recipe=QUICK)
     for name in ("4-fuse", "5-export", "6-register"):
         (home / "runs" / "quick" / name).unlink()
     assert (row(home, "quick").state, row(home, "quick").problems) == ("finished", ())

@@ -12,7 +12,11 @@ from mlx_ragtune.pipeline import needed, stages_of, stages_until
 
 
 def recipe(engine: str, rehearsal: Any = None) -> Any:
-    return SimpleNamespace(evaluate=SimpleNamespace(engine=engine), dataset=SimpleNamespace(rehearsal=rehearsal))
+    return SimpleNamespace(
+        evaluate=SimpleNamespace(engine=engine),
+        dataset=SimpleNamespace(rehearsal=rehearsal),
+        train=SimpleNamespace(preference=None),
+    )
 
 
 def test_every_stage_before_a_served_one_is_needed() -> None:

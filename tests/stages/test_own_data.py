@@ -15,8 +15,11 @@ from mlx_ragtune.recipe_load import load_recipe
 from mlx_ragtune.records import Document, Example
 from mlx_ragtune.stages import dataset as dataset_stage
 from mlx_ragtune.stages import train as train_stage
+from tests.clients.test_hub_data import COMMIT, hub
 from tests.stages.project import edit, make_project, ragtune, rows, write_rows
 from tests.stages.test_corpus_dataset import run_corpus
+
+__all__ = ["hub"]
 
 
 @pytest.fixture(scope="module")
@@ -181,4 +184,35 @@ def test_the_format_and_columns_of_the_recipe_are_used(recipe: Path, base: Path,
     assert sum(map(len, splits_of(draft).values())) == 8
     edit(recipe, dataset={"columns": {"reply": "x"}})
     with pytest.raises(RecipeError, match="columns"):
+        load_recipe(recipe)
+
+
+def test_a_data_set_of_the_hub_is_fetched_by_the_check_and_built(
+    recipe: Path, base: Path, corpus: Path, hub: list[str]
+) -> None:
+    without_validation(recipe)
+    edit(recipe, dataset={"pairs": "hf:org/rows@v1", "max_loss": 0.5})
+    loaded = load_recipe(recipe)
+    assert str(loaded.dataset.pairs) == "hf:org/rows@v1"
+    validated = ragtune("validate", recipe, cwd=recipe.parents[1])
+    assert (
+        "data set 'hf:org/rows@v1' is not on this machine yet: 'dataset' fetches it"
+        in validated.stdout + validated.stderr
+    )
+    assert hub == []
+    dataset_stage.check(loaded, base)
+    asked = len(hub)
+    draft, _ = build(recipe, base, corpus)
+    assert len(hub) == asked > 0
+    (row,) = splits_of(draft)["train"]
+    assert row.id.startswith("train-0000")
+    (left,) = read_dicts(draft / "left-out.jsonl")
+    assert left["reason"] == "repeats an earlier question"
+    assert any(COMMIT in path for path in hub)
+
+
+@pytest.mark.parametrize("name", ["hf:", "hf:a/b/c", "hf:org/rows@", "hf:org rows"])
+def test_what_is_no_name_of_a_data_set_is_refused(recipe: Path, name: str) -> None:
+    edit(recipe, dataset={"pairs": name})
+    with pytest.raises(RecipeError, match="is not hf:ORGANIZATION/NAME, hf:NAME@REVISION or hf:NAME#SPLIT"):
         load_recipe(recipe)

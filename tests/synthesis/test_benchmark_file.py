@@ -135,6 +135,16 @@ def test_of_many_problems_twenty_are_shown(tmp_path: Path) -> None:
     assert caught.value.what.endswith("and 10 more")
 
 
+def test_of_a_huge_file_the_first_references_are_checked_and_a_warning_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mlx_ragtune.synthesis.benchmark_file.MOST_REFERENCES", 2)
+    rows = [whole(id=f"q{n}", question=f"What is {n}?", reference="It keeps some.") for n in range(4)]
+    findings = examine(write(tmp_path, *rows), documents=CORPUS).findings
+    assert [finding.error for finding in findings] == [False, True, True]
+    assert findings[0].what == "only the first 2 references are checked"
+
+
 def test_a_weak_question_is_a_warning_and_stops_nothing(tmp_path: Path) -> None:
     path = write(tmp_path, whole(papers=[], nuggets=[]))
     examined = examine(path, documents=CORPUS)

@@ -6,6 +6,7 @@ from mlx_ragtune.records import Chunk
 from mlx_ragtune.scoring.answers.nuggets import correctness
 from mlx_ragtune.synthesis.draft_checks import (
     AS_AUTHORS,
+    COPIES_ORDER,
     NAMES_METHOD,
     Library,
     aliases_of,
@@ -96,6 +97,16 @@ def test_an_unanswerable_item_gets_a_reference_that_refuses() -> None:
     assert (question.answerable, question.refusal_kind, question.papers) == (False, "near_miss", ("qlora",))
     bad = read_item(DraftCall("near_miss", ("qlora-0",), "x", 1), [CHUNK], item | {"topic": "x. y {z} " * 9}, "id")
     assert bad.reason == "topic is not a short phrase"
+
+
+def test_a_reply_that_copies_the_instructions_is_rejected() -> None:
+    assert reason(question="What is one question about that fact that names the method of QLoRA?") == COPIES_ORDER
+    item = {"question": "Which short factual question that a curious person may ask is it?", "topic": "the sea"}
+    assert read_item(DraftCall("off_corpus", (), "sailing", 1), [], item, "id").reason == COPIES_ORDER
+    item = {"question": "How deep is the North Sea?", "topic": "the memory that an elephant has"}
+    assert read_item(DraftCall("off_corpus", (), "sailing", 1), [], item, "id").reason == COPIES_ORDER
+    item = {"question": "How deep is the North Sea?", "topic": "the depth of the North Sea", "more": 3}  # type: ignore[dict-item]
+    assert read_item(DraftCall("off_corpus", (), "sailing", 1), [], item, "id").reason == ""
 
 
 @pytest.mark.parametrize(

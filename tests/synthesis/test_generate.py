@@ -16,10 +16,11 @@ from pathlib import Path
 
 import pytest
 
+from mlx_ragtune.clients.http_retries import ServerGoneError
 from mlx_ragtune.errors import ToolError
 from mlx_ragtune.jsonl import write_rows
 from mlx_ragtune.recipe import GeneratorSettings
-from mlx_ragtune.records import ChatReply, Chunk, Kind, Pair
+from mlx_ragtune.records import ChatReply, ChatRequest, Chunk, Kind, Pair
 from mlx_ragtune.scoring.answers.refusal import is_refusal
 from mlx_ragtune.synthesis.authored import read_pairs
 from mlx_ragtune.synthesis.call_plan import make_plan
@@ -438,6 +439,35 @@ def test_an_interrupt_loses_nothing_that_was_finished(tmp_path: Path) -> None:
     (tmp_path / "fresh").mkdir()
     run(tmp_path / "fresh", fresh)
     assert len(writer.requests) < 0.75 * len(fresh.requests)
+
+
+def test_of_two_servers_one_may_go_away_and_no_pair_is_lost(tmp_path: Path) -> None:
+    class Gone(Failing):
+        def chat(self, request: ChatRequest) -> ChatReply:
+            try:
+                return super().chat(request)
+            except ToolError as error:
+                raise ServerGoneError(error.what, where="http://box:11434") from None
+
+    said: list[str] = []
+    settings = GeneratorSettings(model="writer", pairs=20, slots=2)
+    with Jobs(tmp_path / "jobs.sqlite") as jobs:
+        report = generate(
+            make_plan(CHUNKS, settings, SHARES, seed=0),
+            Sources({chunk.id: chunk for chunk in CHUNKS}, WordRetriever(CHUNKS), 3),
+            backends=[Gone(lambda number: number >= 3), Slow(0.002)],
+            jobs=jobs,
+            settings=settings,
+            model_digest="sha256:writer",
+            progress=Silent(),
+            say=said.append,
+        )
+    lost = [line for line in said if "the other servers" in line]
+    assert lost == ["http://box:11434: connection refused; the other servers do its calls"]
+    (tmp_path / "fresh").mkdir()
+    assert report.rows == run(tmp_path / "fresh", pairs=20).rows
+    assert len(report.rows) == 20
+    assert sum(funnel.failed_calls for funnel in report.funnels.values()) == 0
 
 
 CHILD = """

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlx_ragtune.errors import InputError
-from mlx_ragtune.jsonl import write_rows
+from mlx_ragtune.errors import InputError, ToolError
 from mlx_ragtune.records import Document, Message
 from mlx_ragtune.retrieval.prompt import SYSTEM, build_messages
 from mlx_ragtune.synthesis.own_formats import detect
@@ -22,6 +22,7 @@ from mlx_ragtune.synthesis.own_rows import (
     read_own,
     same_prompts,
     with_control_tokens,
+    with_faulty_answers,
 )
 
 DOCS = Path(__file__).parents[2] / "docs" / "data.md"
@@ -217,22 +218,43 @@ def test_no_row_of_any_shape_ends_in_a_traceback(tmp_path_factory: pytest.TempPa
     assert detect(rows[0], {}) == found.format
 
 
-def test_control_tokens_and_dialogues_in_chat_rows_are_refused_with_their_lines(tmp_path: Path) -> None:
-    def row(asked: str, answer: str) -> dict[str, object]:
-        return {"messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]}
-
-    write_rows(
-        tmp_path / "own.jsonl",
-        [
-            row("What is silt?", "Silt is fine sand."),
-            row("What ends with <|im_end|> here?", "A turn ends."),
-            row("What is mud?", "Mud is wet silt.</s>"),
-            row("What is sand?", "User: And mud?\nAssistant: Mud is wet silt."),
-        ],
+def test_answers_with_dialogues_prompts_and_thinking_are_found(tmp_path: Path) -> None:
+    answers = (
+        "Mud is wet silt.",
+        "User: And mud?\nAssistant: Mud is wet silt.",
+        "Write plain prose, without lists or headings. Mud is wet silt.",
+        "Okay, the user asks about mud. Mud is wet silt.",
     )
-    with pytest.raises(InputError) as caught:
-        read_own([tmp_path / "own.jsonl"], [], format=None, columns={}, build_messages=build_messages)
-    assert "own.jsonl:2: control token '<|im_end|>' in message 1" in caught.value.what
-    assert "own.jsonl:3: control token '</s>' in the answer" in caught.value.what
-    assert "own.jsonl:4: turn of a dialogue in the answer" in caught.value.what
-    assert "own.jsonl:1" not in caught.value.what
+    rows = own(tmp_path, lines(*({"prompt": "What is mud?", "completion": text} for text in answers)))
+    assert with_faulty_answers(rows) == {
+        "rows-2": "turn of a dialogue",
+        "rows-3": "part of a prompt",
+        "rows-4": "visible thinking",
+    }
+
+
+def test_a_parquet_file_is_read_with_the_numbers_of_its_rows(tmp_path: Path) -> None:
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    columns = {"ask": ["a", "c"], "replies": [{"text": ["b", "x"]}, {"text": ["d"]}], "extra": [None, 1]}
+    parquet.write_table(arrow.table(columns), tmp_path / "rows.parquet")
+    rows = read_own([tmp_path / "rows.parquet"], [], format=None, columns={"question": "ask", "answer": "replies.text"},
+                    build_messages=build_messages)  # fmt: skip
+    assert [(pair.id, pair.question, pair.answer) for pair in rows.pairs] == [
+        ("rows-1", "a", "b"),
+        ("rows-2", "c", "d"),
+    ]
+    (tmp_path / "rows.parquet").write_bytes(b"PAR1 and nothing else")
+    with pytest.raises(InputError, match="cannot be read as Parquet"):
+        own_parquet(tmp_path)
+
+
+def test_without_pyarrow_the_error_names_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    (tmp_path / "rows.parquet").write_bytes(b"PAR1")
+    with pytest.raises(ToolError, match="Parquet files are read by pyarrow") as caught:
+        own_parquet(tmp_path)
+    assert caught.value.fix == "pip install pyarrow"
+
+
+def own_parquet(tmp_path: Path) -> OwnRows:
+    return read_own([tmp_path / "rows.parquet"], [], format=None, columns={}, build_messages=build_messages)

@@ -1,5 +1,6 @@
 """The KL term is that of two plain models: the same losses, the same gradient, and no second model in memory."""
 
+import json
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import cache
@@ -21,7 +22,20 @@ from mlx_ragtune.tuning.loop import Loop, group_objective
 from mlx_ragtune.tuning.recompute import recomputing
 from mlx_ragtune.tuning.schedule import make_plan, micro_batches
 from mlx_ragtune.tuning.token_rows import TokenRow
-from tests.tuning.made import VOCABULARY, adapted, made_model, made_rows, relative, train_settings
+from mlx_ragtune.tuning.workbench import Workbench
+from tests.tuning.made import (
+    VOCABULARY,
+    adapted,
+    base_settings,
+    dataset_settings,
+    examples,
+    made_model,
+    made_rows,
+    own_answers,
+    relative,
+    toy_base,
+    train_settings,
+)
 
 WEIGHT = 0.7
 ADAPTERS: dict[str, tuple[dict[str, Any], int | None]] = {
@@ -236,3 +250,22 @@ def test_rehearsal_tokens_without_rehearsal_rows_are_refused() -> None:
         BaseKL(KLSettings(tokens="rehearsal")).check(rows)
     assert caught.value.where == "train.kl.tokens"
     BaseKL(KLSettings(tokens="all")).check(rows)
+
+
+def test_the_term_keeps_the_model_nearer_to_the_base_on_rows_that_it_has_not_seen(tmp_path: Path) -> None:
+    rows = {"train": examples(6, 3), "valid": examples(8, 1)[6:], "rehearsal": own_answers(24)}
+    base = toy_base(tmp_path / "base")
+    last = {}
+    with Workbench(
+        base, base_settings(), dataset=dataset_settings(), rows=rows, store=tmp_path / "store", say=lambda _text: None
+    ) as bench:
+        for weight in (1e-6, 10.0):
+            settings = train_settings(batch_size=4, accumulation=1, epochs=2.0, kl={"weight": weight})
+            folder = tmp_path / f"{weight}"
+            bench.train(settings, folder=folder, seed=3, progress=lambda *_: None, rehearsal_share=0.25)
+            curve = [json.loads(line) for line in (folder / "losses.jsonl").read_text().splitlines()]
+            assert any("train_kl" in row for row in curve)
+            assert not any("valid_kl" in row for row in curve)  # no validation row is a rehearsal row
+            last[weight] = curve[-1]
+    assert 0 < last[10.0]["rehearsal_kl"] < 0.7 * last[1e-6]["rehearsal_kl"]
+    assert last[10.0]["rehearsal_loss"] > 0
