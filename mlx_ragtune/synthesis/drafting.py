@@ -30,7 +30,7 @@ from mlx_ragtune.synthesis.jobs import Jobs, Judged, Outcome, job_key
 from mlx_ragtune.synthesis.judging import Judge, without_verdict
 from mlx_ragtune.synthesis.near_duplicates import FROM_MEMORY, MEMORY_SHARE, REMEMBERED, REPEATED, Funnel
 from mlx_ragtune.synthesis.off_corpus import CLOSE, is_near
-from mlx_ragtune.synthesis.quoted_pairs import asked_twice, field_pair, quoted_pair
+from mlx_ragtune.synthesis.quoted_pairs import asked_again, field_pair, quoted_pair
 from mlx_ragtune.synthesis.quoting import field_request, question_request, quoting_version
 from mlx_ragtune.synthesis.replies import Backend, UnusableReplyError, Windowed, ask, json_list
 
@@ -143,11 +143,11 @@ def _quoted(backend: Backend, call: DraftCall, sources: DraftSources, key: str, 
         return _marked(replace(item, topic=""), call.task, chunks, sources, must_find=True)
 
     if call.task == "off_corpus":
-        return asked_twice(
-            backend, lambda again: field_request(call.angle, seed=seed + 1 if again else first), on_field
+        return asked_again(
+            backend, lambda turn: field_request(call.angle, seed=seed + turn if turn else first), on_field
         )
     request = question_request
-    return asked_twice(backend, lambda again: request(call.angle, seed=seed + 1 if again else first), on_sentence)
+    return asked_again(backend, lambda turn: request(call.angle, seed=seed + turn if turn else first), on_sentence)
 
 
 def _marked(

@@ -15,6 +15,7 @@ from mlx_ragtune.synthesis.draft_checks import with_citation
 from mlx_ragtune.synthesis.gate import row_fault
 from mlx_ragtune.synthesis.jobs import Judged, Outcome
 from mlx_ragtune.synthesis.quoting import (
+    TRIES,
     field_problem,
     field_request,
     question_in,
@@ -29,29 +30,29 @@ from mlx_ragtune.synthesis.replies import Backend
 def write_quoted(
     backend: Backend, call: Call, chunks: Sequence[Chunk], *, key: str, seed: int, windows: Windows
 ) -> Outcome:
-    """The pair of a call on one sentence (``call.angle``) or one field: greedy, then once more sampled."""
+    """The pair of a call on one sentence (``call.angle``) or one field: greedy, then sampled."""
     identifier = f"{call.task}-{key[:10]}-0"
     first = seed if call.turn else None
     if call.task == "off_corpus":
         field = call.angle
-        return asked_twice(
+        return asked_again(
             backend,
-            lambda again: field_request(field, seed=seed + 1 if again else first),
+            lambda turn: field_request(field, seed=seed + turn if turn else first),
             lambda question: field_pair(question, field, identifier, windows),
         )
     (chunk,) = chunks
-    return asked_twice(
+    return asked_again(
         backend,
-        lambda again: question_request(call.angle, seed=seed + 1 if again else first),
+        lambda turn: question_request(call.angle, seed=seed + turn if turn else first),
         lambda question: quoted_pair(question, call.angle, chunk, identifier, windows),
     )
 
 
-def asked_twice(backend: Backend, request: Callable[[bool], ChatRequest], read: Callable[[str], Judged]) -> Outcome:
-    """The outcome of one question: what ``read`` makes of the first reply, or of a second one if that is rejected."""
+def asked_again(backend: Backend, request: Callable[[int], ChatRequest], read: Callable[[str], Judged]) -> Outcome:
+    """The outcome of one question: what ``read`` makes of the first of ``TRIES`` replies that it keeps, or the last."""
     replies: list[ChatReply] = []
-    for again in (False, True):
-        replies.append(backend.chat(request(again)))
+    for turn in range(TRIES):
+        replies.append(backend.chat(request(turn)))
         judged = read(question_in(replies[-1].text))
         if not judged.reason:
             break

@@ -25,9 +25,11 @@ SENTENCE_WORDS = (10, 35)
 LEAST_STEMS = 6
 """Content words of a sentence that can be asked for."""
 QUESTION_TOKENS = 48
+TRIES = 3
+"""Questions that are asked for on one sentence: greedy, then sampled."""
 RETRY_TEMPERATURE = 0.7
 SHARED_STEMS = 2
-KNOWN_SHARE = 0.7
+KNOWN_SHARE = 0.75
 """The share of a question's content words that its sentence or title must have."""
 LEAST_ADDED = 3
 """Content words of the sentence that the question must leave to the answer."""
@@ -40,6 +42,7 @@ FROM_EXAMPLE = "question about the example in the prompt"
 OFF_SENTENCE = "question is not about its sentence"
 OFF_FIELD = "question is not about its field"
 GIVES_AWAY = "question holds the whole answer"
+NOT_GIVEN = "asks for a number, time, name or reason that its sentence does not give"
 NO_DEFINITION = "asks for a definition that its sentence does not give"
 
 SYSTEM = "You write exam questions."
@@ -92,6 +95,7 @@ _LEANS = re.compile(
 )
 _DEBRIS = re.compile(
     r"[=^{}\[\]\\|~<>_$@#∗*∑∫√±∈→←≤≥∼≈×·•…\"“”„«»`´\ufffd\u0370-\u03ff]|\bR>|https?:|www\.|\bdoi\b|\bpp\.|\w- \w"
+    r"|\b(?!(?:al|vs|cf|resp)\.)\w{2,}\. [a-z]"
     r"|\b(?:Journal|Proceedings|University|Universität|Press|Springer|Wiley|URL|ISBN)\b|\(\d+\)|\s[.,]|::|\b\w\s\w\s\w\b"
 )
 _VERB = re.compile(
@@ -125,6 +129,20 @@ _PURPOSE = frozenset(("purpo", "role", "goal", "aim"))
 _GENERIC = frozenset(("funct", "packa", "argum", "comma"))
 """Words that a model adds to a name: "the function predict()"."""
 _SUBJECT_WORDS = 9
+_ASKED_FOR = tuple(
+    (re.compile(asks, re.IGNORECASE), re.compile(given))
+    for asks, given in (
+        (
+            r"(?:how (?:many|much|often|long|large)|what is the (?:number|size|percentage))\b",
+            r"\d|\b(?:two|three|four|five|six|seven|eight|nine|ten|dozen|hundred|half|twice|once|no|one|all)\b",
+        ),
+        (r"(?:when|in (?:what|which) year)\b", r"\d{4}|\b(?:when|after|before|during|until|since|if|once|while)\b"),
+        (r"why\b", r"\b(?:because|since|due|to|so|as|for|reason|therefore|thus|hence)\b"),
+        (r"(?:who|whose|whom)\b", r"\w.* [A-Z][a-z]{2,}"),
+        (r"where\b", r"\b(?:in|at|on|from|under|within)\b"),
+    )
+)
+"""What a question begins with, and what a sentence must hold that answers it."""
 _WHAT_IS = re.compile(r"What (?:is|are|was|were) (?P<topic>(?:the|a|an) .+)\?", re.IGNORECASE)
 
 
@@ -156,7 +174,7 @@ def _states_alone(sentence: str) -> bool:
 
 
 def question_request(sentence: str, *, seed: int | None = None) -> ChatRequest:
-    """The request for one question that a sentence answers: greedy, or sampled with a seed for a second try."""
+    """The request for one question that a sentence answers: greedy, or sampled with a seed for another try."""
     return _request("Fact", FACTS, sentence, seed)
 
 
@@ -178,7 +196,7 @@ def _request(name: str, examples: Sequence[tuple[str, str]], given: str, seed: i
 
 def quoting_version() -> str:
     """The first twelve digits of the sha256 of the prompts and the version of the rules."""
-    parts = (VERSION, SYSTEM, FACTS, TOPICS, RETRY_TEMPERATURE, QUESTION_TOKENS)
+    parts = (VERSION, SYSTEM, FACTS, TOPICS, RETRY_TEMPERATURE, TRIES, QUESTION_TOKENS)
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
 
 
@@ -212,8 +230,10 @@ def question_problem(question: str, sentence: str, title: str) -> str:
         thing = content_stems(head["of"]) - _GENERIC
         if content_stems(head["head"]) & _PURPOSE and thing <= subject and any(len(stem) > 2 for stem in thing):
             return GIVES_AWAY if len(said - asked) < LEAST_ADDED else ""
-        if not content_stems(head["head"]) <= said:
+        if not content_stems(head["of"]) <= said | content_stems(title) or not _gives(sentence, head["head"]):
             return OFF_SENTENCE
+    if any(asks.match(question) and not given.search(sentence) for asks, given in _ASKED_FOR):
+        return NOT_GIVEN
     if len(asked & said) < SHARED_STEMS or len(asked & (said | content_stems(title))) < KNOWN_SHARE * len(asked):
         return OFF_SENTENCE
     if (match := _DEFINED.fullmatch(question)) and not _defines(sentence, match["term"]):
@@ -224,8 +244,16 @@ def question_problem(question: str, sentence: str, title: str) -> str:
 def _defines(sentence: str, term: str) -> bool:
     """Whether a sentence says what the term is: "A mosaic plot (Hartigan 1984) is …", or "… is the term"."""
     name = re.escape(fold(term.strip()))
-    is_one = r"(?: ?\([^)]*\))? (?:is|are|was|were|refers?|means?|denotes?)\b"
+    is_one = (
+        r"(?: ?\([^)]*\))? (?:(?:is|are|was|were)(?: \w+ly| basically)? (?:an?|the|one|any)\b|refers?|means?|denotes?)"
+    )
     return bool(re.search(rf"\b{name}{is_one}|\b(?:is|are|was|were) (?:the |an? )?{name}\b", fold(sentence)))
+
+
+def _gives(sentence: str, head: str) -> bool:
+    """Whether a sentence says what the head of "What is the HEAD of …" is: "the head … is", or "… is the head"."""
+    name, verb = re.escape(fold(head)), r"\b(?:is|are|was|were|consists?|depends?|includes?|requires?)\b"
+    return bool(re.search(rf"\b{name}\b.{{0,60}}{verb}|{verb}.{{0,30}}\b{name}\b", fold(sentence)))
 
 
 def field_problem(question: str, field: str) -> str:

@@ -89,6 +89,7 @@ REJECTED = (
     ("How many patients were treated with the EM algorithm?", quoting.FROM_EXAMPLE),
     ("What is the capital of a general country?", quoting.OFF_SENTENCE),
     ("What is the difference between the EM algorithm and models?", quoting.OFF_SENTENCE),
+    ("How many models does the EM algorithm fit?", quoting.NOT_GIVEN),
     ("What is the purpose of incomplete data?", quoting.OFF_SENTENCE),
     ("What is the general framework?", quoting.NO_DEFINITION),
     ("How does the EM algorithm provide a general framework for fitting incomplete models?", quoting.GIVES_AWAY),
@@ -103,6 +104,21 @@ def test_a_question_that_its_sentence_answers_is_kept(question: str) -> None:
 @pytest.mark.parametrize(("question", "reason"), REJECTED)
 def test_other_questions_are_rejected_for_a_fixed_reason(question: str, reason: str) -> None:
     assert question_problem(question, EM, TITLE) == reason
+
+
+def test_what_is_displayed_is_not_defined() -> None:
+    shown = "The median survival time is displayed in each terminal node of the fitted tree."
+    assert question_problem("What is the median survival time?", shown, TITLE) == quoting.NO_DEFINITION
+    told = "The median survival time is the time after which half of the patients have died."
+    assert question_problem("What is the median survival time?", told, TITLE) == ""
+
+
+def test_what_belongs_to_a_thing_must_be_told() -> None:
+    asked = "What is the basis for all inference?"
+    told = "In linear models the asymptotic normal distribution is the basis for all inference procedures."
+    assert question_problem(asked, told, TITLE) == ""
+    shown = "On the basis of normal samples, all inference procedures of the package work with any distribution."
+    assert question_problem(asked, shown, TITLE) == quoting.OFF_SENTENCE
 
 
 def test_the_first_question_of_a_reply_is_read() -> None:
