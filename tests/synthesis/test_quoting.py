@@ -38,6 +38,7 @@ LEANING = (
     "The call R> flexmix(y = x) provides a general framework for fitting models on incomplete data.",
     "Leisch F (2004). FlexMix and its general framework, Journal of Statistical Software, pp. 1-18.",
     "In addition the EM algorithm provides a framework for fitting models on incomplete data.",
+    "The main difference is that the EM algorithm provides a framework for incomplete data.",
     "The EM algorithm and its very general framework for many models on incomplete data sets.",
 )
 FOREIGN = (
@@ -127,7 +128,7 @@ def test_the_first_question_of_a_reply_is_read() -> None:
 
 
 def test_the_topic_of_a_refusal_is_a_phrase_of_the_question() -> None:
-    assert topic_in("What is the basis for all inference?", EM) == "the basis for all inference"
+    assert topic_in("What is The basis for all inference?", EM) == "the basis for all inference"
     assert topic_in("Which data does the EM algorithm fit?", EM) == "the EM algorithm"
     assert topic_in("Which data?", EM) == ""
 
@@ -158,6 +159,7 @@ def test_every_kept_answer_quotes_its_evidence_and_the_model_judges_nothing(tmp_
             assert row.pair.answer.startswith('According to "')
             assert evidence.quote[1:] in row.pair.answer
         else:
+            assert row.topic
             assert row.topic in row.pair.answer
     assert all(request.messages[-1].content.endswith("\nQuestion:") for request in small.requests)
 
