@@ -83,7 +83,8 @@ _LEADING = re.compile(
     r"|For (?:example|instance|details|more|further|simplicity|illustration|now)|On the (?:other|one|contrary)"
     r"|At (?:first|last|least|the)|As (?:a|an|before|mentioned|discussed|shown|noted|already|can|usual|such|in|well)"
     r"|To (?:this|do|that)|By (?:default|contrast)|From (?:a|the) |Of course|That is|With (?:regard|respect)"
-    r"|The (?:(?:main|only|key|major) (?:difference|advantage|idea|reason|point)s?|same|first|second|third|next|last|other|latter|former|result|results|output|plot|remaining|rest|two"
+    r"|The (?:main|only|key|major) (?:difference|advantage|idea|reason|point)s?\b"
+    r"|The (?:same|first|second|third|next|last|other|latter|former|result|results|output|plot|remaining|rest|two"
     r"|three|four|both|idea|reason|remainder|only|corresponding|resulting|example|reader|authors?|current|default)\b)"
 )
 _LEANS = re.compile(
