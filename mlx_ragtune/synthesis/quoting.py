@@ -144,6 +144,8 @@ _ASKED_FOR = tuple(
     )
 )
 """What a question begins with, and what a sentence must hold that answers it."""
+_STRONG = frozenset(words("most best least worst only first last always never"))
+"""Words that a very small model adds to a question although its sentence has none of them."""
 _WHAT_IS = re.compile(r"What (?:is|are|was|were) (?P<topic>(?:the|a|an) .+)\?", re.IGNORECASE)
 
 
@@ -226,6 +228,8 @@ def question_problem(question: str, sentence: str, title: str) -> str:
     asked, said = content_stems(question), content_stems(sentence)
     if (asked & _EXAMPLES) - said - content_stems(title):
         return FROM_EXAMPLE
+    if _STRONG & (set(words(fold(question))) - set(words(fold(sentence)))):
+        return OFF_SENTENCE
     if head := _HEAD.fullmatch(question):
         subject = content_stems(" ".join(words(sentence)[:_SUBJECT_WORDS]))
         thing = content_stems(head["of"]) - _GENERIC

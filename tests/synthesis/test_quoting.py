@@ -90,6 +90,7 @@ REJECTED = (
     ("How many patients were treated with the EM algorithm?", quoting.FROM_EXAMPLE),
     ("What is the capital of a general country?", quoting.OFF_SENTENCE),
     ("What is the difference between the EM algorithm and models?", quoting.OFF_SENTENCE),
+    ("Which algorithm provides the most models for incomplete data?", quoting.OFF_SENTENCE),
     ("How many models does the EM algorithm fit?", quoting.NOT_GIVEN),
     ("What is the purpose of incomplete data?", quoting.OFF_SENTENCE),
     ("What is the general framework?", quoting.NO_DEFINITION),
