@@ -11,6 +11,7 @@ import pytest
 from mlx_ragtune.records import ChatReply, ChatRequest
 from tests.clients.openai_server import OpenAiStandIn
 from tests.stages.project import edit, make_project, ragtune
+from tests.synthesis.small import Small
 from tests.synthesis.writer import Writer
 
 
@@ -76,3 +77,15 @@ def test_a_recipe_without_a_generator_has_nothing_to_preview(tmp_path: Path) -> 
     done = ragtune("generate", make_project(tmp_path), "--preview", "3", cwd=tmp_path)
     assert done.returncode == 2
     assert "the recipe has no generator" in done.stderr
+
+
+def test_quoted_answers_are_shown_with_the_sentence_that_they_quote(recipe: Path, server: OpenAiStandIn) -> None:
+    generator = {"backend": "openai", "model": "writer", "hosts": [server.host], "pairs": 20, "answers": "quoted"}
+    edit(recipe, dataset={"generator": generator, "shares": {"grounded": 0.7, "synthesis": 0, "refusal": 0.3}})
+    server.answer = Small().chat
+    done = preview(recipe, "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    quoted = [pair for pair in found["pairs"] if pair["task"] == "grounded"]
+    assert quoted
+    assert all(pair["evidence"][0]["quote"][1:] in pair["answer"] for pair in quoted)
