@@ -31,8 +31,8 @@ RETRY_TEMPERATURE = 0.7
 SHARED_STEMS = 2
 KNOWN_SHARE = 0.75
 """The share of a question's content words that its sentence or title must have."""
-LEAST_ADDED = 3
-"""Content words of the sentence that the question must leave to the answer."""
+LEAST_ADDED, ADDED_SHARE = 3, 0.3
+"""How many, and which share, of a sentence's content words its question must leave to the answer."""
 TOPIC_WORDS = 10
 
 NO_QUESTION = "no question"
@@ -73,7 +73,7 @@ _OPENERS = frozenset(
         "particularly apparently unfortunately interestingly fortunately besides meanwhile overall again further more "
         "where which who what while whereas because since although though if when after before once "
         "details analogously correspondingly typically usually generally naturally only even just compared rather "
-        "other others using setting same first last lastly above below earlier later former latter please thanks",
+        "not other others using setting same first last lastly above below earlier later former latter please thanks",
     )
 )
 """Words that begin a sentence which leans on the one before it, or is no statement."""
@@ -234,7 +234,7 @@ def question_problem(question: str, sentence: str, title: str) -> str:
         subject = content_stems(" ".join(words(sentence)[:_SUBJECT_WORDS]))
         thing = content_stems(head["of"]) - _GENERIC
         if content_stems(head["head"]) & _PURPOSE and thing <= subject and any(len(stem) > 2 for stem in thing):
-            return GIVES_AWAY if len(said - asked) < LEAST_ADDED else ""
+            return GIVES_AWAY if len(said - asked) < max(LEAST_ADDED, ADDED_SHARE * len(said)) else ""
         if not content_stems(head["of"]) <= said | content_stems(title) or not _gives(sentence, head["head"]):
             return OFF_SENTENCE
     if any(asks.match(question) and not given.search(sentence) for asks, given in _ASKED_FOR):
@@ -243,7 +243,7 @@ def question_problem(question: str, sentence: str, title: str) -> str:
         return OFF_SENTENCE
     if (match := _DEFINED.fullmatch(question)) and not _defines(sentence, match["term"]):
         return NO_DEFINITION
-    return GIVES_AWAY if len(said - asked) < LEAST_ADDED else ""
+    return GIVES_AWAY if len(said - asked) < max(LEAST_ADDED, ADDED_SHARE * len(said)) else ""
 
 
 def _defines(sentence: str, term: str) -> bool:

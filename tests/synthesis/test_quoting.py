@@ -39,6 +39,7 @@ LEANING = (
     "Leisch F (2004). FlexMix and its general framework, Journal of Statistical Software, pp. 1-18.",
     "In addition the EM algorithm provides a framework for fitting models on incomplete data.",
     "The main difference is that the EM algorithm provides a framework for incomplete data.",
+    "Not unlike the EM algorithm, both provide a framework for fitting models on incomplete data.",
     "The EM algorithm and its very general framework for many models on incomplete data sets.",
 )
 FOREIGN = (
