@@ -193,7 +193,7 @@ class _Run:
     def derived(self, task: Task) -> Iterator[_Work]:
         """Refusals of kept grounded questions, each question once: without their paper, or with another section."""
         used = {judged.pair.question for other in DERIVED for judged in self.selection.kept.get(other, ())}
-        kept = [judged for judged in self.selection.kept.get("grounded", ()) if judged.topic]
+        kept = [judged for judged in self.selection.kept.get("grounded", ()) if judged.topic or self.quoted]
         kept.sort(key=lambda judged: hashlib.sha256(f"{self.plan.seed}\0{judged.pair.id}".encode()).digest())
         for judged in kept:
             if task not in self.plan.quotas or self.selection.full(task):

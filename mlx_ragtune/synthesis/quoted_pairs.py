@@ -5,6 +5,7 @@ very small model are noise. So quoted pairs have no scores. A refusal made from 
 its evidence or most of what its answer adds to the question.
 """
 
+import hashlib
 from collections.abc import Callable, Sequence
 
 from mlx_ragtune.records import ChatReply, ChatRequest, Chunk, Evidence, Pair, Passage
@@ -63,11 +64,26 @@ def asked_again(backend: Backend, request: Callable[[int], ChatRequest], read: C
 def quoted_pair(question: str, sentence: str, chunk: Chunk, identifier: str, windows: Windows) -> Judged:
     """The pair that answers a question with a sentence of the chunk, and why it is rejected, or ""."""
     paper = chunk.document_id
-    answer = with_citation(sentence, [chunk.title])
+    answer = quoted_answer(sentence, chunk.title)
     pair = Pair(identifier, "grounded", question, answer, (paper,), (Evidence(paper, sentence),))
     reason = question_problem(question, sentence, chunk.title) or row_fault(pair)
     reason = reason or check_pair(pair, {paper: chunk.text}, {paper: chunk.title}, windows)
     return Judged(pair, reason or "", topic_in(question, sentence))
+
+
+def quoted_answer(sentence: str, title: str) -> str:
+    """The sentence with its paper's title, worded in one of six ways by its hash: one way would be a template."""
+    cited = with_citation(sentence, [title])  # According to "…", the first word in lower case where that is safe
+    start, rest = f'According to "{title}"', sentence.rstrip(".")
+    wordings = (
+        cited,
+        cited.replace(start, f'As stated in "{title}"', 1),
+        cited.replace(start, f'In the words of "{title}"', 1),
+        f'"{title}" states: {sentence}',
+        f'{rest}, according to "{title}".',
+        f'{rest}, as stated in "{title}".',
+    )
+    return wordings[int(hashlib.sha256(sentence.encode()).hexdigest(), 16) % len(wordings)]
 
 
 def field_pair(question: str, field: str, identifier: str, windows: Windows) -> Judged:

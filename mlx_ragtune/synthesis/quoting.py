@@ -19,7 +19,7 @@ from mlx_ragtune.synthesis.content_words import content_stems
 from mlx_ragtune.synthesis.off_corpus import FIELDS
 from mlx_ragtune.synthesis.writable import is_sentence
 
-VERSION = 1
+VERSION = 2
 """Part of the key of every quoted pair: raise it when a rule changes, so that no old verdict is reused."""
 SENTENCE_WORDS = (10, 35)
 LEAST_STEMS = 6

@@ -60,8 +60,8 @@ def topic_of(text: str) -> str | None:
 
 
 def refusal(topic: str, question: str) -> str:
-    """A refusal that names the topic; the wording is chosen by the question's hash."""
-    return _chosen(WORDINGS, question).format(topic=topic)
+    """A refusal that names the topic, if there is one; the wording is chosen by the question's hash."""
+    return _chosen(WORDINGS, question).format(topic=topic) if topic else _chosen(WITHOUT_TOPIC, question)
 
 
 def _chosen(wordings: Sequence[str], question: str) -> str:

@@ -88,4 +88,4 @@ def test_quoted_answers_are_shown_with_the_sentence_that_they_quote(recipe: Path
     found = json.loads(done.stdout)
     quoted = [pair for pair in found["pairs"] if pair["task"] == "grounded"]
     assert quoted
-    assert all(pair["evidence"][0]["quote"][1:] in pair["answer"] for pair in quoted)
+    assert all(pair["evidence"][0]["quote"][1:-1] in pair["answer"] for pair in quoted)
