@@ -34,7 +34,7 @@ def prepared(folder: Path, **sweep: Any) -> Path:
     recipe = make_project(folder)
     text = recipe.read_text().replace(", probes: ../probes.jsonl, distractors: true", "")
     recipe.write_text(text)
-    edit(recipe, train={"epochs": 0.4}, corpus={"chunk_tokens": 100}, retrieval={"top_k": 1})
+    edit(recipe, train={"epochs": 0.4}, corpus={"chunk_tokens": 100}, retrieval={"top_k": 1}, dataset={"max_loss": 1.0})
     edit(recipe, sweep={"space": GRID, "sampler": "grid", "questions": 4, "finalists": 0, "halving": "off"} | sweep)
     return recipe
 
