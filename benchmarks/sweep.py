@@ -60,6 +60,11 @@ QUICK: dict[str, dict[str, Any]] = {
     "scoring": {},
 }
 QUICK_ROWS = {
+    "max_loss": 1.0,  # quotes that no short chunk holds
+    "max_tokens": 8192,
+    "valid_share": 0.25,
+    "shares": {"grounded": 0.7, "synthesis": 0.0, "refusal": 0.3},
+}
     "max_loss": 1.0,
     "max_tokens": 8192,
     "valid_share": 0.25,
