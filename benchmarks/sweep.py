@@ -65,11 +65,6 @@ QUICK_ROWS = {
     "valid_share": 0.25,
     "shares": {"grounded": 0.7, "synthesis": 0.0, "refusal": 0.3},
 }
-    "max_loss": 1.0,
-    "max_tokens": 8192,
-    "valid_share": 0.25,
-    "shares": {"grounded": 0.7, "synthesis": 0.0, "refusal": 0.3},
-}
 QUICK_PAPERS = 8
 """Papers whose rows are used with ``--quick``: the random model has one token for a byte, so rows are long."""
 STOCK = "import mlx_ragtune.clients.runtime_mlx; from mlx_lm.lora import main; main()"
