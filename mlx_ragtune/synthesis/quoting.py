@@ -115,9 +115,9 @@ _POINTS = re.compile(
     r"|sentence|fact|statement|paragraph|text|author|authors|paper|the two|former|latter|figure|table|section|here)\b",
     re.IGNORECASE,
 )
+_TERM_WORD = r"(?!(?:of|for|in|to|on|with|by|from|that|used|when|between|as)\b)[\w-]+"
 _DEFINED = re.compile(
-    r"What (?:is|are) (?:(?:the|an?) )?"
-    r"(?P<term>(?:(?!(?:of|for|in|to|on|with|by|from|that|used|when|between|as)\b)[\w-]+ ?)+)\?",
+    rf"What (?:is|are) (?:(?:the|an?) )?(?P<term>{_TERM_WORD}(?: {_TERM_WORD})*) ?\?",
     re.IGNORECASE,
 )
 """A question that asks what something is, and says no more about it."""

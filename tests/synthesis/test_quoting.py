@@ -195,3 +195,9 @@ def test_a_draft_has_questions_whose_references_quote_and_none_that_rules_cannot
     assert len(answered) >= 4
     assert all(question.nuggets and question.evidence[0].quote[1:-1] in question.reference for question in answered)
     assert any(question.refusal_kind == "off_corpus" for question in drafted.questions)
+
+
+def test_a_long_question_for_something_of_something_is_judged_at_once() -> None:
+    """A pattern that can split a word in many ways takes years for this one."""
+    question = "What is multiplicativeheteroscedasticityconsistent standarderrorestimation between covariates?"
+    assert question_problem(question, "A mosaic plot shows counts by the area of its tiles.", "On mosaics")
