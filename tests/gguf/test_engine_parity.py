@@ -134,7 +134,7 @@ def test_the_effect_is_zero_for_equal_models_and_grows_with_the_difference() -> 
 def test_a_token_the_base_did_not_list_counts_as_its_least_likely() -> None:
     base: Listed = [[(0, np.log(0.6)), (1, np.log(0.1))]]
     tuned: Listed = [[(7, np.log(0.5))]]
-    assert effect_size(base, tuned) == pytest.approx(0.5 * np.log(0.5 / 0.1))
+    assert effect_size(base, tuned) == pytest.approx(0.5 * np.log(0.5 / 0.1) + 0.5 * np.log(0.5))
 
 
 @pytest.mark.parametrize(("effect", "noise"), [(0.0, 0.0), (0.01, 0.01), (0.019, 0.01), (float("nan"), 0.01)])
@@ -146,3 +146,12 @@ def test_an_effect_within_the_noise_of_quantizing_is_lost(effect: float, noise: 
 def test_a_clear_effect_passes() -> None:
     check_effect(0.5, 0.01)
     check_effect(1e-6, 0.0)
+
+
+def test_an_effect_is_never_negative_though_only_some_tokens_are_listed() -> None:
+    base: Listed = [[(1, np.log(0.5)), (2, np.log(0.2)), (3, np.log(0.1))]]
+    tuned: Listed = [[(1, np.log(0.48)), (2, np.log(0.19)), (4, np.log(0.1))]]
+    apart = 0.48 * np.log(0.48 / 0.5) + 0.19 * np.log(0.19 / 0.2)
+    assert apart < 0
+    assert effect_size(base, tuned) == pytest.approx(apart + 0.33 * np.log(0.33 / 0.3))
+    assert effect_size(base, base) == 0
