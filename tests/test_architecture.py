@@ -40,6 +40,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("clients",),
     ("tuning", "gguf", "synthesis", "bases"),
     ("building", "evaluation", "reviewing", "searching", "sweeping"),
+    ("answering",),
     ("pages",),
     ("stages", "commands"),
     (
