@@ -56,6 +56,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
         "cli_options",
         "cli_review",
         "cli_runs",
+        "cli_serve",
         "cli_sweep",
     ),
 )

@@ -1,7 +1,7 @@
 """The models of a run that answer: the registered ones, opened when they are first asked, or base and adapter."""
 
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from pathlib import Path
 from typing import Self
@@ -36,6 +36,11 @@ class RegisteredModels:
         """Release the models."""
         self._held.close()
         self._opened.clear()
+
+    def open_all(self, models: Iterable[str]) -> None:
+        """Open these models now, or the first one where only one fits. Raises as their opener."""
+        for model in models if self._together else list(models)[:1]:
+            self._get(model)
 
     def _get(self, model: str) -> StreamingBackend:
         with self._opening:

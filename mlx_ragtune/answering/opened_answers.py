@@ -18,14 +18,14 @@ from mlx_ragtune.searching.opened import open_retriever
 
 @contextmanager
 def open_answers(
-    run: OpenRun, *, preview: bool = False, turns: int = 0, slots: int = 1, together: bool = True
+    run: OpenRun, *, preview: bool = False, turns: int = 0, slots: int = 1, together: bool = True, at_once: bool = False
 ) -> Iterator[PaperAnswers]:
     """Answers of the models of a run, until the end of the context.
 
     With ``preview`` the embedded server answers with the adapter on the base's GGUF, before anything is fused;
     otherwise the registered models do. ``turns`` earlier exchanges of a conversation are shown to the model, and
     ``slots`` questions are answered at a time by the embedded server. Base and tuned model stay loaded ``together``
-    where the memory allows it. Raises ArtifactError when the models are not
+    where the memory allows it; they are opened when first asked, or ``at_once``. Raises ArtifactError when the models are not
     those of the recipe as it is now.
     """
     recipe, corpus = run.recipe, run.artifact("corpus").folder
@@ -39,6 +39,8 @@ def open_answers(
     models = _adapter_models(run, slots) if preview else _registered_models(run, slots, together=together)
     papers = read_paper_files(corpus, recipe.corpus, run.home.parent)
     with open_retriever(recipe.retrieval, corpus) as retriever, models as opened:
+        if at_once and isinstance(opened, RegisteredModels):
+            opened.open_all(("tuned", "base"))
         yield PaperAnswers(retriever, papers, opened, prompting)
 
 

@@ -1,7 +1,7 @@
 """The papers behind a corpus: which page a passage is on, and which papers are PDF files that can be shown."""
 
 import bisect
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,8 +16,9 @@ from mlx_ragtune.records import Chunk, Document
 
 @dataclass(frozen=True)
 class PaperFiles:
-    """Page starts and PDF files by the id of a paper. No other file is ever opened."""
+    """Titles, page starts and PDF files by the id of a paper. No other file is ever opened."""
 
+    titles: Mapping[str, str]
     page_starts: Mapping[str, tuple[int, ...]]
     pdfs: Mapping[str, Path]
 
@@ -36,9 +37,10 @@ class PaperFiles:
 
 def read_paper_files(corpus: Path, settings: CorpusSettings, runs: Path) -> PaperFiles:
     """The papers of a finished corpus in a folder; ``runs`` is the folder of the runs. Raises InputError."""
-    documents: Iterable[Document] = read_rows(corpus / "documents.jsonl", Document)
-    starts = {document.id: document.page_starts for document in documents}
+    titles, starts = {}, {}
+    for document in read_rows(corpus / "documents.jsonl", Document):  # whose texts are not kept
+        titles[document.id], starts[document.id] = document.title, document.page_starts
     files, _ = corpus_files(settings, Store(runs).root)
     ids = document_ids(file.name for file in files)
     pdfs = {ids[file.name]: file.path for file in files if not file.problem and suffix_of(file.name) == ".pdf"}
-    return PaperFiles(starts, {paper: path for paper, path in pdfs.items() if paper in starts})
+    return PaperFiles(titles, starts, {paper: path for paper, path in pdfs.items() if paper in starts})
