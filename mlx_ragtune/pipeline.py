@@ -374,9 +374,10 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "register",
         "Register both models with a server",
-        keys=("name", "export", "register"),
-        ignores=("register.host", "register.development_build"),
+        keys=("name", "base.model", "base.package", "export", "register", "evaluate.sampling", "evaluate.seeds"),
+        ignores=("base.model", "base.package", "register.host", "register.development_build"),
         needs={"export": ("*.gguf",), "fuse": MODEL, "base": ()},
+        version=2,
         outside={"server": _server},
     ),
     Stage(
