@@ -115,8 +115,8 @@ REJECTED = ("rejected-valid.jsonl", "rejected-train.jsonl")
 ADAPTER = ("adapters.safetensors", "adapter_config.json")
 """Files of earlier stages that a later one reads."""
 LATER = (
-    "dataset.contrast", "dataset.rehearsal", "dataset.rehearsal.share", "train.kl", "train.preference",
-    "train.strength", "train.from_adapter", "fuse.strength",
+    "dataset.contrast", "dataset.no_passages", "dataset.rehearsal", "dataset.rehearsal.share", "train.kl",
+    "train.preference", "train.strength", "train.from_adapter", "fuse.strength",
 )  # fmt: skip
 """Optional keys that were added after the first results were made: one that is not set changes no artifact's key."""
 ENCODERS = ("retrieval.embedding.model", "retrieval.embedding.host", "retrieval.rerank.model")
