@@ -31,6 +31,7 @@ from mlx_ragtune.cli_options import (
     set_here,
     settings_here,
 )
+from mlx_ragtune.cli_push import push
 from mlx_ragtune.cli_review import review
 from mlx_ragtune.cli_runs import runs
 from mlx_ragtune.cli_sweep import sweep
@@ -329,7 +330,7 @@ def reference(folder: Path) -> None:
         (folder / name).write_text(text, encoding="utf-8")
 
 
-for _command in (draft, generate, ask, search, compare, ab, adapter, models, prune, review, runs, sweep):
+for _command in (draft, generate, ask, search, compare, ab, adapter, models, prune, push, review, runs, sweep):
     main.add_command(_command)
 
 

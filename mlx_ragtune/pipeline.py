@@ -242,13 +242,14 @@ def _encoder(files: UserFiles, model: str) -> str:
 
 
 def _adapter(files: UserFiles) -> str | None:
-    """The digest of the adapter that training starts from. Raises RecipeError for the run's own."""
+    """The digest of the adapter that training starts from, downloaded first. Raises RecipeError for the run's own."""
+    from mlx_ragtune.clients.hub_models import adapter_folder
     from mlx_ragtune.models.adapter_files import find_adapter
 
     folder = files.recipe.train.from_adapter
     if folder is None:
         return None
-    found = find_adapter(folder)
+    found = find_adapter(adapter_folder(folder))
     if found.weights.parent.resolve() == (files.home / STAGE_FOLDERS["train"]).resolve():
         raise RecipeError(
             "the run would start from its own result, and again whenever it has a new one",
