@@ -21,10 +21,10 @@ from mlx_ragtune.tuning.token_rows import TokenRow, Tokens
 class Batch:
     """A micro-batch of G groups with B branches in total and N answer tokens, all int32.
 
-    ``prefix`` [G, P] is None where P is 0; ``branches`` [B, L] are right-padded; ``parents`` [B] is each branch's group; ``positions`` [N] index the
-    flattened branches where an answer token is predicted, ``targets`` [N] are those tokens. ``lengths`` holds the
-    answer tokens of each branch, in the order of ``targets``; ``pairs`` (row id, branch of its answer, branch of its
-    rejected answer).
+    ``prefix`` [G, P] is None where P is 0; ``branches`` [B, L] are right-padded; ``parents`` [B] is each branch's
+    group; ``positions`` [N] index the flattened branches where an answer token is predicted, ``targets`` [N] are those
+    tokens. ``lengths`` holds the answer tokens of each branch, in the order of ``targets``; ``pairs`` (row id, branch
+    of its answer, branch of its rejected answer).
     """
 
     prefix: Tokens | None
