@@ -22,11 +22,11 @@ def export_disk(base: Path, kind: QuantType) -> int:
 
 
 def convert_memory(*, cores: int | None = None) -> int:
-    """Bytes that writing a GGUF file needs: a piece of values for each worker, whatever the model.
+    """Bytes that writing a GGUF file needs: a piece of values for each thread, whatever the model.
 
-    There are as many workers as ``cores``, by default those of this machine.
+    There are as many threads as ``cores``, by default those of this machine.
     """
-    return (cores or usable_cores()) * (4 * 4 * PIECE_VALUES + 2**27)
+    return (cores or usable_cores()) * 4 * 4 * PIECE_VALUES + 2**28
 
 
 def cache_bytes(config: Mapping[str, Any], context_tokens: int) -> int:
