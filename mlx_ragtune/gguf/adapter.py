@@ -14,7 +14,8 @@ from mlx_ragtune.clients.runtime_mlx import mx
 from mlx_ragtune.errors import ArtifactError, InputError
 from mlx_ragtune.gguf.convert import interleave
 from mlx_ragtune.models.adapter_scale import scale_at
-from mlx_ragtune.models.architectures import check_architecture, key_value_heads
+from mlx_ragtune.models.architectures import flat_config, key_value_heads
+from mlx_ragtune.models.unsupported import check_architecture
 from mlx_ragtune.models.vocabulary import read_json
 
 _PARTS = {"lora_a", "lora_b"}
@@ -28,7 +29,7 @@ def write_adapter(adapter: Path, base: Path, target: Path, *, strength: float | 
     InputError for DoRA, which GGUF cannot store, ArtifactError for a damaged adapter folder, and ToolError
     when the file cannot be written.
     """
-    config = read_json(base / "config.json")
+    config = flat_config(read_json(base / "config.json"))
     architecture = check_architecture(config)
     settings = read_json(adapter / "adapter_config.json")
     if settings.get("fine_tune_type") != "lora":

@@ -57,13 +57,15 @@ class BareModules:
 
     def __init__(self, model: Any) -> None:
         self._model = model
-        self._layers, self._norm = list(model.model.layers), model.model.norm
+        self._layers, self._norm = list(model.model.layers), getattr(model.model, "norm", None)
         self._leaves = [layer.leaf_modules() for layer in self._layers]
 
     def restore(self) -> None:
         """Take away adapters and everything else that a run put in place; frozen, in evaluation mode."""
         inner = self._model.model
-        inner.layers, inner.norm = list(self._layers), self._norm
+        inner.layers = list(self._layers)
+        if self._norm is not None:  # LFM2's has another name, and nothing replaces it
+            inner.norm = self._norm
         for layer, leaves in zip(self._layers, self._leaves, strict=True):
             layer.update_modules(leaves)
         self._model.freeze()

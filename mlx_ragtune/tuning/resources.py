@@ -12,7 +12,7 @@ from typing import Any
 
 from mlx_ragtune.models.architectures import head_dimension, key_value_heads, tensor_shapes
 from mlx_ragtune.models.model_folder import check_weights, read_config
-from mlx_ragtune.models.weights import Weights
+from mlx_ragtune.models.stored_layout import ModelWeights
 from mlx_ragtune.recipe import TrainSettings
 from mlx_ragtune.tuning.head import CHUNK_LOGITS
 from mlx_ragtune.tuning.load import GROUP_SIZE, Precision
@@ -33,7 +33,7 @@ _MIB = 2**20
 @dataclass(frozen=True)
 class _Model:
     config: Mapping[str, Any]
-    weights: Weights
+    weights: ModelWeights
 
     @property
     def parameters(self) -> int:

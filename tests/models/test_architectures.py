@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from mlx_ragtune.errors import InputError
-from mlx_ragtune.models.architectures import ARCHITECTURES, check_architecture, rope_parameters
+from mlx_ragtune.models.architectures import ARCHITECTURES, rope_parameters
+from mlx_ragtune.models.unsupported import check_architecture
 
 NAMES = {
     "model.embed_tokens.weight": "token_embd.weight",
