@@ -23,12 +23,15 @@ class Base:
     config: dict[str, Any]
 
 
-def load_stored(folder: Path) -> Any:
-    """The model of a folder, with weights in their stored types. Raises InputError for a damaged or odd folder."""
+def load_stored(folder: Path, *, lazy: bool = False) -> Any:
+    """The model of a folder, with weights in their stored types. Raises InputError for a damaged or odd folder.
+
+    With ``lazy`` only headers are read; a weight is read from its file when it is evaluated.
+    """
     from mlx_lm.utils import load_model
 
     try:
-        model, _ = load_model(folder)
+        model, _ = load_model(folder, lazy=lazy)
     except (ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         if is_out_of_memory(error):
