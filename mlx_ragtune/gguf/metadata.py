@@ -106,6 +106,9 @@ def _add_delta_rule(writer: GGUFWriter, config: Mapping[str, Any]) -> None:
     writer.add_ssm_time_step_rank(int(config["linear_num_value_heads"]))
     writer.add_ssm_inner_size(int(config["linear_value_head_dim"]) * int(config["linear_num_value_heads"]))
     writer.add_full_attention_interval(int(config.get("full_attention_interval") or 4))
+    attention = attention_layers(config)
+    recurrent = [layer not in attention for layer in range(int(config["num_hidden_layers"]))]
+    writer.add_array("qwen35.attention.recurrent_layers", recurrent)
     share = float(rope_parameters(config).get("partial_rotary_factor", 0.25))
     writer.add_rope_dimension_count(int(head_dimension(config) * share))
     writer.add_rope_dimension_sections([*rope_sections(config), 0])

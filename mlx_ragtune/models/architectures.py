@@ -1,6 +1,6 @@
 """The supported architectures: tensor names in model folders and in GGUF, and the shapes of all tensors."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -131,6 +131,33 @@ ARCHITECTURES: Final[Mapping[str, Architecture]] = {
     "gemma3_text": Architecture("gemma3", "Gemma3ForCausalLM", {**_FOUR_NORMS, **_HEAD_NORMS}, norm_shift=1.0),
 }
 """By the ``model_type`` of config.json."""
+
+_PROJECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
+    "q_proj": ("self_attn.q_proj",),
+    "k_proj": ("self_attn.k_proj",),
+    "v_proj": ("self_attn.v_proj",),
+    "o_proj": ("self_attn.o_proj", "self_attn.out_proj"),
+    "gate_proj": ("mlp.gate_proj", "feed_forward.w1"),
+    "up_proj": ("mlp.up_proj", "feed_forward.w3"),
+    "down_proj": ("mlp.down_proj", "feed_forward.w2"),
+    "in_proj_qkv": ("linear_attn.in_proj_qkv",),
+    "in_proj_z": ("linear_attn.in_proj_z",),
+    "in_proj": ("conv.in_proj",),
+    "out_proj": ("linear_attn.out_proj", "conv.out_proj"),
+}
+"""Where the matrices that a recipe names are in a layer, by family."""
+
+
+def projections(names: Iterable[str], layer: Container[str]) -> list[str]:
+    """The places of the named projections among those of a layer: ``feed_forward.w1`` for ``gate_proj`` of LFM2."""
+    return [place for name in names for place in _PROJECTIONS[name] if place in layer]
+
+
+def projection_names(model_type: str) -> list[str]:
+    """The names in ``train.target_modules`` that an architecture has."""
+    layer = ARCHITECTURES[model_type].layer
+    return [name for name, places in _PROJECTIONS.items() if any(place in layer for place in places)]
+
 
 GGUF_TO_MODEL_TYPE = {"llama": "llama", "qwen2": "qwen2", "qwen3": "qwen3", "gemma3": "gemma3_text"}
 

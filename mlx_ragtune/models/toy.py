@@ -135,10 +135,10 @@ def _config(architecture: Architecture, vocabulary: int, hidden: int, layers: in
             "sliding_window": 512,
             "sliding_window_pattern": GEMMA3_PATTERN,
         }
-    return config | _particulars(architecture, hidden, layers)
+    return config | particulars(architecture, hidden, layers)
 
 
-def _particulars(architecture: Architecture, hidden: int, layers: int) -> dict[str, Any]:
+def particulars(architecture: Architecture, hidden: int, layers: int) -> dict[str, Any]:
     """What only a mixture of experts or a hybrid model has. Every second layer of a hybrid has attention."""
     kinds = ["full_attention" if layer % 2 else "linear_attention" for layer in range(layers)]
     rope = {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5, "mrope_section": [2, 1, 1]}

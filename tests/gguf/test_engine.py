@@ -4,16 +4,18 @@ import random
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
+from mlx_ragtune.clients.runtime_mlx import mx
 from mlx_ragtune.clients.serve_llamacpp import LlamaCppServer
 from mlx_ragtune.gguf.engine_parity import check_parity, compare_next_tokens
 from mlx_ragtune.models.prompts import load_tokenizer, prompt_tokens
 from mlx_ragtune.models.toy import Architecture
 from mlx_ragtune.records import ChatRequest, Message, Sampling
+from mlx_ragtune.tuning.load import load_base
 from mlx_ragtune.tuning.logits import next_token_logits
 from tests.toy_models import Written
 
@@ -34,13 +36,11 @@ def turn(text: str) -> tuple[Message, ...]:
     return (Message("system", "You answer from the papers."), Message("user", text))
 
 
-def greedy(model: object, prompt: Sequence[int], count: int, ends: set[int]) -> list[int]:
+def greedy(model: Any, prompt: Sequence[int], count: int, ends: set[int]) -> list[int]:
     """Greedy ids in MLX, one whole forward pass a token: slow, and with nothing to go wrong."""
-    from mlx_ragtune.tuning.logits import logits_after
-
     ids = list(prompt)
     for _ in range(count):
-        best = int(np.argmax(logits_after(model, [ids])[0]))
+        best = int(np.argmax(np.array(model(mx.array([ids]))[0, -1])))
         if best in ends:
             break
         ids.append(best)
@@ -52,12 +52,10 @@ def whole(text: str) -> str:
     return text.split("\N{REPLACEMENT CHARACTER}")[0].strip()
 
 
-@pytest.mark.parametrize("architecture", ["llama", "qwen3"])
+@pytest.mark.parametrize("architecture", ["llama", "qwen3", "qwen3_5"])
 def test_greedy_text_at_float32_is_that_of_mlx(toys: Path, written: Written, architecture: Architecture) -> None:
-    from mlx_ragtune.tuning.logits import load_float32
-
     folder, tokenizer = toys / architecture, load_tokenizer(toys / architecture)
-    model, ends = load_float32(folder), {tokenizer.eos_token_id}
+    model, ends = load_base(folder, "fp32").model, {tokenizer.eos_token_id}
     differing, compared = [], 0
     with LlamaCppServer(written(architecture, "F32"), context_tokens=1024) as server:
         for question in QUESTIONS:
@@ -72,7 +70,7 @@ def test_greedy_text_at_float32_is_that_of_mlx(toys: Path, written: Written, arc
     assert compared > 20
 
 
-@pytest.mark.parametrize("architecture", ["llama", "mistral", "qwen2", "qwen3"])
+@pytest.mark.parametrize("architecture", ["llama", "mistral", "qwen2", "qwen3", "qwen3_moe", "qwen3_5", "lfm2"])
 def test_next_tokens_at_float32_are_those_of_mlx(toys: Path, written: Written, architecture: Architecture) -> None:
     tokenizer = load_tokenizer(toys / architecture)
     prompts = [prompt_tokens(turn(question), tokenizer, thinking=False) for question in QUESTIONS]

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlx_ragtune.clients.runtime_mlx import mx, nn
+from mlx_ragtune.recipe_train import PROJECTIONS
 from mlx_ragtune.tuning import head
 from mlx_ragtune.tuning.engine_mlx_lm import make_batch as whole_rows
 from mlx_ragtune.tuning.groups import Group, make_groups
@@ -17,7 +18,7 @@ from mlx_ragtune.tuning.token_rows import TokenRow
 from tests.tuning.made import VOCABULARY, adapted, flat, made_model, made_rows, relative, train_settings
 
 EXACT = 1e-5
-ARCHITECTURES = ("llama", "qwen2", "qwen3", "gemma3_text")
+ARCHITECTURES = ("llama", "qwen2", "qwen3", "qwen3_moe", "qwen3_5", "lfm2", "gemma3_text")
 ADAPTERS: dict[str, tuple[dict[str, Any], int | None]] = {
     "lora": ({}, None),
     "dora": ({"method": "dora"}, None),
@@ -27,10 +28,18 @@ ADAPTERS: dict[str, tuple[dict[str, Any], int | None]] = {
     "last layer only": ({"layers": 1}, None),
 }
 
+MATRICES = {
+    "qwen3_moe": ("q_proj", "v_proj", "o_proj"),
+    "qwen3_5": (*PROJECTIONS, "in_proj_qkv", "in_proj_z", "out_proj"),
+    "lfm2": (*PROJECTIONS, "in_proj", "out_proj"),
+}
+
 
 @cache
 def model_of(architecture: str, adapter: str) -> Any:
     changes, bits = ADAPTERS[adapter]
+    if more := MATRICES.get(architecture):
+        changes = {**changes, "target_modules": more}
     return adapted(made_model(architecture, bits=bits), train_settings(**changes))
 
 
