@@ -40,7 +40,7 @@ def greedy(model: Any, prompt: Sequence[int], count: int, ends: set[int]) -> lis
     """Greedy ids in MLX, one whole forward pass a token: slow, and with nothing to go wrong."""
     ids = list(prompt)
     for _ in range(count):
-        best = int(np.argmax(np.array(model(mx.array([ids]))[0, -1])))
+        best = int(mx.argmax(model(mx.array([ids]))[0, -1]).item())  # type: ignore[arg-type]
         if best in ends:
             break
         ids.append(best)
