@@ -58,9 +58,18 @@ class StackedWeight:
         """Size in the files."""
         return sum(part.bytes for part in self.parts)
 
-    def raw(self, first: int, count: int) -> npt.NDArray[Any]:
-        """``count`` experts as stored; bfloat16 as uint16."""
-        return np.stack([part.raw(0, part.shape[0]) for part in self.parts[first : first + count]])
+    def raw(self, first: int, count: int, *, into: npt.NDArray[np.uint8] | None = None) -> npt.NDArray[Any]:
+        """``count`` experts as stored; bfloat16 as uint16. ``into`` is memory for them, as in ``StoredWeight.raw``."""
+        parts = self.parts[first : first + count]
+        if into is None:
+            return np.stack([part.raw(0, part.shape[0]) for part in parts])
+        size = self.parts[0].bytes
+        for number, part in enumerate(parts):
+            part.raw(0, part.shape[0], into=into[number * size : (number + 1) * size])
+        kind = (
+            np.dtype(np.uint16) if self.dtype == "BF16" else np.dtype(np.float16 if self.dtype == "F16" else np.float32)
+        )
+        return into[: count * size].view(kind).reshape(count, *self.parts[0].shape)
 
     def float32(self) -> Floats:
         """All values as float32."""

@@ -144,7 +144,7 @@ class Layerwise:
             parts.append([row @ matrix.T for row in states])
             mx.eval(parts[-1])
             mx.clear_cache()
-        return [mx.concatenate(row, axis=-1) for row in zip(*parts, strict=True)]
+        return [mx.concatenate(list(row), axis=-1) for row in zip(*parts, strict=True)]
 
 
 class _Rows:

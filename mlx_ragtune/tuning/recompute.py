@@ -17,7 +17,7 @@ from mlx_ragtune.tuning.recurrent_state import StateBranches, StatePrefix
 def _prefix_layer(plain: Callable[..., Any], layer: Any, x: mx.array, mask: Any, cache: Prefix) -> mx.array:
     def inner(parameters: Any, x: mx.array) -> tuple[mx.array, mx.array, mx.array]:
         layer.update(parameters)
-        own = Prefix(cache.pads)
+        own = Prefix()
         return plain(layer, x, mask, own), own.keys, own.values
 
     out, cache.keys, cache.values = mx.checkpoint(inner)(layer.trainable_parameters(), x)
@@ -27,7 +27,7 @@ def _prefix_layer(plain: Callable[..., Any], layer: Any, x: mx.array, mask: Any,
 def _state_prefix_layer(plain: Callable[..., Any], layer: Any, x: mx.array, mask: Any, cache: StatePrefix) -> mx.array:
     def inner(parameters: Any, x: mx.array) -> tuple[mx.array, dict[int, mx.array]]:
         layer.update(parameters)
-        own = StatePrefix(cache.pads)
+        own = StatePrefix()
         return plain(layer, x, mask, own), own.states
 
     out, cache.states = mx.checkpoint(inner)(layer.trainable_parameters(), x)

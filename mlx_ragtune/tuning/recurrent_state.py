@@ -11,13 +11,12 @@ from mlx_ragtune.clients.runtime_mlx import mx
 
 
 class StatePrefix:
-    """Stores one layer's states at the end of the prefixes, [G, …]. ``pads`` [G] is their left padding."""
+    """Stores one layer's states at the end of the prefixes, [G, …], all of one length."""
 
     lengths = None
     """Right padding, which a prefix does not have."""
 
-    def __init__(self, pads: mx.array | None = None) -> None:
-        self.pads = pads
+    def __init__(self) -> None:
         self.states: dict[int, mx.array] = {}
 
     def __getitem__(self, place: int) -> mx.array | None:
@@ -29,9 +28,8 @@ class StatePrefix:
     def advance(self, count: int) -> None:
         """Nothing: a state does not depend on how many tokens it stands for."""
 
-    def make_mask(self, count: int) -> mx.array | None:
-        """Which of ``count`` inputs count, bool [G, count]; None for all."""
-        return None if self.pads is None else mx.arange(count)[None] >= self.pads[:, None]
+    def make_mask(self, _count: int) -> None:
+        """None: all inputs count."""
 
 
 class StateBranches:
@@ -47,7 +45,7 @@ class StateBranches:
 
     def on(self, states: dict[int, mx.array]) -> "StateBranches":
         """The same branches on other states of the prefix."""
-        prefix = StatePrefix(self.prefix.pads)
+        prefix = StatePrefix()
         prefix.states = states
         return StateBranches(prefix, self._count, self._parents)
 

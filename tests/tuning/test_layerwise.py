@@ -31,7 +31,7 @@ def of_whole_model(model: Any, prompts: Sequence[Sequence[int]], chunk: int) -> 
     model.eval()
     rows = []
     for prompt in prompts:
-        tokens, cache = mx.array(prompt)[None], make_prompt_cache(model) if len(prompt) > chunk else None
+        tokens, cache = mx.array(list(prompt))[None], make_prompt_cache(model) if len(prompt) > chunk else None
         for start in range(0, len(prompt), chunk):
             states = hidden_states(model, tokens[:, start : start + chunk], cache)
         rows.append(np.array(logits_of(model, states[:, -1])))
