@@ -14,6 +14,7 @@ import click
 
 from mlx_ragtune import __version__
 from mlx_ragtune.cli_answers import ab, ask, compare, search
+from mlx_ragtune.cli_bench import bench
 from mlx_ragtune.cli_draft import draft
 from mlx_ragtune.cli_generate import generate
 from mlx_ragtune.cli_group import STAGE_NAMES, CommandGroup
@@ -329,7 +330,7 @@ def reference(folder: Path) -> None:
         (folder / name).write_text(text, encoding="utf-8")
 
 
-for _command in (draft, generate, ask, search, compare, ab, adapter, models, prune, review, runs, sweep):
+for _command in (bench, draft, generate, ask, search, compare, ab, adapter, models, prune, review, runs, sweep):
     main.add_command(_command)
 
 
