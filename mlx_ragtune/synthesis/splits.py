@@ -79,7 +79,7 @@ def _number(share: float, total: int) -> int:
 
 
 def _kept_back(split: Split, valid_share: float, units: int) -> int:
-    """How many of the ``units`` a split must leave: one for training, and one for validation while testing is filled."""
+    """How many of the ``units`` a split must leave: one for training, and before validation one for that too."""
     return 2 if split == "test" and valid_share > 0 and units > 2 else 1
 
 
