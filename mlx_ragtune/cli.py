@@ -14,6 +14,7 @@ import click
 
 from mlx_ragtune import __version__
 from mlx_ragtune.cli_answers import ab, ask, compare, search
+from mlx_ragtune.cli_bench import bench
 from mlx_ragtune.cli_draft import draft
 from mlx_ragtune.cli_generate import generate
 from mlx_ragtune.cli_group import STAGE_NAMES, CommandGroup
@@ -342,7 +343,7 @@ def reference(folder: Path) -> None:
 
 
 for _command in (
-    draft, generate, ask, search, compare, ab, adapter, models, prune, push, review, runs, serve, sweep,
+    bench, draft, generate, ask, search, compare, ab, adapter, models, prune, push, review, runs, serve, sweep,
 ):  # fmt: skip
     main.add_command(_command)
 
