@@ -25,8 +25,8 @@ def open_answers(
     With ``preview`` the embedded server answers with the adapter on the base's GGUF, before anything is fused;
     otherwise the registered models do. ``turns`` earlier exchanges of a conversation are shown to the model, and
     ``slots`` questions are answered at a time by the embedded server. Base and tuned model stay loaded ``together``
-    where the memory allows it; they are opened when first asked, or ``at_once``. Raises ArtifactError when the models are not
-    those of the recipe as it is now.
+    where the memory allows it; they are opened when first asked, or ``at_once``. Raises ArtifactError when the models
+    are not those of the recipe as it is now.
     """
     recipe, corpus = run.recipe, run.artifact("corpus").folder
     prompting = Prompting(

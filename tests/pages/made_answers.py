@@ -80,9 +80,7 @@ def made_answers(folder: Path, models: Scripted, *, turns: int = 0, prompted: bo
         {name: one.page_starts for name, one in papers.documents.items()},
         {name: path for name, path in papers.files.items() if path.suffix == ".pdf"},
     )
-    prompting = Prompting(
-        k, Sampling(max_tokens=64), turns=turns, examples=(lambda: EXAMPLES) if prompted else None
-    )
+    prompting = Prompting(k, Sampling(max_tokens=64), turns=turns, examples=(lambda: EXAMPLES) if prompted else None)
     return PaperAnswers(Retriever(papers.index, chunks), files, models, prompting)
 
 
