@@ -182,7 +182,7 @@ def test_a_file_that_the_hub_changed_is_an_error(
 
 def test_a_card_that_the_hub_does_not_accept_is_said(hub: HubStandIn) -> None:
     named = [HubFile("README.md", b"---\nlicense: nonsense\n---\n# Card\n")]
-    with pytest.raises(ToolError, match="does not accept the card .* must be one of") as caught:
+    with pytest.raises(ToolError, match=r"does not accept the card .* must be one of") as caught:
         send([*named, record(named, {})])
     assert "--license" in caught.value.fix
 
