@@ -381,7 +381,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "register",
         "Register both models with a server",
-        keys=("name", "base.model", "base.package", "export", "register", "evaluate.sampling", "evaluate.seeds"),
+        keys=("name", "base.model", "base.package", "dataset.thinking", "export", "register", "evaluate.sampling"),
         ignores=("base.model", "base.package", "register.host", "register.development_build"),
         needs={"export": ("*.gguf",), "fuse": MODEL, "base": ()},
         version=2,
