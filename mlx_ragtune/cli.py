@@ -32,8 +32,10 @@ from mlx_ragtune.cli_options import (
     set_here,
     settings_here,
 )
+from mlx_ragtune.cli_push import push
 from mlx_ragtune.cli_review import review
 from mlx_ragtune.cli_runs import runs
+from mlx_ragtune.cli_serve import serve
 from mlx_ragtune.cli_sweep import sweep
 from mlx_ragtune.pages.interrupt import announce_interrupt
 from mlx_ragtune.pipeline import STAGES, Stage, needed_files
@@ -356,7 +358,9 @@ def reference(folder: Path) -> None:
         (folder / name).write_text(text, encoding="utf-8")
 
 
-for _command in (draft, generate, ask, search, compare, ab, adapter, models, prune, review, runs, sweep):
+for _command in (
+    draft, generate, ask, search, compare, ab, adapter, models, prune, push, review, runs, serve, sweep,
+):  # fmt: skip
     main.add_command(_command)
 
 

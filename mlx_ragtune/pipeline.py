@@ -115,8 +115,8 @@ REJECTED = ("rejected-valid.jsonl", "rejected-train.jsonl")
 ADAPTER = ("adapters.safetensors", "adapter_config.json")
 """Files of earlier stages that a later one reads."""
 LATER = (
-    "dataset.contrast", "dataset.rehearsal", "dataset.rehearsal.share", "train.kl", "train.preference",
-    "train.strength", "train.from_adapter", "fuse.strength",
+    "dataset.contrast", "dataset.no_passages", "dataset.rehearsal", "dataset.rehearsal.share", "train.kl",
+    "train.preference", "train.strength", "train.from_adapter", "fuse.strength",
 )  # fmt: skip
 """Optional keys that were added after the first results were made: one that is not set changes no artifact's key."""
 ENCODERS = ("retrieval.embedding.model", "retrieval.embedding.host", "retrieval.rerank.model")
@@ -241,13 +241,14 @@ def _encoder(files: UserFiles, model: str) -> str:
 
 
 def _adapter(files: UserFiles) -> str | None:
-    """The digest of the adapter that training starts from. Raises RecipeError for the run's own."""
+    """The digest of the adapter that training starts from, downloaded first. Raises RecipeError for the run's own."""
+    from mlx_ragtune.clients.hub_models import adapter_folder
     from mlx_ragtune.models.adapter_files import find_adapter
 
     folder = files.recipe.train.from_adapter
     if folder is None:
         return None
-    found = find_adapter(folder)
+    found = find_adapter(adapter_folder(folder))
     if found.weights.parent.resolve() == (files.home / STAGE_FOLDERS["train"]).resolve():
         raise RecipeError(
             "the run would start from its own result, and again whenever it has a new one",
@@ -313,7 +314,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "dataset",
         "Build training rows with contexts, split by paper",
-        version=6,
+        version=7,
         keys=("dataset", "retrieval", "seed", "benchmark"),
         ignores=(
             "dataset.pairs", "dataset.on_too_long", "dataset.max_loss", "dataset.generator.hosts",
@@ -374,9 +375,10 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "register",
         "Register both models with a server",
-        keys=("name", "export", "register"),
-        ignores=("register.host", "register.development_build"),
+        keys=("name", "base.model", "base.package", "export", "register", "evaluate.sampling", "evaluate.seeds"),
+        ignores=("base.model", "base.package", "register.host", "register.development_build"),
         needs={"export": ("*.gguf",), "fuse": MODEL, "base": ()},
+        version=2,
         outside={"server": _server},
     ),
     Stage(

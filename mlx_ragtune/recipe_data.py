@@ -171,6 +171,8 @@ class DatasetSettings(Settings):
     """`pairs`: kinds of refusals to use. Near misses make a very small model refuse questions it could answer."""
     contrast: Annotated[float, Field(gt=0, le=1)] | None = None
     """Share of the answerable pairs that are asked once more without their paper and refused; on top of `shares`."""
+    no_passages: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Share of the answerable pairs that are asked once more with no passages, as `ollama run` asks, and refused."""
     max_tokens: Tokens = 2048
     """Maximum length of a training row, in tokens of the base model's tokenizer."""
     on_too_long: Literal["fail", "drop"] = "fail"

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from mlx_ragtune.recipe import DatasetSettings, Recipe, TrainSettings
 from mlx_ragtune.recipe_layers import read_layers, recorded, variant_name
 from mlx_ragtune.recipe_sweep import sweep_problems
-from mlx_ragtune.recipe_types import HUB_DATA
+from mlx_ragtune.recipe_types import HUB_ADAPTER, HUB_DATA
 from mlx_ragtune.recipe_yaml import (
     Problems,
     Written,
@@ -112,6 +112,9 @@ def _train_problems(written: Written) -> Iterator[tuple[str, str]]:
         yield "train.frozen_store", "'frozen_store' needs 'layers: N' and 'engine: shared-prefix'"
     if train["grad_checkpoint"] is True and train["engine"] == "mlx-lm":
         yield "train.grad_checkpoint", "not supported with 'engine: mlx-lm'; use 'engine: shared-prefix'"
+    adapter = written.get("train.from_adapter")
+    if isinstance(adapter, str) and adapter.startswith(_AT_HUB) and not HUB_ADAPTER.fullmatch(adapter):
+        yield "train.from_adapter", f"'{adapter:.80}' is not hf:USER/NAME or hf:USER/NAME@REVISION"
     for name in ("kl", "preference"):
         if train[name] is not None and train["engine"] == "mlx-lm":
             yield f"train.{name}", "not supported with 'engine: mlx-lm'; use 'engine: shared-prefix'"
@@ -216,7 +219,8 @@ def _evaluate_problems(written: Written) -> Iterator[tuple[str, str]]:
 def _paths(written: Written) -> Iterator[tuple[str, Literal["file", "folder", "model"]]]:
     """The keys that hold a path, each with what should be there."""
     yield "corpus.folder", "folder"
-    yield "train.from_adapter", "folder"
+    if not str(written.get("train.from_adapter")).startswith(_AT_HUB):
+        yield "train.from_adapter", "folder"
     for key in ("benchmark", "corpus.bibliography", "dataset.pairs", "dataset.rehearsal.prompts", "evaluate.probes"):
         if not str(written.get(key)).startswith(_AT_HUB) or key != "dataset.pairs":
             yield key, "file"

@@ -115,7 +115,7 @@ class TrainSettings(Settings):
     frozen_store: bool = False
     """`shared-prefix` with `layers: N`: compute the layers below once and keep their outputs on disk."""
     from_adapter: File | None = None
-    """Start from this adapter: a folder of mlx-lm or PEFT, or the folder of a run. Its shape must be the recipe's."""
+    """Start from this adapter of mlx-lm or PEFT, of the recipe's shape: a folder, that of a run, or `hf:USER/NAME`."""
     kl: KLSettings | None = None
     """`shared-prefix`: keep the model near the base by a KL term. Costs a forward pass of the base on its rows."""
     preference: PreferenceSettings | None = None

@@ -40,6 +40,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("clients",),
     ("tuning", "gguf", "synthesis", "bases"),
     ("building", "evaluation", "reviewing", "searching", "sweeping"),
+    ("answering",),
     ("pages",),
     ("stages", "commands"),
     (
@@ -55,6 +56,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
         "cli_options",
         "cli_review",
         "cli_runs",
+        "cli_serve",
         "cli_sweep",
     ),
 )

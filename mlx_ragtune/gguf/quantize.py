@@ -2,12 +2,12 @@
 
 from typing import Literal
 
-import libgguf
 import numpy as np
 import numpy.typing as npt
 from gguf import GGMLQuantizationType as Type
 
-from mlx_ragtune.models.weights import Floats
+from mlx_ragtune.gguf.ggml_library import quantize_rows
+from mlx_ragtune.models.weights import Floats, to_float32
 
 QuantType = Literal["F32", "F16", "BF16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_K_S"]
 
@@ -55,13 +55,46 @@ def tensor_type(name: str, shape: tuple[int, ...], kind: QuantType, *, layers: i
 
 
 def encode_bf16(values: Floats) -> npt.NDArray[np.uint16]:
-    """bfloat16 bits of float32 values, rounded to nearest, ties to even. Same shape."""
+    """bfloat16 bits of finite float32 values, rounded to nearest, ties to even. Same shape."""
     bits = np.ascontiguousarray(values).view(np.uint32)
-    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
+    rounded = bits >> 16
+    rounded &= 1
+    rounded += 0x7FFF
+    rounded += bits
+    rounded >>= 16
+    return rounded.astype(np.uint16)
 
 
-def encode(values: Floats, kind: Type) -> npt.NDArray[np.generic]:
-    """Rows encoded as float32, float16, uint16 (bfloat16) or uint8 blocks. Row lengths must be whole blocks."""
+_F16_NORMAL, _F16_OVERFLOW = 0x3880, 0x4780
+"""bfloat16 bits of 2 ** -14, the least normal float16, and of 2 ** 16, which float16 cannot represent."""
+_REBIAS = np.uint16((127 - 15) << 10 & 0xFFFF)
+
+
+def f16_of_bf16(raw: npt.NDArray[np.uint16], into: npt.NDArray[np.uint16]) -> npt.NDArray[np.float16]:
+    """bfloat16 bits as float16, in ``into`` of the same shape; too large values become infinite.
+
+    A normal float16 has room for all bits of the significand, so only the exponent's bias changes; the few smaller
+    values are converted by way of float32.
+    """
+    magnitude = np.bitwise_and(raw, 0x7FFF, out=into)
+    special = magnitude < _F16_NORMAL
+    special |= magnitude >= _F16_OVERFLOW
+    places = np.flatnonzero(special)
+    magnitude <<= 3
+    magnitude -= _REBIAS
+    magnitude |= raw & np.uint16(0x8000)
+    halves = into.view(np.float16)
+    if places.size:
+        with np.errstate(over="ignore"):
+            halves.reshape(-1)[places] = to_float32(raw.reshape(-1)[places]).astype(np.float16)
+    return halves
+
+
+def encode(values: Floats, kind: Type, *, into: npt.NDArray[np.uint8] | None = None) -> npt.NDArray[np.generic]:
+    """Rows encoded as float32, float16, uint16 (bfloat16) or uint8 blocks. Row lengths must be whole blocks.
+
+    ``into`` is memory for the blocks of a quantized type.
+    """
     if kind == Type.F32:
         return values
     if kind == Type.F16:
@@ -70,4 +103,4 @@ def encode(values: Floats, kind: Type) -> npt.NDArray[np.generic]:
     if kind == Type.BF16:
         return encode_bf16(values)
     rows = np.ascontiguousarray(values.reshape(-1, values.shape[-1]))
-    return np.asarray(libgguf.quantize_rows(rows, int(kind))).view(np.uint8)
+    return quantize_rows(rows, kind, into)

@@ -22,8 +22,8 @@ def export_disk(base: Path, kind: QuantType) -> int:
 
 
 def convert_memory() -> int:
-    """Bytes that writing a GGUF file needs: a piece of values for each worker, whatever the model."""
-    return usable_cores() * (4 * 4 * PIECE_VALUES + 2**27)
+    """Bytes that writing a GGUF file needs: a piece of values for each thread, whatever the model."""
+    return usable_cores() * 4 * 4 * PIECE_VALUES + 2**28
 
 
 def cache_bytes(config: Mapping[str, Any], context_tokens: int) -> int:

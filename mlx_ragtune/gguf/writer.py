@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
@@ -190,18 +191,21 @@ def write_gguf(
         start = -(-temporary.stat().st_size // _ALIGNMENT) * _ALIGNMENT
         os.truncate(temporary, start + _data_bytes(tensors))
         convert([replace(tensor, offset=start + tensor.offset) for tensor in tensors], temporary, progress=progress)
-        _settle(temporary, target)
+        sha256 = _settle(temporary, target)
     digest = hashlib.sha256(vocabulary.template.encode()).hexdigest()
-    return GgufReport(type, len(tensors), target.stat().st_size, digest_file(target), vocabulary.pre, digest)
+    return GgufReport(type, len(tensors), target.stat().st_size, sha256, vocabulary.pre, digest)
 
 
-def _settle(temporary: Path, target: Path) -> None:
-    """Rename the file after its content is on disk."""
-    with temporary.open("rb") as stream:
-        os.fsync(stream.fileno())
+def _settle(temporary: Path, target: Path) -> str:
+    """The file's SHA-256; it is renamed after its content is on disk, which takes place at the same time."""
+    with temporary.open("rb") as stream, ThreadPoolExecutor(1) as executor:
+        on_disk = executor.submit(os.fsync, stream.fileno())
+        sha256 = digest_file(temporary)
+        on_disk.result()
     temporary.replace(target)
     folder = os.open(target.parent, os.O_RDONLY)
     try:
         os.fsync(folder)
     finally:
         os.close(folder)
+    return sha256

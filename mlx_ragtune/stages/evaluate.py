@@ -25,7 +25,7 @@ from mlx_ragtune.evaluation.items import Item, ItemMaker
 from mlx_ragtune.evaluation.noise import FORGETTING, Repeat, noise_facts, probe_scores
 from mlx_ragtune.evaluation.overflow import require_fit, require_questions_fit
 from mlx_ragtune.evaluation.overlap import SERIAL
-from mlx_ragtune.evaluation.prompted import ExampleChooser, Examples
+from mlx_ragtune.evaluation.prompted import Examples, recipe_examples
 from mlx_ragtune.evaluation.quick import QuickAsker
 from mlx_ragtune.evaluation.quick_path import marked
 from mlx_ragtune.evaluation.second_opinions import ScoredAnswers, add_judgements, add_similarity, judge_facts
@@ -35,7 +35,7 @@ from mlx_ragtune.gguf.sizes import serve_memory
 from mlx_ragtune.jsonl import read_json, read_rows, write_rows
 from mlx_ragtune.models.prompts import check_question_lengths, context_window, load_tokenizer
 from mlx_ragtune.recipe import JudgeSettings, Recipe
-from mlx_ragtune.records import Answer, Arm, Chunk, Document, Example, Sampling, Score
+from mlx_ragtune.records import Answer, Arm, Document, Sampling, Score
 from mlx_ragtune.retrieval.prompt import SYSTEM
 from mlx_ragtune.scoring.answers.benchmark_rows import located_questions, read_questions, require_supported_benchmark
 from mlx_ragtune.scoring.answers.probes import Probe, read_probes
@@ -251,15 +251,9 @@ def _items(recipe: Recipe, inputs: Inputs, probes: Sequence[Probe], draft: Draft
 def _examples(recipe: Recipe, inputs: Inputs, tokenizer: Any, draft: Draft, *, held: HeldOut) -> Examples | None:
     """The examples of the prompted base, written to ``prompted.json``; None without that arm."""
     settings = recipe.evaluate.prompted
-    if settings is None:
+    examples = recipe_examples(recipe, inputs, tokenizer, held=held.papers)
+    if settings is None or examples is None:
         return None
-    chooser = ExampleChooser(
-        list(read_rows(inputs["dataset"] / "examples-train.jsonl", Example)),
-        {chunk.id: chunk for chunk in read_rows(inputs["corpus"] / "chunks.jsonl", Chunk)},
-        tokenizer,
-        thinking=recipe.dataset.thinking == "on",
-    )
-    examples = chooser.choose(settings, seed=recipe.seed, barred=held.papers)
     if len(examples.chosen) < settings.examples:
         draft.say(
             f"{len(examples.chosen)} of {settings.examples} examples fit into evaluate.prompted.tokens "

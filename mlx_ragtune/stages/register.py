@@ -6,6 +6,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from mlx_ragtune.artifact import Draft, Inputs, Store, digest_bytes
+from mlx_ragtune.clients.hub_names import public_model
+from mlx_ragtune.clients.ollama_card import Card, card_of
 from mlx_ragtune.clients.ollama_registry import (
     Registrar,
     register_folder,
@@ -18,6 +20,7 @@ from mlx_ragtune.clients.receipts import embedded_receipt
 from mlx_ragtune.clients.registered import Registered, Standing, standing
 from mlx_ragtune.errors import RecipeError
 from mlx_ragtune.recipe import Recipe
+from mlx_ragtune.records import Sampling
 
 MODELS = ("base", "tuned")
 RECEIPT = "receipt.json"
@@ -84,6 +87,12 @@ def _registrar(recipe: Recipe, store: Store | None, *, replace_others: bool) -> 
     )
 
 
+def _card(recipe: Recipe, model: str) -> Card:
+    """What a person gets who runs the model by its name: the conditions of the evaluation."""
+    sampling = Sampling(seed=recipe.evaluate.seeds[0], **recipe.evaluate.sampling.model_dump())
+    return card_of(sampling, tuned=model == "tuned", base=public_model(recipe.base.model, recipe.base.package))
+
+
 def register(recipe: Recipe, inputs: Inputs, draft: Draft) -> None:
     """Write ``receipt.json``: for each model its name, digest, server and version."""
     receipts = {}
@@ -92,13 +101,16 @@ def register(recipe: Recipe, inputs: Inputs, draft: Draft) -> None:
     host = recipe.register.host
     for model in MODELS:
         gguf, name = inputs["export"] / f"{model}.gguf", model_name(recipe, model)
+        card = _card(recipe, model)
         if recipe.register.serve == "ollama":
             with draft.track(f"uploading {name}", 0) as track:
                 tracked = replace(registrar, progress=track.reach)
                 if recipe.register.route == "mlx":
-                    receipt = register_folder(host, name, folders[model], kind=recipe.export.type, registrar=tracked)
+                    receipt = register_folder(
+                        host, name, folders[model], kind=recipe.export.type, card=card, registrar=tracked
+                    )
                 else:
-                    receipt = register_model(host, name, gguf, registrar=tracked)
+                    receipt = register_model(host, name, gguf, card=card, registrar=tracked)
         else:
             receipt = embedded_receipt(name, gguf)
         receipts[model] = asdict(receipt)

@@ -13,6 +13,8 @@ from mlx_ragtune.models.adapter_scale import scale_at
 from mlx_ragtune.recipe import TrainSettings
 from mlx_ragtune.tuning.seeds import seed64
 
+_OWN_ARRAYS = {"lora_a", "lora_b", "m"}
+"""Names of the arrays that belong to an adapter; all others are the base's."""
 _GROUPS = {"q_proj": "self_attn", "k_proj": "self_attn", "v_proj": "self_attn", "o_proj": "self_attn"}
 
 
@@ -94,7 +96,8 @@ def without_adapter(model: Any) -> Iterator[None]:
 def load_adapter(model: Any, folder: Path, *, strength: float | None = None) -> None:
     """Add the adapter of a folder, in evaluation mode. Raises ArtifactError when it is damaged or does not fit.
 
-    ``strength`` replaces the one that the folder has: 1 is the adapter as it was trained.
+    ``strength`` replaces the one that the folder has: 1 is the adapter as it was trained. Weights of the base that
+    are loaded lazily stay so.
     """
     from mlx_lm.tuner.utils import load_adapters
 
@@ -111,7 +114,7 @@ def load_adapter(model: Any, folder: Path, *, strength: float | None = None) -> 
         ) from None
     model.freeze()
     model.eval()
-    mx.eval(model.parameters())
+    mx.eval([value for name, value in tree_flatten(model.parameters()) if name.rpartition(".")[2] in _OWN_ARRAYS])
 
 
 def count_parameters(model: Any) -> tuple[int, int]:

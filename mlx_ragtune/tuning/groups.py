@@ -29,10 +29,14 @@ class Group:
         return sum(len(row.branches) for row in self.rows)
 
     @property
+    def longest(self) -> int:
+        """Length of the longest row without its last token, which is only a target."""
+        return max(len(tokens) for row in self.rows for tokens in row.branches) - 1
+
+    @property
     def branch_length(self) -> int:
-        """Length L of the padded branches: a row after the prefix without its last token, which is only a target."""
-        longest = max(len(tokens) for row in self.rows for tokens in row.branches)
-        return padded(longest - self.prefix_length - 1)
+        """Length L of the padded branches: what the longest row has after the prefix."""
+        return padded(self.longest - self.prefix_length)
 
     @property
     def tokens(self) -> int:
@@ -43,6 +47,32 @@ class Group:
     def answer_tokens(self) -> int:
         """Tokens whose logits are computed: those of all answers, rejected ones too."""
         return sum(len(tokens) - row.prompt_length for row in self.rows for tokens in row.branches)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a micro-batch computes: ``prefixes`` of ``prefix`` tokens, and ``branches`` of ``length`` tokens."""
+
+    prefixes: int
+    prefix: int
+    branches: int
+    length: int
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that go through the layers, padding included."""
+        return self.prefixes * self.prefix + self.branches * self.length
+
+
+def shape_of(groups: Sequence[Group]) -> Shape:
+    """The shape of groups that are computed together.
+
+    Every prefix is cut to the shortest of them, and the branches repeat the rest: left padding would need a mask for
+    each row. Branches are padded on the right to the longest.
+    """
+    prefix = min(group.prefix_length for group in groups)
+    length = padded(max(group.longest for group in groups) - prefix)
+    return Shape(len(groups), prefix, sum(group.branches for group in groups), length)
 
 
 def answer_tokens(rows: Iterable[TokenRow]) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from mlx_ragtune.clients.runtime_mlx import mx, nn
-from mlx_ragtune.tuning.groups import Group
+from mlx_ragtune.tuning.groups import Group, shape_of
 from mlx_ragtune.tuning.head import answer_loss, hidden_states
 from mlx_ragtune.tuning.prefix import Branches, Prefix
 from mlx_ragtune.tuning.token_rows import TokenRow, Tokens
@@ -21,15 +21,13 @@ from mlx_ragtune.tuning.token_rows import TokenRow, Tokens
 class Batch:
     """A micro-batch of G groups with B branches in total and N answer tokens, all int32.
 
-    ``prefix`` [G, P] is left-padded by ``pads`` [G] (None where all have the same length), or None where P is 0;
-    ``branches`` [B, L] are right-padded; ``parents`` [B] is each branch's group; ``positions`` [N] index the
-    flattened branches where an answer token is predicted, ``targets`` [N] are those tokens. ``lengths`` holds the
-    answer tokens of each branch, in the order of ``targets``; ``pairs`` (row id, branch of its answer, branch of its
-    rejected answer).
+    ``prefix`` [G, P] is None where P is 0; ``branches`` [B, L] are right-padded; ``parents`` [B] is each branch's
+    group; ``positions`` [N] index the flattened branches where an answer token is predicted, ``targets`` [N] are those
+    tokens. ``lengths`` holds the answer tokens of each branch, in the order of ``targets``; ``pairs`` (row id, branch
+    of its answer, branch of its rejected answer).
     """
 
     prefix: Tokens | None
-    pads: Tokens | None
     branches: Tokens
     parents: Tokens
     positions: Tokens
@@ -50,17 +48,6 @@ class Batch:
             return None
         rejected = {branch for _, _, branch in self.pairs}
         return self.places(branch for branch in range(len(self.lengths)) if branch not in rejected)
-
-
-def _prefixes(groups: Sequence[Group]) -> tuple[Tokens | None, Tokens | None]:
-    longest = max(group.prefix_length for group in groups)
-    if longest == 0:
-        return None, None
-    tokens = np.zeros((len(groups), longest), np.int32)
-    for index, group in enumerate(groups):
-        tokens[index, longest - group.prefix_length :] = group.rows[0].tokens[: group.prefix_length]
-    pads = np.array([longest - group.prefix_length for group in groups], np.int32)
-    return tokens, pads if pads.any() else None
 
 
 @dataclass(frozen=True)
@@ -84,23 +71,21 @@ def branches_of(groups: Sequence[Group]) -> list[BranchOf]:
 
 def make_batch(groups: Sequence[Group]) -> Batch:
     """The groups as padded arrays."""
-    length = max(group.branch_length for group in groups)
-    members = branches_of(groups)
+    shape, members = shape_of(groups), branches_of(groups)
+    start, length = shape.prefix, shape.length
     tokens = np.zeros((len(members), length), np.int32)
     positions, targets = [], []
     pairs: list[tuple[str, int, int]] = []
     for place, member in enumerate(members):
-        start, prompt = groups[member.parent].prefix_length, member.row.prompt_length
+        prompt = member.row.prompt_length
         rest = member.tokens[start:-1]
         tokens[place, : len(rest)] = rest
         positions.append(np.arange(prompt - 1 - start, len(rest)) + place * length)
         targets.append(member.tokens[prompt:])
         if member.tokens is member.row.rejected:
             pairs.append((member.row.id, place - 1, place))
-    prefix, pads = _prefixes(groups)
     return Batch(
-        prefix=prefix,
-        pads=pads,
+        prefix=np.stack([group.rows[0].tokens[:start] for group in groups]) if start else None,
         branches=tokens,
         parents=np.array([member.parent for member in members], np.int32),
         positions=np.concatenate(positions).astype(np.int32),
@@ -113,13 +98,12 @@ def make_batch(groups: Sequence[Group]) -> Batch:
 def run_prefixes(model: Any, batch: Batch, **options: Any) -> tuple[list[Branches] | None, mx.array | None]:
     """(a cache per layer that continues the prefixes, last hidden states of the prefixes [G, P, D]).
 
-    Both are None where there is no prefix. States at padded positions mean nothing.
+    Both are None where there is no prefix.
     """
     if batch.prefix is None:
         return None, None
-    pads = None if batch.pads is None else mx.array(batch.pads)
     parents = None if len(batch.prefix) == 1 else mx.array(batch.parents)
-    recorders = [Prefix(pads) for _ in model.layers]
+    recorders = [Prefix() for _ in model.layers]
     states = hidden_states(model, mx.array(batch.prefix), recorders, **options)
     return [Branches(recorder, batch.prefix.shape[1], parents) for recorder in recorders], states
 

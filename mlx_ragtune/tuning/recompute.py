@@ -16,7 +16,7 @@ from mlx_ragtune.tuning.prefix import Branches, Prefix
 def _prefix_layer(plain: Callable[..., Any], layer: Any, x: mx.array, mask: Any, cache: Prefix) -> mx.array:
     def inner(parameters: Any, x: mx.array) -> tuple[mx.array, mx.array, mx.array]:
         layer.update(parameters)
-        own = Prefix(cache.pads)
+        own = Prefix()
         return plain(layer, x, mask, own), own.keys, own.values
 
     out, cache.keys, cache.values = mx.checkpoint(inner)(layer.trainable_parameters(), x)

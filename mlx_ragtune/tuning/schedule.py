@@ -12,7 +12,7 @@ import numpy as np
 
 from mlx_ragtune.errors import RecipeError
 from mlx_ragtune.recipe import TrainSettings
-from mlx_ragtune.tuning.groups import Group, make_groups
+from mlx_ragtune.tuning.groups import Group, make_groups, shape_of
 from mlx_ragtune.tuning.seeds import seed64
 from mlx_ragtune.tuning.token_rows import TokenRow
 
@@ -118,14 +118,6 @@ def make_plan(rows: Sequence[TokenRow], settings: TrainSettings, *, seed: int, v
     )
 
 
-def batch_tokens(groups: Sequence[Group]) -> int:
-    """Tokens of a micro-batch including padding: G prefixes and B branches, each as long as the longest one."""
-    branches = sum(group.branches for group in groups)
-    return len(groups) * max(group.prefix_length for group in groups) + branches * max(
-        group.branch_length for group in groups
-    )
-
-
 def _fitting(group: Group, tokens_per_step: int) -> list[Group]:
     """The group in as few pieces as fit. Raises RecipeError when a single row does not fit."""
     for pieces in range(1, len(group.rows) + 1):
@@ -150,7 +142,7 @@ def micro_batches(rows: Sequence[TokenRow], tokens_per_step: int) -> list[list[G
     batches: list[list[Group]] = []
     for group in sorted(groups, key=lambda group: (group.prefix_length, group.branch_length, group.rows[0].id)):
         together = [*batches[-1], group] if batches else [group]
-        size = batch_tokens(together)
+        size = shape_of(together).tokens
         if (
             batches
             and size <= tokens_per_step

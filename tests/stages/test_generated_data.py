@@ -9,17 +9,17 @@ from typing import Any, Self
 
 import pytest
 
-from mlx_ragtune.artifact import Draft
 from mlx_ragtune.building import generators, pair_sources
 from mlx_ragtune.errors import InputError
 from mlx_ragtune.jsonl import read_dicts, read_rows
-from mlx_ragtune.models.toy import write_toy_model
 from mlx_ragtune.recipe_load import load_recipe
 from mlx_ragtune.records import ChatReply, ChatRequest, Example, Pair
-from mlx_ragtune.stages import dataset as dataset_stage
+from tests.stages.dataset_run import base, build, corpus
 from tests.stages.project import edit, make_project
 from tests.stages.test_corpus_dataset import run_corpus
 from tests.synthesis.writer import Writer
+
+__all__ = ["base", "corpus"]
 
 
 class Served(Writer):
@@ -33,19 +33,6 @@ class Served(Writer):
 
     def identity(self) -> dict[str, str]:
         return {"digest": "sha256:writer"}
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("base") / "toy"
-    write_toy_model(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    draft, _ = run_corpus(make_project(tmp_path_factory.mktemp("corpus") / "project"))
-    return draft.folder
 
 
 @pytest.fixture
@@ -63,14 +50,6 @@ def recipe(tmp_path: Path) -> Path:
     edit(path, dataset={"pairs": None, "generator": settings, "max_tokens": 8192,
                         "shares": {"grounded": 0.6, "synthesis": 0.1, "refusal": 0.3}})  # fmt: skip
     return path
-
-
-def build(recipe: Path, base: Path, corpus: Path, name: str = "dataset") -> tuple[Draft, list[str]]:
-    said: list[str] = []
-    draft = Draft(recipe.parent / name, say=said.append)
-    draft.folder.mkdir()
-    dataset_stage.dataset(load_recipe(recipe), {"corpus": corpus, "base": base}, draft)
-    return draft, said
 
 
 def examples(folder: Path) -> dict[str, list[Example]]:

@@ -9,10 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlx_ragtune.clients.runtime_mlx import mx, nn
-from mlx_ragtune.tuning import head
+from mlx_ragtune.tuning import head, prefix
 from mlx_ragtune.tuning.engine_mlx_lm import make_batch as whole_rows
 from mlx_ragtune.tuning.groups import Group, make_groups
 from mlx_ragtune.tuning.loss import batch_loss, make_batch, plain_loss
+from mlx_ragtune.tuning.prefix import causal_mask
 from mlx_ragtune.tuning.token_rows import TokenRow
 from tests.tuning.made import VOCABULARY, adapted, flat, made_model, made_rows, relative, train_settings
 
@@ -74,12 +75,35 @@ def test_a_window_shorter_than_the_prefix_is_kept_in_the_branches() -> None:
     assert_same(model_of("gemma3_text", "lora"), rows, groups)
 
 
-def test_prefixes_of_unlike_length_share_a_batch() -> None:
+def test_prefixes_of_unlike_length_are_cut_to_the_shortest() -> None:
     rows = made_rows(np.random.default_rng(6), [2, 3], prefix=(20, 90))
     groups = make_groups(rows)
-    assert make_batch(groups).pads is not None
+    shortest, longest = sorted(group.prefix_length for group in groups)
+    batch = make_batch(groups)
+    assert shortest < longest
+    assert batch.prefix is not None
+    assert batch.prefix.shape == (2, shortest)
     for architecture in ARCHITECTURES:
         assert_same(model_of(architecture, "lora"), rows, groups)
+
+
+@pytest.mark.parametrize(("architecture", "arrays"), [("llama", 0), ("qwen2", 0), ("qwen3", 0), ("gemma3_text", 2)])
+def test_only_sliding_windows_need_masks_as_arrays(
+    architecture: str, arrays: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Metal's fused attention has no backward pass for arrays. Groups of unlike lengths, several micro-batches."""
+    made: list[tuple[int, ...]] = []
+
+    def counted(count: int, before: int, window: int | None) -> mx.array:
+        made.append((count, before))
+        return causal_mask(count, before, window)
+
+    monkeypatch.setattr(prefix, "causal_mask", counted)
+    rows = made_rows(np.random.default_rng(6), [2, 3, 1], prefix=(40, 90))
+    for groups in (make_groups(rows), make_groups(rows[:2])):
+        made.clear()
+        shared(model_of(architecture, "lora"), groups)
+        assert len(made) == arrays
 
 
 def test_a_group_without_prefix_is_a_plain_batch() -> None:
