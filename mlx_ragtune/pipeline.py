@@ -212,9 +212,8 @@ def _local_model(section: str) -> Callable[[UserFiles], str | None]:
         for name in section.split("."):
             settings = getattr(settings, name, None) if settings is not None else None  # type: ignore[assignment]
         model, backend = getattr(settings, "model", None), getattr(settings, "backend", "")
-        if backend == "mlx" and model and model.startswith("/"):
-            return _model_at(files, Path(model))
-        return _digest(files, Path(model)) if model and backend == "llamacpp" else None
+        local = model and backend in ("llamacpp", "mlx") and model.startswith("/")
+        return _model_at(files, Path(model)) if local else None
 
     return digest
 
@@ -325,7 +324,8 @@ STAGES: tuple[Stage, ...] = (
         keys=("dataset", "retrieval", "seed", "benchmark"),
         ignores=(
             "dataset.pairs", "dataset.on_too_long", "dataset.max_loss", "dataset.generator.hosts",
-            "dataset.generator.slots", "dataset.generator.min_yield", "dataset.rehearsal", "benchmark", *ENCODERS,
+            "dataset.generator.slots", "dataset.generator.min_yield", "dataset.generator.package", "dataset.rehearsal",
+            "benchmark", *ENCODERS,
         ),
         needs={"corpus": ("documents.jsonl", *CHUNKS), "base": ()},
         outside={
