@@ -212,9 +212,9 @@ def _local_model(section: str) -> Callable[[UserFiles], str | None]:
         for name in section.split("."):
             settings = getattr(settings, name, None) if settings is not None else None  # type: ignore[assignment]
         model, backend = getattr(settings, "model", None), getattr(settings, "backend", "")
-        if backend == "mlx" and model and model.startswith("/"):
-            return _model_at(files, Path(model))
-        return _digest(files, Path(model)) if model and backend == "llamacpp" else None
+        if not model or backend not in ("llamacpp", "mlx") or not model.startswith("/"):
+            return None
+        return _model_at(files, Path(model))
 
     return digest
 
@@ -325,7 +325,8 @@ STAGES: tuple[Stage, ...] = (
         keys=("dataset", "retrieval", "seed", "benchmark"),
         ignores=(
             "dataset.pairs", "dataset.on_too_long", "dataset.max_loss", "dataset.generator.hosts",
-            "dataset.generator.slots", "dataset.generator.min_yield", "dataset.rehearsal", "benchmark", *ENCODERS,
+            "dataset.generator.slots", "dataset.generator.min_yield", "dataset.generator.package", "dataset.rehearsal",
+            "benchmark", *ENCODERS,
         ),
         needs={"corpus": ("documents.jsonl", *CHUNKS), "base": ()},
         outside={
@@ -381,7 +382,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "register",
         "Register both models with a server",
-        keys=("name", "base.model", "base.package", "export", "register", "evaluate.sampling", "evaluate.seeds"),
+        keys=("name", "base.model", "base.package", "dataset.thinking", "export", "register", "evaluate.sampling"),
         ignores=("base.model", "base.package", "register.host", "register.development_build"),
         needs={"export": ("*.gguf",), "fuse": MODEL, "base": ()},
         version=2,

@@ -105,8 +105,9 @@ def _registrar(recipe: Recipe, store: Store | None, *, replace_others: bool) -> 
 
 def _card(recipe: Recipe, model: str) -> Card:
     """What a person gets who runs the model by its name: the conditions of the evaluation."""
-    sampling = Sampling(seed=recipe.evaluate.seeds[0], **recipe.evaluate.sampling.model_dump())
-    return card_of(sampling, tuned=model == "tuned", base=public_model(recipe.base.model, recipe.base.package))
+    sampling = Sampling(**recipe.evaluate.sampling.model_dump())
+    base, think = public_model(recipe.base.model, recipe.base.package), recipe.dataset.thinking == "on"
+    return card_of(sampling, tuned=model == "tuned", base=base, think=think)
 
 
 def register(recipe: Recipe, inputs: Inputs, draft: Draft) -> None:

@@ -11,7 +11,13 @@ from math import prod
 from pathlib import Path
 from typing import Any, get_args
 
-from mlx_ragtune.models.architectures import head_dimension, key_value_heads, tensor_shapes
+from mlx_ragtune.models.architectures import (
+    head_dimension,
+    key_value_heads,
+    layer_shapes,
+    projections,
+    tensor_shapes,
+)
 from mlx_ragtune.models.model_folder import check_weights, read_config
 from mlx_ragtune.recipe import TrainSettings
 from mlx_ragtune.tuning.fused_folder import BLOCK_VALUES
@@ -108,9 +114,11 @@ def adapter_parameters(config: Mapping[str, Any], settings: TrainSettings) -> in
     layers = config["num_hidden_layers"]
     adapted = layers if settings.layers == "all" else min(settings.layers, layers)
     total = 0
-    for name, shape in tensor_shapes({**config, "num_hidden_layers": 1}).items():
-        if name.rsplit(".", 2)[-2] in settings.target_modules:
-            total += adapted * (settings.rank * sum(shape) + (shape[0] if settings.method == "dora" else 0))
+    for number in range(layers - adapted, layers):
+        shapes = layer_shapes(config, number)
+        for place in projections(settings.target_modules, {name.removesuffix(".weight") for name in shapes}):
+            shape = shapes[f"{place}.weight"]
+            total += settings.rank * sum(shape) + (shape[0] if settings.method == "dora" else 0)
     return total
 
 
