@@ -40,6 +40,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("clients",),
     ("tuning", "gguf", "synthesis", "bases"),
     ("building", "evaluation", "reviewing", "searching", "sweeping"),
+    ("answering",),
     ("pages",),
     ("stages", "commands"),
     (
@@ -47,6 +48,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
         "runner",
         "cli",
         "cli_answers",
+        "cli_bench",
         "cli_draft",
         "cli_generate",
         "cli_group",
@@ -55,6 +57,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
         "cli_options",
         "cli_review",
         "cli_runs",
+        "cli_serve",
         "cli_sweep",
     ),
 )

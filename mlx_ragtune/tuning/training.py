@@ -4,7 +4,7 @@ import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,10 @@ from mlx_ragtune.records import Example
 from mlx_ragtune.tuning.adapters import count_parameters, save_adapter, without_adapter
 from mlx_ragtune.tuning.base_kl import BaseKL, group_states
 from mlx_ragtune.tuning.checkpoints import Progress, load_kept
+from mlx_ragtune.tuning.compiled_step import Choice, from_tokens, policy_here
 from mlx_ragtune.tuning.engine_mlx_lm import train_with_mlx_lm
 from mlx_ragtune.tuning.frozen import FrozenStore, every_layer, only_layers
+from mlx_ragtune.tuning.lean_kernels import lean_kernels
 from mlx_ragtune.tuning.load import Base
 from mlx_ragtune.tuning.loop import Loop, OnValidation, Report, mean_loss
 from mlx_ragtune.tuning.preference import Preference
@@ -45,6 +47,7 @@ class TrainResult:
     ``on_validation`` stopped the run; its adapter is then the one with the lowest loss, if there was a validation. On
     ranks other than the first, and then without one, ``best_update`` is 0 and ``best_valid_loss`` is None. It is also
     None without validation rows: ``best_update`` is then the last one.
+    Of all ``micro_batches``, which had ``shapes`` shapes, ``compiled_micro_batches`` had one of the ``compiled_shapes``.
     """
 
     engine: str
@@ -68,6 +71,10 @@ class TrainResult:
     rehearsal_loss: float | None = None
     strength: float = 1.0
     strengths: tuple[StrengthPoint, ...] = ()
+    compiled_shapes: int = 0
+    shapes: int = 0
+    compiled_micro_batches: int = 0
+    micro_batches: int = 0
 
 
 @dataclass(frozen=True)
@@ -98,6 +105,7 @@ class Training:
     pruned: bool = False
     base_rehearsal_loss: float | None = None
     say: Callable[[str], None] = lambda _text: None
+    compiled: Choice = field(default_factory=Choice)
 
     @property
     def checkpoints(self) -> Path:
@@ -155,7 +163,12 @@ class Training:
                 states = store.answer_states if store is not None else group_states
                 loop.preference = Preference(settings.preference, states, loop.kl)
                 loop.preference.check(split["train"])
+            stack.enter_context(lean_kernels(model))
             stack.enter_context(recomputing(model, settings.grad_checkpoint))
+            sources = store.embedded if store is not None else from_tokens
+            self.compiled = loop.compile_steps(split["train"], policy_here(), sources)
+            if self.compiled.micro_batches:
+                self.say(self.compiled.describe())
             return loop.run(split["train"], split["valid"], self.report)
 
     def finish(self, done: Progress, split: Split, valid: Sequence[Example], *, thinking: bool) -> TrainResult:
@@ -186,6 +199,10 @@ class Training:
             rehearsal_loss=kept.rehearsal_loss,
             strength=kept.strength,
             strengths=kept.strengths,
+            compiled_shapes=len(self.compiled.keys),
+            shapes=self.compiled.shapes,
+            compiled_micro_batches=self.compiled.compiled,
+            micro_batches=self.compiled.micro_batches,
         )
 
     def _write(self, done: Progress, split: Split, valid: Sequence[Example], *, thinking: bool) -> _Kept:
