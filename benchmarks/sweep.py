@@ -84,13 +84,13 @@ TOY_ROWS = {
     "shares": {"grounded": 0.7, "synthesis": 0.0, "refusal": 0.3},
 }
 TOY_PAPERS = 16
-"""Papers whose rows are used for the toy: it has one token for a byte, so rows are long."""
+"""Papers whose rows are used for the toy, which has one token for a byte, so that rows are long."""
 LAYERS = {"toy": 3, "demo": 16}
 STOCK = "import mlx_ragtune.clients.runtime_mlx; from mlx_lm.lora import main; main()"
 QUESTIONS = {"toy": 8, "demo": 24}
 
 
-def write_project(folder: Path, *, size: str, halving: str = "off") -> Path:
+def write_project(folder: Path, *, size: str, papers: int = TOY_PAPERS, halving: str = "off") -> Path:
     """A project of its own with the demo's papers and rows; returns its recipe."""
     shutil.copytree(ROOT / "data" / "rag_notes", folder, dirs_exist_ok=True)
     recipe: dict[str, Any] = yaml.safe_load((ROOT / "recipes" / "demo.yaml").read_text())
@@ -100,7 +100,7 @@ def write_project(folder: Path, *, size: str, halving: str = "off") -> Path:
     recipe["dataset"].pop("rehearsal", None)  # nor rows of the base's own answers
     if size == "toy":
         write_toy_model(folder / "base", hidden=256, layers=6)
-        keep_papers(folder, TOY_PAPERS)
+        keep_papers(folder, papers)
         recipe = {**recipe, **TOY, "dataset": {**recipe["dataset"], **TOY_ROWS}}
     recipe["train"]["layers"] = LAYERS[size]
     recipe["train"]["evals_per_epoch"] = 1
@@ -300,10 +300,9 @@ class Counting:
         finished, looks = parts[-1], self._looks() if halving else 0
         valid, asked = self._shared(self.rows["valid"]), self._asked()
         flops += finished * forward(valid, self.config, self.adapted)
-        flops += looks * forward(valid, self.config, self.all_layers)
         flops += (finished + looks) * forward(asked, self.config, self.all_layers)
         return Counted(
-            sum(parts), 1, work.layer_tokens, (finished + looks) * valid.layer_tokens,
+            sum(parts), 1, work.layer_tokens, finished * valid.layer_tokens,
             (finished + looks) * asked.layer_tokens, flops,
         )  # fmt: skip
 
@@ -342,10 +341,10 @@ class Counting:
         return Work(read.layer_tokens + most * len(chosen), read.attention_pairs, most * len(chosen))
 
 
-def count_sides(size: str) -> dict[str, Counted]:
+def count_sides(size: str, papers: int) -> dict[str, Counted]:
     """The work of each side."""
     with tempfile.TemporaryDirectory() as temporary:
-        recipe = write_project(Path(temporary) / "counted", size=size)
+        recipe = write_project(Path(temporary) / "counted", size=size, papers=papers)
         ragtune("dataset", recipe, cwd=recipe.parent)
         counting = Counting(recipe)
         return {
@@ -355,7 +354,7 @@ def count_sides(size: str) -> dict[str, Counted]:
         }
 
 
-def measure_sweeps(*, size: str, repeats: int) -> dict[str, Any]:
+def measure_sweeps(*, size: str, papers: int, repeats: int) -> dict[str, Any]:
     """Medians of the three sides, alternating."""
     seconds: dict[str, list[float]] = {"shell loop": [], "sweep": [], "sweep with halving": []}
     cpu: dict[str, list[float]] = {side: [] for side in seconds}
@@ -365,7 +364,7 @@ def measure_sweeps(*, size: str, repeats: int) -> dict[str, Any]:
             projects = {}
             for side, halving in (("shell loop", "off"), ("sweep", "off"), ("sweep with halving", "updates")):
                 folder = Path(temporary) / f"{repeat}-{side.replace(' ', '-')}"
-                projects[side] = write_project(folder, size=size, halving=halving)
+                projects[side] = write_project(folder, size=size, papers=papers, halving=halving)
                 ragtune("dataset", projects[side], cwd=folder)
             run = opened(projects["shell loop"])
             updates = make_plan(token_rows(run)["train"], run.recipe.train, seed=run.recipe.seed).updates
@@ -428,6 +427,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=("toy", "demo"), default="toy")
     parser.add_argument("--part", choices=("sweeps", "iteration"), help="default: both")
+    parser.add_argument("--papers", type=int, default=TOY_PAPERS, help=f"papers for the toy (default: {TOY_PAPERS})")
     parser.add_argument("--count", action="store_true", help="count the work, and train nothing")
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--json", action="store_true")
@@ -442,12 +442,12 @@ def main() -> None:
     }
     print(f"{result['what']} ({result['machine']}, {result['date']})", file=sys.stderr)
     if arguments.part != "iteration":
-        counted = count_sides(size)
+        counted = count_sides(size, arguments.papers)
         result["counted"] = {side: asdict(own) for side, own in counted.items()}
         if not arguments.json:
             show_counted(counted)
         if not arguments.count:
-            result["sweeps"] = measure_sweeps(size=size, repeats=repeats)
+            result["sweeps"] = measure_sweeps(size=size, papers=arguments.papers, repeats=repeats)
             if not arguments.json:
                 show_sweeps(result["sweeps"])
     if arguments.part != "sweeps" and not arguments.count:

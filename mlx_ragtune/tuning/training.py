@@ -46,8 +46,8 @@ class TrainResult:
     ``strengths`` are those that ``train.strength`` tried, and ``strength`` the one of the adapter. ``pruned``:
     ``on_validation`` stopped the run; its adapter is then the one with the lowest loss, if there was a validation. On
     ranks other than the first, and then without one, ``best_update`` is 0 and ``best_valid_loss`` is None. It is also
-    None without validation rows: ``best_update`` is then the last one.
-    Of all ``micro_batches``, which had ``shapes`` shapes, ``compiled_micro_batches`` had one of the ``compiled_shapes``.
+    None without validation rows: ``best_update`` is then the last one. Of all ``micro_batches``, which had ``shapes``
+    shapes, ``compiled_micro_batches`` had one of the ``compiled_shapes``.
     """
 
     engine: str
