@@ -77,6 +77,8 @@ def test_pruned_trials_have_a_row_a_curve_and_a_place_in_the_figures_of_the_firs
     assert "12 runs: 3 finished, 9 pruned" in text
     assert "trial 2: pruned" in text
     assert "not among the best 4 of 12 at update 7 of 60" in text
+    assert f"({rows[1].rung_score:.3f})" in text
+    assert f">{rows[0].score:.3f}<" in text.replace("\n", "").replace(" ", "")
     outline = Outline(text)
     curves = [tag for tag in outline.of("polyline") if "valid" in (tag["class"] or "") and tag["data-run"] == "1"]
     assert curves
