@@ -212,8 +212,9 @@ def _local_model(section: str) -> Callable[[UserFiles], str | None]:
         for name in section.split("."):
             settings = getattr(settings, name, None) if settings is not None else None  # type: ignore[assignment]
         model, backend = getattr(settings, "model", None), getattr(settings, "backend", "")
-        local = model and backend in ("llamacpp", "mlx") and model.startswith("/")
-        return _model_at(files, Path(model)) if local else None
+        if not model or backend not in ("llamacpp", "mlx") or not model.startswith("/"):
+            return None
+        return _model_at(files, Path(model))
 
     return digest
 

@@ -7,8 +7,9 @@ from typing import Any
 from mlx_ragtune.gguf.convert import PIECE_VALUES, Tensor, usable_cores
 from mlx_ragtune.gguf.quantize import QuantType, tensor_type
 from mlx_ragtune.gguf.writer import METADATA_BYTES, estimate_bytes
-from mlx_ragtune.models.architectures import check_architecture, head_dimension, key_value_heads, tensor_shapes
+from mlx_ragtune.models.architectures import head_dimension, key_value_heads, tensor_shapes
 from mlx_ragtune.models.model_folder import read_config
+from mlx_ragtune.models.unsupported import check_architecture
 
 _BATCH_TOKENS = 512
 """Tokens that llama.cpp computes at once (``n_ubatch``)."""
