@@ -13,6 +13,7 @@ from typing import Any, Self
 from mlx_ragtune.clients.http_bounds import Limit
 from mlx_ragtune.clients.http_retries import PassingError
 from mlx_ragtune.clients.ollama_address import pull_command
+from mlx_ragtune.clients.ollama_card import ollama_options
 from mlx_ragtune.clients.ollama_http import Ollama
 from mlx_ragtune.clients.ollama_replies import ChatLine, Rendered, check_reply
 from mlx_ragtune.clients.protocol import TOKENS_PER_LOOK, Piece, drained, require_unicode
@@ -143,14 +144,8 @@ class OllamaChat:
             "shift": False,
             "keep_alive": "15m",
             "options": {
-                "temperature": sampling.temperature,
-                "top_k": sampling.top_k,
-                "top_p": sampling.top_p,
-                "min_p": sampling.min_p,
-                "repeat_penalty": sampling.repeat_penalty,
-                "seed": sampling.seed,
-                "num_predict": sampling.max_tokens,
-                "num_ctx": sampling.context_tokens,
+                **ollama_options(sampling),
+                "stop": [],  # an answer that goes on past its end must show
                 **({} if self._threads is None else {"num_thread": self._threads}),
             },
         }
