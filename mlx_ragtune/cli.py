@@ -17,6 +17,7 @@ from mlx_ragtune.cli_answers import ab, ask, compare, search
 from mlx_ragtune.cli_draft import draft
 from mlx_ragtune.cli_generate import generate
 from mlx_ragtune.cli_group import STAGE_NAMES, CommandGroup
+from mlx_ragtune.cli_mcp import mcp
 from mlx_ragtune.cli_models import adapter, models, prune
 from mlx_ragtune.cli_options import (
     ALLOW,
@@ -331,7 +332,8 @@ def reference(folder: Path) -> None:
         (folder / name).write_text(text, encoding="utf-8")
 
 
-for _command in (draft, generate, ask, search, compare, ab, adapter, models, prune, push, review, runs, serve, sweep):
+_ANSWERING = (ask, search, compare, ab, serve, mcp)
+for _command in (draft, generate, *_ANSWERING, adapter, models, prune, push, review, runs, sweep):
     main.add_command(_command)
 
 
