@@ -1,5 +1,5 @@
 # Everything that a person does with the project; .ci/run calls only these.
-# Python 3.11 to 3.13: libgguf has no wheel for 3.14 yet.
+# Python 3.11 to 3.13.
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
 	2>/dev/null && { echo $$p; break; }; done)

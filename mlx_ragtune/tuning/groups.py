@@ -29,10 +29,14 @@ class Group:
         return sum(len(row.branches) for row in self.rows)
 
     @property
+    def longest(self) -> int:
+        """Length of the longest row without its last token, which is only a target."""
+        return max(len(tokens) for row in self.rows for tokens in row.branches) - 1
+
+    @property
     def branch_length(self) -> int:
-        """Length L of the padded branches: a row after the prefix without its last token, which is only a target."""
-        longest = max(len(tokens) for row in self.rows for tokens in row.branches)
-        return padded(longest - self.prefix_length - 1)
+        """Length L of the padded branches: what the longest row has after the prefix."""
+        return padded(self.longest - self.prefix_length)
 
     @property
     def tokens(self) -> int:
@@ -45,14 +49,40 @@ class Group:
         return sum(len(tokens) - row.prompt_length for row in self.rows for tokens in row.branches)
 
 
+@dataclass(frozen=True, order=True)
+class Shape:
+    """What a micro-batch computes: ``prefixes`` of ``prefix`` tokens, and ``branches`` of ``length`` tokens."""
+
+    prefixes: int
+    prefix: int
+    branches: int
+    length: int
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that go through the layers, padding included."""
+        return self.prefixes * self.prefix + self.branches * self.length
+
+
+def shape_of(groups: Sequence[Group], cut: int = CUT) -> Shape:
+    """The shape of groups that are computed together.
+
+    Every prefix is cut to the shortest of them, and the branches repeat the rest: left padding would need a mask for
+    each row. Branches are padded on the right to the longest. Lengths are multiples of ``cut``.
+    """
+    prefix = min(group.prefix_length for group in groups) // cut * cut
+    length = padded(max(group.longest for group in groups) - prefix, cut)
+    return Shape(len(groups), prefix, sum(group.branches for group in groups), length)
+
+
 def answer_tokens(rows: Iterable[TokenRow]) -> int:
     """Tokens that count in the cross-entropy: answers and their end-of-turn tokens, without rejected answers."""
     return sum(len(row.tokens) - row.prompt_length for row in rows)
 
 
-def padded(length: int) -> int:
-    """The length rounded up to a multiple of CUT."""
-    return -(-length // CUT) * CUT
+def padded(length: int, cut: int = CUT) -> int:
+    """The length rounded up to a multiple of ``cut``."""
+    return -(-length // cut) * cut
 
 
 def _common(first: TokenRow, second: TokenRow, limit: int) -> int:

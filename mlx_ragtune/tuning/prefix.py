@@ -9,28 +9,29 @@ from typing import Any
 from mlx_ragtune.clients.runtime_mlx import mx
 
 
-def causal_mask(count: int, before: int, pads: mx.array | None, window: int | None) -> mx.array:
-    """Which of ``before + count`` columns each of ``count`` queries sees: bool, [count, columns] or [B, 1, …].
-
-    ``pads`` [B] is left padding. Each padded query sees only itself, because one that sees nothing gives NaN.
-    """
+def causal_mask(count: int, before: int, window: int | None) -> mx.array:
+    """Which of ``before + count`` columns each of ``count`` queries sees: bool, [count, before + count]."""
     columns = mx.arange(before + count)[None]
     queries = mx.arange(before, before + count)[:, None]
     seen = queries >= columns
-    if window is not None:
-        seen = seen & (queries < columns + window)
-    if pads is None:
-        return seen
-    inside = columns >= pads.reshape(-1, 1, 1, 1)
-    return (seen & inside) | (queries == columns)
+    return seen if window is None else seen & (queries < columns + window)
+
+
+def _mask(count: int, before: int, window: int | None, return_array: bool) -> Any:
+    """The string ``"causal"`` where no query is further than the window from a column, else an array.
+
+    Metal's fused attention has a backward pass for the string only: an array keeps all scores in memory. The string
+    aligns the last query with the last column, so it is right for fewer queries than columns too.
+    """
+    window = window if window is not None and window < before + count else None
+    return "causal" if window is None and not return_array else causal_mask(count, before, window)
 
 
 class Prefix:
-    """Stores one layer's keys and values of the prefixes, [G, H, P, D]. ``pads`` [G] is their left padding."""
+    """Stores one layer's keys and values of the prefixes, [G, H, P, D], all of one length."""
 
-    def __init__(self, pads: mx.array | None = None) -> None:
-        self.pads = pads
-        self.offset: Any = 0 if pads is None else -pads
+    def __init__(self) -> None:
+        self.offset = 0
         self.keys: Any = None
         self.values: Any = None
 
@@ -41,10 +42,7 @@ class Prefix:
 
     def make_mask(self, count: int, return_array: bool = False, window_size: int | None = None) -> Any:
         """A causal mask, within the window if the layer has one."""
-        window = window_size if window_size is not None and window_size < count else None
-        if self.pads is None and window is None and not return_array:
-            return "causal"
-        return causal_mask(count, 0, self.pads, window)
+        return _mask(count, 0, window_size, return_array)
 
 
 class Branches:
@@ -52,12 +50,11 @@ class Branches:
 
     def __init__(self, prefix: Prefix, length: int, parents: mx.array | None) -> None:
         self.prefix, self._length, self._parents = prefix, length, parents
-        self._pads = None if prefix.pads is None else prefix.pads[parents]
-        self.offset: Any = length if self._pads is None else length - self._pads
+        self.offset = length
 
     def on(self, keys: mx.array, values: mx.array) -> "Branches":
         """The same branches on other keys and values of the prefix."""
-        prefix = Prefix(self.prefix.pads)
+        prefix = Prefix()
         prefix.keys, prefix.values = keys, values
         return Branches(prefix, self._length, self._parents)
 
@@ -72,7 +69,6 @@ class Branches:
         """Keys and values of prefix and branch, [B, H, P + L, D]. Gradients of branches are summed in the prefix."""
         return self._joined(self.prefix.keys, keys), self._joined(self.prefix.values, values)
 
-    def make_mask(self, count: int, window_size: int | None = None, **_options: Any) -> mx.array:
+    def make_mask(self, count: int, return_array: bool = False, window_size: int | None = None) -> Any:
         """A mask over the branch's own prefix (all of it) and the branch (causal), within the layer's window."""
-        window = window_size if window_size is not None and window_size < self._length + count else None
-        return causal_mask(count, self._length, self._pads, window)
+        return _mask(count, self._length, window_size, return_array)

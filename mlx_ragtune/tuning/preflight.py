@@ -16,7 +16,8 @@ from mlx_ragtune.recipe import BaseModelSettings, DatasetSettings, TrainSettings
 from mlx_ragtune.records import Example
 from mlx_ragtune.tuning.adapters import apply_adapter, count_parameters
 from mlx_ragtune.tuning.base_kl import BaseKL, value_and_grad
-from mlx_ragtune.tuning.groups import Group
+from mlx_ragtune.tuning.groups import Group, shape_of
+from mlx_ragtune.tuning.lean_kernels import lean_kernels
 from mlx_ragtune.tuning.load import load_base
 from mlx_ragtune.tuning.loop import group_objective
 from mlx_ragtune.tuning.memory import Caps, caps_here, next_setting
@@ -24,7 +25,7 @@ from mlx_ragtune.tuning.preference import Preference
 from mlx_ragtune.tuning.ranks import Ranks
 from mlx_ragtune.tuning.recompute import recomputing
 from mlx_ragtune.tuning.rehearsal import choose_rehearsal, share_in
-from mlx_ragtune.tuning.schedule import Plan, batch_tokens, make_plan, micro_batches, rows_per_update, updates_of_epoch
+from mlx_ragtune.tuning.schedule import Plan, make_plan, micro_batches, rows_per_update, updates_of_epoch
 from mlx_ragtune.tuning.token_rows import Refused, TokenRow, tokenize
 from mlx_ragtune.tuning.train_checks import check_train
 from mlx_ragtune.tuning.work import total, work_of_batch
@@ -132,13 +133,13 @@ def calibrate(
     rows = [row for groups in batches for group in groups for row in group.rows]
     if preference:
         timed = [row for groups in chosen for group in groups for row in group.rows]
-        most = max(map(batch_tokens, chosen))
+        most = max(shape_of(groups).tokens for groups in chosen)
         preference.prepare(model, timed, tokens_per_step=most, ranks=Ranks(0, 1))
     term = preference or kl
     step = value_and_grad(term, model, rows) if term else nn.value_and_grad(model, group_objective)
     peaks, times = [], []
     model.train()
-    with recomputing(model, recompute):
+    with lean_kernels(model), recomputing(model, recompute):
         for groups in chosen:
             for _ in range(2):
                 mx.clear_cache()

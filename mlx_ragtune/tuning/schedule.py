@@ -5,14 +5,14 @@ rows ─► contexts ─► updates (rows that share an optimizer step, chosen b
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from mlx_ragtune.errors import RecipeError
 from mlx_ragtune.recipe import TrainSettings
-from mlx_ragtune.tuning.groups import Group, make_groups
+from mlx_ragtune.tuning.groups import Group, make_groups, shape_of
 from mlx_ragtune.tuning.seeds import seed64
 from mlx_ragtune.tuning.token_rows import TokenRow
 
@@ -89,6 +89,19 @@ def updates_of_epoch(rows: Sequence[TokenRow], per_update: int, *, seed: int, ep
     return updates
 
 
+def updates_of_run(
+    rows: Sequence[TokenRow], plan: Plan, settings: TrainSettings, *, seed: int
+) -> Iterator[tuple[int, float, Rows]]:
+    """(number from 1, epochs done after it, rows) of every update of the plan."""
+    update = epoch = 0
+    while update < plan.updates:
+        updates = updates_of_epoch(rows, rows_per_update(settings), seed=seed, epoch=epoch)
+        for place, members in enumerate(updates[: plan.updates - update], start=1):
+            update += 1
+            yield update, epoch + place / len(updates), members
+        epoch += 1
+
+
 def make_plan(rows: Sequence[TokenRow], settings: TrainSettings, *, seed: int, validates: bool = True) -> Plan:
     """Updates, warm-up and validations of the run; a part of an epoch is the same part of its updates.
 
@@ -118,14 +131,6 @@ def make_plan(rows: Sequence[TokenRow], settings: TrainSettings, *, seed: int, v
     )
 
 
-def batch_tokens(groups: Sequence[Group]) -> int:
-    """Tokens of a micro-batch including padding: G prefixes and B branches, each as long as the longest one."""
-    branches = sum(group.branches for group in groups)
-    return len(groups) * max(group.prefix_length for group in groups) + branches * max(
-        group.branch_length for group in groups
-    )
-
-
 def _fitting(group: Group, tokens_per_step: int) -> list[Group]:
     """The group in as few pieces as fit. Raises RecipeError when a single row does not fit."""
     for pieces in range(1, len(group.rows) + 1):
@@ -150,7 +155,7 @@ def micro_batches(rows: Sequence[TokenRow], tokens_per_step: int) -> list[list[G
     batches: list[list[Group]] = []
     for group in sorted(groups, key=lambda group: (group.prefix_length, group.branch_length, group.rows[0].id)):
         together = [*batches[-1], group] if batches else [group]
-        size = batch_tokens(together)
+        size = shape_of(together).tokens
         if (
             batches
             and size <= tokens_per_step

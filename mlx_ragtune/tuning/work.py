@@ -8,8 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mlx_ragtune.tuning.groups import Group
-from mlx_ragtune.tuning.schedule import batch_tokens
+from mlx_ragtune.tuning.groups import Group, shape_of
 from mlx_ragtune.tuning.token_rows import TokenRow
 
 
@@ -57,12 +56,11 @@ NOTHING = Work(0, 0, 0)
 
 def work_of_batch(groups: Sequence[Group]) -> Work:
     """The work of a shared-prefix micro-batch, including padding."""
-    prefix = max(group.prefix_length for group in groups)
-    length = max(group.branch_length for group in groups)
-    branches = sum(group.branches for group in groups)
+    shape = shape_of(groups)
+    branches = shape.branches * shape.length * (shape.prefix + shape.length)
     return Work(
-        layer_tokens=batch_tokens(groups),
-        attention_pairs=len(groups) * prefix**2 + branches * length * (prefix + length),
+        layer_tokens=shape.tokens,
+        attention_pairs=shape.prefixes * shape.prefix**2 + branches,
         logit_rows=sum(group.answer_tokens for group in groups),
     )
 

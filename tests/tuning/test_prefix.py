@@ -12,33 +12,47 @@ def seen(mask: mx.array) -> np.ndarray:
 
 
 def test_a_query_sees_all_before_it_and_itself() -> None:
-    found = seen(causal_mask(3, 2, None, None))
+    found = seen(causal_mask(3, 2, None))
     assert found.astype(int).tolist() == [[1, 1, 1, 0, 0], [1, 1, 1, 1, 0], [1, 1, 1, 1, 1]]
 
 
 def test_within_a_window_only_the_latest_are_seen() -> None:
-    found = seen(causal_mask(3, 2, None, 2))
+    found = seen(causal_mask(3, 2, 2))
     assert found.astype(int).tolist() == [[0, 1, 1, 0, 0], [0, 0, 1, 1, 0], [0, 0, 0, 1, 1]]
 
 
-def test_left_padding_is_hidden_from_all_but_itself() -> None:
-    found = seen(causal_mask(3, 0, mx.array([0, 2]), None))
-    assert found.shape == (2, 1, 3, 3)
-    assert found[0, 0].astype(int).tolist() == [[1, 0, 0], [1, 1, 0], [1, 1, 1]]
-    assert found[1, 0].astype(int).tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 1]]
-    assert found.any(-1).all(), "a query that sees nothing makes NaN"
-
-
-def test_a_prefix_of_one_length_needs_no_mask_of_its_own() -> None:
+def test_a_mask_is_an_array_only_where_the_window_hides_something() -> None:
     assert Prefix().make_mask(7) == "causal"
-    assert Prefix().make_mask(7, window_size=100) == "causal"
-    assert not isinstance(Prefix().make_mask(7, window_size=3), str)
-    assert not isinstance(Prefix(mx.array([0, 3])).make_mask(7), str)
+    assert Prefix().make_mask(7, window_size=7) == "causal"
+    assert not isinstance(Prefix().make_mask(7, window_size=6), str)
     assert seen(Prefix().make_mask(4, return_array=True)).shape == (4, 4)
+    branches = Branches(filled(1, 5), 5, None)
+    assert branches.make_mask(3) == "causal"
+    assert branches.make_mask(3, window_size=8) == "causal"
+    assert seen(branches.make_mask(3, window_size=7)).shape == (3, 8)
+    assert seen(branches.make_mask(3, return_array=True)).astype(int).tolist() == np.tri(3, 8, 5).astype(int).tolist()
 
 
-def filled(prefixes: int, length: int, pads: mx.array | None = None) -> Prefix:
-    prefix = Prefix(pads)
+@pytest.mark.parametrize("heads", [(4, 4), (4, 2)], ids=str)
+def test_the_string_means_the_array_where_queries_are_fewer_than_columns(heads: tuple[int, int]) -> None:
+    """Bit by bit, outputs and gradients: the last query sees the last column."""
+    mx.random.seed(0)
+    shapes = [(3, heads[0], 8, 16), (3, heads[1], 40, 16), (3, heads[1], 40, 16)]
+    arrays = [mx.random.normal(shape) for shape in shapes]
+
+    def attended(mask: mx.array | str) -> list[np.ndarray]:
+        def loss(*arrays: mx.array) -> mx.array:
+            return (mx.fast.scaled_dot_product_attention(*arrays, scale=0.25, mask=mask) ** 2).sum()
+
+        value, gradients = mx.value_and_grad(loss, argnums=(0, 1, 2))(*arrays)
+        return [seen(value), *(seen(gradient) for gradient in gradients)]
+
+    for by_string, by_array in zip(attended("causal"), attended(causal_mask(8, 32, None)), strict=True):
+        assert np.array_equal(by_string, by_array)
+
+
+def filled(prefixes: int, length: int) -> Prefix:
+    prefix = Prefix()
     keys = mx.arange(prefixes * length, dtype=mx.float32).reshape(prefixes, 1, length, 1)
     prefix.update_and_fetch(keys, keys + 0.5)
     return prefix
@@ -58,13 +72,6 @@ def test_each_branch_stands_behind_its_own_prefix() -> None:
     own = mx.zeros((3, 1, 1, 1))
     keys, _ = branches.update_and_fetch(own, own)
     assert seen(keys)[:, 0, :, 0].tolist() == [[2, 3, 0], [0, 1, 0], [2, 3, 0]]
-
-
-def test_positions_go_on_from_the_real_length_of_a_padded_prefix() -> None:
-    branches = Branches(filled(2, 4, mx.array([0, 3])), 4, mx.array([0, 1, 1]))
-    assert seen(branches.offset).tolist() == [4, 1, 1]
-    mask = seen(branches.make_mask(1))
-    assert mask[:, 0, 0].astype(int).tolist() == [[1, 1, 1, 1, 1], [0, 0, 0, 1, 1], [0, 0, 0, 1, 1]]
 
 
 @pytest.mark.parametrize("parents", [None, [0, 0]])

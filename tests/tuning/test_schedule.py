@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlx_ragtune.errors import RecipeError
-from mlx_ragtune.tuning.groups import Group, make_groups
-from mlx_ragtune.tuning.schedule import batch_tokens, contexts, make_plan, micro_batches, updates_of_epoch
+from mlx_ragtune.tuning.groups import Group, make_groups, shape_of
+from mlx_ragtune.tuning.schedule import contexts, make_plan, micro_batches, updates_of_epoch
 from tests.tuning.made import made_rows, train_settings
 
 
@@ -110,8 +110,8 @@ def test_micro_batches_hold_every_row_once_within_the_limit(branches: list[int],
         row.id for row in rows
     )
     for batch in batches:
-        assert batch_tokens(batch) <= limit
-        assert sum(group.tokens for group in batch) >= 0.96 * batch_tokens(batch)
+        assert shape_of(batch).tokens <= limit
+        assert sum(group.tokens for group in batch) >= 0.96 * shape_of(batch).tokens
 
 
 def test_groups_of_like_length_are_computed_together() -> None:

@@ -34,11 +34,11 @@ def test_a_group_counts_its_prefix_once_and_logits_for_answers_only() -> None:
     assert work_of_batch([group]) == Work(32 + 4 * 8, 32**2 + 4 * 8 * (32 + 8), 4 * 6)
 
 
-def test_groups_of_a_micro_batch_are_padded_to_the_longest() -> None:
+def test_groups_of_a_micro_batch_share_the_shortest_prefix_and_the_longest_branch() -> None:
     short, long = Group((row([1] * 16, 3, 6, "a"),), 16), Group((row([2] * 40, 11, 14, "b"),), 40)
     work = work_of_batch([short, long])
-    assert work.layer_tokens == 2 * 40 + 2 * 24
-    assert work.attention_pairs == 2 * 40**2 + 2 * 24 * 64
+    assert work.layer_tokens == 2 * 16 + 2 * 48
+    assert work.attention_pairs == 2 * 16**2 + 2 * 48 * 64
     assert work.logit_rows == 6 + 14
 
 
