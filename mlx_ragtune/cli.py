@@ -15,6 +15,7 @@ import click
 from mlx_ragtune import __version__
 from mlx_ragtune.artifact import STAGE_FOLDERS
 from mlx_ragtune.cli_answers import ab, ask, compare, search
+from mlx_ragtune.cli_bench import bench
 from mlx_ragtune.cli_draft import draft
 from mlx_ragtune.cli_generate import generate
 from mlx_ragtune.cli_group import STAGE_NAMES, CommandGroup
@@ -166,7 +167,9 @@ def status(recipe: Path, as_json: bool) -> None:
 @RECIPE
 @AS_JSON
 def plan(recipe: Path, as_json: bool) -> None:
-    """Estimate rows, updates, memory and time of training from two real steps.
+    """Predict the memory of every stage; estimate rows, updates and time of training from two real steps.
+
+    A recipe of which a stage does not fit is refused, with what to try, before anything runs.
 
     \b
     Example:
@@ -178,11 +181,19 @@ def plan(recipe: Path, as_json: bool) -> None:
     from mlx_ragtune.tuning.preflight import describe, require_fit
 
     run = open_run(recipe)
+    memory = preflight.memory_of_stages(run)
+    told = {"memory": preflight.memory_json(memory)}
+    if not as_json:
+        click.echo(f"{preflight.memory_text(memory)}\n")
+    elif not all(row.fits for row in memory):
+        click.echo(json.dumps({**told, "fits": False}, indent=2))
+    preflight.require_memory_of_stages(memory)
     with announce_interrupt():
         estimate = preflight.plan(run)
     found, read = verdict_outlook(run.recipe), preflight.account(run)
     if as_json:
-        click.echo(json.dumps({**preflight.as_json(estimate, read), "verdict": outlook_json(found)}, indent=2))
+        told |= {**preflight.as_json(estimate, read), "verdict": outlook_json(found)}
+        click.echo(json.dumps(told, indent=2))
     else:
         click.echo(f"{account_table(read)}\n\n{describe(estimate)}\n{outlook_text(found)}")
     require_fit(estimate, run.recipe.train)
@@ -359,7 +370,7 @@ def reference(folder: Path) -> None:
 
 
 for _command in (
-    draft, generate, ask, search, compare, ab, adapter, models, prune, push, review, runs, serve, sweep,
+    bench, draft, generate, ask, search, compare, ab, adapter, models, prune, push, review, runs, serve, sweep,
 ):  # fmt: skip
     main.add_command(_command)
 

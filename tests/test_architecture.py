@@ -48,6 +48,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
         "runner",
         "cli",
         "cli_answers",
+        "cli_bench",
         "cli_draft",
         "cli_generate",
         "cli_group",

@@ -23,8 +23,6 @@ GENERATED = {"commands.md"}
 """Written from ``--help``: its examples are checked as such."""
 COMING = {"serving.md", "publishing.md", "measurements.md", "whole-path.md"}
 """Pages of the navigation that other parts of the project write."""
-COMING_OPTIONS = {"models": "--fit"}
-"""Options that another part of the project adds: a command with one is left out until it is there."""
 _FENCE = re.compile(r"^```(?P<kind>[\w ]*)\n(?P<body>.*?)^```", re.S | re.M)
 _INLINE = re.compile(r"`(ragtune [^`]+|python (?:-m mlx_ragtune|benchmarks/)[^`]*)`")
 _LINK = re.compile(r"!?\[[^\]]*\]\((?P<target>[^)\s]+)\)")
@@ -101,9 +99,6 @@ def test_there_are_commands_to_check() -> None:
 def test_a_command_in_the_documentation_can_be_typed(page: Path, command: str) -> None:
     first, *rest = words(command)
     if first.endswith("ragtune"):
-        option = COMING_OPTIONS.get(rest[0], "")
-        if option in rest and problem(rest) == f"No such option '{option}'.":
-            pytest.skip(f"ragtune {rest[0]} {option} is not there yet")
         assert not problem(rest)
         assert not named_recipes(rest)
     elif first == "make":

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mlx_ragtune.errors import InputError
+from mlx_ragtune.models.architectures import flat_config
 from mlx_ragtune.models.template_dates import freeze_tokenizer
 from mlx_ragtune.models.vocabulary import chat_template, read_json
 from mlx_ragtune.records import Message
@@ -175,7 +176,7 @@ class Prompt:
 
 def context_window(folder: Path) -> int:
     """Tokens that the model reads at most: ``max_position_embeddings``."""
-    return int(read_json(folder / "config.json")["max_position_embeddings"])
+    return int(flat_config(read_json(folder / "config.json"))["max_position_embeddings"])
 
 
 def check_prompt_lengths(prompts: Sequence[Sequence[int]], *, window: int) -> None:

@@ -7,7 +7,7 @@ import base64
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -80,6 +80,8 @@ def objectives(runs: RunList) -> list[Objective]:
     """What runs are compared by: validation loss, development score, and the changes of deciding metrics."""
     listed = [Objective("valid_loss", "Validation loss", True, lambda row: row.valid_loss)]
     listed.append(Objective("score", "Development score", False, lambda row: row.score))
+    rung = Objective("rung_score", "Score at the first rung", False, lambda row: row.rung_score)
+    listed.append(replace(rung, group=lambda row: row.study))
     deciding = [name for name in runs.metrics if METRICS[name].role == "decides" or name == "invalid"]
     for name in deciding:
         listed.append(
