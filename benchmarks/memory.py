@@ -5,8 +5,9 @@
     python benchmarks/memory.py --size 4b --layers 4 --steps train load
 
 Each step is a process of its own: its peak is ``ru_maxrss``, beside that of MLX's allocator. The steps: ``fuse``
-writes the fused folder; ``check`` computes logits of base, adapter and fused model; ``export`` writes Q8_0; ``load``
-loads the base in 4 bits; ``train`` makes one update in 4 bits, with ``--tokens`` tokens; ``mlx_lm.fuse`` is the peer.
+writes the fused folder; ``check`` computes logits of base plus adapter, the largest of the three that are compared;
+``export`` writes Q8_0; ``load`` loads the base in 4 bits; ``train`` computes the gradient of one row of ``--tokens``
+tokens in 4 bits; ``mlx_lm.fuse`` is the peer.
 ``--limit-gib`` limits the address space of each process of ours (RLIMIT_AS), which is more than its memory.
 """
 
@@ -57,19 +58,15 @@ def write_adapter(base: Path, folder: Path) -> None:
 def step(name: str, folder: Path, tokens: int) -> None:
     """One step; its result is left in the folder for the next one."""
     base, adapter, fused = folder / "model", folder / "adapter", folder / "fused"
-    prompts = [[7 + number % 200 for number in range(tokens)], [3] * tokens]
     if name == "fuse":
         from mlx_ragtune.models.model_folder import read_config
         from mlx_ragtune.tuning.fused_folder import write_fused
 
         write_fused(base, adapter, fused, config=read_config(base))
     elif name == "check":
-        from mlx_ragtune.tuning.logits import next_token_logits
         from mlx_ragtune.tuning.merge import adapted_logits
 
-        next_token_logits(base, prompts)
-        adapted_logits(base, adapter, prompts)
-        next_token_logits(fused, prompts)
+        adapted_logits(base, adapter, [[7 + number % 200 for number in range(tokens)]])
     elif name == "export":
         from mlx_ragtune.gguf.writer import write_gguf
 

@@ -55,9 +55,10 @@ def push(
         if not as_json:
             click.echo(shown(parcel))
         uploaded = send(parcel, run, public=public, replace=replace, say=say) if yes else None
-    if as_json:
-        click.echo(json.dumps(described(parcel, uploaded), indent=2))
-    elif uploaded is not None:
+        if as_json:
+            click.echo(json.dumps(described(parcel, uploaded), indent=2))
+            return
+    if uploaded is not None:
         click.echo(f"uploaded: {uploaded.url} (commit {uploaded.commit[:12]})")
     else:
         click.echo(f"nothing was uploaded; add --yes to upload to a {'public' if public else 'private'} repository")

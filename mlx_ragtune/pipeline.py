@@ -15,6 +15,7 @@ from mlx_ragtune.artifact import STAGE_FOLDERS, Draft, Inputs, Store, digest_fil
 from mlx_ragtune.errors import RecipeError
 
 if TYPE_CHECKING:
+    from mlx_ragtune.clients.machine import MemoryNeed
     from mlx_ragtune.clients.registered import Standing
     from mlx_ragtune.recipe import Recipe
 
@@ -84,6 +85,11 @@ class Stage:
         """Disk that the stage will need, in bytes: the stage module's ``disk_bytes``, if it has one."""
         module = importlib.import_module(f"mlx_ragtune.stages.{self.name}")
         return int(module.disk_bytes(view(recipe, self), base)) if hasattr(module, "disk_bytes") else 0
+
+    def memory(self, recipe: "Recipe", base: Path) -> "MemoryNeed | None":
+        """The predicted peak memory of the stage: the stage module's ``memory``, if it has one."""
+        module = importlib.import_module(f"mlx_ragtune.stages.{self.name}")
+        return cast("MemoryNeed", module.memory(view(recipe, self), base)) if hasattr(module, "memory") else None
 
     def check_store(self, recipe: "Recipe", store: Store, *, replace_others: bool) -> None:
         """As ``check``, for what depends on the artifacts of other recipes: the module's ``check_store``, if any."""
@@ -206,9 +212,9 @@ def _local_model(section: str) -> Callable[[UserFiles], str | None]:
         for name in section.split("."):
             settings = getattr(settings, name, None) if settings is not None else None  # type: ignore[assignment]
         model, backend = getattr(settings, "model", None), getattr(settings, "backend", "")
-        if backend == "mlx" and model and model.startswith("/"):
-            return _model_at(files, Path(model))
-        return _digest(files, Path(model)) if model and backend == "llamacpp" else None
+        if not model or backend not in ("llamacpp", "mlx") or not model.startswith("/"):
+            return None
+        return _model_at(files, Path(model))
 
     return digest
 
@@ -319,7 +325,8 @@ STAGES: tuple[Stage, ...] = (
         keys=("dataset", "retrieval", "seed", "benchmark"),
         ignores=(
             "dataset.pairs", "dataset.on_too_long", "dataset.max_loss", "dataset.generator.hosts",
-            "dataset.generator.slots", "dataset.generator.min_yield", "dataset.rehearsal", "benchmark", *ENCODERS,
+            "dataset.generator.slots", "dataset.generator.min_yield", "dataset.generator.package", "dataset.rehearsal",
+            "benchmark", *ENCODERS,
         ),
         needs={"corpus": ("documents.jsonl", *CHUNKS), "base": ()},
         outside={
@@ -354,7 +361,7 @@ STAGES: tuple[Stage, ...] = (
         ),
         outside={"adapter": _adapter},
         needs={"dataset": PROMPT_ROWS, "rehearse": REHEARSAL, "base": ()},
-        version=2,
+        version=3,
     ),
     Stage(
         "fuse",
@@ -367,6 +374,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "export",
         "Write base and tuned model as GGUF of one type",
+        version=2,
         keys=("dataset.thinking", "retrieval", "export", "benchmark"),
         ignores=("benchmark", *ENCODERS),
         needs={"corpus": CHUNKS, "dataset": PROMPT_ROWS, "fuse": MODEL, "base": ()},
@@ -375,7 +383,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "register",
         "Register both models with a server",
-        keys=("name", "base.model", "base.package", "export", "register", "evaluate.sampling", "evaluate.seeds"),
+        keys=("name", "base.model", "base.package", "dataset.thinking", "export", "register", "evaluate.sampling"),
         ignores=("base.model", "base.package", "register.host", "register.development_build"),
         needs={"export": ("*.gguf",), "fuse": MODEL, "base": ()},
         version=2,

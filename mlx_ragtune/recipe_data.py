@@ -104,7 +104,9 @@ class GeneratorSettings(Settings):
     backend: Literal["ollama", "llamacpp", "mlx", "openai"] = "ollama"
     """`openai`: any server with an OpenAI-compatible API (LM Studio, vLLM, llama-server); the others run it here."""
     model: Name
-    """Model name at the server; `llamacpp`: a GGUF file; `mlx`: a folder, GGUF file or hub id, as `base.model`."""
+    """Model name at the server; `llamacpp` and `mlx`: a folder, GGUF file or hub id, as `base.model`."""
+    package: Name | None = None
+    """`llamacpp`, `mlx`: as `base.package`, for a hub id."""
     hosts: Annotated[tuple[str, ...], Field(min_length=1, max_length=64)] = ("http://127.0.0.1:11434",)
     """`ollama`, `openai`: addresses of the servers that share the work (`http://127.0.0.1:1234/v1`)."""
     slots: Annotated[int, Field(ge=1, le=256)] = 1

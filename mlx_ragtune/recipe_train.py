@@ -7,6 +7,9 @@ from pydantic import Field, field_validator
 from mlx_ragtune.recipe_types import Count, File, Settings, Share, Tokens
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+MORE_PROJECTIONS = ("in_proj_qkv", "in_proj_z", "in_proj", "out_proj")
+"""Of the layers of Qwen3.5 and LFM2 that keep a state."""
+_ALL_PROJECTIONS = PROJECTIONS + MORE_PROJECTIONS
 
 NEWER_KEYS = ("kl", "preference", "strength", "from_adapter")
 """Optional keys of `train` that older artifacts do not know. While they are null they are no part of an artifact's key
@@ -74,8 +77,8 @@ class TrainSettings(Settings):
     """`alpha`: scale by α/√r (rsLoRA)."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """LoRA dropout."""
-    target_modules: Annotated[tuple[Literal[PROJECTIONS], ...], Field(min_length=1)] = PROJECTIONS  # type: ignore[valid-type]
-    """Projections to adapt."""
+    target_modules: Annotated[tuple[Literal[_ALL_PROJECTIONS], ...], Field(min_length=1)] = PROJECTIONS  # type: ignore[valid-type]
+    """Projections to adapt. Qwen3-MoE has those of attention; the last four are of hybrid models (Qwen3.5, LFM2)."""
     layers: Annotated[int, Field(ge=1, le=1024)] | Literal["all"] = "all"
     """Adapt the last N layers, or all of them."""
     epochs: Annotated[float, Field(gt=0, le=1000)] = 3

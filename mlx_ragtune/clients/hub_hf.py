@@ -1,6 +1,7 @@
 """Model snapshots from the Hugging Face hub."""
 
 import errno
+import os
 import re
 from pathlib import Path
 
@@ -62,6 +63,7 @@ def hub_snapshot(settings: BaseModelSettings) -> Path:
                 revision=settings.revision,
                 allow_patterns=list(PATTERNS),
                 etag_timeout=_HUB_TIMEOUT_SECONDS,
+                endpoint=os.environ.get("HF_ENDPOINT") or None,
             )
         )
     except errors.HFValidationError as error:

@@ -34,12 +34,14 @@ class Frame:
 
 @dataclass(frozen=True)
 class Card:
-    """``system`` text, ``options`` by Ollama's names, and the texts that stand as its license."""
+    """``system`` text, ``options`` by Ollama's names, and the ``texts`` that stand as its license."""
 
     system: str
     options: Mapping[str, Any]
     texts: tuple[str, ...] = ()
     frame: Frame | None = None
+    think: bool = False
+    """Whether the model was tuned with thinking on."""
 
     def turns(self, turns: list[dict[str, str]], *, framed: bool) -> list[dict[str, str]]:
         """What the server makes of chat turns before it renders them; ``framed``: its template adds the frame."""
@@ -75,10 +77,10 @@ def trained_frame() -> tuple[str, Frame]:
     return system.content, Frame(before.partition("(none)")[0], before, after)
 
 
-def card_of(sampling: Sampling, *, tuned: bool, base: str) -> Card:
+def card_of(sampling: Sampling, *, tuned: bool, base: str, think: bool = False) -> Card:
     """The card of a recipe's model. ``base`` names the base model in public; empty for one on this machine only."""
     system, frame = trained_frame()
-    return Card(system, ollama_options(sampling), _texts(tuned=tuned, base=base), frame)
+    return Card(system, ollama_options(sampling), _texts(tuned=tuned, base=base), frame, think)
 
 
 def _texts(*, tuned: bool, base: str) -> tuple[str, ...]:
@@ -96,6 +98,9 @@ def _texts(*, tuned: bool, base: str) -> tuple[str, ...]:
     )
     license_text = f"The license of the base model applies{f': {base}' if base else '.'}\n"
     return (use + plain + form, license_text)
+
+
+NO_THINKING = "Tuned with thinking off. Where Ollama uses the file's own template: ollama run --think=false NAME\n"
 
 
 def stop_words(template: str) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from mlx_ragtune.clients.file_digests import file_digest
 from mlx_ragtune.clients.ollama_address import effective_host, ollama_command, pull_command
-from mlx_ragtune.clients.ollama_card import Card, stop_words
+from mlx_ragtune.clients.ollama_card import NO_THINKING, Card, stop_words
 from mlx_ragtune.clients.ollama_http import Ollama
 from mlx_ragtune.clients.ollama_templates import check_talks, framed_template, go_template, require_template
 from mlx_ragtune.clients.ollama_versions import DEVELOPMENT
@@ -173,7 +173,8 @@ def _stored(card: Card | None, template: str) -> dict[str, Any]:
     if go_template(template) is not None:
         stop = CHATML_STOP
     parameters = {**card.options, **({"stop": list(stop)} if stop else {})}
-    return {"system": card.system, "parameters": parameters, "license": list(card.texts)}
+    thinking = [] if card.think or "enable_thinking" not in template else [NO_THINKING]
+    return {"system": card.system, "parameters": parameters, "license": [*card.texts, *thinking]}
 
 
 def _require_system(receipt: Receipt, card: Card | None, server: Ollama) -> None:

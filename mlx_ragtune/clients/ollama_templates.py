@@ -21,7 +21,8 @@ _RANGE = f"""\
 """
 # The empty think block that a hybrid model's own template writes when thinking is off.
 _NO_THINKING = "<think>\n\n</think>\n\n"
-_THINKING = f"{{{{ if and $.IsThinkSet (not $.Think) }}}}{_NO_THINKING}{{{{ end }}}}"
+_OFF = "and $.IsThinkSet (not $.Think)"
+_THINKING = f"{{{{ if {_OFF} }}}}{_NO_THINKING}{{{{ end }}}}"
 CHATML, CHATML_THINKING = _RANGE, _RANGE + _THINKING
 
 TALKS: tuple[tuple[str, ...], ...] = (
@@ -101,8 +102,11 @@ def framed_template(written: str, card: Card) -> str:
     """A Go template of ``go_template`` that gives bare questions the card's frame, under the card's system text only.
 
     A turn that has the form already, and any talk with another system text, is rendered as before. ``slice`` counts
-    bytes, and is reached for turns that are long enough only.
+    bytes, and is reached for turns that are long enough only. Where the model was tuned with thinking off, it is off
+    unless it is asked for.
     """
+    if not card.think:
+        written = written.replace(_OFF, "not $.Think")
     if card.frame is None:
         return written
     start = card.frame.start
@@ -117,9 +121,9 @@ def framed_template(written: str, card: Card) -> str:
 def check_talks(server: Ollama, model: str, template: str, *, card: Card | None = None) -> tuple[str, ...]:
     """What the server renders differently from the jinja ``template``, as descriptions, over all kinds of talk.
 
-    With a card, its system text stands before talks without a system turn, and bare questions have its frame, which
-    one more talk has already. Empty where the template cannot be rendered here, or the server does not return its
-    prompts.
+    With a card, its system text stands before talks without a system turn, bare questions have its frame, which one
+    more talk has already, and thinking that is not mentioned is as in training. Empty where the template cannot be
+    rendered here, or the server does not return its prompts.
     """
     talks = [_turns(roles) for roles in TALKS]
     if card is not None and card.frame is not None:
@@ -129,19 +133,23 @@ def check_talks(server: Ollama, model: str, template: str, *, card: Card | None 
     render = _rendered(template, expected_talks)
     if render is None or not server.renders:
         return ()
-    thinks = "thinking" in (server.show(model).capabilities or ())
+    asked: dict[bool | None, tuple[str, ...]] = {False: render.off}
+    if "thinking" in (server.show(model).capabilities or ()):
+        asked[True] = render.on
+    if card is not None:
+        asked[None] = render.on if card.think else render.off
     different = []
-    for (number, talk), think in product(enumerate(talks), (False, True) if thinks else (False,)):
+    for (number, talk), think in product(enumerate(talks), asked):
         body = {
             "model": model,
             "messages": talk,
-            "think": think,
             "stream": False,
             "options": {"num_ctx": 512},
             "_debug_render_only": True,
+            **({} if think is None else {"think": think}),
         }
         served = server.checked(Rendered, "/api/chat", body).debug.rendered_template
-        expected = (render.on if think else render.off)[number]
+        expected = asked[think][number]
         if served is not None and served != expected:
             roles = " – ".join(turn["role"] for turn in talk)
             in_file, at_server = _excerpts(expected, served)

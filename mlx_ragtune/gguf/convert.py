@@ -24,7 +24,8 @@ from gguf import GGMLQuantizationType as Type
 from mlx_ragtune.clients.machine import disk_writes
 from mlx_ragtune.errors import InputError
 from mlx_ragtune.gguf.quantize import encode, f16_of_bf16
-from mlx_ragtune.models.weights import Floats, StoredWeight, to_float32
+from mlx_ragtune.models.stored_layout import AnyWeight
+from mlx_ragtune.models.weights import Floats, to_float32
 
 PIECE_VALUES = 2**20
 """Values in one piece: 4 MiB as float32; a thread needs about four times that."""
@@ -32,21 +33,45 @@ _SYNC_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
+class ValueHeads:
+    """The order of Qwen3.5's value heads along an axis, from ``start`` on: by key head here, in turn in llama.cpp.
+
+    ``key_heads`` × ``per_key`` heads of ``width`` rows (or columns) each.
+    """
+
+    axis: int
+    start: int
+    key_heads: int
+    per_key: int
+    width: int
+
+    def tiled(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """``values`` with head (k, v) at v · key_heads + k instead of k · per_key + v."""
+        rows = np.moveaxis(values, self.axis, 0)
+        heads = rows[self.start :].reshape(self.key_heads, self.per_key, self.width, *rows.shape[1:])
+        tiled = heads.swapaxes(0, 1).reshape(rows[self.start :].shape)
+        return np.moveaxis(np.concatenate([rows[: self.start], tiled]), 0, self.axis)
+
+
+@dataclass(frozen=True)
 class Tensor:
     """A tensor of the target: its type, the offset of its bytes, and the source of its values.
 
     ``values`` replaces a stored source. ``heads`` > 0: rows are put into interleaved rotary order, head by
-    head. ``shift`` is added to every value.
+    head. ``shift`` is added to every value. ``order``: value heads are put into llama.cpp's order. ``decay``: the
+    values are logarithms, and -exp(value) is stored.
     """
 
     name: str
     type: Type
     shape: tuple[int, ...]
     offset: int
-    source: StoredWeight | None = None
+    source: AnyWeight | None = None
     values: tuple[float, ...] = ()
     heads: int = 0
     shift: float = 0.0
+    order: ValueHeads | None = None
+    decay: bool = False
 
     @property
     def bytes(self) -> int:
@@ -88,7 +113,7 @@ def deinterleave(rows: Floats, heads: int) -> Floats:
 
 
 def _pieces(tensor: Tensor) -> Iterator[_Piece]:
-    if len(tensor.shape) == 1:
+    if len(tensor.shape) == 1 or tensor.order:
         yield _Piece(tensor, 0, tensor.shape[0])
         return
     rows = tensor.shape[0]
@@ -126,7 +151,7 @@ def _convert(file: Path, piece: _Piece) -> None:
         os.close(handle)
 
 
-def _stored(tensor: Tensor, source: StoredWeight, piece: _Piece) -> npt.NDArray[Any]:
+def _stored(tensor: Tensor, source: AnyWeight, piece: _Piece) -> npt.NDArray[Any]:
     """The piece's rows as stored, in the target's order. Raises InputError for NaN and infinite values."""
     size = source.bytes // source.shape[0] * piece.count
     raw = source.raw(piece.first, piece.count, into=_BUFFERS.take("stored", size))
@@ -136,6 +161,8 @@ def _stored(tensor: Tensor, source: StoredWeight, piece: _Piece) -> npt.NDArray[
             where=str(source.file),
             fix="train again with a lower train.learning_rate, or fetch the base again",
         )
+    if tensor.order:
+        return np.ascontiguousarray(tensor.order.tiled(raw))
     return interleave(raw, tensor.heads * piece.count // tensor.shape[0]) if tensor.heads else raw
 
 
@@ -153,6 +180,8 @@ def _encoded(piece: _Piece) -> npt.NDArray[np.generic]:
     values = to_float32(raw, into=_BUFFERS.take("float32", 4 * raw.size).view(np.float32).reshape(raw.shape))
     if tensor.shift:
         values = values + np.float32(tensor.shift)
+    if tensor.decay:
+        values = -np.exp(values)
     coded = encode(values, tensor.type, into=_BUFFERS.take("coded", 4 * raw.size))
     return _checked_halves(coded, values, tensor) if tensor.type == Type.F16 else coded
 

@@ -1,5 +1,6 @@
 """The type of each tensor and its encoded bytes, identical to llama.cpp's converter and quantizer."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -19,6 +20,8 @@ FILE_TYPES: dict[QuantType, int] = {
 _PLAIN = {"F16": Type.F16, "BF16": Type.BF16, "Q8_0": Type.Q8_0}
 _K_QUANTS = {"Q6_K": Type.Q6_K, "Q5_K_M": Type.Q5_K, "Q4_K_M": Type.Q4_K, "Q4_K_S": Type.Q4_K}
 _FALLBACK = {Type.Q4_K: Type.Q5_0, Type.Q5_K: Type.Q5_1, Type.Q6_K: Type.Q8_0}
+_VALUES = (".attn_v.weight", ".attn_qkv.weight")
+_NEVER_NARROW = (".ffn_gate_inp.weight", ".ssm_conv1d.weight", ".shortconv.conv.weight")
 _BLOCK = {Type.Q8_0: 32, Type.Q5_0: 32, Type.Q5_1: 32, Type.Q4_K: 256, Type.Q5_K: 256, Type.Q6_K: 256}
 
 
@@ -27,26 +30,40 @@ def _more_bits(layer: int, layers: int) -> bool:
     return layer < layers // 8 or layer >= 7 * layers // 8 or (layer - layers // 8) % 3 == 2
 
 
-def _k_quant(name: str, kind: QuantType, layers: int, tied: bool) -> Type:
-    """The type that llama.cpp's quantizer gives a matrix of a dense model (src/llama-quant.cpp)."""
+def _k_quant(name: str, kind: QuantType, layers: int, tied: bool, attention: Sequence[int] | None) -> Type:
+    """The type that llama.cpp's quantizer gives a matrix (src/llama-quant.cpp)."""
     if name == "output.weight" or (name == "token_embd.weight" and tied):
         return Type.Q6_K
     default = _K_QUANTS[kind]
-    if not name.endswith((".attn_v.weight", ".ffn_down.weight")):
+    if not name.endswith((*_VALUES, ".ffn_down.weight", ".ffn_down_exps.weight")):
         return default
     layer = int(name.split(".")[1])
+    if attention is not None and name.endswith(_VALUES):
+        layer, layers = attention.index(layer), len(attention)
     if kind in ("Q4_K_M", "Q5_K_M") and _more_bits(layer, layers):
         return Type.Q6_K
-    if kind == "Q4_K_S" and layer < (4 if name.endswith(".attn_v.weight") else layers // 8):
+    if kind == "Q4_K_S" and layer < (4 if name.endswith(_VALUES) else layers // 8):
         return Type.Q5_K
     return default
 
 
-def tensor_type(name: str, shape: tuple[int, ...], kind: QuantType, *, layers: int, tied: bool) -> Type:
-    """The type of one tensor. Vectors stay float32; row lengths that do not fit a block fall back as in llama.cpp."""
-    if len(shape) == 1 or kind == "F32":
+def tensor_type(
+    name: str,
+    shape: tuple[int, ...],
+    kind: QuantType,
+    *,
+    layers: int,
+    tied: bool,
+    attention: Sequence[int] | None = None,
+) -> Type:
+    """The type of one tensor. Vectors stay float32; row lengths that do not fit a block fall back as in llama.cpp.
+
+    So do routers of experts and kernels of convolutions. ``attention`` are the layers that have a matrix of values, if
+    not all have one.
+    """
+    if len(shape) == 1 or kind == "F32" or name.endswith(_NEVER_NARROW):
         return Type.F32
-    chosen = _PLAIN[kind] if kind in _PLAIN else _k_quant(name, kind, layers, tied)
+    chosen = _PLAIN[kind] if kind in _PLAIN else _k_quant(name, kind, layers, tied, attention)
     if chosen in _FALLBACK and shape[-1] % _BLOCK[chosen]:
         chosen = _FALLBACK[chosen]
     if chosen in _BLOCK and shape[-1] % _BLOCK[chosen]:

@@ -129,19 +129,21 @@ function sourceItem(source) {
   }
   const place = make("span", { class: "place", text: placeOf(source) });
   if (!source.found_by.length) place.append(make("span", { class: "unmatched", text: " · does not match the question" }));
-  row.append(place, make("details", {}, make("summary", { text: "Passage" }), make("p", { text: source.text })));
+  row.append(place, make("details", {}, make("summary", {}, make("span", { class: "excerpt", text: source.text.slice(0, 200) }),
+    make("span", { class: "whole", text: "Passage" })), make("p", { text: source.text })));
   return make("li", { "data-number": source.number }, row);
 }
 
 function showAnswer(card) {
   card.answer.replaceChildren();
-  const titles = new Map((card.entry.sources ?? []).map((source) => [flat(source.title), source]));
+  const titles = new Map((card.entry.sources ?? []).toReversed().map((source) => [flat(source.title), source]));
   let from = 0;
   for (const match of card.text.matchAll(/["“„]([^"“”„]{3,400})["”“]/g)) {
     const source = titles.get(flat(match[1].replace(/[.,;:]$/, "")));
     if (!source) continue;
-    card.answer.append(card.text.slice(from, match.index), make("button", {
-      type: "button", class: "cite", "aria-label": `${match[1]}, passage ${source.number}`, onclick: () => mark(card.entry, source.title),
+    card.answer.append(card.text.slice(from, match.index), make("a", {
+      href: "#", class: "cite", "aria-label": `${match[1]}, passage ${source.number}`,
+      onclick: (event) => { event.preventDefault(); mark(card.entry, source.title); },
     }, match[0], make("sup", { text: String(source.number) })));
     from = match.index + match[0].length;
   }

@@ -171,7 +171,7 @@ class _Pages:
         path = self._answers.papers.pdf(name.removesuffix(".pdf")) if name.endswith(".pdf") else None
         if path is None or not await anyio.Path(path).is_file():
             raise ApiError(404, "there is no PDF of that paper", code="paper_not_found")
-        return FileResponse(path, media_type="application/pdf", content_disposition_type="inline")
+        return FileResponse(path, media_type="application/pdf")
 
     async def vote(self, request: Request) -> Response:
         """Save a thumb on a recent answer."""

@@ -48,7 +48,8 @@ class ApiError(Exception):
 
 def api_error(error: RagtuneError) -> ApiError:
     """A failure of ours in OpenAI's form; ``where`` is left out, which may be a path of this machine."""
-    message = printable(error.what if not error.fix else f"{error.what}; try: {error.fix}")
+    what = error.what.removeprefix("prompt_overflow: ")
+    message = printable(f"{what}; try: {error.fix}" if error.fix else what)
     if isinstance(error, PromptOverflowError):
         return ApiError(400, message, code="context_length_exceeded", param="messages")
     if isinstance(error, InputError):

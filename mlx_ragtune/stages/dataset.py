@@ -14,6 +14,7 @@ from mlx_ragtune.building.pair_sources import (
     generated_pairs,
     own_rows,
     refusal_wording,
+    repaired_ids,
     require_clean,
 )
 from mlx_ragtune.building.split_files import SPLITS, visible_chunks, write_split
@@ -156,6 +157,7 @@ def _pairs(
         allowed = [chunk for chunk in corpus.chunks if chunk.document_id not in corpus.held.papers]
         pairs = generated_pairs(recipe, allowed, corpus.retriever, draft, benchmark=corpus.benchmark, base=base)
         ledger.read(pairs)
+        ledger.repair(repaired_ids(draft))
         return pairs, {}
     own = own_rows(settings, corpus.documents)
     ledger.read(own.pairs)

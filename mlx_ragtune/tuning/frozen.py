@@ -17,11 +17,12 @@ import numpy as np
 from mlx_ragtune.clients.machine import disk_writes
 from mlx_ragtune.clients.runtime_mlx import mx, nn
 from mlx_ragtune.errors import RecipeError
-from mlx_ragtune.tuning.groups import Group, shape_of
+from mlx_ragtune.tuning.groups import CUT, Group, shape_of
 from mlx_ragtune.tuning.head import hidden_states
 from mlx_ragtune.tuning.loss import (
     Batch,
-    at_answers,
+    Embedded,
+    answer_states,
     batch_loss,
     branches_of,
     make_batch,
@@ -159,18 +160,19 @@ class FrozenStore:
 
     def answer_states(self, model: Any, groups: Sequence[Group]) -> mx.array:
         """``loss.answer_states`` of the groups from stored outputs, inside ``only_layers`` of the upper layers."""
-        batch = make_batch(groups)
-        shape, caches = shape_of(groups), None
-        if batch.prefix is not None:
-            prefixes = [self._read(group.rows[0].tokens, 0, shape.prefix) for group in groups]
-            caches, _ = run_prefixes(model, batch, input_embeddings=mx.stack(prefixes))
+        return answer_states(model, make_batch(groups), self.embedded(groups))
+
+    def embedded(self, groups: Sequence[Group], cut: int = CUT) -> Embedded:
+        """The stored outputs of the groups in the places of ``make_batch``."""
+        shape, prefix = shape_of(groups, cut), None
+        if shape.prefix:
+            prefix = mx.stack([self._read(group.rows[0].tokens, 0, shape.prefix) for group in groups])
         branches = []
         for branch in branches_of(groups):
             stop = len(branch.tokens) - 1
             states = self._read(branch.tokens, shape.prefix, stop)
             branches.append(mx.pad(states, [(0, shape.prefix + shape.length - stop), (0, 0)]))
-        states = hidden_states(model, mx.array(batch.branches), caches, input_embeddings=mx.stack(branches))
-        return at_answers(batch, states)
+        return prefix, mx.stack(branches)
 
 
 def _write_states(stream: BinaryIO, model: Any, batches: Iterable[Sequence[Group]]) -> dict[str, Any]:

@@ -49,7 +49,7 @@ class Group:
         return sum(len(tokens) - row.prompt_length for row in self.rows for tokens in row.branches)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class Shape:
     """What a micro-batch computes: ``prefixes`` of ``prefix`` tokens, and ``branches`` of ``length`` tokens."""
 
@@ -64,14 +64,14 @@ class Shape:
         return self.prefixes * self.prefix + self.branches * self.length
 
 
-def shape_of(groups: Sequence[Group]) -> Shape:
+def shape_of(groups: Sequence[Group], cut: int = CUT) -> Shape:
     """The shape of groups that are computed together.
 
     Every prefix is cut to the shortest of them, and the branches repeat the rest: left padding would need a mask for
-    each row. Branches are padded on the right to the longest.
+    each row. Branches are padded on the right to the longest. Lengths are multiples of ``cut``.
     """
-    prefix = min(group.prefix_length for group in groups)
-    length = padded(max(group.longest for group in groups) - prefix)
+    prefix = min(group.prefix_length for group in groups) // cut * cut
+    length = padded(max(group.longest for group in groups) - prefix, cut)
     return Shape(len(groups), prefix, sum(group.branches for group in groups), length)
 
 
@@ -80,9 +80,9 @@ def answer_tokens(rows: Iterable[TokenRow]) -> int:
     return sum(len(row.tokens) - row.prompt_length for row in rows)
 
 
-def padded(length: int) -> int:
-    """The length rounded up to a multiple of CUT."""
-    return -(-length // CUT) * CUT
+def padded(length: int, cut: int = CUT) -> int:
+    """The length rounded up to a multiple of ``cut``."""
+    return -(-length // cut) * cut
 
 
 def _common(first: TokenRow, second: TokenRow, limit: int) -> int:

@@ -8,9 +8,10 @@ from typing import Any
 
 from mlx_ragtune.clients.runtime_mlx import mx
 from mlx_ragtune.errors import InputError
+from mlx_ragtune.tuning.lean_kernels import softmax
 
-CHUNK_LOGITS = 2**24
-"""Logits in memory at a time: 64 MiB in float32."""
+CHUNK_LOGITS = 2**22
+"""Logits in memory at a time: 16 MiB in float32, of which some copies exist."""
 _NEVER = -1e9
 """What is added to a logit whose token must have no probability; finite, so that differences of it are."""
 
@@ -21,10 +22,16 @@ def hidden_states(model: Any, tokens: mx.array, cache: list[Any] | None = None, 
     return states
 
 
+def text_model(model: Any) -> Any:
+    """The module with the head: mlx-lm's Qwen3.5 keeps it below the model."""
+    return getattr(model, "language_model", model)
+
+
 def logits_of(model: Any, states: mx.array) -> mx.array:
     """Logits of hidden states: [..., D] → [..., V], by the model's head or its tied embedding."""
-    if hasattr(model, "lm_head"):
-        logits: mx.array = model.lm_head(states)
+    owner = text_model(model)
+    if hasattr(owner, "lm_head"):
+        logits: mx.array = owner.lm_head(states)
     else:
         logits = model.model.embed_tokens.as_linear(states)
     return logits
@@ -34,9 +41,7 @@ def _chunk(model: Any, states: mx.array, targets: mx.array) -> tuple[mx.array, m
     """(losses, gradient of each by its own state) of one chunk: [n, D], [n] → [n], [n, D]."""
     logits = logits_of(model, states)
     scores = logits.astype(mx.float32)
-    shares = mx.softmax(scores, axis=-1, precise=True)
-    # log Σexp from the most likely token, whose probability cannot underflow: saves a second pass of exponentials
-    normalizer = scores.max(axis=-1) - mx.log(shares.max(axis=-1))
+    shares, normalizer = softmax(scores)
     rows = mx.arange(targets.shape[0])
     losses = normalizer - scores[rows, targets]
     cotangent = shares.at[rows, targets].add(-1.0).astype(logits.dtype)
@@ -60,18 +65,25 @@ def _cuts(model: Any, positions: int, logits: int) -> list[int]:
 
     Each chunk must depend on the one before it: MLX would otherwise make the logits of all chunks at once.
     """
-    vocabulary = model.args.vocab_size if hasattr(model, "args") else 2**17
+    owner = text_model(model)
+    vocabulary = owner.args.vocab_size if hasattr(owner, "args") else 2**17
     rows = max(32, logits // vocabulary)
     return list(range(rows, positions, rows))
 
 
-def answer_loss(model: Any, states: mx.array, targets: mx.array) -> mx.array:
-    """Summed cross-entropy in nats, float32, of states [N, D] that predict targets [N]. Differentiable in states."""
+def answer_loss(model: Any, states: mx.array, targets: mx.array, weights: mx.array | None = None) -> mx.array:
+    """Summed cross-entropy in nats, float32, of states [N, D] that predict targets [N]. Differentiable in states.
+
+    ``weights`` [N] are factors of the positions.
+    """
 
     @mx.custom_function
     def loss_and_gradient(states: mx.array) -> tuple[mx.array, mx.array]:
         parts = _chunks(model, states, targets)
         gradient = mx.concatenate([part[1] for part in parts])
+        if weights is not None:
+            losses = mx.concatenate([part[0] for part in parts])
+            return (losses * weights).sum(), gradient * weights[:, None].astype(gradient.dtype)
         return mx.stack([part[0].sum() for part in parts]).sum(), gradient
 
     @loss_and_gradient.vjp

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlx_ragtune.clients.runtime_mlx import mx, nn, tree_map
-from mlx_ragtune.tuning.head import hidden_states, logits_of
+from mlx_ragtune.tuning.head import hidden_states, logits_of, text_model
 
 HEAD_VALUES = 2**25
 """Values of the output head that are in float32 at a time: 128 MiB."""
@@ -85,7 +85,7 @@ class Layerwise:
 
     def _head_weight(self) -> mx.array | None:
         """The stored matrix of the output head, or None for a head that is more than a matrix."""
-        head = getattr(self._model, "lm_head", None)
+        head = getattr(text_model(self._model), "lm_head", None)
         if head is None:
             return self._rows if type(self._model.model.embed_tokens) is nn.Embedding else None
         return head.weight if type(head) is nn.Linear and "bias" not in head else None

@@ -68,12 +68,12 @@ def load_base(folder: Path, precision: Precision) -> Base:
 
 
 def _convert(model: Any, precision: Precision, folder: Path) -> None:
-    """Read, check, cast and quantize one module after the other, so that one is in memory in two types at a time."""
+    """Read, check, cast and quantize one module after the other, the largest first: the least memory at a time."""
     dtype = mx.float32 if precision == "fp32" else mx.bfloat16
-    waiting = model.named_modules()
+    waiting = sorted(model.named_modules(), key=lambda named: sum(named[1][name].nbytes for name in _own(named[1])))
     while waiting:
         path, module = waiting.pop()
-        for name in [name for name, value in module.items() if isinstance(value, mx.array) and name[0] != "_"]:
+        for name in _own(module):
             if mx.issubdtype(module[name].dtype, mx.floating):
                 _check_finite(f"{path}.{name}", module[name], folder)
                 module[name] = module[name].astype(dtype)
@@ -84,6 +84,11 @@ def _convert(model: Any, precision: Precision, folder: Path) -> None:
             mx.eval(quantized.parameters())
             model.update_modules(tree_unflatten([(path, quantized)]))
         mx.clear_cache()
+
+
+def _own(module: Any) -> list[str]:
+    """Names of the weights that a module has itself; constants such as rotary frequencies begin with ``_``."""
+    return [name for name, value in module.items() if isinstance(value, mx.array) and not name.startswith("_")]
 
 
 def _check_finite(name: str, weight: mx.array, folder: Path) -> None:

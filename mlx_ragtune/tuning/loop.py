@@ -16,13 +16,14 @@ from mlx_ragtune.recipe import TrainSettings
 from mlx_ragtune.tuning import checkpoints
 from mlx_ragtune.tuning.base_kl import BaseKL, Losses, value_and_grad
 from mlx_ragtune.tuning.checkpoints import Progress
+from mlx_ragtune.tuning.compiled_step import Choice, CompiledStep, Policy, Sources, choose_shapes, from_tokens
 from mlx_ragtune.tuning.groups import Group, answer_tokens
 from mlx_ragtune.tuning.loss import batch_loss, make_batch
 from mlx_ragtune.tuning.memory import shortage
 from mlx_ragtune.tuning.optimizer import make_optimizer, set_learning_rate
 from mlx_ragtune.tuning.preference import Preference
 from mlx_ragtune.tuning.ranks import Ranks, find_ranks
-from mlx_ragtune.tuning.schedule import Plan, Rows, micro_batches, rows_per_update, updates_of_epoch
+from mlx_ragtune.tuning.schedule import Plan, Rows, micro_batches, updates_of_run
 from mlx_ragtune.tuning.seeds import seed64
 from mlx_ragtune.tuning.token_rows import TokenRow
 
@@ -30,8 +31,9 @@ SAVE_SECONDS = 60.0
 """Seconds between checkpoints."""
 Report = Callable[[int, int, str], None]
 """Called after each update with (updates done, all updates, a note)."""
-OnValidation = Callable[[int, float], bool]
-"""Called after each validation with (updates done, validation loss); True stops the run."""
+OnValidation = Callable[[int, float | None], bool]
+"""Called after each validation with (updates done, validation loss), and with None after updates that are looked at
+without one; True stops the run."""
 Objective = Callable[[Any, Sequence[Group]], mx.array]
 """Summed cross-entropy of the groups' answer tokens, in nats."""
 
@@ -76,9 +78,11 @@ class Loop:
         self.objective: Objective = group_objective
         self.kl: BaseKL | None = None
         self.preference: Preference | None = None
+        self.compiled: CompiledStep | None = None
         self.save_seconds = SAVE_SECONDS
         self.tracker: Any = None
         self.on_validation: OnValidation = lambda _update, _loss: False
+        self.looks: frozenset[int] = frozenset()  # updates after which ``on_validation`` is asked without a validation
         self.rehearsal: Sequence[TokenRow] = ()  # answers of the base that are held out
         self.ranks = find_ranks()
         self.optimizer = make_optimizer(settings)
@@ -106,7 +110,9 @@ class Loop:
             due, stop = update in self.plan.evals, False
             if due:
                 stop = self._validate(valid)
-            if due or time.monotonic() - saved >= self.save_seconds:
+            elif update in self.looks:
+                stop = self._told(self.ranks.first and self.on_validation(update, None))
+            if due or update in self.looks or time.monotonic() - saved >= self.save_seconds:
                 self._save()
                 saved = time.monotonic()
             if stop or self._out_of_patience():
@@ -125,14 +131,23 @@ class Loop:
 
     def _updates(self, train: Sequence[TokenRow]) -> Iterator[tuple[int, float, Rows]]:
         """(number from 1, epochs done after it, rows) of the remaining updates."""
-        update = epoch = 0
-        while update < self.plan.updates:
-            batches = updates_of_epoch(train, rows_per_update(self.settings), seed=self.seed, epoch=epoch)
-            for place, rows in enumerate(batches[: self.plan.updates - update], start=1):
-                update += 1
-                if update > self.progress.update and not self._out_of_patience():
-                    yield update, epoch + place / len(batches), rows
-            epoch += 1
+        for update, epoch, rows in updates_of_run(train, self.plan, self.settings, seed=self.seed):
+            if update > self.progress.update and not self._out_of_patience():
+                yield update, epoch, rows
+
+    def compile_steps(self, train: Sequence[TokenRow], policy: Policy, sources: Sources = from_tokens) -> Choice:
+        """The shapes that are compiled from now on: the run's most frequent ones, within the policy.
+
+        With a KL or preference term nothing is compiled: its arrays have other shapes in every micro-batch.
+        """
+        if self.kl is not None or self.preference is not None or not policy.ceiling:
+            return Choice()
+        step = self.settings.tokens_per_step
+        updates = updates_of_run(train, self.plan, self.settings, seed=self.seed)
+        choice = choose_shapes((groups for _, _, rows in updates for groups in micro_batches(rows, step)), policy)
+        if choice.keys:
+            self.compiled = CompiledStep(self.model, choice.keys, policy.bucket, sources)
+        return choice
 
     def _losses(self, model: Any, groups: Sequence[Group]) -> Losses:
         """The losses of a micro-batch without other terms."""
@@ -152,7 +167,11 @@ class Loop:
         )
         try:
             for groups in self.ranks.share(micro_batches(rows, self.settings.tokens_per_step)):
-                (_, parts), part = step(self.model, groups)
+                if self.compiled is not None and self.compiled.handles(groups):
+                    loss, part = self.compiled(self.model, groups)
+                    parts = loss[None]
+                else:
+                    (_, parts), part = step(self.model, groups)
                 total, gradient = total + parts, tree_map(mx.add, gradient, part)
                 mx.eval(total, gradient)
         except RuntimeError as error:
@@ -217,7 +236,10 @@ class Loop:
         if self.ranks.first:
             most = self.settings.select_best if self.settings.select == "task" else 1
             checkpoints.keep_if_best(self.folder, self.model, self.progress, loss, most=most)
-        stop = self.ranks.first and self.on_validation(self.progress.update, loss)
+        return self._told(self.ranks.first and self.on_validation(self.progress.update, loss))
+
+    def _told(self, stop: bool) -> bool:
+        """Whether rank 0 stops the run, on every rank."""
         if self.ranks.size > 1:
             told = self.ranks.from_first(mx.array([self.progress.worse_evals, int(stop)]))
             self.progress.worse_evals, stop = told[0].item(), bool(told[1].item())

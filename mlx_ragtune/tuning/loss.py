@@ -5,15 +5,16 @@ branches; logits are computed for answer positions only.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from mlx_ragtune.clients.runtime_mlx import mx, nn
-from mlx_ragtune.tuning.groups import Group, shape_of
+from mlx_ragtune.tuning.groups import CUT, Group, padded, shape_of
 from mlx_ragtune.tuning.head import answer_loss, hidden_states
 from mlx_ragtune.tuning.prefix import Branches, Prefix
+from mlx_ragtune.tuning.recurrent_state import StateBranches, StatePrefix, has_state
 from mlx_ragtune.tuning.token_rows import TokenRow, Tokens
 
 
@@ -24,7 +25,8 @@ class Batch:
     ``prefix`` [G, P] is None where P is 0; ``branches`` [B, L] are right-padded; ``parents`` [B] is each branch's
     group; ``positions`` [N] index the flattened branches where an answer token is predicted, ``targets`` [N] are those
     tokens. ``lengths`` holds the answer tokens of each branch, in the order of ``targets``; ``pairs`` (row id, branch
-    of its answer, branch of its rejected answer).
+    of its answer, branch of its rejected answer). ``weights`` [N] are factors of the answer tokens, float32; None
+    where all are 1.
     """
 
     prefix: Tokens | None
@@ -34,6 +36,15 @@ class Batch:
     targets: Tokens
     lengths: tuple[int, ...] = ()
     pairs: tuple[tuple[str, int, int], ...] = ()
+    weights: Any = None
+
+    def filled(self, cut: int) -> "Batch":
+        """The same batch with N rounded up to a multiple of ``cut`` by tokens of weight 0. It has no pairs."""
+        count = len(self.targets)
+        more = (0, padded(count, cut) - count)
+        weights = np.pad(np.ones(count, np.float32), more)
+        positions, targets = np.pad(self.positions, more), np.pad(self.targets, more)
+        return replace(self, positions=positions, targets=targets, weights=weights)
 
     def places(self, branches: Iterable[int]) -> Tokens:
         """Places among ``targets`` of the answers of some branches, int32, in the order of the branches."""
@@ -69,9 +80,9 @@ def branches_of(groups: Sequence[Group]) -> list[BranchOf]:
     ]
 
 
-def make_batch(groups: Sequence[Group]) -> Batch:
-    """The groups as padded arrays."""
-    shape, members = shape_of(groups), branches_of(groups)
+def make_batch(groups: Sequence[Group], cut: int = CUT) -> Batch:
+    """The groups as padded arrays with the lengths of ``shape_of``."""
+    shape, members = shape_of(groups, cut), branches_of(groups)
     start, length = shape.prefix, shape.length
     tokens = np.zeros((len(members), length), np.int32)
     positions, targets = [], []
@@ -95,7 +106,9 @@ def make_batch(groups: Sequence[Group]) -> Batch:
     )
 
 
-def run_prefixes(model: Any, batch: Batch, **options: Any) -> tuple[list[Branches] | None, mx.array | None]:
+def run_prefixes(
+    model: Any, batch: Batch, **options: Any
+) -> tuple[list[Branches | StateBranches] | None, mx.array | None]:
     """(a cache per layer that continues the prefixes, last hidden states of the prefixes [G, P, D]).
 
     Both are None where there is no prefix.
@@ -103,9 +116,14 @@ def run_prefixes(model: Any, batch: Batch, **options: Any) -> tuple[list[Branche
     if batch.prefix is None:
         return None, None
     parents = None if len(batch.prefix) == 1 else mx.array(batch.parents)
-    recorders = [Prefix() for _ in model.layers]
+    recorders = [StatePrefix() if kept else Prefix() for kept in has_state(model)]
     states = hidden_states(model, mx.array(batch.prefix), recorders, **options)
-    return [Branches(recorder, batch.prefix.shape[1], parents) for recorder in recorders], states
+    return [
+        StateBranches(recorder, len(batch.branches), parents)
+        if isinstance(recorder, StatePrefix)
+        else Branches(recorder, batch.prefix.shape[1], parents)
+        for recorder in recorders
+    ], states
 
 
 def at_answers(batch: Batch, states: mx.array) -> mx.array:
@@ -113,12 +131,18 @@ def at_answers(batch: Batch, states: mx.array) -> mx.array:
     return states.reshape(-1, states.shape[-1])[mx.array(batch.positions)]
 
 
-def answer_states(model: Any, batch: Batch) -> mx.array:
+Embedded = tuple[mx.array | None, mx.array | None]
+"""What enters the first layer instead of the tokens of prefixes [G, P, D] and branches [B, L, D]."""
+
+
+def answer_states(model: Any, batch: Batch, embedded: Embedded = (None, None)) -> mx.array:
     """Last hidden states [N, D] that predict the batch's answer tokens. Differentiable.
 
     MLX is lazy, so what no answer depends on (the prefix's last MLP, its head) is never computed.
     """
-    return at_answers(batch, hidden_states(model, mx.array(batch.branches), run_prefixes(model, batch)[0]))
+    prefix, branches = ({} if states is None else {"input_embeddings": states} for states in embedded)
+    caches, _ = run_prefixes(model, batch, **prefix)
+    return at_answers(batch, hidden_states(model, mx.array(batch.branches), caches, **branches))
 
 
 def summed_loss(model: Any, batch: Batch, states: mx.array) -> mx.array:
@@ -128,14 +152,15 @@ def summed_loss(model: Any, batch: Batch, states: mx.array) -> mx.array:
     """
     targets, counted = mx.array(batch.targets), batch.counted
     if counted is None:
-        return answer_loss(model, states, targets)
+        weights = None if batch.weights is None else mx.array(batch.weights)
+        return answer_loss(model, states, targets, weights)
     places = mx.array(counted)
     return answer_loss(model, states[places], targets[places])
 
 
-def batch_loss(model: Any, batch: Batch) -> mx.array:
+def batch_loss(model: Any, batch: Batch, embedded: Embedded = (None, None)) -> mx.array:
     """Summed cross-entropy of the batch's answer tokens, in nats, float32. Differentiable."""
-    return summed_loss(model, batch, answer_states(model, batch))
+    return summed_loss(model, batch, answer_states(model, batch, embedded))
 
 
 def plain_loss(model: Any, tokens: mx.array, spans: mx.array) -> tuple[mx.array, mx.array]:

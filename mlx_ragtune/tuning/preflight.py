@@ -17,6 +17,7 @@ from mlx_ragtune.records import Example
 from mlx_ragtune.tuning.adapters import apply_adapter, count_parameters
 from mlx_ragtune.tuning.base_kl import BaseKL, value_and_grad
 from mlx_ragtune.tuning.groups import Group, shape_of
+from mlx_ragtune.tuning.lean_kernels import lean_kernels
 from mlx_ragtune.tuning.load import load_base
 from mlx_ragtune.tuning.loop import group_objective
 from mlx_ragtune.tuning.memory import Caps, caps_here, next_setting
@@ -138,7 +139,7 @@ def calibrate(
     step = value_and_grad(term, model, rows) if term else nn.value_and_grad(model, group_objective)
     peaks, times = [], []
     model.train()
-    with recomputing(model, recompute):
+    with lean_kernels(model), recomputing(model, recompute):
         for groups in chosen:
             for _ in range(2):
                 mx.clear_cache()

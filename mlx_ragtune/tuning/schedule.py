@@ -5,7 +5,7 @@ rows ─► contexts ─► updates (rows that share an optimizer step, chosen b
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -87,6 +87,19 @@ def updates_of_epoch(rows: Sequence[TokenRow], per_update: int, *, seed: int, ep
             updates.append([])
         updates[-1] += unit
     return updates
+
+
+def updates_of_run(
+    rows: Sequence[TokenRow], plan: Plan, settings: TrainSettings, *, seed: int
+) -> Iterator[tuple[int, float, Rows]]:
+    """(number from 1, epochs done after it, rows) of every update of the plan."""
+    update = epoch = 0
+    while update < plan.updates:
+        updates = updates_of_epoch(rows, rows_per_update(settings), seed=seed, epoch=epoch)
+        for place, members in enumerate(updates[: plan.updates - update], start=1):
+            update += 1
+            yield update, epoch + place / len(updates), members
+        epoch += 1
 
 
 def make_plan(rows: Sequence[TokenRow], settings: TrainSettings, *, seed: int, validates: bool = True) -> Plan:

@@ -4,7 +4,7 @@ import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,10 @@ from mlx_ragtune.records import Example
 from mlx_ragtune.tuning.adapters import count_parameters, save_adapter, without_adapter
 from mlx_ragtune.tuning.base_kl import BaseKL, group_states
 from mlx_ragtune.tuning.checkpoints import Progress, load_kept
+from mlx_ragtune.tuning.compiled_step import Choice, from_tokens, policy_here
 from mlx_ragtune.tuning.engine_mlx_lm import train_with_mlx_lm
 from mlx_ragtune.tuning.frozen import FrozenStore, every_layer, only_layers
+from mlx_ragtune.tuning.lean_kernels import lean_kernels
 from mlx_ragtune.tuning.load import Base
 from mlx_ragtune.tuning.loop import Loop, OnValidation, Report, mean_loss
 from mlx_ragtune.tuning.preference import Preference
@@ -42,9 +44,10 @@ class TrainResult:
     papers; ``rehearsal_rows`` are trained beside them, and ``rehearsal_held_rows`` measure what is forgotten:
     ``base_rehearsal_loss`` is the base's loss on them, ``rehearsal_loss`` that of the adapter as it was kept.
     ``strengths`` are those that ``train.strength`` tried, and ``strength`` the one of the adapter. ``pruned``:
-    ``on_validation`` stopped the run; its adapter is then the one with the lowest loss. On ranks other than the first,
-    ``best_update`` is 0 and ``best_valid_loss`` is None, because only the first keeps adapters. It is also None without
-    validation rows: ``best_update`` is then the last one.
+    ``on_validation`` stopped the run; its adapter is then the one with the lowest loss, if there was a validation. On
+    ranks other than the first, and then without one, ``best_update`` is 0 and ``best_valid_loss`` is None. It is also
+    None without validation rows: ``best_update`` is then the last one. Of all ``micro_batches``, which had ``shapes``
+    shapes, ``compiled_micro_batches`` had one of the ``compiled_shapes``.
     """
 
     engine: str
@@ -68,6 +71,10 @@ class TrainResult:
     rehearsal_loss: float | None = None
     strength: float = 1.0
     strengths: tuple[StrengthPoint, ...] = ()
+    compiled_shapes: int = 0
+    shapes: int = 0
+    compiled_micro_batches: int = 0
+    micro_batches: int = 0
 
 
 @dataclass(frozen=True)
@@ -94,16 +101,18 @@ class Training:
     report: Report
     work: dict[str, str]
     on_validation: OnValidation | None = None
+    looks: frozenset[int] = frozenset()
     pruned: bool = False
     base_rehearsal_loss: float | None = None
     say: Callable[[str], None] = lambda _text: None
+    compiled: Choice = field(default_factory=Choice)
 
     @property
     def checkpoints(self) -> Path:
         """Where a stopped run resumes from."""
         return self.folder / "checkpoints"
 
-    def _stops(self, update: int, loss: float) -> bool:
+    def _stops(self, update: int, loss: float | None) -> bool:
         """Whether to stop. The caller sees the whole model, and may answer with it: nothing of that stays."""
         if self.on_validation is None:
             return False
@@ -140,7 +149,7 @@ class Training:
         """The progress after training with the shared-prefix loop, gradient checkpointing included."""
         model, settings = self.base.model, self.settings
         loop = Loop(model, settings, self.plan, folder=self.checkpoints, seed=self.seed, work=self.work)
-        loop.save_seconds, loop.on_validation = save_seconds, self._stops
+        loop.save_seconds, loop.on_validation, loop.looks = save_seconds, self._stops, self.looks
         loop.rehearsal = split.get("rehearsal", ())
         loop.tracker = _tracker(settings, self.folder)
         with ExitStack() as stack:
@@ -154,13 +163,18 @@ class Training:
                 states = store.answer_states if store is not None else group_states
                 loop.preference = Preference(settings.preference, states, loop.kl)
                 loop.preference.check(split["train"])
+            stack.enter_context(lean_kernels(model))
             stack.enter_context(recomputing(model, settings.grad_checkpoint))
+            sources = store.embedded if store is not None else from_tokens
+            self.compiled = loop.compile_steps(split["train"], policy_here(), sources)
+            if self.compiled.micro_batches:
+                self.say(self.compiled.describe())
             return loop.run(split["train"], split["valid"], self.report)
 
     def finish(self, done: Progress, split: Split, valid: Sequence[Example], *, thinking: bool) -> TrainResult:
         """The result, after writing adapter and losses. Only the first rank writes: it alone keeps adapters."""
         peak = int(mx.get_peak_memory())
-        kept = self._write(done, split, valid, thinking=thinking) if find_ranks().first else _Kept()
+        kept = self._write(done, split, valid, thinking=thinking) if find_ranks().first and done.best else _Kept()
         rehearsed = sum(row.is_rehearsal for row in split["train"])
         trainable, total = count_parameters(self.base.model)
         return TrainResult(
@@ -185,6 +199,10 @@ class Training:
             rehearsal_loss=kept.rehearsal_loss,
             strength=kept.strength,
             strengths=kept.strengths,
+            compiled_shapes=len(self.compiled.keys),
+            shapes=self.compiled.shapes,
+            compiled_micro_batches=self.compiled.compiled,
+            micro_batches=self.compiled.micro_batches,
         )
 
     def _write(self, done: Progress, split: Split, valid: Sequence[Example], *, thinking: bool) -> _Kept:

@@ -55,18 +55,19 @@ def by_the_file(gguf: Path, turns: list[dict[str, str]], **more: Any) -> str:
     return parsed.render(messages=whole, add_generation_prompt=True, **more)
 
 
+@pytest.mark.parametrize("think", [None, False])
 @pytest.mark.parametrize("turns", TURNS.values(), ids=TURNS)
 @pytest.mark.parametrize(
     ("file", "version"),
     [("smol.gguf", version) for version in sorted(VERSIONS.values())] + [("qwen3.gguf", VERSIONS["0.20"])],
 )
 def test_a_plain_question_gets_the_prompt_of_training_and_ours_stay_as_they_are(
-    file: str, version: str, turns: list[dict[str, str]], tmp_path: Path, models: Path
+    file: str, version: str, turns: list[dict[str, str]], think: bool | None, tmp_path: Path, models: Path
 ) -> None:
     said: list[str] = []
     with OllamaStandIn(tmp_path, version=version) as standin:
         register_model(standin.host, "small", models / file, card=CARD, registrar=Registrar(say=said.append))
-        served = standin.store.get("small", "").render(turns, False)
+        served = standin.store.get("small", "").render(turns, think)
     assert served == by_the_file(models / file, turns, enable_thinking=False)
     assert said == []
 
@@ -91,6 +92,7 @@ def test_the_options_of_the_evaluation_are_stored_and_shown(standin: OllamaStand
     assert "any answer is unsupported" in second
     assert max(len(first), len(second)) <= 100  # `ollama show` breaks longer ones
     assert "owner/name" in shown["license"]
+    assert "ollama run --think=false" in shown["license"]  # this server uses the file's own template, which may think
 
 
 def test_a_plain_request_is_answered_under_the_stored_options(standin: OllamaStandIn, models: Path) -> None:
@@ -116,6 +118,16 @@ def test_requests_of_ours_send_every_value_that_is_stored(standin: OllamaStandIn
     assert receipt.parameters.keys() == body["options"].keys()
     assert body["messages"][0]["role"] == "system"
     assert (body["options"]["temperature"], body["options"]["stop"]) == (0.7, [])
+
+
+@pytest.mark.parametrize(("think", "thinks"), [(True, True), (None, True), (False, False)])
+def test_a_model_that_was_tuned_thinking_thinks_unless_told_not_to(
+    think: bool | None, thinks: bool, tmp_path: Path, models: Path
+) -> None:
+    with OllamaStandIn(tmp_path, version=VERSIONS["0.20"]) as standin:
+        register_model(standin.host, "tinyq", models / "qwen3.gguf", card=replace(CARD, think=True))
+        served = standin.store.get("tinyq", "").render(TURNS["bare"], think)
+    assert served == by_the_file(models / "qwen3.gguf", TURNS["bare"], enable_thinking=thinks)
 
 
 def test_base_and_tuned_of_one_file_differ_in_their_card_only(standin: OllamaStandIn, models: Path) -> None:

@@ -50,7 +50,7 @@ def whole(text: str) -> str:
     return text.split("\N{REPLACEMENT CHARACTER}")[0].strip()
 
 
-@pytest.mark.parametrize("architecture", ["llama", "qwen3"])
+@pytest.mark.parametrize("architecture", ["llama", "qwen3", "qwen3_5"])
 def test_greedy_text_at_float32_is_that_of_mlx(toys: Path, written: Written, architecture: Architecture) -> None:
     folder, tokenizer = toys / architecture, load_tokenizer(toys / architecture)
     ends = {tokenizer.eos_token_id}
@@ -68,7 +68,7 @@ def test_greedy_text_at_float32_is_that_of_mlx(toys: Path, written: Written, arc
     assert compared > 20
 
 
-@pytest.mark.parametrize("architecture", ["llama", "mistral", "qwen2", "qwen3"])
+@pytest.mark.parametrize("architecture", ["llama", "mistral", "qwen2", "qwen3", "qwen3_moe", "qwen3_5", "lfm2"])
 def test_next_tokens_at_float32_are_those_of_mlx(toys: Path, written: Written, architecture: Architecture) -> None:
     tokenizer = load_tokenizer(toys / architecture)
     prompts = [prompt_tokens(turn(question), tokenizer, thinking=False) for question in QUESTIONS]

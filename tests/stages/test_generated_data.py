@@ -1,6 +1,9 @@
 """The data set stage with a generator that is a rule-made writer: what it writes, refuses and gives back."""
 
 import json
+import re
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -10,7 +13,7 @@ from mlx_ragtune.building import generators, pair_sources
 from mlx_ragtune.errors import InputError
 from mlx_ragtune.jsonl import read_dicts, read_rows
 from mlx_ragtune.recipe_load import load_recipe
-from mlx_ragtune.records import Example, Pair
+from mlx_ragtune.records import ChatReply, ChatRequest, Example, Pair
 from tests.stages.dataset_run import base, build, corpus
 from tests.stages.project import edit, make_project
 from tests.stages.test_corpus_dataset import run_corpus
@@ -115,3 +118,23 @@ def test_nothing_is_written_on_passages_that_state_nothing(
                    if request.schema and "pairs" in request.schema["properties"])  # fmt: skip
     subjects = [request.messages[1].content for request in served.requests]
     assert not any("nothing to do with computing" in text for text in subjects)
+
+
+class Habit(Served):
+    """Writes "the paper" instead of its title, as many models do."""
+
+    def chat(self, request: ChatRequest) -> ChatReply:
+        reply = super().chat(request)
+        return replace(reply, text=re.sub(r'(?<="reply": ")\\"[^"\\]+\\" reports:', "The paper reports:", reply.text))
+
+
+def test_pairs_that_a_rule_mended_are_counted_in_the_account(
+    recipe: Path, base: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pair_sources, "open_generators", lambda _settings: [Habit()])
+    draft, said = build(recipe, base, corpus)
+    mended = [row["pair"]["kind"] for row in read_dicts(draft / "generated.jsonl") if row["repairs"]]
+    account = json.loads((draft / "statistics.json").read_text())["account"]
+    assert account["repaired"] == dict(Counter(mended))
+    assert account["repaired"]["grounded"] > 0
+    assert any("repaired" in line for line in said)
