@@ -62,7 +62,7 @@ def test_nothing_but_the_protocol_is_on_standard_output(finished: Path) -> None:
     """Progress and messages go to standard error; the end of the input ends the server."""
     about = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
     call = {"name": "ask_papers", "arguments": {"question": "What is LoRA?"}}
-    lines = [
+    lines: list[dict[str, Any]] = [
         {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": about},
         {"jsonrpc": "2.0", "method": "notifications/initialized"},
         {"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": call},
