@@ -21,7 +21,7 @@ DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "benchmarks" / "README.md", *sorted(DOCS.glob("*.md"))]
 GENERATED = {"commands.md"}
 """Written from ``--help``: its examples are checked as such."""
-COMING = {"serving.md", "publishing.md", "measurements.md", "whole-path.md"}
+COMING = {"serving.md", "whole-path.md"}
 """Pages of the navigation that other parts of the project write."""
 _FENCE = re.compile(r"^```(?P<kind>[\w ]*)\n(?P<body>.*?)^```", re.S | re.M)
 _INLINE = re.compile(r"`(ragtune [^`]+|python (?:-m mlx_ragtune|benchmarks/)[^`]*)`")
