@@ -79,7 +79,7 @@ class Walk:
         for path, name in ((self.papers, "~/papers"), (self.work, "."), (ROOT, "."), (Path.home(), "~")):
             output = output.replace(str(path), name)
         lines = [line.rsplit("\r", 1)[-1].rstrip() for line in output.rstrip().split("\n")]
-        lines = [line for line in lines if not re.search(r"\b\d+ of \d+\b.* left$", line)]
+        lines = [line for line in lines if not re.match(r"  \S.* \d+/\d+( |$)", line)]
         if len(lines) > KEPT_LINES:
             half = KEPT_LINES // 2
             lines = [*lines[:half], f"[{len(lines) - 2 * half} lines]", *lines[-half:]]
