@@ -138,12 +138,14 @@ class Walk:
 def review_by_keys(tab: Tab, address: str, picture: Path) -> str:
     """Decide every question with the keyboard, apply, and end the session; what was pressed."""
     pressed: list[str] = []
+    pictured = False
     tab.go(address, "#question, #finish")
     while position := str(tab.says(POSITION)):
         number, count = (int(part) for part in re.findall(r"\d+", position)[:2])
-        if number == 1:
-            time.sleep(2)  # the page of the PDF is drawn
+        if not pictured and tab.says("document.querySelector('mark') !== null"):
             tab.picture(picture)
+            pictured = True
+        if number == 1:
             pressed += edit(tab)
         elif number == count and count > 6:
             tab.press("r")
@@ -157,10 +159,12 @@ def review_by_keys(tab: Tab, address: str, picture: Path) -> str:
         deadline = time.monotonic() + 60
         while str(tab.says(POSITION)) == position and time.monotonic() < deadline:
             time.sleep(0.02)
-    tab.says("document.getElementById('apply-benchmark').click()")
-    tab.until("document.getElementById('applied-benchmark') !== null", True, seconds=60)
+    tab.until("document.getElementById('finish') !== null", True, seconds=60)
+    if tab.says("document.getElementById('apply-benchmark') !== null"):
+        tab.says("document.getElementById('apply-benchmark').click()")
+        tab.until("document.getElementById('applied-benchmark') !== null", True, seconds=120)
     tab.says("document.getElementById('finish').click()")
-    tab.until("document.body.innerText.includes('You can close this window')", True)
+    tab.until("document.body.innerText.includes('You can close this window')", True, seconds=120)
     return "keys pressed: " + " ".join(pressed)
 
 

@@ -22,6 +22,7 @@ from mlx_ragtune.gguf.metadata import add_model, add_particulars, add_tokenizer,
 from mlx_ragtune.gguf.quantize import QuantType, tensor_type
 from mlx_ragtune.models.architectures import Architecture, attention_layers, flat_config, key_value_heads
 from mlx_ragtune.models.model_folder import check_weights
+from mlx_ragtune.models.prompts import turn_end_id
 from mlx_ragtune.models.stored_layout import AnyWeight, ModelWeights
 from mlx_ragtune.models.unsupported import check_architecture, check_dimensions
 from mlx_ragtune.models.vocabulary import read_json, read_vocabulary
@@ -227,12 +228,15 @@ def write_gguf(
     check_name(name)
     config, architecture = _config(model)
     tensors, vocabulary = _tensors(model, type), read_vocabulary(model)
+    turn_end = turn_end_id(model)
     require_disk(target.parent, _data_bytes(tensors) + METADATA_BYTES, what=f"writing {target.name}")
     temporary = target.with_name(f".{target.name}.part")
     writer = GGUFWriter(temporary, architecture.gguf)
     add_model(writer, config, name=name, kind=type, size=_size_label(tensors, config))
     add_particulars(writer, config, architecture)
     add_tokenizer(writer, vocabulary)
+    if turn_end != vocabulary.specials["eos"]:
+        writer.add_eot_token_id(turn_end)  # else a server stops at it only where it knows its text
     with disk_writes(target, _data_bytes(tensors), partial=temporary):
         try:
             _describe(writer, tensors)
