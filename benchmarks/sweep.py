@@ -32,12 +32,14 @@ from typing import Any
 import yaml
 
 from mlx_ragtune.jsonl import read_rows
+from mlx_ragtune.models.model_folder import read_config
 from mlx_ragtune.models.toy import write_toy_model
 from mlx_ragtune.records import Example
 from mlx_ragtune.runner import Run, open_recipe
 from mlx_ragtune.tuning.adapters import adapter_config
 from mlx_ragtune.tuning.load import load_base
 from mlx_ragtune.tuning.schedule import make_plan, micro_batches, rows_per_update, updates_of_epoch
+from mlx_ragtune.tuning.step_size import with_step
 from mlx_ragtune.tuning.token_rows import TokenRow
 from mlx_ragtune.tuning.work import Work, total, work_of_batch, work_of_whole_rows
 from mlx_ragtune.tuning.workbench import prepare_rows
@@ -211,7 +213,8 @@ def counted(run: Run, rows: dict[str, list[TokenRow]]) -> tuple[int, Work, Work]
     stock = total(
         work_of_whole_rows(update[start : start + size], 32) for update in done for start in range(0, len(update), size)
     )
-    ours = total(work_of_batch(groups) for update in done for groups in micro_batches(update, train.tokens_per_step))
+    step = with_step(train, read_config(run.base), rows["train"]).step_tokens
+    ours = total(work_of_batch(groups) for update in done for groups in micro_batches(update, step))
     return plan.updates, stock, ours
 
 

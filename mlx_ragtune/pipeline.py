@@ -353,7 +353,7 @@ STAGES: tuple[Stage, ...] = (
         ),
         outside={"adapter": _adapter},
         needs={"dataset": PROMPT_ROWS, "rehearse": REHEARSAL, "base": ()},
-        version=2,
+        version=3,
     ),
     Stage(
         "fuse",

@@ -37,7 +37,7 @@ def _reduced(x: mx.array) -> tuple[mx.array, mx.array]:
     shifted = x * _LOG2E + _SHIFT
     whole = shifted - _SHIFT
     r = x - whole * _LN2_HIGH - whole * _LN2_LOW
-    y = _POLYNOMIAL[0]
+    y: Any = _POLYNOMIAL[0]
     for coefficient in _POLYNOMIAL[1:]:
         y = y * r + coefficient
     return shifted, y * r * r + r + 1.0
@@ -93,7 +93,8 @@ def swiglu(gate: mx.array, x: mx.array) -> mx.array:
 
 @swiglu.vjp
 def _swiglu_backward(primals: Any, cotangent: mx.array, _output: Any) -> tuple[mx.array, mx.array]:
-    return _swiglu_gradients(*primals, cotangent)
+    gate, x = mx.depends(list(primals), [cotangent])  # the shares are not made before the gradient arrives
+    return _swiglu_gradients(gate, x, cotangent)
 
 
 def _scores(queries: mx.array, keys: mx.array, mask: mx.array | None) -> mx.array:
@@ -127,7 +128,8 @@ def attention(queries: mx.array, keys: mx.array, values: mx.array, *, scale: flo
 
     @attend.vjp
     def _backward(primals: Any, cotangents: Any, outputs: Any) -> tuple[mx.array, ...]:
-        queries, keys, values = primals
+        # computed when the gradient arrives: MLX would otherwise make the shares of all layers first
+        queries, keys, values = mx.depends(list(primals), [cotangents[0]])
         scaled = (queries * scale).reshape(folded)
         given = cotangents[0].reshape(*folded[:3], -1)
         shares = exp(_scores(scaled, keys, mask) - outputs[1])
@@ -136,7 +138,8 @@ def attention(queries: mx.array, keys: mx.array, values: mx.array, *, scale: flo
         by_queries = (by_scores @ keys * scale).reshape(queries.shape)
         return by_queries, by_scores.swapaxes(-1, -2) @ scaled, shares.swapaxes(-1, -2) @ given
 
-    output: mx.array = attend(queries, keys, values)[0]
+    outputs: Any = attend(queries, keys, values)
+    output: mx.array = outputs[0]
     return output
 
 

@@ -25,6 +25,11 @@ PAIR_TOKENS = 1.25
 """Tokens of a row with its rejected answer over those of the row: they share the prompt."""
 _FUSE_SHARE, _CHECK_SHARE = 1.5, 1.25
 """Peak of fusing and of comparing logits over the float32 weights (measured: 1.36 and 1.16)."""
+STEP_VALUES = 2**28
+"""Values that a micro-batch keeps for the backward pass where the recipe sets no ``tokens_per_step``: 1 GiB in float32.
+A matrix product with 1,024 rows is about as fast as a longer one, so that more memory would save little time."""
+STEP_TOKENS = (1024, 4096)
+"""Least and most tokens of such a micro-batch; below, contexts with several questions would be cut apart."""
 _OPTIMIZER_COPIES = 5
 """Arrays of the adapter's size: adapter, gradient, accumulated gradient, and two of the optimizer."""
 _MIB = 2**20
@@ -72,22 +77,37 @@ def adapter_parameters(config: Mapping[str, Any], settings: TrainSettings) -> in
     return total
 
 
-def _activation_values(config: Mapping[str, Any], settings: TrainSettings, tokens: int, row_tokens: int) -> float:
-    """Values that the backward pass of one micro-batch of ``tokens`` keeps."""
+def _adapted_layers(config: Mapping[str, Any], settings: TrainSettings) -> int:
+    layers: int = config["num_hidden_layers"]
+    return layers if settings.layers == "all" else min(settings.layers, layers)
+
+
+def _values_per_token(config: Mapping[str, Any], settings: TrainSettings) -> tuple[float, float]:
+    """(values that the backward pass keeps for each token, values of one layer for each token), without scores."""
     hidden, inner, heads = config["hidden_size"], config["intermediate_size"], config["num_attention_heads"]
     queries, keys = heads * head_dimension(config), key_value_heads(config) * head_dimension(config)
-    layers = config["num_hidden_layers"]
-    adapted = layers if settings.layers == "all" else min(settings.layers, layers)
-    layer = tokens * (5 * hidden + 3 * queries + 2 * keys + 5.5 * inner)
-    scores = 1.1 * heads * tokens * row_tokens
-    if settings.grad_checkpoint:
-        kept = adapted * tokens * 2 * (hidden + keys) + 2 * layer + 2 * scores
-    elif sys.platform == "darwin":  # Metal's fused attention keeps no scores; the backward pass makes one layer's
-        kept = adapted * layer + 3 * scores
+    ours = settings.engine == "shared-prefix"  # which keeps gate, up and their product, without sigmoids
+    layer = 5 * hidden + 3 * queries + 2 * keys + (4 if ours else 5.5) * inner
+    adapted = _adapted_layers(config, settings)
+    return (adapted * 2 * (hidden + keys) + 2 * layer if settings.grad_checkpoint else adapted * layer), layer
+
+
+def step_for_budget(config: Mapping[str, Any], settings: TrainSettings) -> int:
+    """Tokens of a micro-batch that keep STEP_VALUES for the backward pass, within STEP_TOKENS."""
+    tokens = int(STEP_VALUES / _values_per_token(config, settings)[0]) // 256 * 256
+    return min(max(tokens, STEP_TOKENS[0]), STEP_TOKENS[1])
+
+
+def _activation_values(config: Mapping[str, Any], settings: TrainSettings, tokens: int, row_tokens: int) -> float:
+    """Values in memory at most in one micro-batch of ``tokens``."""
+    kept: float = tokens * _values_per_token(config, settings)[0]
+    scores = 1.1 * config["num_attention_heads"] * tokens * row_tokens
+    if settings.engine == "shared-prefix" or sys.platform == "darwin":
+        kept += 3 * scores  # attention keeps none; the backward pass makes those of one layer
     else:
-        kept = adapted * (layer + scores)
+        kept += _adapted_layers(config, settings) * scores
     positions = tokens * config["vocab_size"]
-    logits = positions if settings.engine == "mlx-lm" else min(CHUNK_LOGITS, positions)
+    logits = positions if settings.engine == "mlx-lm" else 4 * min(CHUNK_LOGITS, positions)
     return kept + 3 * logits
 
 
@@ -106,7 +126,8 @@ def train_memory(
         tokens = settings.batch_size * row_tokens
     else:
         pairs = PAIR_TOKENS if settings.preference else 1.0
-        tokens = max(row_tokens, min(settings.tokens_per_step, int(rows_per_update(settings) * row_tokens * pairs)))
+        most = settings.tokens_per_step or step_for_budget(model.config, settings)
+        tokens = max(row_tokens, min(most, int(rows_per_update(settings) * row_tokens * pairs)))
     width = 4 if precision == "fp32" else 3  # bfloat16 activations beside float32 ones of the adapter
     adapter = 4 * _OPTIMIZER_COPIES * adapter_parameters(model.config, settings)
     step = held + adapter + width * _activation_values(model.config, settings, tokens, row_tokens)

@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -37,6 +38,7 @@ from mlx_ragtune.tuning.rehearsal import choose_rehearsal
 from mlx_ragtune.tuning.schedule import make_plan, micro_batches
 from mlx_ragtune.tuning.seeds import seed64
 from mlx_ragtune.tuning.start_adapter import check_start, start_from
+from mlx_ragtune.tuning.step_size import with_step
 from mlx_ragtune.tuning.token_rows import TokenRow, tokenize
 from mlx_ragtune.tuning.train_checks import check_attention, check_train
 from mlx_ragtune.tuning.training import Split, Training, TrainResult
@@ -193,6 +195,7 @@ class Workbench:
         shares: Mapping[str, float | None],
     ) -> TrainResult:
         loaded, (split, described) = self.loaded, data
+        settings = with_step(settings, loaded.config, chain(*split.values(), self._rehearsal))
         thinking = self._dataset.thinking == "on"
         apply_adapter(loaded.model, settings, seed=seed)
         if settings.from_adapter is not None and find_ranks().first:  # the other ranks get its arrays from the first
@@ -247,11 +250,11 @@ class Workbench:
             check_head(model)
             self._head_checked = True
         for rows in (*split.values(), self._rehearsal):
-            for groups in micro_batches(rows, settings.tokens_per_step):  # refuses rows that do not fit
+            for groups in micro_batches(rows, settings.step_tokens):  # refuses rows that do not fit
                 check_attention(groups, heads)
         if not settings.frozen_store:
             return None
-        first, step = len(model.layers) - int(settings.layers), settings.tokens_per_step
+        first, step = len(model.layers) - int(settings.layers), settings.step_tokens
         if (first, step) not in self._stores:
             # Rounding depends on what is computed together, so rows and step size are part of the name.
             key = digest_json({**self._described, "first": first, "tokens_per_step": step})
