@@ -1,6 +1,7 @@
 """A chat model made of rules, behind an OpenAI-compatible server: it writes pairs on the passages it is shown.
 
-It stands in for a good generator where only small models are at hand. It says nothing about the quality of pairs.
+It stands in for a good generator where only small models are at hand. It says nothing about the quality of pairs. The
+tests of ``synthesis`` use the same rules.
 """
 
 import hashlib
@@ -9,7 +10,7 @@ import random
 import re
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -30,26 +31,34 @@ def reply_to(prompt: str, schema: Mapping[str, Any], seed: int) -> str:
     """The JSON that a good model would write: pairs from sentences of the passages, or verdicts on pairs."""
     (key,) = schema["properties"]
     rows = schema["properties"][key]
-    passages = [(str(title), str(text)) for title, text in _PASSAGE.findall(prompt)]
     if key == "pairs":
         fields = list(rows["items"]["properties"])
-        return json.dumps({key: [_item(prompt, passages, fields, seed, at) for at in range(rows["minItems"])]})
+        return json.dumps({key: [written(prompt, fields, seed, at, quotes=True) for at in range(rows["minItems"])]})
     questions = re.findall(r"^\d+\. (.*)$", prompt, re.M)
-    return json.dumps({key: [_verdict(passages, key, rows["items"], question) for question in questions]})
+    return json.dumps({key: [verdict(passages_in(prompt), key, rows["items"], question) for question in questions]})
 
 
-def _item(prompt: str, passages: list[tuple[str, str]], fields: list[str], seed: int, at: int) -> dict[str, str]:
-    digest = hashlib.sha256(f"{prompt}{seed}".encode()).hexdigest()
-    first, second = digest[2 * at : 2 * at + 8], digest[2 * at + 20 : 2 * at + 28]
+def passages_in(prompt: str) -> list[tuple[str, str]]:
+    """(title, text) of each passage that a prompt shows."""
+    return [(str(title), str(text)) for title, text in _PASSAGE.findall(prompt)]
+
+
+def written(prompt: str, fields: Sequence[str], seed: int, at: int, *, quotes: bool) -> dict[str, str]:
+    """The item number ``at`` of a reply: what a good model would write about one sentence of each passage.
+
+    ``quotes``: the question has the whole titles in double quotes; else it has what stands before their colons.
+    """
+    digest = hashlib.sha256(f"{prompt}{seed}{at}".encode()).hexdigest()
+    passages = passages_in(prompt)
     if not passages:
-        return {"question": f"What is known of {first} and {second}?", "topic": f"the matter of {first}"}
+        return {"question": f"What is known about {digest[:6]} and {digest[6:12]}?", "topic": f"the {digest[:6]}"}
     picked = []
     for title, text in passages:
         parts = [part for part in sentences(text) if len(part.split()) > 5]
         picked.append((title, parts[(int(digest[:4], 16) + at) % len(parts)]))
+    names = " and ".join(f'"{title}"' if quotes else title.split(":")[0] for title, _ in picked)
     known = " ".join(_rare(sentence, 5 if len(picked) == 1 else 3) for _, sentence in picked)
-    names = " and ".join(f'"{title}"' for title, _ in picked)
-    asked = known if "reply" in fields else f"the colour of {first} {second}"
+    asked = known if "reply" in fields else f"the colour of {digest[:5]} {digest[5:10]}"
     values = {
         "absent": "its colour",
         "evidence": picked[0][1],
@@ -60,25 +69,27 @@ def _item(prompt: str, passages: list[tuple[str, str]], fields: list[str], seed:
         "topic": asked,
     }
     if "absent" in fields and "reply" in fields:
-        values["question"] = f"What does {names} report about {asked}, and what about its colour {first}?"
-        values["reply"] += " Its colour is not reported."
+        values["reply"] += " Its colour is left open."
+        if quotes:
+            values["question"] = f"What does {names} report about {asked}, and what about its colour {digest[:8]}?"
     return {name: values[name] for name in fields}
 
 
 def _rare(sentence: str, count: int) -> str:
-    words = [word for word in re.findall(r"[A-Za-z][\w-]+", sentence) if len(word) > 4]
+    words = [word for word in re.findall(r"[A-Za-z][\w-]+", sentence) if len(word) > 4 or word[0].isupper()]
     return " ".join(list(dict.fromkeys(words))[:count])
 
 
-def _verdict(passages: list[tuple[str, str]], key: str, item: Mapping[str, Any], question: str) -> object:
+def verdict(passages: Sequence[tuple[str, str]], key: str, item: Mapping[str, Any], question: str) -> object:
+    """What a good model says of a question that ``written`` made: an answer to it, or whether the passages have one."""
     text = " ".join(text for _, text in passages)
-    asked = re.split(r", and what|\?", question.partition("report about ")[2])[0].split()
+    asked = re.split(r" Answer: |, and what|\?", question.partition("report about ")[2])[0].split()
     found = bool(asked) and all(word in text for word in asked)
     if key == "answers":
         best = max(sentences(text), key=lambda part: sum(word in part for word in asked), default="")
         return best or "unknown"
     allowed = item["properties"]["verdict"]["enum"]
-    return {"finding": "as written", "verdict": ("answered" if found else "absent") if "absent" in allowed else "yes"}
+    return {"finding": "as it says", "verdict": ("answered" if found else "absent") if "absent" in allowed else "yes"}
 
 
 def tokens_in(text: str) -> int:

@@ -39,8 +39,6 @@ def main() -> None:
         tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=words, pad_token="<pad>", eos_token="<eos>")
         data = datasets.Dataset.from_list(rows)
         trainer = trl.SFTTrainer(model=model, args=settings, train_dataset=data, processing_class=tokenizer)
-            model=model, args=settings, train_dataset=datasets.Dataset.from_list(rows), processing_class=tokenizer
-        )
         compute_loss = trainer.compute_loss
 
         def timed(*values: Any, **options: Any) -> Any:

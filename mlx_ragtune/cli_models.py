@@ -9,17 +9,34 @@ from mlx_ragtune.cli_options import AS_JSON, RECIPE, open_run
 
 
 @click.group(invoke_without_command=True)
+@click.option(
+    "--fit", "sizes", multiple=True, type=click.FloatRange(min=4, max=4096), metavar="GB",
+    help="List which base models can be tuned on a Mac with so much memory; repeat it to compare.",
+)  # fmt: skip
+@AS_JSON
 @click.pass_context
-def models(ctx: click.Context) -> None:
-    """List or remove the models that ragtune registered.
+def models(ctx: click.Context, sizes: tuple[float, ...], as_json: bool) -> None:
+    """List or remove the models that ragtune registered, or list base models by the memory that they need.
 
     \b
     Examples:
       ragtune models list
       ragtune models remove demo
+      ragtune models --fit 16                        what a Mac with 16 GB can tune
+      ragtune models --fit 16 --fit 32 --fit 64      side by side
     """
-    if ctx.invoked_subcommand is None:
-        ctx.invoke(list_models, as_json=False)
+    if ctx.invoked_subcommand is not None:
+        if sizes:
+            raise click.UsageError(f"--fit does not go with '{ctx.invoked_subcommand}'")
+        return
+    if not sizes:
+        ctx.invoke(list_models, as_json=as_json)
+        return
+    from mlx_ragtune.commands.fit import as_json as rows_json
+    from mlx_ragtune.commands.fit import fits, fits_text
+
+    found = {size: fits(size) for size in sizes}
+    click.echo(json.dumps(rows_json(found), indent=2) if as_json else fits_text(found))
 
 
 @models.command("list")

@@ -15,6 +15,7 @@ from mlx_ragtune.artifact import STAGE_FOLDERS, Draft, Inputs, Store, digest_fil
 from mlx_ragtune.errors import RecipeError
 
 if TYPE_CHECKING:
+    from mlx_ragtune.clients.machine import MemoryNeed
     from mlx_ragtune.clients.registered import Standing
     from mlx_ragtune.recipe import Recipe
 
@@ -85,6 +86,11 @@ class Stage:
         module = importlib.import_module(f"mlx_ragtune.stages.{self.name}")
         return int(module.disk_bytes(view(recipe, self), base)) if hasattr(module, "disk_bytes") else 0
 
+    def memory(self, recipe: "Recipe", base: Path) -> "MemoryNeed | None":
+        """The predicted peak memory of the stage: the stage module's ``memory``, if it has one."""
+        module = importlib.import_module(f"mlx_ragtune.stages.{self.name}")
+        return cast("MemoryNeed", module.memory(view(recipe, self), base)) if hasattr(module, "memory") else None
+
     def check_store(self, recipe: "Recipe", store: Store, *, replace_others: bool) -> None:
         """As ``check``, for what depends on the artifacts of other recipes: the module's ``check_store``, if any."""
         module = importlib.import_module(f"mlx_ragtune.stages.{self.name}")
@@ -115,8 +121,8 @@ REJECTED = ("rejected-valid.jsonl", "rejected-train.jsonl")
 ADAPTER = ("adapters.safetensors", "adapter_config.json")
 """Files of earlier stages that a later one reads."""
 LATER = (
-    "dataset.contrast", "dataset.rehearsal", "dataset.rehearsal.share", "train.kl", "train.preference",
-    "train.strength", "train.from_adapter", "fuse.strength",
+    "dataset.contrast", "dataset.no_passages", "dataset.rehearsal", "dataset.rehearsal.share", "train.kl",
+    "train.preference", "train.strength", "train.from_adapter", "fuse.strength",
 )  # fmt: skip
 """Optional keys that were added after the first results were made: one that is not set changes no artifact's key."""
 ENCODERS = ("retrieval.embedding.model", "retrieval.embedding.host", "retrieval.rerank.model")
@@ -206,9 +212,9 @@ def _local_model(section: str) -> Callable[[UserFiles], str | None]:
         for name in section.split("."):
             settings = getattr(settings, name, None) if settings is not None else None  # type: ignore[assignment]
         model, backend = getattr(settings, "model", None), getattr(settings, "backend", "")
-        if backend == "mlx" and model and model.startswith("/"):
-            return _model_at(files, Path(model))
-        return _digest(files, Path(model)) if model and backend == "llamacpp" else None
+        if not model or backend not in ("llamacpp", "mlx") or not model.startswith("/"):
+            return None
+        return _model_at(files, Path(model))
 
     return digest
 
@@ -242,13 +248,14 @@ def _encoder(files: UserFiles, model: str) -> str:
 
 
 def _adapter(files: UserFiles) -> str | None:
-    """The digest of the adapter that training starts from. Raises RecipeError for the run's own."""
+    """The digest of the adapter that training starts from, downloaded first. Raises RecipeError for the run's own."""
+    from mlx_ragtune.clients.hub_models import adapter_folder
     from mlx_ragtune.models.adapter_files import find_adapter
 
     folder = files.recipe.train.from_adapter
     if folder is None:
         return None
-    found = find_adapter(folder)
+    found = find_adapter(adapter_folder(folder))
     if found.weights.parent.resolve() == (files.home / STAGE_FOLDERS["train"]).resolve():
         raise RecipeError(
             "the run would start from its own result, and again whenever it has a new one",
@@ -314,11 +321,12 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "dataset",
         "Build training rows with contexts, split by paper",
-        version=6,
+        version=7,
         keys=("dataset", "retrieval", "seed", "benchmark"),
         ignores=(
             "dataset.pairs", "dataset.on_too_long", "dataset.max_loss", "dataset.generator.hosts",
-            "dataset.generator.slots", "dataset.generator.min_yield", "dataset.rehearsal", "benchmark", *ENCODERS,
+            "dataset.generator.slots", "dataset.generator.min_yield", "dataset.generator.package", "dataset.rehearsal",
+            "benchmark", *ENCODERS,
         ),
         needs={"corpus": ("documents.jsonl", *CHUNKS), "base": ()},
         outside={
@@ -366,6 +374,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "export",
         "Write base and tuned model as GGUF of one type",
+        version=2,
         keys=("dataset.thinking", "retrieval", "export", "benchmark"),
         ignores=("benchmark", *ENCODERS),
         needs={"corpus": CHUNKS, "dataset": PROMPT_ROWS, "fuse": MODEL, "base": ()},
@@ -374,9 +383,10 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "register",
         "Register both models with a server",
-        keys=("name", "export", "register"),
-        ignores=("register.host", "register.development_build"),
+        keys=("name", "base.model", "base.package", "dataset.thinking", "export", "register", "evaluate.sampling"),
+        ignores=("base.model", "base.package", "register.host", "register.development_build"),
         needs={"export": ("*.gguf",), "fuse": MODEL, "base": ()},
+        version=2,
         outside={"server": _server},
     ),
     Stage(

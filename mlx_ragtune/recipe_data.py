@@ -104,7 +104,9 @@ class GeneratorSettings(Settings):
     backend: Literal["ollama", "llamacpp", "mlx", "openai"] = "ollama"
     """`openai`: any server with an OpenAI-compatible API (LM Studio, vLLM, llama-server); the others run it here."""
     model: Name
-    """Model name at the server; `llamacpp`: a GGUF file; `mlx`: a folder, GGUF file or hub id, as `base.model`."""
+    """Model name at the server; `llamacpp` and `mlx`: a folder, GGUF file or hub id, as `base.model`."""
+    package: Name | None = None
+    """`llamacpp`, `mlx`: as `base.package`, for a hub id."""
     hosts: Annotated[tuple[str, ...], Field(min_length=1, max_length=64)] = ("http://127.0.0.1:11434",)
     """`ollama`, `openai`: addresses of the servers that share the work (`http://127.0.0.1:1234/v1`)."""
     slots: Annotated[int, Field(ge=1, le=256)] = 1
@@ -169,6 +171,8 @@ class DatasetSettings(Settings):
     """`pairs`: kinds of refusals to use. Near misses make a very small model refuse questions it could answer."""
     contrast: Annotated[float, Field(gt=0, le=1)] | None = None
     """Share of the answerable pairs that are asked once more without their paper and refused; on top of `shares`."""
+    no_passages: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Share of the answerable pairs that are asked once more with no passages, as `ollama run` asks, and refused."""
     max_tokens: Tokens = 2048
     """Maximum length of a training row, in tokens of the base model's tokenizer."""
     on_too_long: Literal["fail", "drop"] = "fail"

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from mlx_ragtune.recipe import DatasetSettings, Recipe, TrainSettings
 from mlx_ragtune.recipe_layers import read_layers, recorded, variant_name
 from mlx_ragtune.recipe_sweep import sweep_problems
-from mlx_ragtune.recipe_types import HUB_DATA
+from mlx_ragtune.recipe_types import HUB_ADAPTER, HUB_DATA
 from mlx_ragtune.recipe_yaml import (
     Problems,
     Written,
@@ -47,6 +47,8 @@ UNUSED: tuple[tuple[str, str, object, object], ...] = (
     ("train.select", "dataset.split", "none", "loss"),
     ("dataset.generator.hosts", "dataset.generator.backend", "llamacpp", None),
     ("dataset.generator.hosts", "dataset.generator.backend", "mlx", None),
+    ("dataset.generator.package", "dataset.generator.backend", "ollama", None),
+    ("dataset.generator.package", "dataset.generator.backend", "openai", None),
     ("dataset.generator.pairs_per_call", "dataset.generator.answers", "quoted", None),
     ("retrieval.embedding.host", "retrieval.embedding.backend", "llamacpp", None),
     ("scoring.judge.host", "scoring.judge.backend", "llamacpp", None),
@@ -110,6 +112,9 @@ def _train_problems(written: Written) -> Iterator[tuple[str, str]]:
         yield "train.frozen_store", "'frozen_store' needs 'layers: N' and 'engine: shared-prefix'"
     if train["grad_checkpoint"] is True and train["engine"] == "mlx-lm":
         yield "train.grad_checkpoint", "not supported with 'engine: mlx-lm'; use 'engine: shared-prefix'"
+    adapter = written.get("train.from_adapter")
+    if isinstance(adapter, str) and adapter.startswith(_AT_HUB) and not HUB_ADAPTER.fullmatch(adapter):
+        yield "train.from_adapter", f"'{adapter:.80}' is not hf:USER/NAME or hf:USER/NAME@REVISION"
     for name in ("kl", "preference"):
         if train[name] is not None and train["engine"] == "mlx-lm":
             yield f"train.{name}", "not supported with 'engine: mlx-lm'; use 'engine: shared-prefix'"
@@ -150,8 +155,13 @@ def _dataset_problems(written: Written) -> Iterator[tuple[str, str]]:
     if written.get("dataset.generator.backend") == "openai" and written.get("dataset.generator.hosts") is None:
         yield "dataset.generator.backend", "'backend: openai' needs 'hosts', for example [http://127.0.0.1:1234/v1]"
     model = written.get("dataset.generator.model")
-    if written.get("dataset.generator.backend") == "mlx" and isinstance(model, str) and not _is_model_name(model):
-        yield "dataset.generator.model", f"'{without_credentials(model):.80}' is not {_MODEL_NAMES}"
+    if written.get("dataset.generator.backend") in ("llamacpp", "mlx") and isinstance(model, str) and model:
+        at_hub = not _names_path(written, "dataset.generator")
+        if at_hub and not _is_model_name(model):
+            yield "dataset.generator.model", f"'{without_credentials(model):.80}' is not {_MODEL_NAMES}"
+        elif not (at_hub and _HUB_ID.fullmatch(model)) and written.get("dataset.generator.package") is not None:
+            problem = f"no effect with '{model:.80}', which is not a hub id; remove 'package'"
+            yield "dataset.generator.package", problem
     held_out = (dataset["valid_share"], dataset["test_share"])
     if all(_is_number(share) and 0 <= share <= 0.5 for share in held_out) and sum(held_out) > 0.5 + 1e-9:
         yield "dataset.test_share", "'valid_share' + 'test_share' leave less than half of the papers for training"
@@ -209,7 +219,8 @@ def _evaluate_problems(written: Written) -> Iterator[tuple[str, str]]:
 def _paths(written: Written) -> Iterator[tuple[str, Literal["file", "folder", "model"]]]:
     """The keys that hold a path, each with what should be there."""
     yield "corpus.folder", "folder"
-    yield "train.from_adapter", "folder"
+    if not str(written.get("train.from_adapter")).startswith(_AT_HUB):
+        yield "train.from_adapter", "folder"
     for key in ("benchmark", "corpus.bibliography", "dataset.pairs", "dataset.rehearsal.prompts", "evaluate.probes"):
         if not str(written.get(key)).startswith(_AT_HUB) or key != "dataset.pairs":
             yield key, "file"
@@ -220,9 +231,9 @@ def _paths(written: Written) -> Iterator[tuple[str, Literal["file", "folder", "m
         if _names_path(written, section):
             yield f"{section}.model", "model"
     generator = "dataset.generator"
-    if written.get(f"{generator}.backend") == "mlx" and str(written.get(f"{generator}.model")).startswith(_LOCAL):
+    if written.get(f"{generator}.backend") in ("llamacpp", "mlx") and _names_path(written, generator):
         yield f"{generator}.model", "model"
-    for section in ("dataset.generator", "scoring.judge", "scoring.similarity"):
+    for section in ("scoring.judge", "scoring.similarity"):
         if written.setting(Recipe, f"{section}.backend") == "llamacpp":
             yield f"{section}.model", "file"
 

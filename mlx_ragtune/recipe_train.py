@@ -7,6 +7,9 @@ from pydantic import Field, field_validator
 from mlx_ragtune.recipe_types import Count, File, Settings, Share, Tokens
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+MORE_PROJECTIONS = ("in_proj_qkv", "in_proj_z", "in_proj", "out_proj")
+"""Of the layers of Qwen3.5 and LFM2 that keep a state."""
+_ALL_PROJECTIONS = PROJECTIONS + MORE_PROJECTIONS
 
 NEWER_KEYS = ("kl", "preference", "strength", "from_adapter")
 """Optional keys of `train` that older artifacts do not know. While they are null they are no part of an artifact's key
@@ -74,8 +77,8 @@ class TrainSettings(Settings):
     """`alpha`: scale by α/√r (rsLoRA)."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """LoRA dropout."""
-    target_modules: Annotated[tuple[Literal[PROJECTIONS], ...], Field(min_length=1)] = PROJECTIONS  # type: ignore[valid-type]
-    """Projections to adapt."""
+    target_modules: Annotated[tuple[Literal[_ALL_PROJECTIONS], ...], Field(min_length=1)] = PROJECTIONS  # type: ignore[valid-type]
+    """Projections to adapt. Qwen3-MoE has those of attention; the last four are of hybrid models (Qwen3.5, LFM2)."""
     layers: Annotated[int, Field(ge=1, le=1024)] | Literal["all"] = "all"
     """Adapt the last N layers, or all of them."""
     epochs: Annotated[float, Field(gt=0, le=1000)] = 3
@@ -115,7 +118,7 @@ class TrainSettings(Settings):
     frozen_store: bool = False
     """`shared-prefix` with `layers: N`: compute the layers below once and keep their outputs on disk."""
     from_adapter: File | None = None
-    """Start from this adapter: a folder of mlx-lm or PEFT, or the folder of a run. Its shape must be the recipe's."""
+    """Start from this adapter of mlx-lm or PEFT, of the recipe's shape: a folder, that of a run, or `hf:USER/NAME`."""
     kl: KLSettings | None = None
     """`shared-prefix`: keep the model near the base by a KL term. Costs a forward pass of the base on its rows."""
     preference: PreferenceSettings | None = None

@@ -17,6 +17,10 @@ HUB_DATA = re.compile(
     r"(?:@(?P<revision>[\w./-]{1,100}))?(?:#(?P<split>[\w./-]{1,100}))?"
 )
 """A data set of the Hugging Face hub in place of a file: its name, and a revision and a split if they are given."""
+HUB_ADAPTER = re.compile(
+    r"hf:(?P<name>[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95})(?:@(?P<revision>[\w./-]{1,100}))?"
+)
+"""An adapter of the hub in place of a folder: `hf:USER/NAME` or `hf:USER/NAME@REVISION`."""
 
 
 class Settings(BaseModel):

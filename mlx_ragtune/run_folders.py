@@ -13,13 +13,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from mlx_ragtune.artifact import digest_bytes, digest_json
 from mlx_ragtune.errors import ToolError
 from mlx_ragtune.recipe_layers import MAX_NAME, setting_text
 
-RECIPE_MARK, SETTINGS_MARK, END_MARK = ".recipe", ".settings", ".ended"
+RECIPE_MARK, SETTINGS_MARK, END_MARK, TRIAL_MARK = ".recipe", ".settings", ".ended", ".trial"
 NONE: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -95,6 +95,18 @@ def claim(home: Path, recipe: Path, settings: Mapping[str, Any] = NONE) -> None:
         ) from None
 
 
+EndState = Literal["finished", "interrupted", "failed", "pruned", "paused"]
+
+
+class EndedEarlyError(Exception):
+    """A run that a sweep ends or pauses before its end: it did not fail. ``what`` says why."""
+
+    def __init__(self, state: Literal["pruned", "paused"], what: str) -> None:
+        super().__init__(what)
+        self.state: EndState = state
+        self.what = what
+
+
 @dataclass(frozen=True)
 class End:
     """How the last command on a run ended: at which stage, with which error, and when (UTC).
@@ -102,7 +114,7 @@ class End:
     ``stage`` is empty when it was refused before its first stage. When finished, it is the last one that was wanted.
     """
 
-    state: Literal["finished", "interrupted", "failed"]
+    state: EndState
     stage: str
     what: str
     at: str
@@ -116,6 +128,9 @@ def recorded_end(home: Path, current: Callable[[], str], *, until: str) -> Itera
         yield
     except KeyboardInterrupt:
         _record(home, End("interrupted", current(), "", _now()))
+        raise
+    except EndedEarlyError as early:
+        _record(home, End(early.state, current(), early.what, _now()))
         raise
     except Exception as error:
         _record(home, End("failed", current(), str(getattr(error, "what", None) or repr(error))[:2000], _now()))
@@ -139,4 +154,20 @@ def end_of(home: Path) -> End | None:
         end = End(**{name: str(value[name]) for name in ("state", "stage", "what", "at")})  # type: ignore[arg-type]
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return end if end.state in ("finished", "interrupted", "failed") else None
+    return end if end.state in get_args(EndState) else None
+
+
+def record_trial(home: Path, trial: Mapping[str, Any]) -> None:
+    """Write down, as plain JSON, how a run ended as a trial of a sweep. Only lists of runs read it."""
+    with suppress(OSError, ValueError):
+        text = json.dumps(dict(trial), allow_nan=False)
+        (home / TRIAL_MARK).write_text(text + "\n", encoding="utf-8")
+
+
+def trial_of(home: Path) -> dict[str, Any]:
+    """What ``record_trial`` wrote; empty for a run that is not a trial, or whose record cannot be read."""
+    try:
+        value = json.loads((home / TRIAL_MARK).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}

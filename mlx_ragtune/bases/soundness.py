@@ -2,17 +2,19 @@
 
 import json
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from math import prod
 from pathlib import Path
 from typing import Any, NoReturn
 
 from mlx_ragtune.errors import InputError
-from mlx_ragtune.models.architectures import ARCHITECTURES
+from mlx_ragtune.models.architectures import ARCHITECTURES, flat_config, tensor_shapes
 from mlx_ragtune.models.model_folder import missing_files
+from mlx_ragtune.models.stored_layout import plain_names
 
 _MAX_HEAD_BYTES = 100 * 2**20
 """The limit of the safetensors format itself."""
+_MAX_LAYERS = 10_000
 _BITS = {
     "F64": 64, "F32": 32, "F16": 16, "BF16": 16, "I64": 64, "I32": 32, "I16": 16, "I8": 8,
     "U64": 64, "U32": 32, "U16": 16, "U8": 8, "BOOL": 8, "F8_E4M3": 8, "F8_E5M2": 8,
@@ -136,42 +138,30 @@ def _end(path: Path, name: str, tensor: Mapping[str, Any]) -> int:
     return int(end)
 
 
-def _weights_of(config: Mapping[str, Any]) -> Iterator[str]:
-    """The names of the weights that a model of this configuration must have."""
-    architecture, layers = ARCHITECTURES.get(str(config.get("model_type"))), config.get("num_hidden_layers")
-    if architecture is None or not isinstance(layers, int) or not 0 < layers < 10_000:
-        return  # refused elsewhere, with the reason
-    yield from ("model.embed_tokens.weight", "model.norm.weight")
-    if config.get("tie_word_embeddings") is False:
-        yield "lm_head.weight"
-    for layer in range(layers):
-        for part in architecture.layer:
-            yield f"model.layers.{layer}.{part}.weight"
-
-
-def _expected_shape(name: str, config: Mapping[str, Any]) -> list[Any] | None:
-    """The shape that the configuration gives a weight, or None for one whose shape it does not tell directly."""
-    hidden, inner, vocabulary = (config.get(key) for key in ("hidden_size", "intermediate_size", "vocab_size"))
-    known = {
-        "embed_tokens": [vocabulary, hidden],
-        "lm_head": [vocabulary, hidden],
-        "norm": [hidden],
-        "input_layernorm": [hidden],
-        "gate_proj": [inner, hidden],
-        "up_proj": [inner, hidden],
-        "down_proj": [hidden, inner],
-    }
-    return known.get(name.split(".")[-2])
-
-
 def _check_weights(config: Mapping[str, Any], shapes: Mapping[str, list[int]], folder: Path) -> None:
-    missing = [name for name in _weights_of(config) if name not in shapes]
+    flat = flat_config(config)
+    try:
+        required = _required(flat)
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError):
+        return  # refused elsewhere, with the reason
+    stored = plain_names(str(flat.get("model_type")), shapes)
+    missing = [name for name in required if name not in stored]
     if missing:
         more = f" and {len(missing) - 1} others" if len(missing) > 1 else ""
         _damaged(folder, f"the weight '{missing[0]}'{more} is missing")
     if "quantization" in config or "quantization_config" in config:
         return  # packed weights have shapes of their own
-    for name in _weights_of(config):
-        expected = _expected_shape(name, config)
-        if expected is not None and shapes[name] != expected:
-            _damaged(folder, f"the weight '{name}' has shape {shapes[name]}, and config.json says {expected}")
+    for name, expected in required.items():
+        first = shapes[stored[name][0]]
+        if len(first) == len(expected) and tuple(first) != expected:
+            _damaged(folder, f"the weight '{name}' has shape {first}, and config.json says {list(expected)}")
+
+
+def _required(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Name and shape of the weights that a model of this configuration must have; empty for an unsupported one."""
+    if str(config.get("model_type")) not in ARCHITECTURES or not 0 < config["num_hidden_layers"] < _MAX_LAYERS:
+        return {}
+    shapes = tensor_shapes(config)
+    if config.get("tie_word_embeddings") is False:
+        shapes["lm_head.weight"] = shapes["model.embed_tokens.weight"]
+    return shapes

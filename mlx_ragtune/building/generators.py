@@ -3,8 +3,10 @@
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Literal
 
 from mlx_ragtune.clients.chat_ollama import OllamaChat
+from mlx_ragtune.clients.file_digests import base_digest, cache_folder
 from mlx_ragtune.clients.ollama_address import effective_host, pull_command
 from mlx_ragtune.clients.ollama_registry import require_model
 from mlx_ragtune.clients.openai_http import endpoint, is_loopback
@@ -14,16 +16,19 @@ from mlx_ragtune.errors import ToolError
 from mlx_ragtune.recipe import BaseModelSettings, GeneratorSettings
 from mlx_ragtune.synthesis.runaway import runs_away
 
+TYPE: Literal["Q8_0"] = "Q8_0"
+"""Quantization of a model folder that the embedded server is to read."""
+
 
 def require_generator(settings: GeneratorSettings) -> None:
     """Raise an error unless each server that is to write pairs answers and has the model.
 
-    ToolError for a server, InputError for a model file or folder. An MLX model is fetched if needed.
+    ToolError for a server, InputError for a model file or folder. A local model is fetched if needed.
     """
     if settings.backend == "llamacpp":
-        require_embedded(settings.model, settings.slots * settings.context_tokens)
+        require_embedded(str(_gguf(settings)), settings.slots * settings.context_tokens)
     elif settings.backend == "mlx":
-        _require_chat_model(_mlx_folder(settings))
+        _require_chat_model(_folder(settings))
     elif settings.backend == "openai":
         from mlx_ragtune.clients.chat_openai import OpenAiChat
 
@@ -41,12 +46,12 @@ def open_generators(settings: GeneratorSettings) -> list[AbstractContextManager[
     if settings.backend == "llamacpp":
         from mlx_ragtune.clients.serve_llamacpp import LlamaCppServer
 
-        slots, gguf = settings.slots, Path(settings.model)
+        slots, gguf = settings.slots, _gguf(settings)
         return [LlamaCppServer(gguf, context_tokens=window, slots=slots, stop=runs_away, keeps_prompts=True)]
     if settings.backend == "mlx":
         from mlx_ragtune.tuning.chat_mlx import MlxChat
 
-        return [MlxChat(_mlx_folder(settings), context_tokens=window, slots=settings.slots, stop=runs_away)]
+        return [MlxChat(_folder(settings), context_tokens=window, slots=settings.slots, stop=runs_away)]
     if settings.backend == "openai":
         from mlx_ragtune.clients.chat_openai import OpenAiChat
 
@@ -87,12 +92,28 @@ def common_digest(settings: GeneratorSettings, backends: Sequence[ChatBackend]) 
     return digests[0]
 
 
-def _mlx_folder(settings: GeneratorSettings) -> Path:
+def _folder(settings: GeneratorSettings) -> Path:
     """The model's folder: from a path, a GGUF file, a hub id or a name at Ollama, as ``base.model`` is."""
     from mlx_ragtune.bases.resolve import resolve_base
     from mlx_ragtune.gguf.reader import import_gguf
 
-    return resolve_base(BaseModelSettings(model=settings.model), import_gguf=import_gguf)
+    return resolve_base(BaseModelSettings(model=settings.model, package=settings.package), import_gguf=import_gguf)
+
+
+def _gguf(settings: GeneratorSettings) -> Path:
+    """The model's GGUF file: the one it names, or the model folder as Q8_0, which is written once into the cache."""
+    named = Path(settings.model).expanduser()
+    if settings.model.endswith(".gguf") or named.is_file():
+        return named
+    folder = _folder(settings)
+    _require_chat_model(folder)
+    target = cache_folder() / "generators" / f"{base_digest(folder)[:16]}-{TYPE}.gguf"
+    if not target.is_file():
+        from mlx_ragtune.gguf.writer import write_gguf
+
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_gguf(folder, target, type=TYPE, name="generator")
+    return target
 
 
 def _require_chat_model(folder: Path) -> None:

@@ -148,6 +148,12 @@ def generated_pairs(
     return report.pairs
 
 
+def repaired_ids(draft: Draft) -> list[str]:
+    """The generated pairs that a rule changed before they were kept; none of the user's own."""
+    generated = draft / GENERATED
+    return [row["pair"]["id"] for row in read_dicts(generated) if row["repairs"]] if generated.exists() else []
+
+
 def refusal_wording(draft: Draft, pairs: Sequence[Pair]) -> RefusalWording:
     """How refusals are worded that are made for these pairs: with the generator's topics, or as the pairs' own."""
     generated = draft / GENERATED

@@ -6,16 +6,17 @@ from text.
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 from mlx_ragtune.clients.http_bounds import Limit
 from mlx_ragtune.clients.http_retries import PassingError
 from mlx_ragtune.clients.ollama_address import pull_command
+from mlx_ragtune.clients.ollama_card import ollama_options
 from mlx_ragtune.clients.ollama_http import Ollama
 from mlx_ragtune.clients.ollama_replies import ChatLine, Rendered, check_reply
-from mlx_ragtune.clients.protocol import TOKENS_PER_LOOK, require_unicode
+from mlx_ragtune.clients.protocol import TOKENS_PER_LOOK, Piece, drained, require_unicode
 from mlx_ragtune.clients.registered import find_named
 from mlx_ragtune.errors import ToolError
 from mlx_ragtune.records import ChatReply, ChatRequest, Message, Sampling
@@ -143,14 +144,8 @@ class OllamaChat:
             "shift": False,
             "keep_alive": "15m",
             "options": {
-                "temperature": sampling.temperature,
-                "top_k": sampling.top_k,
-                "top_p": sampling.top_p,
-                "min_p": sampling.min_p,
-                "repeat_penalty": sampling.repeat_penalty,
-                "seed": sampling.seed,
-                "num_predict": sampling.max_tokens,
-                "num_ctx": sampling.context_tokens,
+                **ollama_options(sampling),
+                "stop": [],  # an answer that goes on past its end must show
                 **({} if self._threads is None else {"num_thread": self._threads}),
             },
         }
@@ -158,16 +153,39 @@ class OllamaChat:
     def chat(self, request: ChatRequest) -> ChatReply:
         """The reply to one request. Raises PromptOverflowError, or ToolError for what retries did not cure."""
         body = self.chat_body(request)
-        reply = self._server.retrying(lambda: self._ask(body, request.sampling.max_tokens))
+        reply = self._server.retrying(lambda: drained(self._ask(body, request.sampling.max_tokens)))
         self._check_window(request.sampling.context_tokens)
         return reply
+
+    def stream(self, request: ChatRequest) -> Generator[Piece, None, ChatReply]:
+        """The pieces of the reply, and then the whole. Raises as ``chat``; retries until the first piece."""
+        body = self.chat_body(request)
+        pieces, first = self._server.retrying(lambda: self._begun(body, request.sampling.max_tokens))
+        with contextlib.closing(pieces):
+            if isinstance(first, ChatReply):
+                reply = first
+            else:
+                yield first
+                reply = yield from pieces
+        self._check_window(request.sampling.context_tokens)
+        return reply
+
+    def _begun(
+        self, body: dict[str, Any], max_tokens: int
+    ) -> tuple[Generator[Piece, None, ChatReply], Piece | ChatReply]:
+        """An answer that has begun, and its first piece; the whole reply when there is none."""
+        pieces = self._ask(body, max_tokens)
+        try:
+            return pieces, next(pieces)
+        except StopIteration as end:
+            return pieces, end.value
 
     def chat_body(self, request: ChatRequest) -> dict[str, Any]:
         """The request as ``/api/chat`` takes it."""
         body = {**self._body(request.messages, request.sampling, request.think), "stream": True}
         return body if request.schema is None else {**body, "format": request.schema}
 
-    def _ask(self, body: dict[str, Any], max_tokens: int) -> ChatReply:
+    def _ask(self, body: dict[str, Any], max_tokens: int) -> Generator[Piece, None, ChatReply]:
         stream, started = _Stream(), time.perf_counter()
         limit = Limit(_MORE_BYTES + _BYTES_PER_TOKEN * max_tokens, _LOADING_SECONDS + _SECONDS_PER_TOKEN * max_tokens)
         with contextlib.closing(self._server.lines("/api/chat", body, limit=limit)) as lines:
@@ -179,7 +197,10 @@ class OllamaChat:
                         where=self._server.host,
                         fix="update Ollama, or use another server",
                     )
-                stream.add(check_reply(ChatLine, line, where=self._server.host))
+                part = check_reply(ChatLine, line, where=self._server.host)
+                stream.add(part)
+                if part.message.content or part.message.thinking:
+                    yield Piece(part.message.content or "", part.message.thinking or "")
                 if self._stop is not None and stream.stops(self._stop):
                     break  # closing the connection ends the request
         return self._reply(stream, started, time.perf_counter() - started)

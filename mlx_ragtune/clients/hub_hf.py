@@ -1,6 +1,7 @@
 """Model snapshots from the Hugging Face hub."""
 
 import errno
+import os
 import re
 from pathlib import Path
 
@@ -12,7 +13,7 @@ _HUB_TIMEOUT_SECONDS = 5.0
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST}
 
 
-def _snapshot_folder(settings: BaseModelSettings) -> Path | None:
+def snapshot_folder(settings: BaseModelSettings) -> Path | None:
     """Where an earlier download of the revision left its files, complete or not; None without one.
 
     Layout: huggingface.co/docs/huggingface_hub/guides/manage-cache.
@@ -33,7 +34,7 @@ def _snapshot_folder(settings: BaseModelSettings) -> Path | None:
 
 def cached_snapshot(settings: BaseModelSettings) -> Path | None:
     """The hub's complete snapshot as an earlier download left it, or None. Nothing is downloaded."""
-    folder = _snapshot_folder(settings)
+    folder = snapshot_folder(settings)
     try:
         return folder if folder and not missing_files(folder) else None
     except (OSError, ValueError, LookupError, TypeError, AttributeError):  # an index of the wrong shape
@@ -42,7 +43,7 @@ def cached_snapshot(settings: BaseModelSettings) -> Path | None:
 
 def cached_file(settings: BaseModelSettings, name: str) -> Path | None:
     """One file of the hub's snapshot as an earlier download left it, or None. Nothing is downloaded."""
-    folder = _snapshot_folder(settings)
+    folder = snapshot_folder(settings)
     return folder / name if folder and (folder / name).is_file() else None
 
 
@@ -53,7 +54,7 @@ def hub_snapshot(settings: BaseModelSettings) -> Path:
     complete, ToolError when the download fails.
     """
     import huggingface_hub
-    from huggingface_hub import constants, errors
+    from huggingface_hub import errors
 
     try:
         folder = Path(
@@ -62,25 +63,15 @@ def hub_snapshot(settings: BaseModelSettings) -> Path:
                 revision=settings.revision,
                 allow_patterns=list(PATTERNS),
                 etag_timeout=_HUB_TIMEOUT_SECONDS,
+                endpoint=os.environ.get("HF_ENDPOINT") or None,
             )
         )
     except errors.HFValidationError as error:
         raise RecipeError(
             f"'{settings.model}' is not a hub id: {_first_line(error)}", where="base.model", fix="write OWNER/NAME"
         ) from None
-    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:
-        raise InputError(
-            f"the hub has no model '{settings.model}' at revision '{settings.revision}', or it is private or gated: "
-            f"{_first_line(error)}",
-            where="base.model",
-            fix="correct the id; for a gated model accept its terms on the hub, then: hf auth login",
-        ) from None
-    except OSError as error:
-        if error.errno in _DISK_ERRORS:
-            raise ToolError(f"cannot store the download: {error.strerror} ({constants.HF_HUB_CACHE})") from None
-        raise ToolError(f"the hub does not answer ({_first_line(error)})") from None
     except Exception as error:  # the client's HTTP library has errors of its own, without a common base
-        raise ToolError(f"the download from the hub failed ({_first_line(error)})") from None
+        raise hub_file_error(error, f"{settings.model}@{settings.revision}", where="base.model") from None
     if missing := missing_files(folder):
         raise InputError(
             f"'{settings.model}' on the hub has no {', '.join(missing)}",
@@ -88,6 +79,24 @@ def hub_snapshot(settings: BaseModelSettings) -> Path:
             fix="choose a model with safetensors weights",
         )
     return folder
+
+
+def hub_file_error(error: Exception, name: str, *, where: str) -> InputError | ToolError:
+    """What a failed download means. ``name`` is MODEL@REVISION."""
+    from huggingface_hub import constants, errors
+
+    model, _, revision = name.rpartition("@")
+    if isinstance(error, errors.RepositoryNotFoundError | errors.RevisionNotFoundError):
+        return InputError(
+            f"the hub has no model '{model}' at revision '{revision}', or it is private or gated: {_first_line(error)}",
+            where=where,
+            fix="correct the id; for a gated model accept its terms on the hub, then: hf auth login",
+        )
+    if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
+        return ToolError(f"cannot store the download: {error.strerror} ({constants.HF_HUB_CACHE})", where=where)
+    what = "the hub does not answer" if isinstance(error, OSError) else "the download from the hub failed"
+    fix = "check the connection, then run the same command again"
+    return ToolError(f"{what} ({_first_line(error)})", where=where, fix=fix)
 
 
 def _first_line(error: BaseException) -> str:

@@ -3,14 +3,20 @@
 import errno
 import os
 import shutil
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from mlx_ragtune.errors import OutOfMemoryError, ToolError
 
-SMALLER_BASE = "choose a smaller base model, or run this recipe on a machine with more memory"
+SMALLER_BASE = "choose a smaller base model (`ragtune models --fit 16` lists those that fit into 16 GB)"
 """The fix where no setting lowers the memory that is needed."""
+WIRED_SHARE = 0.85
+"""Share of Metal's recommended working set; the rest is left to the window server and the page cache (mlx-lm#828)."""
+PROCESS_BYTES = 2**29
+"""Python with its libraries, and buffers that do not depend on the model."""
 _CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 _MLX_WRITE_ERRORS = ("Unable to write", "Failed to open file")
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -31,16 +37,42 @@ def memory_bytes() -> int:
     return min(physical, int(limit)) if limit.isdecimal() else physical
 
 
+@dataclass(frozen=True)
+class MemoryNeed:
+    """The predicted peak memory of a stage in bytes, and what lowers it: a command, or an edit of the recipe."""
+
+    bytes: int
+    fix: str = SMALLER_BASE
+
+
+def metal_bytes(memory: int) -> int:
+    """The working set that Metal recommends on a Mac with so much memory, in bytes: the least of what it reports.
+
+    Two thirds up to 32 GiB, three quarters above. ``sudo sysctl iogpu.wired_limit_mb`` raises it.
+    """
+    return memory * 2 // 3 if memory <= 32 * 2**30 else memory * 3 // 4
+
+
+def usable_bytes(memory: int, *, platform: str = sys.platform) -> int:
+    """Bytes that a stage may use on a machine with so much memory: all of it, on a Mac most of Metal's working set."""
+    return int(metal_bytes(memory) * WIRED_SHARE) if platform == "darwin" else memory
+
+
 def require_memory(stage: str, needed_bytes: int, *, fix: str) -> None:
-    """Raise OutOfMemoryError when ``stage`` needs more memory than there is; ``fix`` is the setting to change."""
+    """Raise OutOfMemoryError when ``stage`` needs more memory than it may use; ``fix`` is the setting to change."""
     available = memory_bytes()
-    if needed_bytes > available:
+    if needed_bytes > usable_bytes(available):
         raise OutOfMemoryError(
             f"{stage} needs about {needed_bytes / 2**30:.1f} GiB of memory, "
-            f"this machine has {available / 2**30:.1f} GiB",
+            f"this machine has {available / 2**30:.1f} GiB{_of_which(available)}",
             where=stage,
             fix=fix,
         )
+
+
+def _of_which(memory: int) -> str:
+    usable = usable_bytes(memory)
+    return f", of which {usable / 2**30:.1f} GiB can be used" if usable < memory else ""
 
 
 def _free_bytes(folder: Path) -> int:

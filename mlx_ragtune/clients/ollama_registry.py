@@ -1,7 +1,7 @@
 """Registering a model with Ollama, checking what the server made of it, and removing it again."""
 
 import platform
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,12 +9,14 @@ from typing import Any
 
 from mlx_ragtune.clients.file_digests import file_digest
 from mlx_ragtune.clients.ollama_address import effective_host, ollama_command, pull_command
+from mlx_ragtune.clients.ollama_card import NO_THINKING, Card, stop_words
 from mlx_ragtune.clients.ollama_http import Ollama
-from mlx_ragtune.clients.ollama_templates import check_talks, go_template, require_template
+from mlx_ragtune.clients.ollama_templates import check_talks, framed_template, go_template, require_template
 from mlx_ragtune.clients.ollama_versions import DEVELOPMENT
 from mlx_ragtune.clients.receipts import GgufFacts, Receipt, gguf_facts, text_digest
 from mlx_ragtune.clients.registered import Presence, Registered, find_named
 from mlx_ragtune.errors import ToolError
+from mlx_ragtune.models.vocabulary import stored_template
 
 Progress = Callable[[int, int], None]
 CHUNK_BYTES = 2**20
@@ -22,6 +24,8 @@ CHUNK_BYTES = 2**20
 MLX_TYPES = {"BF16": "", "Q8_0": "int8", "Q4_K_M": "int4"}
 """The names that Ollama's MLX engine has for the nearest types; BF16 is not converted."""
 FOLDER_FILES = ("*.safetensors", "*.json", "*.jinja")
+CHATML_STOP = ("<|im_start|>", "<|im_end|>")
+"""What Ollama itself stores for a template that it recognizes as ChatML."""
 IGNORE_THINK = frozenset({"qwen3-coder"})
 
 
@@ -109,14 +113,15 @@ def register_model(
     name: str,
     gguf: Path,
     *,
+    card: Card | None = None,
     template: str | None = None,
-    parameters: Mapping[str, Any] | None = None,
     registrar: Registrar = Registrar(),
 ) -> Receipt:
     """Upload a GGUF unless the server has it, create the model, and return what the server made of it.
 
-    ``host`` is a recipe's. ``template`` is a Go template; by default none is sent to a server that uses the one
-    inside the file, and an equal one to a server that does not. The model is made under another name first, so that
+    ``host`` is a recipe's. ``card`` is what the model has of its own. ``template`` is a Go template; by default none
+    is sent to a server that uses the one inside the file, and an equal one, with the card's frame, to a server that
+    does not. The model is made under another name first, so that
     a failure leaves what had the name. Raises ToolError when the server refuses, reports another quantization than
     the file's, renders prompts differently, or has a model of that name that is not ours.
     """
@@ -125,22 +130,22 @@ def register_model(
         registrar.require_ours(server, name)
         digest, aside = f"sha256:{file_digest(gguf)}", _aside(name)
         _upload(server, gguf, digest, registrar.progress)
-        described = digest.removeprefix("sha256:")
+        described, sent = digest.removeprefix("sha256:"), template
         if template is None and not server.era.reads_jinja:
-            template = _own_template(facts, server)
+            sent = _framed(_own_template(facts, server), card)
 
         def create() -> Receipt:
-            options = {"template": template, "parameters": dict(parameters) if parameters else None}
-            server.create(aside, {f"{name}.gguf": digest}, **options)
+            server.create(aside, {f"{name}.gguf": digest}, template=sent, **_stored(card, facts.template))
             return replace(describe(server, aside, gguf_sha256=described), name=name)
 
         try:
             receipt = create()
-            if template is None and receipt.template_sha256 != text_digest(facts.template):
-                template = go_template(facts.template)  # the server put one of its own in its place
-                receipt = create() if template is not None else receipt
+            if sent is None and receipt.template_sha256 != text_digest(facts.template):
+                sent = _framed(go_template(facts.template), card)  # the server put one of its own in its place
+                receipt = create() if sent is not None else receipt
             _require_type(receipt, facts, server)
-            _check_render(server, aside, receipt, facts, registrar.say)
+            _require_system(receipt, card, server)
+            _check_render(server, aside, receipt, facts, registrar.say, card=card if template is None else None)
         except BaseException:
             with suppress(ToolError):
                 server.delete(aside)
@@ -156,6 +161,31 @@ def _own_template(facts: GgufFacts, server: Ollama) -> str | None:
     return require_template(facts.template, server.host)
 
 
+def _framed(template: str | None, card: Card | None) -> str | None:
+    return template if template is None or card is None else framed_template(template, card)
+
+
+def _stored(card: Card | None, template: str) -> dict[str, Any]:
+    """What is created with a model beside its file and template. Stop words of the server's own choice are kept."""
+    if card is None:
+        return {}
+    stop = stop_words(template)
+    if go_template(template) is not None:
+        stop = CHATML_STOP
+    parameters = {**card.options, **({"stop": list(stop)} if stop else {})}
+    thinking = [] if card.think or "enable_thinking" not in template else [NO_THINKING]
+    return {"system": card.system, "parameters": parameters, "license": [*card.texts, *thinking]}
+
+
+def _require_system(receipt: Receipt, card: Card | None, server: Ollama) -> None:
+    if card is not None and receipt.system_sha256 != text_digest(card.system):
+        raise ToolError(
+            f"Ollama did not store the system text of '{receipt.name}'",
+            where=server.host,
+            fix="update Ollama to 0.30 or later",
+        )
+
+
 def _require_type(receipt: Receipt, facts: GgufFacts, server: Ollama) -> None:
     if receipt.type != facts.type:
         raise ToolError(
@@ -165,7 +195,9 @@ def _require_type(receipt: Receipt, facts: GgufFacts, server: Ollama) -> None:
         )
 
 
-def _check_render(server: Ollama, aside: str, receipt: Receipt, facts: GgufFacts, say: Callable[[str], None]) -> None:
+def _check_render(
+    server: Ollama, aside: str, receipt: Receipt, facts: GgufFacts, say: Callable[[str], None], *, card: Card | None
+) -> None:
     """Compare served prompts with the file's template, where the server uses another one.
 
     Every prompt of an evaluation has a system turn and is compared again before it is answered. Talks without one
@@ -176,7 +208,7 @@ def _check_render(server: Ollama, aside: str, receipt: Receipt, facts: GgufFacts
     if go_template(facts.template) is None:
         say(f"'{receipt.name}': Ollama uses a chat template of its own; prompts are compared when questions are asked")
         return
-    for difference in check_talks(server, aside, facts.template):
+    for difference in check_talks(server, aside, facts.template, card=card):
         say(f"'{receipt.name}': Ollama renders a talk differently from the file's chat template: {difference}")
     server.unload(aside)
 
@@ -204,11 +236,19 @@ def require_mlx_engine(
             )
 
 
-def register_folder(host: str, name: str, folder: Path, *, kind: str, registrar: Registrar = Registrar()) -> Receipt:
+def register_folder(
+    host: str,
+    name: str,
+    folder: Path,
+    *,
+    kind: str,
+    card: Card | None = None,
+    registrar: Registrar = Registrar(),
+) -> Receipt:
     """Upload a model folder for Ollama's MLX engine, and return what the server made of it.
 
-    ``host`` is a recipe's. Raises ToolError when the server refuses, gives the model a renderer that ignores
-    ``think``, or has a model of that name that is not ours.
+    ``host`` is a recipe's; ``card`` is what the model has of its own. Raises ToolError when the server refuses, gives
+    the model a renderer that ignores ``think``, or has a model of that name that is not ours.
     """
     files = [file for pattern in FOLDER_FILES for file in sorted(folder.glob(pattern))]
     digests = {file.name: f"sha256:{file_digest(file)}" for file in files}
@@ -218,7 +258,8 @@ def register_folder(host: str, name: str, folder: Path, *, kind: str, registrar:
         for file in files:
             _upload(server, file, digests[file.name], _progress_of_all(registrar.progress, before, total))
             before += file.stat().st_size
-        server.create(aside, digests, quantize=MLX_TYPES[kind] or None)
+        stored = _stored(card, stored_template(folder))
+        server.create(aside, digests, quantize=MLX_TYPES[kind] or None, **stored)
         sent = text_digest("".join(f"{file} {digest}\n" for file, digest in digests.items()))
         receipt = replace(describe(server, aside, gguf_sha256=sent), name=name, route="mlx")
         if receipt.renderer in IGNORE_THINK:
@@ -272,6 +313,7 @@ def describe(server: Ollama, name: str, *, gguf_sha256: str) -> Receipt:
         gguf_sha256=gguf_sha256,
         type=shown.details.quantization_level,
         template_sha256=text_digest(shown.template),
+        system_sha256=text_digest(shown.system) if shown.system else "",
         host=server.host,
         parameters=_parameters(shown.parameters),
         renderer=shown.renderer,

@@ -72,6 +72,8 @@ class Shown(Reply):
     template: Text = ""
     parameters: Text = ""
     modelfile: Text = ""
+    system: Text = ""
+    license: Text = ""
     renderer: Text = ""
     parser: Text = ""
     capabilities: list[Text] | None = None

@@ -1,13 +1,33 @@
 """What a stage needs from a chat server, whichever it is."""
 
-from collections.abc import Iterable, Sequence
-from typing import Protocol, Self
+from collections.abc import Generator, Iterable, Sequence
+from typing import NamedTuple, Protocol, Self, TypeVar
 
 from mlx_ragtune.errors import InputError, ToolError
 from mlx_ragtune.records import ChatReply, ChatRequest, Message
 
 TOKENS_PER_LOOK = 8
 """After so many tokens a backend asks again whether the answer so far is to be ended: the same for all servers."""
+Result = TypeVar("Result")
+
+
+class Piece(NamedTuple):
+    """What a server sent of an answer at a time: a piece of its text, or of its thinking."""
+
+    text: str = ""
+    thinking: str = ""
+
+
+def drained(stream: Generator[object, None, Result]) -> Result:
+    """What a generator returns; what it yields is dropped."""
+    try:
+        while True:
+            next(stream)
+    except StopIteration as end:
+        result: Result = end.value
+        return result
+    finally:
+        stream.close()
 
 
 class PromptOverflowError(ToolError):
@@ -56,3 +76,13 @@ class ChatBackend(Protocol):
 
     def identity(self) -> dict[str, str]:
         """``server``, ``version`` and the model's ``digest``: what must be equal to compare answers."""
+
+
+class StreamingBackend(ChatBackend, Protocol):
+    """A served model whose answer can be read while it is generated."""
+
+    def stream(self, request: ChatRequest) -> Generator[Piece, None, ChatReply]:
+        """The pieces of the reply that ``chat`` returns, and then that reply; raises as ``chat``.
+
+        The request ends when the generator is closed.
+        """

@@ -25,7 +25,8 @@ class Receipt:
     On the route ``mlx`` a folder was sent, and ``gguf_sha256`` covers its files.
 
     ``template_sha256``, ``parameters``, ``renderer``, ``parser`` and ``type`` are what the server reports,
-    not what it was asked for. ``host`` has no userinfo, and is empty for the embedded server.
+    not what it was asked for; ``system_sha256`` is that of the stored system text, empty without one. ``host`` has no
+    userinfo, and is empty for the embedded server.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Receipt:
     renderer: str = ""
     parser: str = ""
     capabilities: tuple[str, ...] = ()
+    system_sha256: str = ""
 
 
 def gguf_facts(path: Path) -> GgufFacts:

@@ -27,7 +27,7 @@ import xllamacpp
 
 from mlx_ragtune.clients.gguf_header import read_header, require_gguf
 from mlx_ragtune.clients.http_bounds import split_lines
-from mlx_ragtune.clients.protocol import TOKENS_PER_LOOK, PromptOverflowError, require_unicode
+from mlx_ragtune.clients.protocol import TOKENS_PER_LOOK, Piece, PromptOverflowError, drained, require_unicode
 from mlx_ragtune.errors import InputError, ToolError
 from mlx_ragtune.records import ChatReply, ChatRequest, Message
 
@@ -130,7 +130,7 @@ class _Stream:
     first_token_at: float | None = None
     tokens: int = 0
 
-    def add(self, event: dict[str, Any]) -> None:
+    def add(self, event: dict[str, Any]) -> Iterator[Piece]:
         self.usage = event.get("usage") or self.usage
         self.timings = event.get("timings") or self.timings
         for choice in event.get("choices", ()):
@@ -140,6 +140,8 @@ class _Stream:
                     pieces.append(delta[name])
                     self.tokens += 1
                     self.first_token_at = self.first_token_at or time.perf_counter()
+            if delta.get("content") or delta.get("reasoning_content"):
+                yield Piece(delta.get("content") or "", delta.get("reasoning_content") or "")
             self.finish_reason = choice.get("finish_reason") or self.finish_reason
 
     def end_unparsed(self, prompt_tokens: int) -> None:
@@ -352,16 +354,24 @@ class LlamaCppServer:
 
     def chat(self, request: ChatRequest) -> ChatReply:
         """The reply to one request. Raises PromptOverflowError, or ToolError for an error of the engine."""
+        return drained(self.stream(request))
+
+    def stream(self, request: ChatRequest, *, strength: float | None = None) -> Generator[Piece, None, ChatReply]:
+        """The pieces of the reply, and then the whole; ``strength`` is a factor on the adapter, 0 the bare base.
+
+        Raises as ``chat``, and ValueError for a strength without an adapter.
+        """
+        more = self._scaled(strength)
         self._require_fit(sum(len(message.content) for message in request.messages))
         prompt = self.render(request.messages, think=request.think)
-        needed = len(self.tokenize(prompt))
+        needed = len(self.tokenize(prompt, whole=True))
         if needed >= self._context_tokens:  # the engine rounds its window up
             raise PromptOverflowError(needed, self._context_tokens, where=self._where())
         with self._slot(request) as options:
             stream, started = _Stream(), time.perf_counter()
-            body = {**chat_body(request), **options}
+            body = {**chat_body(request), **options, **more}
             try:
-                self._read(stream, body)
+                yield from self._read(stream, body)
             except _UnparsedReplyError:
                 stream.end_unparsed(needed)
         if not stream.finish_reason or "completion_tokens" not in stream.usage:
@@ -378,10 +388,17 @@ class LlamaCppServer:
             generate_seconds=stream.timings.get("predicted_ms", 0.0) / 1000 or None,
         )
 
-    def _read(self, stream: _Stream, body: dict[str, Any]) -> None:
+    def _scaled(self, strength: float | None) -> dict[str, Any]:
+        if strength is None:
+            return {}
+        if self._adapter is None:
+            raise ValueError("this server has no adapter")
+        return {"lora": [{"id": 0, "scale": strength}]}
+
+    def _read(self, stream: _Stream, body: dict[str, Any]) -> Iterator[Piece]:
         with closing(self.events("/v1/chat/completions", body)) as events:
             for event in events:
-                stream.add(event)
+                yield from stream.add(event)
                 if self._stop is not None and stream.stops(self._stop):
                     break  # closing the connection ends the request
 
@@ -408,7 +425,8 @@ class LlamaCppServer:
             key = (*turns, think)
             if key not in self._prefixes:
                 first, second = (
-                    self.tokenize(self.render([*turns, Message("user", text)], think=think)) for text in ("a", "Z")
+                    self.tokenize(self.render([*turns, Message("user", text)], think=think), whole=True)
+                    for text in ("a", "Z")
                 )
                 same = next(n for n, (one, two) in enumerate(zip(first, second, strict=False)) if one != two)
                 body = {
@@ -429,9 +447,12 @@ class LlamaCppServer:
         body = {"messages": _turns(messages), "chat_template_kwargs": {"enable_thinking": think}}
         return str(self.post("/apply-template", body)["prompt"])
 
-    def tokenize(self, text: str) -> list[int]:
-        """Token ids of a rendered prompt: special tokens are recognized by their text, none is added."""
-        body = {"content": text, "add_special": False, "parse_special": True}
+    def tokenize(self, text: str, *, whole: bool = False) -> list[int]:
+        """Token ids of a text: special tokens are recognized by their text.
+
+        ``whole``: of a prompt as the engine reads it, with the BOS that it adds; else none is added.
+        """
+        body = {"content": text, "add_special": whole, "parse_special": True}
         return [int(token) for token in self.post("/tokenize", body)["tokens"]]
 
     def next_tokens(self, prompt_ids: Sequence[int], n: int) -> list[tuple[int, float]]:

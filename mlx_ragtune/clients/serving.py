@@ -11,7 +11,7 @@ from mlx_ragtune.clients.file_digests import file_digest
 from mlx_ragtune.clients.gguf_header import require_gguf
 from mlx_ragtune.clients.ollama_address import effective_host
 from mlx_ragtune.clients.ollama_registry import require_model
-from mlx_ragtune.clients.protocol import ChatBackend
+from mlx_ragtune.clients.protocol import ChatBackend, StreamingBackend
 from mlx_ragtune.errors import ArtifactError
 from mlx_ragtune.recipe import JudgeSettings, SimilaritySettings
 from mlx_ragtune.scoring.answers.similarity import Embed, TokenVectors
@@ -69,7 +69,7 @@ def open_served(
     threads: int | None = None,
     slots: int = 1,
     stop: Callable[[str], bool] | None = None,
-) -> AbstractContextManager[ChatBackend]:
+) -> AbstractContextManager[StreamingBackend]:
     """The backend that serves the model of a receipt, to be entered. ``gguf`` is the exported file.
 
     ``slots`` requests are answered at a time; how many Ollama takes is its own setting, OLLAMA_NUM_PARALLEL. An

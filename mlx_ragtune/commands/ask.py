@@ -1,92 +1,121 @@
 """``ragtune ask``: answer one question, and show the passages used."""
 
-import json
 import textwrap
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from typing import Any
 
+from mlx_ragtune.answering.opened_answers import open_answers
+from mlx_ragtune.answering.paper_answers import PaperAnswers, Source
 from mlx_ragtune.artifact import OpenRun
-from mlx_ragtune.clients.protocol import ChatBackend
-from mlx_ragtune.clients.serving import open_served
+from mlx_ragtune.clients.protocol import drained
 from mlx_ragtune.errors import printable
-from mlx_ragtune.records import ChatRequest, Passage, Sampling
-from mlx_ragtune.retrieval.prompt import build_messages
+from mlx_ragtune.records import Arm
 from mlx_ragtune.retrieval.retriever import NEAREST
-from mlx_ragtune.searching.opened import open_retriever
+
+WIDTH = 78
+Write = Callable[[str], None]
 
 
-def _passages(run: OpenRun, question: str) -> list[dict[str, Any]]:
-    """What the models are shown; ``found_by`` names the indexes that found a passage, none for one that fills up."""
-    settings = run.recipe.retrieval
-    with open_retriever(settings, run.artifact("corpus").folder) as retriever:
-        found = {item.chunk.id: list(item.by) for item in retriever.matches(question, settings.top_k)}
-        shown = retriever.search(question, settings.top_k)
-    return [{**vars(passage), "found_by": found.get(passage.chunk_id, [])} for passage in shown]
-
-
-def _passage(context: dict[str, Any]) -> Passage:
-    return Passage(*(context[name] for name in ("chunk_id", "document_id", "title", "text")))
-
-
-def answer(run: OpenRun, question: str, *, model: str, preview: bool = False) -> dict[str, Any]:
+def answer(
+    run: OpenRun, question: str, *, model: str, preview: bool = False, write: Write | None = None
+) -> dict[str, Any]:
     """The passages shown for a question, which index found each, and the answers of ``base``, ``tuned`` or ``both``.
 
-    With ``preview`` the embedded server answers with the adapter on the base's GGUF, before anything is fused.
-    Raises ArtifactError when the models are not those of the recipe as it is now.
+    With ``write`` passages and answers are also written as text, each answer while it is generated. With ``preview``
+    the embedded server answers with the adapter on the base's GGUF, before anything is fused. Raises ArtifactError
+    when the models are not those of the recipe as it is now.
     """
-    contexts = _passages(run, question)
-    settings = run.recipe.evaluate.sampling
-    request = ChatRequest(
-        build_messages([_passage(context) for context in contexts], question),
-        Sampling(**settings.model_dump()),
-        think=run.recipe.dataset.thinking == "on",
-    )
-    answers = {}
-    for name in ("base", "tuned") if model == "both" else (model,):
-        with _preview(run, name) if preview else _registered(run, name) as backend:
-            answers[name] = backend.chat(request).text
-    return {"question": question, "contexts": contexts, "answers": answers}
+    arms: tuple[Arm, ...] = ("base", "tuned") if model == "both" else (model,)  # type: ignore[assignment]
+    with open_answers(run, preview=preview, together=False) as answers:
+        sources = answers.search(question)
+        if write is not None:
+            write(passages_text(sources) + "\n")
+        texts = {arm: _answered(answers, question, sources, arm, write) for arm in arms}
+    return {"question": question, "contexts": [context(source) for source in sources], "answers": texts}
 
 
-def _registered(run: OpenRun, model: str) -> AbstractContextManager[ChatBackend]:
-    receipts = json.loads((run.artifact("register") / "receipt.json").read_text(encoding="utf-8"))
-    gguf = run.artifact("export") / f"{model}.gguf"
-    return open_served(receipts[model], gguf, context_tokens=run.recipe.evaluate.sampling.context_tokens)
+def _answered(answers: PaperAnswers, question: str, sources: Sequence[Source], arm: Arm, write: Write | None) -> str:
+    """The text of one answer, written piece by piece."""
+    stream = answers.stream(question, arm=arm, sources=sources)
+    if write is None:
+        return drained(stream).text
+    write(f"\n{arm}:\n")
+    lines = Wrapped(write)
+    with closing(stream):
+        try:
+            while True:
+                lines.add(next(stream).text)
+        except StopIteration as end:
+            text: str = end.value.text
+    lines.end(empty="(no answer)")
+    return text
 
 
-def _preview(run: OpenRun, model: str) -> AbstractContextManager[ChatBackend]:
-    """The base's GGUF, with the adapter on it for ``tuned``; both are written if they are missing."""
-    from mlx_ragtune.clients.serve_llamacpp import LlamaCppServer
-    from mlx_ragtune.gguf.adapter import write_adapter
-    from mlx_ragtune.gguf.writer import write_gguf
-
-    trained, kind = run.artifact("train"), run.recipe.export.type
-    folder = run.home / "preview"
-    folder.mkdir(exist_ok=True)
-    gguf = folder / f"base-{kind}-{run.base_digest[:12]}.gguf"
-    adapter = folder / f"adapter-{trained.key[:12]}.gguf"
-    for stale in folder.glob("*.gguf"):
-        if stale not in (gguf, adapter):
-            stale.unlink()
-    if not gguf.exists():
-        with run.track("writing the base model's GGUF, once", 0) as track:
-            write_gguf(run.base, gguf, type=kind, name="base", progress=track.reach)
-    if model == "tuned" and not adapter.exists():
-        write_adapter(trained.folder, run.base, adapter, strength=run.recipe.fuse.strength)
-    context = run.recipe.evaluate.sampling.context_tokens
-    return LlamaCppServer(gguf, context_tokens=context, adapter=adapter if model == "tuned" else None)
+def context(source: Source) -> dict[str, Any]:
+    """A passage as JSON; pages are null for a paper without pages."""
+    return {
+        "chunk_id": source.chunk,
+        "document_id": source.paper,
+        "title": source.title,
+        "section": source.section,
+        "page": source.page,
+        "last_page": source.last_page,
+        "text": source.text,
+        "found_by": list(source.found_by),
+    }
 
 
-def show(reply: dict[str, Any]) -> str:
-    """The reply as text: passages first, then the answers."""
+def passages_text(sources: Sequence[Source]) -> str:
+    """The passages for the terminal, each with its page and its beginning."""
     lines = []
-    if not any(context["found_by"] for context in reply["contexts"]):
+    if not any(source.found_by for source in sources):
         lines.append("No passage matches the question: the models were shown the first passages of the corpus.")
-    elif not any("full text" in context["found_by"] for context in reply["contexts"]):
+    elif not any("full text" in source.found_by for source in sources):
         lines.append(NEAREST)
-    for number, passage in enumerate(reply["contexts"], start=1):
-        lines.append(f"[{number}] {passage['title']}{'' if passage['found_by'] else ' (does not match the question)'}")
-        lines.append(textwrap.shorten(passage["text"], 150, placeholder=" …"))
-    for name, text in reply["answers"].items():
-        lines += ["", f"{name}:", textwrap.fill(text or "(no answer)", 78)]
+    for source in sources:
+        place = f" ({source.place})" if source.place else ""
+        lines.append(
+            f"[{source.number}] {source.title}{place}{'' if source.found_by else ' (does not match the question)'}"
+        )
+        lines.append(textwrap.shorten(source.text, 150, placeholder=" …"))
     return printable("\n".join(lines))
+
+
+class Wrapped:
+    """Writes text that arrives in pieces, in lines of at most ``WIDTH`` characters, a word as soon as it is whole."""
+
+    def __init__(self, write: Write) -> None:
+        self._write = write
+        self._word, self._column, self._breaks, self._any = "", 0, 0, False
+
+    def add(self, piece: str) -> None:
+        """Take the next piece; a line break of the text stays one."""
+        for char in piece:
+            if not char.isspace():
+                self._word += char
+                continue
+            self._flush()
+            self._breaks += char == "\n"
+
+    def _flush(self) -> None:
+        word, self._word = printable(self._word), ""
+        if not word:
+            return
+        if self._any and self._breaks:
+            self._write("\n" * min(self._breaks, 2))
+            self._column = 0
+        elif self._column and self._column + 1 + len(word) > WIDTH:
+            self._write("\n")
+            self._column = 0
+        elif self._column:
+            self._write(" ")
+            self._column += 1
+        self._write(word)
+        self._column += len(word)
+        self._breaks, self._any = 0, True
+
+    def end(self, *, empty: str) -> None:
+        """Write what is left, or ``empty`` where there was no word at all."""
+        self._flush()
+        self._write("\n" if self._any else f"{empty}\n")

@@ -19,7 +19,7 @@ def prepare_demo(folder: Path) -> Path:
     Files that are already there stay as they are, changed or not, so a second call resumes the same demo.
     Raises InputError if the folder holds something else, ToolError if it cannot be written.
     """
-    _require_demo_folder(folder)
+    require_demo_folder(folder)
     try:
         for source, name in _bundled_files():
             _copy_new(source, folder / name)
@@ -41,7 +41,7 @@ def _bundled_files() -> Iterator[tuple[Path, str]]:
                 yield file, (Path(name) / file.relative_to(source)).as_posix()
 
 
-def _require_demo_folder(folder: Path) -> None:
+def require_demo_folder(folder: Path) -> None:
     """Refuse a folder with files of something else; the copies would be lost among them."""
     fix = "ragtune demo FOLDER, with a new or empty folder"
     try:

@@ -23,8 +23,8 @@ TIMED_SECONDS = 0.5
 SPINNING = 1.5
 """All threads together are at least as fast as one on an idle machine; beside other work they were 20 times slower."""
 SUPPORTED_PYTHON = ((3, 11), (3, 13))
-"""First and last version, as in ``requires-python``: libgguf has no wheel for 3.14."""
-PACKAGES = ("mlx", "mlx-lm", "transformers", "numpy", "scipy", "gguf", "libgguf", "ollama")
+"""First and last version, as in ``requires-python``."""
+PACKAGES = ("mlx", "mlx-lm", "transformers", "numpy", "scipy", "gguf", "xllamacpp", "ollama")
 """Packages whose versions a bug report needs."""
 ENVIRONMENT = (
     "RAGTUNE_RUNS", "RAGTUNE_CACHE", "RAGTUNE_OFFLINE", "HF_HUB_OFFLINE", "HF_ENDPOINT", "HF_HOME", "HF_HUB_CACHE",

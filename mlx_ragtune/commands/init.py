@@ -3,52 +3,57 @@
 import os
 import re
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 
 import yaml
 
 from mlx_ragtune.bundled import bundled
+from mlx_ragtune.commands.init_choices import (
+    Choices,
+    Machine,
+    Wishes,
+    asking_section,
+    base_section,
+    choose,
+    generator_section,
+    look_around,
+    retrieval_section,
+    train_section,
+    valid_share,
+)
 from mlx_ragtune.errors import InputError, RecipeError, ToolError, printable
 from mlx_ragtune.papers.folder import list_papers
 from mlx_ragtune.recipe_load import load_recipe
 from mlx_ragtune.recipe_yaml import CONTROL, path_problem, project_folder
 
+Say = Callable[[str], None]
 TEMPLATE = """\
 # {count} from {shown}.
 #
 {commands}
-base:
+#
+{reasons}base:
   model: {base}
-
+{more_base}
 benchmark: {benchmark}
 
 corpus:
   folder: {folder}
-{bibliography}  on_unreadable: skip
+{chunks}{bibliography}  on_unreadable: skip
 
 retrieval:
-  dedup: section  # passages of different sections; `embedding` adds search by meaning, see docs/recipe.md
-
+{retrieval}
 dataset:
-{dataset}
-  max_tokens: 2048
+{dataset}{valid_share}  max_tokens: 2048
 
 train:
-  rank: 16
-  alpha: 32
-  dropout: 0.05
-  epochs: 2
-  batch_size: 2
-  accumulation: 8
-  learning_rate: 1e-4
-  evals_per_epoch: 2
-  patience: 2
-
+{train}
 export:
   type: Q8_0
 
 register:
-  serve: ollama
+  serve: {serve}
 {evaluate}"""
 PROBES = "data/probes/general.jsonl"
 """The general questions that come with the package."""
@@ -56,28 +61,28 @@ PROBES = "data/probes/general.jsonl"
 PROMPTED = "{examples: 3, tokens: 400}"
 """Examples in the prompt of the base: what tuning has to beat."""
 
-AUTHORED = "  pairs: {pairs}"
-GENERATED = """\
-  generator:
-    backend: ollama
-    model: qwen3:4b-instruct
-    pairs: {pairs}
-    # a model below 1 billion parameters writes usable pairs only with `answers: quoted`, see docs/recipe.md"""
+AUTHORED = "  pairs: {pairs}\n"
+SMALL_CHUNKS = "  chunk_tokens: 200  # short passages: a small model answers better from them, and sooner\n"
 
 
-def write_recipe(folder: Path, *, out: Path | None, base: str) -> Path:
+def write_recipe(
+    folder: Path, *, out: Path | None, wishes: Wishes, machine: Machine | None = None, say: Say = lambda _line: None
+) -> Path:
     """Write a checked recipe for the papers in ``folder``; returns its path. An existing file is not overwritten.
+
+    It is written for a machine, this one by default: ``init_choices``; ``say`` is told what was chosen and why.
 
     Pairs and questions in the folder or next to it (``pairs*.jsonl``, ``benchmark*.jsonl``) are used, and its only
     ``*.bib`` file for titles, authors and years; without pairs the recipe generates them, and without questions it
     names the file that ``ragtune draft`` will write. Raises InputError for a folder without papers, RecipeError for an
-    ``out`` or a ``base`` that cannot be used, ToolError when the file cannot be written. After an error there is no
+    ``out`` or ``wishes`` that cannot be used, ToolError when the file cannot be written. After an error there is no
     recipe.
     """
     folder = folder.expanduser().resolve()
     papers = list_papers(folder)
     recipe = _target(folder, out)
-    text = _recipe_text(folder, recipe, base=base, papers=len(papers))
+    choices = choose(wishes, machine or look_around())
+    text = _recipe_text(folder, recipe, wishes.base, choices=choices, papers=len(papers))
     draft = recipe.with_name(f"{recipe.stem}.partial-{os.getpid()}")  # the same stem, which names the run
     try:
         draft.write_text(text, encoding="utf-8")
@@ -95,6 +100,8 @@ def write_recipe(folder: Path, *, out: Path | None, base: str) -> Path:
         ) from None
     finally:
         draft.unlink(missing_ok=True)
+    for reason in choices.reasons:
+        say(reason)
     return recipe
 
 
@@ -137,26 +144,39 @@ def _target(folder: Path, out: Path | None) -> Path:
     return recipe
 
 
-def _recipe_text(folder: Path, recipe: Path, *, base: str, papers: int) -> str:
+def _recipe_text(folder: Path, recipe: Path, base: str, *, choices: Choices, papers: int) -> str:
     pairs = _beside(folder, "pairs*.jsonl")
     questions = _beside(folder, "benchmark*.jsonl")
     works = _beside(folder, "*.bib")
-    if base.startswith((".", "~")) and Path(base).expanduser().exists():
-        base = _path_value(Path(base).expanduser().resolve(), recipe)
-    else:
-        base = _yaml_text(base)
+    writer = _model_value(choices.generator, recipe)
+    generated = generator_section(choices, writer, papers=papers)
     probes, name = bundled(PROBES), _one_line(shlex.quote(os.path.relpath(recipe)))
+    evaluate = f"\nevaluate:\n  probes: {_path_value(probes, recipe)}\n  prompted: {PROMPTED}\n"
     return TEMPLATE.format(
         count=f"{papers} paper{'s' * (papers != 1)}",
         shown=_one_line(folder.name),
         commands="\n".join(f"#   {command}" for command in _commands(name, drafted=not questions)),
-        base=base,
+        reasons="".join(f"# {_one_line(line)}\n" for line in choices.reasons),
+        base=_model_value(base, recipe),
+        more_base=base_section(choices),
         folder=_path_value(folder, recipe),
-        dataset=AUTHORED.format(pairs=_path_value(pairs[0], recipe)) if pairs else GENERATED.format(pairs=15 * papers),
+        chunks=SMALL_CHUNKS if choices.small else "",
+        retrieval=retrieval_section(choices),
+        dataset=AUTHORED.format(pairs=_path_value(pairs[0], recipe)) if pairs else generated,
+        valid_share=valid_share(papers),
+        train=train_section(choices),
+        serve=choices.serve,
         benchmark=_path_value(questions[0] if questions else _to_draft(recipe), recipe),
         bibliography=f"  bibliography: {_path_value(works[0], recipe)}\n" if len(works) == 1 else "",
-        evaluate=f"\nevaluate:\n  probes: {_path_value(probes, recipe)}\n  prompted: {PROMPTED}\n",
+        evaluate=evaluate + asking_section(choices),
     )
+
+
+def _model_value(model: str, recipe: Path) -> str:
+    """A model's name or path as it is written into the recipe."""
+    if model.startswith((".", "~")) and Path(model).expanduser().exists():
+        return _path_value(Path(model).expanduser().resolve(), recipe)
+    return _yaml_text(model)
 
 
 def _beside(folder: Path, pattern: str) -> list[Path]:

@@ -1,15 +1,75 @@
-"""``ragtune plan``: what training will take on this machine, before it starts."""
+"""``ragtune plan``: the memory of every stage, and what training will take on this machine, before it starts."""
 
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 from mlx_ragtune.artifact import OpenRun
+from mlx_ragtune.clients.machine import memory_bytes, usable_bytes
+from mlx_ragtune.errors import OutOfMemoryError
 from mlx_ragtune.jsonl import read_json, read_rows
 from mlx_ragtune.records import Example
 from mlx_ragtune.tuning.example_files import read_examples
 from mlx_ragtune.tuning.preflight import Preflight, plan_run
 from mlx_ragtune.tuning.start_adapter import check_start
 from mlx_ragtune.tuning.train_checks import check_engine
+
+if TYPE_CHECKING:
+    from mlx_ragtune.runner import Run
+
+
+@dataclass(frozen=True)
+class StageMemory:
+    """The predicted peak of one stage and what it may use, in bytes; ``fix`` lowers the peak."""
+
+    stage: str
+    bytes: int
+    usable: int
+    fix: str
+
+    @property
+    def fits(self) -> bool:
+        """Whether the stage may use what it needs."""
+        return self.bytes <= self.usable
+
+
+def memory_of_stages(run: "Run") -> list[StageMemory]:
+    """A row for each stage of the recipe that holds a model, in order, from headers alone."""
+    from mlx_ragtune.pipeline import needed, stages_of
+
+    usable, wanted = usable_bytes(memory_bytes()), needed(run.recipe, ("report",))
+    needs = {
+        stage.name: stage.memory(run.recipe, run.base)
+        for stage in stages_of(run.recipe)
+        if stage.needs_base and stage.name in wanted
+    }
+    return [StageMemory(name, need.bytes, usable, need.fix) for name, need in needs.items() if need]
+
+
+def memory_text(rows: Sequence[StageMemory]) -> str:
+    """The rows as a table, below what they may use."""
+    from mlx_ragtune.pages.tables import render_table
+
+    total, usable = memory_bytes() / 2**30, usable_bytes(memory_bytes()) / 2**30
+    of_which = f", of which {usable:.1f} GiB can be used" if usable < total else ""
+    cells = [[row.stage, f"{row.bytes / 2**30:.1f}", "yes" if row.fits else "NO"] for row in rows]
+    return "\n".join(
+        [
+            f"memory of each stage at most; this machine has {total:.1f} GiB{of_which}",
+            render_table(["stage", "GiB", "fits"], cells),
+        ]
+    )
+
+
+def require_memory_of_stages(rows: Sequence[StageMemory]) -> None:
+    """Raise OutOfMemoryError when a stage does not fit, with what to try for the first that does not."""
+    if short := [row for row in rows if not row.fits]:
+        needs = ", ".join(f"{row.stage} about {row.bytes / 2**30:.1f} GiB" for row in short)
+        raise OutOfMemoryError(
+            f"too little memory: {needs}; {short[0].usable / 2**30:.1f} GiB can be used",
+            where=short[0].stage,
+            fix=short[0].fix,
+        )
 
 
 def plan(run: OpenRun) -> Preflight:
@@ -30,6 +90,11 @@ def account(run: OpenRun) -> dict[str, Any]:
     """How many rows the data set read, left out for each reason, and kept; it is up to date after ``plan``."""
     found: dict[str, Any] = read_json(run.artifact("dataset").folder / "statistics.json")["account"]
     return found
+
+
+def memory_json(rows: Sequence[StageMemory]) -> list[dict[str, Any]]:
+    """The memory of the stages for scripts, in bytes."""
+    return [{**asdict(row), "fits": row.fits} for row in rows]
 
 
 def as_json(preflight: Preflight, read: dict[str, Any]) -> dict[str, Any]:

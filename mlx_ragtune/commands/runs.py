@@ -20,7 +20,7 @@ from mlx_ragtune.pages.run_rows import RunMetric, RunRow, RunState
 from mlx_ragtune.pages.setting_words import value_text
 from mlx_ragtune.recipe import Recipe
 from mlx_ragtune.recipe_load import load_recipe
-from mlx_ragtune.run_folders import END_MARK, RECIPE_MARK, end_of, owner_of
+from mlx_ragtune.run_folders import END_MARK, RECIPE_MARK, end_of, owner_of, trial_of
 from mlx_ragtune.scoring.answers.metrics import METRICS
 
 Needs = Mapping[str, Mapping[str, tuple[str, ...]]]
@@ -82,6 +82,7 @@ def read_run_row(home: Path, needs: Needs) -> RunRow:
     state, stage, why = _state(found)
     train, evaluate = found.artifacts.get("train"), found.artifacts.get("evaluate")
     results = {**_training(found, train), **_result(found, evaluate)}
+    results |= found.read("its trial", lambda: _trial(trial_of(home), results)) or {}
     row = RunRow(
         name=home.name,
         recipe=_relative(owner.recipe) if owner else "",
@@ -268,6 +269,24 @@ def _training(found: _Found, train: Artifact | None) -> dict[str, Any]:
         "peak_memory_bytes": _count(facts.get("peak_memory_bytes")),
         "losses": losses or (),
     }
+
+
+def _trial(trial: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of ``RunRow`` of a trial of a sweep: its score, and what it was at each rung.
+
+    One that was not trained to its end has no score and no loss that could be compared with those of the others; its
+    looks are the points of its curve.
+    """
+    if not trial:
+        return {}
+    looks = list(trial["looks"])
+    fields: dict[str, Any] = {"study": str(trial["study"]), "trial": _count(trial["trial"])}
+    if looks:
+        fields["rung_score"] = _number(looks[0]["score"])
+    if "updates" in known:
+        return fields | ({"score": _number(trial["score"])} if trial["state"] == "finished" else {})
+    fields["losses"] = tuple(LossPoint(int(look["updates"]), None, _number(look["valid_loss"])) for look in looks)
+    return fields | {"updates": _count(trial["updates"]), "train_seconds": _number(trial["seconds"])}
 
 
 def _losses(path: Path) -> Iterator[LossPoint]:

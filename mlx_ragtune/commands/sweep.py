@@ -18,6 +18,7 @@ from mlx_ragtune.commands.compare import compare_contestants, read_run
 from mlx_ragtune.commands.sweep_scoring import Development
 from mlx_ragtune.commands.sweep_trials import OpenVariant, Trials, shown_row
 from mlx_ragtune.errors import ArtifactError, InputError, RecipeError
+from mlx_ragtune.evaluation.quick_score import SCORE
 from mlx_ragtune.jsonl import read_rows
 from mlx_ragtune.pages.sweep_table import SweepTable
 from mlx_ragtune.recipe import Recipe, SweepSettings
@@ -62,6 +63,8 @@ class SweepResult:
     trial_count: int
     alpha: float | None
     finalists: tuple[Verdict, ...]
+    places: tuple[int, ...] = ()
+    """How many trials continue from each rung, where that is known beforehand."""
 
     def as_json(self) -> dict[str, Any]:
         """Plain JSON for scripts and for ``sweep.json``."""
@@ -107,6 +110,7 @@ def identity_of(run: OpenRun, space: Space) -> dict[str, Any]:
         "base.precision": recipe.base.precision,
         "data set": run.artifact("dataset").content(("examples-valid.jsonl", "examples-train.jsonl")),
         "seed": recipe.seed,
+        "score": SCORE,
         "probes": digest_file(recipe.evaluate.probes) if recipe.evaluate.probes else None,
         **{f"train.{name}": value for name, value in train.items() if f"train.{name}" not in space.dimensions},
         **_rehearsal_identity(recipe, space),
@@ -226,6 +230,8 @@ def run_finalists(
 def result_of(sweep: SweepStudy, recipe: Recipe, *, stopped: str, finalists: Sequence[Verdict] = ()) -> SweepResult:
     """The sweep as it stands."""
     rows, count = sweep.rows(), sum(map(counts, sweep.trials()))
+    halving, settings = sweep.halving, sweep.settings
+    known = settings.halving != "off" and halving.planned is not None
     return SweepResult(
         study=sweep.study.study_name,
         storage=sweep.address.shown,
@@ -237,6 +243,7 @@ def result_of(sweep: SweepStudy, recipe: Recipe, *, stopped: str, finalists: Seq
         trial_count=count,
         alpha=corrected_alpha(recipe, count) if finalists else None,
         finalists=tuple(finalists),
+        places=tuple(halving.places(rung, 0) for rung in range(settings.rungs)) if known else (),
     )
 
 

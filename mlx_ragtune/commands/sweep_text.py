@@ -16,14 +16,7 @@ def _rules(result: SweepResult, settings: SweepSettings) -> list[str]:
         + (", then by validation loss." if result.by_loss else "; validation losses are of different rows.")
     ]
     if settings.halving != "off":
-        shares = ", ".join(f"{share:.0%}" for share in rung_shares(settings.reduction, settings.rungs))
-        after = (
-            "of its updates, at the first validation from there on" if settings.halving == "updates" else "of the rows"
-        )
-        lines.append(
-            f"Successive halving: after {shares} {after}, a trial continues when it is among the best "
-            f"1/{settings.reduction} that came so far."
-        )
+        lines.append(_halving(result, settings))
     scores = [row.score for row in result.trials if row.score is not None]
     if len(scores) > 1 and len(set(scores)) == 1:
         order = "by the validation loss alone" if result.by_loss else "arbitrary"
@@ -32,10 +25,23 @@ def _rules(result: SweepResult, settings: SweepSettings) -> list[str]:
         )
     if settings.halving == "updates" and not any(row.looks for row in result.trials):
         lines.append(
-            "No trial validated before its last update, so none was compared at a rung: raise train.evals_per_epoch, "
-            "or set sweep.halving to rows or off."
+            "No trial was compared at a rung: they have too few updates for one before the last, or, with engine: "
+            "mlx-lm, no validation before it. Set sweep.halving to rows or off, or raise train.evals_per_epoch."
         )
     return lines
+
+
+def _halving(result: SweepResult, settings: SweepSettings) -> str:
+    """The rule of successive halving in words."""
+    shares = ", ".join(f"{share:.0%}" for share in rung_shares(settings.reduction, settings.rungs))
+    what = "of its updates" if settings.halving == "updates" else "of the rows"
+    if not result.places:
+        return (
+            f"Successive halving: after {shares} {what}, a trial continues when it is among the best "
+            f"1/{settings.reduction} that came so far."
+        )
+    best = ", ".join(map(str, result.places))
+    return f"Successive halving: after {shares} {what}, a trial waits until it is surely among the best {best}."
 
 
 def _cells(row: TrialRow, place: int | None) -> list[str]:

@@ -1,14 +1,15 @@
 """The trials of a sweep, one after the other in one process: each is an ordinary run of a variant of the recipe.
 
 The base is loaded once, and rows are tokenized once, for all trials with the same data set (``tuning.workbench``).
+A trial among the best so far at a rung is paused there, with its checkpoint, while better ones may still come.
 """
 
 import math
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,12 +22,12 @@ from mlx_ragtune.jsonl import read_rows
 from mlx_ragtune.pages.sweep_table import SweepRow, SweepTable
 from mlx_ragtune.recipe import Recipe
 from mlx_ragtune.records import Example
+from mlx_ragtune.run_folders import EndedEarlyError, record_trial
 from mlx_ragtune.sweeping.halving import rung_of, rung_shares
 from mlx_ragtune.sweeping.space import Settings
 from mlx_ragtune.sweeping.study import Judgment, SweepStudy
-from mlx_ragtune.sweeping.trials import Look, TrialRow
+from mlx_ragtune.sweeping.trials import SCORE_DIGITS, Look, TrialRow
 from mlx_ragtune.tuning.example_files import read_examples
-from mlx_ragtune.tuning.load import Base
 from mlx_ragtune.tuning.memory import is_out_of_memory
 from mlx_ragtune.tuning.rehearsal import share_in
 from mlx_ragtune.tuning.training import keep_result
@@ -54,10 +55,6 @@ OpenVariant = Callable[[Mapping[str, Any]], VariantRun]
 """Opens the run of the recipe with other settings, by dotted key. Raises RecipeError."""
 
 
-class _EndedError(Exception):
-    """The trial ended at a rung."""
-
-
 @dataclass
 class Trials:
     """Runs the trials of one worker."""
@@ -70,6 +67,8 @@ class Trials:
     """Where the outputs of frozen layers are kept between trials."""
     _bench: Workbench | None = None
     _data: tuple[Any, ...] | None = None
+    _held: "list[_RunningTrial]" = field(default_factory=list)
+    """The trials that this worker has paused."""
     _stack: ExitStack = field(default_factory=ExitStack)
 
     def run_all(self, say: Callable[[str], None], *, wait: bool) -> str:
@@ -78,13 +77,17 @@ class Trials:
         With ``wait`` it also waits for the trials of other workers, and takes up those of dead ones.
         """
         waiting = False
-        with self._stack:
+        with self._stack, self._letting_go():
             while True:
                 for line in self.sweep.take_over():
                     say(line)
+                self._drop()
                 spent = self.sweep.spent()
                 if not spent:
                     self._next()
+                    continue
+                if self._held:
+                    self._go_on()
                     continue
                 others = self.sweep.others()
                 if not others or not wait:
@@ -95,18 +98,57 @@ class Trials:
                 time.sleep(POLL_SECONDS)
 
     def _next(self) -> None:
+        """Run the next trial, or the next part of one that was interrupted."""
         trial = self.sweep.ask()
-        if trial is None:
-            return
-        number = self.sweep.number_of(trial)
-        with self.sweep.beating(trial):
+        if trial is not None:
+            looks = list(trial.user_attrs.get("looks", []))  # of the trial that this one continues
+            settings, number = self.sweep.settings_of(trial), self.sweep.number_of(trial)
+            self._run(_RunningTrial(self, trial, settings, number, looks))
+
+    def _drop(self) -> None:
+        """End the paused trials that have lost their place to better ones: the sampler learns from them."""
+        for running in [held for held in self._held if self.sweep.ends(held.trial)]:
+            self._resume(running)
+
+    def _go_on(self) -> None:
+        """Go on with the best of the trials that are paused at the lowest rung: no further ones can come there."""
+        self._resume(min(self._held, key=lambda running: (running.rung, -running.value)))
+
+    def _resume(self, chosen: "_RunningTrial") -> None:
+        self._held.remove(chosen)
+        self.sweep.resume(chosen.trial)
+        self._run(chosen)
+
+    def _run(self, running: "_RunningTrial") -> None:
+        with self.sweep.beating(running.trial):
             try:
-                _RunningTrial(self, trial, self.sweep.settings_of(trial), number).run()
+                paused = running.run()
             except BaseException as error:
                 why = "stopped" if isinstance(error, KeyboardInterrupt) else f"{type(error).__name__}: {error}"
-                self.sweep.interrupt(trial, why[:200])
-                self.table.update(SweepRow(number + 1, self.sweep.settings_of(trial), "interrupted"))
+                self._interrupt(running, why[:200])
                 raise
+            if paused:
+                self.sweep.pause(running.trial)
+                self._held.append(running)
+
+    def _interrupt(self, running: "_RunningTrial", why: str) -> None:
+        self.sweep.interrupt(running.trial, why)
+        self.table.update(replace(running.row, state="interrupted", seconds_left=None))
+
+    @contextmanager
+    def _letting_go(self) -> Iterator[None]:
+        """However the block ends, the trials that are still paused wait for the next worker or the next start."""
+        try:
+            yield
+        finally:
+            for running in self._held:
+                self._interrupt(running, "stopped while it was paused")
+            self._held.clear()
+
+    def may_pause(self, rung: int) -> bool:
+        """Whether further trials can come to a rung, so that one there may still turn out to be needless."""
+        known = self.sweep.halving.planned is not None
+        return known and (not self.sweep.spent() or any(running.rung < rung for running in self._held))
 
     def bench(self, run: VariantRun) -> Workbench:
         """The workbench for the data set of a variant; one base is loaded at a time."""
@@ -151,47 +193,120 @@ class _RunningTrial:
     trial: Trial
     settings: Settings
     number: int
+    looks: list[dict[str, Any]]
+    """How it stood at each rung that it has come to."""
     started: float = field(default_factory=time.monotonic)
     row: SweepRow = field(default_factory=lambda: SweepRow(0))
+    seconds: float = 0.0
     updates: int = 0
     planned: int = 0
     ended: str = ""
+    home: Path | None = None
+    _ends_early: EndedEarlyError | None = None
 
-    def run(self) -> None:
-        """Train, judge and record the trial; what only these settings cannot do is recorded, and the sweep goes on."""
+    def run(self) -> bool:
+        """Train, judge and record the trial, up to its end or to a pause; whether it is paused.
+
+        What only these settings cannot do is recorded, and the sweep goes on.
+        """
+        self.started = time.monotonic()
+        try:
+            return self._run()
+        finally:
+            self.seconds = self.all_seconds
+            if self.home is not None:
+                record_trial(self.home, self._record())
+
+    def _record(self) -> dict[str, Any]:
+        """The trial as ``ragtune runs`` lists it. A loss that is not finite is left out."""
+        looks = [{**look, "valid_loss": _finite(look["valid_loss"])} for look in self.looks]
+        return {
+            "study": self.trials.sweep.study.study_name,
+            "trial": self.number + 1,
+            "state": self.row.state,
+            "why": self.ended,
+            "score": self.row.score,
+            "updates": self.updates,
+            "seconds": self.seconds,
+            "looks": looks,
+        }
+
+    def _run(self) -> bool:
         sweep = self.trials.sweep
-        self.show(SweepRow(self.number + 1, self.settings, "running"))
+        self.show(replace(self.row, trial=self.number + 1, settings=self.settings, state="running"))
         try:
             judgment = self._judgment()
-        except _EndedError:
-            sweep.prune(self.trial, self.ended, updates=self.updates, seconds=self.seconds)
+        except EndedEarlyError as early:
+            if early.state == "paused":
+                self.show(replace(self.row, state="paused", seconds_left=None))
+                return True
+            self.ended = early.what
+            sweep.prune(self.trial, self.ended, updates=self.updates, seconds=self.all_seconds)
         except (DivergedError, OutOfMemoryError, RecipeError) as error:
             self.ended = error.what
-            sweep.prune(self.trial, error.what, updates=self.updates, seconds=self.seconds)
+            sweep.prune(self.trial, error.what, updates=self.updates, seconds=self.all_seconds)
         except InputError as error:
             if not sweep.space.varies_dataset:
                 raise
             self.ended = error.what
-            sweep.prune(self.trial, self.ended, seconds=self.seconds)
+            sweep.prune(self.trial, self.ended, seconds=self.all_seconds)
         except MemoryError:
             self.ended = "out of memory"
-            sweep.prune(self.trial, self.ended, updates=self.updates, seconds=self.seconds)
+            sweep.prune(self.trial, self.ended, updates=self.updates, seconds=self.all_seconds)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
             self.ended = f"out of memory while it was scored: {str(error).splitlines()[0]}"
-            sweep.prune(self.trial, self.ended, updates=self.updates, seconds=self.seconds)
+            sweep.prune(self.trial, self.ended, updates=self.updates, seconds=self.all_seconds)
         else:
             recorded = sweep.complete(self.trial, judgment)
             note = "" if recorded else "another worker had taken it over"
             self.show(replace(self.row, state="finished", score=judgment.score, loss=judgment.valid_loss, note=note))
-            return
+            return False
         self.show(replace(self.row, state="pruned", note=self.ended, seconds_left=None))
+        return False
 
     @property
-    def seconds(self) -> float:
-        """Seconds since the trial started."""
-        return round(time.monotonic() - self.started, 1)
+    def all_seconds(self) -> float:
+        """Seconds that the trial ran, without its pauses."""
+        return round(self.seconds + time.monotonic() - self.started, 1)
+
+    @property
+    def rung(self) -> int:
+        """The highest rung that it has come to; -1 before the first."""
+        return int(self.looks[-1]["rung"]) if self.looks else -1
+
+    @property
+    def value(self) -> float:
+        """What orders it among the others at its rung."""
+        return self.trials.sweep.value(self.looks[-1])
+
+    def _require_place(self) -> None:
+        """End or pause a trial that comes back to its rung. Raises EndedEarlyError."""
+        if not self.looks or self.trials.sweep.settings.halving == "off":
+            return
+        if self.trials.sweep.ends(self.trial):
+            raise EndedEarlyError("pruned", self._why(self.looks[-1]))
+        if self.trials.may_pause(self.rung):
+            raise EndedEarlyError("paused", self._paused(self.looks[-1]))
+
+    def _why(self, look: Mapping[str, Any]) -> str:
+        """Why it ends at a rung."""
+        return f"not among the best {self._places(look)} {self._where(look)}"
+
+    def _paused(self, look: Mapping[str, Any]) -> str:
+        return f"among the best {self._places(look)} {self._where(look)} so far"
+
+    def _places(self, look: Mapping[str, Any]) -> str:
+        halving = self.trials.sweep.halving
+        if halving.planned is None:
+            return f"1/{halving.reduction}"
+        return f"{halving.places(look['rung'], 0)} of {halving.planned}"
+
+    def _where(self, look: Mapping[str, Any]) -> str:
+        if self.trials.sweep.settings.halving == "rows":
+            return f"on {look['share']:.0%} of the rows"
+        return f"at update {look['updates']} of {round(look['updates'] / look['share'])}"
 
     def show(self, row: SweepRow) -> None:
         """Show the state of the trial."""
@@ -200,6 +315,7 @@ class _RunningTrial:
 
     def _judgment(self) -> Judgment:
         run = self.trials.open_variant(self.settings)
+        self.home = run.home
         run.track, run.say = silent, lambda _line: None
         run.replacing = {"train": lambda recipe, _inputs, draft: self._train(run, recipe, draft)}
         run.run(until="train")
@@ -215,7 +331,7 @@ class _RunningTrial:
             valid_loss=facts["best_valid_loss"],
             probe_loss=loss,
             updates=self.updates,
-            seconds=self.seconds,
+            seconds=self.all_seconds,
             tokens_per_second=facts["tokens_per_second"],
             run=run.home.name,
             key=artifact.key,
@@ -223,28 +339,35 @@ class _RunningTrial:
 
     def _train(self, run: VariantRun, recipe: Recipe, draft: Draft) -> None:
         """The train stage on the workbench: the same bytes as alone."""
-        bench = self.trials.bench(run)
+        bench, settings = self.trials.bench(run), self.trials.sweep.settings
+        self._ends_early = None
         try:
-            if self.trials.sweep.settings.halving == "rows":
+            self._require_place()
+            if settings.halving == "rows":
                 self._climb(bench, recipe, draft)
             result = bench.train(
                 recipe.train,
                 folder=draft.folder,
                 seed=recipe.seed,
                 progress=self._progress,
-                on_validation=lambda update, loss: self._stops(bench.loaded, update, loss),
+                on_validation=lambda update, loss: self._stops(bench, recipe, update, loss),
                 rehearsal_share=share_in(recipe.dataset),
+                rungs=rung_shares(settings.reduction, settings.rungs) if settings.halving == "updates" else (),
             )
-            if result.pruned:
-                raise _EndedError
-        except (_EndedError, DivergedError, OutOfMemoryError, RecipeError):
+            if result.pruned and self._ends_early is not None:
+                raise self._ends_early
+        except (DivergedError, OutOfMemoryError, RecipeError):
             shutil.rmtree(draft.folder, ignore_errors=True)  # nothing will continue it
+            raise
+        except EndedEarlyError as early:
+            if early.state == "pruned":
+                shutil.rmtree(draft.folder, ignore_errors=True)
             raise
         keep_result(draft, result)
 
     def _climb(self, bench: Workbench, recipe: Recipe, draft: Draft) -> None:
         """Train on a growing share of the rows, and end the trial at the first rung where it is not among the best."""
-        settings, done = self.trials.sweep.settings, [look["rung"] for look in self.trial.user_attrs.get("looks", [])]
+        settings, done = self.trials.sweep.settings, [look["rung"] for look in self.looks]
         train = recipe.train.model_copy(update={"strength": None})  # it is chosen once, from the whole run
         for rung, share in enumerate(rung_shares(settings.reduction, settings.rungs)):
             if rung in done:
@@ -265,9 +388,8 @@ class _RunningTrial:
                 shutil.rmtree(folder, ignore_errors=True)
             loss = result.best_valid_loss if result.best_valid_loss is not None else math.inf
             self.show(replace(self.row, loss=loss, score=score))
-            if self.trials.sweep.look(self.trial, Look(rung, share, score, loss, result.updates)):
-                self.ended = f"not among the best 1/{settings.reduction} on {share:.0%} of the rows"
-                raise _EndedError
+            if early := self._after_look(Look(rung, share, score, loss, result.updates)):
+                raise early
 
     def _progress(self, done: int, total: int, note: str) -> None:
         self.updates, self.planned = self.updates + 1, total
@@ -276,21 +398,41 @@ class _RunningTrial:
         speed = next((part for part in note.split(", ") if part.endswith("tokens/s")), "").split(" ")[0]
         self.show(replace(self.row, tokens_per_second=float(speed) if speed else None, seconds_left=left))
 
-    def _stops(self, loaded: Base, update: int, loss: float) -> bool:
-        """Whether the trial ends after a validation: it is at a rung, and not among the best there."""
+    def _stops(self, bench: Workbench, recipe: Recipe, update: int, loss: float | None) -> bool:
+        """Whether the trial ends or is paused after an update: it is at a rung."""
         settings = self.trials.sweep.settings
         shares = rung_shares(settings.reduction, settings.rungs)
         rung = rung_of(update, self.planned, shares) if settings.halving == "updates" else None
-        self.show(replace(self.row, loss=loss))
-        if rung is None or rung in [look["rung"] for look in self.trial.user_attrs.get("looks", [])]:
+        if loss is not None:
+            self.show(replace(self.row, loss=loss))
+        if rung is None or rung <= self.rung:
             return False
-        score = self.trials.development.score(loaded)
-        self.show(replace(self.row, score=score))
-        look = Look(rung, update / self.planned, score, loss, update)
+        development = self.trials.development
+        score = development.score(bench.loaded)
+        loss = None
+        if self.trials.sweep.by_loss and not round(score, SCORE_DIGITS):
+            # Answers of which none is right are told apart by the loss; those that score the same are the same answers.
+            found = bench.valid_loss({row.id for row in development.rows}, recipe.train)
+            loss = found if math.isfinite(found) else math.inf
+        self.show(replace(self.row, loss=self.row.loss if loss is None else loss, score=score))
+        # A run that starts from the beginning, as mlx-lm's trainer does, would repeat what was done before a pause.
+        self._ends_early = self._after_look(
+            Look(rung, update / self.planned, score, loss, update), pauses=recipe.train.engine == "shared-prefix"
+        )
+        return self._ends_early is not None
+
+    def _after_look(self, look: Look, *, pauses: bool = True) -> EndedEarlyError | None:
+        """Record a look; how the trial ends early there, or None when it goes on."""
+        self.looks.append(asdict(look))
         if self.trials.sweep.look(self.trial, look):
-            self.ended = f"not among the best 1/{settings.reduction} at update {update} of {self.planned}"
-            return True
-        return False
+            return EndedEarlyError("pruned", self._why(asdict(look)))
+        if pauses and self.trials.may_pause(look.rung):
+            return EndedEarlyError("paused", self._paused(asdict(look)))
+        return None
+
+
+def _finite(loss: float | None) -> float | None:
+    return loss if loss is not None and math.isfinite(loss) else None
 
 
 def shown_row(row: TrialRow) -> SweepRow:

@@ -26,6 +26,7 @@ from mlx_ragtune.scoring.answers.probes import read_probes
 from mlx_ragtune.scoring.judge.opinions import Label
 from mlx_ragtune.scoring.verdict.possible import Outlook
 from mlx_ragtune.synthesis.benchmark_file import Finding, examine
+from mlx_ragtune.synthesis.rehearsal_prompts import prompts_of
 
 SHOWN_FINDINGS = 40
 CorpusOf = Callable[[Path], Path | None]
@@ -106,13 +107,16 @@ def _files(recipe: Recipe, documents: Sequence[Document], *, store: Path) -> tup
 
 
 def _others(recipe: Recipe, documents: Sequence[Document], ids: set[str]) -> Iterator[Finding]:
-    """What was found in pairs, probes, labels and bibliography."""
+    """What was found in pairs, rehearsal prompts, probes, labels and bibliography."""
     judge, pairs, probes = recipe.scoring.judge, recipe.dataset.pairs, recipe.evaluate.probes
+    rehearsal = recipe.dataset.rehearsal
     reads: list[Callable[[], object]] = []
     if recipe.corpus.bibliography is not None:
         reads.append(lambda: read_catalog(recipe.corpus.bibliography))  # type: ignore[arg-type]
     if pairs is not None and documents and not _at_hub(recipe):
         reads.append(lambda: own_rows(recipe.dataset, documents))
+    if rehearsal is not None:
+        reads.append(lambda: prompts_of(rehearsal))
     if probes is not None:
         reads.append(lambda: read_probes(probes))
     if judge is not None and judge.labels is not None:
@@ -120,7 +124,7 @@ def _others(recipe: Recipe, documents: Sequence[Document], ids: set[str]) -> Ite
     for read in reads:
         try:
             read()
-        except InputError as error:
+        except (InputError, RecipeError) as error:
             yield _finding(error)
 
 
@@ -130,7 +134,7 @@ def _at_hub(recipe: Recipe) -> bool:
     return data is not None and cached_data(data) is None
 
 
-def _finding(error: InputError) -> Finding:
+def _finding(error: InputError | RecipeError) -> Finding:
     """An error as a finding; without a place where the text names the lines itself."""
     return Finding(error.where, f"{error.what}; {error.fix}" if error.fix else error.what)
 

@@ -8,16 +8,20 @@ question.
 """
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+from mlx_ragtune.artifact import Inputs
 from mlx_ragtune.errors import InputError
-from mlx_ragtune.models.prompts import prompt_text
-from mlx_ragtune.recipe import PromptedSettings
-from mlx_ragtune.records import Chunk, Example, Kind, Message, Passage
+from mlx_ragtune.jsonl import read_rows
+from mlx_ragtune.models.prompts import prompt_text, text_tokens
+from mlx_ragtune.recipe import PromptedSettings, Recipe
+from mlx_ragtune.records import Chunk, Document, Example, Kind, Message, Passage
 from mlx_ragtune.retrieval.prompt import build_messages
 from mlx_ragtune.scoring.answers.normalize import fold, sentences, words
+from mlx_ragtune.synthesis.benchmark_file import read_resolved
+from mlx_ragtune.synthesis.benchmark_view import held_out, view_of
 
 KINDS: tuple[Kind, ...] = ("grounded", "synthesis", "refusal")
 """The order in which kinds take turns."""
@@ -149,11 +153,34 @@ class ExampleChooser:
 
     def _count(self, messages: Sequence[Message]) -> int:
         text = prompt_text(messages, self._tokenizer, thinking=self._thinking)
-        return len(self._tokenizer.encode(text, add_special_tokens=False))
+        return len(text_tokens(text, self._tokenizer))
 
     def _tokens(self, chosen: Sequence[_Candidate]) -> int:
         turns = [message for candidate in chosen for message in candidate.example.messages]
         return self._count((self._bare[0], *turns, self._bare[1])) - self._count(self._bare)
+
+
+def recipe_examples(
+    recipe: Recipe, inputs: Inputs, tokenizer: Any, *, held: Collection[str] | None = None
+) -> Examples | None:
+    """The examples of a recipe's prompted base; None without that arm.
+
+    ``inputs`` are the folders of ``corpus`` and ``dataset``; ``held`` are the papers that no example may use, by
+    default those of the benchmark and their copies. Raises InputError as ``ExampleChooser.choose``.
+    """
+    settings = recipe.evaluate.prompted
+    if settings is None:
+        return None
+    if held is None:
+        documents = list(read_rows(inputs["corpus"] / "documents.jsonl", Document))
+        held = held_out(view_of(read_resolved(recipe.benchmark, documents)).papers, documents).papers
+    chooser = ExampleChooser(
+        list(read_rows(inputs["dataset"] / "examples-train.jsonl", Example)),
+        {chunk.id: chunk for chunk in read_rows(inputs["corpus"] / "chunks.jsonl", Chunk)},
+        tokenizer,
+        thinking=recipe.dataset.thinking == "on",
+    )
+    return chooser.choose(settings, seed=recipe.seed, barred=frozenset(held))
 
 
 def _turns(sizes: Mapping[Kind, int], count: int) -> list[Kind]:

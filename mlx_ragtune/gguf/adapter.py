@@ -13,8 +13,11 @@ from mlx_ragtune.clients.machine import disk_writes
 from mlx_ragtune.clients.runtime_mlx import mx
 from mlx_ragtune.errors import ArtifactError, InputError
 from mlx_ragtune.gguf.convert import interleave
+from mlx_ragtune.gguf.writer import value_order
 from mlx_ragtune.models.adapter_scale import scale_at
-from mlx_ragtune.models.architectures import check_architecture, key_value_heads
+from mlx_ragtune.models.architectures import flat_config, key_value_heads
+from mlx_ragtune.models.stored_layout import plain_name
+from mlx_ragtune.models.unsupported import check_architecture
 from mlx_ragtune.models.vocabulary import read_json
 
 _PARTS = {"lora_a", "lora_b"}
@@ -28,7 +31,7 @@ def write_adapter(adapter: Path, base: Path, target: Path, *, strength: float | 
     InputError for DoRA, which GGUF cannot store, ArtifactError for a damaged adapter folder, and ToolError
     when the file cannot be written.
     """
-    config = read_json(base / "config.json")
+    config = flat_config(read_json(base / "config.json"))
     architecture = check_architecture(config)
     settings = read_json(adapter / "adapter_config.json")
     if settings.get("fine_tune_type") != "lora":
@@ -50,7 +53,11 @@ def write_adapter(adapter: Path, base: Path, target: Path, *, strength: float | 
                 f"'{name}' is not part of a LoRA adapter", where=str(adapter), fix="ragtune train RECIPE --redo"
             )
         values = np.ascontiguousarray(np.array(arrays[name].astype(mx.float32)).T)
-        gguf_name = architecture.gguf_name(f"{module}.weight")
+        weight = plain_name(f"{module}.weight") or module
+        gguf_name = architecture.gguf_name(weight)
+        order = value_order(weight, config)
+        if order and order.axis == (1 if side == "lora_a" else 0):
+            values = np.ascontiguousarray(order.tiled(values))
         if architecture.interleaved and side == "lora_b":
             values = _interleaved(values, gguf_name, config)
         writer.add_tensor(f"{gguf_name}.{side}", values)

@@ -5,10 +5,17 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from gguf import GGUFWriter, size_label
+from gguf import GGUFWriter
 
 from mlx_ragtune.gguf.quantize import FILE_TYPES, QuantType
-from mlx_ragtune.models.architectures import Architecture, head_dimension, key_value_heads, rope_parameters
+from mlx_ragtune.models.architectures import (
+    Architecture,
+    attention_layers,
+    head_dimension,
+    key_value_heads,
+    rope_parameters,
+    rope_sections,
+)
 from mlx_ragtune.models.vocabulary import Vocabulary
 
 _QUANTIZATION_VERSION = 2
@@ -43,11 +50,11 @@ def rope_factors(config: Mapping[str, Any]) -> tuple[float, ...]:
     return tuple(float(np.float32(value)) for value in factors)
 
 
-def add_model(writer: GGUFWriter, config: Mapping[str, Any], *, name: str, kind: QuantType, parameters: int) -> None:
+def add_model(writer: GGUFWriter, config: Mapping[str, Any], *, name: str, kind: QuantType, size: str) -> None:
     """Add ``general.*`` and the dimensions of the architecture."""
     writer.add_type("model")
     writer.add_name(name)
-    writer.add_size_label(size_label(parameters, parameters, 0, 0))
+    writer.add_size_label(size)
     writer.add_file_type(FILE_TYPES[kind])
     writer.add_quantization_version(_QUANTIZATION_VERSION)
     writer.add_block_count(int(config["num_hidden_layers"]))
@@ -55,9 +62,18 @@ def add_model(writer: GGUFWriter, config: Mapping[str, Any], *, name: str, kind:
     writer.add_embedding_length(int(config["hidden_size"]))
     writer.add_feed_forward_length(int(config["intermediate_size"]))
     writer.add_head_count(int(config["num_attention_heads"]))
-    writer.add_head_count_kv(key_value_heads(config))
+    writer.add_head_count_kv(_key_value_heads(config))
     writer.add_rope_freq_base(rope_parameters(config)["rope_theta"])
     writer.add_layer_norm_rms_eps(float(config["rms_norm_eps"]))
+
+
+def _key_value_heads(config: Mapping[str, Any]) -> int | list[int]:
+    """One number, or for LFM2 one a layer: llama.cpp takes a layer without key-value heads for a convolution."""
+    heads = key_value_heads(config)
+    if config["model_type"] != "lfm2":
+        return heads
+    attention = attention_layers(config)
+    return [heads if layer in attention else 0 for layer in range(int(config["num_hidden_layers"]))]
 
 
 def add_particulars(writer: GGUFWriter, config: Mapping[str, Any], architecture: Architecture) -> None:
@@ -71,6 +87,31 @@ def add_particulars(writer: GGUFWriter, config: Mapping[str, Any], architecture:
         writer.add_rope_dimension_count(head)
     if architecture.gguf == "gemma3":
         writer.add_sliding_window(int(config["sliding_window"]))
+    if architecture.gguf == "qwen3moe":
+        writer.add_expert_count(int(config["num_experts"]))
+        writer.add_expert_used_count(int(config["num_experts_per_tok"]))
+        writer.add_expert_feed_forward_length(int(config["moe_intermediate_size"]))
+    if architecture.gguf == "lfm2":
+        writer.add_vocab_size(int(config["vocab_size"]))
+        writer.add_shortconv_l_cache(int(config["conv_L_cache"]))
+    if architecture.gguf == "qwen35":
+        _add_delta_rule(writer, config)
+
+
+def _add_delta_rule(writer: GGUFWriter, config: Mapping[str, Any]) -> None:
+    """The sizes of Qwen3.5's gated delta rule, and which part of a head is rotated."""
+    writer.add_ssm_conv_kernel(int(config["linear_conv_kernel_dim"]))
+    writer.add_ssm_state_size(int(config["linear_key_head_dim"]))
+    writer.add_ssm_group_count(int(config["linear_num_key_heads"]))
+    writer.add_ssm_time_step_rank(int(config["linear_num_value_heads"]))
+    writer.add_ssm_inner_size(int(config["linear_value_head_dim"]) * int(config["linear_num_value_heads"]))
+    writer.add_full_attention_interval(int(config.get("full_attention_interval") or 4))
+    attention = attention_layers(config)
+    recurrent = [layer not in attention for layer in range(int(config["num_hidden_layers"]))]
+    writer.add_array("qwen35.attention.recurrent_layers", recurrent)
+    share = float(rope_parameters(config).get("partial_rotary_factor", 0.25))
+    writer.add_rope_dimension_count(int(head_dimension(config) * share))
+    writer.add_rope_dimension_sections([*rope_sections(config), 0])
 
 
 def add_tokenizer(writer: GGUFWriter, vocabulary: Vocabulary) -> None:
@@ -94,5 +135,5 @@ def add_tokenizer(writer: GGUFWriter, vocabulary: Vocabulary) -> None:
             add(vocabulary.specials[short])
     # Without these keys, older Ollama assumes true and puts <|endoftext|> before every prompt of Qwen3.
     writer.add_add_bos_token(vocabulary.add_bos)
-    writer.add_add_eos_token(vocabulary.add_eos)
+    writer.add_add_eos_token(False)  # an EOS after a prompt would end the answer before it begins
     writer.add_chat_template(vocabulary.template)

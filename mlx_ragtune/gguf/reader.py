@@ -77,9 +77,10 @@ def _open(path: Path, dtype: Dtype) -> _Source:
     name = file.need("general.architecture", str)
     if name not in GGUF_TO_MODEL_TYPE:
         raise InputError(
-            f"architecture '{name[:40]}' is not supported (supported: {', '.join(sorted(GGUF_TO_MODEL_TYPE))})",
+            f"architecture '{name[:40]}' cannot be imported from a GGUF file "
+            f"(supported: {', '.join(sorted(GGUF_TO_MODEL_TYPE))})",
             where=str(path),
-            fix="choose another base",
+            fix="set base.model to the model's hub id or folder, or choose another base",
         )
     if file.fields.get("split.count", 1) not in (0, 1):
         raise InputError(

@@ -2,7 +2,8 @@
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
@@ -10,19 +11,21 @@ from typing import Any
 
 import numpy as np
 from gguf import GGMLQuantizationType as Type
-from gguf import GGUFWriter
+from gguf import GGUFWriter, size_label
 from gguf.quants import quant_shape_to_byte_shape
 
 from mlx_ragtune.artifact import digest_file, require_disk
 from mlx_ragtune.clients.machine import disk_writes
 from mlx_ragtune.errors import InputError
-from mlx_ragtune.gguf.convert import PIECE_VALUES, Tensor, convert
+from mlx_ragtune.gguf.convert import PIECE_VALUES, Tensor, ValueHeads, convert
 from mlx_ragtune.gguf.metadata import add_model, add_particulars, add_tokenizer, rope_factors
 from mlx_ragtune.gguf.quantize import QuantType, tensor_type
-from mlx_ragtune.models.architectures import Architecture, check_architecture, check_dimensions, key_value_heads
+from mlx_ragtune.models.architectures import Architecture, attention_layers, flat_config, key_value_heads
 from mlx_ragtune.models.model_folder import check_weights
+from mlx_ragtune.models.prompts import turn_end_id
+from mlx_ragtune.models.stored_layout import AnyWeight, ModelWeights
+from mlx_ragtune.models.unsupported import check_architecture, check_dimensions
 from mlx_ragtune.models.vocabulary import read_json, read_vocabulary
-from mlx_ragtune.models.weights import StoredWeight, Weights
 
 _ALIGNMENT = 32
 METADATA_BYTES = 16 * 2**20
@@ -41,7 +44,7 @@ class GgufReport:
 
 
 def _config(model: Path) -> tuple[dict[str, Any], Architecture]:
-    config = read_json(model / "config.json")
+    config = flat_config(read_json(model / "config.json"))
     architecture = check_architecture(config)
     check_dimensions(config, where=model / "config.json")
     return config, architecture
@@ -55,7 +58,7 @@ def _order(tensor: Tensor) -> tuple[int, int, str]:
     return (0 if name.startswith("token_embd") else 2), 0, name
 
 
-def _is_tied(config: dict[str, Any], weights: Weights) -> bool:
+def _is_tied(config: dict[str, Any], weights: ModelWeights) -> bool:
     """Whether output and embedding share weights. Raises InputError when config.json and the weights disagree."""
     has_head = "lm_head.weight" in weights
     setting = config.get("tie_word_embeddings")
@@ -72,7 +75,7 @@ def _is_tied(config: dict[str, Any], weights: Weights) -> bool:
     return tied
 
 
-def _same(left: StoredWeight, right: StoredWeight) -> bool:
+def _same(left: AnyWeight, right: AnyWeight) -> bool:
     if (left.shape, left.dtype) != (right.shape, right.dtype):
         return False
     step = max(1, PIECE_VALUES // prod(left.shape[1:]))
@@ -88,19 +91,59 @@ def _tensors(model: Path, kind: QuantType) -> list[Tensor]:
     config, architecture = _config(model)
     weights = check_weights(model, config)
     tied, layers = _is_tied(config, weights), int(config["num_hidden_layers"])
+    attention = _value_layers(config) if architecture.hybrid else None
     tensors = []
     for source in weights:
         if source == "lm_head.weight" and tied:
             continue
         stored, name = weights[source], architecture.gguf_name(source)
-        chosen = tensor_type(name, stored.shape, kind, layers=layers, tied=tied)
-        shift = architecture.norm_shift if name.endswith("_norm.weight") else 0.0
+        chosen = tensor_type(name, stored.shape, kind, layers=layers, tied=tied, attention=attention)
         heads = _interleaved_heads(name, config) if architecture.interleaved else 0
-        tensors.append(Tensor(name, chosen, stored.shape, 0, stored, heads=heads, shift=shift))
+        tensors.append(
+            Tensor(
+                name,
+                chosen,
+                stored.shape,
+                0,
+                stored,
+                heads=heads,
+                shift=weights.norm_shift(source),
+                order=value_order(source, config),
+                decay=source.endswith(".A_log"),
+            )
+        )
     if factors := rope_factors(config):
         tensors.append(Tensor("rope_freqs.weight", Type.F32, (len(factors),), 0, values=factors))
     _check_extra(tensors, layers, model)
     return _placed(sorted(tensors, key=_order))
+
+
+def _value_layers(config: dict[str, Any]) -> list[int]:
+    """The layers with a matrix of values, of its own or joined with queries and keys: in Qwen3.5 all have one."""
+    return list(range(config["num_hidden_layers"])) if config["model_type"] == "qwen3_5" else attention_layers(config)
+
+
+def value_order(name: str, config: Mapping[str, Any]) -> ValueHeads | None:
+    """How the heads of values of a tensor of Qwen3.5 are reordered; None where they are not."""
+    tail = name.partition(".linear_attn.")[2]
+    keys, values = config.get("linear_num_key_heads"), config.get("linear_num_value_heads")
+    if not tail or keys == values:
+        return None
+    assert keys is not None  # noqa: S101 (check_dimensions)
+    assert values is not None  # noqa: S101
+    width, per_key = int(config["linear_value_head_dim"]), values // keys
+    before = 2 * keys * int(config["linear_key_head_dim"])
+    axis, start, rows = {
+        "in_proj_qkv.weight": (0, before, width),
+        "conv1d.weight": (0, before, width),
+        "in_proj_z.weight": (0, 0, width),
+        "in_proj_a.weight": (0, 0, 1),
+        "in_proj_b.weight": (0, 0, 1),
+        "A_log": (0, 0, 1),
+        "dt_bias": (0, 0, 1),
+        "out_proj.weight": (1, 0, width),
+    }.get(tail, (0, 0, 0))
+    return ValueHeads(axis, start, keys, per_key, rows) if rows else None
 
 
 def _interleaved_heads(name: str, config: dict[str, Any]) -> int:
@@ -135,6 +178,16 @@ def _data_bytes(tensors: list[Tensor]) -> int:
 def estimate_bytes(model: Path, kind: QuantType) -> int:
     """Size of the GGUF file in bytes, without its metadata (a few MB). Reads only headers."""
     return _data_bytes(_tensors(model, kind))
+
+
+def _size_label(tensors: list[Tensor], config: dict[str, Any]) -> str:
+    """``general.size_label``: all parameters, or for a mixture those of one expert with the shared ones."""
+    total = sum(prod(tensor.shape) for tensor in tensors)
+    experts = int(config.get("num_experts") or 0) if config["model_type"] == "qwen3_moe" else 0
+    if not experts:
+        return size_label(total, total, 0, 0)
+    joint = sum(prod(tensor.shape) for tensor in tensors if "_exps." in tensor.name)
+    return size_label(total, total - joint, joint // experts, experts)
 
 
 def _describe(writer: GGUFWriter, tensors: list[Tensor]) -> None:
@@ -175,13 +228,15 @@ def write_gguf(
     check_name(name)
     config, architecture = _config(model)
     tensors, vocabulary = _tensors(model, type), read_vocabulary(model)
+    turn_end = turn_end_id(model)
     require_disk(target.parent, _data_bytes(tensors) + METADATA_BYTES, what=f"writing {target.name}")
     temporary = target.with_name(f".{target.name}.part")
     writer = GGUFWriter(temporary, architecture.gguf)
-    parameters = sum(prod(tensor.shape) for tensor in tensors)
-    add_model(writer, config, name=name, kind=type, parameters=parameters)
+    add_model(writer, config, name=name, kind=type, size=_size_label(tensors, config))
     add_particulars(writer, config, architecture)
     add_tokenizer(writer, vocabulary)
+    if turn_end != vocabulary.specials["eos"]:
+        writer.add_eot_token_id(turn_end)  # else a server stops at it only where it knows its text
     with disk_writes(target, _data_bytes(tensors), partial=temporary):
         try:
             _describe(writer, tensors)
@@ -190,18 +245,21 @@ def write_gguf(
         start = -(-temporary.stat().st_size // _ALIGNMENT) * _ALIGNMENT
         os.truncate(temporary, start + _data_bytes(tensors))
         convert([replace(tensor, offset=start + tensor.offset) for tensor in tensors], temporary, progress=progress)
-        _settle(temporary, target)
+        sha256 = _settle(temporary, target)
     digest = hashlib.sha256(vocabulary.template.encode()).hexdigest()
-    return GgufReport(type, len(tensors), target.stat().st_size, digest_file(target), vocabulary.pre, digest)
+    return GgufReport(type, len(tensors), target.stat().st_size, sha256, vocabulary.pre, digest)
 
 
-def _settle(temporary: Path, target: Path) -> None:
-    """Rename the file after its content is on disk."""
-    with temporary.open("rb") as stream:
-        os.fsync(stream.fileno())
+def _settle(temporary: Path, target: Path) -> str:
+    """The file's SHA-256; it is renamed after its content is on disk, which takes place at the same time."""
+    with temporary.open("rb") as stream, ThreadPoolExecutor(1) as executor:
+        on_disk = executor.submit(os.fsync, stream.fileno())
+        sha256 = digest_file(temporary)
+        on_disk.result()
     temporary.replace(target)
     folder = os.open(target.parent, os.O_RDONLY)
     try:
         os.fsync(folder)
     finally:
         os.close(folder)
+    return sha256

@@ -1,9 +1,7 @@
-"""The supported architectures: tensor names in model folders and in GGUF, shapes, and what llama.cpp cannot compute."""
+"""The supported architectures: tensor names in model folders and in GGUF, and the shapes of all tensors."""
 
-import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from mlx_ragtune.errors import InputError
@@ -27,6 +25,40 @@ _FOUR_NORMS = {
     "post_feedforward_layernorm": "post_ffw_norm",
 }
 _OUTSIDE_LAYERS = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
+_EXPERTS = {
+    **{name: gguf for name, gguf in _TWO_NORMS.items() if not name.startswith("mlp.")},
+    "mlp.gate": "ffn_gate_inp",
+    "mlp.switch_mlp.gate_proj": "ffn_gate_exps",
+    "mlp.switch_mlp.up_proj": "ffn_up_exps",
+    "mlp.switch_mlp.down_proj": "ffn_down_exps",
+}
+_DELTA = {
+    **_ATTENTION_AND_MLP,
+    "post_attention_layernorm": "post_attention_norm",
+    "linear_attn.in_proj_qkv": "attn_qkv",
+    "linear_attn.in_proj_z": "attn_gate",
+    "linear_attn.in_proj_a": "ssm_alpha",
+    "linear_attn.in_proj_b": "ssm_beta",
+    "linear_attn.conv1d": "ssm_conv1d",
+    "linear_attn.norm": "ssm_norm",
+    "linear_attn.out_proj": "ssm_out",
+}
+_SHORT_CONVOLUTIONS = {
+    "operator_norm": "attn_norm",
+    "ffn_norm": "ffn_norm",
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.out_proj": "attn_output",
+    "self_attn.q_layernorm": "attn_q_norm",
+    "self_attn.k_layernorm": "attn_k_norm",
+    "conv.conv": "shortconv.conv",
+    "conv.in_proj": "shortconv.in_proj",
+    "conv.out_proj": "shortconv.out_proj",
+    "feed_forward.w1": "ffn_gate",
+    "feed_forward.w2": "ffn_down",
+    "feed_forward.w3": "ffn_up",
+}
 
 
 @dataclass(frozen=True)
@@ -35,7 +67,8 @@ class Architecture:
 
     ``interleaved``: llama.cpp expects the rows of q and k in interleaved rotary order. ``norm_shift`` is added
     to norm weights on export (a Gemma model folder stores weight - 1). ``layer`` maps the names of a layer's
-    tensors, without ``.weight``.
+    tensors, without ``.weight``; a layer of a hybrid model has some of them. ``bare`` maps those whose names do not
+    end so. ``hybrid``: some layers keep a state instead of keys and values.
     """
 
     gguf: str
@@ -43,14 +76,20 @@ class Architecture:
     layer: Mapping[str, str]
     interleaved: bool = False
     norm_shift: float = 0.0
+    bare: Mapping[str, str] = field(default_factory=dict)
+    outside: Mapping[str, str] = field(default_factory=lambda: _OUTSIDE_LAYERS)
+    hybrid: bool = False
 
     def gguf_name(self, name: str) -> str:
         """``model.layers.3.mlp.up_proj.weight`` → ``blk.3.ffn_up.weight``. Raises InputError if unknown."""
         stem, _, ending = name.rpartition(".")
+        layer, _, whole = name.removeprefix("model.layers.").partition(".")
+        if name.startswith("model.layers.") and layer.isdecimal() and whole in self.bare:
+            return f"blk.{layer}.{self.bare[whole]}"
         if ending in ("weight", "bias"):
-            if stem in _OUTSIDE_LAYERS and ending == "weight":
-                return f"{_OUTSIDE_LAYERS[stem]}.{ending}"
-            layer, _, tail = stem.removeprefix("model.layers.").partition(".")
+            if stem in self.outside and ending == "weight":
+                return f"{self.outside[stem]}.{ending}"
+            tail = whole.removesuffix(f".{ending}")
             if stem.startswith("model.layers.") and layer.isdecimal() and tail in self.layer:
                 return f"blk.{layer}.{self.layer[tail]}.{ending}"
         raise InputError(f"tensor '{name:.120}' has no name in GGUF", fix="use a text-only model as base")
@@ -59,7 +98,7 @@ class Architecture:
         """The inverse of ``gguf_name``. Raises InputError if unknown."""
         stem, _, ending = name.rpartition(".")
         if ending in ("weight", "bias"):
-            outside = {gguf: model for model, gguf in _OUTSIDE_LAYERS.items()}
+            outside = {gguf: model for model, gguf in self.outside.items()}
             if stem in outside and ending == "weight":
                 return f"{outside[stem]}.{ending}"
             layer, _, tail = stem.removeprefix("blk.").partition(".")
@@ -74,17 +113,87 @@ ARCHITECTURES: Final[Mapping[str, Architecture]] = {
     "mistral": Architecture("llama", "MistralForCausalLM", _TWO_NORMS, interleaved=True),
     "qwen2": Architecture("qwen2", "Qwen2ForCausalLM", _TWO_NORMS),
     "qwen3": Architecture("qwen3", "Qwen3ForCausalLM", {**_TWO_NORMS, **_HEAD_NORMS}),
+    "qwen3_moe": Architecture("qwen3moe", "Qwen3MoeForCausalLM", {**_EXPERTS, **_HEAD_NORMS}),
+    "qwen3_5": Architecture(
+        "qwen35",
+        "Qwen3_5ForConditionalGeneration",
+        {**_DELTA, **_HEAD_NORMS},
+        bare={"linear_attn.A_log": "ssm_a", "linear_attn.dt_bias": "ssm_dt.bias"},
+        hybrid=True,
+    ),
+    "lfm2": Architecture(
+        "lfm2",
+        "Lfm2ForCausalLM",
+        _SHORT_CONVOLUTIONS,
+        outside={"model.embed_tokens": "token_embd", "model.embedding_norm": "token_embd_norm"},
+        hybrid=True,
+    ),
     "gemma3_text": Architecture("gemma3", "Gemma3ForCausalLM", {**_FOUR_NORMS, **_HEAD_NORMS}, norm_shift=1.0),
 }
 """By the ``model_type`` of config.json."""
+
+_PROJECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
+    "q_proj": ("self_attn.q_proj",),
+    "k_proj": ("self_attn.k_proj",),
+    "v_proj": ("self_attn.v_proj",),
+    "o_proj": ("self_attn.o_proj", "self_attn.out_proj"),
+    "gate_proj": ("mlp.gate_proj", "feed_forward.w1"),
+    "up_proj": ("mlp.up_proj", "feed_forward.w3"),
+    "down_proj": ("mlp.down_proj", "feed_forward.w2"),
+    "in_proj_qkv": ("linear_attn.in_proj_qkv",),
+    "in_proj_z": ("linear_attn.in_proj_z",),
+    "in_proj": ("conv.in_proj",),
+    "out_proj": ("linear_attn.out_proj", "conv.out_proj"),
+}
+"""Where the matrices that a recipe names are in a layer, by family."""
+
+
+def projections(names: Iterable[str], layer: Container[str]) -> list[str]:
+    """The places of the named projections among those of a layer: ``feed_forward.w1`` for ``gate_proj`` of LFM2."""
+    return [place for name in names for place in _PROJECTIONS[name] if place in layer]
+
+
+def projection_names(model_type: str) -> list[str]:
+    """The names in ``train.target_modules`` that an architecture has."""
+    layer = ARCHITECTURES[model_type].layer
+    return [name for name, places in _PROJECTIONS.items() if any(place in layer for place in places)]
+
 
 GGUF_TO_MODEL_TYPE = {"llama": "llama", "qwen2": "qwen2", "qwen3": "qwen3", "gemma3": "gemma3_text"}
 
 GEMMA3_LOCAL_ROPE_THETA, GEMMA3_PATTERN = 10000.0, 6
 """Constants of llama.cpp's gemma3: the rotary base of local layers, and every sixth layer is global."""
 
-_MAX_VOCABULARY, _MAX_LAYERS, _MAX_SIZE = 2**24, 10_000, 2**31
-"""Larger values in a config.json are taken for damage, so that no check allocates memory for them."""
+
+def flat_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration of the text model under the names that dense models use; flattening twice changes nothing.
+
+    Qwen3.5 keeps it in ``text_config``, as mlx-lm reads it; LFM2 has other names for two of its sizes.
+    """
+    flat = dict(config)
+    if flat.get("model_type") == "qwen3_5" and isinstance(flat.get("text_config"), Mapping):
+        text = flat.pop("text_config")
+        flat.pop("vision_config", None)
+        tied = bool(text.get("tie_word_embeddings", False))
+        flat |= {**text, "model_type": "qwen3_5", "tie_word_embeddings": tied}
+    if flat.get("model_type") == "lfm2":
+        flat["rms_norm_eps"] = flat.get("norm_eps")
+        if flat.get("block_ff_dim") is None:
+            flat["block_ff_dim"] = flat.get("intermediate_size")
+        flat["intermediate_size"] = _lfm2_inner(flat)
+    return flat
+
+
+def _lfm2_inner(config: Mapping[str, Any]) -> Any:
+    """Width of LFM2's MLP, as mlx-lm and llama.cpp derive it; a value of another type is returned as it is."""
+    width = config["block_ff_dim"]
+    if not isinstance(width, int) or not config.get("block_auto_adjust_ff_dim"):
+        return width
+    width = int(2 * width / 3)
+    if config.get("block_ffn_dim_multiplier") is not None:
+        width = int(config["block_ffn_dim_multiplier"] * width)
+    multiple = int(config.get("block_multiple_of") or 1)
+    return multiple * -(-width // multiple)
 
 
 def head_dimension(config: Mapping[str, Any]) -> int:
@@ -99,30 +208,114 @@ def key_value_heads(config: Mapping[str, Any]) -> int:
     return int(config.get("num_key_value_heads") or config["num_attention_heads"])
 
 
-def tensor_shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every weight that the model must have; ``lm_head`` and biases are optional and left out."""
-    hidden, inner, head = config["hidden_size"], config["intermediate_size"], head_dimension(config)
+def attention_layers(config: Mapping[str, Any]) -> list[int]:
+    """The layers that keep keys and values: all of them, except in a hybrid model."""
+    layers = range(int(config["num_hidden_layers"]))
+    if config["model_type"] == "qwen3_5":
+        interval = int(config.get("full_attention_interval") or 4)
+        return [layer for layer in layers if (layer + 1) % interval == 0]
+    if config["model_type"] == "lfm2":
+        indices = config.get("full_attn_idxs")
+        if indices is None:
+            indices = [n for n, kind in enumerate(config.get("layer_types") or ()) if kind == "full_attention"]
+        return [layer for layer in layers if layer in indices]
+    return list(layers)
+
+
+def _attention_shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    hidden, head = config["hidden_size"], head_dimension(config)
     queries, keys = config["num_attention_heads"] * head, key_value_heads(config) * head
-    matrices = {
-        "self_attn.q_proj": (queries, hidden),
+    gates = 2 if config["model_type"] == "qwen3_5" else 1  # each query head has a gate of its own width
+    return {
+        "self_attn.q_proj": (gates * queries, hidden),
         "self_attn.k_proj": (keys, hidden),
         "self_attn.v_proj": (keys, hidden),
         "self_attn.o_proj": (hidden, queries),
-        "mlp.gate_proj": (inner, hidden),
-        "mlp.up_proj": (inner, hidden),
-        "mlp.down_proj": (hidden, inner),
+        "self_attn.out_proj": (hidden, queries),
         "self_attn.q_norm": (head,),
         "self_attn.k_norm": (head,),
+        "self_attn.q_layernorm": (head,),
+        "self_attn.k_layernorm": (head,),
     }
-    layer: dict[str, tuple[int, ...]] = {
-        name: matrices.get(name, (hidden,)) for name in ARCHITECTURES[config["model_type"]].layer
+
+
+def _mlp_shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    hidden, inner = config["hidden_size"], config["intermediate_size"]
+    gate, down = (inner, hidden), (hidden, inner)
+    shapes: dict[str, tuple[int, ...]] = {
+        "mlp.gate_proj": gate, "mlp.up_proj": gate, "mlp.down_proj": down,
+        "feed_forward.w1": gate, "feed_forward.w3": gate, "feed_forward.w2": down,
+    }  # fmt: skip
+    if config["model_type"] == "qwen3_moe":
+        experts, inner = config["num_experts"], config["moe_intermediate_size"]
+        shapes |= {
+            "mlp.gate": (experts, hidden),
+            "mlp.switch_mlp.gate_proj": (experts, inner, hidden),
+            "mlp.switch_mlp.up_proj": (experts, inner, hidden),
+            "mlp.switch_mlp.down_proj": (experts, hidden, inner),
+        }
+    return shapes
+
+
+def _state_shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Of the parts that keep a state: Qwen3.5's gated delta rule, LFM2's short convolutions."""
+    hidden = config["hidden_size"]
+    if config["model_type"] == "lfm2":
+        return {
+            "conv.conv": (hidden, config["conv_L_cache"]),
+            "conv.in_proj": (3 * hidden, hidden),
+            "conv.out_proj": (hidden, hidden),
+        }
+    if config["model_type"] != "qwen3_5":
+        return {}
+    keys = config["linear_num_key_heads"] * config["linear_key_head_dim"]
+    heads, width = config["linear_num_value_heads"], config["linear_value_head_dim"]
+    values = heads * width
+    return {
+        "linear_attn.in_proj_qkv": (2 * keys + values, hidden),
+        "linear_attn.in_proj_z": (values, hidden),
+        "linear_attn.in_proj_a": (heads, hidden),
+        "linear_attn.in_proj_b": (heads, hidden),
+        "linear_attn.conv1d": (2 * keys + values, config["linear_conv_kernel_dim"]),
+        "linear_attn.A_log": (heads,),
+        "linear_attn.dt_bias": (heads,),
+        "linear_attn.norm": (width,),
+        "linear_attn.out_proj": (hidden, values),
     }
+
+
+def layer_shapes(config: Mapping[str, Any], layer: int) -> dict[str, tuple[int, ...]]:
+    """Name within a layer, with its ending, and shape of every weight that the layer must have."""
+    architecture, hidden = ARCHITECTURES[config["model_type"]], config["hidden_size"]
+    attention, states = _attention_shapes(config), _state_shapes(config)
+    absent = states if layer in attention_layers(config) else attention
+    matrices = {**attention, **_mlp_shapes(config), **states}
+    names = [name for name in (*architecture.layer, *architecture.bare) if name not in absent]
+    return {name if name in architecture.bare else f"{name}.weight": matrices.get(name, (hidden,)) for name in names}
+
+
+def tensor_shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every weight that the model must have; ``lm_head`` and biases are optional and left out."""
     shapes = {
-        f"model.layers.{number}.{name}.weight": shape
+        f"model.layers.{number}.{name}": shape
         for number in range(config["num_hidden_layers"])
-        for name, shape in layer.items()
+        for name, shape in layer_shapes(config, number).items()
     }
-    return shapes | {"model.embed_tokens.weight": (config["vocab_size"], hidden), "model.norm.weight": (hidden,)}
+    hidden = config["hidden_size"]
+    for name in ARCHITECTURES[config["model_type"]].outside:
+        if name != "lm_head":
+            shapes[f"{name}.weight"] = (config["vocab_size"], hidden) if name.endswith("embed_tokens") else (hidden,)
+    return shapes
+
+
+def window(config: Mapping[str, Any]) -> int:
+    """Tokens that the model reads at most: ``max_position_embeddings``, or the sliding window of Mistral 0.1.
+
+    MLX and llama.cpp compute Mistral without its window, which is the same only for texts that fit into it.
+    """
+    most = int(config["max_position_embeddings"])
+    sliding = config.get("sliding_window") if config["model_type"] == "mistral" else None
+    return min(most, int(sliding)) if sliding else most
 
 
 def rope_parameters(config: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -139,82 +332,6 @@ def rope_parameters(config: Mapping[str, Any]) -> Mapping[str, Any]:
     return parameters
 
 
-def _unsupported(config: Mapping[str, Any]) -> Iterable[str]:
-    """Features of this model that llama.cpp would compute differently."""
-    rope, model_type = rope_parameters(config), config["model_type"]
-    if rope["rope_type"] not in ("default", "llama3") or (rope["rope_type"] == "llama3" and model_type != "llama"):
-        yield f"rope scaling '{rope['rope_type']}'"
-    if not 0 < rope["rope_theta"] < math.inf:
-        yield f"rope_theta {rope['rope_theta']}"
-    if config.get("use_sliding_window"):
-        yield "sliding-window attention (use_sliding_window)"
-    if config.get("num_local_experts") or config.get("num_experts"):
-        yield "a mixture of experts"
-    if config.get("hidden_act", "silu") not in ("silu", "gelu_pytorch_tanh"):
-        yield f"activation '{config['hidden_act']}'"
-    if model_type == "gemma3_text":
-        yield from _gemma3_unsupported(config)
-
-
-def _gemma3_unsupported(config: Mapping[str, Any]) -> Iterable[str]:
-    head = head_dimension(config)
-    if float(config.get("query_pre_attn_scalar") or head) != head:
-        yield f"query_pre_attn_scalar {config['query_pre_attn_scalar']} with head_dim {head}"
-    local = (config.get("rope_parameters") or {}).get("sliding_attention", {}).get("rope_theta")
-    local = float(config.get("rope_local_base_freq") or local or GEMMA3_LOCAL_ROPE_THETA)
-    if local != GEMMA3_LOCAL_ROPE_THETA:
-        yield f"rope_local_base_freq {local:g}"
-    if int(config.get("sliding_window_pattern") or GEMMA3_PATTERN) != GEMMA3_PATTERN:
-        yield f"sliding_window_pattern {config['sliding_window_pattern']}"
-    if config.get("final_logit_softcapping") or config.get("attn_logit_softcapping"):
-        yield "logit soft-capping"
-
-
-def check_architecture(config: Mapping[str, Any]) -> Architecture:
-    """The architecture of a model with this ``config.json``. Raises InputError, with the supported ones, for others."""
-    model_type = str(config.get("model_type"))
-    if model_type not in ARCHITECTURES:
-        raise InputError(
-            f"architecture '{model_type:.60}' cannot be exported (supported: {', '.join(sorted(ARCHITECTURES))})",
-            fix="choose another base; for other architectures follow github.com/ml-explore/mlx-lm/issues/353",
-        )
-    if "quantization" in config or "quantization_config" in config:
-        raise InputError(
-            "the model folder is quantized: exporting it would quantize twice",
-            fix="name the full-precision model in base.model and set base.precision: 4bit or 8bit",
-        )
-    try:
-        problems = list(_unsupported(config))
-    except (TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise InputError(f"config.json has a value of the wrong type: {error}", fix="fetch the model again") from None
-    if problems:
-        raise InputError(f"cannot export a model with {'; '.join(problems)}", fix="choose a base without it")
-    return ARCHITECTURES[model_type]
-
-
-def check_dimensions(config: Mapping[str, Any], *, where: Path) -> None:
-    """Raise InputError for the first size in ``config.json`` that is missing, of the wrong type, or impossible."""
-
-    def fail(key: str, why: str) -> InputError:
-        value = f"{config[key]!r:.40}" if key in config else "missing"
-        return InputError(f"{key} is {value}: {why}", where=str(where), fix="fetch the model again")
-
-    required = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
-                "max_position_embeddings")  # fmt: skip
-    limits = {"vocab_size": _MAX_VOCABULARY, "num_hidden_layers": _MAX_LAYERS}
-    for key in (*required, "num_key_value_heads", "head_dim", "sliding_window"):
-        value, limit = config.get(key), limits.get(key, _MAX_SIZE)
-        if value is None and key not in required:
-            continue
-        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= limit:
-            raise fail(key, f"it must be a whole number from 1 to {limit}")
-    epsilon = config.get("rms_norm_eps")
-    if isinstance(epsilon, bool) or not isinstance(epsilon, int | float) or not 0 < epsilon < 1:
-        raise fail("rms_norm_eps", "it must be a number between 0 and 1")
-    heads = config["num_attention_heads"]
-    if not config.get("head_dim") and config["hidden_size"] % heads:
-        raise fail("num_attention_heads", f"it must divide hidden_size {config['hidden_size']}")
-    if heads % key_value_heads(config):
-        raise fail("num_key_value_heads", f"it must divide num_attention_heads {heads}")
-    if head_dimension(config) % 2:
-        raise fail("head_dim", "it must be even")
+def rope_sections(config: Mapping[str, Any]) -> tuple[int, ...]:
+    """How many pairs of rotary dimensions of Qwen3.5 follow time, height and width; all three are equal for text."""
+    return tuple(int(pairs) for pairs in rope_parameters(config).get("mrope_section") or (11, 11, 10))[:3]

@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from mlx_ragtune.errors import InputError
-from mlx_ragtune.models.architectures import GEMMA3_PATTERN, check_architecture, check_dimensions, tensor_shapes
+from mlx_ragtune.models.architectures import GEMMA3_PATTERN, flat_config, tensor_shapes
 from mlx_ragtune.models.prompts import check_template
+from mlx_ragtune.models.stored_layout import ModelWeights
+from mlx_ragtune.models.unsupported import check_architecture, check_dimensions
 from mlx_ragtune.models.vocabulary import read_json
-from mlx_ragtune.models.weights import Weights, shard_names
+from mlx_ragtune.models.weights import shard_names
 
 PATTERNS = ("*.json", "*.safetensors", "*.jinja", "*.txt", "*.model")
 _MLX_MODULES = {"mistral": "llama"}
@@ -29,9 +31,12 @@ def missing_files(folder: Path) -> list[str]:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """``config.json`` of a supported model. Raises InputError for an unsupported architecture or damaged values."""
+    """The flat ``config.json`` of a supported model.
+
+    Raises InputError for an unsupported architecture or damaged values.
+    """
     path = folder / "config.json"
-    config = read_json(path)
+    config = flat_config(read_json(path))
     check_architecture(config)
     check_dimensions(config, where=path)
     if config["model_type"] == "gemma3_text" and config["num_hidden_layers"] < GEMMA3_PATTERN:
@@ -50,12 +55,12 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def check_weights(folder: Path, config: dict[str, Any]) -> Weights:
+def check_weights(folder: Path, config: dict[str, Any]) -> ModelWeights:
     """The weights, whose names and shapes are those that ``config`` requires. Reads headers only.
 
     Raises InputError for a missing or truncated shard, a damaged header, and a missing or misshapen tensor.
     """
-    weights = Weights(folder)
+    weights = ModelWeights(folder, config)
     for name, shape in tensor_shapes(config).items():
         if name not in weights:
             raise InputError(f"tensor '{name}' is missing", where=str(folder), fix="fetch the model again")

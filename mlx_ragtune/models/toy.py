@@ -19,7 +19,7 @@ from mlx_ragtune.models.architectures import ARCHITECTURES, GEMMA3_PATTERN, tens
 from mlx_ragtune.models.pretokenizer import pretokenizer
 from mlx_ragtune.models.sentencepiece_scores import SPACE
 
-Architecture = Literal["llama", "mistral", "qwen2", "qwen3", "gemma3_text"]
+Architecture = Literal["llama", "mistral", "qwen2", "qwen3", "qwen3_moe", "qwen3_5", "lfm2", "gemma3_text"]
 HEAD = 16
 """Width of an attention head."""
 SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
@@ -135,7 +135,47 @@ def _config(architecture: Architecture, vocabulary: int, hidden: int, layers: in
             "sliding_window": 512,
             "sliding_window_pattern": GEMMA3_PATTERN,
         }
-    return config
+    return config | particulars(architecture, hidden, layers)
+
+
+def particulars(architecture: Architecture, hidden: int, layers: int) -> dict[str, Any]:
+    """What only a mixture of experts or a hybrid model has. Every second layer of a hybrid has attention."""
+    kinds = ["full_attention" if layer % 2 else "linear_attention" for layer in range(layers)]
+    rope = {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5, "mrope_section": [2, 1, 1]}
+    if architecture == "qwen3_moe":
+        return {
+            "num_experts": 6,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": hidden,
+            "norm_topk_prob": True,
+            "decoder_sparse_step": 1,
+            "mlp_only_layers": [],
+        }
+    if architecture == "qwen3_5":
+        return {
+            "full_attention_interval": 2,
+            "layer_types": kinds,
+            "attn_output_gate": True,
+            "linear_num_key_heads": 2,
+            "linear_num_value_heads": 4,
+            "linear_key_head_dim": HEAD,
+            "linear_value_head_dim": HEAD,
+            "linear_conv_kernel_dim": 4,
+            "rope_parameters": rope,
+        }
+    if architecture == "lfm2":
+        return {
+            "layer_types": [kind.replace("linear_attention", "conv") for kind in kinds],
+            "norm_eps": 1e-6,
+            "conv_L_cache": 3,
+            "conv_bias": False,
+            "block_dim": hidden,
+            "block_ff_dim": 2 * hidden,
+            "block_multiple_of": 1,
+            "block_ffn_dim_multiplier": 1.0,
+            "block_auto_adjust_ff_dim": False,
+        }
+    return {}
 
 
 def _shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
@@ -156,9 +196,14 @@ def _weights(config: dict[str, Any], seed: int) -> dict[str, np.ndarray]:
     weights = {}
     for name, shape in sorted(_shapes(config).items()):
         sums = draw.integers(-2048, 2048, (4, *shape)).sum(0)  # standard deviation 2365
-        center = 1.0 - shift if name.endswith("norm.weight") else 0.0
+        center = 1.0 - shift if name.endswith(("norm.weight", "q_layernorm.weight", "k_layernorm.weight")) else 0.0
         weights[name] = (center + sums * 2.0 ** (-15 if len(shape) == 1 else -14)).astype(np.float32)
     return weights
+
+
+def _stored(name: str, values: np.ndarray) -> np.ndarray:
+    """A kernel of convolutions with the axis of length 1 that mlx-lm gives it; other weights as they are."""
+    return values[:, :, None] if name.endswith((".conv1d.weight", ".conv.conv.weight")) else values
 
 
 def write_toy_model(
@@ -192,7 +237,8 @@ def write_toy_model(
         ("generation_config.json", {"eos_token_id": end, "pad_token_id": config["bos_token_id"]}),
     ):
         (folder / name).write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+    weights = {name: _stored(name, values) for name, values in _weights(config, seed).items()}
     try:
-        save_file(_weights(config, seed), folder / "model.safetensors", metadata={"format": "mlx"})
+        save_file(weights, folder / "model.safetensors", metadata={"format": "mlx"})
     except SafetensorError as error:  # a full disk, for example
         raise OSError(str(error)) from None

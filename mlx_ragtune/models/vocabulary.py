@@ -13,10 +13,11 @@ from gguf import TokenType
 from tokenizers import Tokenizer
 
 from mlx_ragtune.errors import InputError
-from mlx_ragtune.models.architectures import check_dimensions
+from mlx_ragtune.models.architectures import flat_config
 from mlx_ragtune.models.pretokenizer import pretokenizer_name
 from mlx_ragtune.models.sentencepiece_scores import SPACE, model_pieces, scores_of_merges
 from mlx_ragtune.models.template_dates import frozen
+from mlx_ragtune.models.unsupported import check_dimensions
 
 _NAMES = (("bos", "bos_token"), ("eos", "eos_token"), ("pad", "pad_token"), ("unk", "unk_token"))
 _ADDED_SCORE, _UNUSED_SCORE = -1000.0, -10000.0
@@ -90,7 +91,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def _special_ids(folder: Path, ids: dict[str, int], size: int) -> dict[str, int]:
     """Ids of bos, eos, pad and unk: by ``tokenizer_config.json``, otherwise by ``config.json``."""
-    settings, config = read_json(folder / "tokenizer_config.json"), read_json(folder / "config.json")
+    settings, config = read_json(folder / "tokenizer_config.json"), flat_config(read_json(folder / "config.json"))
     specials = {}
     for short, name in _NAMES:
         token = settings.get(name)
@@ -165,7 +166,7 @@ def read_vocabulary(folder: Path) -> Vocabulary:
     """
     file = folder / "tokenizer.json"
     data, tokenizer = _read_tokenizer(file)
-    config = read_json(folder / "config.json")
+    config = flat_config(read_json(folder / "config.json"))
     check_dimensions(config, where=folder / "config.json")
     model, size = data["model"], config["vocab_size"]
     tokens, types = _tokens_and_types(data, size, folder)

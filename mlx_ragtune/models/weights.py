@@ -40,13 +40,22 @@ class StoredWeight:
         """Size in the file."""
         return self.size * _TYPES[self.dtype].itemsize
 
-    def raw(self, first: int, count: int) -> npt.NDArray[Any]:
-        """``count`` rows along the first axis as stored; bfloat16 as uint16. Raises InputError if cut short."""
+    def raw(self, first: int, count: int, *, into: npt.NDArray[np.uint8] | None = None) -> npt.NDArray[Any]:
+        """``count`` rows along the first axis as stored; bfloat16 as uint16. Raises InputError if cut short.
+
+        ``into`` is a buffer of at least that many bytes; the rows are read into it, and the result is a view of it.
+        """
         kind, width = _TYPES[self.dtype], prod(self.shape[1:])
-        values = np.fromfile(self.file, kind, count * width, offset=self.start + first * width * kind.itemsize)
-        if values.size != count * width:
+        size = count * width * kind.itemsize
+        target = np.empty(size, np.uint8) if into is None else into[:size]
+        with self.file.open("rb", buffering=0) as stream:
+            stream.seek(self.start + first * width * kind.itemsize)
+            done = 0
+            while read := stream.readinto(target[done:].data):
+                done += read
+        if done != size:
             raise InputError(f"truncated: '{self.name}'", where=str(self.file), fix="fetch the model again")
-        return values.reshape(count, *self.shape[1:])
+        return target.view(kind).reshape(count, *self.shape[1:])
 
     def float32(self) -> "Floats":
         """All values as float32 (exact for float16 and bfloat16)."""
@@ -58,13 +67,18 @@ def tensors_of(file: Path) -> "dict[str, StoredWeight]":
     return _header(file, None)
 
 
-def to_float32(raw: npt.NDArray[Any]) -> Floats:
-    """The stored values as float32, exactly (uint16 is bfloat16)."""
+def to_float32(raw: npt.NDArray[Any], *, into: Floats | None = None) -> Floats:
+    """The stored values as float32, exactly (uint16 is bfloat16). ``into`` is memory of that shape for the result."""
+    if raw.dtype == np.float32:
+        return raw
+    values = np.empty(raw.shape, np.float32) if into is None else into
     if raw.dtype == np.uint16:
-        wide = raw.astype(np.uint32)
-        wide <<= 16
-        return wide.view(np.float32)
-    return raw.astype(np.float32, copy=False)
+        bits = values.view(np.uint32)
+        np.copyto(bits, raw)
+        bits <<= 16
+    else:
+        np.copyto(values, raw)
+    return values
 
 
 class Weights:

@@ -4,7 +4,6 @@ It answers only to its own names (``Host``) and under the token, so that no othe
 machine, can read or write. Nothing of a request is ever used as a path of a file.
 """
 
-import errno
 import re
 import secrets
 import sys
@@ -15,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
 
-from mlx_ragtune.errors import ToolError
+from mlx_ragtune.pages.request_checks import HostNames, cannot_listen, same_secret
 
 IDLE_SECONDS = 60
 POLL_SECONDS = 0.05
@@ -32,12 +31,7 @@ class LocalServer(ThreadingHTTPServer):
         try:
             super().__init__(("127.0.0.1", port), handler)
         except OSError as error:
-            reason = "it is in use" if error.errno == errno.EADDRINUSE else error.strerror or str(error)
-            raise ToolError(
-                f"cannot listen on port {port}: {reason}",
-                where=f"127.0.0.1:{port}",
-                fix="choose another port with --port, or leave it out for a free one",
-            ) from None
+            raise cannot_listen("127.0.0.1", port, error) from None
 
     @property
     def address(self) -> str:
@@ -84,9 +78,8 @@ class LocalHandler(BaseHTTPRequestHandler):
         host = self.headers.get("Host", "")
         path = _path(self.path)
         prefix = f"/{self.server.token}/"
-        known = host in (f"127.0.0.1:{self.server.server_port}", f"localhost:{self.server.server_port}")
-        given = path[: len(prefix)]
-        if not known or not secrets.compare_digest(given.encode("utf-8", "replace"), prefix.encode()):
+        known = HostNames(self.server.server_port).knows(host)
+        if not known or not same_secret(path[: len(prefix)], prefix):
             self.send_error(404)
             return None
         return path[len(prefix) :]

@@ -9,7 +9,7 @@ from mlx_ragtune.pages.setting_words import differing, what_differs
 from mlx_ragtune.scoring.answers.metrics import METRICS, Unit
 from mlx_ragtune.scoring.verdict.headline import signed
 
-RunState = Literal["finished", "partial", "running", "interrupted", "failed", "damaged"]
+RunState = Literal["finished", "partial", "running", "interrupted", "failed", "pruned", "paused", "damaged"]
 SHORT_LABELS = {
     "correctness": "correct facts",
     "judged_correctness": "correct (judged)",
@@ -48,8 +48,9 @@ class RunRow:
     ``settings`` are those that its artifacts were made with, else those of its recipe now, by dotted key. ``stage`` is
     where the run is, ended or failed; ``why`` is the error. Losses are in nats per answer token. ``seconds`` is how
     long all its artifacts took, also those that an earlier run made; ``train_seconds`` is training alone. ``score`` is
-    the development score with ``select: task``. Only losses of runs with the same ``data`` can be compared, and only
-    metrics of runs with the same ``questions``.
+    the development score, of a sweep's trial or with ``select: task``. ``rung_score`` is the score of trial number
+    ``trial`` of the sweep ``study`` at the first rung, which trials that were pruned there have too. Only losses of
+    runs with the same ``data`` can be compared, and only metrics of runs with the same ``questions``.
     """
 
     name: str
@@ -66,6 +67,9 @@ class RunRow:
     metrics: tuple[RunMetric, ...] = ()
     valid_loss: float | None = None
     score: float | None = None
+    rung_score: float | None = None
+    study: str = ""
+    trial: int | None = None
     updates: int | None = None
     best_update: int | None = None
     tokens_per_second: float | None = None
@@ -89,6 +93,8 @@ class RunRow:
             return "finished"
         if self.state == "partial":
             return f"up to {self.stage}" if self.stage else "not started"
+        if self.state in ("pruned", "paused"):
+            return f"{self.state} by its sweep" if self.trial is None else f"trial {self.trial}: {self.state}"
         return f"{self.state}: {self.stage}" if self.stage else self.state
 
 

@@ -72,7 +72,7 @@ def _problems(rows: Sequence[RunRow]) -> list[str]:
     """Why runs failed, and what cannot be read of them."""
     problems: dict[str, list[str]] = {}
     for row in rows:
-        if row.why and row.state in ("failed", "interrupted"):
+        if row.why and row.state in ("failed", "interrupted", "pruned"):
             problems.setdefault(f"{row.state_text}: {row.why[:LONGEST_WHY]}", []).append(row.name)
         for problem in row.problems:
             problems.setdefault(problem, []).append(row.name)

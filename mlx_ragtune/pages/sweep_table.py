@@ -12,7 +12,7 @@ from mlx_ragtune.errors import printable
 from mlx_ragtune.pages.setting_words import settings_text, short_names, value_text
 from mlx_ragtune.pages.tables import clock, render_table, short_clock
 
-TrialState = Literal["waiting", "running", "finished", "pruned", "failed", "interrupted"]
+TrialState = Literal["waiting", "running", "paused", "finished", "pruned", "failed", "interrupted"]
 WIDTH = 80
 REDRAW_SECONDS = 0.1
 MAX_COLUMNS = 4
@@ -105,7 +105,7 @@ class SweepTable:
 
     def _table(self, shown: list[SweepRow]) -> str:
         rest = len(self._rows) - len(shown)
-        done = sum(row.state not in ("waiting", "running") for row in self.rows)
+        done = sum(row.state not in ("waiting", "running", "paused") for row in self.rows)
         of = f" of {self._planned}" if self._planned else ""
         more = f"; {rest} more not shown" if rest else ""
         best = best_row(self.rows)

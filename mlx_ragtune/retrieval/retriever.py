@@ -87,18 +87,22 @@ class Retriever:
         """At most ``k`` passages, best first, none from a paper in ``without_papers``.
 
         When fewer chunks match the question, the first chunks of the corpus follow, so that the model is always
-        shown ``k`` passages; ``matches`` tells them apart.
+        shown ``k`` passages; ``shown`` tells them apart.
         """
+        return [found.passage for found in self.shown(question, k, without_papers=without_papers)]
+
+    def shown(self, question: str, k: int, *, without_papers: Collection[str] = ()) -> list[Found]:
+        """The chunks of ``search``; ``by`` is empty for a chunk that does not match and only fills up."""
         barred = frozenset(without_papers)
-        chosen = [found.chunk for found in self.matches(question, k, without_papers=barred)]
-        places = {self._place(chunk.id) for chunk in chosen}
+        chosen = self.matches(question, k, without_papers=barred)
+        places = {self._place(found.chunk.id) for found in chosen}
         for chunk in self._chunks.values():
             if len(chosen) >= k:
                 break
             if chunk.document_id not in barred and self._place(chunk.id) not in places:
-                chosen.append(chunk)
+                chosen.append(Found(chunk, 0.0))
                 places.add(self._place(chunk.id))
-        return [Passage(chunk.id, chunk.document_id, chunk.title, chunk.text) for chunk in chosen]
+        return chosen
 
     def matches(self, question: str, k: int, *, without_papers: Collection[str] = ()) -> list[Found]:
         """At most ``k`` chunks that match the question, best first; empty when no index finds any."""

@@ -14,6 +14,7 @@ from mlx_ragtune.building.pair_sources import (
     generated_pairs,
     own_rows,
     refusal_wording,
+    repaired_ids,
     require_clean,
 )
 from mlx_ragtune.building.split_files import SPLITS, visible_chunks, write_split
@@ -34,7 +35,7 @@ from mlx_ragtune.synthesis.assemble import assemble
 from mlx_ragtune.synthesis.balance import TOLERANCE, balance, without_share
 from mlx_ragtune.synthesis.benchmark_file import read_resolved
 from mlx_ragtune.synthesis.benchmark_view import BenchmarkView, HeldOut, held_out, view_of
-from mlx_ragtune.synthesis.contrast import Contrast
+from mlx_ragtune.synthesis.contrast import Contrast, Refuse
 from mlx_ragtune.synthesis.dedupe import without_duplicates
 from mlx_ragtune.synthesis.examine import examine
 from mlx_ragtune.synthesis.ledger import (
@@ -55,6 +56,7 @@ from mlx_ragtune.synthesis.ledger import (
 from mlx_ragtune.synthesis.own_rows import same_prompts, with_control_tokens, with_faulty_answers
 from mlx_ragtune.synthesis.rejected import rejected_answers
 from mlx_ragtune.synthesis.splits import same_material, split_by_paper, split_by_row
+from mlx_ragtune.synthesis.without_passages import Unsupported, without_passages
 from mlx_ragtune.tuning.token_rows import NO_ANSWER, Refused, require_fitting
 from mlx_ragtune.tuning.train_checks import check_window
 
@@ -155,6 +157,7 @@ def _pairs(
         allowed = [chunk for chunk in corpus.chunks if chunk.document_id not in corpus.held.papers]
         pairs = generated_pairs(recipe, allowed, corpus.retriever, draft, benchmark=corpus.benchmark, base=base)
         ledger.read(pairs)
+        ledger.repair(repaired_ids(draft))
         return pairs, {}
     own = own_rows(settings, corpus.documents)
     ledger.read(own.pairs)
@@ -240,9 +243,11 @@ def _rows(
             build_messages=build_messages,
             contrast=contrast,
         )
-        rows += [row for name, row in found.prepared.items() if found.splits.get(name) == split]
-        ledger.read(contrast.made, made=True)
-        rejected = rejected_answers(rows, [*own, *contrast.made], corpus.chunks, refuse=refuse, seed=recipe.seed)
+        bare = _without_passages(recipe, own, found.prepared, refuse)
+        rows += [*bare.rows, *(row for name, row in found.prepared.items() if found.splits.get(name) == split)]
+        made = [*contrast.made, *bare.pairs]
+        ledger.read(made, made=True)
+        rejected = rejected_answers(rows, [*own, *made], corpus.chunks, refuse=refuse, seed=recipe.seed)
         written = write_split(draft, split, rows, settings=recipe.dataset, base=base, rejected=rejected)
         for dropped in assembly.dropped:
             ledger.leave_out(dropped.reason, {dropped.id: dropped.detail}, split=split)
@@ -255,7 +260,17 @@ def _rows(
         report[split] = {**written.counts, "papers": papers, "assembly": asdict(assembly)}
         if recipe.dataset.contrast:
             report[split]["contrast"] = asdict(contrast.report)
+        if recipe.dataset.no_passages:
+            report[split]["no_passages"] = len(bare.rows)
     return report, refused
+
+
+def _without_passages(
+    recipe: Recipe, pairs: Sequence[Pair], prepared: Mapping[str, Example], refuse: Refuse
+) -> Unsupported:
+    usable = [pair for pair in pairs if pair.id not in prepared]
+    share = recipe.dataset.no_passages or 0.0
+    return without_passages(usable, share, refuse=refuse, seed=recipe.seed, build_messages=build_messages)
 
 
 def _write_report(draft: Draft, report: Mapping[str, Any], found: _Sorted, ledger: Ledger) -> None:

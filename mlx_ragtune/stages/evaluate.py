@@ -14,7 +14,7 @@ from typing import Any
 
 from mlx_ragtune.artifact import Draft, Inputs
 from mlx_ragtune.clients.file_digests import base_digest
-from mlx_ragtune.clients.machine import require_memory
+from mlx_ragtune.clients.machine import PROCESS_BYTES, MemoryNeed, require_memory
 from mlx_ragtune.clients.serving import require_embedder, require_judge
 from mlx_ragtune.errors import ToolError
 from mlx_ragtune.evaluation.asker import TWO, Asker
@@ -25,7 +25,7 @@ from mlx_ragtune.evaluation.items import Item, ItemMaker
 from mlx_ragtune.evaluation.noise import FORGETTING, Repeat, noise_facts, probe_scores
 from mlx_ragtune.evaluation.overflow import require_fit, require_questions_fit
 from mlx_ragtune.evaluation.overlap import SERIAL
-from mlx_ragtune.evaluation.prompted import ExampleChooser, Examples
+from mlx_ragtune.evaluation.prompted import Examples, recipe_examples
 from mlx_ragtune.evaluation.quick import QuickAsker
 from mlx_ragtune.evaluation.quick_path import marked
 from mlx_ragtune.evaluation.second_opinions import ScoredAnswers, add_judgements, add_similarity, judge_facts
@@ -35,7 +35,7 @@ from mlx_ragtune.gguf.sizes import serve_memory
 from mlx_ragtune.jsonl import read_json, read_rows, write_rows
 from mlx_ragtune.models.prompts import check_question_lengths, context_window, load_tokenizer
 from mlx_ragtune.recipe import JudgeSettings, Recipe
-from mlx_ragtune.records import Answer, Arm, Chunk, Document, Example, Sampling, Score
+from mlx_ragtune.records import Answer, Arm, Document, Sampling, Score
 from mlx_ragtune.retrieval.prompt import SYSTEM
 from mlx_ragtune.scoring.answers.benchmark_rows import located_questions, read_questions, require_supported_benchmark
 from mlx_ragtune.scoring.answers.probes import Probe, read_probes
@@ -83,11 +83,8 @@ def check(recipe: Recipe, base: Path) -> None:
         thinking=recipe.dataset.thinking == "on",
         window=context_window(base),
     )
-    if recipe.evaluate.engine == "mlx":
-        needed = decode_memory(base, recipe.base.precision, tokens=MOST_TOKENS)
-        require_memory("evaluate", needed, fix="set base.precision: 4bit, or choose a smaller base")
-    elif recipe.register.serve == "llamacpp":
-        _check_memory(recipe, base)
+    need = memory(recipe, base)
+    require_memory("evaluate", need.bytes, fix=need.fix)
     check_allowed(recipe.evaluate.allow)
     if recipe.evaluate.probes is not None:
         probes = read_probes(recipe.evaluate.probes)
@@ -100,13 +97,21 @@ def check(recipe: Recipe, base: Path) -> None:
         require_embedder(recipe.scoring.similarity, context_tokens=sampling.context_tokens)
 
 
-def _check_memory(recipe: Recipe, base: Path) -> None:
-    """Raise ToolError when the embedded server needs more memory than this machine has."""
+def memory(recipe: Recipe, base: Path) -> MemoryNeed:
+    """The base in MLX, or one of the models in the embedded server; Ollama has its models in a process of its own."""
+    if recipe.evaluate.engine == "mlx":
+        needed = decode_memory(base, recipe.base.precision, tokens=MOST_TOKENS) + PROCESS_BYTES
+        return MemoryNeed(needed, "set base.precision: 4bit, or choose a smaller base")
+    return _served_memory(recipe, base) if recipe.register.serve == "llamacpp" else MemoryNeed(PROCESS_BYTES)
+
+
+def _served_memory(recipe: Recipe, base: Path) -> MemoryNeed:
+    """One model in the embedded server."""
     slots, context_tokens = recipe.evaluate.slots, recipe.evaluate.sampling.context_tokens
     needed = serve_memory(base, recipe.export.type, context_tokens=context_tokens, slots=slots)
     fewer = "evaluate.slots or " if slots > 1 else ""
     fix = f"lower {fewer}evaluate.sampling.context_tokens, or choose a smaller export.type"
-    require_memory("evaluate", needed, fix=fix)
+    return MemoryNeed(needed + PROCESS_BYTES, fix)
 
 
 def _check_judge(recipe: Recipe, judge: JudgeSettings) -> None:
@@ -251,15 +256,9 @@ def _items(recipe: Recipe, inputs: Inputs, probes: Sequence[Probe], draft: Draft
 def _examples(recipe: Recipe, inputs: Inputs, tokenizer: Any, draft: Draft, *, held: HeldOut) -> Examples | None:
     """The examples of the prompted base, written to ``prompted.json``; None without that arm."""
     settings = recipe.evaluate.prompted
-    if settings is None:
+    examples = recipe_examples(recipe, inputs, tokenizer, held=held.papers)
+    if settings is None or examples is None:
         return None
-    chooser = ExampleChooser(
-        list(read_rows(inputs["dataset"] / "examples-train.jsonl", Example)),
-        {chunk.id: chunk for chunk in read_rows(inputs["corpus"] / "chunks.jsonl", Chunk)},
-        tokenizer,
-        thinking=recipe.dataset.thinking == "on",
-    )
-    examples = chooser.choose(settings, seed=recipe.seed, barred=held.papers)
     if len(examples.chosen) < settings.examples:
         draft.say(
             f"{len(examples.chosen)} of {settings.examples} examples fit into evaluate.prompted.tokens "
@@ -291,7 +290,8 @@ def _others(recipe: Recipe, asker: Asker, base: Path) -> _Others:
     if not asker.has_second_engine:
         return _Others(settings, "only Ollama's models, from a GGUF file, are also asked in the embedded server")
     try:
-        _check_memory(recipe, base)
+        need = _served_memory(recipe, base)
+        require_memory("evaluate", need.bytes, fix=need.fix)
     except ToolError as error:
         return _Others(settings, f"in the embedded server, {error.what}")
     return _Others({**settings, "Ollama -> embedded server": Setting(recipe.evaluate.threads, second=True)})

@@ -8,7 +8,7 @@ from typing import Any
 
 from mlx_ragtune.artifact import Draft, Inputs, digest_json, link_file
 from mlx_ragtune.clients.file_digests import base_digest
-from mlx_ragtune.clients.machine import SMALLER_BASE, require_memory
+from mlx_ragtune.clients.machine import PROCESS_BYTES, SMALLER_BASE, MemoryNeed, require_memory
 from mlx_ragtune.gguf.engine_parity import (
     Listed,
     Parity,
@@ -17,7 +17,7 @@ from mlx_ragtune.gguf.engine_parity import (
     compare_with_model,
     effect_size,
 )
-from mlx_ragtune.gguf.sizes import convert_memory, export_disk
+from mlx_ragtune.gguf.sizes import convert_memory, export_disk, serve_memory
 from mlx_ragtune.gguf.writer import write_gguf
 from mlx_ragtune.models.model_folder import read_config
 from mlx_ragtune.models.prompts import Prompt, rendered
@@ -29,15 +29,25 @@ from mlx_ragtune.searching.opened import open_retriever
 from mlx_ragtune.tuning.logits import shared_logits
 from mlx_ragtune.tuning.resources import logits_memory
 
+COMPARED_TOKENS = 2048
+"""Window in which the engine reads the prompts that are compared; longer prompts need little more."""
 BASE_VERSION = 1
 """Raised when the same base would give another GGUF file or another comparison with it."""
 
 
-def check(_recipe: Recipe, base: Path) -> None:
+def check(recipe: Recipe, base: Path) -> None:
     """Raise InputError for a base that cannot be written as GGUF, ToolError for too little memory."""
     read_config(base)
     read_vocabulary(base)
-    require_memory("export", max(convert_memory(), logits_memory(base)), fix=SMALLER_BASE)
+    need = memory(recipe, base)
+    require_memory("export", need.bytes, fix=need.fix)
+
+
+def memory(recipe: Recipe, base: Path) -> MemoryNeed:
+    """Writing a file, the logits that it is compared with, or the engine that loads it: they follow each other."""
+    served = serve_memory(base, recipe.export.type, context_tokens=COMPARED_TOKENS)
+    most = max(convert_memory(), logits_memory(base), served)
+    return MemoryNeed(most + PROCESS_BYTES, "choose a smaller export.type or base" if most == served else SMALLER_BASE)
 
 
 def disk_bytes(recipe: Recipe, base: Path) -> int:

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from mlx_ragtune.artifact import Draft, Inputs
-from mlx_ragtune.clients.machine import SMALLER_BASE, require_memory
+from mlx_ragtune.clients.machine import PROCESS_BYTES, MemoryNeed, require_memory
 from mlx_ragtune.models.prompts import check_question_lengths, context_window
 from mlx_ragtune.recipe import Recipe
 from mlx_ragtune.retrieval.fixed import fixed_prompts
@@ -21,7 +21,13 @@ def check(recipe: Recipe, base: Path) -> None:
     """Raise InputError for a question longer than the base's window, ToolError for too little memory."""
     questions = ((where, question.question) for where, question in located_questions(recipe.benchmark))
     check_question_lengths(list(questions), base, window=context_window(base))
-    require_memory("fuse", fuse_memory(base), fix=SMALLER_BASE)
+    need = memory(recipe, base)
+    require_memory("fuse", need.bytes, fix=need.fix)
+
+
+def memory(_recipe: Recipe, base: Path) -> MemoryNeed:
+    """Writing the folder a tensor at a time, or comparing logits a layer at a time."""
+    return MemoryNeed(fuse_memory(base) + PROCESS_BYTES)
 
 
 def disk_bytes(_recipe: Recipe, base: Path) -> int:

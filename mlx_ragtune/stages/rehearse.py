@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from mlx_ragtune.artifact import Draft, Inputs
-from mlx_ragtune.clients.machine import require_memory
+from mlx_ragtune.clients.machine import PROCESS_BYTES, MemoryNeed, require_memory
 from mlx_ragtune.errors import InputError, RecipeError
 from mlx_ragtune.evaluation.own_answers import BaseAsker
 from mlx_ragtune.jsonl import RowLog, write_rows
@@ -34,8 +34,14 @@ def check(recipe: Recipe, base: Path) -> None:
                 where="dataset.rehearsal.max_tokens",
                 fix="lower dataset.rehearsal.max_tokens, or shorten the prompt",
             )
-    needed = decode_memory(base, recipe.base.precision, tokens=MOST_TOKENS)
-    require_memory("rehearse", needed, fix="set base.precision: 4bit, or choose a smaller base")
+    need = memory(recipe, base)
+    require_memory("rehearse", need.bytes, fix=need.fix)
+
+
+def memory(recipe: Recipe, base: Path) -> MemoryNeed:
+    """The base in MLX, with keys and values of the answers that are written at a time."""
+    needed = decode_memory(base, recipe.base.precision, tokens=MOST_TOKENS) + PROCESS_BYTES
+    return MemoryNeed(needed, "set base.precision: 4bit, or choose a smaller base")
 
 
 def _settings(recipe: Recipe) -> RehearsalSettings:

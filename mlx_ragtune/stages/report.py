@@ -248,6 +248,8 @@ def _dataset(statistics: dict[str, Any]) -> tuple[Fact, ...]:
     if contrast := train.get("contrast"):
         text = f"{contrast['made']:,} of the refusals: questions of other rows, asked without their paper"
         facts.append(Fact("contrast pairs", text))
+    if bare := train.get("no_passages"):
+        facts.append(Fact("without passages", f"{bare:,} of the refusals: questions of other rows, with no passages"))
     for copy in statistics["held_out_copies"]:
         overlap = f"copy of '{copy['original']}' ({max(copy['of_paper'], copy['of_original']):.0%} the same text)"
         facts.append(Fact(f"held out: {copy['paper']}", overlap))

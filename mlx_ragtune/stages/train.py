@@ -3,13 +3,13 @@
 from pathlib import Path
 
 from mlx_ragtune.artifact import Draft, Inputs
-from mlx_ragtune.clients.machine import require_memory
+from mlx_ragtune.clients.machine import PROCESS_BYTES, MemoryNeed, memory_bytes, require_memory, usable_bytes
 from mlx_ragtune.jsonl import read_rows
 from mlx_ragtune.models.model_folder import check_base
 from mlx_ragtune.recipe import Recipe
 from mlx_ragtune.records import Example
 from mlx_ragtune.tuning.example_files import read_examples
-from mlx_ragtune.tuning.resources import train_disk, train_memory
+from mlx_ragtune.tuning.resources import fitting_changes, train_disk, train_memory
 from mlx_ragtune.tuning.run import train as tune
 from mlx_ragtune.tuning.start_adapter import check_start
 from mlx_ragtune.tuning.train_checks import check_train
@@ -21,11 +21,22 @@ def check(recipe: Recipe, base: Path) -> None:
     check_base(base, thinking=recipe.dataset.thinking == "on")
     check_train(recipe.train, base)
     check_start(recipe.train, base, model=recipe.base.model)
-    require_memory(
-        "train",
-        train_memory(base, recipe.train, recipe.base.precision),
-        fix="lower train.tokens_per_step, set train.grad_checkpoint: true, or set base.precision: 4bit",
+    need = memory(recipe, base)
+    require_memory("train", need.bytes, fix=need.fix)
+
+
+def memory(recipe: Recipe, base: Path) -> MemoryNeed:
+    """The frozen weights, the adapter with its optimizer, and the activations of a micro-batch."""
+    needed = train_memory(base, recipe.train, recipe.base.precision) + PROCESS_BYTES
+    limit = usable_bytes(memory_bytes())
+    changes = (
+        None
+        if needed <= limit
+        else fitting_changes(base, recipe.train, recipe.base.precision, limit=limit - PROCESS_BYTES)
     )
+    if changes is None:
+        return MemoryNeed(needed)
+    return MemoryNeed(needed, " ".join(["ragtune plan RECIPE", *(f"--set {key}={value}" for key, value in changes)]))
 
 
 def disk_bytes(recipe: Recipe, base: Path) -> int:

@@ -1,38 +1,37 @@
-"""Successive halving: unfinished trials are compared at rungs, and only the best share of them goes on.
+"""Successive halving: unfinished trials are compared at rungs, and only the best share of them continues.
 
-It is asynchronous (ASHA, Li et al. 2020, arXiv 1810.05934): a trial that comes to a rung is compared with those that
-were there before it, and nobody waits. Trials are ordered by the development score, never by the training loss.
+Where the number of trials is known, so is how many of them continue from each rung (Jamieson and Talwalkar 2016, arXiv
+1502.07943): a trial ends as soon as so many others are better, and until then it can be paused, so that no updates are
+spent on one that ends later. Where only time or updates are limited, each trial is compared with those that were there
+before it (ASHA, Li et al. 2020, arXiv 1810.05934). Trials are ordered by the development score, never by the training
+loss.
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from optuna.pruners import BasePruner
-from optuna.study import Study
-from optuna.trial import FrozenTrial
+Standing = tuple[float, int]
+"""What orders a trial at a rung, larger is better, and its number."""
 
 
-class Halving(BasePruner):
-    """Optuna's rule of promotion, without counting an interrupted trial beside the one that continues it.
+@dataclass(frozen=True)
+class Halving:
+    """The rule: ``planned`` trials in all (None when that is not known), of which at least ``least`` finish."""
 
-    At a rung that ``n`` trials have reached, the trial goes on when it is among the best ``n // reduction`` of them,
-    and at least when it is the best.
-    """
+    reduction: int
+    planned: int | None
+    least: int = 1
 
-    def __init__(self, reduction: int, counts: Callable[[FrozenTrial], bool]) -> None:
-        self._reduction, self._counts = reduction, counts
+    def places(self, rung: int, reached: int) -> int:
+        """How many trials may continue from a rung (counted from 0) that ``reached`` trials have come to so far."""
+        if self.planned is None:
+            return max(1, reached // self.reduction)
+        return max(1, self.least, self.planned // int(self.reduction ** (rung + 1)))
 
-    def prune(self, study: Study, trial: FrozenTrial) -> bool:
-        """Whether the trial ends at the rung that it reported last."""
-        rung = trial.last_step
-        if rung is None:
-            return False
-        others = [other for other in study.get_trials(deepcopy=False) if other.number != trial.number]
-        better = [
-            other.intermediate_values[rung] > trial.intermediate_values[rung]
-            for other in others
-            if self._counts(other) and rung in other.intermediate_values
-        ]
-        return sum(better) >= max(1, (len(better) + 1) // self._reduction)
+    def ends(self, own: Standing, others: Sequence[Standing], rung: int) -> bool:
+        """Whether a trial ends at the rung, given the others that came there; of equal ones the earlier is better."""
+        better = sum((-value, number) < (-own[0], own[1]) for value, number in others)
+        return better >= self.places(rung, len(others) + 1)
 
 
 def rung_shares(reduction: int, rungs: int) -> tuple[float, ...]:
@@ -41,9 +40,9 @@ def rung_shares(reduction: int, rungs: int) -> tuple[float, ...]:
 
 
 def rung_of(update: int, updates: int, shares: tuple[float, ...]) -> int | None:
-    """The highest rung that a validation after ``update`` of ``updates`` has reached; None before the first one.
+    """The highest rung that a look after ``update`` of ``updates`` has reached; None before the first one.
 
-    A trial is compared at the first validation at or after each share of its updates, and not at its end.
+    A trial is compared at the first look at or after each share of its updates, and not at its end.
     """
     reached = [rung for rung, share in enumerate(shares) if update >= share * updates]
     return reached[-1] if reached and update < updates else None

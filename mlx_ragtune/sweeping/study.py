@@ -2,7 +2,7 @@
 
 Several processes may work on one study, on one machine or on many. Each writes into its trial, every few seconds, that
 it is alive. A trial whose worker is dead is marked as interrupted, and its settings wait for the next worker, which
-continues from the checkpoints where it can reach them.
+continues from the checkpoints where it can reach them. A worker may pause a trial at a rung and begin another one.
 """
 
 import os
@@ -27,6 +27,7 @@ from mlx_ragtune.sweeping.space import Settings, Space
 from mlx_ragtune.sweeping.storage import DEFAULT, Address, close_storage, open_storage, reading
 from mlx_ragtune.sweeping.trials import (
     ENDED,
+    PAUSED,
     RETAKEN,
     SET_ASIDE,
     Look,
@@ -92,6 +93,7 @@ class SweepStudy:
     worker: str = field(default_factory=this_worker)
     _beats: dict[int, tuple[str, float]] = field(default_factory=dict)
     _current: int | None = None
+    _paused: dict[int, Trial] = field(default_factory=dict)
 
     @property
     def is_shared(self) -> bool:
@@ -118,15 +120,28 @@ class SweepStudy:
         """The number of a trial for people, counted from 0."""
         return trial_numbers(self.trials())[trial.number]
 
+    @property
+    def _most(self) -> int | None:
+        """The number of trials that the settings allow, or None where only updates, minutes or the space end them."""
+        settings = self.settings
+        if settings.trials is None and settings.updates is None and settings.minutes is None:
+            return None if settings.sampler == "grid" else DEFAULT_TRIALS
+        return settings.trials
+
+    @property
+    def halving(self) -> Halving:
+        """The rule by which trials end at rungs."""
+        combinations, most = self.space.combinations(), self._most
+        ends = [number for number in (most, len(combinations) if combinations is not None else None) if number]
+        known = most is not None or (self.settings.updates is None and self.settings.minutes is None)
+        return Halving(self.settings.reduction, min(ends) if ends and known else None, max(1, self.settings.finalists))
+
     def spent(self) -> str:
         """Why no further trial starts, or ""; the budget and, in a finite space, its end."""
         trials = self.trials()
         started = [trial for trial in trials if counts(trial)]
         rows = [row_of(trial, self.space, number=trial.number) for trial in started]
-        settings, combinations = self.settings, self.space.combinations()
-        most = settings.trials
-        if most is None and settings.updates is None and settings.minutes is None and settings.sampler != "grid":
-            most = DEFAULT_TRIALS
+        settings, combinations, most = self.settings, self.space.combinations(), self._most
         if any(trial.state == TrialState.WAITING for trial in trials):
             return ""  # begun once, and so within the budget
         if most is not None and len(started) >= most:
@@ -152,7 +167,11 @@ class SweepStudy:
                 trial.report(self._value(look["score"], look["valid_loss"]), step=look["rung"])
         return trial
 
-    def _value(self, score: float, valid_loss: float) -> float:
+    def value(self, look: Mapping[str, Any]) -> float:
+        """What orders a trial among the others at a rung."""
+        return self._value(look["score"], look["valid_loss"])
+
+    def _value(self, score: float, valid_loss: float | None) -> float:
         return objective(score, valid_loss if self.by_loss else None)
 
     def _is_surplus(self, trial: Trial) -> bool:
@@ -178,7 +197,34 @@ class SweepStudy:
                 trial.report(self._value(look.score, look.valid_loss), step=look.rung)
             except UpdateFinishedTrialError:
                 return True
-            return trial.should_prune()
+        return self.ends(trial)
+
+    def ends(self, trial: Trial) -> bool:
+        """Whether a trial ends at the rung that it was looked at last, given the others that are known by now."""
+        looks = trial.user_attrs.get("looks", [])
+        if not looks:
+            return False
+        rung = int(looks[-1]["rung"])
+        others = [
+            (other.intermediate_values[rung], other.number)
+            for other in self.trials()
+            if other.number != trial.number and counts(other) and rung in other.intermediate_values
+        ]
+        return self.halving.ends((self.value(looks[-1]), trial.number), others, rung)
+
+    def pause(self, trial: Trial) -> None:
+        """Note that this worker has paused a trial; it still holds it."""
+        self._note_pause(trial, paused=True)
+        self._paused[trial.number] = trial
+
+    def resume(self, trial: Trial) -> None:
+        """Note that this worker goes on with a trial that it had paused."""
+        self._paused.pop(trial.number, None)
+        self._note_pause(trial, paused=False)
+
+    def _note_pause(self, trial: Trial, *, paused: bool) -> None:
+        with reading(self.address), suppress(UpdateFinishedTrialError):  # taken over: its end will say so
+            trial.set_user_attr(PAUSED, paused)
 
     def complete(self, trial: Trial, judgment: Judgment) -> bool:
         """Record a finished trial. False when another worker has taken it over meanwhile."""
@@ -208,6 +254,7 @@ class SweepStudy:
         constraint: float | None = None,
     ) -> bool:
         """End a trial of this worker. False when another worker took it for dead and ended it."""
+        self._paused.pop(trial.number, None)
         with reading(self.address):
             try:
                 for name, attribute in attributes.items():
@@ -230,7 +277,7 @@ class SweepStudy:
 
     def others(self) -> list[TrialRow]:
         """The trials that other workers are running."""
-        return [row for row in self.rows() if row.state == "running"]
+        return [row for row in self.rows() if row.state in ("running", "paused")]
 
     def take_over(self) -> list[str]:
         """Mark the trials of dead workers as interrupted, so that their settings wait; a line about each of them."""
@@ -238,7 +285,7 @@ class SweepStudy:
         for trial in self.trials():
             if trial.state != TrialState.RUNNING or self._is_alive(trial):
                 continue
-            deaths = _deaths(trial.user_attrs) + 1
+            deaths = _deaths(trial.user_attrs) + (not trial.user_attrs.get(PAUSED))  # it was not at work on this one
             last = deaths >= DEATHS
             why = (
                 f"its worker ended without a word ({str(trial.user_attrs.get('worker', 'unknown')).partition(':')[0]})"
@@ -268,7 +315,7 @@ class SweepStudy:
         """Whether the worker of a running trial is alive, as far as can be seen from here."""
         worker = str(trial.user_attrs.get("worker", ""))
         if worker == self.worker:
-            return trial.number == self._current
+            return trial.number == self._current or trial.number in self._paused
         if _is_gone(worker):
             return False
         beat, now = str(trial.user_attrs.get("beat", "")), time.monotonic()
@@ -298,9 +345,10 @@ class SweepStudy:
             count = 0
             while not stop.wait(BEAT_SECONDS):
                 count += 1
-                # A storage that cannot be reached for a moment must not end the training; the end of the trial says so.
-                with suppress(Exception):
-                    self.study._storage.set_trial_user_attr(trial._trial_id, "beat", count)
+                for own in (trial, *list(self._paused.values())):
+                    # A storage that fails for a moment must not end the training; the end of the trial says so.
+                    with suppress(Exception):
+                        self.study._storage.set_trial_user_attr(own._trial_id, "beat", count)
 
         thread = threading.Thread(target=beat, daemon=True)
         thread.start()
@@ -332,7 +380,7 @@ def open_study(
             study_name=name,
             direction="maximize",
             sampler=sampler,
-            pruner=Halving(settings.reduction, counts),
+            pruner=optuna.pruners.NopPruner(),
             load_if_exists=True,
         )
         known = study.user_attrs.get(IDENTITY)

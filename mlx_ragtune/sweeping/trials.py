@@ -8,13 +8,15 @@ from optuna.trial import FrozenTrial, TrialState
 
 from mlx_ragtune.sweeping.space import Settings, Space
 
-State = Literal["waiting", "running", "finished", "pruned", "interrupted"]
+State = Literal["waiting", "running", "paused", "finished", "pruned", "interrupted"]
 SCORE_DIGITS = 4
 """Scores that are equal to so many digits are a tie, which the validation loss breaks."""
 LOSS_WEIGHT = 1e-6
 MAX_LOSS = 40.0
 RETAKEN, ENDED = "retaken", "ended"
 """User attributes of a trial: the numbers of the trials that it continues, and why it ended early."""
+PAUSED = "paused"
+"""User attribute of a running trial that its worker has paused at a rung."""
 SET_ASIDE = "set_aside"
 """User attribute of a trial that does not count: two workers drew the same settings, or the budget was spent."""
 
@@ -31,12 +33,15 @@ def objective(score: float, valid_loss: float | None) -> float:
 
 @dataclass(frozen=True)
 class Look:
-    """A trial at a rung: after ``share`` of its updates, or trained on that share of the rows."""
+    """A trial at a rung: after ``share`` of its updates, or trained on that share of the rows.
+
+    ``valid_loss`` is known where it was needed to order it.
+    """
 
     rung: int
     share: float
     score: float
-    valid_loss: float
+    valid_loss: float | None
     updates: int
 
 
@@ -101,11 +106,14 @@ def row_of(trial: FrozenTrial, space: Space, *, number: int) -> TrialRow:
         TrialState.PRUNED: "pruned",
         TrialState.FAIL: "interrupted",
     }
+    state = states[trial.state]
+    if state == "running" and kept.get(PAUSED):
+        state = "paused"
     known = trial.params.keys() >= space.dimensions.keys()
     return TrialRow(
         number=number,
         settings=space.settings(trial.params) if known else {},
-        state=states[trial.state],
+        state=state,
         why=str(kept.get(ENDED, "")),
         score=kept.get("score"),
         valid_loss=kept.get("valid_loss"),

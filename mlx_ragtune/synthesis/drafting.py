@@ -15,16 +15,15 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from mlx_ragtune.clients.protocol import PromptOverflowError
-from mlx_ragtune.errors import RagtuneError, ToolError
 from mlx_ragtune.recipe_data import ANSWER_WORDS
 from mlx_ragtune.records import ChatReply, Chunk, Passage, Question
 from mlx_ragtune.synthesis.assemble import Retriever
+from mlx_ragtune.synthesis.call_loop import CallLoop, Progress, Work
 from mlx_ragtune.synthesis.crew import Crew
 from mlx_ragtune.synthesis.dedupe import Seen, Vectorizer
 from mlx_ragtune.synthesis.draft_checks import VERSION, Library, item_problem, marks_reason, question_of, read_item
 from mlx_ragtune.synthesis.draft_plan import REFUSED, DraftCall, DraftTask
 from mlx_ragtune.synthesis.draft_prompts import FIELDS, draft_request, draft_version
-from mlx_ragtune.synthesis.generate import FAILURES_IN_A_ROW, Progress
 from mlx_ragtune.synthesis.generator_prompts import prompt_version
 from mlx_ragtune.synthesis.jobs import Jobs, Judged, Outcome, job_key
 from mlx_ragtune.synthesis.judging import Judge, without_verdict
@@ -67,7 +66,8 @@ class DraftSources:
 class Drafted:
     """The kept questions in the order of kinds, the funnel of each kind, and what this run has asked for.
 
-    ``given_up`` are the kinds of which the model wrote nothing usable.
+    ``given_up`` are the kinds of which the model wrote nothing usable; ``repairs`` counts, for each rule, the kept
+    questions that it mended.
     """
 
     questions: tuple[Question, ...]
@@ -75,13 +75,7 @@ class Drafted:
     requests: int
     answer_tokens: int
     given_up: tuple[DraftTask, ...] = ()
-
-
-@dataclass(frozen=True)
-class _Work:
-    task: DraftTask
-    key: str
-    do: Callable[[Backend], Outcome]
+    repairs: Mapping[str, int] = field(default_factory=dict)
 
 
 def _write(backend: Backend, call: DraftCall, sources: DraftSources, key: str, seed: int) -> Outcome:
@@ -184,19 +178,27 @@ class _Drafting:
     """The state of one draft."""
 
     def __init__(
-        self, quota: Mapping[DraftTask, int], sources: DraftSources, jobs: Jobs, *, model: str, writer: str, seed: int
+        self,
+        quota: Mapping[DraftTask, int],
+        sources: DraftSources,
+        jobs: Jobs,
+        *,
+        writer: "Writer",
+        seed: int,
+        progress: Progress,
     ) -> None:
-        self.sources, self.jobs, self.model, self.writer, self.seed = sources, jobs, model, writer, seed
+        self.sources, self.model, self.writer, self.seed = sources, writer.digest, writer.name, seed
         self.funnels = {task: Funnel(count) for task, count in quota.items()}
         self.kept: dict[DraftTask, list[Judged]] = {task: [] for task in quota}
         self.spare: dict[DraftTask, list[Judged]] = {task: [] for task in quota}
-        self.spent: Counter[str] = Counter()
         self.given_up: list[DraftTask] = []
         self._seen = Seen(Vectorizer(chunk.text for chunk in sources.chunks.values()))
         self._by_paper: dict[DraftTask, Counter[str]] = {task: Counter() for task in quota}
         self._remembered: Counter[DraftTask] = Counter()
-        self._waiting: dict[int, tuple[_Work, Outcome | None]] = {}
-        self._next = self._begun = self._failures = 0
+        self._waiting: dict[int, tuple[Work[DraftTask], Outcome | None]] = {}
+        self._next = 0
+        self._progress = progress
+        self.loop: CallLoop[DraftTask] = CallLoop(jobs, self._deliver)
         written_on = {chunk.document_id for chunk in sources.chunks.values()}
         self._papers = max(1, len(written_on))
 
@@ -208,7 +210,7 @@ class _Drafting:
     def _done(self, task: DraftTask) -> bool:
         return self.funnels[task].kept >= self.funnels[task].wanted or task in self.given_up
 
-    def works(self, calls: Sequence[DraftCall]) -> Iterator[_Work]:
+    def works(self, calls: Sequence[DraftCall]) -> Iterator[Work[DraftTask]]:
         """The calls whose kind still lacks questions, each with its key."""
         for call in calls:
             if self._done(call.task):
@@ -221,50 +223,9 @@ class _Drafting:
                 versions = (quoting_version(), *versions[1:])
             key = job_key("draft", call, chunks, seed, versions, self.model, self.sources.top_k)
             do = partial(_write, call=call, sources=self.sources, key=key, seed=seed)
-            yield _Work(call.task, key, do)
+            yield Work(call.task, key, f"draft {call.task}", do)
 
-    def execute(self, works: Iterator[_Work], crew: Crew[Backend, Outcome], progress: Progress) -> None:
-        """Do what no earlier run has finished, and store each outcome before the next call is made."""
-        in_flight: dict[int, _Work] = {}
-        for work in works:
-            number, self._begun = self._begun, self._begun + 1
-            if (known := self.jobs.finished(work.key)) is not None:
-                self._deliver(number, work, known, progress)
-                continue
-            while len(in_flight) >= crew.size:
-                self._receive(crew, in_flight, progress)
-            self.jobs.begin([(work.key, f"draft {work.task}")])
-            in_flight[number] = work
-            crew.submit(number, work.do)
-        while in_flight:
-            self._receive(crew, in_flight, progress)
-
-    def _receive(self, crew: Crew[Backend, Outcome], in_flight: dict[int, _Work], progress: Progress) -> None:
-        number, result = crew.next()
-        work = in_flight.pop(number)
-        if isinstance(result, Exception):
-            self._fail(work, result)
-            self._deliver(number, work, None, progress)
-            return
-        self._failures = 0
-        self.jobs.finish(work.key, f"draft {work.task}", result)
-        self.spent.update(requests=result.requests, tokens=result.answer_tokens)
-        self._deliver(number, work, result, progress)
-
-    def _fail(self, work: _Work, error: Exception) -> None:
-        """Store a server's failure. Raises ToolError at the third in a row, and any exception that is a bug."""
-        if not isinstance(error, RagtuneError):
-            raise error
-        self.jobs.fail(work.key, f"draft {work.task}", error.what)
-        self._failures += 1
-        if self._failures >= FAILURES_IN_A_ROW:
-            raise ToolError(
-                f"{self._failures} calls failed in a row; the last error: {error.what}",
-                where=error.where,
-                fix="; then ".join(filter(None, (error.fix, "run the same command again to resume"))),
-            ) from error
-
-    def _deliver(self, number: int, work: _Work, outcome: Outcome | None, progress: Progress) -> None:
+    def _deliver(self, number: int, work: Work[DraftTask], outcome: Outcome | None) -> None:
         """Use outcomes in the order of the calls, whichever server was faster."""
         self._waiting[number] = (work, outcome)
         while self._next in self._waiting:
@@ -273,7 +234,7 @@ class _Drafting:
             if not self._done(work.task):
                 self._take(work.task, ready)
         kept, wanted = (sum(getattr(funnel, name) for funnel in self.funnels.values()) for name in ("kept", "wanted"))
-        progress.reach(kept, wanted, work.task.replace("_", " "))
+        self._progress.reach(kept, wanted, work.task.replace("_", " "))
 
     def _take(self, task: DraftTask, outcome: Outcome | None) -> None:
         funnel = self.funnels[task]
@@ -318,6 +279,12 @@ class _Drafting:
                 if funnel.kept < funnel.wanted and not self._seen.add(judged.pair.id, judged.pair.question):
                     self.kept[task].append(judged)
                     funnel.kept += 1
+
+    def repairs(self) -> dict[str, int]:
+        """Name of a repair → kept questions that it was made on, most frequent first."""
+        return dict(
+            Counter(name for kept in self.kept.values() for item in kept for name in item.repairs).most_common()
+        )
 
     def questions(self, taken: Collection[str]) -> Iterator[Question]:
         """The kept questions with ids of their own: by paper, or by kind. ``taken``: ids that others have."""
@@ -364,7 +331,7 @@ def draft(
     ``known`` are questions that are kept beside them, ``avoid`` the texts of others that are not to be repeated.
     Raises ToolError when calls fail three times in a row.
     """
-    state = _Drafting(quota, sources, jobs, model=writer.digest, writer=writer.name, seed=seed)
+    state = _Drafting(quota, sources, jobs, writer=writer, seed=seed, progress=progress)
     state.remember([*(question.question for question in known), *avoid])
     crew: Crew[Backend, Outcome] = Crew(
         [Windowed(backend, writer.context_tokens) for backend in writer.backends],
@@ -372,9 +339,10 @@ def draft(
         lost=lambda error: say(f"{error.where}: {error.what}; the other servers do its calls"),
     )
     try:
-        state.execute(state.works(calls), crew, progress)
+        state.loop.execute(state.works(calls), crew)
     finally:
         crew.close()
     state.fill_up()
     questions = tuple(state.questions([question.id for question in known]))
-    return Drafted(questions, state.funnels, state.spent["requests"], state.spent["tokens"], tuple(state.given_up))
+    spent = state.loop.spent
+    return Drafted(questions, state.funnels, spent["requests"], spent["tokens"], tuple(state.given_up), state.repairs())

@@ -12,12 +12,12 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
 
 from mlx_ragtune.errors import RagtuneError, ToolError
 from mlx_ragtune.recipe import GeneratorSettings
 from mlx_ragtune.records import ChatReply, Chunk, Pair, Passage
 from mlx_ragtune.synthesis import checks
+from mlx_ragtune.synthesis.call_loop import CallLoop, Progress, Work
 from mlx_ragtune.synthesis.call_plan import Call, Plan, Task
 from mlx_ragtune.synthesis.checks import Windows, quote_in
 from mlx_ragtune.synthesis.corpus_titles import OTHER_PAPER, CorpusTitles
@@ -34,17 +34,9 @@ from mlx_ragtune.synthesis.refusals import refusal
 from mlx_ragtune.synthesis.replies import Backend, UnusableReplyError, Windowed, ask
 from mlx_ragtune.synthesis.visible_corpus import Retriever
 
-FAILURES_IN_A_ROW = 3
 JUDGED_EARLY = 40
 SHOWN_REASONS = 4
 DERIVED: tuple[Task, ...] = ("wrong_section", "without_paper")
-
-
-class Progress(Protocol):
-    """Receives the progress of the generation."""
-
-    def reach(self, done: int, total: int, note: str = "") -> None:
-        """Set progress to ``done`` of ``total`` kept pairs."""
 
 
 @dataclass(frozen=True)
@@ -104,13 +96,6 @@ class GenerationReport:
         return dict(Counter(name for row in self.rows for name in row.repairs).most_common())
 
 
-@dataclass(frozen=True)
-class _Work:
-    task: Task
-    key: str
-    do: Callable[[Backend], Outcome]
-
-
 def _outcome(asked: int, judged: Iterable[Judged], replies: Sequence[ChatReply], unusable: dict[str, int]) -> Outcome:
     return Outcome(
         asked,
@@ -156,8 +141,10 @@ def _refuse(backend: Backend, draft: Judged, passages: Sequence[Chunk | Passage]
 class _Run:
     """The state of one generation."""
 
-    def __init__(self, plan: Plan, sources: Sources, jobs: Jobs, settings: GeneratorSettings, model: str) -> None:
-        self.plan, self.sources, self.jobs, self.settings, self.model = plan, sources, jobs, settings, model
+    def __init__(
+        self, plan: Plan, sources: Sources, jobs: Jobs, *, settings: GeneratorSettings, model: str, progress: Progress
+    ) -> None:
+        self.plan, self.sources, self.settings, self.model = plan, sources, settings, model
         self.windows: Windows = settings.words
         self.quoted = settings.answers == "quoted"
         self.version = quoting_version() if self.quoted else prompt_version()
@@ -168,12 +155,10 @@ class _Run:
         self._by_paper: dict[str, list[Chunk]] = defaultdict(list)
         for chunk in sources.chunks.values():
             self._by_paper[chunk.document_id].append(chunk)
-        self.spent: Counter[str] = Counter()
-        self.seconds = 0.0
-        self._failures = 0
-        self._begun = 0
+        self._progress = progress
+        self.loop: CallLoop[Task] = CallLoop(jobs, self._deliver)
 
-    def written(self) -> Iterator[_Work]:
+    def written(self) -> Iterator[Work[Task]]:
         """The plan's calls that are not used yet, without those of tasks that have reached their quota."""
         for call in self.plan.calls:
             if self.selection.full(call.task):
@@ -188,9 +173,9 @@ class _Run:
             if key not in self.selection.taken:
                 do = write_quoted if self.quoted else _write
                 write = partial(do, call=call, chunks=chunks, key=key, seed=seed, windows=self.windows)
-                yield _Work(call.task, key, write)
+                yield Work(call.task, key, call.task, write)
 
-    def derived(self, task: Task) -> Iterator[_Work]:
+    def derived(self, task: Task) -> Iterator[Work[Task]]:
         """Refusals of kept grounded questions, each question once: without their paper, or with another section."""
         used = {judged.pair.question for other in DERIVED for judged in self.selection.kept.get(other, ())}
         kept = [judged for judged in self.selection.kept.get("grounded", ()) if judged.topic or self.quoted]
@@ -214,7 +199,7 @@ class _Run:
             draft = Judged(pair, "", judged.topic)
             key = self._key(draft, passages)
             refuse = partial(refuse_by_rule, answered=judged.pair) if self.quoted else _refuse
-            yield _Work(task, key, partial(refuse, draft=draft, passages=passages))
+            yield Work(task, key, task, partial(refuse, draft=draft, passages=passages))
 
     def _key(self, *parts: object) -> str:
         """The key of a job: its parts, the prompts, the checks, the model, its context window and the windows of words.
@@ -248,53 +233,11 @@ class _Run:
         """The chunks of the pair's papers."""
         return [chunk for paper in pair.papers for chunk in self._by_paper[paper]]
 
-    def execute(self, works: Iterator[_Work], crew: Crew[Backend, Outcome], progress: Progress) -> None:
-        """Do what no earlier run has finished, and store each outcome before the next call is made."""
-        in_flight: dict[int, _Work] = {}
-        for work in works:
-            number, self._begun = self._begun, self._begun + 1
-            if (known := self.jobs.finished(work.key)) is not None:
-                self._deliver(number, work, known, progress)
-                continue
-            while len(in_flight) >= crew.size:
-                self._receive(crew, in_flight, progress)
-            self.jobs.begin([(work.key, work.task)])
-            in_flight[number] = work
-            crew.submit(number, work.do)
-        while in_flight:
-            self._receive(crew, in_flight, progress)
-
-    def _receive(self, crew: Crew[Backend, Outcome], in_flight: dict[int, _Work], progress: Progress) -> None:
-        number, result = crew.next()
-        work = in_flight.pop(number)
-        if isinstance(result, Exception):
-            self._fail(work, result)
-            self._deliver(number, work, None, progress)
-            return
-        self._failures = 0
-        self.jobs.finish(work.key, work.task, result)
-        self.spent.update(requests=result.requests, tokens=result.answer_tokens)
-        self.seconds += result.seconds
-        self._deliver(number, work, result, progress)
-
-    def _fail(self, work: _Work, error: Exception) -> None:
-        """Store a server's failure. Raises ToolError at the third in a row, and any exception that is a bug."""
-        if not isinstance(error, RagtuneError):
-            raise error
-        self.jobs.fail(work.key, work.task, error.what)
-        self._failures += 1
-        if self._failures >= FAILURES_IN_A_ROW:
-            again = "run the same command again"
-            fix = error.fix if again in error.fix else "; then ".join(filter(None, (error.fix, f"{again} to resume")))
-            raise ToolError(
-                f"{self._failures} calls failed in a row; the last error: {error.what}", where=error.where, fix=fix
-            ) from error
-
-    def _deliver(self, number: int, work: _Work, outcome: Outcome | None, progress: Progress) -> None:
+    def _deliver(self, number: int, work: Work[Task], outcome: Outcome | None) -> None:
         self.selection.deliver(number, work.task, work.key, outcome)
         funnels = self.selection.funnels.values()
         kept, wanted = sum(funnel.kept for funnel in funnels), sum(funnel.wanted for funnel in funnels)
-        progress.reach(kept, wanted, work.task)
+        self._progress.reach(kept, wanted, work.task)
         if sum(funnel.asked for funnel in funnels) >= JUDGED_EARLY:
             self.check_yield()
 
@@ -381,10 +324,11 @@ def try_out(
     They are the calls that ``generate`` begins with, so that it finds them done. Raises ToolError when calls fail
     three times in a row.
     """
-    run = _Run(plan, sources, jobs, settings.model_copy(update={"min_yield": 0.0}), model_digest)
-    begun: list[_Work] = []
+    lenient = settings.model_copy(update={"min_yield": 0.0})
+    run = _Run(plan, sources, jobs, settings=lenient, model=model_digest, progress=progress)
+    begun: list[Work[Task]] = []
 
-    def first_calls() -> Iterator[_Work]:
+    def first_calls() -> Iterator[Work[Task]]:
         for work in run.written():
             enough = sum(map(len, run.selection.kept.values())) >= wanted
             if begun and (enough or until()):  # the first call is made however late it is
@@ -395,12 +339,12 @@ def try_out(
     windowed = [Windowed(backend, settings.context_tokens) for backend in backends]
     crew: Crew[Backend, Outcome] = Crew(windowed, settings.slots, lost=lambda error: say(_without(error)))
     try:
-        run.execute(first_calls(), crew, progress)
+        run.loop.execute(first_calls(), crew)
     finally:
         crew.close()
     done = ((work.task, jobs.finished(work.key)) for work in begun)
     outcomes = tuple((task, outcome) for task, outcome in done if outcome is not None)
-    return Trial(outcomes, run.selection.kept, run.spent["requests"])
+    return Trial(outcomes, run.selection.kept, run.loop.spent["requests"])
 
 
 def _without(error: RagtuneError) -> str:
@@ -426,16 +370,16 @@ def generate(
     a smaller lack is no error. ``say`` is told the funnel at the end, also when the run is stopped. Finished calls stay
     in ``jobs``.
     """
-    run = _Run(plan, sources, jobs, settings, model_digest)
+    run = _Run(plan, sources, jobs, settings=settings, model=model_digest, progress=progress)
     windowed = [Windowed(backend, settings.context_tokens) for backend in backends]
     crew: Crew[Backend, Outcome] = Crew(windowed, settings.slots, lost=lambda error: say(_without(error)))
     try:
-        run.execute(run.written(), crew, progress)
+        run.loop.execute(run.written(), crew)
         run.make_up("grounded", "partial")
-        run.execute(run.written(), crew, progress)
-        run.execute(run.derived("wrong_section"), crew, progress)
+        run.loop.execute(run.written(), crew)
+        run.loop.execute(run.derived("wrong_section"), crew)
         run.make_up("without_paper", "off_corpus", "false_premise", "wrong_section")
-        run.execute(run.derived("without_paper"), crew, progress)
+        run.loop.execute(run.derived("without_paper"), crew)
         run.check_yield()
         run.check_kept()
     finally:
@@ -451,7 +395,7 @@ def generate(
         rejections=dict(rejections.most_common()),
         yield_share=run.yield_share(),
         jobs={str(state): count for state, count in jobs.counts().items()},
-        requests=run.spent["requests"],
-        answer_tokens=run.spent["tokens"],
-        seconds=round(run.seconds, 3),
+        requests=run.loop.spent["requests"],
+        answer_tokens=run.loop.spent["tokens"],
+        seconds=round(run.loop.seconds, 3),
     )

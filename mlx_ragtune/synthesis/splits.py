@@ -78,6 +78,11 @@ def _number(share: float, total: int) -> int:
     return max(round(share * total), 1) if share > 0 and total > 1 else 0
 
 
+def _kept_back(split: Split, valid_share: float, units: int) -> int:
+    """How many of the ``units`` a split must leave: one for training, and before validation one for that too."""
+    return 2 if split == "test" and valid_share > 0 and units > 2 else 1
+
+
 def _split_papers(
     pairs: Sequence[Pair], documents: Iterable[Document], valid_share: float, test_share: float, seed: int
 ) -> dict[str, Split]:
@@ -93,7 +98,8 @@ def _split_papers(
     shares: tuple[tuple[Split, float], ...] = (("test", test_share), ("valid", valid_share))
     for split, share in shares:
         rest = {unit: size for unit, size in sizes.items() if unit not in side}
-        wanted = min(_number(share, len(texts)), sum(rest.values()) - 1)  # one paper is left for training
+        kept = _kept_back(split, valid_share, len(rest))
+        wanted = min(_number(share, len(texts)), sum(rest.values()) - kept)
         side |= dict.fromkeys(_held_out(rest, links, wanted, seed), split)
     return {paper: side.get(unit, "train") for paper, unit in unit_of.items()}
 
@@ -139,7 +145,8 @@ def same_material(pairs: Sequence[Pair]) -> dict[str, str]:
 def split_by_row(groups: Mapping[str, str], *, valid_share: float, test_share: float, seed: int) -> dict[str, Split]:
     """Pair id → split, by the group of each pair: a group is in one split, shares count pairs.
 
-    The first groups by hash are held out, as far as they fit; at least one group is left for training.
+    The first groups by hash are held out, as far as they fit; at least one group is left for training, and of
+    three or more groups at least one for validation when ``valid_share`` is above 0.
     """
     sizes = Counter(groups.values())
     order = sorted(sizes, key=lambda name: _hash(seed, "group", name))
@@ -148,9 +155,10 @@ def split_by_row(groups: Mapping[str, str], *, valid_share: float, test_share: f
     for split, share in shares:
         places = _number(share, len(groups))
         free = sorted((name for name in order if name not in side), key=lambda name: max(sizes[name] - places, 0))
+        kept = _kept_back(split, valid_share, len(free))
         for name in free:
             first = split not in side.values()  # the smallest group does when none fits
-            if places > 0 and len(side) + 1 < len(sizes) and (sizes[name] <= places or first):
+            if places > 0 and len(side) + kept < len(sizes) and (sizes[name] <= places or first):
                 side[name] = split
                 places -= sizes[name]
     return {identifier: side.get(name, "train") for identifier, name in groups.items()}

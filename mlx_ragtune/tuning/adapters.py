@@ -1,7 +1,7 @@
 """LoRA and DoRA layers on a frozen base, saved in mlx-lm's adapter folder format."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -10,17 +10,23 @@ from mlx_ragtune.clients.machine import disk_writes
 from mlx_ragtune.clients.runtime_mlx import mx, tree_flatten, tree_unflatten
 from mlx_ragtune.errors import ArtifactError, RecipeError
 from mlx_ragtune.models.adapter_scale import scale_at
+from mlx_ragtune.models.architectures import ARCHITECTURES, projections
 from mlx_ragtune.recipe import TrainSettings
 from mlx_ragtune.tuning.seeds import seed64
 
-_GROUPS = {"q_proj": "self_attn", "k_proj": "self_attn", "v_proj": "self_attn", "o_proj": "self_attn"}
+_OWN_ARRAYS = {"lora_a", "lora_b", "m"}
+"""Names of the arrays that belong to an adapter; all others are the base's."""
 
 
-def adapter_config(settings: TrainSettings, layers: int, *, strength: float = 1.0) -> dict[str, Any]:
+def adapter_config(
+    settings: TrainSettings, layers: int, *, strength: float = 1.0, places: Container[str] | None = None
+) -> dict[str, Any]:
     """The content of ``adapter_config.json`` as mlx-lm reads it; ``layers`` is the number of layers of the model.
 
-    ``strength`` is folded into the scale. Where it is not 1 it is noted, so that it can be undone.
+    ``strength`` is folded into the scale. Where it is not 1 it is noted, so that it can be undone. ``places`` are the
+    matrices of the model's layers; those of llama and qwen3 by default.
     """
+    present = ARCHITECTURES["qwen3"].layer if places is None else places
     config: dict[str, Any] = {
         "fine_tune_type": settings.method,
         "num_layers": layers if settings.layers == "all" else settings.layers,
@@ -28,7 +34,7 @@ def adapter_config(settings: TrainSettings, layers: int, *, strength: float = 1.
             "rank": settings.rank,
             "scale": settings.lora_scale * strength,
             "dropout": settings.dropout,
-            "keys": [f"{_GROUPS.get(name, 'mlp')}.{name}" for name in settings.target_modules],
+            "keys": projections(settings.target_modules, present),
         },
     }
     return config if strength == 1 else {**config, "strength": strength}
@@ -45,7 +51,8 @@ def apply_adapter(model: Any, settings: TrainSettings, *, seed: int) -> None:
             where="train.layers",
             fix=f"set train.layers to all, or to at most {layers}",
         )
-    config = adapter_config(settings, layers)
+    places = {name for layer in model.layers for name, _ in layer.named_modules()}
+    config = adapter_config(settings, layers, places=places)
     mx.random.seed(seed64(seed))
     model.freeze()
     linear_to_lora_layers(model, config["num_layers"], config["lora_parameters"], use_dora=settings.method == "dora")
@@ -57,13 +64,15 @@ class BareModules:
 
     def __init__(self, model: Any) -> None:
         self._model = model
-        self._layers, self._norm = list(model.model.layers), model.model.norm
+        self._layers, self._norm = list(model.model.layers), getattr(model.model, "norm", None)
         self._leaves = [layer.leaf_modules() for layer in self._layers]
 
     def restore(self) -> None:
         """Take away adapters and everything else that a run put in place; frozen, in evaluation mode."""
         inner = self._model.model
-        inner.layers, inner.norm = list(self._layers), self._norm
+        inner.layers = list(self._layers)
+        if self._norm is not None:  # LFM2's has another name, and nothing replaces it
+            inner.norm = self._norm
         for layer, leaves in zip(self._layers, self._leaves, strict=True):
             layer.update_modules(leaves)
         self._model.freeze()
@@ -94,7 +103,8 @@ def without_adapter(model: Any) -> Iterator[None]:
 def load_adapter(model: Any, folder: Path, *, strength: float | None = None) -> None:
     """Add the adapter of a folder, in evaluation mode. Raises ArtifactError when it is damaged or does not fit.
 
-    ``strength`` replaces the one that the folder has: 1 is the adapter as it was trained.
+    ``strength`` replaces the one that the folder has: 1 is the adapter as it was trained. Weights of the base that
+    are loaded lazily stay so.
     """
     from mlx_lm.tuner.utils import load_adapters
 
@@ -111,7 +121,7 @@ def load_adapter(model: Any, folder: Path, *, strength: float | None = None) -> 
         ) from None
     model.freeze()
     model.eval()
-    mx.eval(model.parameters())
+    mx.eval([value for name, value in tree_flatten(model.parameters()) if name.rpartition(".")[2] in _OWN_ARRAYS])
 
 
 def count_parameters(model: Any) -> tuple[int, int]:
@@ -154,10 +164,10 @@ def save_adapter(
     """
     part = folder / ".adapters.part.safetensors"
     config = folder / ".adapter_config.part"
+    places = {name.partition(".layers.")[2].partition(".")[2].rpartition(".")[0] for name in arrays}
+    description = adapter_config(settings, layers, strength=strength, places=places)
     with disk_writes(folder / "adapters.safetensors", sum(array.nbytes for array in arrays.values()), partial=part):
         mx.save_safetensors(str(part), dict(sorted(arrays.items())))
         part.replace(folder / "adapters.safetensors")
-        config.write_text(
-            json.dumps(adapter_config(settings, layers, strength=strength), indent=2) + "\n", encoding="utf-8"
-        )
+        config.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
         config.replace(folder / "adapter_config.json")

@@ -19,7 +19,7 @@ from mlx_ragtune.tuning.groups import Group, make_groups
 from mlx_ragtune.tuning.memory import apply_caps, caps_here
 from mlx_ragtune.tuning.token_rows import TokenRow
 
-MOST_AT_ONCE = 16
+MOST_AT_ONCE = 32
 MOST_TOKENS = 16384
 """Prompts that are answered at a time, and their tokens with their answers: this bounds the memory of the caches."""
 STEP_TOKENS = 256

@@ -22,10 +22,16 @@ def hidden_states(model: Any, tokens: mx.array, cache: list[Any] | None = None, 
     return states
 
 
+def text_model(model: Any) -> Any:
+    """The module with the head: mlx-lm's Qwen3.5 keeps it below the model."""
+    return getattr(model, "language_model", model)
+
+
 def logits_of(model: Any, states: mx.array) -> mx.array:
     """Logits of hidden states: [..., D] → [..., V], by the model's head or its tied embedding."""
-    if hasattr(model, "lm_head"):
-        logits: mx.array = model.lm_head(states)
+    owner = text_model(model)
+    if hasattr(owner, "lm_head"):
+        logits: mx.array = owner.lm_head(states)
     else:
         logits = model.model.embed_tokens.as_linear(states)
     return logits
@@ -59,7 +65,8 @@ def _cuts(model: Any, positions: int, logits: int) -> list[int]:
 
     Each chunk must depend on the one before it: MLX would otherwise make the logits of all chunks at once.
     """
-    vocabulary = model.args.vocab_size if hasattr(model, "args") else 2**17
+    owner = text_model(model)
+    vocabulary = owner.args.vocab_size if hasattr(owner, "args") else 2**17
     rows = max(32, logits // vocabulary)
     return list(range(rows, positions, rows))
 

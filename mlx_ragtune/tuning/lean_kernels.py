@@ -107,6 +107,11 @@ def _scores(queries: mx.array, keys: mx.array, mask: mx.array | None) -> mx.arra
     return mx.where(mask if mask.ndim == 2 else mask[:, :, None], split, _HIDDEN).reshape(scores.shape)
 
 
+def _swapped(x: mx.array) -> mx.array:
+    """[B, H, L, D] ⇄ [B, L, H, D]."""
+    return x.swapaxes(1, 2)
+
+
 def attention(queries: mx.array, keys: mx.array, values: mx.array, *, scale: float, mask: Any = None) -> mx.array:
     """softmax(scale · Q Kᵀ) V in float32: Q [B, H, L, D], K and V [B, H / R, S, D] → [B, H, L, D].
 
@@ -124,7 +129,9 @@ def attention(queries: mx.array, keys: mx.array, values: mx.array, *, scale: flo
         highest = scores.max(axis=-1, keepdims=True)
         powers = exp(scores - highest)
         summed = powers.sum(axis=-1, keepdims=True)
-        return (powers @ values / summed).reshape(batch, heads, length, -1), highest + mx.log(summed)
+        output = (powers @ values / summed).reshape(batch, heads, length, -1)
+        # laid out as [B, L, H, D]: the model puts the heads of a token side by side, which then needs no second copy
+        return _swapped(mx.contiguous(_swapped(output))), highest + mx.log(summed)
 
     @attend.vjp
     def _backward(primals: Any, cotangents: Any, outputs: Any) -> tuple[mx.array, ...]:

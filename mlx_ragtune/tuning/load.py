@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from mlx_ragtune.clients.runtime_mlx import mx, nn, tree_flatten, tree_map
+from mlx_ragtune.clients.runtime_mlx import mx, nn, tree_unflatten
 from mlx_ragtune.errors import InputError, ToolError
 from mlx_ragtune.models.model_folder import read_config
 from mlx_ragtune.models.template_dates import freeze_tokenizer
@@ -23,12 +23,15 @@ class Base:
     config: dict[str, Any]
 
 
-def load_stored(folder: Path) -> Any:
-    """The model of a folder, with weights in their stored types. Raises InputError for a damaged or odd folder."""
+def load_stored(folder: Path, *, lazy: bool = False) -> Any:
+    """The model of a folder, with weights in their stored types. Raises InputError for a damaged or odd folder.
+
+    With ``lazy`` only headers are read; a weight is read from its file when it is evaluated.
+    """
     from mlx_lm.utils import load_model
 
     try:
-        model, _ = load_model(folder)
+        model, _ = load_model(folder, lazy=lazy)
     except (ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         if is_out_of_memory(error):
@@ -48,24 +51,8 @@ def load_base(folder: Path, precision: Precision) -> Base:
     from mlx_lm.utils import load_tokenizer
 
     config = read_config(folder)
-    model = load_stored(folder)
-    _check_finite(model, folder)
-    dtype = mx.float32 if precision == "fp32" else mx.bfloat16
-    model.update(
-        tree_map(
-            lambda weight: weight.astype(dtype) if mx.issubdtype(weight.dtype, mx.floating) else weight,
-            model.parameters(),
-        )
-    )
-    if precision in ("8bit", "4bit"):
-        nn.quantize(
-            model,
-            group_size=GROUP_SIZE,
-            bits=int(precision[0]),
-            class_predicate=lambda _path, module: (
-                isinstance(module, nn.Linear) and module.weight.shape[-1] % GROUP_SIZE == 0
-            ),
-        )
+    model = load_stored(folder, lazy=True)
+    _convert(model, precision, folder)
     model.freeze()
     mx.eval(model.parameters())
     try:
@@ -80,9 +67,30 @@ def load_base(folder: Path, precision: Precision) -> Base:
     return Base(model, tokenizer, config)
 
 
-def _check_finite(model: Any, folder: Path) -> None:
-    for name, weight in tree_flatten(model.parameters()):
-        if mx.issubdtype(weight.dtype, mx.floating) and not mx.isfinite(weight).all().item():
-            raise InputError(
-                f"'{name}' contains NaN or infinite values", where=str(folder), fix="fetch the model again"
-            )
+def _convert(model: Any, precision: Precision, folder: Path) -> None:
+    """Read, check, cast and quantize one module after the other, the largest first: the least memory at a time."""
+    dtype = mx.float32 if precision == "fp32" else mx.bfloat16
+    waiting = sorted(model.named_modules(), key=lambda named: sum(named[1][name].nbytes for name in _own(named[1])))
+    while waiting:
+        path, module = waiting.pop()
+        for name in _own(module):
+            if mx.issubdtype(module[name].dtype, mx.floating):
+                _check_finite(f"{path}.{name}", module[name], folder)
+                module[name] = module[name].astype(dtype)
+            mx.eval(module[name])
+        quantizable = isinstance(module, nn.Linear) and module.weight.shape[-1] % GROUP_SIZE == 0
+        if quantizable and precision in ("8bit", "4bit"):
+            quantized = module.to_quantized(group_size=GROUP_SIZE, bits=int(precision[0]))
+            mx.eval(quantized.parameters())
+            model.update_modules(tree_unflatten([(path, quantized)]))
+        mx.clear_cache()
+
+
+def _own(module: Any) -> list[str]:
+    """Names of the weights that a module has itself; constants such as rotary frequencies begin with ``_``."""
+    return [name for name, value in module.items() if isinstance(value, mx.array) and not name.startswith("_")]
+
+
+def _check_finite(name: str, weight: mx.array, folder: Path) -> None:
+    if not mx.isfinite(weight).all().item():
+        raise InputError(f"'{name}' contains NaN or infinite values", where=str(folder), fix="fetch the model again")

@@ -31,8 +31,9 @@ SAVE_SECONDS = 60.0
 """Seconds between checkpoints."""
 Report = Callable[[int, int, str], None]
 """Called after each update with (updates done, all updates, a note)."""
-OnValidation = Callable[[int, float], bool]
-"""Called after each validation with (updates done, validation loss); True stops the run."""
+OnValidation = Callable[[int, float | None], bool]
+"""Called after each validation with (updates done, validation loss), and with None after updates that are looked at
+without one; True stops the run."""
 Objective = Callable[[Any, Sequence[Group]], mx.array]
 """Summed cross-entropy of the groups' answer tokens, in nats."""
 
@@ -81,6 +82,7 @@ class Loop:
         self.save_seconds = SAVE_SECONDS
         self.tracker: Any = None
         self.on_validation: OnValidation = lambda _update, _loss: False
+        self.looks: frozenset[int] = frozenset()  # updates after which ``on_validation`` is asked without a validation
         self.rehearsal: Sequence[TokenRow] = ()  # answers of the base that are held out
         self.ranks = find_ranks()
         self.optimizer = make_optimizer(settings)
@@ -108,7 +110,9 @@ class Loop:
             due, stop = update in self.plan.evals, False
             if due:
                 stop = self._validate(valid)
-            if due or time.monotonic() - saved >= self.save_seconds:
+            elif update in self.looks:
+                stop = self._told(self.ranks.first and self.on_validation(update, None))
+            if due or update in self.looks or time.monotonic() - saved >= self.save_seconds:
                 self._save()
                 saved = time.monotonic()
             if stop or self._out_of_patience():
@@ -232,7 +236,10 @@ class Loop:
         if self.ranks.first:
             most = self.settings.select_best if self.settings.select == "task" else 1
             checkpoints.keep_if_best(self.folder, self.model, self.progress, loss, most=most)
-        stop = self.ranks.first and self.on_validation(self.progress.update, loss)
+        return self._told(self.ranks.first and self.on_validation(self.progress.update, loss))
+
+    def _told(self, stop: bool) -> bool:
+        """Whether rank 0 stops the run, on every rank."""
         if self.ranks.size > 1:
             told = self.ranks.from_first(mx.array([self.progress.worse_evals, int(stop)]))
             self.progress.worse_evals, stop = told[0].item(), bool(told[1].item())

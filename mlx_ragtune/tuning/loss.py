@@ -14,6 +14,7 @@ from mlx_ragtune.clients.runtime_mlx import mx, nn
 from mlx_ragtune.tuning.groups import CUT, Group, padded, shape_of
 from mlx_ragtune.tuning.head import answer_loss, hidden_states
 from mlx_ragtune.tuning.prefix import Branches, Prefix
+from mlx_ragtune.tuning.recurrent_state import StateBranches, StatePrefix, has_state
 from mlx_ragtune.tuning.token_rows import TokenRow, Tokens
 
 
@@ -105,7 +106,9 @@ def make_batch(groups: Sequence[Group], cut: int = CUT) -> Batch:
     )
 
 
-def run_prefixes(model: Any, batch: Batch, **options: Any) -> tuple[list[Branches] | None, mx.array | None]:
+def run_prefixes(
+    model: Any, batch: Batch, **options: Any
+) -> tuple[list[Branches | StateBranches] | None, mx.array | None]:
     """(a cache per layer that continues the prefixes, last hidden states of the prefixes [G, P, D]).
 
     Both are None where there is no prefix.
@@ -113,9 +116,14 @@ def run_prefixes(model: Any, batch: Batch, **options: Any) -> tuple[list[Branche
     if batch.prefix is None:
         return None, None
     parents = None if len(batch.prefix) == 1 else mx.array(batch.parents)
-    recorders = [Prefix() for _ in model.layers]
+    recorders = [StatePrefix() if kept else Prefix() for kept in has_state(model)]
     states = hidden_states(model, mx.array(batch.prefix), recorders, **options)
-    return [Branches(recorder, batch.prefix.shape[1], parents) for recorder in recorders], states
+    return [
+        StateBranches(recorder, len(batch.branches), parents)
+        if isinstance(recorder, StatePrefix)
+        else Branches(recorder, batch.prefix.shape[1], parents)
+        for recorder in recorders
+    ], states
 
 
 def at_answers(batch: Batch, states: mx.array) -> mx.array:

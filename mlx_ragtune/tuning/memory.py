@@ -13,13 +13,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlx_ragtune.clients.machine import memory_bytes
+from mlx_ragtune.clients.machine import WIRED_SHARE, memory_bytes
 from mlx_ragtune.clients.runtime_mlx import mx
 from mlx_ragtune.errors import OutOfMemoryError, RagtuneError
 from mlx_ragtune.recipe import TrainSettings
 
-WIRED_SHARE = 0.85
-"""Share of the recommended working set; the rest is left to the window server and the page cache."""
 CACHE_SHARE = 0.1
 """Share of the usable memory that MLX's cache of freed buffers may keep."""
 

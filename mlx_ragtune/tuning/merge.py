@@ -1,36 +1,25 @@
 """Merges an adapter into full-precision weights in float32, writes a complete folder, and compares logits."""
 
-import json
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from mlx_ragtune.clients.machine import disk_writes
-from mlx_ragtune.clients.runtime_mlx import mx, tree_flatten, tree_unflatten
 from mlx_ragtune.errors import ArtifactError
-from mlx_ragtune.models.model_folder import read_config
+from mlx_ragtune.models.model_folder import check_weights, read_config
 from mlx_ragtune.models.prompts import check_prompt_lengths, load_tokenizer, prompt_tokens
-from mlx_ragtune.models.template_dates import freeze_files
 from mlx_ragtune.records import Message
 from mlx_ragtune.tuning.adapters import load_adapter
+from mlx_ragtune.tuning.fused_folder import write_fused
 from mlx_ragtune.tuning.load import load_stored
-from mlx_ragtune.tuning.logits import load_float32, logits_after, next_token_logits
+from mlx_ragtune.tuning.logits import logits_after, next_token_logits
 
 Logits = Callable[[Path, Sequence[Sequence[int]]], npt.NDArray[np.float32]]
 """Next-token logits [prompts, V] of a model folder in float32."""
 AGREEMENT = {"float32": 2e-3, "bfloat16": 1.0, "float16": 0.25}
 """Largest allowed |Δ logit| between base plus adapter and the fused model, by the stored type of the weights."""
-SHARD_BYTES = 4 * 2**30
-CARRIED = (
-    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
-    "merges.txt", "tokenizer.model", "generation_config.json", "chat_template.jinja",
-)  # fmt: skip
-"""Files of the base that the fused folder needs, but for a date as they are: both export to the same vocabulary."""
 
 
 @dataclass(frozen=True)
@@ -49,52 +38,16 @@ class FuseReport:
     adapter_effect: float
 
 
-def _adapted(base: Path, adapter: Path, strength: float | None) -> Any:
-    """The base in float32 with the adapter's layers, without dropout. Raises ArtifactError for a damaged adapter."""
-    model = load_float32(base)
-    load_adapter(model, adapter, strength=strength)
-    return model
-
-
 def adapted_logits(
     base: Path, adapter: Path, tokens: Sequence[Sequence[int]], *, strength: float | None = None
 ) -> npt.NDArray[np.float32]:
-    """Next-token logits [prompts, V], float32, of base plus adapter without fusing; ``strength`` as in ``fuse``."""
-    return logits_after(_adapted(base, adapter, strength), tokens)
+    """Next-token logits [prompts, V], float32, of base plus adapter without fusing; ``strength`` as in ``fuse``.
 
-
-def _merge(model: Any) -> int:
-    """Number of adapted layers, each of which is replaced with its fused layer."""
-    fused = [(name, module.fuse()) for name, module in model.named_modules() if hasattr(module, "fuse")]
-    model.update_modules(tree_unflatten(fused))
-    return len(fused)
-
-
-def _save(model: Any, base: Path, target: Path, dtypes: dict[str, mx.Dtype], config: dict[str, Any]) -> None:
-    """Write a complete folder: sorted shards in the base's stored types, config, tokenizer, chat template."""
-    target.mkdir(parents=True, exist_ok=True)
-    arrays = {name: value.astype(dtypes.get(name, value.dtype)) for name, value in tree_flatten(model.parameters())}
-    shards: list[dict[str, mx.array]] = [{}]
-    size = 0
-    for name in sorted(arrays):
-        if shards[-1] and size + arrays[name].nbytes > SHARD_BYTES:
-            shards.append({})
-            size = 0
-        shards[-1][name] = arrays[name]
-        size += arrays[name].nbytes
-    weight_map: dict[str, str] = {}
-    for number, shard in enumerate(shards, start=1):
-        file = "model.safetensors" if len(shards) == 1 else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
-        mx.save_safetensors(str(target / file), shard, metadata={"format": "mlx"})
-        weight_map |= dict.fromkeys(shard, file)
-    if len(shards) > 1:
-        index = {"metadata": {"total_size": sum(array.nbytes for array in arrays.values())}, "weight_map": weight_map}
-        (target / "model.safetensors.index.json").write_text(json.dumps(index, indent=2), encoding="utf-8")
-    (target / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    for name in CARRIED:
-        if (base / name).exists():
-            shutil.copyfile((base / name).resolve(), target / name)
-    freeze_files(target)
+    One layer is in memory at a time. Raises ArtifactError for a damaged adapter.
+    """
+    model = load_stored(base, lazy=True)
+    load_adapter(model, adapter, strength=strength)
+    return logits_after(model, tokens)
 
 
 def fuse(
@@ -121,22 +74,15 @@ def fuse(
     tokenizer = load_tokenizer(base)
     tokens = [prompt_tokens(messages, tokenizer, thinking=thinking) for messages in prompts]
     check_prompt_lengths(tokens, window=int(config["max_position_embeddings"]))
-    plain = load_stored(base)
-    dtypes = {name: value.dtype for name, value in tree_flatten(plain.parameters())}
-    del plain
+    check_weights(base, config)
     before = logits(base, tokens)
-    model = _adapted(base, adapter, strength)
-    adapted = logits_after(model, tokens)
-    count = _merge(model)
-    with disk_writes(target, sum(file.stat().st_size for file in base.glob("*.safetensors"))):
-        _save(model, base, target, dtypes, config)
-    del model
+    adapted = adapted_logits(base, adapter, tokens, strength=strength)
+    fused = write_fused(base, adapter, target, config=config, strength=strength)
     after = logits(target, tokens)
     load_tokenizer(target)
-    dtype = str(next(iter(dtypes.values()))).removeprefix("mlx.core.")
     report = FuseReport(
-        fused_layers=count,
-        dtype=dtype,
+        fused_layers=fused.layers,
+        dtype=fused.dtype,
         prompts=len(prompts),
         max_logit_difference=float(np.abs(after - adapted).max()),
         top1_agreement=float((after.argmax(-1) == adapted.argmax(-1)).mean()),

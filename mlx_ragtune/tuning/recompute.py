@@ -11,6 +11,7 @@ from typing import Any
 
 from mlx_ragtune.clients.runtime_mlx import mx
 from mlx_ragtune.tuning.prefix import Branches, Prefix
+from mlx_ragtune.tuning.recurrent_state import StateBranches, StatePrefix
 
 
 def _prefix_layer(plain: Callable[..., Any], layer: Any, x: mx.array, mask: Any, cache: Prefix) -> mx.array:
@@ -20,6 +21,27 @@ def _prefix_layer(plain: Callable[..., Any], layer: Any, x: mx.array, mask: Any,
         return plain(layer, x, mask, own), own.keys, own.values
 
     out, cache.keys, cache.values = mx.checkpoint(inner)(layer.trainable_parameters(), x)
+    return out
+
+
+def _state_prefix_layer(plain: Callable[..., Any], layer: Any, x: mx.array, mask: Any, cache: StatePrefix) -> mx.array:
+    def inner(parameters: Any, x: mx.array) -> tuple[mx.array, dict[int, mx.array]]:
+        layer.update(parameters)
+        own = StatePrefix()
+        return plain(layer, x, mask, own), own.states
+
+    out, cache.states = mx.checkpoint(inner)(layer.trainable_parameters(), x)
+    return out
+
+
+def _state_branch_layer(
+    plain: Callable[..., Any], layer: Any, x: mx.array, mask: Any, cache: StateBranches
+) -> mx.array:
+    def inner(parameters: Any, x: mx.array, states: dict[int, mx.array]) -> mx.array:
+        layer.update(parameters)
+        return plain(layer, x, mask, cache.on(states))
+
+    out: mx.array = mx.checkpoint(inner)(layer.trainable_parameters(), x, cache.prefix.states)
     return out
 
 
@@ -53,6 +75,10 @@ def _recomputed(plain: Callable[..., Any]) -> Callable[..., Any]:
                 return _prefix_layer(plain, layer, x, mask, cache)
             if isinstance(cache, Branches):
                 return _branch_layer(plain, layer, x, mask, cache)
+            if isinstance(cache, StatePrefix):
+                return _state_prefix_layer(plain, layer, x, mask, cache)
+            if isinstance(cache, StateBranches):
+                return _state_branch_layer(plain, layer, x, mask, cache)
             return _plain_layer(plain, layer, x, mask)
         finally:
             layer.update(before)  # the inner call left its tracers in the layer

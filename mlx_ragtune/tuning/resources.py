@@ -5,16 +5,25 @@ again). They are meant to be slightly too high, never far too high: a machine th
 """
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from mlx_ragtune.models.architectures import head_dimension, key_value_heads, tensor_shapes
+from mlx_ragtune.models.architectures import (
+    attention_layers,
+    head_dimension,
+    key_value_heads,
+    layer_shapes,
+    projections,
+    tensor_shapes,
+)
 from mlx_ragtune.models.model_folder import check_weights, read_config
-from mlx_ragtune.models.weights import Weights
 from mlx_ragtune.recipe import TrainSettings
+from mlx_ragtune.tuning.fused_folder import BLOCK_VALUES
 from mlx_ragtune.tuning.head import CHUNK_LOGITS
+from mlx_ragtune.tuning.layerwise import HEAD_VALUES
 from mlx_ragtune.tuning.load import GROUP_SIZE, Precision
 from mlx_ragtune.tuning.logits import CHUNK_TOKENS
 from mlx_ragtune.tuning.schedule import rows_per_update
@@ -23,8 +32,10 @@ TYPICAL_ROW_TOKENS = 512
 """Length of a training row where none is known yet."""
 PAIR_TOKENS = 1.25
 """Tokens of a row with its rejected answer over those of the row: they share the prompt."""
-_FUSE_SHARE, _CHECK_SHARE = 1.5, 1.25
-"""Peak of fusing and of comparing logits over the float32 weights (measured: 1.36 and 1.16)."""
+COMPARED_PROMPTS = 10
+"""Prompts whose logits are compared after fusing and exporting."""
+_ADAPTER_SHARE = 0.03
+"""Parameters of an adapter over those of the model, where its rank is not known: rank 64 of a 4B model has 3%."""
 STEP_VALUES = 2**28
 """Values that a micro-batch keeps for the backward pass where the recipe sets no ``tokens_per_step``: 1 GiB in float32.
 A matrix product with 1,024 rows is about as fast as a longer one, so that more memory would save little time."""
@@ -32,38 +43,76 @@ STEP_TOKENS = (1024, 4096)
 """Least and most tokens of such a micro-batch; below, contexts with several questions would be cut apart."""
 _OPTIMIZER_COPIES = 5
 """Arrays of the adapter's size: adapter, gradient, accumulated gradient, and two of the optimizer."""
+_LOADED_COPIES = 3
+"""Copies of the tensor that is being loaded: as stored, the mask of finite values, as it is held."""
+_LEAST_TOKENS = 512
+"""The smallest ``tokens_per_step`` that is proposed: many rows are longer than half of it."""
 _MIB = 2**20
 
 
 @dataclass(frozen=True)
-class _Model:
+class SizedModel:
+    """A model by its ``config.json`` and the (shape, bytes) of every stored tensor."""
+
     config: Mapping[str, Any]
-    weights: Weights
+    tensors: Mapping[str, tuple[tuple[int, ...], int]]
 
     @property
     def parameters(self) -> int:
-        return sum(self.weights[name].size for name in self.weights)
+        """Number of values."""
+        return sum(prod(shape) for shape, _ in self.tensors.values())
 
     @property
     def stored_bytes(self) -> int:
-        return sum(self.weights[name].bytes for name in self.weights)
+        """Bytes of all tensors as they are stored."""
+        return sum(size for _, size in self.tensors.values())
+
+    @property
+    def largest_bytes(self) -> int:
+        """Bytes of the largest tensor as it is stored."""
+        return max(size for _, size in self.tensors.values())
 
 
-def _read(base: Path) -> _Model:
+Base = Path | SizedModel
+"""A model folder, or what its headers say."""
+
+
+def sized_config(config: Mapping[str, Any], *, bytes_per_value: int = 2) -> SizedModel:
+    """The model that a ``config.json`` describes, with no file: tied unless it says otherwise, and without biases."""
+    shapes = tensor_shapes(config)
+    if config.get("tie_word_embeddings") is False:
+        shapes["lm_head.weight"] = shapes["model.embed_tokens.weight"]
+    return SizedModel(config, {name: (shape, bytes_per_value * prod(shape)) for name, shape in shapes.items()})
+
+
+def _sized(base: Base) -> SizedModel:
+    if isinstance(base, SizedModel):
+        return base
     config = read_config(base)
-    return _Model(config, check_weights(base, config))
+    weights = check_weights(base, config)
+    return SizedModel(config, {name: (weights[name].shape, weights[name].bytes) for name in weights})
 
 
-def _held_bytes(model: _Model, precision: Precision) -> int:
+def held_memory(base: Base, precision: Precision) -> int:
     """Bytes of the frozen weights in a precision; 8bit and 4bit have a bfloat16 scale and bias per group."""
+    return sum(_held_bytes(name, shape, precision) for name, (shape, _) in _sized(base).tensors.items())
+
+
+def _held_bytes(name: str, shape: tuple[int, ...], precision: Precision) -> int:
     if precision in ("fp32", "bf16"):
-        return model.parameters * (4 if precision == "fp32" else 2)
-    total = 0.0
-    for name in model.weights:
-        shape, size = model.weights[name].shape, model.weights[name].size
-        quantized = len(shape) == 2 and "embed_tokens" not in name and shape[-1] % GROUP_SIZE == 0
-        total += size * (int(precision[0]) / 8 + 4 / GROUP_SIZE if quantized else 2)
-    return int(total)
+        return prod(shape) * (4 if precision == "fp32" else 2)
+    quantized = len(shape) == 2 and "embed_tokens" not in name and shape[-1] % GROUP_SIZE == 0
+    return int(prod(shape) * (int(precision[0]) / 8 + 4 / GROUP_SIZE if quantized else 2))
+
+
+def load_memory(base: Base, precision: Precision) -> int:
+    """Bytes at most while a base is loaded: it is read, cast and quantized a module at a time, the largest first."""
+    model, held, most = _sized(base), 0, 0
+    for name, (shape, size) in sorted(model.tensors.items(), key=lambda tensor: -tensor[1][1]):
+        own = _held_bytes(name, shape, precision)
+        most = max(most, held + _LOADED_COPIES * max(size, own))
+        held += own
+    return max(most, held)
 
 
 def adapter_parameters(config: Mapping[str, Any], settings: TrainSettings) -> int:
@@ -71,10 +120,25 @@ def adapter_parameters(config: Mapping[str, Any], settings: TrainSettings) -> in
     layers = config["num_hidden_layers"]
     adapted = layers if settings.layers == "all" else min(settings.layers, layers)
     total = 0
-    for name, shape in tensor_shapes({**config, "num_hidden_layers": 1}).items():
-        if name.rsplit(".", 2)[-2] in settings.target_modules:
-            total += adapted * (settings.rank * sum(shape) + (shape[0] if settings.method == "dora" else 0))
+    for number in range(layers - adapted, layers):
+        shapes = layer_shapes(config, number)
+        for place in projections(settings.target_modules, {name.removesuffix(".weight") for name in shapes}):
+            shape = shapes[f"{place}.weight"]
+            total += settings.rank * sum(shape) + (shape[0] if settings.method == "dora" else 0)
     return total
+
+
+def _state_values(config: Mapping[str, Any], settings: TrainSettings, tokens: int, adapted: int) -> float:
+    """Values of the states that Qwen3.5's gated delta rule keeps for the backward pass: a matrix a head and token.
+
+    Measured on one layer: 2.2 states a token without recomputing, 4.5 in the layer that is being recomputed.
+    """
+    if config["model_type"] != "qwen3_5":
+        return 0.0
+    state = config["linear_num_value_heads"] * config["linear_key_head_dim"] * config["linear_value_head_dim"]
+    first = config["num_hidden_layers"] - adapted
+    layers = adapted - sum(layer >= first for layer in attention_layers(config))
+    return tokens * state * (5.0 if settings.grad_checkpoint else 2.5 * layers)
 
 
 def _adapted_layers(config: Mapping[str, Any], settings: TrainSettings) -> int:
@@ -82,46 +146,54 @@ def _adapted_layers(config: Mapping[str, Any], settings: TrainSettings) -> int:
     return layers if settings.layers == "all" else min(settings.layers, layers)
 
 
-def _values_per_token(config: Mapping[str, Any], settings: TrainSettings) -> tuple[float, float]:
-    """(values that the backward pass keeps for each token, values of one layer for each token), without scores."""
+def _values_per_token(config: Mapping[str, Any], settings: TrainSettings) -> float:
+    """Values that the backward pass keeps for each token, without attention scores."""
     hidden, inner, heads = config["hidden_size"], config["intermediate_size"], config["num_attention_heads"]
     queries, keys = heads * head_dimension(config), key_value_heads(config) * head_dimension(config)
     ours = settings.engine == "shared-prefix"  # which keeps gate, up and their product, without sigmoids
     layer = 5 * hidden + 3 * queries + 2 * keys + (4 if ours else 5.5) * inner
     adapted = _adapted_layers(config, settings)
-    return (adapted * 2 * (hidden + keys) + 2 * layer if settings.grad_checkpoint else adapted * layer), layer
+    return adapted * 2 * (hidden + keys) + 2 * layer if settings.grad_checkpoint else adapted * layer
 
 
 def step_for_budget(config: Mapping[str, Any], settings: TrainSettings) -> int:
     """Tokens of a micro-batch that keep STEP_VALUES for the backward pass, within STEP_TOKENS."""
-    tokens = int(STEP_VALUES / _values_per_token(config, settings)[0]) // 256 * 256
-    return min(max(tokens, STEP_TOKENS[0]), STEP_TOKENS[1])
+    each = _values_per_token(config, settings) + _state_values(config, settings, 1, _adapted_layers(config, settings))
+    return min(max(int(STEP_VALUES / each) // 256 * 256, STEP_TOKENS[0]), STEP_TOKENS[1])
 
 
-def _activation_values(config: Mapping[str, Any], settings: TrainSettings, tokens: int, row_tokens: int) -> float:
-    """Values in memory at most in one micro-batch of ``tokens``."""
-    kept: float = tokens * _values_per_token(config, settings)[0]
+def _activation_values(
+    config: Mapping[str, Any], settings: TrainSettings, tokens: int, *, row_tokens: int, platform: str
+) -> float:
+    """Values that the backward pass of one micro-batch of ``tokens`` keeps."""
+    adapted = _adapted_layers(config, settings)
     scores = 1.1 * config["num_attention_heads"] * tokens * row_tokens
-    if settings.engine == "shared-prefix" or sys.platform == "darwin":
-        kept += 3 * scores  # attention keeps none; the backward pass makes those of one layer
+    kept: float = tokens * _values_per_token(config, settings) + _state_values(config, settings, tokens, adapted)
+    if platform == "darwin":  # Metal's fused attention keeps no scores; the backward pass makes one layer's
+        kept += 3 * scores
+    elif settings.engine == "shared-prefix" or settings.grad_checkpoint:
+        kept += 10 * scores  # one layer's too, but each operation has arrays of its own, some of them made in advance
     else:
-        kept += _adapted_layers(config, settings) * scores
+        kept += adapted * scores
     positions = tokens * config["vocab_size"]
     logits = positions if settings.engine == "mlx-lm" else 4 * min(CHUNK_LOGITS, positions)
     return kept + 3 * logits
 
 
 def train_memory(
-    base: Path, settings: TrainSettings, precision: Precision, *, row_tokens: int = TYPICAL_ROW_TOKENS
+    base: Base,
+    settings: TrainSettings,
+    precision: Precision,
+    *,
+    row_tokens: int = TYPICAL_ROW_TOKENS,
+    platform: str = sys.platform,
 ) -> int:
     """Bytes that training needs for rows of ``row_tokens``: weights, adapter, optimizer, activations.
 
     ``ragtune plan`` measures real steps on the real rows and is more exact.
     """
-    model = _read(base)
-    held = _held_bytes(model, precision)
-    same_type = precision == "fp32" and model.stored_bytes == 4 * model.parameters
-    loading = held if same_type else held + model.stored_bytes
+    model = _sized(base)
+    held = held_memory(model, precision)
     if settings.engine == "mlx-lm":
         tokens = settings.batch_size * row_tokens
     else:
@@ -130,8 +202,49 @@ def train_memory(
         tokens = max(row_tokens, min(most, int(rows_per_update(settings) * row_tokens * pairs)))
     width = 4 if precision == "fp32" else 3  # bfloat16 activations beside float32 ones of the adapter
     adapter = 4 * _OPTIMIZER_COPIES * adapter_parameters(model.config, settings)
-    step = held + adapter + width * _activation_values(model.config, settings, tokens, row_tokens)
-    return int(max(loading, step))
+    activations = _activation_values(model.config, settings, tokens, row_tokens=row_tokens, platform=platform)
+    step = held + adapter + width * activations
+    return int(max(load_memory(model, precision), step))
+
+
+def fitting_changes(
+    base: Base,
+    settings: TrainSettings,
+    precision: Precision,
+    *,
+    limit: int,
+    row_tokens: int = TYPICAL_ROW_TOKENS,
+    platform: str = sys.platform,
+) -> list[tuple[str, str]] | None:
+    """The fewest recipe changes (key, value) with which training needs at most ``limit`` bytes; None if none will do.
+
+    In this order: recompute activations, fewer tokens at a time (both leave the result as it is), fewer bits.
+    """
+    model, order = _sized(base), get_args(Precision)
+    for bits in order[order.index(precision) :]:
+        for change in _smaller_steps(model.config, settings):
+            smaller = settings.model_copy(update=change)
+            if train_memory(model, smaller, bits, row_tokens=row_tokens, platform=platform) <= limit:
+                keys = [(f"train.{key}", str(value).lower()) for key, value in change.items()]
+                return keys if bits == precision else [("base.precision", bits), *keys]
+    return None
+
+
+def _smaller_steps(config: Mapping[str, Any], settings: TrainSettings) -> Iterator[dict[str, Any]]:
+    """Changes of the settings that need less and less memory, the first of which is none."""
+    yield {}
+    if settings.engine == "mlx-lm":
+        rows = settings.batch_size
+        for parts in (parts for parts in range(2, rows + 1) if rows % parts == 0):
+            yield {"batch_size": rows // parts, "accumulation": settings.accumulation * parts}
+        return
+    recompute = {} if settings.grad_checkpoint else {"grad_checkpoint": True}
+    if recompute:
+        yield recompute
+    tokens = (settings.tokens_per_step or step_for_budget(config, settings)) // 2
+    while tokens >= _LEAST_TOKENS:
+        yield {**recompute, "tokens_per_step": tokens}
+        tokens //= 2
 
 
 def _forward_bytes(config: Mapping[str, Any], prompt_tokens: int) -> int:
@@ -141,32 +254,52 @@ def _forward_bytes(config: Mapping[str, Any], prompt_tokens: int) -> int:
     return int(4 * (scores + 4 * tokens * config["intermediate_size"] + 64 * config["vocab_size"]))
 
 
-def fuse_memory(base: Path, *, prompt_tokens: int = CHUNK_TOKENS) -> int:
-    """Bytes that fusing needs: the float32 model with its fused copy, and one prompt's activations."""
-    model = _read(base)
-    narrow = 0 if model.stored_bytes == 4 * model.parameters else model.stored_bytes
-    weights = _FUSE_SHARE * 4 * model.parameters + 0.75 * narrow
-    return int(weights + _forward_bytes(model.config, prompt_tokens))
+def _adapter_bytes(model: SizedModel, parameters: int | None) -> int:
+    return int(4 * (_ADAPTER_SHARE * model.parameters if parameters is None else parameters))
 
 
-def logits_memory(base: Path, *, prompt_tokens: int = CHUNK_TOKENS) -> int:
-    """Bytes that ``next_token_logits`` needs: the float32 model and one prompt's activations."""
-    model = _read(base)
-    return int(_CHECK_SHARE * 4 * model.parameters + _forward_bytes(model.config, prompt_tokens))
+def merge_memory(base: Base, *, adapter: int | None = None) -> int:
+    """Bytes that writing the fused folder needs: the largest tensor, some rows in float32, and the adapter.
+
+    ``adapter`` is its number of parameters, where it is known.
+    """
+    model = _sized(base)
+    block = min(BLOCK_VALUES, max(prod(shape) for shape, _ in model.tensors.values()))
+    return model.largest_bytes + 4 * 4 * block + _adapter_bytes(model, adapter)
 
 
-def decode_memory(base: Path, precision: Precision, *, tokens: int) -> int:
+def logits_memory(base: Base, *, prompt_tokens: int = CHUNK_TOKENS, adapter: int | None = None) -> int:
+    """Bytes that comparing logits needs: embedding, adapter, one layer in float32, and the prompts' states.
+
+    ``adapter`` is as in ``merge_memory``.
+    """
+    model = _sized(base)
+    outside = [size for name, (_, size) in model.tensors.items() if ".layers." not in name]
+    first = [(prod(shape), size) for name, (shape, size) in model.tensors.items() if ".layers.0." in name]
+    layer = sum(4 * values for values, _ in first) + max(size for _, size in first)
+    vocabulary, hidden = model.config["vocab_size"], model.config["hidden_size"]
+    head = 6 * min(HEAD_VALUES, vocabulary * hidden) + 2 * 4 * COMPARED_PROMPTS * vocabulary
+    states = 2 * 4 * COMPARED_PROMPTS * prompt_tokens * hidden
+    widest = max(head, layer + _forward_bytes(model.config, prompt_tokens))
+    return sum(outside) + _adapter_bytes(model, adapter) + states + widest
+
+
+def fuse_memory(base: Base, *, prompt_tokens: int = CHUNK_TOKENS) -> int:
+    """Bytes that fusing needs: those of writing the folder or of comparing logits, whichever are more."""
+    return max(merge_memory(base), logits_memory(base, prompt_tokens=prompt_tokens))
+
+
+def decode_memory(base: Base, precision: Precision, *, tokens: int) -> int:
     """Bytes that answering in MLX needs: the weights, and keys and values of ``tokens`` tokens, twice while growing."""
-    model = _read(base)
-    held = _held_bytes(model, precision)
+    model = _sized(base)
     width = 4 if precision == "fp32" else 2
     keys = 2 * model.config["num_hidden_layers"] * key_value_heads(model.config) * head_dimension(model.config)
-    return max(held + model.stored_bytes, held + 2 * width * tokens * keys)
+    return max(load_memory(model, precision), held_memory(model, precision) + 2 * width * tokens * keys)
 
 
 def fuse_disk(base: Path) -> int:
     """Bytes of the fused model folder: the size of the base's weights and tokenizer."""
-    return _read(base).stored_bytes + 64 * _MIB
+    return _sized(base).stored_bytes + 64 * _MIB
 
 
 def train_disk(base: Path, settings: TrainSettings, *, rows: int = 0, row_tokens: int = TYPICAL_ROW_TOKENS) -> int:

@@ -79,8 +79,11 @@ def task_score(
     *,
     thinking: bool,
     stop: Callable[[str], bool] | None = None,
+    max_tokens: int | None = None,
 ) -> float:
     """Mean score of the greedy answers to the rows' questions, in [0, 1]; an answer that ``stop`` ended gets 0.
+
+    Answers are cut off after ``max_tokens``, at most ``MAX_TOKENS``.
 
     Raises ValueError without rows.
     """
@@ -88,7 +91,8 @@ def task_score(
         raise ValueError("a task score needs at least one row")
     prompts = [prompt_tokens(row.messages[:-1], tokenizer, thinking=thinking) for row in rows]
     scores = [0.0] * len(rows)
-    for index, answer in decode(model, tokenizer, prompts, max_tokens=MAX_TOKENS, stop=stop):
+    most = min(MAX_TOKENS, max_tokens or MAX_TOKENS)
+    for index, answer in decode(model, tokenizer, prompts, max_tokens=most, stop=stop):
         scores[index] = 0.0 if answer.reason == "loop" else score_answer(rows[index], answer.text)
     return sum(scores) / len(scores)
 

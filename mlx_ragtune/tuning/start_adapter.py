@@ -7,6 +7,7 @@ from typing import Any
 
 from mlx_ragtune.artifact import digest_bytes
 from mlx_ragtune.clients.file_digests import base_digest
+from mlx_ragtune.clients.hub_models import adapter_folder
 from mlx_ragtune.clients.runtime_mlx import mx
 from mlx_ragtune.errors import InputError, RecipeError
 from mlx_ragtune.models.adapter_files import Adapter, Difference, read_adapter
@@ -25,7 +26,7 @@ def check_start(settings: TrainSettings, base: Path, *, model: str) -> None:
     """
     if settings.from_adapter is None:
         return
-    adapter, config = read_adapter(settings.from_adapter), read_config(base)
+    adapter, config = read_adapter(adapter_folder(settings.from_adapter)), read_config(base)
     _check_base(adapter, base, config, model=model)
     differences = list(_differences(adapter, settings, int(config["num_hidden_layers"])))
     if differences:
@@ -98,7 +99,7 @@ def start_from(model: Any, settings: TrainSettings) -> str:
     The model computes what the base with that adapter computes, whatever its scale. Raises as ``read_adapter``.
     """
     assert settings.from_adapter is not None  # noqa: S101 (the caller has looked)
-    arrays = read_adapter(settings.from_adapter).arrays(settings.lora_scale)
+    arrays = read_adapter(adapter_folder(settings.from_adapter)).arrays(settings.lora_scale)
     model.load_weights([(name, mx.array(values)) for name, values in arrays.items()], strict=False)
     mx.eval(model.trainable_parameters())
     return digest_bytes(*(part for name in sorted(arrays) for part in (name.encode(), arrays[name].tobytes())))

@@ -6,7 +6,7 @@ from typing import Any
 
 from mlx_ragtune.clients.runtime_mlx import mx
 from mlx_ragtune.errors import RecipeError
-from mlx_ragtune.models.architectures import ARCHITECTURES
+from mlx_ragtune.models.architectures import ARCHITECTURES, projection_names, window
 from mlx_ragtune.models.model_folder import read_config
 from mlx_ragtune.recipe import DatasetSettings, SamplingSettings, TrainSettings
 from mlx_ragtune.tuning.groups import Group
@@ -61,12 +61,12 @@ def check_train(settings: TrainSettings, base: Path) -> None:
             where="train.layers",
             fix=f"set train.layers to all, or to at most {layers}",
         )
-    projections = {name.rsplit(".", 1)[-1] for name in ARCHITECTURES[model_type].layer}
-    if unknown := [name for name in settings.target_modules if name not in projections]:
+    names = projection_names(model_type)
+    if unknown := [name for name in settings.target_modules if name not in names]:
         raise RecipeError(
-            f"architecture '{model_type}' has no {', '.join(unknown)}",
+            f"architecture '{model_type}' has no {', '.join(unknown)} that can be adapted",
             where="train.target_modules",
-            fix=f"choose from {', '.join(sorted(name for name in projections if name.endswith('_proj')))}",
+            fix=f"set train.target_modules: [{', '.join(names)}], or some of them",
         )
     if settings.frozen_store:
         _check_frozen_store(settings, config)
@@ -76,6 +76,12 @@ def _check_frozen_store(settings: TrainSettings, config: dict[str, Any]) -> None
     fix = "set train.frozen_store: false"
     if settings.layers in ("all", config["num_hidden_layers"]):
         raise RecipeError("all layers are trained, so none can be stored", where="train.frozen_store", fix=fix)
+    if ARCHITECTURES[config["model_type"]].hybrid:
+        raise RecipeError(
+            f"the frozen store does not support hybrid models ({config['model_type']})",
+            where="train.frozen_store",
+            fix=fix,
+        )
     if config["model_type"] == "gemma3_text":
         raise RecipeError(
             "Gemma scales its embeddings before the first layer, which the frozen store does not support",
@@ -101,17 +107,17 @@ def check_window(
 ) -> None:
     """Raise RecipeError when training rows or served prompts may exceed the base's window.
 
-    The window is ``max_position_embeddings``. ``dataset.max_tokens`` and ``evaluate.sampling.context_tokens``
+    The window is that of ``architectures.window``. ``dataset.max_tokens`` and ``evaluate.sampling.context_tokens``
     must not exceed it, and an answer of ``evaluate.sampling.max_tokens`` must fit into ``context_tokens``.
     """
-    window = int(read_config(base)["max_position_embeddings"])
+    most = window(read_config(base))
     limits = []
     if dataset is not None:
-        limits.append(("dataset.max_tokens", dataset.max_tokens, window, f"the base model reads at most {window}"))
+        limits.append(("dataset.max_tokens", dataset.max_tokens, most, f"the base model reads at most {most}"))
     if sampling is not None:
         key, context = "evaluate.sampling", sampling.context_tokens
-        limits.append((f"{key}.context_tokens", context, window, f"the base model reads at most {window}"))
+        limits.append((f"{key}.context_tokens", context, most, f"the base model reads at most {most}"))
         limits.append((f"{key}.max_tokens", sampling.max_tokens, context - 1, f"{key}.context_tokens is {context}"))
-    for key, tokens, most, why in limits:
-        if tokens > most:
-            raise RecipeError(f"{tokens} tokens, but {why}", where=key, fix=f"set {key} to at most {most}")
+    for key, tokens, limit, why in limits:
+        if tokens > limit:
+            raise RecipeError(f"{tokens} tokens, but {why}", where=key, fix=f"set {key} to at most {limit}")

@@ -44,10 +44,10 @@ class TrainResult:
     papers; ``rehearsal_rows`` are trained beside them, and ``rehearsal_held_rows`` measure what is forgotten:
     ``base_rehearsal_loss`` is the base's loss on them, ``rehearsal_loss`` that of the adapter as it was kept.
     ``strengths`` are those that ``train.strength`` tried, and ``strength`` the one of the adapter. ``pruned``:
-    ``on_validation`` stopped the run; its adapter is then the one with the lowest loss. On ranks other than the first,
-    ``best_update`` is 0 and ``best_valid_loss`` is None, because only the first keeps adapters. It is also None without
-    validation rows: ``best_update`` is then the last one. Of all ``micro_batches``, which had ``shapes`` shapes,
-    ``compiled_micro_batches`` had one of the ``compiled_shapes``.
+    ``on_validation`` stopped the run; its adapter is then the one with the lowest loss, if there was a validation. On
+    ranks other than the first, and then without one, ``best_update`` is 0 and ``best_valid_loss`` is None. It is also
+    None without validation rows: ``best_update`` is then the last one. Of all ``micro_batches``, which had ``shapes``
+    shapes, ``compiled_micro_batches`` had one of the ``compiled_shapes``.
     """
 
     engine: str
@@ -101,6 +101,7 @@ class Training:
     report: Report
     work: dict[str, str]
     on_validation: OnValidation | None = None
+    looks: frozenset[int] = frozenset()
     pruned: bool = False
     base_rehearsal_loss: float | None = None
     say: Callable[[str], None] = lambda _text: None
@@ -111,7 +112,7 @@ class Training:
         """Where a stopped run resumes from."""
         return self.folder / "checkpoints"
 
-    def _stops(self, update: int, loss: float) -> bool:
+    def _stops(self, update: int, loss: float | None) -> bool:
         """Whether to stop. The caller sees the whole model, and may answer with it: nothing of that stays."""
         if self.on_validation is None:
             return False
@@ -148,7 +149,7 @@ class Training:
         """The progress after training with the shared-prefix loop, gradient checkpointing included."""
         model, settings = self.base.model, self.settings
         loop = Loop(model, settings, self.plan, folder=self.checkpoints, seed=self.seed, work=self.work)
-        loop.save_seconds, loop.on_validation = save_seconds, self._stops
+        loop.save_seconds, loop.on_validation, loop.looks = save_seconds, self._stops, self.looks
         loop.rehearsal = split.get("rehearsal", ())
         loop.tracker = _tracker(settings, self.folder)
         with ExitStack() as stack:
@@ -173,7 +174,7 @@ class Training:
     def finish(self, done: Progress, split: Split, valid: Sequence[Example], *, thinking: bool) -> TrainResult:
         """The result, after writing adapter and losses. Only the first rank writes: it alone keeps adapters."""
         peak = int(mx.get_peak_memory())
-        kept = self._write(done, split, valid, thinking=thinking) if find_ranks().first else _Kept()
+        kept = self._write(done, split, valid, thinking=thinking) if find_ranks().first and done.best else _Kept()
         rehearsed = sum(row.is_rehearsal for row in split["train"])
         trainable, total = count_parameters(self.base.model)
         return TrainResult(

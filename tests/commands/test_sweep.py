@@ -16,6 +16,7 @@ from mlx_ragtune.stages import train as stage
 from mlx_ragtune.sweeping.space import default_dimensions
 from mlx_ragtune.tuning import select
 from mlx_ragtune.tuning.decode import Decoded
+from mlx_ragtune.tuning.training import Training
 from mlx_ragtune.tuning.workbench import Workbench
 from tests.stages.project import Done, edit, make_project, ragtune
 
@@ -187,6 +188,80 @@ def test_a_stopped_sweep_goes_on_and_ends_as_an_unbroken_one(
     assert outcome(recipe) == outcome(finished_sweep)
 
 
+def marked_space() -> dict[str, Any]:
+    return {"train.learning_rate": [1e-9, 2e-9, 5e-3, 3e-9, 1e-3]}
+
+
+def test_trials_wait_at_a_rung_until_all_have_come_and_only_the_best_end(tmp_path: Path) -> None:
+    """Of five, two continue from the first rung and one from the second, with the bytes of a run without pauses."""
+    recipe = prepared(tmp_path, space=marked_space(), halving="updates", rungs=2, reduction=2, finalists=0)
+    edit(recipe, train={"epochs": 1, "evals_per_epoch": 1})
+    done = swept(recipe)
+    assert done.returncode == 0, done.stderr
+    rows = {row["settings"]["train.learning_rate"]: row for row in results(recipe)["trials"]}
+    finished = {rate for rate, row in rows.items() if row["state"] == "finished"}
+    assert len(finished) == 1
+    assert [row["state"] for row in rows.values()].count("pruned") == 4
+    whole = rows[next(iter(finished))]["updates"]
+    spent = sum(row["updates"] for row in rows.values())
+    quarter, half = -(-whole // 4), -(-whole // 2)
+    assert spent == 3 * quarter + half + whole or spent == 3 * quarter + whole + half, (spent, whole)
+    assert "paused" in done.stderr
+    rate = next(iter(finished))
+    run = open_recipe(recipe, {"train.learning_rate": rate})
+    assert [step.state for step in run.plan(until="train")] == ["up to date"] * 3
+    inside = (run.home / "3-train" / "adapters.safetensors").read_bytes()
+    losses = (run.home / "3-train" / "losses.jsonl").read_text()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAGTUNE_RUNS", str(tmp_path / "alone"))
+        alone = open_recipe(recipe, {"train.learning_rate": rate})
+        alone.run(until="train")
+    assert (alone.home / "3-train" / "adapters.safetensors").read_bytes() == inside
+    kept = [json.loads(line)["train_loss"] for line in losses.splitlines()]
+    assert len(kept) == whole
+    listed = json.loads(ragtune("runs", "--json", cwd=tmp_path).stdout)
+    shown = {row["variant"]["train.learning_rate"]: row for row in listed if row["variant"]}
+    assert {rate: row["state"] for rate, row in shown.items() if row["trial"]} == {
+        rate: "partial" if rate in finished else "pruned" for rate in rows
+    }
+    assert all(row["rung_score"] is not None for row in shown.values())
+    assert "not among the best" in next(row["why"] for row in shown.values() if row["state"] == "pruned")
+    assert not list((tmp_path / "runs" / ".store" / ".drafts").iterdir())
+
+
+def test_a_stop_lets_go_of_paused_trials_and_the_next_start_goes_on_from_their_checkpoints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = prepared(tmp_path, space=marked_space(), halving="updates", rungs=1, reduction=2, finalists=0)
+    edit(recipe, train={"epochs": 1, "evals_per_epoch": 1})
+    run = sweep_trials._RunningTrial.run
+    count = 0
+
+    def stop_at_the_third(self: Any) -> bool:
+        nonlocal count
+        count += 1
+        if count == 3:
+            raise KeyboardInterrupt
+        return run(self)
+
+    monkeypatch.setattr(sweep_trials._RunningTrial, "run", stop_at_the_third)
+    done = swept(recipe)
+    assert done.returncode == 130, done.stderr
+    assert [row["state"] for row in results(recipe)["trials"]] == ["waiting"] * 3
+    monkeypatch.setattr(sweep_trials._RunningTrial, "run", run)
+    seen: list[str] = []
+    look = sweep_trials.SweepStudy.look
+    monkeypatch.setattr(
+        sweep_trials.SweepStudy, "look", lambda self, *given: seen.append(str(given[0].params)) or look(self, *given)
+    )
+    again = swept(recipe)
+    assert again.returncode == 0, again.stderr
+    rows = results(recipe)["trials"]
+    assert sorted(row["state"] for row in rows) == ["finished", "finished", "pruned", "pruned", "pruned"]
+    assert len(seen) == 3, "the two that had been looked at are not looked at again"
+    assert not list((tmp_path / "runs" / ".store" / ".drafts").iterdir())
+
+
 @pytest.mark.parametrize(("halving", "text"), [("updates", "at update"), ("rows", "of the rows")])
 def test_halving_ends_trials_early_and_says_where(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, halving: str, text: str
@@ -269,6 +344,9 @@ def test_trials_share_the_answers_of_the_base_and_vary_their_share(
         seen.append(strength)
         return adapted(self, folder, strength=strength)
 
+    measured: list[int] = []
+    measure = Training.measure_base
+    monkeypatch.setattr(Training, "measure_base", lambda self, held: measured.append(len(held)) or measure(self, held))
     monkeypatch.setattr(Workbench, "__enter__", counted)
     monkeypatch.setattr(Workbench, "adapted", noting)
     done = swept(recipe, "--json")
@@ -277,6 +355,7 @@ def test_trials_share_the_answers_of_the_base_and_vary_their_share(
     assert [trial["state"] for trial in result["trials"]] == ["finished"] * 3
     assert result["by_loss"]
     assert (opened, seen) == (1, [0.5] * 3)
+    assert len(measured) == 1, "the loss of the base on its own answers is that of all trials"
     runs = recipe.parents[1] / "runs"
     rows = {
         trial["settings"]["dataset.rehearsal.share"]: json.loads(

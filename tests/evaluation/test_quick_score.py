@@ -29,7 +29,7 @@ def test_training_on_the_answers_raises_the_score(tmp_path: Path, monkeypatch: p
         bench.train(
             settings.model_copy(update={"evals_per_epoch": 1, "warmup_ratio": 0.0}),
             folder=tmp_path / "trial", seed=1, progress=lambda *_: None,
-            on_validation=lambda update, loss: score(update, loss) if update in (1, 24) else False,
+            on_validation=lambda update, loss: score(update, loss or 0.0) if update in (1, 24) else False,
         )  # fmt: skip
         with bench.adapted(tmp_path / "trial") as loaded:
             assert 0 <= quick_score(loaded, rows, thinking=False, seed=1, most=2) <= 1
@@ -48,3 +48,26 @@ def test_an_answer_that_repeats_itself_gets_nothing(tmp_path: Path, monkeypatch:
     assert quick_score(loaded, examples(2, 1), thinking=False, seed=1) == 0.0
     with pytest.raises(ValueError, match="at least one row"):
         quick_score(loaded, [], thinking=False, seed=1)
+
+
+def test_an_answer_ends_when_it_is_half_as_long_again_as_the_longest_reference(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlx_ragtune.tuning.load import load_base
+
+    loaded = load_base(toy_base(tmp_path / "base"), "fp32")
+    seen: list[int] = []
+
+    def decode(*_given: object, max_tokens: int, **_options: object) -> list[tuple[int, object]]:
+        seen.append(max_tokens)
+        return []
+
+    monkeypatch.setattr(select, "decode", decode)
+    rows = examples(2, 1)
+    longest = max(len(loaded.tokenizer.encode(row.messages[-1].content)) for row in rows)
+    assert longest * 3 // 2 + 8 < select.MAX_TOKENS
+    quick_score(loaded, rows, thinking=False, seed=1)
+    quick_score(loaded, rows, thinking=True, seed=1)
+    monkeypatch.setattr(select, "MAX_TOKENS", 5)
+    quick_score(loaded, rows, thinking=False, seed=1)
+    assert seen == [longest * 3 // 2 + 8, 192, 5]

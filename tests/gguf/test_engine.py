@@ -34,13 +34,11 @@ def turn(text: str) -> tuple[Message, ...]:
     return (Message("system", "You answer from the papers."), Message("user", text))
 
 
-def greedy(model: object, prompt: Sequence[int], count: int, ends: set[int]) -> list[int]:
+def greedy(model: Path, prompt: Sequence[int], count: int, ends: set[int]) -> list[int]:
     """Greedy ids in MLX, one whole forward pass a token: slow, and with nothing to go wrong."""
-    from mlx_ragtune.tuning.logits import logits_after
-
     ids = list(prompt)
     for _ in range(count):
-        best = int(np.argmax(logits_after(model, [ids])[0]))
+        best = int(np.argmax(next_token_logits(model, [ids])[0]))
         if best in ends:
             break
         ids.append(best)
@@ -52,18 +50,16 @@ def whole(text: str) -> str:
     return text.split("\N{REPLACEMENT CHARACTER}")[0].strip()
 
 
-@pytest.mark.parametrize("architecture", ["llama", "qwen3"])
+@pytest.mark.parametrize("architecture", ["llama", "qwen3", "qwen3_5"])
 def test_greedy_text_at_float32_is_that_of_mlx(toys: Path, written: Written, architecture: Architecture) -> None:
-    from mlx_ragtune.tuning.logits import load_float32
-
     folder, tokenizer = toys / architecture, load_tokenizer(toys / architecture)
-    model, ends = load_float32(folder), {tokenizer.eos_token_id}
+    ends = {tokenizer.eos_token_id}
     differing, compared = [], 0
     with LlamaCppServer(written(architecture, "F32"), context_tokens=1024) as server:
         for question in QUESTIONS:
             prompt = prompt_tokens(turn(question), tokenizer, thinking=False)
             reply = server.chat(ChatRequest(turn(question), Sampling(max_tokens=8, context_tokens=1024), think=False))
-            expected = tokenizer.decode(greedy(model, prompt, 8, ends))
+            expected = tokenizer.decode(greedy(folder, prompt, 8, ends))
             said, meant = whole(reply.text), whole(expected)
             compared += len(meant)
             if said != meant:
@@ -72,7 +68,7 @@ def test_greedy_text_at_float32_is_that_of_mlx(toys: Path, written: Written, arc
     assert compared > 20
 
 
-@pytest.mark.parametrize("architecture", ["llama", "mistral", "qwen2", "qwen3"])
+@pytest.mark.parametrize("architecture", ["llama", "mistral", "qwen2", "qwen3", "qwen3_moe", "qwen3_5", "lfm2"])
 def test_next_tokens_at_float32_are_those_of_mlx(toys: Path, written: Written, architecture: Architecture) -> None:
     tokenizer = load_tokenizer(toys / architecture)
     prompts = [prompt_tokens(turn(question), tokenizer, thinking=False) for question in QUESTIONS]

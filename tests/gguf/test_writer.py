@@ -16,6 +16,7 @@ from mlx_ragtune.errors import InputError, ToolError
 from mlx_ragtune.gguf.convert import deinterleave, interleave
 from mlx_ragtune.gguf.quantize import FILE_TYPES, QuantType
 from mlx_ragtune.gguf.writer import estimate_bytes, write_gguf
+from mlx_ragtune.models.architectures import ARCHITECTURES as ARCHITECTURE_TABLE
 from mlx_ragtune.models.toy import TEMPLATE, Architecture
 from tests.clients.test_machine import small_files
 from tests.toy_models import ARCHITECTURES, Written, change, copied
@@ -81,13 +82,13 @@ def test_the_dimensions_are_those_of_the_config(toys: Path, written: Written, ar
     config = json.loads((toys / architecture / "config.json").read_text())
     found = fields(written(architecture, "F32"))
     name = found["general.architecture"]
-    assert name == {"mistral": "llama", "gemma3_text": "gemma3"}.get(architecture, architecture)
+    assert name == ARCHITECTURE_TABLE[architecture].gguf
     for key, value in (
         ("block_count", config["num_hidden_layers"]),
         ("embedding_length", config["hidden_size"]),
         ("feed_forward_length", config["intermediate_size"]),
         ("attention.head_count", config["num_attention_heads"]),
-        ("attention.head_count_kv", config["num_key_value_heads"]),
+        ("attention.head_count_kv", [0, 2] if architecture == "lfm2" else config["num_key_value_heads"]),
         ("context_length", config["max_position_embeddings"]),
     ):
         assert found[f"{name}.{key}"] == value, key

@@ -5,17 +5,21 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from mlx_ragtune.clients.chat_ollama import OllamaChat
+from mlx_ragtune.clients.ollama_card import card_of
 from mlx_ragtune.clients.ollama_http import Ollama
 from mlx_ragtune.clients.ollama_registry import Registrar, register_model, remove_model, require_server
+from mlx_ragtune.clients.ollama_replies import Rendered
 from mlx_ragtune.clients.ollama_templates import check_talks
 from mlx_ragtune.clients.receipts import Receipt, gguf_facts
-from mlx_ragtune.clients.registered import Registered, look
+from mlx_ragtune.clients.registered import Registered, find_named, look
 from mlx_ragtune.clients.serve_llamacpp import LlamaCppServer
 from mlx_ragtune.errors import ToolError
 from mlx_ragtune.evaluation.served_prompt import check_prompt
 from mlx_ragtune.records import ChatRequest, Message, Sampling
+from mlx_ragtune.retrieval.prompt import build_messages
 from tests.served_models import TURNS, request
 
 
@@ -115,3 +119,43 @@ def test_only_what_is_ours_is_removed(host: str, name: str, models: Path) -> Non
     assert remove_model(host, f"{name}-gone", digest="0" * 64) == "replaced"
     assert remove_model(host, f"{name}-gone", digest=ours.digest) == "present"
     assert remove_model(host, f"{name}-gone", digest=ours.digest) == "removed"
+
+
+CARD = card_of(Sampling(max_tokens=24, context_tokens=1024), tuned=True, base="owner/name")
+PLAIN = "What is QLoRA?"
+
+
+@pytest.mark.parametrize("file", ["qwen3.gguf", "smol.gguf"])
+def test_a_plain_question_gets_the_prompt_and_the_options_of_training(
+    file: str, host: str, name: str, models: Path
+) -> None:
+    """Both ways in which ``ollama run`` asks: one question on the command line, and a talk."""
+    said: list[str] = []
+    plain = register_model(host, f"{name}-plain", models / file, card=CARD, registrar=Registrar(say=said.append))
+    template = gguf_facts(models / file).template
+    try:
+        with Ollama(host) as server:
+            if server.era.reads_jinja and file == "qwen3.gguf":
+                pytest.skip("this Ollama uses the file's own template: it gets the stored system text only")
+            expected = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True).from_string(template).render(
+                messages=[{"role": turn.role, "content": turn.content} for turn in build_messages((), PLAIN)],
+                add_generation_prompt=True,
+                enable_thinking=False,
+            )  # fmt: skip
+            asked = {"model": plain.name, "stream": False, "_debug_render_only": True}
+            talk = {**asked, "messages": [{"role": "user", "content": PLAIN}]}
+            for path, body in (("/api/generate", {**asked, "prompt": PLAIN}), ("/api/chat", talk)):
+                assert server.checked(Rendered, path, body).debug.rendered_template == expected
+            answers = [server.request("POST", "/api/chat", {**talk, "_debug_render_only": False}) for _ in range(2)]
+            assert answers[0]["message"]["content"] == answers[1]["message"]["content"]
+            assert answers[0]["eval_count"] <= 24
+            assert find_named(server.windows(), plain.name) == 1024
+            shown = server.show(plain.name)
+            assert shown.system == CARD.system
+            assert shown.license.startswith(CARD.texts[0])
+        with OllamaChat(host, plain.name, context_tokens=1024, digest=plain.digest, threads=1) as chat:
+            ours = chat.chat(ChatRequest(build_messages((), PLAIN), Sampling(max_tokens=8, context_tokens=512)))
+            assert ours.answer_tokens <= 8
+    finally:
+        assert remove_model(host, plain.name, digest=plain.digest) == "present"
+    assert said == []

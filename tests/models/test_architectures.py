@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from mlx_ragtune.errors import InputError
-from mlx_ragtune.models.architectures import ARCHITECTURES, check_architecture, rope_parameters
+from mlx_ragtune.models.architectures import ARCHITECTURES, rope_parameters
+from mlx_ragtune.models.unsupported import check_architecture
 
 NAMES = {
     "model.embed_tokens.weight": "token_embd.weight",
@@ -17,13 +18,19 @@ NAMES = {
     "model.layers.3.mlp.down_proj.weight": "blk.3.ffn_down.weight",
 }
 
+COMMON = ("model.embed_tokens.weight", "model.layers.11.self_attn.q_proj.weight")
+
 
 @pytest.mark.parametrize("kind", ARCHITECTURES)
 def test_every_name_maps_there_and_back(kind: str) -> None:
     architecture = ARCHITECTURES[kind]
     for ours, theirs in NAMES.items():
+        if architecture.transformers_class in ("Qwen3MoeForCausalLM", "Lfm2ForCausalLM") and ours not in COMMON:
+            continue  # other names for the MLP, the norms or the head
         assert architecture.gguf_name(ours) == theirs
         assert architecture.model_name(theirs) == ours
+    for name, theirs in architecture.bare.items():
+        assert architecture.gguf_name(f"model.layers.5.{name}") == f"blk.5.{theirs}"
     for name in architecture.layer:
         full = f"model.layers.5.{name}.weight"
         assert architecture.model_name(architecture.gguf_name(full)) == full
@@ -56,7 +63,7 @@ def test_an_unknown_name_of_a_file_is_refused(name: str) -> None:
 def test_an_unknown_architecture_gets_the_list_and_the_thread_to_watch() -> None:
     with pytest.raises(InputError) as caught:
         check_architecture({"model_type": "phi3"})
-    assert "gemma3_text, llama, mistral, qwen2, qwen3" in caught.value.what
+    assert "gemma3_text, lfm2, llama, mistral, qwen2, qwen3, qwen3_5, qwen3_moe" in caught.value.what
     assert "mlx-lm/issues/353" in caught.value.fix
 
 

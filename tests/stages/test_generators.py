@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from mlx_ragtune.building.generators import addresses, require_generator, say_what_leaves
+from mlx_ragtune.building.generators import addresses, open_generators, require_generator, say_what_leaves
+from mlx_ragtune.clients.file_digests import file_digest
 from mlx_ragtune.errors import InputError
 from mlx_ragtune.recipe import GeneratorSettings
 from tests.stages.project import edit, make_project, ragtune
@@ -52,3 +53,16 @@ def test_servers_outside_this_machine_are_named_once() -> None:
         "passages of the papers are sent to https://box/v1",
         "passages of the papers are sent to http://10.0.0.7:11434",
     ]
+
+
+def test_a_model_folder_is_written_once_as_gguf_for_the_embedded_server(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAGTUNE_CACHE", str(tmp_path / "cache"))
+    settings = GeneratorSettings(backend="llamacpp", model=str(models / "qwen3"), context_tokens=1024)
+    require_generator(settings)
+    (gguf,) = (tmp_path / "cache" / "generators").iterdir()
+    before = gguf.stat()
+    with open_generators(settings)[0] as backend:
+        assert backend.identity()["digest"] == file_digest(gguf)
+    assert gguf.stat().st_mtime_ns == before.st_mtime_ns

@@ -48,7 +48,7 @@ def test_ollama_answers_as_the_embedded_server_does(finished: Path, served: Path
     assert gates["served_prompts"] == "equal to the training render, byte for byte (16 prompts)"
     asked = [body for _, path, body in ollama.requests if path == "/api/chat" and not body.get("_debug_render_only")]
     assert all(body["think"] is False and body["truncate"] is False and body["shift"] is False for body in asked)
-    options = {"num_ctx", "num_predict", "temperature", "top_k", "top_p", "min_p", "seed", "repeat_penalty"}
+    options = {"num_ctx", "num_predict", "temperature", "top_k", "top_p", "min_p", "seed", "repeat_penalty", "stop"}
     assert all(set(body["options"]) - {"num_thread"} == options for body in asked)
     one_thread = [body for body in asked if "num_thread" in body["options"]]  # asked again, for the noise
     assert one_thread

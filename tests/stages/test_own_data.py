@@ -10,42 +10,15 @@ import yaml
 from mlx_ragtune.artifact import Draft
 from mlx_ragtune.errors import InputError, RecipeError
 from mlx_ragtune.jsonl import read_dicts, read_rows
-from mlx_ragtune.models.toy import write_toy_model
 from mlx_ragtune.recipe_load import load_recipe
 from mlx_ragtune.records import Document, Example
 from mlx_ragtune.stages import dataset as dataset_stage
 from mlx_ragtune.stages import train as train_stage
 from tests.clients.test_hub_data import COMMIT, hub
-from tests.stages.project import edit, make_project, ragtune, rows, write_rows
-from tests.stages.test_corpus_dataset import run_corpus
+from tests.stages.dataset_run import base, build, corpus, recipe
+from tests.stages.project import edit, ragtune, rows, write_rows
 
-__all__ = ["hub"]
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("base") / "toy"
-    write_toy_model(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    draft, _ = run_corpus(make_project(tmp_path_factory.mktemp("corpus") / "project"))
-    return draft.folder
-
-
-@pytest.fixture
-def recipe(tmp_path: Path) -> Path:
-    return make_project(tmp_path / "project")
-
-
-def build(recipe: Path, base: Path, corpus: Path, name: str = "dataset") -> tuple[Draft, list[str]]:
-    said: list[str] = []
-    draft = Draft(recipe.parent / name, say=said.append)
-    draft.folder.mkdir()
-    dataset_stage.dataset(load_recipe(recipe), {"corpus": corpus, "base": base}, draft)
-    return draft, said
+__all__ = ["base", "corpus", "hub", "recipe"]
 
 
 def trained(recipe: Path, base: Path, dataset: Path) -> dict[str, Any]:

@@ -21,8 +21,8 @@ def test_a_validation_belongs_to_the_highest_rung_that_it_reached() -> None:
     assert [rung_of(update, 18, shares) for update in (1, 2, 5, 6, 12, 18)] == [None, 0, 0, 1, 1, None]
 
 
-def test_only_the_best_share_goes_on(tmp_path: Path) -> None:
-    sweep = opened(journal(tmp_path), made_space(**WIDE), reduction=3, trials=30)
+def test_of_an_unknown_number_of_trials_each_is_compared_with_those_before_it(tmp_path: Path) -> None:
+    sweep = opened(journal(tmp_path), made_space(**WIDE), reduction=3, updates=1000)
     scores = [0.5, 0.4, 0.6, 0.55, 0.3, 0.58, 0.7, 0.1, 0.2]
     went_on = []
     for score in scores:
@@ -37,6 +37,40 @@ def test_only_the_best_share_goes_on(tmp_path: Path) -> None:
     assert went_on == [True, False, True, False, False, True, True, False, False]
 
 
+def test_of_a_known_number_of_trials_as_many_places_as_their_share_has_are_left(tmp_path: Path) -> None:
+    sweep = opened(journal(tmp_path), made_space(**WIDE), reduction=3, trials=8)
+    scores, ended = [0.5, 0.4, 0.6, 0.55, 0.3, 0.58, 0.7, 0.1], {}
+    held = []
+    for score in scores:
+        trial = asked(sweep)
+        if sweep.look(trial, Look(0, 1 / 9, score, 1.0, 1)):
+            ended[score] = "at once"
+            sweep.prune(trial, "not among the best")
+        else:
+            sweep.pause(trial)
+            held.append((score, trial))
+    assert [row.state for row in sweep.rows()].count("paused") == len(held)
+    for score, trial in held:
+        sweep.resume(trial)
+        ended[score] = "later" if sweep.ends(trial) else ""
+    # Two of eight continue. Others were among the best two until better ones came.
+    assert ended == {
+        0.5: "later", 0.4: "later", 0.6: "", 0.55: "later", 0.3: "at once", 0.58: "later", 0.7: "", 0.1: "at once"
+    }  # fmt: skip
+    assert not sweep.halving.ends((0.6, 3), [(0.5, 1), (0.4, 2)], rung=1), "one of eight continues from the second rung"
+    assert sweep.halving.ends((0.6, 3), [(0.7, 4)], rung=1)
+    assert sweep.halving.ends((0.6, 3), [(0.6, 2)], rung=1), "of two equal ones the earlier continues"
+    assert not sweep.halving.ends((0.6, 3), [(0.6, 4)], rung=1)
+
+
+def test_the_finalists_have_places_at_every_rung_and_a_finite_space_is_a_known_number(tmp_path: Path) -> None:
+    wide = opened(journal(tmp_path), made_space(**WIDE), trials=9, finalists=2, name="a").halving
+    assert (wide.planned, wide.places(0, 0), wide.places(1, 0)) == (9, 3, 2)
+    assert opened(journal(tmp_path), made_space(train__rank=(4, 8)), trials=9, name="b").halving.planned == 2
+    minutes = opened(journal(tmp_path), made_space(train__rank=(4, 8)), minutes=9, name="c").halving
+    assert minutes.planned is None
+
+
 def test_equal_scores_are_ordered_by_validation_loss_and_nothing_else_is() -> None:
     assert objective(0.5, 1.0) > objective(0.5, 1.1)
     assert objective(0.5002, 30.0) > objective(0.5001, 0.01), "no loss outweighs a score"
@@ -45,7 +79,7 @@ def test_equal_scores_are_ordered_by_validation_loss_and_nothing_else_is() -> No
 
 
 def test_the_score_and_not_the_loss_decides_at_a_rung(tmp_path: Path) -> None:
-    sweep = opened(journal(tmp_path), made_space(**WIDE), trials=9)
+    sweep = opened(journal(tmp_path), made_space(**WIDE), trials=3)
     first, second, third = asked(sweep), asked(sweep), asked(sweep)
     assert not sweep.look(first, Look(0, 1 / 9, 0.2, 3.0, 1))
     assert sweep.look(second, Look(0, 1 / 9, 0.1, 0.5, 1)), "a lower loss does not help a lower score"
@@ -53,7 +87,7 @@ def test_the_score_and_not_the_loss_decides_at_a_rung(tmp_path: Path) -> None:
 
 
 def test_a_rung_counts_an_interrupted_trial_once(tmp_path: Path) -> None:
-    sweep = opened(journal(tmp_path), made_space(**WIDE), reduction=2, trials=9)
+    sweep = opened(journal(tmp_path), made_space(**WIDE), reduction=2, updates=1000)
     low, broken = asked(sweep), asked(sweep)
     sweep.look(low, Look(0, 1 / 4, 0.1, 1.0, 1))
     sweep.look(broken, Look(0, 1 / 4, 0.9, 1.0, 1))

@@ -85,6 +85,21 @@ def test_the_trial_of_a_killed_worker_is_taken_up_again(tmp_path: Path) -> None:
     assert [row.number for row in sweep.rows()] == [0, 1, 2]
 
 
+def test_a_paused_trial_of_a_dead_worker_waits_as_often_as_it_takes(tmp_path: Path) -> None:
+    """It was not at work on that one, so the trial is not what killed it."""
+    for _ in range(study.DEATHS + 1):
+        gone = opened(sqlite(tmp_path), trials=3)
+        trial = asked(gone)
+        if not trial.user_attrs.get("looks"):
+            gone.look(trial, Look(0, 1 / 9, 0.5, 1.0, 1))
+        gone.pause(trial)
+        assert gone.take_over() == [], "its own worker holds it"
+        sweep = opened(sqlite(tmp_path), trials=3)
+        assert len(sweep.others()) == 1
+        assert "it is taken up again" in sweep.take_over()[0]
+    assert [(row.number, row.state) for row in sweep.rows()] == [(0, "waiting")]
+
+
 def test_settings_that_kill_every_worker_are_pruned_and_the_sweep_goes_on(tmp_path: Path) -> None:
     for _ in range(study.DEATHS):
         killed_worker(journal(tmp_path))

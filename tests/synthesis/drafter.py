@@ -4,9 +4,11 @@ import hashlib
 import re
 from collections.abc import Sequence
 
+from scripted_writer import passages_in
+
 from mlx_ragtune.records import ChatReply, ChatRequest
 from mlx_ragtune.scoring.answers.normalize import sentences
-from tests.synthesis.writer import Writer, _passages
+from tests.synthesis.writer import Writer
 
 
 def _plain(sentence: str, title: str) -> list[str]:
@@ -22,7 +24,7 @@ class Drafter(Writer):
         if not {"key", "key_1"} & set(fields):
             return super()._item(prompt, fields, at, request)
         digest = int(hashlib.sha256(f"{prompt}{request.sampling.seed}{at}".encode()).hexdigest()[:6], 16)
-        facts = [self._fact(title, text, digest) for title, text in _passages(prompt)]
+        facts = [self._fact(title, text, digest) for title, text in passages_in(prompt)]
         unnamed = "neither the name" in prompt
         names = "studies" if unnamed else " and ".join(title.split(":")[0] for title, *_ in facts)
         verb = "do" if unnamed or len(facts) > 1 else "does"

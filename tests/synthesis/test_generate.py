@@ -473,6 +473,7 @@ def test_of_two_servers_one_may_go_away_and_no_pair_is_lost(tmp_path: Path) -> N
 CHILD = """
 import sys
 from pathlib import Path
+sys.path.append("benchmarks")
 from tests.synthesis.test_generate import run
 from tests.synthesis.writer import Slow
 folder = Path(sys.argv[1])

@@ -3,7 +3,7 @@
 from collections import Counter
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mlx_ragtune.records import Document, Evidence, Pair
@@ -53,6 +53,15 @@ def test_the_last_paper_is_left_for_training_whatever_the_shares(papers: int, se
     joined = [pair(f"s{number}", f"paper{number}", f"paper{number + 1}") for number in range(papers - 1)]
     splits = split_by_paper([*pairs, *joined], valid_share=1.0, test_share=0.0, seed=seed)
     assert list(splits.values()).count("train") >= 1
+
+
+@pytest.mark.parametrize("papers", [3, 4, 7])
+@pytest.mark.parametrize("test_share", [0.34, 0.7, 0.9])
+def test_a_large_test_share_leaves_a_paper_for_validation(papers: int, test_share: float) -> None:
+    pairs = [pair(f"p{number}", f"paper{number}") for number in range(papers)]
+    for seed in range(3):
+        counts = Counter(split_by_paper(pairs, valid_share=0.1, test_share=test_share, seed=seed).values())
+        assert min(counts["train"], counts["valid"], counts["test"]) >= 1
 
 
 def test_papers_joined_by_synthesis_stay_together_while_they_fit() -> None:
@@ -126,6 +135,7 @@ def test_pairs_on_one_quote_or_with_one_question_are_in_one_group() -> None:
 
 
 @settings(max_examples=60, deadline=None)
+@example([0, 1, 1, 1, 1, 1, 1, 2], 0.5, 0.2, 0)
 @given(
     st.lists(st.integers(0, 12), min_size=2, max_size=60),
     st.floats(0.01, 0.5),

@@ -9,14 +9,15 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
+
+from scripted_writer import passages_in, verdict, written
 
 from mlx_ragtune.errors import ToolError
 from mlx_ragtune.papers.chunks import Chunking, split
 from mlx_ragtune.papers.reading import open_paper
 from mlx_ragtune.records import ChatReply, ChatRequest, Chunk
-from mlx_ragtune.scoring.answers.normalize import sentences
 
 NOTES = Path(__file__).parents[2] / "data" / "rag_notes" / "papers"
 NAMES = ("lora", "qlora", "rag", "ragas", "hnsw", "self_rag", "flan", "hotpot_qa")
@@ -26,22 +27,6 @@ def note_chunks(*names: str, tokens: int = 110) -> list[Chunk]:
     """Chunks of real notes: two or three for each."""
     papers = [open_paper(NOTES / f"{name}.md", id=name).document for name in names or NAMES]
     return [chunk for paper in papers for chunk in split(paper, Chunking(tokens=tokens)).chunks]
-
-
-def _passages(prompt: str) -> list[tuple[str, str]]:
-    found = re.findall(
-        r'^Passage \d+, from "([^\n]*)":\n(.*?)(?=\n\nPassage \d+, from|\n\n(?:Write|For|Answer) )', prompt, re.S | re.M
-    )
-    return [(str(title), str(text)) for title, text in found]
-
-
-def _rare(sentence: str, count: int = 5) -> str:
-    words = [word for word in re.findall(r"[A-Za-z][\w-]+", sentence) if len(word) > 4 or word[0].isupper()]
-    return " ".join(list(dict.fromkeys(words))[:count])
-
-
-def _short(title: str) -> str:
-    return title.split(":")[0]
 
 
 class Writer:
@@ -64,44 +49,11 @@ class Writer:
             rows = [self._item(prompt, list(item["properties"]), at, request) for at in range(count)]
         else:
             questions = re.findall(r"^\d+\. (.*)$", prompt, re.M)
-            rows = [self._judge(prompt, key, item, question) for question in questions]
+            rows = [verdict(passages_in(prompt), key, item, question) for question in questions]
         return ChatReply(json.dumps({key: rows}), "stop", 100, 50, 0.01)
 
     def _item(self, prompt: str, fields: list[str], at: int, request: ChatRequest) -> dict[str, str]:
-        passages = _passages(prompt)
-        digest = hashlib.sha256(f"{prompt}{request.sampling.seed}{at}".encode()).hexdigest()
-        if not passages:
-            return {"question": f"What is known about {digest[:6]} and {digest[6:12]}?", "topic": f"the {digest[:6]}"}
-        picked = []
-        for title, text in passages:
-            parts = [one for one in sentences(text) if len(one.split()) > 5]
-            picked.append((title, parts[(int(digest[:4], 16) + at) % len(parts)]))
-        names = " and ".join(_short(title) for title, _ in picked)
-        topic = " ".join(_rare(sentence, 5 if len(picked) == 1 else 3) for _, sentence in picked)
-        asked = f"the colour of {digest[:5]} {digest[5:10]}" if "reply" not in fields else topic
-        values = {
-            "absent": "its colour",
-            "evidence": picked[0][1],
-            "evidence_1": picked[0][1],
-            "evidence_2": picked[-1][1],
-            "question": f"What does {names} report about {asked}?",
-            "reply": " ".join(f'"{title}" reports: {sentence}' for title, sentence in picked),
-            "topic": asked,
-        }
-        if "absent" in fields and "reply" in fields:
-            values["reply"] += " Its colour is left open."
-        return {name: values[name] for name in fields}
-
-    def _judge(self, prompt: str, key: str, item: Mapping[str, object], question: str) -> object:
-        text = " ".join(text for _, text in _passages(prompt))
-        asked = question.split(" Answer: ")[0].partition("report about ")[2].rstrip("?").split()
-        found = bool(asked) and all(word in text for word in asked)
-        if key == "answers":
-            best = max(sentences(text), key=lambda one: sum(word in one for word in asked), default="")
-            return best or "unknown"
-        allowed = item["properties"]["verdict"]["enum"]  # type: ignore[index]
-        verdict = ("answered" if found else "absent") if "absent" in allowed else "yes"
-        return {"finding": "as it says", "verdict": verdict}
+        return written(prompt, fields, request.sampling.seed, at, quotes=False)
 
 
 Spoil = Callable[[ChatReply], ChatReply]

@@ -4,12 +4,12 @@ import importlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from mlx_ragtune.clients.runtime_mlx import mx, nn, tree_flatten, tree_map
-from mlx_ragtune.models.toy import write_toy_model
+from mlx_ragtune.models.toy import Architecture, particulars, write_toy_model
 from mlx_ragtune.recipe import BaseModelSettings, DatasetSettings, TrainSettings
 from mlx_ragtune.records import Example, Message, RowKind
 from mlx_ragtune.tuning.adapters import apply_adapter, save_adapter
@@ -42,9 +42,10 @@ GEMMA = {"sliding_window": 24, "sliding_window_pattern": 2, "query_pre_attn_scal
 
 
 def made_model(architecture: str, *, bits: int | None = None, seed: int = 0, **changes: Any) -> Any:
-    """A random model of an mlx-lm architecture: ``llama``, ``qwen2``, ``qwen3`` or ``gemma3_text``."""
+    """A random model of an mlx-lm architecture: ``llama``, ``qwen2``, ``qwen3`` and the other toys."""
     module = importlib.import_module(f"mlx_lm.models.{architecture}")
-    config = CONFIG | (GEMMA if architecture == "gemma3_text" else {}) | changes | {"model_type": architecture}
+    own = particulars(cast(Architecture, architecture), CONFIG["hidden_size"], CONFIG["num_hidden_layers"])
+    config = CONFIG | own | (GEMMA if architecture == "gemma3_text" else {}) | changes | {"model_type": architecture}
     mx.random.seed(seed)
     model = module.Model(module.ModelArgs.from_dict(config))
     model.update(tree_map(lambda one: one + 0.05 * mx.random.normal(one.shape), model.parameters()))

@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
-from mlx_ragtune.clients.runtime_mlx import mx, nn, tree_flatten
+from mlx_ragtune.clients.runtime_mlx import mx, nn, tree_flatten, tree_map
 from mlx_ragtune.errors import InputError
 from mlx_ragtune.models.model_folder import check_base
+from mlx_ragtune.models.toy import write_toy_model
 from mlx_ragtune.tuning.adapters import adapter_config, apply_adapter, count_parameters
 from mlx_ragtune.tuning.head import check_head
-from mlx_ragtune.tuning.load import load_base
+from mlx_ragtune.tuning.load import load_base, load_stored
 from tests.tuning.made import load_arrays, made_model, toy_base, train_settings
 
 
@@ -53,6 +54,48 @@ def test_weights_are_held_as_asked(tmp_path: Path, precision: Any) -> None:
         wanted = mx.float32 if precision == "fp32" else mx.bfloat16
         assert {value.dtype for _, value in tree_flatten(model.parameters())} == {wanted}
     assert not tree_flatten(model.trainable_parameters())
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "8bit", "4bit"])
+def test_weights_loaded_a_module_at_a_time_are_those_of_a_whole_model_cast_and_quantized(
+    tmp_path: Path, precision: Any
+) -> None:
+    """And a module at a time is all that is in memory beside what is held."""
+    base = tmp_path / "base"
+    write_toy_model(base, architecture="qwen2", hidden=256, layers=8)
+    whole = load_stored(base)
+    dtype = mx.float32 if precision == "fp32" else mx.bfloat16
+    whole.update(tree_map(lambda weight: weight.astype(dtype), whole.parameters()))
+    if precision in ("8bit", "4bit"):
+        nn.quantize(
+            whole,
+            group_size=64,
+            bits=int(precision[0]),
+            class_predicate=lambda _, module: isinstance(module, nn.Linear),
+        )
+    expected = dict(tree_flatten(whole.parameters()))
+    stored = sum(value.nbytes for value in load_arrays(base / "model.safetensors").values())
+    mx.eval(expected)
+    mx.clear_cache()
+    mx.reset_peak_memory()
+    before = mx.get_active_memory()
+    ours = dict(tree_flatten(load_base(base, precision).model.parameters()))
+    held = sum(value.nbytes for value in ours.values())
+    assert mx.get_peak_memory() - before < held + 0.1 * stored
+    assert ours.keys() == expected.keys()
+    for name, value in expected.items():
+        assert ours[name].dtype == value.dtype
+        assert mx.array_equal(ours[name], value).item(), name
+
+
+def test_constants_that_are_no_weights_keep_their_type(tmp_path: Path) -> None:
+    """Scaled rotary frequencies in bfloat16 would be other positions."""
+    base = toy_base(tmp_path, "llama")
+    scaling = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+               "original_max_position_embeddings": 1024}  # fmt: skip
+    change(base, "config.json", rope_scaling=scaling)
+    rope = load_base(base, "bf16").model.layers[0].self_attn.rope
+    assert rope._freqs.dtype == mx.float32
 
 
 def test_only_the_chosen_projections_of_the_last_layers_train() -> None:

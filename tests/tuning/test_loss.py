@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlx_ragtune.clients.runtime_mlx import mx, nn
+from mlx_ragtune.recipe_train import PROJECTIONS
 from mlx_ragtune.tuning import head, prefix
 from mlx_ragtune.tuning.engine_mlx_lm import make_batch as whole_rows
 from mlx_ragtune.tuning.groups import Group, make_groups
@@ -18,7 +19,9 @@ from mlx_ragtune.tuning.token_rows import TokenRow
 from tests.tuning.made import VOCABULARY, adapted, flat, made_model, made_rows, relative, train_settings
 
 EXACT = 1e-5
-ARCHITECTURES = ("llama", "qwen2", "qwen3", "gemma3_text")
+RECURRENT = 5e-5
+"""Qwen3.5 rounds its state at every token, in another order where prefixes are computed once."""
+ARCHITECTURES = ("llama", "qwen2", "qwen3", "qwen3_moe", "qwen3_5", "lfm2", "gemma3_text")
 ADAPTERS: dict[str, tuple[dict[str, Any], int | None]] = {
     "lora": ({}, None),
     "dora": ({"method": "dora"}, None),
@@ -28,10 +31,18 @@ ADAPTERS: dict[str, tuple[dict[str, Any], int | None]] = {
     "last layer only": ({"layers": 1}, None),
 }
 
+MATRICES = {
+    "qwen3_moe": ("q_proj", "v_proj", "o_proj"),
+    "qwen3_5": (*PROJECTIONS, "in_proj_qkv", "in_proj_z", "out_proj"),
+    "lfm2": (*PROJECTIONS, "in_proj", "out_proj"),
+}
+
 
 @cache
 def model_of(architecture: str, adapter: str) -> Any:
     changes, bits = ADAPTERS[adapter]
+    if more := MATRICES.get(architecture):
+        changes = {**changes, "target_modules": more}
     return adapted(made_model(architecture, bits=bits), train_settings(**changes))
 
 
@@ -49,7 +60,7 @@ def shared(model: Any, groups: list[Group]) -> tuple[float, Any]:
 def assert_same(model: Any, rows: list[TokenRow], groups: list[Group]) -> None:
     (expected, wanted), (loss, gradient) = reference(model, rows), shared(model, groups)
     assert loss == pytest.approx(expected, rel=EXACT)
-    assert relative(gradient, wanted) < EXACT
+    assert relative(gradient, wanted) < (RECURRENT if model.model_type == "qwen3_5" else EXACT)
 
 
 @pytest.mark.parametrize("adapter", ADAPTERS)

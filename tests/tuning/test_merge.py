@@ -8,12 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mlx_ragtune.clients.runtime_mlx import mx, tree_flatten, tree_map
+from mlx_ragtune.clients.runtime_mlx import mx, tree_flatten
 from mlx_ragtune.errors import ArtifactError, InputError, ToolError
 from mlx_ragtune.models.vocabulary import read_vocabulary
-from mlx_ragtune.tuning import logits
-from mlx_ragtune.tuning import merge as module
-from mlx_ragtune.tuning.load import load_stored
+from mlx_ragtune.tuning import fused_folder, logits
 from mlx_ragtune.tuning.merge import fuse
 from tests.clients.test_machine import small_files
 from tests.tuning.made import all_files, examples, load_arrays, made_adapter, toy_base, train_settings
@@ -76,7 +74,7 @@ def test_a_bfloat16_base_stays_bfloat16_and_keeps_a_small_delta(tmp_path: Path) 
 def test_large_models_are_written_in_shards_with_an_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from mlx_lm import load
 
-    monkeypatch.setattr(module, "SHARD_BYTES", 100_000)
+    monkeypatch.setattr(fused_folder, "SHARD_BYTES", 100_000)
     base = toy_base(tmp_path / "base")
     fuse(base, made_adapter(base, tmp_path / "adapter"), tmp_path / "fused", prompts=PROMPTS, thinking=False)
     index = json.loads((tmp_path / "fused" / "model.safetensors.index.json").read_text())
@@ -97,14 +95,13 @@ def test_an_adapter_that_does_nothing_is_refused(tmp_path: Path) -> None:
 def test_a_fused_model_that_is_not_the_adapted_one_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     base = toy_base(tmp_path / "base")
     adapter = made_adapter(base, tmp_path / "adapter")
-    real = module._merge
+    real = fused_folder._merging
 
-    def wrong(model: Any) -> int:
-        count = real(model)
-        model.update(tree_map(lambda one: one * 1.1, model.parameters()))
-        return count
+    def wrong(layer: Any) -> Any:
+        merged = real(layer)
+        return lambda rows, first: 1.5 * merged(rows, first)
 
-    monkeypatch.setattr(module, "_merge", wrong)
+    monkeypatch.setattr(fused_folder, "_merging", wrong)
     with pytest.raises(ArtifactError, match="differs from base plus adapter"):
         fuse(base, adapter, tmp_path / "fused", prompts=PROMPTS, thinking=False)
 
@@ -125,16 +122,15 @@ def test_the_same_adapter_gives_the_same_files(tmp_path: Path) -> None:
 
 def test_every_file_of_the_tokenizer_comes_along_also_through_links(tmp_path: Path) -> None:
     base = toy_base(tmp_path / "base")
-    for name in module.CARRIED:
+    for name in fused_folder.CARRIED:
         if not (base / name).exists():
             (tmp_path / f"store-{name}").write_text(f"content of {name}")
             (base / name).symlink_to(tmp_path / f"store-{name}")
-    adapter = made_adapter(toy_base(tmp_path / "plain"), tmp_path / "adapter")
-    module._save(load_stored(tmp_path / "plain"), base, tmp_path / "fused", {}, {})
-    for name in module.CARRIED:
+    (tmp_path / "fused").mkdir()
+    fused_folder.carry(base, tmp_path / "fused", {})
+    for name in fused_folder.CARRIED:
         assert (tmp_path / "fused" / name).read_bytes() == (base / name).read_bytes()
         assert not (tmp_path / "fused" / name).is_symlink()
-    assert adapter.exists()
 
 
 def field(number: int, content: bytes) -> bytes:

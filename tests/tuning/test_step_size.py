@@ -12,8 +12,8 @@ from mlx_ragtune.tuning.token_rows import TokenRow
 from tests.tuning.made import CONFIG, train_settings
 
 SMOLLM2: dict[str, Any] = {
-    "hidden_size": 576, "num_hidden_layers": 30, "intermediate_size": 1536, "num_attention_heads": 9,
-    "num_key_value_heads": 3, "head_dim": 64, "vocab_size": 49152,
+    "model_type": "llama", "hidden_size": 576, "num_hidden_layers": 30, "intermediate_size": 1536,
+    "num_attention_heads": 9, "num_key_value_heads": 3, "head_dim": 64, "vocab_size": 49152,
 }  # fmt: skip
 LEAST, MOST = STEP_TOKENS
 
@@ -29,7 +29,7 @@ def open_settings(**changes: Any) -> Any:
 
 
 def test_a_larger_model_gets_a_smaller_step_within_the_limits() -> None:
-    assert step_for_budget(CONFIG, open_settings()) == MOST
+    assert step_for_budget({**CONFIG, "model_type": "llama"}, open_settings()) == MOST
     assert step_for_budget(SMOLLM2, open_settings()) == LEAST
     assert step_for_budget({**SMOLLM2, "num_hidden_layers": 12}, open_settings()) == 1792
     assert step_for_budget(SMOLLM2, open_settings(layers=10)) == 2304
