@@ -77,7 +77,7 @@ def swept_runs(count: int) -> list[RunRow]:
     rows = []
     for at, row in enumerate(made_runs(count)):
         score = row.metrics[0].mean
-        known = {"study": "s", "trial": at + 1, "rung_score": 0.7 * score}
+        known: dict[str, Any] = {"study": "s", "trial": at + 1, "rung_score": 0.7 * score}
         if at % 4 == 0:
             rows.append(replace(row, score=score, **known))
             continue
