@@ -361,7 +361,7 @@ STAGES: tuple[Stage, ...] = (
         ),
         outside={"adapter": _adapter},
         needs={"dataset": PROMPT_ROWS, "rehearse": REHEARSAL, "base": ()},
-        version=2,
+        version=3,
     ),
     Stage(
         "fuse",
@@ -374,6 +374,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "export",
         "Write base and tuned model as GGUF of one type",
+        version=2,
         keys=("dataset.thinking", "retrieval", "export", "benchmark"),
         ignores=("benchmark", *ENCODERS),
         needs={"corpus": CHUNKS, "dataset": PROMPT_ROWS, "fuse": MODEL, "base": ()},

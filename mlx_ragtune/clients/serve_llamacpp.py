@@ -364,7 +364,7 @@ class LlamaCppServer:
         more = self._scaled(strength)
         self._require_fit(sum(len(message.content) for message in request.messages))
         prompt = self.render(request.messages, think=request.think)
-        needed = len(self.tokenize(prompt))
+        needed = len(self.tokenize(prompt, whole=True))
         if needed >= self._context_tokens:  # the engine rounds its window up
             raise PromptOverflowError(needed, self._context_tokens, where=self._where())
         with self._slot(request) as options:
@@ -425,7 +425,8 @@ class LlamaCppServer:
             key = (*turns, think)
             if key not in self._prefixes:
                 first, second = (
-                    self.tokenize(self.render([*turns, Message("user", text)], think=think)) for text in ("a", "Z")
+                    self.tokenize(self.render([*turns, Message("user", text)], think=think), whole=True)
+                    for text in ("a", "Z")
                 )
                 same = next(n for n, (one, two) in enumerate(zip(first, second, strict=False)) if one != two)
                 body = {
@@ -446,9 +447,12 @@ class LlamaCppServer:
         body = {"messages": _turns(messages), "chat_template_kwargs": {"enable_thinking": think}}
         return str(self.post("/apply-template", body)["prompt"])
 
-    def tokenize(self, text: str) -> list[int]:
-        """Token ids of a rendered prompt: special tokens are recognized by their text, none is added."""
-        body = {"content": text, "add_special": False, "parse_special": True}
+    def tokenize(self, text: str, *, whole: bool = False) -> list[int]:
+        """Token ids of a text: special tokens are recognized by their text.
+
+        ``whole``: of a prompt as the engine reads it, with the BOS that it adds; else none is added.
+        """
+        body = {"content": text, "add_special": whole, "parse_special": True}
         return [int(token) for token in self.post("/tokenize", body)["tokens"]]
 
     def next_tokens(self, prompt_ids: Sequence[int], n: int) -> list[tuple[int, float]]:

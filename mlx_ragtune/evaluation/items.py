@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mlx_ragtune.evaluation.forgetting import PREFIX
-from mlx_ragtune.models.prompts import prompt_text
+from mlx_ragtune.models.prompts import prompt_text, text_tokens
 from mlx_ragtune.records import Arm, Message, Passage, Question
 from mlx_ragtune.retrieval.prompt import build_messages
 from mlx_ragtune.retrieval.retriever import Retriever
@@ -76,7 +76,7 @@ class ItemMaker:
 
     def _rendered(self, messages: tuple[Message, ...]) -> Rendered:
         trained = prompt_text(messages, self._tokenizer, thinking=self._thinking)
-        return Rendered(messages, trained, len(self._tokenizer.encode(trained, add_special_tokens=False)))
+        return Rendered(messages, trained, len(text_tokens(trained, self._tokenizer)))
 
     def _item(
         self,

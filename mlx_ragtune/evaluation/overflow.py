@@ -5,7 +5,7 @@ from typing import Any
 
 from mlx_ragtune.errors import InputError
 from mlx_ragtune.evaluation.items import Item
-from mlx_ragtune.models.prompts import prompt_text
+from mlx_ragtune.models.prompts import prompt_text, text_tokens
 from mlx_ragtune.recipe import SamplingSettings
 from mlx_ragtune.records import ARMS, Arm
 from mlx_ragtune.retrieval.prompt import build_messages
@@ -42,7 +42,7 @@ def require_questions_fit(
     """
     for where, text in questions:
         prompt = prompt_text(build_messages((), text), tokenizer, thinking=thinking)
-        needed = len(tokenizer.encode(prompt, add_special_tokens=False)) + sampling.max_tokens
+        needed = len(text_tokens(prompt, tokenizer)) + sampling.max_tokens
         if needed > sampling.context_tokens:
             raise InputError(
                 f"even without passages the prompt needs {needed} tokens with an answer of {sampling.max_tokens}, "

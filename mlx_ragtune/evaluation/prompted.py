@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from mlx_ragtune.artifact import Inputs
 from mlx_ragtune.errors import InputError
 from mlx_ragtune.jsonl import read_rows
-from mlx_ragtune.models.prompts import prompt_text
+from mlx_ragtune.models.prompts import prompt_text, text_tokens
 from mlx_ragtune.recipe import PromptedSettings, Recipe
 from mlx_ragtune.records import Chunk, Document, Example, Kind, Message, Passage
 from mlx_ragtune.retrieval.prompt import build_messages
@@ -153,7 +153,7 @@ class ExampleChooser:
 
     def _count(self, messages: Sequence[Message]) -> int:
         text = prompt_text(messages, self._tokenizer, thinking=self._thinking)
-        return len(self._tokenizer.encode(text, add_special_tokens=False))
+        return len(text_tokens(text, self._tokenizer))
 
     def _tokens(self, chosen: Sequence[_Candidate]) -> int:
         turns = [message for candidate in chosen for message in candidate.example.messages]

@@ -25,6 +25,7 @@ from mlx_ragtune.evaluation.items import Item
 from mlx_ragtune.evaluation.quick_path import SERVER
 from mlx_ragtune.evaluation.served_prompt import PromptGate
 from mlx_ragtune.jsonl import RowLog
+from mlx_ragtune.models.prompts import text_tokens
 from mlx_ragtune.models.vocabulary import chat_template
 from mlx_ragtune.recipe import Recipe
 from mlx_ragtune.records import ARMS, Answer, Arm, Sampling
@@ -95,10 +96,7 @@ class QuickAsker:
 
     def _answer(self, model: "_Model", requests: Sequence[_Request], log: RowLog, track: Track) -> None:
         loaded = model.of(requests[0].arm)
-        prompts = [
-            loaded.tokenizer.encode(request.item.prompt(request.arm).trained, add_special_tokens=False)
-            for request in requests
-        ]
+        prompts = [text_tokens(request.item.prompt(request.arm).trained, loaded.tokenizer) for request in requests]
         most = self._recipe.evaluate.sampling.max_tokens
         for index, decoded in decode(loaded.model, loaded.tokenizer, prompts, max_tokens=most, stop=repeats):
             request = requests[index]

@@ -165,7 +165,8 @@ def in_engine(
     context = max(len(prompt.tokens) for prompt in prompts) + 16
     with LlamaCppServer(gguf, context_tokens=context, adapter=adapter) as server:
         equal = all(
-            server.tokenize(server.render(prompt.messages, think=thinking)) == list(prompt.tokens) for prompt in prompts
+            server.tokenize(server.render(prompt.messages, think=thinking), whole=True) == list(prompt.tokens)
+            for prompt in prompts
         )
         return equal, [server.next_tokens(prompt.tokens, TOP) for prompt in prompts]
 

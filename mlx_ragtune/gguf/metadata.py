@@ -135,5 +135,5 @@ def add_tokenizer(writer: GGUFWriter, vocabulary: Vocabulary) -> None:
             add(vocabulary.specials[short])
     # Without these keys, older Ollama assumes true and puts <|endoftext|> before every prompt of Qwen3.
     writer.add_add_bos_token(vocabulary.add_bos)
-    writer.add_add_eos_token(vocabulary.add_eos)
+    writer.add_add_eos_token(False)  # an EOS after a prompt would end the answer before it begins
     writer.add_chat_template(vocabulary.template)

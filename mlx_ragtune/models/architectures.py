@@ -308,6 +308,16 @@ def tensor_shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
+def window(config: Mapping[str, Any]) -> int:
+    """Tokens that the model reads at most: ``max_position_embeddings``, or the sliding window of Mistral 0.1.
+
+    MLX and llama.cpp compute Mistral without its window, which is the same only for texts that fit into it.
+    """
+    most = int(config["max_position_embeddings"])
+    sliding = config.get("sliding_window") if config["model_type"] == "mistral" else None
+    return min(most, int(sliding)) if sliding else most
+
+
 def rope_parameters(config: Mapping[str, Any]) -> Mapping[str, Any]:
     """``rope_theta``, ``rope_type`` and the scaling factors, whichever of three places config.json keeps them in.
 

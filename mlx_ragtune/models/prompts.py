@@ -2,14 +2,14 @@
 
 import os
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from mlx_ragtune.errors import InputError
-from mlx_ragtune.models.architectures import flat_config
+from mlx_ragtune.models.architectures import flat_config, window
 from mlx_ragtune.models.template_dates import freeze_tokenizer
 from mlx_ragtune.models.vocabulary import chat_template, read_json
 from mlx_ragtune.records import Message
@@ -49,24 +49,75 @@ def _first_line(error: Exception) -> str:
 
 
 def prompt_text(messages: Sequence[Message], tokenizer: Any, *, thinking: bool) -> str:
-    """The prompt as text, in NFC, ending where the answer begins; an empty think block where thinking is off."""
+    """The prompt as text, in NFC, ending where the answer begins; an empty think block where thinking is off.
+
+    As servers return it: without the BOS that the template writes, where the tokenizer adds one (``text_tokens``).
+    """
     turns = [{"role": message.role, "content": unicodedata.normalize("NFC", message.content)} for message in messages]
-    return str(
+    text = str(
         tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False, enable_thinking=thinking)
     )
+    return text if added_bos(tokenizer) is None else text.removeprefix(str(tokenizer.bos_token))
 
 
 def prompt_tokens(messages: Sequence[Message], tokenizer: Any, *, thinking: bool) -> list[int]:
-    """Token ids of ``prompt_text``. Special tokens come from the text only; no BOS is added."""
-    return list(tokenizer.encode(prompt_text(messages, tokenizer, thinking=thinking), add_special_tokens=False))
+    """Token ids of ``prompt_text`` as servers read it (``text_tokens``)."""
+    return text_tokens(prompt_text(messages, tokenizer, thinking=thinking), tokenizer)
+
+
+def text_tokens(text: str, tokenizer: Any) -> list[int]:
+    """Token ids of a rendered prompt. Special tokens come from the text, and a BOS from the tokenizer if it adds one.
+
+    llama.cpp puts the BOS of such a tokenizer before every prompt, and takes away the one that the template writes:
+    there is always one, never two. transformers' ``apply_chat_template`` adds none.
+    """
+    ids = list(tokenizer.encode(text, add_special_tokens=False))
+    bos = added_bos(tokenizer)
+    return ids if bos is None or ids[:1] == [bos] else [bos, *ids]
+
+
+def added_bos(tokenizer: Any) -> int | None:
+    """The id that the tokenizer puts before a text, or None."""
+    bare, framed = (list(tokenizer.encode("a", add_special_tokens=special)) for special in (False, True))
+    return framed[0] if len(framed) > len(bare) and framed[:1] != bare[:1] else None
+
+
+def answer_tokens(text: str, prompt: Sequence[int], prompt_text: str, tokenizer: Any) -> list[int]:
+    """Token ids of an answer as the model continues a prompt (its ids and its text), which ends where it begins.
+
+    SentencePiece tokenizers (Llama 2, Mistral 0.1) put a space before a text; one before an answer would be trained.
+    """
+    alone = list(tokenizer.encode(text, add_special_tokens=False))
+    if not _adds_space(tokenizer):
+        return alone
+    whole = text_tokens(prompt_text + text, tokenizer)
+    if whole[: len(prompt)] == list(prompt):
+        return whole[len(prompt) :]
+    line, both = (list(tokenizer.encode(part, add_special_tokens=False)) for part in ("\n", "\n" + text))
+    return both[len(line) :] if both[: len(line)] == line else alone
+
+
+def _adds_space(tokenizer: Any) -> bool:
+    """Whether a text is encoded in another way alone than in the middle of a line of its own."""
+    line, alone, both = (list(tokenizer.encode(text, add_special_tokens=False)) for text in ("\n", "a", "\na"))
+    return both != line + alone
 
 
 def end_of_turn(tokenizer: Any) -> list[int]:
-    """Token ids that end the model's turn, taken from the chat template: ``<|im_end|>`` for ChatML."""
+    """Token ids that end the model's turn, taken from the chat template: ``<|im_end|>`` for ChatML.
+
+    The last one is a special token, at which a server stops: the EOS token follows where the template writes none.
+    """
     text = tokenizer.apply_chat_template(_turns(_USER, _ASSISTANT), tokenize=False)
     tail = text.rsplit(_ASSISTANT, 1)[-1].strip() if _ASSISTANT in text else ""
     ids = list(tokenizer.encode(tail, add_special_tokens=False)) if tail else []
-    return ids or [int(tokenizer.eos_token_id)]
+    special = set(tokenizer.all_special_ids) | {number for number, token in _added(tokenizer) if token.special}
+    at = next((place for place, number in enumerate(ids) if number in special), None)
+    return [*ids, int(tokenizer.eos_token_id)] if at is None else ids[: at + 1]
+
+
+def _added(tokenizer: Any) -> Iterable[tuple[int, Any]]:
+    return getattr(tokenizer, "added_tokens_decoder", {}).items()
 
 
 def _turns(*marks: str) -> list[dict[str, str]]:
@@ -88,7 +139,7 @@ class _Template:
     """A chat template that is tried out with marks in place of messages."""
 
     def __init__(self, folder: Path, *, thinking: bool) -> None:
-        self._text, self._tokenizer, self._thinking = chat_template(folder), load_tokenizer(folder), thinking
+        self._text, self.tokenizer, self._thinking = chat_template(folder), load_tokenizer(folder), thinking
         file = folder / "chat_template.jinja"
         self.where = str(file if file.exists() else folder / "tokenizer_config.json")
 
@@ -110,7 +161,7 @@ class _Template:
         """The text of turns by system, user and assistant. Raises InputError when the template fails."""
         try:
             return str(
-                self._tokenizer.apply_chat_template(
+                self.tokenizer.apply_chat_template(
                     _turns(*turns),
                     add_generation_prompt=generate,
                     tokenize=False,
@@ -131,6 +182,13 @@ class _Template:
         return InputError(f"the chat template {what}", where=self.where, fix=fix)
 
 
+def turn_end_id(folder: Path) -> int:
+    """The special token at which the model's turn ends. Raises InputError when the template fails."""
+    template = _Template(folder, thinking=False)
+    template.render(_USER, _ASSISTANT, generate=False)
+    return end_of_turn(template.tokenizer)[-1]
+
+
 def check_template(folder: Path, *, thinking: bool) -> None:
     """Raise InputError for a chat template that training and serving cannot use.
 
@@ -139,6 +197,7 @@ def check_template(folder: Path, *, thinking: bool) -> None:
     """
     template = _Template(folder, thinking=thinking)
     template.render(_USER, generate=True)
+    template.render(_USER, _ASSISTANT, generate=False)
     try:
         prompt = template.render(_SYSTEM, _USER, generate=True)
     except InputError as error:
@@ -175,8 +234,8 @@ class Prompt:
 
 
 def context_window(folder: Path) -> int:
-    """Tokens that the model reads at most: ``max_position_embeddings``."""
-    return int(flat_config(read_json(folder / "config.json"))["max_position_embeddings"])
+    """Tokens that the model reads at most (``architectures.window``)."""
+    return window(flat_config(read_json(folder / "config.json")))
 
 
 def check_prompt_lengths(prompts: Sequence[Sequence[int]], *, window: int) -> None:

@@ -68,6 +68,8 @@ def _unsupported(config: Mapping[str, Any]) -> Iterable[str]:
         yield "a mixture of experts"
     if config.get("hidden_act", "silu") not in ("silu", "gelu_pytorch_tanh"):
         yield f"activation '{config['hidden_act']}'"
+    if model_type in ("llama", "mistral") and "sliding_attention" in (config.get("layer_types") or ()):
+        yield "sliding-window attention in some layers (layer_types)"
     yield from _PARTICULAR.get(model_type, lambda _config: ())(config)
 
 

@@ -20,7 +20,7 @@ from mlx_ragtune.clients.file_digests import base_digest
 from mlx_ragtune.clients.protocol import TOKENS_PER_LOOK, PromptOverflowError, require_unicode
 from mlx_ragtune.clients.runtime_mlx import mx
 from mlx_ragtune.errors import OutOfMemoryError, ToolError
-from mlx_ragtune.models.prompts import end_of_turn, load_tokenizer, prompt_text
+from mlx_ragtune.models.prompts import end_of_turn, load_tokenizer, prompt_text, text_tokens
 from mlx_ragtune.records import ChatReply, ChatRequest, Message, Sampling
 from mlx_ragtune.tuning.load import load_stored
 from mlx_ragtune.tuning.memory import apply_caps, caps_here, is_out_of_memory
@@ -85,7 +85,7 @@ class MlxChat:
         require_unicode((message.content for message in request.messages), where="prompt")
         begun = _beginning(request.schema)
         text = self.render(request.messages, think=request.think) + begun
-        prompt = list(self._tokenizer.encode(text, add_special_tokens=False))
+        prompt = text_tokens(text, self._tokenizer)
         room = self._context_tokens - len(prompt)
         if room <= 0:
             raise PromptOverflowError(len(prompt), self._context_tokens, where=self._where())

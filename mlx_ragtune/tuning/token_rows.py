@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlx_ragtune.errors import InputError
-from mlx_ragtune.models.prompts import end_of_turn, prompt_tokens
+from mlx_ragtune.models.prompts import answer_tokens, end_of_turn, prompt_text, text_tokens
 from mlx_ragtune.records import Example, RowKind
 
 Tokens = npt.NDArray[np.int32]
@@ -66,21 +66,22 @@ def tokenize(
     """
     end = end_of_turn(tokenizer)
 
-    def answer_tokens(text: str) -> list[int]:
-        return list(tokenizer.encode(unicodedata.normalize("NFC", text).strip(), add_special_tokens=False))
+    def tokens_of(text: str, prompt: list[int], before: str) -> list[int]:
+        return answer_tokens(unicodedata.normalize("NFC", text).strip(), prompt, before, tokenizer)
 
     rows: list[TokenRow] = []
     refused: list[Refused] = []
     for example in examples:
-        prompt = prompt_tokens(example.messages[:-1], tokenizer, thinking=thinking)
-        answer = answer_tokens(example.messages[-1].content)
+        before = prompt_text(example.messages[:-1], tokenizer, thinking=thinking)
+        prompt = text_tokens(before, tokenizer)
+        answer = tokens_of(example.messages[-1].content, prompt, before)
         tokens = np.array([*prompt, *answer, *end], dtype=np.int32)
         if not answer:
             refused.append(Refused(example.id, len(tokens), NO_ANSWER))
         elif len(tokens) > max_tokens:
             refused.append(Refused(example.id, len(tokens), f"{len(tokens)} tokens, more than {max_tokens}"))
         else:
-            worse = answer_tokens(example.rejected) if example.rejected else []
+            worse = tokens_of(example.rejected, prompt, before) if example.rejected else []
             rejected = np.array([*prompt, *worse, *end], dtype=np.int32)
             kept = rejected if worse and worse != answer and len(rejected) <= max_tokens else None
             rows.append(TokenRow(example.id, example.group, example.kind, tokens, len(prompt), kept))

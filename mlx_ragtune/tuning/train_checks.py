@@ -6,7 +6,7 @@ from typing import Any
 
 from mlx_ragtune.clients.runtime_mlx import mx
 from mlx_ragtune.errors import RecipeError
-from mlx_ragtune.models.architectures import ARCHITECTURES, projection_names
+from mlx_ragtune.models.architectures import ARCHITECTURES, projection_names, window
 from mlx_ragtune.models.model_folder import read_config
 from mlx_ragtune.recipe import DatasetSettings, SamplingSettings, TrainSettings
 from mlx_ragtune.tuning.groups import Group
@@ -107,17 +107,17 @@ def check_window(
 ) -> None:
     """Raise RecipeError when training rows or served prompts may exceed the base's window.
 
-    The window is ``max_position_embeddings``. ``dataset.max_tokens`` and ``evaluate.sampling.context_tokens``
+    The window is that of ``architectures.window``. ``dataset.max_tokens`` and ``evaluate.sampling.context_tokens``
     must not exceed it, and an answer of ``evaluate.sampling.max_tokens`` must fit into ``context_tokens``.
     """
-    window = int(read_config(base)["max_position_embeddings"])
+    most = window(read_config(base))
     limits = []
     if dataset is not None:
-        limits.append(("dataset.max_tokens", dataset.max_tokens, window, f"the base model reads at most {window}"))
+        limits.append(("dataset.max_tokens", dataset.max_tokens, most, f"the base model reads at most {most}"))
     if sampling is not None:
         key, context = "evaluate.sampling", sampling.context_tokens
-        limits.append((f"{key}.context_tokens", context, window, f"the base model reads at most {window}"))
+        limits.append((f"{key}.context_tokens", context, most, f"the base model reads at most {most}"))
         limits.append((f"{key}.max_tokens", sampling.max_tokens, context - 1, f"{key}.context_tokens is {context}"))
-    for key, tokens, most, why in limits:
-        if tokens > most:
-            raise RecipeError(f"{tokens} tokens, but {why}", where=key, fix=f"set {key} to at most {most}")
+    for key, tokens, limit, why in limits:
+        if tokens > limit:
+            raise RecipeError(f"{tokens} tokens, but {why}", where=key, fix=f"set {key} to at most {limit}")
