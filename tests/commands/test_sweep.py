@@ -253,19 +253,11 @@ def test_a_stop_lets_go_of_paused_trials_and_the_next_start_goes_on_from_their_c
     seen: list[str] = []
     look = SweepStudy.look
 
-<<<<<<< HEAD
-    def noting(self: SweepStudy, trial: Any, seen_at: Any) -> bool:
-        seen.append(str(trial.params))
-        return look(self, trial, seen_at)
-
-    monkeypatch.setattr(SweepStudy, "look", noting)
-=======
     def noted(study: SweepStudy, *given: Any) -> Any:
         seen.append(str(given[0].params))
         return look(study, *given)
 
     monkeypatch.setattr(SweepStudy, "look", noted)
->>>>>>> main
     again = swept(recipe)
     assert again.returncode == 0, again.stderr
     rows = results(recipe)["trials"]
@@ -359,15 +351,9 @@ def test_trials_share_the_answers_of_the_base_and_vary_their_share(
     measured: list[int] = []
     measure = Training.measure_base
 
-<<<<<<< HEAD
-    def measuring(self: Training, held: Any) -> None:
-        measured.append(len(held))
-        measure(self, held)
-=======
     def measuring(training: Training, held: Any) -> Any:
         measured.append(len(held))
         return measure(training, held)
->>>>>>> main
 
     monkeypatch.setattr(Training, "measure_base", measuring)
     monkeypatch.setattr(Workbench, "__enter__", counted)
