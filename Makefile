@@ -6,7 +6,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 BIN := .venv/bin
 RECIPE ?= recipes/demo.yaml
 
-.PHONY: help setup demo train run check check-data test test-wheel test-live test-ollama bench docs messages clean
+.PHONY: help setup demo train run check check-data test test-wheel test-live test-ollama bench docs site messages clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -58,8 +58,11 @@ bench: setup ## the side-by-side measurements (minutes)
 docs: setup ## write docs/recipe.md and docs/commands.md from the code
 	@$(BIN)/ragtune reference docs
 
+site: setup ## build the documentation into site/; fails on a warning
+	@$(BIN)/python -m mkdocs build --strict --quiet
+
 messages: setup ## write every message to tests/messages.txt
 	@$(BIN)/python -m tests.message_list
 
 clean: ## remove runs/, builds and caches; .venv stays
-	@rm -rf runs ragtune-demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf runs ragtune-demo build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis

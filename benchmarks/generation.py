@@ -1,12 +1,14 @@
 """Writing pairs: how many a minute, at what cost of our own, and whether kills lose any.
 
-    python benchmarks/generation.py speed [--model scripted|smollm2|GGUF] [--slots 4] [--seconds 60]
+    python benchmarks/generation.py speed [--model scripted|smollm2|GGUF] [--slots 4] [--pairs 8] [--seconds 60]
     python benchmarks/generation.py own [--pairs 2000 10000]
-    python benchmarks/generation.py kills [--kills 50] [--pairs 1500] [--seed 0]
+    python benchmarks/generation.py kills [--kills 50] [--pairs 300] [--seed 0]
 
 ``speed``: four pairs a call in several slots against one pair a call in one slot, by turns, on the same server and
 model. A pair counts as accepted when it passes all checks, and as written when it was read from a reply at all: the
-pairs of SmolLM2-135M rarely pass. ``scripted`` answers from the text of the passages; its times are simulated for a
+pairs of SmolLM2-135M rarely pass. Each side asks a real model for ``--pairs`` pairs a turn, or for ``--seconds``,
+whichever ends first, and a reply may have ``PAIR_TOKENS`` tokens for each pair: a model of this size often writes until
+it is stopped. ``scripted`` answers from the text of the passages; its times are simulated for a
 machine with fixed token speeds (``scripted_writer.Speeds``): computed from exact token counts, not measured.
 
 ``own``: CPU seconds and peak memory of the process that writes the pairs of a scripted server that answers at once.
@@ -28,6 +30,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +44,7 @@ from mlx_ragtune.jsonl import read_rows, write_rows
 from mlx_ragtune.papers.chunks import Chunking, split
 from mlx_ragtune.papers.reading import open_paper
 from mlx_ragtune.recipe import GeneratorSettings, RetrievalSettings
-from mlx_ragtune.records import Chunk, Kind
+from mlx_ragtune.records import ChatReply, ChatRequest, Chunk, Kind
 from mlx_ragtune.retrieval.index import build_index
 from mlx_ragtune.searching.opened import open_retriever
 from mlx_ragtune.synthesis.call_plan import make_plan
@@ -55,6 +58,8 @@ SHARES: dict[Kind, float] = {"grounded": 0.6, "synthesis": 0.2, "refusal": 0.2}
 GOAL_RATIO, GOAL_SECONDS = 4.0, 300.0
 TURNS = 2
 """How often the two sides take turns."""
+PAIR_TOKENS = 160
+"""About 110 English words: room for a question, a quote and an answer."""
 
 
 class Quiet:
@@ -77,6 +82,20 @@ def make_corpus(folder: Path, papers: Path, tokens: int) -> Path:
 # --- speed
 
 
+class Capped:
+    """A backend whose replies have at most ``PAIR_TOKENS`` tokens for each item; counts the pairs asked for."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend, self.pairs = backend, 0
+
+    def chat(self, request: ChatRequest) -> ChatReply:
+        """The reply, which ends early if it is long."""
+        (rows,) = (request.schema or {})["properties"].values()
+        self.pairs += rows["minItems"] * ("pairs" in (request.schema or {})["properties"])
+        most = min(request.sampling.max_tokens, PAIR_TOKENS * rows["minItems"])
+        return self._backend.chat(replace(request, sampling=replace(request.sampling, max_tokens=most)))
+
+
 class Side:
     """One way of asking: so many pairs a call in so many slots, with a table of its own."""
 
@@ -89,8 +108,12 @@ class Side:
         self._home.mkdir()
         self.seconds, self.asked, self.written, self.accepted, self.requests = 0.0, 0, 0, 0, 0
 
-    def turn(self, seconds: float, *, wanted: int = 2000) -> None:
-        """Write for so many seconds, from where the last turn ended; calls that have begun are finished."""
+    def turn(self, seconds: float, *, wanted: int = 2000, most: int = 0) -> None:
+        """Write for so many seconds, from where the last turn ended; calls that have begun are finished.
+
+        ``most``: so many pairs are asked for at most, requests to repair a reply included; 0 is no limit.
+        """
+        capped = Capped(self._backend)
         with open_retriever(RetrievalSettings(), self._corpus) as retriever, Jobs(self._home / "jobs.sqlite") as jobs:
             chunks = {chunk.id: chunk for chunk in read_rows(self._corpus / "chunks.jsonl", Chunk)}
             plan = make_plan(list(chunks.values()), self.settings, SHARES, seed=0)
@@ -98,12 +121,12 @@ class Side:
             trial = try_out(
                 plan,
                 Sources(chunks, retriever, 3),
-                backends=[self._backend],
+                backends=[capped if most else self._backend],
                 jobs=jobs,
                 settings=self.settings,
                 model_digest="benchmark",
                 wanted=wanted,
-                until=lambda: time.perf_counter() - started > seconds,
+                until=lambda: time.perf_counter() - started > seconds or (0 < most <= capped.pairs),
                 progress=Quiet(),
             )
             self.seconds += time.perf_counter() - started
@@ -128,8 +151,8 @@ class Side:
         }
 
 
-def speed(model: str, slots: int, seconds: float) -> dict[str, Any]:
-    """Both sides on one server, by turns; ratios of pairs a minute."""
+def speed(model: str, slots: int, seconds: float, pairs: int) -> dict[str, Any]:
+    """Both sides on one server, by turns of so many pairs; ratios of pairs a minute."""
     with ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         corpus = make_corpus(home / "corpus", ROOT / "data" / "rag_notes" / "papers", tokens=300)
@@ -145,7 +168,7 @@ def speed(model: str, slots: int, seconds: float) -> dict[str, Any]:
             ]
             for turn in range(TURNS):
                 for side in reversed(sides) if turn % 2 else sides:
-                    side.turn(seconds / TURNS)
+                    side.turn(seconds / TURNS, most=pairs)
     many, one = (side.row() for side in sides)
     ratios = {
         kind: round(many[f"{kind}_per_minute"] / one[f"{kind}_per_minute"], 2)
@@ -306,10 +329,11 @@ def main() -> None:
     options = {name: parts.add_parser(name) for name in ("speed", "own", "kills", "child")}
     options["speed"].add_argument("--model", default="scripted")
     options["speed"].add_argument("--slots", type=int, default=4)
+    options["speed"].add_argument("--pairs", type=int, default=8)
     options["speed"].add_argument("--seconds", type=float, default=60.0)
     options["own"].add_argument("--pairs", type=int, nargs="+", default=[2000, 10_000])
     options["kills"].add_argument("--kills", type=int, default=50)
-    options["kills"].add_argument("--pairs", type=int, default=1500)
+    options["kills"].add_argument("--pairs", type=int, default=300)
     options["kills"].add_argument("--seed", type=int, default=0)
     for name in ("speed", "own", "kills"):
         options[name].add_argument("--json", action="store_true")
@@ -320,7 +344,7 @@ def main() -> None:
         child(arguments.corpus, arguments.home, arguments.host, arguments.pairs)
         return
     if arguments.part == "speed":
-        result = speed(arguments.model, arguments.slots, arguments.seconds)
+        result = speed(arguments.model, arguments.slots, arguments.seconds, arguments.pairs)
     elif arguments.part == "own":
         result = own(arguments.pairs)
     else:

@@ -19,22 +19,21 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mlx_ragtune.clients.runtime_mlx import mx, tree_flatten
+from mlx_ragtune.clients.runtime_mlx import mx, nn, optimizers, tree_flatten
 from mlx_ragtune.recipe import TrainSettings
 from mlx_ragtune.tuning.adapters import apply_adapter
 from mlx_ragtune.tuning.frozen import FrozenStore, only_layers
 from mlx_ragtune.tuning.groups import answer_tokens
 from mlx_ragtune.tuning.loop import Loop
 from mlx_ragtune.tuning.schedule import make_plan, micro_batches, rows_per_update, updates_of_epoch
-from mlx_ragtune.tuning.stock_trainer import stock_pass, stock_work
 from mlx_ragtune.tuning.token_rows import TokenRow
-from mlx_ragtune.tuning.work import Work, total, work_of_batch
+from mlx_ragtune.tuning.work import Work, total, work_of_batch, work_of_whole_rows
 
 SMOLLM2 = {
     "model_type": "llama",
@@ -78,10 +77,16 @@ def made_rows(count: int, branches: int, *, vocabulary: int, seed: int = 0) -> l
     return rows
 
 
+def stock_batches(rows: list[TokenRow], seed: int = 0) -> list[list[TokenRow]]:
+    """The batches of mlx-lm 0.32: its sort by length has no effect (mlx-lm#1029), so file order, then shuffled."""
+    order = np.random.default_rng(seed).permutation(len(rows) // BATCH)
+    return [rows[int(index) * BATCH : int(index) * BATCH + BATCH] for index in order]
+
+
 def counted(rows: list[TokenRow], side: str, layers: int) -> Work:
     """The work of one epoch on a side; the caller's config counts the layers of the store."""
     if side == "stock":
-        return stock_work(rows, BATCH)
+        return total(work_of_whole_rows(batch, 32) for batch in stock_batches(rows))
     settings = train_settings(layers, side)
     updates = updates_of_epoch(rows, rows_per_update(settings), seed=0, epoch=0)
     return total(
@@ -120,6 +125,35 @@ def load(base: Path | None) -> tuple[Any, dict[str, Any]]:
     return model, dict(SMOLLM2)
 
 
+def stock_step(model: Any, rows: list[TokenRow]) -> Callable[[], float]:
+    """One epoch with mlx-lm's own loss and padding; gradients are accumulated as in its trainer."""
+    from mlx_lm.tuner.trainer import default_loss, iterate_batches
+
+    dataset = [(row.tokens.tolist(), row.prompt_length) for row in rows]
+    optimizer = optimizers.AdamW(learning_rate=1e-4)
+    value_and_grad = nn.value_and_grad(model, default_loss)
+
+    def unsorted() -> Iterator[Any]:
+        for batch in stock_batches(rows):
+            places = [next(place for place, other in enumerate(rows) if other is row) for row in batch]
+            yield from iterate_batches([dataset[place] for place in places], BATCH, 2048)
+
+    def epoch() -> float:
+        loss, summed = 0.0, None
+        for number, batch in enumerate(unsorted(), start=1):
+            (value, tokens), gradient = value_and_grad(model, *batch)
+            summed = gradient if summed is None else nn.utils.tree_map(mx.add, summed, gradient)
+            loss += value * tokens
+            mx.eval(loss, summed)
+            if number % ACCUMULATION == 0:
+                optimizer.update(model, nn.utils.tree_map(lambda gradient: gradient / ACCUMULATION, summed))
+                mx.eval(model.trainable_parameters(), optimizer.state)
+                summed = None
+        return float(loss.item()) if isinstance(loss, mx.array) else loss
+
+    return epoch
+
+
 def our_step(model: Any, rows: list[TokenRow], settings: TrainSettings, folder: Path) -> Callable[[], float]:
     """One epoch of our loop, without checkpoints."""
     plan = make_plan(rows, settings, seed=0)
@@ -148,19 +182,8 @@ def measure(side: str, arguments: argparse.Namespace) -> dict[str, float]:
     apply_adapter(model, settings, seed=0)
     model.train()
     rows = made_rows(arguments.rows, arguments.branches, vocabulary=config["vocab_size"])
-    trainable = float(sum(value.size for _, value in tree_flatten(model.trainable_parameters())))
-    if side == "stock":
-        with tempfile.TemporaryDirectory() as folder:
-            done = stock_pass(model, rows, settings, max_tokens=2048, folder=Path(folder))
-        return {
-            "seconds": done.seconds,
-            "cpu_seconds": done.cpu_seconds,
-            "peak_gib": done.peak_bytes / 2**30,
-            "loss": done.loss,
-            "trainable": trainable,
-        }
     with tempfile.TemporaryDirectory() as folder:
-        epoch = our_step(model, rows, settings, Path(folder))
+        epoch = stock_step(model, rows) if side == "stock" else our_step(model, rows, settings, Path(folder))
         context = only_layers(model, len(model.layers) - layers, len(model.layers), normed=True)
         with context if side == "store" else only_layers(model, 0, len(model.layers), normed=True):
             epoch()
@@ -174,7 +197,7 @@ def measure(side: str, arguments: argparse.Namespace) -> dict[str, float]:
         "cpu_seconds": busy,
         "peak_gib": mx.get_peak_memory() / 2**30,
         "loss": loss / answer_tokens(rows),
-        "trainable": trainable,
+        "trainable": float(sum(value.size for _, value in tree_flatten(model.trainable_parameters()))),
     }
 
 

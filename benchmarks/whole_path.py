@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from headless_chromium import Tab, chromium
+from headless_chromium import Tab, chromium, find_browser
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -79,7 +79,7 @@ class Walk:
         for path, name in ((self.papers, "~/papers"), (self.work, "."), (ROOT, "."), (Path.home(), "~")):
             output = output.replace(str(path), name)
         lines = [line.rsplit("\r", 1)[-1].rstrip() for line in output.rstrip().split("\n")]
-        lines = [line for line in lines if not re.search(r"\b\d+ of \d+\b.* left$", line)]
+        lines = [line for line in lines if not re.match(r"  \S.* \d+/\d+( |$)", line)]
         if len(lines) > KEPT_LINES:
             half = KEPT_LINES // 2
             lines = [*lines[:half], f"[{len(lines) - 2 * half} lines]", *lines[-half:]]
@@ -109,7 +109,7 @@ class Walk:
                 if not address.startswith("http"):
                     said.seek(0)
                     raise RuntimeError(f"no page: {address}{said.read()}")
-                browser = shutil.which("chromium") or shutil.which("google-chrome")
+                browser = find_browser()
                 decided = self._by_keys(browser, address) if browser else by_requests(address)
                 process.wait(timeout=120)
             finally:
@@ -127,7 +127,7 @@ class Walk:
 
     def picture_of_report(self, report: Path) -> None:
         """A picture of the head of the report, where there is a browser."""
-        if browser := shutil.which("chromium") or shutil.which("google-chrome"):
+        if browser := find_browser():
             profile = tempfile.mkdtemp()
             with chromium(browser, Path(profile)) as tab:
                 tab.go(report.resolve().as_uri(), "body")
@@ -138,12 +138,14 @@ class Walk:
 def review_by_keys(tab: Tab, address: str, picture: Path) -> str:
     """Decide every question with the keyboard, apply, and end the session; what was pressed."""
     pressed: list[str] = []
+    pictured = False
     tab.go(address, "#question, #finish")
     while position := str(tab.says(POSITION)):
         number, count = (int(part) for part in re.findall(r"\d+", position)[:2])
-        if number == 1:
-            time.sleep(2)  # the page of the PDF is drawn
+        if not pictured and tab.says("document.querySelector('mark') !== null"):
             tab.picture(picture)
+            pictured = True
+        if number == 1:
             pressed += edit(tab)
         elif number == count and count > 6:
             tab.press("r")
@@ -157,10 +159,12 @@ def review_by_keys(tab: Tab, address: str, picture: Path) -> str:
         deadline = time.monotonic() + 60
         while str(tab.says(POSITION)) == position and time.monotonic() < deadline:
             time.sleep(0.02)
-    tab.says("document.getElementById('apply-benchmark').click()")
-    tab.until("document.getElementById('applied-benchmark') !== null", True, seconds=60)
+    tab.until("document.getElementById('finish') !== null", True, seconds=60)
+    if tab.says("document.getElementById('apply-benchmark') !== null"):
+        tab.says("document.getElementById('apply-benchmark').click()")
+        tab.until("document.getElementById('applied-benchmark') !== null", True, seconds=120)
     tab.says("document.getElementById('finish').click()")
-    tab.until("document.body.innerText.includes('You can close this window')", True)
+    tab.until("document.body.innerText.includes('You can close this window')", True, seconds=120)
     return "keys pressed: " + " ".join(pressed)
 
 

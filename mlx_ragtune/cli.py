@@ -19,6 +19,7 @@ from mlx_ragtune.cli_bench import bench
 from mlx_ragtune.cli_draft import draft
 from mlx_ragtune.cli_generate import generate
 from mlx_ragtune.cli_group import STAGE_NAMES, CommandGroup
+from mlx_ragtune.cli_mcp import mcp
 from mlx_ragtune.cli_models import adapter, models, prune
 from mlx_ragtune.cli_options import (
     ALLOW,
@@ -370,7 +371,7 @@ def reference(folder: Path) -> None:
 
 
 for _command in (
-    bench, draft, generate, ask, search, compare, ab, adapter, models, prune, push, review, runs, serve, sweep,
+    bench, draft, generate, ask, search, compare, ab, adapter, mcp, models, prune, push, review, runs, serve, sweep,
 ):  # fmt: skip
     main.add_command(_command)
 

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 @RECIPE
 @click.option(
     "--what",
-    type=click.Choice(["benchmark", "pairs", "both"]),
+    type=click.Choice(["benchmark", "pairs", "votes", "both"]),
     default="both",
     show_default=True,
-    help="Review benchmark questions, training pairs, or both.",
+    help="Review benchmark questions, training pairs, or served answers with votes; both: all there are.",
 )
 @click.option("--sample", type=click.IntRange(1), help="How many of each to review [default: 30, or as last time].")
 @click.option("--all", "everything", is_flag=True, help="Review all of them.")
@@ -69,7 +69,7 @@ def review(
     from mlx_ragtune.reviewing.review_estimate import EVERYTHING
 
     if target is not None and what == "both":
-        raise click.UsageError("--export writes one file: add --what benchmark or --what pairs")
+        raise click.UsageError("--export writes one file: add --what benchmark, --what pairs or --what votes")
     if sum((applies, target is not None, sample is not None or everything)) > 1 or (sample and everything):
         raise click.UsageError("use one of --sample, --all, --apply and --export")
     run = open_run(recipe)

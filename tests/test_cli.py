@@ -70,7 +70,7 @@ def test_every_command_on_a_recipe_takes_settings_and_names_the_unknown_key(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.yaml").write_text("train: {rank: 4, alpha: 8}\n")
-    rest = ["what?"] if name in ("ask", "search") else []
+    rest = ["what?"] if name in ("ask", "search", "push") else []
     result = call(name, "mine.yaml", *rest, "--set", "train.rnk=8")
     assert result.exit_code == 2, result.output
     assert "--set train.rnk=8: unknown key 'train.rnk', did you mean 'rank'?" in result.output

@@ -192,3 +192,25 @@ def test_the_default_space_has_the_share_where_the_recipe_has_rehearsal(
     assert dimensions["dataset.rehearsal.share"] == Choices((0.05, 0.1, 0.2))
     assert not Space(dimensions).varies_dataset  # the rows about papers are the same in all trials
     assert Space({"dataset.max_tokens": Choices((1, 2))}).varies_dataset
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "said"),
+    [
+        ("sweep_16gb", "Qwen/Qwen3-1.7B", "Qwen3-1.7B, 18 trials"),
+        ("sweep_32gb", "Qwen/Qwen3-4B", "Qwen3-4B, 600 minutes"),
+        ("sweep_64gb", "Qwen/Qwen3-8B", "Qwen3-8B, 27 trials, the best two to a verdict"),
+    ],
+)
+def test_the_readme_says_what_the_sweeps_for_macs_do(name: str, model: str, said: str) -> None:
+    root = Path(__file__).parents[1]
+    recipe = load_recipe(root / "recipes" / f"{name}.yaml", {}, missing_ok=("benchmark", "corpus.folder"))
+    assert recipe.base.model.startswith(model)
+    assert f"`ragtune sweep recipes/{name}.yaml`: {said}" in (root / "README.md").read_text()
+    settings = recipe.sweep
+    assert settings is not None
+    assert settings.space is not None
+    budget = f"{settings.trials} trials" if settings.trials else f"{settings.minutes:g} minutes"
+    assert budget in said
+    assert settings.finalists == (2 if "two" in said else 1)
+    assert list(settings.space)[:3] == ["train.learning_rate", "train.target_modules", "train.rank"]

@@ -309,7 +309,7 @@ def describe(result: Result) -> list[str]:
         lines.append(f"former content: {result.backup}")
     if drafted.repairs:
         listing = ", ".join(f"{count} × {name}" for name, count in drafted.repairs.items())
-        lines.append(f"mended by rule: {listing}")
+        lines.append(f"repaired by rule: {listing}")
     lines += outlook_text(result.outlook).split("\n")
     steps = "ragtune review RECIPE --what benchmark, then: ragtune run RECIPE"
     if len(drafted.questions) < plan.wanted:

@@ -1,11 +1,12 @@
 """``ragtune review``: a person reads benchmark questions and training pairs on a local page."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from mlx_ragtune.artifact import STAGE_FOLDERS, OpenRun, Store
+from mlx_ragtune.commands.voted_pairs import voted_items, votes_file
 from mlx_ragtune.errors import ArtifactError, InputError
 from mlx_ragtune.papers.folder import document_ids
 from mlx_ragtune.recipe import Recipe
@@ -22,7 +23,7 @@ from mlx_ragtune.reviewing.review_places import Library, read_library
 from mlx_ragtune.reviewing.review_session import Session
 from mlx_ragtune.reviewing.review_summary import NOUNS, Summary
 
-What = Literal["benchmark", "pairs", "both"]
+What = Literal["benchmark", "pairs", "votes", "both"]
 LOG = "reviews.jsonl"
 """The file of reviews in a run's folder; nothing ever removes it."""
 
@@ -59,13 +60,39 @@ def open_review(
             if what == "pairs":
                 raise
             say(f"pairs are left out: {error.what}")
+    try:
+        voted = voted_items(run) if what in ("votes", "both") else []
+    except ArtifactError as error:
+        if what == "votes":
+            raise
+        say(f"served answers are left out: {error.what}")
+        voted = []
+    if voted:
+        items["votes"] = voted
+    elif what == "votes":
+        raise ArtifactError("no answer got a vote yet", where=str(run.home), fix="ragtune serve RECIPE")
     made = Session(run.recipe.name, items, ReviewLog(run.home / LOG, reviewer=reviewer), run.recipe.seed)
     made.read = lambda: {part: _items(run, part) for part in items}
     return made
 
 
 def _items(run: OpenRun, part: Part) -> list[ReviewItem]:
+    if part == "votes":
+        return voted_items(run)
     return benchmark_items(run.recipe.benchmark) if part == "benchmark" else _pairs(run)
+
+
+def _written(items: Sequence[ReviewItem], part: Part, log: ReviewLog) -> list[ReviewItem]:
+    """What may be written of a part: of served answers only those that were reviewed."""
+    if part != "votes":
+        return list(items)
+    return [item for item in items if (review := log.reviews.current(item)) and review.action != "skip"]
+
+
+def _target(run: OpenRun, recipe_path: Path, part: Part) -> Path:
+    if part == "votes":
+        return votes_file(run.recipe, recipe_path)
+    return run.recipe.benchmark if part == "benchmark" else pairs_file(run.recipe, recipe_path)
 
 
 def read_papers(run: OpenRun) -> Library:
@@ -92,9 +119,8 @@ def apply(session: Session, run: OpenRun, recipe_path: Path, part: Part) -> Appl
 
     The file is read again, so that what changed meanwhile is kept. Raises InputError and ToolError.
     """
-    items = _items(run, part)
-    target = run.recipe.benchmark if part == "benchmark" else pairs_file(run.recipe, recipe_path)
-    applied = write_reviewed(items, session.log.reviews, target)
+    items = _written(_items(run, part), part, session.log)
+    applied = write_reviewed(items, session.log.reviews, _target(run, recipe_path, part))
     record(applied, items, session.log)
     return applied
 
@@ -103,6 +129,8 @@ def next_step(applied: Applied, recipe: Recipe) -> str:
     """The command after ``apply``."""
     if applied.part == "benchmark":
         return "ragtune validate RECIPE"
+    if applied.part == "votes":
+        return f"add the rows of {applied.path.name} to the file of dataset.pairs, then: ragtune dataset RECIPE"
     if recipe.dataset.pairs:
         return "ragtune dataset RECIPE"
     return f"set dataset.pairs: ./{applied.path.name} instead of dataset.generator, then: ragtune dataset RECIPE"
@@ -110,8 +138,8 @@ def next_step(applied: Applied, recipe: Recipe) -> str:
 
 def export(session: Session, path: Path) -> Applied:
     """Write the rows that remain after the reviews of the only part to a file; the recipe's file stays as it is."""
-    (items,) = session.items.values()
-    return write_reviewed(items, session.log.reviews, path)
+    ((part, items),) = session.items.items()
+    return write_reviewed(_written(items, part, session.log), session.log.reviews, path)
 
 
 def describe(session: Session) -> str:

@@ -26,7 +26,7 @@ from mlx_ragtune.run_folders import EndedEarlyError, record_trial
 from mlx_ragtune.sweeping.halving import rung_of, rung_shares
 from mlx_ragtune.sweeping.space import Settings
 from mlx_ragtune.sweeping.study import Judgment, SweepStudy
-from mlx_ragtune.sweeping.trials import Look, TrialRow
+from mlx_ragtune.sweeping.trials import SCORE_DIGITS, Look, TrialRow
 from mlx_ragtune.tuning.example_files import read_examples
 from mlx_ragtune.tuning.memory import is_out_of_memory
 from mlx_ragtune.tuning.rehearsal import share_in
@@ -409,11 +409,12 @@ class _RunningTrial:
             return False
         development = self.trials.development
         score = development.score(bench.loaded)
-        # Of the same rows for all trials, also where one of them has just validated.
-        loss = bench.valid_loss({row.id for row in development.rows}, recipe.train)
-        if not math.isfinite(loss):
-            loss = math.inf
-        self.show(replace(self.row, loss=loss, score=score))
+        loss = None
+        if self.trials.sweep.by_loss and not round(score, SCORE_DIGITS):
+            # Answers of which none is right are told apart by the loss; those that score the same are the same answers.
+            found = bench.valid_loss({row.id for row in development.rows}, recipe.train)
+            loss = found if math.isfinite(found) else math.inf
+        self.show(replace(self.row, loss=self.row.loss if loss is None else loss, score=score))
         # A run that starts from the beginning, as mlx-lm's trainer does, would repeat what was done before a pause.
         self._ends_early = self._after_look(
             Look(rung, update / self.planned, score, loss, update), pauses=recipe.train.engine == "shared-prefix"
@@ -430,8 +431,8 @@ class _RunningTrial:
         return None
 
 
-def _finite(loss: float) -> float | None:
-    return loss if math.isfinite(loss) else None
+def _finite(loss: float | None) -> float | None:
+    return loss if loss is not None and math.isfinite(loss) else None
 
 
 def shown_row(row: TrialRow) -> SweepRow:

@@ -5,11 +5,11 @@ The others wait in their order. An answer whose client left is ended at its next
 
 import asyncio
 import contextlib
-from collections import OrderedDict
-from collections.abc import AsyncGenerator, Callable, Generator
+import threading
+from collections import OrderedDict, deque
+from collections.abc import AsyncGenerator, Generator
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
 
 import anyio
 import anyio.to_thread
@@ -24,8 +24,10 @@ KEPT_ANSWERS = 500
 """So many answers can still be voted on."""
 FIRST_SECONDS, PING_SECONDS = 0.5, 10.0
 """After so long without anything Waiting is reported, first and from then on."""
+MAX_AHEAD = 64
+"""So many pieces are generated at most before the client has taken them."""
 _SEARCH_THREADS = 4
-Result = TypeVar("Result")
+_LOOK_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -113,37 +115,86 @@ class Engine:
                 async for event in pieces:
                     yield event
         finally:
-            if not turn.cancel() and not turn.cancelled():
+            if not turn.cancel():  # it has its slot
                 self._slots.release()
 
     async def _pieces(self, stream: Generator[Piece, None, Answered], pause: float) -> AsyncGenerator[Event, None]:
-        """What the generator yields and returns, each step in a thread; it is closed before this one ends."""
-        step: asyncio.Task[Piece | Answered] | None = None
+        """What the generator yields and returns. It is run in one thread, and has ended before this one ends."""
+        pump = _Pump(stream)
+        thread = asyncio.ensure_future(anyio.to_thread.run_sync(pump.run, limiter=self._threads))
         try:
             while True:
-                step = asyncio.ensure_future(self._run(lambda: _step(stream)))
-                while not (await asyncio.wait({step}, timeout=pause))[0]:
+                event = await pump.next(pause)
+                if event is None:
                     yield Waiting()
                     pause = self._ping_seconds
-                event, pause = step.result(), self._ping_seconds
+                    continue
+                pause = self._ping_seconds
                 yield event
                 if isinstance(event, Answered):
                     return
         finally:
+            pump.closed.set()
             with anyio.CancelScope(shield=True):  # the client may be gone, and the thread is still at work
-                if step is not None and not step.done():
-                    await asyncio.wait({step})
-                if step is not None and not step.cancelled():
-                    step.exception()  # seen, whatever it is
-                await self._run(stream.close)
-
-    async def _run(self, call: Callable[[], Result]) -> Result:
-        return await anyio.to_thread.run_sync(call, limiter=self._threads)
+                while not thread.done():
+                    with contextlib.suppress(asyncio.CancelledError):
+                        await asyncio.wait({thread})
 
 
-def _step(stream: Generator[Piece, None, Answered]) -> Piece | Answered:
-    try:
-        return next(stream)
-    except StopIteration as end:
-        answered: Answered = end.value
-        return answered
+class _Pump:
+    """Runs a generator in a thread, at most ``MAX_AHEAD`` pieces ahead of its reader in the event loop.
+
+    A thread that hands over each piece by itself would cost two switches a piece: the reader takes all there are.
+    """
+
+    def __init__(self, stream: Generator[Piece, None, Answered]) -> None:
+        self._stream = stream
+        self._loop = asyncio.get_running_loop()
+        self._arrived = asyncio.Event()
+        self._pieces: deque[Piece] = deque()
+        self._end: Answered | BaseException | None = None
+        self._room = threading.Semaphore(MAX_AHEAD)
+        self.closed = threading.Event()
+
+    def run(self) -> None:
+        """Everything that the generator yields, until it ends or ``closed`` is set."""
+        end: Answered | BaseException | None = None
+        try:
+            with contextlib.closing(self._stream):
+                while not self.closed.is_set():
+                    piece = next(self._stream)
+                    while not self._room.acquire(timeout=_LOOK_SECONDS) and not self.closed.is_set():
+                        pass  # the client reads slowly
+                    self._pieces.append(piece)
+                    self._wake()
+        except StopIteration as stop:
+            end = stop.value
+        except BaseException as error:  # handed to the reader
+            end = error
+        self._end = end
+        self._wake()
+
+    def _wake(self) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the server has ended
+            self._loop.call_soon_threadsafe(self._arrived.set)
+
+    async def next(self, seconds: float) -> Piece | Answered | None:
+        """The pieces that have arrived as one, or the end; None when nothing comes for so long."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while not self._pieces and self._end is None:
+                    self._arrived.clear()
+                    await self._arrived.wait()
+        if self._pieces:
+            return self._taken()
+        if isinstance(self._end, BaseException):
+            raise self._end
+        return self._end
+
+    def _taken(self) -> Piece:
+        text, thinking = "", ""
+        while self._pieces and not (thinking and self._pieces[0].text):
+            piece = self._pieces.popleft()
+            self._room.release()
+            text, thinking = text + piece.text, thinking + piece.thinking
+        return Piece(text, thinking)

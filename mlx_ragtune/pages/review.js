@@ -94,7 +94,7 @@ function left(item) {
     el("p", { class: "asked" }, item.original.question), el("p", { class: "answer" }, item.original.answer)) : null;
   return el("section", { class: "card" }, about(item), stale,
     el("p", { class: "asked", id: "question", dir: "auto" }, item.question),
-    el("p", { class: "label" }, item.part === "pairs" ? "Answer" : "Reference answer"),
+    el("p", { class: "label" }, item.part !== "benchmark" ? "Answer" : "Reference answer"),
     el("p", { class: "answer", id: "answer", dir: "auto" }, item.answer || "(none)"),
     item.note ? el("p", { class: "dim" }, `Note: ${item.note}`) : null, kept,
     item.repairs.length ? el("p", { class: "dim" }, `Changed by rule before it was kept: ${item.repairs.join("; ")}`) : null,
@@ -249,7 +249,7 @@ function edit() {
     } catch (error) { say(error.message, true); }
   };
   const box = openPanel("Edit", el("h3", {}, "Edit"), el("label", { class: "label", for: "edit-question" }, "Question"), asked,
-    el("label", { class: "label", for: "edit-answer" }, shown.part === "pairs" ? "Answer" : "Reference answer"), answer,
+    el("label", { class: "label", for: "edit-answer" }, shown.part !== "benchmark" ? "Answer" : "Reference answer"), answer,
     list, more, verdict, el("div", { class: "buttons" }, save, el("button", { click: closePanel }, "Cancel ", key("Esc"))));
   box.addEventListener("input", () => { clearTimeout(timer); timer = setTimeout(check, 250); });
   box.addEventListener("keydown", event => { if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && !save.disabled) { event.preventDefault(); save.click(); } });

@@ -13,8 +13,9 @@ from mlx_ragtune.records import Evidence, Nugget, Pair, Question
 from mlx_ragtune.scoring.answers.benchmark_rows import read_questions
 from mlx_ragtune.synthesis.own_formats import detect
 
-Part = Literal["benchmark", "pairs"]
-PARTS: tuple[Part, ...] = ("benchmark", "pairs")
+Part = Literal["benchmark", "pairs", "votes"]
+PARTS: tuple[Part, ...] = ("benchmark", "pairs", "votes")
+"""``votes`` are served answers that got a thumb: pairs too."""
 KINDS = ("grounded", "synthesis", "near_miss", "off_corpus")
 """What an item asks for: an answer from one paper or from several, or a refusal."""
 _CONTENT: dict[Part, tuple[str, ...]] = {
@@ -22,6 +23,7 @@ _CONTENT: dict[Part, tuple[str, ...]] = {
         "question", "reference", "answerable", "papers", "keywords", "nuggets", "refusal_kind", "evidence"
     ),
     "pairs": ("kind", "question", "answer", "papers", "evidence", "refusal_kind"),
+    "votes": ("kind", "question", "answer", "papers", "evidence", "refusal_kind"),
 }  # fmt: skip
 """The fields that a review is about: another id, topic or origin does not make another question."""
 

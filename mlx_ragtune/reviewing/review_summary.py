@@ -9,7 +9,11 @@ from mlx_ragtune.reviewing.review_estimate import TOLERABLE, Rate, Unit, draw, m
 from mlx_ragtune.reviewing.review_items import Part, ReviewItem
 from mlx_ragtune.reviewing.review_log import REASONS, Reviews
 
-NOUNS: dict[Part, tuple[str, str]] = {"benchmark": ("question", "questions"), "pairs": ("pair", "pairs")}
+NOUNS: dict[Part, tuple[str, str]] = {
+    "benchmark": ("question", "questions"),
+    "pairs": ("pair", "pairs"),
+    "votes": ("served answer", "served answers"),
+}
 KIND_LABELS = {
     "grounded": "one paper", "synthesis": "several papers", "near_miss": "near miss", "off_corpus": "off-corpus"
 }  # fmt: skip

@@ -10,6 +10,9 @@ loss.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+Standing = tuple[float, int]
+"""What orders a trial at a rung, larger is better, and its number."""
+
 
 @dataclass(frozen=True)
 class Halving:
@@ -25,9 +28,10 @@ class Halving:
             return max(1, reached // self.reduction)
         return max(1, self.least, self.planned // int(self.reduction ** (rung + 1)))
 
-    def ends(self, value: float, others: Sequence[float], rung: int) -> bool:
-        """Whether a trial ends at the rung, given its value and those of the others there; larger is better."""
-        return sum(other > value for other in others) >= self.places(rung, len(others) + 1)
+    def ends(self, own: Standing, others: Sequence[Standing], rung: int) -> bool:
+        """Whether a trial ends at the rung, given the others that came there; of equal ones the earlier is better."""
+        better = sum((-value, number) < (-own[0], own[1]) for value, number in others)
+        return better >= self.places(rung, len(others) + 1)
 
 
 def rung_shares(reduction: int, rungs: int) -> tuple[float, ...]:

@@ -171,7 +171,7 @@ class SweepStudy:
         """What orders a trial among the others at a rung."""
         return self._value(look["score"], look["valid_loss"])
 
-    def _value(self, score: float, valid_loss: float) -> float:
+    def _value(self, score: float, valid_loss: float | None) -> float:
         return objective(score, valid_loss if self.by_loss else None)
 
     def _is_surplus(self, trial: Trial) -> bool:
@@ -206,11 +206,11 @@ class SweepStudy:
             return False
         rung = int(looks[-1]["rung"])
         others = [
-            other.intermediate_values[rung]
+            (other.intermediate_values[rung], other.number)
             for other in self.trials()
             if other.number != trial.number and counts(other) and rung in other.intermediate_values
         ]
-        return self.halving.ends(self.value(looks[-1]), others, rung)
+        return self.halving.ends((self.value(looks[-1]), trial.number), others, rung)
 
     def pause(self, trial: Trial) -> None:
         """Note that this worker has paused a trial; it still holds it."""

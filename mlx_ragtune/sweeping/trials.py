@@ -33,12 +33,15 @@ def objective(score: float, valid_loss: float | None) -> float:
 
 @dataclass(frozen=True)
 class Look:
-    """A trial at a rung: after ``share`` of its updates, or trained on that share of the rows."""
+    """A trial at a rung: after ``share`` of its updates, or trained on that share of the rows.
+
+    ``valid_loss`` is known where it was needed to order it.
+    """
 
     rung: int
     share: float
     score: float
-    valid_loss: float
+    valid_loss: float | None
     updates: int
 
 

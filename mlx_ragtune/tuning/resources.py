@@ -144,14 +144,15 @@ def _activation_values(
     queries, keys = heads * head_dimension(config), key_value_heads(config) * head_dimension(config)
     layers = config["num_hidden_layers"]
     adapted = layers if settings.layers == "all" else min(settings.layers, layers)
-    layer = tokens * (5 * hidden + 3 * queries + 2 * keys + 5.5 * inner)
-    scores = 1.1 * heads * tokens * row_tokens
-    if settings.grad_checkpoint:
-        kept = adapted * tokens * 2 * (hidden + keys) + 2 * layer + 2 * scores
-    elif platform == "darwin":  # Metal's fused attention keeps no scores; the backward pass makes one layer's
-        kept = adapted * layer + 3 * scores
-    else:
-        kept = adapted * (layer + scores)
+    scores, fused = heads * tokens * row_tokens, platform == "darwin"  # Metal's fused attention keeps no scores
+    if settings.engine == "mlx-lm":
+        layer = tokens * (5 * hidden + 3 * queries + 2 * keys + 5.5 * inner)
+        kept = adapted * (layer + (0 if fused else 1.1 * scores)) + 3 * scores
+    else:  # with lean_kernels; the backward pass of one layer needs most in its MLP or in its attention
+        layer = tokens * (5 * hidden + 3 * queries + 2 * keys + 2.7 * inner)
+        kept = max(6 * tokens * inner, (3 if fused else 8) * scores)
+        recomputed = adapted * tokens * 2 * (hidden + keys) + 2.6 * layer
+        kept += recomputed if settings.grad_checkpoint else adapted * layer
     kept += _state_values(config, settings, tokens, adapted)
     positions = tokens * config["vocab_size"]
     logits = positions if settings.engine == "mlx-lm" else min(CHUNK_LOGITS, positions)

@@ -14,6 +14,7 @@ from mlx_ragtune.evaluation import own_answers
 from mlx_ragtune.runner import open_recipe
 from mlx_ragtune.stages import train as stage
 from mlx_ragtune.sweeping.space import default_dimensions
+from mlx_ragtune.sweeping.study import SweepStudy
 from mlx_ragtune.tuning import select
 from mlx_ragtune.tuning.decode import Decoded
 from mlx_ragtune.tuning.training import Training
@@ -250,10 +251,13 @@ def test_a_stop_lets_go_of_paused_trials_and_the_next_start_goes_on_from_their_c
     assert [row["state"] for row in results(recipe)["trials"]] == ["waiting"] * 3
     monkeypatch.setattr(sweep_trials._RunningTrial, "run", run)
     seen: list[str] = []
-    look = sweep_trials.SweepStudy.look
-    monkeypatch.setattr(
-        sweep_trials.SweepStudy, "look", lambda self, *given: seen.append(str(given[0].params)) or look(self, *given)
-    )
+    look = SweepStudy.look
+
+    def noted(study: SweepStudy, *given: Any) -> Any:
+        seen.append(str(given[0].params))
+        return look(study, *given)
+
+    monkeypatch.setattr(SweepStudy, "look", noted)
     again = swept(recipe)
     assert again.returncode == 0, again.stderr
     rows = results(recipe)["trials"]
@@ -346,7 +350,12 @@ def test_trials_share_the_answers_of_the_base_and_vary_their_share(
 
     measured: list[int] = []
     measure = Training.measure_base
-    monkeypatch.setattr(Training, "measure_base", lambda self, held: measured.append(len(held)) or measure(self, held))
+
+    def measuring(training: Training, held: Any) -> Any:
+        measured.append(len(held))
+        return measure(training, held)
+
+    monkeypatch.setattr(Training, "measure_base", measuring)
     monkeypatch.setattr(Workbench, "__enter__", counted)
     monkeypatch.setattr(Workbench, "adapted", noting)
     done = swept(recipe, "--json")

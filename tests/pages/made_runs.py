@@ -70,3 +70,19 @@ def partial_run(row: RunRow, **changes: Any) -> RunRow:
         "losses": (), "data": "", "questions": "", "report": "", "state": "interrupted", "stage": "train",
     }  # fmt: skip
     return replace(row, **(empty | changes))
+
+
+def swept_runs(count: int) -> list[RunRow]:
+    """The trials of a sweep: three in four were pruned at a rung, with the points of their looks."""
+    rows = []
+    for at, row in enumerate(made_runs(count)):
+        score = row.metrics[0].mean
+        known: dict[str, Any] = {"study": "s", "trial": at + 1, "rung_score": 0.7 * score}
+        if at % 4 == 0:
+            rows.append(replace(row, score=score, **known))
+            continue
+        points = tuple(LossPoint(update, None, row.losses[update].train_loss) for update in (7, 20)[: 1 + at % 2])
+        why = f"not among the best {count // 3} of {count} at update 7 of 60"
+        pruned = partial_run(row, state="pruned", why=why, losses=points, updates=7, train_seconds=120.0)
+        rows.append(replace(pruned, **known))
+    return rows

@@ -15,7 +15,7 @@ from mlx_ragtune.pages.run_rows import RunRow, list_runs
 from mlx_ragtune.pages.runs_html import render_runs_html
 from mlx_ragtune.pages.runs_plots import scale_of
 from tests.pages.browser import chromium
-from tests.pages.made_runs import HOSTILE, SETTINGS, made_run, made_runs, metric, partial_run
+from tests.pages.made_runs import HOSTILE, SETTINGS, made_run, made_runs, metric, partial_run, swept_runs
 
 BINARY = shutil.which("chromium") or shutil.which("google-chrome") or ""
 browser = pytest.mark.skipif(
@@ -52,7 +52,9 @@ MIXED = [
 
 
 @pytest.mark.parametrize(
-    "rows", [[], made_runs(1), made_runs(2), MIXED, made_runs(40)], ids=["0", "1", "2", "mixed", "40"]
+    "rows",
+    [[], made_runs(1), made_runs(2), MIXED, made_runs(40), swept_runs(12)],
+    ids=["0", "1", "2", "mixed", "40", "swept"],
 )
 def test_the_page_is_self_contained_and_every_text_is_escaped(rows: list[RunRow]) -> None:
     text = page(rows)
@@ -66,6 +68,24 @@ def test_the_page_is_self_contained_and_every_text_is_escaped(rows: list[RunRow]
     numbers = {row["data-run"] for row in outline.of("tr") if "data-run" in row}
     assert numbers == {str(at) for at in range(len(rows))}
     assert "nan" not in re.sub(r"<script>.*</script>", "", text, flags=re.DOTALL).lower().replace("finance", "")
+
+
+def test_pruned_trials_have_a_row_a_curve_and_a_place_in_the_figures_of_the_first_rung() -> None:
+    rows = swept_runs(12)
+    text = page(rows)
+    assert text.count("pruned") >= 9
+    assert "12 runs: 3 finished, 9 pruned" in text
+    assert "trial 2: pruned" in text
+    assert "not among the best 4 of 12 at update 7 of 60" in text
+    assert f"({rows[1].rung_score:.3f})" in text
+    assert f">{rows[0].score:.3f}<" in text.replace("\n", "").replace(" ", "")
+    outline = Outline(text)
+    curves = [tag for tag in outline.of("polyline") if "valid" in (tag["class"] or "") and tag["data-run"] == "1"]
+    assert curves
+    figures = {tag["data-objective"] for name, tag in outline.tags if "data-objective" in tag}
+    assert {"valid_loss", "score", "rung_score"} <= figures
+    assert "Score at the first rung against" in text
+    assert "12 runs" in text[text.index("Score at the first rung against") :]
 
 
 def test_the_same_runs_give_the_same_bytes() -> None:

@@ -65,6 +65,27 @@ def test_mlx_launch_trains_in_one_folder_what_one_process_trains(project: Path, 
     assert status[2]["state"] == "up to date"
 
 
+def test_the_trials_of_a_sweep_are_trained_paused_and_pruned_on_all_ranks(project: Path, tmp_path: Path) -> None:
+    """A rank that does not hear of a pause or of a diverged loss waits for rank 0 without an end."""
+    space = {"train.learning_rate": [1e-9, 1e30, 5e-3]}
+    settings = {"space": space, "sampler": "grid", "questions": 4, "finalists": 0, "rungs": 1, "reduction": 3}
+    edit(recipe_of(changed(project, epochs=0.3)), sweep=settings)
+    (code, err), (other, said) = ended(start(tmp_path, [*COMMAND[:3], "sweep", "recipes/small.yaml"], cwd=project))
+    assert (code, other) == (0, 0), err + said
+    rows = json.loads((run_folder(project) / "sweep" / "sweep.json").read_text())["trials"]
+    assert [row["state"] for row in rows] == ["pruned", "pruned", "finished"], rows
+    assert "paused" in err
+    assert "diverged" in rows[1]["why"]
+    trained = load_arrays(project / "runs" / rows[2]["run"] / "3-train" / "adapters.safetensors")
+    shutil.copytree(project, tmp_path / "single", symlinks=True)
+    single = tmp_path / "single"
+    shutil.rmtree(single / "runs" / rows[2]["run"])
+    options = ["--redo", "--set", "train.learning_rate=0.005"]
+    done = ragtune("train", recipe_of(single), *options, cwd=single)
+    assert done.returncode == 0, done.stderr
+    assert_close(load_arrays(single / "runs" / rows[2]["run"] / "3-train" / "adapters.safetensors"), trained)
+
+
 def test_when_a_rank_dies_the_other_ends_with_one_message_and_the_run_resumes(project: Path, tmp_path: Path) -> None:
     changed(project, epochs=1, evals_per_epoch=6)
     ranks = start(tmp_path, COMMAND, cwd=project)

@@ -57,8 +57,10 @@ def test_of_a_known_number_of_trials_as_many_places_as_their_share_has_are_left(
     assert ended == {
         0.5: "later", 0.4: "later", 0.6: "", 0.55: "later", 0.3: "at once", 0.58: "later", 0.7: "", 0.1: "at once"
     }  # fmt: skip
-    assert not sweep.halving.ends(0.6, [0.5, 0.4], rung=1), "one of eight continues from the second rung"
-    assert sweep.halving.ends(0.6, [0.7], rung=1)
+    assert not sweep.halving.ends((0.6, 3), [(0.5, 1), (0.4, 2)], rung=1), "one of eight continues from the second rung"
+    assert sweep.halving.ends((0.6, 3), [(0.7, 4)], rung=1)
+    assert sweep.halving.ends((0.6, 3), [(0.6, 2)], rung=1), "of two equal ones the earlier continues"
+    assert not sweep.halving.ends((0.6, 3), [(0.6, 4)], rung=1)
 
 
 def test_the_finalists_have_places_at_every_rung_and_a_finite_space_is_a_known_number(tmp_path: Path) -> None:

@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
 from mlx_ragtune.clients.runtime_mlx import mx, tree_map
-from mlx_ragtune.models.toy import write_toy_model
+from mlx_ragtune.models.toy import Architecture, write_toy_model
 from mlx_ragtune.tuning import layerwise, logits
 from mlx_ragtune.tuning.adapters import load_adapter
 from mlx_ragtune.tuning.head import hidden_states, logits_of
@@ -39,7 +39,7 @@ def of_whole_model(model: Any, prompts: Sequence[Sequence[int]], chunk: int) -> 
 
 
 @pytest.mark.parametrize("chunk", [2048, 64])
-@pytest.mark.parametrize("architecture", ["llama", "mistral", "qwen2", "qwen3", "gemma3_text"])
+@pytest.mark.parametrize("architecture", get_args(Architecture))
 def test_every_logit_is_equal(tmp_path: Path, architecture: str, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logits, "CHUNK_TOKENS", chunk)
     base = stored_as(toy_base(tmp_path / "base", architecture), mx.bfloat16)

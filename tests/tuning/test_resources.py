@@ -15,6 +15,7 @@ from mlx_ragtune.gguf.sizes import cache_bytes, convert_memory, export_disk, ser
 from mlx_ragtune.models.architectures import tensor_shapes
 from mlx_ragtune.models.toy import write_toy_model
 from mlx_ragtune.tuning import fused_folder, merge, resources
+from mlx_ragtune.tuning.lean_kernels import lean_kernels
 from mlx_ragtune.tuning.load import Precision, load_base
 from mlx_ragtune.tuning.loop import group_objective
 from mlx_ragtune.tuning.recompute import recomputing
@@ -53,14 +54,18 @@ def peak(run: Any) -> int:
     return int(mx.get_peak_memory() - before)
 
 
+@pytest.mark.parametrize("prefix", [200, 600])
 @pytest.mark.parametrize("changes", [{}, {"layers": 2}, {"grad_checkpoint": True}, {"rank": 64}], ids=str)
-def test_training_stays_below_its_prediction_which_is_not_far_off(base: Path, changes: dict[str, Any]) -> None:
-    settings = train_settings(tokens_per_step=1024, batch_size=8, accumulation=1, **changes)
+def test_training_stays_below_its_prediction_which_is_not_far_off(
+    base: Path, changes: dict[str, Any], prefix: int
+) -> None:
+    settings = train_settings(tokens_per_step=1024 if prefix == 200 else 1400, batch_size=8, accumulation=1, **changes)
     model = adapted(load_base(base, "fp32").model, settings)
-    rows = made_rows(np.random.default_rng(0), [1] * 4, prefix=(200, 201), tail=(20, 21))
-    (groups,) = micro_batches(rows, 1024)
+    count = 4 if prefix == 200 else 2
+    rows = made_rows(np.random.default_rng(0), [1] * count, prefix=(prefix, prefix + 1), tail=(20, 21))
+    (groups,) = micro_batches(rows, settings.tokens_per_step)
     weights = sum(value.nbytes for _, value in tree_flatten(model.parameters()))
-    with recomputing(model, settings.grad_checkpoint):
+    with lean_kernels(model), recomputing(model, settings.grad_checkpoint):
         measured = weights + peak(lambda: mx.eval(nn.value_and_grad(model, group_objective)(model, groups)))
     row_tokens = work_of_batch(groups).layer_tokens // len(rows)
     predicted = train_memory(base, settings.model_copy(update={"batch_size": len(rows)}), "fp32", row_tokens=row_tokens)
@@ -132,7 +137,7 @@ def test_four_billion_parameters_fit_a_machine_of_sixteen_gigabytes(tmp_path: Pa
     assert largest < logits_memory(folder) < 1.1 * stored
     assert fuse_memory(folder) < 4 * GIB
     low = train_settings(rank=16, alpha=32.0, batch_size=1, accumulation=16, grad_checkpoint=True)
-    assert 2 * GIB < load_memory(folder, "4bit") < train_memory(folder, low, "4bit") < 9 * GIB
+    assert 2 * GIB < load_memory(folder, "4bit") < train_memory(folder, low, "4bit") < 10 * GIB
     assert train_memory(folder, low, "bf16") > train_memory(folder, low, "8bit") > train_memory(folder, low, "4bit")
     assert 4 * GIB < serve_memory(folder, "Q8_0", context_tokens=8192) < 7 * GIB
     assert 7 * GIB < export_disk(folder, "Q8_0") < 9 * GIB
