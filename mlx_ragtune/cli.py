@@ -182,7 +182,7 @@ def plan(recipe: Path, as_json: bool) -> None:
     from mlx_ragtune.tuning.preflight import describe, require_fit
 
     run = open_run(recipe)
-    memory = preflight.memory_of_stages(run)
+    memory = preflight.memory_of_stages(run.memory())
     told = {"memory": preflight.memory_json(memory)}
     if not as_json:
         click.echo(f"{preflight.memory_text(memory)}\n")
