@@ -170,7 +170,7 @@ def status(recipe: Path, as_json: bool) -> None:
 def plan(recipe: Path, as_json: bool) -> None:
     """Predict the memory of every stage; estimate rows, updates and time of training from two real steps.
 
-    A recipe of which a stage does not fit is refused, with what to try, before anything runs.
+    A recipe with a stage that does not fit is refused, with what to try, before anything runs.
 
     \b
     Example:

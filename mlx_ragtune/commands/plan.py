@@ -41,11 +41,11 @@ def memory_text(rows: Sequence[StageMemory]) -> str:
     from mlx_ragtune.pages.tables import render_table
 
     total, usable = memory_bytes() / 2**30, usable_bytes(memory_bytes()) / 2**30
-    of_which = f", of which {usable:.1f} GiB can be used" if usable < total else ""
+    part = f"; {usable:.1f} GiB of it can be used" if usable < total else ""
     cells = [[row.stage, f"{row.bytes / 2**30:.1f}", "yes" if row.fits else "NO"] for row in rows]
     return "\n".join(
         [
-            f"memory of each stage at most; this machine has {total:.1f} GiB{of_which}",
+            f"memory of each stage at most; this machine has {total:.1f} GiB{part}",
             render_table(["stage", "GiB", "fits"], cells),
         ]
     )
