@@ -59,7 +59,6 @@ docs: setup ## write docs/recipe.md and docs/commands.md from the code
 	@$(BIN)/ragtune reference docs
 
 site: setup ## build the documentation into site/; fails on a warning
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt -e '.[docs]'
 	@$(BIN)/python -m mkdocs build --strict --quiet
 
 messages: setup ## write every message to tests/messages.txt

@@ -6,10 +6,21 @@
     python benchmarks/export.py --converter ~/llama.cpp/convert_hf_to_gguf.py \
         --quantize ~/llama.cpp/build/bin/llama-quantize --tokenizer ~/models/Qwen3-0.6B
 
-One process per side, alternating; medians of wall time, peak memory of the process and its children. The converter
-supports real tokenizers only: ``--tokenizer`` is a folder with one. ``--python`` is an interpreter that has the
-converter's requirements (torch, transformers). With ``--quantize`` alone, llama.cpp starts from an existing BF16
-GGUF, and ragtune from the model folder.
+One process per side, alternating; medians of wall time and CPU time (user and system), peak memory of the process and
+its children. CPU time says more than wall time on a machine that does other work. The third side copies a file of the
+same size and waits until it is on the disk, as ragtune does and llama.cpp does not: no export takes less.
+
+The converter supports real tokenizers only: ``--tokenizer`` is a folder with one. ``--python`` is an interpreter that
+has the converter's requirements (torch, transformers). With ``--quantize`` alone, llama.cpp starts from an existing
+BF16 GGUF, and ragtune from the model folder. ``llama-quantize`` is built from the source in llama-cpp-python's sdist:
+
+    pip install scikit-build-core ninja
+    pip download --no-deps --no-binary :all: --no-build-isolation llama-cpp-python==0.3.36
+    tar xzf llama_cpp_python-0.3.36.tar.gz
+    cmake -B build -G Ninja -DCMAKE_BUILD_TYPE=Release -DGGML_NATIVE=ON -DLLAMA_CURL=OFF -DLLAMA_OPENSSL=OFF \
+        -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_SERVER=OFF \
+        llama_cpp_python-0.3.36/vendor/llama.cpp
+    cmake --build build --target llama-quantize          # build/bin/llama-quantize
 """
 
 import argparse
@@ -22,6 +33,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -69,19 +81,43 @@ def pieces(shapes: list[tuple[int, ...]]) -> Iterator[npt.NDArray[np.uint16]]:
             left -= count
 
 
-def run(command: list[str]) -> tuple[float, float]:
-    """Wall seconds and peak GiB (of the largest process among the command and its children)."""
-    before = time.perf_counter()
+@dataclass(frozen=True)
+class Cost:
+    """What a side took: seconds on the clock, CPU seconds, and the peak of its largest process."""
+
+    seconds: float
+    cpu_seconds: float
+    peak_gib: float
+
+
+def run(commands: list[list[str]]) -> Cost:
+    """The cost of the commands one after the other."""
     code = (
-        "import resource, subprocess, sys\n"
+        "import json, resource, subprocess, sys, time\n"
+        "started = time.perf_counter()\n"
         "done = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)\n"
+        "seconds = time.perf_counter() - started\n"
         "sys.stderr.write(done.stderr[-2000:] if done.returncode else '')\n"
-        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)\n"
+        "used = resource.getrusage(resource.RUSAGE_CHILDREN)\n"
+        "print(json.dumps([seconds, used.ru_utime + used.ru_stime, used.ru_maxrss]))\n"
         "sys.exit(done.returncode)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code, *command], stdout=subprocess.PIPE, text=True, check=True)
     scale = 2**30 if platform.system() == "Darwin" else 2**20
-    return time.perf_counter() - before, int(done.stdout.split()[-1]) / scale
+    costs = []
+    for command in commands:
+        done = subprocess.run([sys.executable, "-c", code, *command], stdout=subprocess.PIPE, text=True, check=True)
+        costs.append(json.loads(done.stdout.splitlines()[-1]))
+    return Cost(sum(cost[0] for cost in costs), sum(cost[1] for cost in costs), max(cost[2] for cost in costs) / scale)
+
+
+COPY = (
+    "import os, shutil, sys\n"
+    "with open(sys.argv[1], 'rb') as source, open(sys.argv[2], 'wb') as target:\n"
+    "    shutil.copyfileobj(source, target, 2**23)\n"
+    "    target.flush()\n"
+    "    os.fsync(target.fileno())\n"
+)
+"""A plain copy that is on the disk at its end."""
 
 
 def ours(model: Path, target: Path, kind: str) -> list[list[str]]:
@@ -109,22 +145,25 @@ def theirs(model: Path, target: Path, kind: str, arguments: argparse.Namespace) 
 def measure(kind: str, model: Path, folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """Medians of both sides for one type."""
     sides = {"ours": ours(model, folder / "ours.gguf", kind)}
+    sides["copy"] = [[sys.executable, "-c", COPY, str(folder / "ours.gguf"), str(folder / "copy.gguf")]]
     if arguments.quantize or (arguments.converter and not kind.endswith(("_M", "_S", "_K"))):
         sides["llama.cpp"] = theirs(model, folder / "theirs.gguf", kind, arguments)
-    times: dict[str, list[tuple[float, float]]] = {side: [] for side in sides}
+    costs: dict[str, list[Cost]] = {side: [] for side in sides}
+    run(sides["ours"])  # warms the page cache, and writes the file that is copied
     for repeat in range(arguments.repeats):
         for side in list(sides) if repeat % 2 == 0 else list(sides)[::-1]:
-            parts = [run(command) for command in sides[side]]
-            times[side].append((sum(seconds for seconds, _ in parts), max(peak for _, peak in parts)))
-            print(f"  {kind} {side}: {times[side][-1][0]:.1f} s", file=sys.stderr)
+            costs[side].append(run(sides[side]))
+            print(f"  {kind} {side}: {costs[side][-1].seconds:.1f} s", file=sys.stderr)
     row: dict[str, Any] = {"type": kind, "bytes": (folder / "ours.gguf").stat().st_size}
-    for side, runs in times.items():
+    for side, measured in costs.items():
         row[side] = {
-            "seconds": round(statistics.median(seconds for seconds, _ in runs), 2),
-            "peak_gib": round(statistics.median(peak for _, peak in runs), 2),
+            name: round(statistics.median(getattr(cost, name) for cost in measured), 2)
+            for name in ("seconds", "cpu_seconds", "peak_gib")
         }
+    row["times_a_copy"] = round(row["ours"]["seconds"] / row["copy"]["seconds"], 2)
     if "llama.cpp" in row:
         row["ratio"] = round(row["llama.cpp"]["seconds"] / row["ours"]["seconds"], 2)
+        row["cpu_ratio"] = round(row["llama.cpp"]["cpu_seconds"] / row["ours"]["cpu_seconds"], 2)
         row["same_tensors"] = same_tensors(folder / "ours.gguf", folder / "theirs.gguf")
     return row
 
@@ -172,13 +211,18 @@ def main() -> None:
         return
     print(f"random Qwen3 {arguments.size}, {about['model_gib']} GiB of bfloat16 ({about['machine']}, {about['date']})")
     for row in rows:
-        sides = "   ".join(
-            f"{side} {row[side]['seconds']:7.1f} s {row[side]['peak_gib']:5.2f} GiB"
-            for side in ("ours", "llama.cpp")
-            if side in row
-        )
-        ratio = f"   {row['ratio']:.2f} ×, same tensors: {row['same_tensors']}" if "ratio" in row else ""
-        print(f"  {row['type']:<7} {sides}{ratio}")
+        for side in ("ours", "llama.cpp", "copy"):
+            if side in row:
+                cost = row[side]
+                print(
+                    f"  {row['type']:<7} {side:<10} {cost['seconds']:7.1f} s   cpu {cost['cpu_seconds']:7.1f} s   "
+                    f"{cost['peak_gib']:5.2f} GiB"
+                )
+        if "ratio" in row:
+            print(
+                f"    {row['ratio']:.2f} ×, by CPU time {row['cpu_ratio']:.2f} ×, same tensors: {row['same_tensors']}"
+            )
+        print(f"    {row['times_a_copy']:.2f} × the time of a plain copy")
 
 
 if __name__ == "__main__":

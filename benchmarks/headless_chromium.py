@@ -1,10 +1,19 @@
-"""A real headless Chromium, driven through its debugging pipe: JSON messages that end in a zero byte."""
+"""A real headless Chromium, driven through its debugging pipe: JSON messages that end in a zero byte.
+
+    python benchmarks/headless_chromium.py PAGE PICTURE.png [WIDTH HEIGHT]
+
+takes a picture of the top of a page: a file such as runs/demo/8-report/report.html, or an address. Tests of pages and
+``whole_path.py`` use the browser too.
+"""
 
 import base64
 import fcntl
 import json
 import os
+import shutil
 import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -91,3 +100,26 @@ def chromium(binary: str, profile: Path) -> Iterator[Tab]:
         browser.wait(timeout=20)
         os.close(to_write)
         os.close(from_read)
+
+
+def find_browser() -> str | None:
+    """The path of a Chromium or Chrome, if there is one."""
+    return shutil.which("chromium") or shutil.which("google-chrome")
+
+
+def main() -> None:
+    """Take a picture of a page."""
+    page, target, *size = sys.argv[1:]
+    binary = find_browser()
+    if binary is None:
+        sys.exit("no chromium: apt-get install chromium")
+    width, height = (int(number) for number in size or ("1100", "820"))
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile, chromium(binary, Path(profile)) as tab:
+        tab.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+        tab.go(page if "://" in page else Path(page).resolve().as_uri(), "body")
+        tab.picture(Path(target))
+    print(f"{target}: {Path(target).stat().st_size // 1024} KB")
+
+
+if __name__ == "__main__":
+    main()

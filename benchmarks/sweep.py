@@ -35,6 +35,7 @@ import sys
 import tempfile
 import time
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,7 @@ from mlx_ragtune.tuning.adapters import adapter_config
 from mlx_ragtune.tuning.load import load_base
 from mlx_ragtune.tuning.schedule import make_plan, micro_batches, rows_per_update, updates_of_epoch
 from mlx_ragtune.tuning.select import MAX_TOKENS, development_slice
+from mlx_ragtune.tuning.step_size import with_step
 from mlx_ragtune.tuning.token_rows import TokenRow
 from mlx_ragtune.tuning.work import Work, total, work_of_batch, work_of_whole_rows
 from mlx_ragtune.tuning.workbench import prepare_rows
@@ -259,8 +261,9 @@ class Counting:
 
     def __init__(self, recipe: Path) -> None:
         self.run = opened(recipe)
-        self.train, self.rows = self.run.recipe.train, token_rows(self.run)
+        self.rows = token_rows(self.run)
         self.config = json.loads((self.run.base / "config.json").read_text())
+        self.train = with_step(self.run.recipe.train, self.config, chain(*self.rows.values()))
         self.all_layers = int(self.config["num_hidden_layers"])
         self.adapted = adapted_layers(self.run, self.train)
         seed, per_update = self.run.recipe.seed, rows_per_update(self.train)
@@ -307,7 +310,7 @@ class Counting:
         )  # fmt: skip
 
     def _shared(self, rows: list[TokenRow]) -> Work:
-        return total(work_of_batch(groups) for groups in micro_batches(rows, self.train.tokens_per_step))
+        return total(work_of_batch(groups) for groups in micro_batches(rows, self.train.step_tokens))
 
     def _trials(self, *, halving: bool) -> list[int]:
         """How many trials make each of the updates."""

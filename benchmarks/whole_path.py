@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from headless_chromium import Tab, chromium
+from headless_chromium import Tab, chromium, find_browser
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -79,7 +79,7 @@ class Walk:
         for path, name in ((self.papers, "~/papers"), (self.work, "."), (ROOT, "."), (Path.home(), "~")):
             output = output.replace(str(path), name)
         lines = [line.rsplit("\r", 1)[-1].rstrip() for line in output.rstrip().split("\n")]
-        lines = [line for line in lines if not re.search(r"\b\d+ of \d+\b.* left$", line)]
+        lines = [line for line in lines if not re.match(r"  \S.* \d+/\d+( |$)", line)]
         if len(lines) > KEPT_LINES:
             half = KEPT_LINES // 2
             lines = [*lines[:half], f"[{len(lines) - 2 * half} lines]", *lines[-half:]]
@@ -109,7 +109,7 @@ class Walk:
                 if not address.startswith("http"):
                     said.seek(0)
                     raise RuntimeError(f"no page: {address}{said.read()}")
-                browser = shutil.which("chromium") or shutil.which("google-chrome")
+                browser = find_browser()
                 decided = self._by_keys(browser, address) if browser else by_requests(address)
                 process.wait(timeout=120)
             finally:
@@ -127,7 +127,7 @@ class Walk:
 
     def picture_of_report(self, report: Path) -> None:
         """A picture of the head of the report, where there is a browser."""
-        if browser := shutil.which("chromium") or shutil.which("google-chrome"):
+        if browser := find_browser():
             profile = tempfile.mkdtemp()
             with chromium(browser, Path(profile)) as tab:
                 tab.go(report.resolve().as_uri(), "body")

@@ -194,8 +194,7 @@ class SweepSettings(Settings):
     minutes: Annotated[float, Field(gt=0, le=10**6)] | None = None
     """No trial starts after so many minutes of all trials together, on all machines."""
     halving: Literal["updates", "rows", "off"] = "updates"
-    """Successive halving: compare trials after a share of their updates, or trained on a share of the rows. Where the
-    number of trials is known, they wait for each other there, with their checkpoints."""
+    """Successive halving: compare trials after a share of their updates, or trained on a share of the rows."""
     reduction: Annotated[int, Field(ge=2, le=10)] = 3
     """At each rung the best 1/N of the trials continue, at least `finalists`, and the share grows N times."""
     rungs: Annotated[int, Field(ge=1, le=5)] = 2

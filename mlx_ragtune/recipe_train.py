@@ -87,8 +87,8 @@ class TrainSettings(Settings):
     """Rows per micro-batch."""
     accumulation: Count = 8
     """Micro-batches per update. The loss is averaged over the tokens of the whole update."""
-    tokens_per_step: Tokens = 4096
-    """`shared-prefix`: maximum tokens per micro-batch."""
+    tokens_per_step: Tokens | None = None
+    """`shared-prefix`: maximum tokens per micro-batch. Null: 1024 to 4096, as many as keep 1 GiB of float32 values."""
     learning_rate: Annotated[float, Field(gt=0)] = 2e-4
     """Peak learning rate."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
@@ -125,6 +125,12 @@ class TrainSettings(Settings):
     """`shared-prefix`: prefer answers to rejected ones. The prompt is computed once for both."""
     report_to: tuple[Literal["wandb", "swanlab"], ...] = ()
     """`shared-prefix`: experiment trackers."""
+
+    @property
+    def step_tokens(self) -> int:
+        """``tokens_per_step``, which ``tuning.step_size.with_step`` has set."""
+        assert self.tokens_per_step is not None  # noqa: S101 (every run sets it before it starts)
+        return self.tokens_per_step
 
     @property
     def lora_scale(self) -> float:

@@ -61,7 +61,7 @@ def _sections(model: type[Settings], at: str) -> Iterator[str]:
             below.append((section, place))
         else:
             cells = (f"`{name}`", _kind(field.annotation), _default(field), field.description)
-            rows.append("| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |")
+            rows.append("| " + " | ".join(" ".join(str(cell).split()).replace("|", "\\|") for cell in cells) + " |")
     yield f"## {at}\n\n{model.__doc__}" if at else "## Top level"
     yield "| key | value | default | |\n|---|---|---|---|\n" + "\n".join(rows)
     for section, place in below:

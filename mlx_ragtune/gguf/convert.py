@@ -86,6 +86,16 @@ class _Piece:
     first: int
     count: int
 
+    @property
+    def start(self) -> int:
+        """Offset of its first byte in the file."""
+        return self.tensor.offset + self.tensor.bytes // self.tensor.shape[0] * self.first
+
+    @property
+    def end(self) -> int:
+        """Offset behind its last byte."""
+        return self.tensor.offset + self.tensor.bytes // self.tensor.shape[0] * (self.first + self.count)
+
 
 def interleave(rows: npt.NDArray[np.generic], heads: int) -> npt.NDArray[np.generic]:
     """Rows of complete q or k heads, reordered from half-split to interleaved rotary order (llama.cpp's layout).
@@ -131,14 +141,12 @@ _BUFFERS = _Buffers()
 
 
 def _convert(file: Path, piece: _Piece) -> None:
-    tensor = piece.tensor
     data = np.ascontiguousarray(_encoded(piece)).view(np.uint8).reshape(-1)
-    at = tensor.offset + tensor.bytes // tensor.shape[0] * piece.first
     handle = os.open(file, os.O_WRONLY)
     try:
         done = 0
         while done < data.size:
-            done += os.pwrite(handle, data[done:].data, at + done)
+            done += os.pwrite(handle, data[done:].data, piece.start + done)
     finally:
         os.close(handle)
 
@@ -251,19 +259,28 @@ def convert(
     *,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
+    complete_below: Callable[[int], None] = lambda _offset: None,
 ) -> None:
     """Write the bytes of all tensors into ``file``, which already has its full size.
 
-    ``progress`` is called with (pieces done, all pieces). Raises InputError for values that the type cannot
-    represent, and ToolError when a write fails.
+    ``progress`` is called with (pieces done, all pieces), and ``complete_below`` with an offset that only grows: the
+    file will not change below it. Raises InputError for values that the type cannot represent, and ToolError when a
+    write fails.
     """
-    pieces = [piece for tensor in tensors for piece in _pieces(tensor)]
+    ordered = sorted(tensors, key=lambda tensor: tensor.offset)
+    pieces = [piece for tensor in ordered for piece in _pieces(tensor)]
+    waiting, finished = 0, [False] * len(pieces)
     executor = ThreadPoolExecutor(workers or usable_cores())
     try:
         with disk_writes(file, sum(tensor.bytes for tensor in tensors)), _synced(file):
-            futures = [executor.submit(partial(_convert, file), piece) for piece in pieces]
+            futures = {executor.submit(partial(_convert, file), piece): place for place, piece in enumerate(pieces)}
             for done, future in enumerate(as_completed(futures), start=1):
                 future.result()
+                finished[futures[future]] = True
+                while waiting < len(pieces) and finished[waiting]:
+                    waiting += 1
+                if waiting:
+                    complete_below(pieces[waiting - 1].end)
                 if progress:
                     progress(done, len(pieces))
     finally:

@@ -1,5 +1,6 @@
 """Writes a model folder as one GGUF file: the same bytes every time, complete or not at all."""
 
+import errno
 import hashlib
 import os
 from collections.abc import Callable, Mapping
@@ -7,14 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from gguf import GGMLQuantizationType as Type
 from gguf import GGUFWriter, size_label
 from gguf.quants import quant_shape_to_byte_shape
 
-from mlx_ragtune.artifact import digest_file, require_disk
+from mlx_ragtune.artifact import require_disk
 from mlx_ragtune.clients.machine import disk_writes
 from mlx_ragtune.errors import InputError
 from mlx_ragtune.gguf.convert import PIECE_VALUES, Tensor, ValueHeads, convert
@@ -29,6 +30,7 @@ from mlx_ragtune.models.vocabulary import read_json, read_vocabulary
 
 _ALIGNMENT = 32
 METADATA_BYTES = 16 * 2**20
+_HASHED_BYTES = 4 * 2**20
 
 
 @dataclass(frozen=True)
@@ -244,17 +246,46 @@ def write_gguf(
             writer.close()
         start = -(-temporary.stat().st_size // _ALIGNMENT) * _ALIGNMENT
         os.truncate(temporary, start + _data_bytes(tensors))
-        convert([replace(tensor, offset=start + tensor.offset) for tensor in tensors], temporary, progress=progress)
-        sha256 = _settle(temporary, target)
-    digest = hashlib.sha256(vocabulary.template.encode()).hexdigest()
-    return GgufReport(type, len(tensors), target.stat().st_size, sha256, vocabulary.pre, digest)
+        placed = [replace(tensor, offset=start + tensor.offset) for tensor in tensors]
+        with temporary.open("rb", buffering=0) as stream:
+            digest = _Digest(stream)
+            convert(placed, temporary, progress=progress, complete_below=digest.reach)
+            sha256 = _settle(temporary, target, digest)
+    template = hashlib.sha256(vocabulary.template.encode()).hexdigest()
+    return GgufReport(type, len(tensors), target.stat().st_size, sha256, vocabulary.pre, template)
 
 
-def _settle(temporary: Path, target: Path) -> str:
-    """The file's SHA-256; it is renamed after its content is on disk, which takes place at the same time."""
+class _Digest:
+    """The SHA-256 of a file that is being written, computed as far as it is complete."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream, self._hash, self._done = stream, hashlib.sha256(), 0
+        self._block = memoryview(bytearray(_HASHED_BYTES))
+
+    def reach(self, end: int) -> None:
+        """Include the bytes below the offset ``end``; whole blocks are worth a call."""
+        if end - self._done >= len(self._block):
+            self._include(end)
+
+    def result(self) -> str:
+        """The digest of the file to its end, as hexadecimal."""
+        self._include(os.fstat(self._stream.fileno()).st_size)
+        return self._hash.hexdigest()
+
+    def _include(self, end: int) -> None:
+        while self._done < end:
+            size = self._stream.readinto(self._block[: end - self._done])  # type: ignore[attr-defined]
+            if not size:
+                raise OSError(errno.EIO, "the file became shorter while it was written")
+            self._hash.update(self._block[:size])
+            self._done += size
+
+
+def _settle(temporary: Path, target: Path, digest: _Digest) -> str:
+    """The file's SHA-256; it is renamed after its content is on disk, and the rest is hashed at the same time."""
     with temporary.open("rb") as stream, ThreadPoolExecutor(1) as executor:
         on_disk = executor.submit(os.fsync, stream.fileno())
-        sha256 = digest_file(temporary)
+        sha256 = digest.result()
         on_disk.result()
     temporary.replace(target)
     folder = os.open(target.parent, os.O_RDONLY)

@@ -39,11 +39,12 @@ async function start() {
   try { server = await ask("/api/state"); } catch (error) {
     if (error.status !== 401) { byId("invitation").textContent = error.message; return; }
     byId("sign-in").hidden = false;
+    byId("log").hidden = true;
     byId("token").focus();
     return;
   }
   byId("sign-in").hidden = true;
-  byId("composer").hidden = false;
+  for (const name of ["log", "controls", "composer"]) byId(name).hidden = false;
   byId("name").textContent = server.name;
   document.title = `Ask the papers: ${server.name}`;
   byId("strength-row").hidden = !server.strengths;
@@ -305,7 +306,9 @@ function stop() { running?.abort(); }
 byId("composer").addEventListener("submit", (event) => { event.preventDefault(); submit(); });
 byId("sign-in").addEventListener("submit", async (event) => {
   event.preventDefault();
-  try { await signIn(byId("token").value); await start(); } catch { byId("invitation").textContent = "That is not the key."; }
+  try { await signIn(byId("token").value); await start(); } catch (error) {
+    byId("sign-in").querySelector("label").textContent = error.status === 401 ? "That is not the API key of this server." : error.message;
+  }
 });
 byId("question").addEventListener("input", grow);
 byId("question").addEventListener("keydown", (event) => {

@@ -115,7 +115,7 @@ class Engine:
                 async for event in pieces:
                     yield event
         finally:
-            if not turn.cancel() and not turn.cancelled():
+            if not turn.cancel():  # it has its slot
                 self._slots.release()
 
     async def _pieces(self, stream: Generator[Piece, None, Answered], pause: float) -> AsyncGenerator[Event, None]:

@@ -12,7 +12,7 @@ Result = TypeVar("Result")
 
 
 async def unless_gone(receive: Receive, work: Coroutine[Any, Any, Result]) -> Result | None:
-    """What ``work`` returns or raises; None when the client left first, and ``work`` was cancelled and has ended."""
+    """What ``work`` returns or raises; None when the client left first, and ``work`` was stopped and has ended."""
     task = asyncio.ensure_future(work)
     gone = asyncio.ensure_future(_disconnected(receive))
     try:

@@ -67,7 +67,8 @@ def _advice(item: ReviewItem, documents: Mapping[str, Document]) -> Iterator[str
         if isinstance(row, Question) and row.answerable:
             yield "there is no reference answer"
         return
-    if reason := names_its_source(item.answer, texts):
+    # a refusal speaks of "these papers": it has no other words for them
+    if row.refusal_kind is None and (reason := names_its_source(item.answer, texts)):
         yield f"the answer {reason}"
     if row.refusal_kind is None and own:
         found = [

@@ -37,7 +37,7 @@ def _reduced(x: mx.array) -> tuple[mx.array, mx.array]:
     shifted = x * _LOG2E + _SHIFT
     whole = shifted - _SHIFT
     r = x - whole * _LN2_HIGH - whole * _LN2_LOW
-    y = _POLYNOMIAL[0]
+    y: Any = _POLYNOMIAL[0]
     for coefficient in _POLYNOMIAL[1:]:
         y = y * r + coefficient
     return shifted, y * r * r + r + 1.0
@@ -93,7 +93,8 @@ def swiglu(gate: mx.array, x: mx.array) -> mx.array:
 
 @swiglu.vjp
 def _swiglu_backward(primals: Any, cotangent: mx.array, _output: Any) -> tuple[mx.array, mx.array]:
-    return _swiglu_gradients(*primals, cotangent)
+    gate, x = mx.depends(list(primals), [cotangent])  # the shares are not made before the gradient arrives
+    return _swiglu_gradients(gate, x, cotangent)
 
 
 def _scores(queries: mx.array, keys: mx.array, mask: mx.array | None) -> mx.array:
@@ -104,6 +105,11 @@ def _scores(queries: mx.array, keys: mx.array, mask: mx.array | None) -> mx.arra
     length = mask.shape[-2]
     split = scores.reshape(*scores.shape[:2], -1, length, scores.shape[-1])
     return mx.where(mask if mask.ndim == 2 else mask[:, :, None], split, _HIDDEN).reshape(scores.shape)
+
+
+def _swapped(x: mx.array) -> mx.array:
+    """[B, H, L, D] ⇄ [B, L, H, D]."""
+    return x.swapaxes(1, 2)
 
 
 def attention(queries: mx.array, keys: mx.array, values: mx.array, *, scale: float, mask: Any = None) -> mx.array:
@@ -123,11 +129,14 @@ def attention(queries: mx.array, keys: mx.array, values: mx.array, *, scale: flo
         highest = scores.max(axis=-1, keepdims=True)
         powers = exp(scores - highest)
         summed = powers.sum(axis=-1, keepdims=True)
-        return (powers @ values / summed).reshape(batch, heads, length, -1), highest + mx.log(summed)
+        output = (powers @ values / summed).reshape(batch, heads, length, -1)
+        # laid out as [B, L, H, D]: the model puts the heads of a token side by side, which then needs no second copy
+        return _swapped(mx.contiguous(_swapped(output))), highest + mx.log(summed)
 
     @attend.vjp
     def _backward(primals: Any, cotangents: Any, outputs: Any) -> tuple[mx.array, ...]:
-        queries, keys, values = primals
+        # computed when the gradient arrives: MLX would otherwise make the shares of all layers first
+        queries, keys, values = mx.depends(list(primals), [cotangents[0]])
         scaled = (queries * scale).reshape(folded)
         given = cotangents[0].reshape(*folded[:3], -1)
         shares = exp(_scores(scaled, keys, mask) - outputs[1])
@@ -136,7 +145,8 @@ def attention(queries: mx.array, keys: mx.array, values: mx.array, *, scale: flo
         by_queries = (by_scores @ keys * scale).reshape(queries.shape)
         return by_queries, by_scores.swapaxes(-1, -2) @ scaled, shares.swapaxes(-1, -2) @ given
 
-    output: mx.array = attend(queries, keys, values)[0]
+    outputs: Any = attend(queries, keys, values)
+    output: mx.array = outputs[0]
     return output
 
 

@@ -97,7 +97,7 @@ class Loop:
         """
         self._restore()
         if self.preference is not None:
-            options: dict[str, Any] = {"tokens_per_step": self.settings.tokens_per_step, "ranks": self.ranks}
+            options: dict[str, Any] = {"tokens_per_step": self.settings.step_tokens, "ranks": self.ranks}
             try:
                 self.preference.prepare(self.model, [*train, *valid], **options)
             except RuntimeError as error:
@@ -142,7 +142,7 @@ class Loop:
         """
         if self.kl is not None or self.preference is not None or not policy.ceiling:
             return Choice()
-        step = self.settings.tokens_per_step
+        step = self.settings.step_tokens
         updates = updates_of_run(train, self.plan, self.settings, seed=self.seed)
         choice = choose_shapes((groups for _, _, rows in updates for groups in micro_batches(rows, step)), policy)
         if choice.keys:
@@ -166,7 +166,7 @@ class Loop:
             tree_map(mx.zeros_like, self.model.trainable_parameters()),
         )
         try:
-            for groups in self.ranks.share(micro_batches(rows, self.settings.tokens_per_step)):
+            for groups in self.ranks.share(micro_batches(rows, self.settings.step_tokens)):
                 if self.compiled is not None and self.compiled.handles(groups):
                     loss, part = self.compiled(self.model, groups)
                     parts = loss[None]
@@ -247,7 +247,7 @@ class Loop:
 
     def _valid_losses(self, valid: Sequence[TokenRow]) -> float:
         """The validation loss, noted with the figures of other terms. It alone chooses the adapter that is kept."""
-        options: dict[str, Any] = {"tokens_per_step": self.settings.tokens_per_step, "ranks": self.ranks}
+        options: dict[str, Any] = {"tokens_per_step": self.settings.step_tokens, "ranks": self.ranks}
         term = self.preference or self.kl
         if term is None:
             means = {"loss": mean_loss(self.model, valid, objective=self.objective, **options)}

@@ -67,8 +67,9 @@ def apply_caps(caps: Caps) -> None:
 
 def next_setting(settings: TrainSettings) -> str:
     """The recipe change that saves most memory of those that are left."""
-    if settings.engine == "shared-prefix" and settings.tokens_per_step > 1024:
-        return f"lower train.tokens_per_step (now {settings.tokens_per_step}) to {settings.tokens_per_step // 2}"
+    step = settings.tokens_per_step
+    if settings.engine == "shared-prefix" and step is not None and step > 1024:
+        return f"lower train.tokens_per_step (now {step}) to {step // 2}"
     if settings.engine == "mlx-lm" and settings.batch_size > 1:
         return f"lower train.batch_size (now {settings.batch_size}) and raise train.accumulation"
     if not settings.grad_checkpoint:

@@ -26,6 +26,7 @@ from mlx_ragtune.tuning.ranks import Ranks
 from mlx_ragtune.tuning.recompute import recomputing
 from mlx_ragtune.tuning.rehearsal import choose_rehearsal, share_in
 from mlx_ragtune.tuning.schedule import Plan, make_plan, micro_batches, rows_per_update, updates_of_epoch
+from mlx_ragtune.tuning.step_size import with_step
 from mlx_ragtune.tuning.token_rows import Refused, TokenRow, tokenize
 from mlx_ragtune.tuning.train_checks import check_train
 from mlx_ragtune.tuning.work import total, work_of_batch
@@ -51,7 +52,8 @@ class Preflight:
 
     ``kl_tokens`` are the answer tokens of an epoch that count in the KL term, ``kl_work`` is the work of the base's
     forward passes relative to all other work; both are 0 without ``train.kl``. ``pairs`` are the training rows with a
-    rejected answer, whose tokens count in ``row_tokens``; 0 without ``train.preference``.
+    rejected answer, whose tokens count in ``row_tokens``; 0 without ``train.preference``. ``tokens_per_step`` is that
+    of the recipe, or what is chosen without it.
     """
 
     lengths: dict[str, Lengths]
@@ -67,6 +69,7 @@ class Preflight:
     kl_tokens: int = 0
     kl_work: float = 0.0
     pairs: int = 0
+    tokens_per_step: int = 0
 
     @property
     def saving(self) -> float:
@@ -156,7 +159,7 @@ def calibrate(
 def _epoch(rows: Sequence[TokenRow], settings: TrainSettings, seed: int) -> list[list[Group]]:
     """The first epoch's micro-batches."""
     updates = updates_of_epoch(rows, rows_per_update(settings), seed=seed, epoch=0)
-    return [batch for update in updates for batch in micro_batches(update, settings.tokens_per_step)]
+    return [batch for update in updates for batch in micro_batches(update, settings.step_tokens)]
 
 
 def plan_run(
@@ -190,6 +193,7 @@ def plan_run(
         usable, refused_own = tokenize(rows["rehearsal"], loaded.tokenizer, on_too_long="drop", **options)
         chosen = choose_rehearsal(usable, task_rows=len(train), share=share, seed=seed)
         train, held, refused = [*train, *chosen.train], chosen.held, [*refused, *refused_own]
+    settings = with_step(settings, loaded.config, [*train, *valid, *held])
     plan = make_plan(train, settings, seed=seed, validates=bool(valid))
     batches = _epoch(train, settings, seed)
     kl = BaseKL(settings.kl) if settings.kl else None
@@ -203,10 +207,10 @@ def plan_run(
     )
     flops = [_flops(groups, loaded.config, kl) for groups in batches]
     base_flops = sum(kl.flops(groups, loaded.config) for groups in batches) if kl else 0.0
-    checks = [batch for part in (valid, held) for batch in micro_batches(part, settings.tokens_per_step)]
+    checks = [batch for part in (valid, held) for batch in micro_batches(part, settings.step_tokens)]
     check_flops = total(map(work_of_batch, checks)).flops(loaded.config) / 2
     check_flops += sum(kl.flops(groups, loaded.config) for groups in checks) if kl else 0.0
-    reference = preference.flops([*train, *valid], loaded.config, settings.tokens_per_step) if preference else 0.0
+    reference = preference.flops([*train, *valid], loaded.config, settings.step_tokens) if preference else 0.0
     epochs = plan.updates / plan.updates_per_epoch
     validation = len(plan.evals) * measured.seconds(check_flops)
     trainable, parameters = count_parameters(loaded.model)
@@ -223,6 +227,7 @@ def plan_run(
         predicted_seconds=epochs * sum(map(measured.seconds, flops)) + validation + measured.seconds(reference),
         caps=caps_here(),
         pairs=preference.pairs(train) if preference else 0,
+        tokens_per_step=settings.step_tokens,
         kl_tokens=kl.tokens(train) if kl else 0,
         kl_work=base_flops / (sum(flops) - base_flops),
     )
@@ -235,7 +240,7 @@ def require_fit(preflight: Preflight, settings: TrainSettings) -> None:
         raise ToolError(
             f"training needs about {needed:.1f} GiB of memory, {usable:.1f} GiB can be used",
             where="train",
-            fix=next_setting(settings),
+            fix=next_setting(settings.model_copy(update={"tokens_per_step": preflight.tokens_per_step})),
         )
 
 

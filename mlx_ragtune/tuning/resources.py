@@ -36,6 +36,11 @@ COMPARED_PROMPTS = 10
 """Prompts whose logits are compared after fusing and exporting."""
 _ADAPTER_SHARE = 0.03
 """Parameters of an adapter over those of the model, where its rank is not known: rank 64 of a 4B model has 3%."""
+STEP_VALUES = 2**28
+"""Values that a micro-batch keeps for the backward pass where the recipe sets no ``tokens_per_step``: 1 GiB in float32.
+A matrix product with 1,024 rows is about as fast as a longer one, so that more memory would save little time."""
+STEP_TOKENS = (1024, 4096)
+"""Least and most tokens of such a micro-batch; below, contexts with several questions would be cut apart."""
 _OPTIMIZER_COPIES = 5
 """Arrays of the adapter's size: adapter, gradient, accumulated gradient, and two of the optimizer."""
 _LOADED_COPIES = 3
@@ -136,26 +141,42 @@ def _state_values(config: Mapping[str, Any], settings: TrainSettings, tokens: in
     return tokens * state * (5.0 if settings.grad_checkpoint else 2.5 * layers)
 
 
+def _adapted_layers(config: Mapping[str, Any], settings: TrainSettings) -> int:
+    layers: int = config["num_hidden_layers"]
+    return layers if settings.layers == "all" else min(settings.layers, layers)
+
+
+def _values_per_token(config: Mapping[str, Any], settings: TrainSettings) -> float:
+    """Values that the backward pass keeps for each token, without attention scores."""
+    hidden, inner, heads = config["hidden_size"], config["intermediate_size"], config["num_attention_heads"]
+    queries, keys = heads * head_dimension(config), key_value_heads(config) * head_dimension(config)
+    ours = settings.engine == "shared-prefix"  # which keeps gate, up and their product, without sigmoids
+    layer = 5 * hidden + 3 * queries + 2 * keys + (4 if ours else 5.5) * inner
+    adapted = _adapted_layers(config, settings)
+    return adapted * 2 * (hidden + keys) + 2 * layer if settings.grad_checkpoint else adapted * layer
+
+
+def step_for_budget(config: Mapping[str, Any], settings: TrainSettings) -> int:
+    """Tokens of a micro-batch that keep STEP_VALUES for the backward pass, within STEP_TOKENS."""
+    each = _values_per_token(config, settings) + _state_values(config, settings, 1, _adapted_layers(config, settings))
+    return min(max(int(STEP_VALUES / each) // 256 * 256, STEP_TOKENS[0]), STEP_TOKENS[1])
+
+
 def _activation_values(
     config: Mapping[str, Any], settings: TrainSettings, tokens: int, *, row_tokens: int, platform: str
 ) -> float:
     """Values that the backward pass of one micro-batch of ``tokens`` keeps."""
-    hidden, inner, heads = config["hidden_size"], config["intermediate_size"], config["num_attention_heads"]
-    queries, keys = heads * head_dimension(config), key_value_heads(config) * head_dimension(config)
-    layers = config["num_hidden_layers"]
-    adapted = layers if settings.layers == "all" else min(settings.layers, layers)
-    scores, fused = heads * tokens * row_tokens, platform == "darwin"  # Metal's fused attention keeps no scores
-    if settings.engine == "mlx-lm":
-        layer = tokens * (5 * hidden + 3 * queries + 2 * keys + 5.5 * inner)
-        kept = adapted * (layer + (0 if fused else 1.1 * scores)) + 3 * scores
-    else:  # with lean_kernels; the backward pass of one layer needs most in its MLP or in its attention
-        layer = tokens * (5 * hidden + 3 * queries + 2 * keys + 2.7 * inner)
-        kept = max(6 * tokens * inner, (3 if fused else 8) * scores)
-        recomputed = adapted * tokens * 2 * (hidden + keys) + 2.6 * layer
-        kept += recomputed if settings.grad_checkpoint else adapted * layer
-    kept += _state_values(config, settings, tokens, adapted)
+    adapted = _adapted_layers(config, settings)
+    scores = 1.1 * config["num_attention_heads"] * tokens * row_tokens
+    kept: float = tokens * _values_per_token(config, settings) + _state_values(config, settings, tokens, adapted)
+    if platform == "darwin":  # Metal's fused attention keeps no scores; the backward pass makes one layer's
+        kept += 3 * scores
+    elif settings.engine == "shared-prefix" or settings.grad_checkpoint:
+        kept += 10 * scores  # one layer's too, but each operation has arrays of its own, some of them made in advance
+    else:
+        kept += adapted * scores
     positions = tokens * config["vocab_size"]
-    logits = positions if settings.engine == "mlx-lm" else min(CHUNK_LOGITS, positions)
+    logits = positions if settings.engine == "mlx-lm" else 4 * min(CHUNK_LOGITS, positions)
     return kept + 3 * logits
 
 
@@ -177,7 +198,8 @@ def train_memory(
         tokens = settings.batch_size * row_tokens
     else:
         pairs = PAIR_TOKENS if settings.preference else 1.0
-        tokens = max(row_tokens, min(settings.tokens_per_step, int(rows_per_update(settings) * row_tokens * pairs)))
+        most = settings.tokens_per_step or step_for_budget(model.config, settings)
+        tokens = max(row_tokens, min(most, int(rows_per_update(settings) * row_tokens * pairs)))
     width = 4 if precision == "fp32" else 3  # bfloat16 activations beside float32 ones of the adapter
     adapter = 4 * _OPTIMIZER_COPIES * adapter_parameters(model.config, settings)
     activations = _activation_values(model.config, settings, tokens, row_tokens=row_tokens, platform=platform)
@@ -200,7 +222,7 @@ def fitting_changes(
     """
     model, order = _sized(base), get_args(Precision)
     for bits in order[order.index(precision) :]:
-        for change in _smaller_steps(settings):
+        for change in _smaller_steps(model.config, settings):
             smaller = settings.model_copy(update=change)
             if train_memory(model, smaller, bits, row_tokens=row_tokens, platform=platform) <= limit:
                 keys = [(f"train.{key}", str(value).lower()) for key, value in change.items()]
@@ -208,7 +230,7 @@ def fitting_changes(
     return None
 
 
-def _smaller_steps(settings: TrainSettings) -> Iterator[dict[str, Any]]:
+def _smaller_steps(config: Mapping[str, Any], settings: TrainSettings) -> Iterator[dict[str, Any]]:
     """Changes of the settings that need less and less memory, the first of which is none."""
     yield {}
     if settings.engine == "mlx-lm":
@@ -219,7 +241,7 @@ def _smaller_steps(settings: TrainSettings) -> Iterator[dict[str, Any]]:
     recompute = {} if settings.grad_checkpoint else {"grad_checkpoint": True}
     if recompute:
         yield recompute
-    tokens = settings.tokens_per_step // 2
+    tokens = (settings.tokens_per_step or step_for_budget(config, settings)) // 2
     while tokens >= _LEAST_TOKENS:
         yield {**recompute, "tokens_per_step": tokens}
         tokens //= 2

@@ -15,12 +15,14 @@ from typing import Any, Literal
 
 from mlx_ragtune.errors import OutOfMemoryError, RagtuneError
 from mlx_ragtune.jsonl import read_json, read_rows, write_rows
+from mlx_ragtune.models.model_folder import read_config
 from mlx_ragtune.recipe import BaseModelSettings, DatasetSettings, TrainSettings
 from mlx_ragtune.records import Example
 from mlx_ragtune.tuning.adapters import apply_adapter
 from mlx_ragtune.tuning.load import load_base
 from mlx_ragtune.tuning.memory import is_out_of_memory
 from mlx_ragtune.tuning.schedule import micro_batches, rows_per_update, updates_of_epoch
+from mlx_ragtune.tuning.step_size import with_step
 from mlx_ragtune.tuning.stock_trainer import PASSES, MeasuredPass, OnStep, stock_batches, stock_pass, stock_work
 from mlx_ragtune.tuning.token_rows import TokenRow
 from mlx_ragtune.tuning.work import Work, total, work_of_batch
@@ -85,7 +87,7 @@ def our_work(rows: Sequence[TokenRow], settings: TrainSettings) -> Work:
     return total(
         work_of_batch(groups)
         for update in updates_of_epoch(rows, rows_per_update(settings), seed=_SEED, epoch=0)
-        for groups in micro_batches(update, settings.tokens_per_step)
+        for groups in micro_batches(update, settings.step_tokens)
     )
 
 
@@ -123,7 +125,7 @@ def _ours(job: Job, folder: Path, report: OnStep) -> tuple[MeasuredPass, list[To
         row_tokens=sum(len(row.tokens) for row in rows),
         loss=sum(row["train_loss"] * row["answer_tokens"] for row in losses) / answers,
     )
-    return done, rows, our_work(rows, job.train)
+    return done, rows, our_work(rows, with_step(job.train, read_config(job.base), rows))
 
 
 def measure(job: Job, side: str, folder: Path, report: OnStep) -> dict[str, Any]:

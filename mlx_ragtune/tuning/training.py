@@ -128,7 +128,7 @@ class Training:
         """Note the loss of the base, without the adapter, on its own answers that are held out, if there are any."""
         if held:
             with without_adapter(self.base.model):
-                step = self.settings.tokens_per_step
+                step = self.settings.step_tokens
                 self.base_rehearsal_loss = mean_loss(self.base.model, held, tokens_per_step=step)
 
     def by_mlx_lm(self, split: Split) -> Progress:
@@ -240,7 +240,7 @@ class Training:
             rows=development_slice(valid, seed=self.seed),
             held=split["rehearsal"],
             thinking=thinking,
-            tokens_per_step=settings.tokens_per_step,
+            tokens_per_step=settings.step_tokens,
         )
         return trial.points(settings.strength, self.say)
 

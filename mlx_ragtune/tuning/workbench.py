@@ -14,6 +14,7 @@ import traceback
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -38,6 +39,7 @@ from mlx_ragtune.tuning.rehearsal import choose_rehearsal
 from mlx_ragtune.tuning.schedule import make_plan, micro_batches
 from mlx_ragtune.tuning.seeds import seed64
 from mlx_ragtune.tuning.start_adapter import check_start, start_from
+from mlx_ragtune.tuning.step_size import with_step
 from mlx_ragtune.tuning.token_rows import TokenRow, tokenize
 from mlx_ragtune.tuning.train_checks import check_attention, check_train
 from mlx_ragtune.tuning.training import Split, Training, TrainResult
@@ -197,6 +199,7 @@ class Workbench:
         shares: Mapping[str, Any],
     ) -> TrainResult:
         loaded, (split, described) = self.loaded, data
+        settings = with_step(settings, loaded.config, chain(*split.values(), self._rehearsal))
         thinking = self._dataset.thinking == "on"
         apply_adapter(loaded.model, settings, seed=seed)
         if settings.from_adapter is not None and find_ranks().first:  # the other ranks get its arrays from the first
@@ -214,7 +217,7 @@ class Workbench:
         mx.random.seed(seed64(seed))
         mx.reset_peak_memory()
         with awake(), in_step():
-            held = described.get("rehearsal rows", ""), settings.tokens_per_step
+            held = described.get("rehearsal rows", ""), settings.step_tokens
             run.base_rehearsal_loss = self._base_losses.get(held)
             if held not in self._base_losses:
                 run.measure_base(split.get("rehearsal", ()))
@@ -231,7 +234,8 @@ class Workbench:
         """
         rows = [replace(row, rejected=None) for row in self._split["valid"] if row.id in ids]
         rows = rows or [replace(row, rejected=None) for row in self._split["valid"]]
-        return mean_loss(self.loaded.model, rows, tokens_per_step=settings.tokens_per_step, ranks=Ranks(0, 1))
+        step = with_step(settings, self.loaded.config, rows).step_tokens
+        return mean_loss(self.loaded.model, rows, tokens_per_step=step, ranks=Ranks(0, 1))
 
     @contextmanager
     def adapted(self, folder: Path, *, strength: float | None = None) -> Iterator[Base]:
@@ -265,11 +269,11 @@ class Workbench:
             check_head(model)
             self._head_checked = True
         for rows in (*split.values(), self._rehearsal):
-            for groups in micro_batches(rows, settings.tokens_per_step):  # refuses rows that do not fit
+            for groups in micro_batches(rows, settings.step_tokens):  # refuses rows that do not fit
                 check_attention(groups, heads)
         if not settings.frozen_store:
             return None
-        first, step = len(model.layers) - int(settings.layers), settings.tokens_per_step
+        first, step = len(model.layers) - int(settings.layers), settings.step_tokens
         if (first, step) not in self._stores:
             # Rounding depends on what is computed together, so rows and step size are part of the name.
             key = digest_json({**self._described, "first": first, "tokens_per_step": step})

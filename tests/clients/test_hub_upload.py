@@ -203,6 +203,7 @@ def test_a_name_that_is_no_repository_is_refused(name: str) -> None:
 def test_messages_hold_neither_tokens_nor_signatures() -> None:
     text = f"\nfailed with {TOKEN} at https://s3.example/x?X-Amz-Signature=abc (hf_otherother1)\nmore"
     assert clean_text(text, TOKEN) == "failed with *** at https://s3.example/x (***)"
+    assert clean_text("Bearer of-another-form", "of-another-form") == "Bearer ***"
 
 
 def test_an_adapter_of_the_hub_is_a_folder_and_is_downloaded_once(

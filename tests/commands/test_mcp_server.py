@@ -1,6 +1,7 @@
 """The two tools through the SDK's own client: structured results, errors that a model can read, withdrawn questions."""
 
 import threading
+import time
 from collections.abc import Generator
 from typing import Any
 
@@ -43,7 +44,8 @@ class Answers:
         try:
             for text in ("Two ", "factors ", '("LoRA").'):
                 yield Piece(text)
-            while self.endless:
+            end = time.monotonic() + 60
+            while self.endless and time.monotonic() < end:
                 self.started.set()
                 yield Piece("again ")
         finally:

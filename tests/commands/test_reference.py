@@ -1,5 +1,6 @@
 """The reference pages say what the code does."""
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -24,3 +25,9 @@ def test_every_key_has_a_row_with_its_meaning() -> None:
             assert inner.description, f"{section}.{key}"
     assert "| `seed` | integer | `0` |" in text
     assert "`shared-prefix`, `mlx-lm`" in text
+
+
+def test_a_row_of_a_table_is_one_line() -> None:
+    lines = recipe_page().splitlines()
+    after = [line for before, line in itertools.pairwise(lines) if before.startswith("| `")]
+    assert [line for line in after if line and not line.startswith(("| `", "## "))] == []

@@ -1,7 +1,9 @@
 """Conversion in pieces and threads: exact casts, no NaN unnoticed, no disk error lost."""
 
 import errno
+import hashlib
 import os
+import random
 import time
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import pytest
 from gguf import GGMLQuantizationType as Type
 
 from mlx_ragtune.errors import ToolError
-from mlx_ragtune.gguf import convert
+from mlx_ragtune.gguf import convert, writer
 from mlx_ragtune.gguf.quantize import QuantType, f16_of_bf16
 from mlx_ragtune.gguf.writer import write_gguf
 from mlx_ragtune.models.weights import to_float32
@@ -50,12 +52,36 @@ def test_small_pieces_in_many_threads_give_the_same_file(
 ) -> None:
     monkeypatch.setattr(convert, "PIECE_VALUES", 300)
     monkeypatch.setattr(convert, "usable_cores", lambda: 5)
-    write_gguf(toys / "llama", tmp_path / "a.gguf", type=kind, name="small")
+    monkeypatch.setattr(writer, "_HASHED_BYTES", 1000)
+    report = write_gguf(toys / "llama", tmp_path / "a.gguf", type=kind, name="small")
+    assert report.sha256 == hashlib.sha256((tmp_path / "a.gguf").read_bytes()).hexdigest()
     write_gguf(toys / "llama", tmp_path / "b.gguf", type=kind, name="small")
     monkeypatch.undo()
     write_gguf(toys / "llama", tmp_path / "c.gguf", type=kind, name="small")
     first, second, third = (tmp_path / f"{name}.gguf" for name in "abc")
     assert first.read_bytes() == second.read_bytes() == third.read_bytes()
+
+
+def test_what_is_called_complete_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pieces end in any order; the offset never passes one that is not written, and reaches the end."""
+    draw, write = random.Random(0), convert._convert
+
+    def slow(file: Path, piece: convert._Piece) -> None:
+        time.sleep(draw.random() / 200)
+        write(file, piece)
+
+    monkeypatch.setattr(convert, "_convert", slow)
+    tensors = [convert.Tensor(str(at), Type.F32, (5,), 20 * at, values=(1.0,) * 5) for at in range(40)]
+    file, offsets = tmp_path / "a.gguf", []
+    file.write_bytes(bytes(800))
+
+    def check(offset: int) -> None:
+        offsets.append(offset)
+        assert file.read_bytes()[:offset] == np.ones(offset // 4, np.float32).tobytes()
+
+    convert.convert(draw.sample(tensors, 40), file, workers=8, complete_below=check)
+    assert offsets == sorted(offsets)
+    assert offsets[-1] == 800
 
 
 def _tensor(rows: int) -> convert.Tensor:

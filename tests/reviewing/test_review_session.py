@@ -19,6 +19,7 @@ from mlx_ragtune.reviewing.review_log import ReviewLog
 from mlx_ragtune.reviewing.review_places import find_quote
 from mlx_ragtune.reviewing.review_session import Checked, Sent, Session
 from mlx_ragtune.synthesis.checks import quote_in
+from mlx_ragtune.synthesis.refusals import WITHOUT_TOPIC, WORDINGS
 from tests.reviewing.made_reviews import OTHER, QUOTE, TITLE, changed, library, pair, question, refused, session
 
 
@@ -122,6 +123,13 @@ def test_advice_does_not_block(tmp_path: Path) -> None:
     assert found(tmp_path, pair(), answer="Herons return for nine years to the nest that they know.") == {
         "title not cited in double quotes": False
     }
+
+
+def test_every_wording_of_a_refusal_passes_without_a_remark(tmp_path: Path) -> None:
+    for wording in (*WORDINGS, *WITHOUT_TOPIC):
+        assert found(tmp_path, refused(), answer=wording.format(topic="volcanoes")) == {}, wording
+    answered = found(tmp_path, pair(), answer='"Notes" reports that these studies found nine years.')
+    assert any("speaks of 'this paper'" in text for text in answered)
 
 
 # a session

@@ -55,7 +55,7 @@ def test_a_client_asks_and_searches(finished: Path) -> None:
     assert asked.structured_content["model"] == "tuned"
     assert len(asked.structured_content["sources"]) == 2  # retrieval.top_k
     assert empty.is_error
-    assert "the question is empty" in empty.content[0].text
+    assert "the question is empty" in str(empty.content[0])
 
 
 def test_nothing_but_the_protocol_is_on_standard_output(finished: Path) -> None:

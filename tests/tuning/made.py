@@ -1,7 +1,7 @@
 """Toy models with adapters that look trained, and rows in groups, for the tests of this package."""
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -58,7 +58,8 @@ def made_model(architecture: str, *, bits: int | None = None, seed: int = 0, **c
 
 def train_settings(**changes: Any) -> TrainSettings:
     """Small and quick, unless told otherwise."""
-    return TrainSettings(**({"rank": 4, "alpha": 8.0, "learning_rate": 1e-2, "epochs": 2.0} | changes))
+    settings = {"rank": 4, "alpha": 8.0, "learning_rate": 1e-2, "epochs": 2.0, "tokens_per_step": 4096}
+    return TrainSettings(**(settings | changes))
 
 
 def adapted(model: Any, settings: TrainSettings, *, seed: int = 1) -> Any:
@@ -175,3 +176,22 @@ def made_adapter(base: Path, folder: Path, *, precision: Any = "fp32", size: flo
     folder.mkdir()
     save_adapter(folder, arrays, settings, len(model.layers))
     return folder
+
+
+def counted_peak(function: Callable[[], Any]) -> int:
+    """Bytes that evaluating the function's arrays adds to what is in memory at most, within some percent.
+
+    MLX's CPU backend makes buffers up to ten operations ahead of the thread that computes and frees them, so that the
+    peak depends on the load of the machine. Over its memory limit it waits before each operation.
+    """
+    limit = mx.set_memory_limit(1)
+    try:
+        mx.synchronize()
+        mx.clear_cache()
+        before = mx.get_active_memory()
+        mx.reset_peak_memory()
+        mx.eval(function())
+        mx.synchronize()
+        return int(mx.get_peak_memory()) - int(before)
+    finally:
+        mx.set_memory_limit(limit)

@@ -10,12 +10,14 @@ from typing import Any
 from mlx_ragtune.clients.runtime_mlx import mx, tree_flatten
 from mlx_ragtune.errors import DivergedError
 from mlx_ragtune.recipe import StrengthSettings
-from mlx_ragtune.tuning import training
+from mlx_ragtune.tuning import compiled_step, training
 from mlx_ragtune.tuning.follow import follow, lead, release
 from mlx_ragtune.tuning.ranks import find_ranks
 from mlx_ragtune.tuning.workbench import Workbench
 from tests.tuning.made import base_settings, dataset_settings, examples, own_answers, train_settings, with_worse
 
+MANY = compiled_step.Policy(bucket=16, ceiling=3, least=1)
+"""Some shapes are compiled, on each rank those of its own micro-batches, and some are not."""
 ROWS = {"train": with_worse(examples(6, 3)), "valid": with_worse(examples(8, 1)[6:]), "rehearsal": own_answers(16)}
 RUNS: dict[str, dict[str, Any]] = {
     "plain": {"accumulation": 3, "tokens_per_step": 512},
@@ -38,6 +40,7 @@ def prune(name: str, update: int, _loss: float) -> bool:
 def run(base: Path, folder: Path, names: list[str]) -> None:
     """Train the named runs; each writes its folder, and rank 0 writes ``told.json`` with the results."""
     ranks, told = find_ranks(), {}
+    policy, compiled_step.ON_CPU = compiled_step.ON_CPU, MANY
     lead(base_settings())
     with Workbench(
         base, base_settings(), dataset=dataset_settings(), rows=ROWS, store=folder / "store", say=lambda _text: None
@@ -54,11 +57,13 @@ def run(base: Path, folder: Path, names: list[str]) -> None:
                 told[name] = asdict(result)
             except DivergedError as error:
                 told[name] = {"error": str(error)}
+    compiled_step.ON_CPU = policy
     (folder / "told.json").write_text(json.dumps({"size": ranks.size, "runs": told}, allow_nan=False))
 
 
 def follow_and_save(base: Path, folder: Path) -> None:
     """Follow rank 0, and save the weights that this rank has at the end of each run."""
+    compiled_step.ON_CPU = MANY
     finish, count = training.Training.finish, iter(range(100))
 
     def saving(self: training.Training, *given: Any, **options: Any) -> Any:

@@ -88,7 +88,7 @@ def ours(model: Any, rows: list[TokenRow], tokens: Any, folder: Path, **changes:
         states = group_states
         if settings.frozen_store:
             store = FrozenStore(folder, 2)
-            store.build(model, rows, tokens_per_step=settings.tokens_per_step, work="w")
+            store.build(model, rows, tokens_per_step=settings.step_tokens, work="w")
             stack.enter_context(only_layers(model, 2, 3, normed=True))
             states = store.answer_states
         stack.enter_context(recomputing(model, settings.grad_checkpoint))

@@ -92,3 +92,21 @@ def test_the_rate_is_set_for_the_coming_update() -> None:
     optimizer = make_optimizer(settings)
     set_learning_rate(optimizer, 3e-4, settings)
     assert float(optimizer.learning_rate.item()) == pytest.approx(3e-4)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_state_is_float32_and_of_the_adapters_only(name: str) -> None:
+    """On a base in bfloat16, whose weights have no state."""
+    model = made_model("llama")
+    model.set_dtype(mx.bfloat16)
+    apply_adapter(model, train_settings(), seed=0)
+    optimizer = make_optimizer(train_settings(optimizer=name))
+    optimizer.init(model.trainable_parameters())
+    arrays = {
+        path: value for path, value in tree_flatten(optimizer.state) if isinstance(value, mx.array) and value.size > 1
+    }
+    assert all(".lora_" in path for path in arrays)
+    assert {value.dtype for value in arrays.values()} <= {mx.float32}
+    adapters = dict(tree_flatten(model.trainable_parameters()))
+    assert {value.dtype for value in adapters.values()} == {mx.float32}
+    assert sum(value.size for value in arrays.values()) <= 2 * sum(value.size for value in adapters.values())

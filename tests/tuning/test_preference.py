@@ -129,13 +129,13 @@ def ours(
         states = group_states
         if settings.frozen_store:
             store = FrozenStore(folder, 2)
-            store.build(model, rows, tokens_per_step=settings.tokens_per_step, work="w")
+            store.build(model, rows, tokens_per_step=settings.step_tokens, work="w")
             stack.enter_context(only_layers(model, 2, 3, normed=True))
             states = store.answer_states
         stack.enter_context(recomputing(model, settings.grad_checkpoint))
         term = BaseKL(KLSettings(weight=KL_WEIGHT, tokens="rehearsal"), states) if kl else None
         loop.preference = Preference(PreferenceSettings(method=kind, beta=BETA, weight=WEIGHT), states, term)
-        loop.preference.prepare(model, rows, tokens_per_step=settings.tokens_per_step, ranks=Ranks(0, 1))
+        loop.preference.prepare(model, rows, tokens_per_step=settings.step_tokens, ranks=Ranks(0, 1))
         return loop._gradient(rows)
 
 

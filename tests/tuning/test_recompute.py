@@ -9,7 +9,7 @@ from mlx_ragtune.tuning.loop import group_objective
 from mlx_ragtune.tuning.loss import plain_loss
 from mlx_ragtune.tuning.recompute import recomputing
 from mlx_ragtune.tuning.schedule import micro_batches
-from tests.tuning.made import adapted, made_model, made_rows, relative, train_settings
+from tests.tuning.made import adapted, counted_peak, made_model, made_rows, relative, train_settings
 
 
 @pytest.mark.parametrize("architecture", ["llama", "qwen2", "qwen3", "gemma3_text"])
@@ -68,14 +68,13 @@ def test_the_layers_hold_their_own_arrays_afterwards() -> None:
 
 
 def test_it_saves_memory() -> None:
+    """One layer's activations and the outputs of all layers are less than half of the activations of 8 layers."""
     model = adapted(made_model("llama", num_hidden_layers=8), train_settings())
     (groups,) = micro_batches(made_rows(np.random.default_rng(2), [2], prefix=(200, 201)), 4096)
 
     def peak(on: bool) -> int:
-        mx.clear_cache()
-        mx.reset_peak_memory()
         with recomputing(model, on):
-            mx.eval(nn.value_and_grad(model, group_objective)(model, groups))
-        return int(mx.get_peak_memory())
+            return counted_peak(lambda: nn.value_and_grad(model, group_objective)(model, groups))
 
-    assert peak(True) < 0.6 * peak(False)
+    assert peak(True) < 0.5 * peak(False)
+    assert peak(True) == pytest.approx(peak(True), rel=0.1), "whatever else the machine does"

@@ -137,7 +137,7 @@ def test_four_billion_parameters_fit_a_machine_of_sixteen_gigabytes(tmp_path: Pa
     assert largest < logits_memory(folder) < 1.1 * stored
     assert fuse_memory(folder) < 4 * GIB
     low = train_settings(rank=16, alpha=32.0, batch_size=1, accumulation=16, grad_checkpoint=True)
-    assert 2 * GIB < load_memory(folder, "4bit") < train_memory(folder, low, "4bit") < 10 * GIB
+    assert 2 * GIB < load_memory(folder, "4bit") < train_memory(folder, low, "4bit", platform="darwin") < 9 * GIB
     assert train_memory(folder, low, "bf16") > train_memory(folder, low, "8bit") > train_memory(folder, low, "4bit")
     assert 4 * GIB < serve_memory(folder, "Q8_0", context_tokens=8192) < 7 * GIB
     assert 7 * GIB < export_disk(folder, "Q8_0") < 9 * GIB
