@@ -170,7 +170,7 @@ def status(recipe: Path, as_json: bool) -> None:
 def plan(recipe: Path, as_json: bool) -> None:
     """Predict the memory of every stage; estimate rows, updates and time of training from two real steps.
 
-    A recipe of which a stage does not fit is refused, with what to try, before anything runs.
+    A recipe with a stage that does not fit is refused, with what to try, before anything runs.
 
     \b
     Example:
@@ -182,7 +182,7 @@ def plan(recipe: Path, as_json: bool) -> None:
     from mlx_ragtune.tuning.preflight import describe, require_fit
 
     run = open_run(recipe)
-    memory = preflight.memory_of_stages(run)
+    memory = preflight.memory_of_stages(run.memory())
     told = {"memory": preflight.memory_json(memory)}
     if not as_json:
         click.echo(f"{preflight.memory_text(memory)}\n")

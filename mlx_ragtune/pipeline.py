@@ -15,7 +15,6 @@ from mlx_ragtune.artifact import STAGE_FOLDERS, Draft, Inputs, Store, digest_fil
 from mlx_ragtune.errors import RecipeError
 
 if TYPE_CHECKING:
-    from mlx_ragtune.clients.machine import MemoryNeed
     from mlx_ragtune.clients.registered import Standing
     from mlx_ragtune.recipe import Recipe
 
@@ -86,11 +85,6 @@ class Stage:
         module = importlib.import_module(f"mlx_ragtune.stages.{self.name}")
         return int(module.disk_bytes(view(recipe, self), base)) if hasattr(module, "disk_bytes") else 0
 
-    def memory(self, recipe: "Recipe", base: Path) -> "MemoryNeed | None":
-        """The predicted peak memory of the stage: the stage module's ``memory``, if it has one."""
-        module = importlib.import_module(f"mlx_ragtune.stages.{self.name}")
-        return cast("MemoryNeed", module.memory(view(recipe, self), base)) if hasattr(module, "memory") else None
-
     def check_store(self, recipe: "Recipe", store: Store, *, replace_others: bool) -> None:
         """As ``check``, for what depends on the artifacts of other recipes: the module's ``check_store``, if any."""
         module = importlib.import_module(f"mlx_ragtune.stages.{self.name}")
@@ -99,11 +93,9 @@ class Stage:
 
     def models_standing(self, folder: Path) -> "Standing | None":
         """Whether servers still have what the finished stage registered there; None for any other stage."""
-        if self.name != "register":
-            return None
         from mlx_ragtune.stages.register import models_standing
 
-        return models_standing(folder)
+        return models_standing(folder) if self.name == "register" else None
 
     @property
     def needs_base(self) -> bool:

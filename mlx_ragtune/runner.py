@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import platform
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -35,6 +36,7 @@ from mlx_ragtune.run_folders import claim, recorded_end, run_folder
 
 if TYPE_CHECKING:
     from mlx_ragtune.bases.tokenizer_file import ModelTokenizer
+    from mlx_ragtune.clients.machine import MemoryNeed
     from mlx_ragtune.clients.registered import Standing
     from mlx_ragtune.recipe import Recipe
 
@@ -382,6 +384,13 @@ class Run:
         disk = {stage.name: stage.disk_bytes(self.recipe, self.base) for stage in pending if stage.needs_base}
         if total := sum(disk.values()):
             require_disk(self.home, total, what=f"what is still to run ({', '.join(disk)})")
+
+    def memory(self) -> dict[str, "MemoryNeed"]:
+        """The predicted peak memory of each stage that holds a model, in order: of modules that have ``memory``."""
+        wanted = needed(self.recipe, (STAGES[-1].name,))
+        stages = [stage for stage in stages_of(self.recipe) if stage.needs_base and stage.name in wanted]
+        hooks = [(stage, getattr(sys.modules[stage.function().__module__], "memory", None)) for stage in stages]
+        return {stage.name: hook(view(self.recipe, stage), self.base) for stage, hook in hooks if hook}
 
     def _say_outlook(self, steps: Iterable[Step]) -> None:
         """Warn, before anything is trained, when the benchmark cannot reach a verdict."""

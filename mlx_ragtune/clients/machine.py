@@ -64,15 +64,15 @@ def require_memory(stage: str, needed_bytes: int, *, fix: str) -> None:
     if needed_bytes > usable_bytes(available):
         raise OutOfMemoryError(
             f"{stage} needs about {needed_bytes / 2**30:.1f} GiB of memory, "
-            f"this machine has {available / 2**30:.1f} GiB{_of_which(available)}",
+            f"this machine has {available / 2**30:.1f} GiB{_usable_part(available)}",
             where=stage,
             fix=fix,
         )
 
 
-def _of_which(memory: int) -> str:
+def _usable_part(memory: int) -> str:
     usable = usable_bytes(memory)
-    return f", of which {usable / 2**30:.1f} GiB can be used" if usable < memory else ""
+    return f"; {usable / 2**30:.1f} GiB of it can be used" if usable < memory else ""
 
 
 def _free_bytes(folder: Path) -> int:

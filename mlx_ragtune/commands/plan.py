@@ -1,11 +1,11 @@
 """``ragtune plan``: the memory of every stage, and what training will take on this machine, before it starts."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mlx_ragtune.artifact import OpenRun
-from mlx_ragtune.clients.machine import memory_bytes, usable_bytes
+from mlx_ragtune.clients.machine import MemoryNeed, memory_bytes, usable_bytes
 from mlx_ragtune.errors import OutOfMemoryError
 from mlx_ragtune.jsonl import read_json, read_rows
 from mlx_ragtune.records import Example
@@ -13,9 +13,6 @@ from mlx_ragtune.tuning.example_files import read_examples
 from mlx_ragtune.tuning.preflight import Preflight, plan_run
 from mlx_ragtune.tuning.start_adapter import check_start
 from mlx_ragtune.tuning.train_checks import check_engine
-
-if TYPE_CHECKING:
-    from mlx_ragtune.runner import Run
 
 
 @dataclass(frozen=True)
@@ -33,17 +30,10 @@ class StageMemory:
         return self.bytes <= self.usable
 
 
-def memory_of_stages(run: "Run") -> list[StageMemory]:
-    """A row for each stage of the recipe that holds a model, in order, from headers alone."""
-    from mlx_ragtune.pipeline import needed, stages_of
-
-    usable, wanted = usable_bytes(memory_bytes()), needed(run.recipe, ("report",))
-    needs = {
-        stage.name: stage.memory(run.recipe, run.base)
-        for stage in stages_of(run.recipe)
-        if stage.needs_base and stage.name in wanted
-    }
-    return [StageMemory(name, need.bytes, usable, need.fix) for name, need in needs.items() if need]
+def memory_of_stages(needs: Mapping[str, MemoryNeed]) -> list[StageMemory]:
+    """A row for each stage, from ``Run.memory``, beside what this machine has."""
+    usable = usable_bytes(memory_bytes())
+    return [StageMemory(name, need.bytes, usable, need.fix) for name, need in needs.items()]
 
 
 def memory_text(rows: Sequence[StageMemory]) -> str:
@@ -51,11 +41,11 @@ def memory_text(rows: Sequence[StageMemory]) -> str:
     from mlx_ragtune.pages.tables import render_table
 
     total, usable = memory_bytes() / 2**30, usable_bytes(memory_bytes()) / 2**30
-    of_which = f", of which {usable:.1f} GiB can be used" if usable < total else ""
+    part = f"; {usable:.1f} GiB of it can be used" if usable < total else ""
     cells = [[row.stage, f"{row.bytes / 2**30:.1f}", "yes" if row.fits else "NO"] for row in rows]
     return "\n".join(
         [
-            f"memory of each stage at most; this machine has {total:.1f} GiB{of_which}",
+            f"memory of each stage at most; this machine has {total:.1f} GiB{part}",
             render_table(["stage", "GiB", "fits"], cells),
         ]
     )
