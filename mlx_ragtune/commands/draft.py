@@ -248,9 +248,7 @@ def _write(run: OpenRun, request: Request, plan: Plan, drafted: Drafted, model: 
         )
     backup = write_benchmark(run.recipe.benchmark, questions, replace=request.redo)
     funnels = {task: _funnel_json(funnel) for task, funnel in drafted.funnels.items()}
-    kept = [question.id for question in plan.kept]
-    repairs = dict(drafted.repairs)
-    about = {"model": model, "seed": request.seed, "funnel": funnels, "repairs": repairs, "kept": kept}
+    about = {"model": model, "seed": request.seed, "funnel": funnels, "kept": [question.id for question in plan.kept]}
     write_receipt(run.home, papers=plan.papers, drafted=drafted.questions, about=about)
     return Result(run.recipe.benchmark, backup, plan, drafted, outlook_of(run.recipe, questions), model)
 
@@ -307,9 +305,6 @@ def describe(result: Result) -> list[str]:
         lines[0] += f", beside {len(plan.kept)} that were kept"
     if result.backup is not None:
         lines.append(f"former content: {result.backup}")
-    if drafted.repairs:
-        listing = ", ".join(f"{count} × {name}" for name, count in drafted.repairs.items())
-        lines.append(f"repaired by rule: {listing}")
     lines += outlook_text(result.outlook).split("\n")
     steps = "ragtune review RECIPE --what benchmark, then: ragtune run RECIPE"
     if len(drafted.questions) < plan.wanted:
@@ -330,7 +325,6 @@ def as_json(result: Result) -> dict[str, Any]:
         "requests": result.drafted.requests,
         "answer_tokens": result.drafted.answer_tokens,
         "given_up": list(result.drafted.given_up),
-        "repairs": dict(result.drafted.repairs),
         "funnel": {task: _funnel_json(funnel) for task, funnel in result.drafted.funnels.items()},
         "verdict": outlook_json(result.outlook),
         "receipt": RECEIPT,

@@ -21,9 +21,8 @@ from mlx_ragtune.synthesis.draft_prompts import FIELDS, RULES
 from mlx_ragtune.synthesis.jobs import Judged
 from mlx_ragtune.synthesis.judging import INVALID_TEXT, NO_KEYS
 from mlx_ragtune.synthesis.refusals import refusal, topic_of
-from mlx_ragtune.synthesis.repairs import repair_pair
 
-VERSION = 3
+VERSION = 2
 """Part of the key of every drafted question: raise it when a check changes, so that no old verdict is reused."""
 KEY_WORDS = 8
 NO_FACT = "no fact of the answer that can be looked for"
@@ -97,15 +96,10 @@ def _read(call: DraftCall, chunks: Sequence[Chunk], item: Mapping[str, str], ide
     names = ("evidence",) if call.task != "two_paper" else ("evidence_1", "evidence_2")
     evidence = tuple(Evidence(chunk.document_id, item[name].strip()) for chunk, name in zip(chunks, names, strict=True))
     kind = "synthesis" if call.task == "two_paper" else "grounded"
-    pair = Pair(identifier, kind, question, item["reply"].strip(), papers, evidence)  # type: ignore[arg-type]
-    repaired = repair_pair(pair, titles, [chunk.text for chunk in chunks])
-    # a question that is not to name its paper is not given a title
-    asked = question if call.task == "unnamed" else repaired.pair.question
-    answer = with_citation(" ".join(repaired.pair.answer.split()), titles)
-    pair = replace(repaired.pair, question=asked, answer=answer)
+    answer = with_citation(" ".join(item["reply"].split()), titles)
+    pair = Pair(identifier, kind, question, answer, papers, evidence)  # type: ignore[arg-type]
     keys = [item[name].strip(" .,;:\"'") for name in _KEYS if name in item]
-    reason = _answerable_reason(call.task, pair, chunks) or ""
-    return Judged(pair, reason, "\n".join(keys), repairs=repaired.repairs)
+    return Judged(pair, _answerable_reason(call.task, pair, chunks) or "", "\n".join(keys))
 
 
 def _unanswerable(call: DraftCall, chunks: Sequence[Chunk], question: str, topic: str, identifier: str) -> Judged:

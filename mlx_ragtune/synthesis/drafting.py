@@ -66,8 +66,7 @@ class DraftSources:
 class Drafted:
     """The kept questions in the order of kinds, the funnel of each kind, and what this run has asked for.
 
-    ``given_up`` are the kinds of which the model wrote nothing usable; ``repairs`` counts, for each rule, the kept
-    questions that it mended.
+    ``given_up`` are the kinds of which the model wrote nothing usable.
     """
 
     questions: tuple[Question, ...]
@@ -75,7 +74,6 @@ class Drafted:
     requests: int
     answer_tokens: int
     given_up: tuple[DraftTask, ...] = ()
-    repairs: Mapping[str, int] = field(default_factory=dict)
 
 
 def _write(backend: Backend, call: DraftCall, sources: DraftSources, key: str, seed: int) -> Outcome:
@@ -280,12 +278,6 @@ class _Drafting:
                     self.kept[task].append(judged)
                     funnel.kept += 1
 
-    def repairs(self) -> dict[str, int]:
-        """Name of a repair → kept questions that it was made on, most frequent first."""
-        return dict(
-            Counter(name for kept in self.kept.values() for item in kept for name in item.repairs).most_common()
-        )
-
     def questions(self, taken: Collection[str]) -> Iterator[Question]:
         """The kept questions with ids of their own: by paper, or by kind. ``taken``: ids that others have."""
         counts: Counter[str] = Counter()
@@ -345,4 +337,4 @@ def draft(
     state.fill_up()
     questions = tuple(state.questions([question.id for question in known]))
     spent = state.loop.spent
-    return Drafted(questions, state.funnels, spent["requests"], spent["tokens"], tuple(state.given_up), state.repairs())
+    return Drafted(questions, state.funnels, spent["requests"], spent["tokens"], tuple(state.given_up))

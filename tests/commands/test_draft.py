@@ -34,10 +34,11 @@ def recipe(tmp_path: Path, server: OpenAiStandIn) -> Path:
     (tmp_path / "papers").mkdir()
     for name in PAPERS:
         shutil.copy(NOTES / f"{name}.md", tmp_path / "papers")
-    assert ragtune("init", "papers", "--base", "toy:qwen3", cwd=tmp_path).returncode == 0
+    options = ("--base", "toy:qwen3", "--backend", "ollama", "--generator", "qwen3:4b-instruct")
+    assert ragtune("init", "papers", *options, cwd=tmp_path).returncode == 0
     path = tmp_path / "recipes" / "papers.yaml"
     generator = f'backend: openai\n    model: writer\n    hosts: ["{server.host}"]'
-    path.write_text(path.read_text().replace("backend: ollama\n    model: qwen3:4b-instruct", generator))
+    path.write_text(path.read_text().replace('backend: ollama\n    model: "qwen3:4b-instruct"', generator))
     return path
 
 
