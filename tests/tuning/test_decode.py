@@ -120,7 +120,7 @@ def test_an_answer_ends_with_the_end_of_the_turn(qwen: Any, monkeypatch: pytest.
 
 
 def test_the_batch_shrinks_with_the_length_of_the_prompts() -> None:
-    assert at_once([[1] * 100], 100) == 16
+    assert at_once([[1] * 100], 100) == 32
     assert at_once([[1] * 4000, [1]], 96) == 4
     assert at_once([[1] * 40000], 96) == 1
 

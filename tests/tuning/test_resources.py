@@ -63,7 +63,7 @@ def test_training_stays_below_its_prediction_which_is_not_far_off(
     model = adapted(load_base(base, "fp32").model, settings)
     count = 4 if prefix == 200 else 2
     rows = made_rows(np.random.default_rng(0), [1] * count, prefix=(prefix, prefix + 1), tail=(20, 21))
-    (groups,) = micro_batches(rows, settings.tokens_per_step)
+    (groups,) = micro_batches(rows, settings.step_tokens)
     weights = sum(value.nbytes for _, value in tree_flatten(model.parameters()))
     with lean_kernels(model), recomputing(model, settings.grad_checkpoint):
         measured = weights + peak(lambda: mx.eval(nn.value_and_grad(model, group_objective)(model, groups)))
