@@ -36,7 +36,7 @@ def bench(recipe: Path, updates: int, repeats: int, out: Path | None, as_json: b
     \b
     Examples:
       ragtune bench recipes/demo.yaml
-      ragtune bench recipes/qwen3_4b_r16.yaml --updates 1 --repeats 1    a first look
+      ragtune bench recipes/qwen3_4b_r16.yaml --updates 1
     """
     from mlx_ragtune.commands import bench as command
     from mlx_ragtune.pages.output_file import require_writable, write_page

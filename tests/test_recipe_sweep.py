@@ -206,7 +206,8 @@ def test_the_readme_says_what_the_sweeps_for_macs_do(name: str, model: str, said
     root = Path(__file__).parents[1]
     recipe = load_recipe(root / "recipes" / f"{name}.yaml", {}, missing_ok=("benchmark", "corpus.folder"))
     assert recipe.base.model.startswith(model)
-    assert f"`ragtune sweep recipes/{name}.yaml`: {said}" in (root / "README.md").read_text()
+    assert f"`ragtune sweep recipes/{name}.yaml`: {said}" in (root / "docs" / "sweeps.md").read_text()
+    assert f"`ragtune sweep recipes/{name}.yaml`" in (root / "README.md").read_text()
     settings = recipe.sweep
     assert settings is not None
     assert settings.space is not None
