@@ -22,7 +22,7 @@ def models(ctx: click.Context, sizes: tuple[float, ...], as_json: bool) -> None:
     Examples:
       ragtune models list
       ragtune models remove demo
-      ragtune models --fit 16                        what a Mac with 16 GB can tune
+      ragtune models --fit 16                        what fits a 16 GB Mac
       ragtune models --fit 16 --fit 32 --fit 64      side by side
     """
     if ctx.invoked_subcommand is not None:

@@ -48,7 +48,7 @@ def serve(
     \b
     Examples:
       ragtune serve recipes/demo.yaml
-      ragtune serve recipes/demo.yaml --preview              strength of the adapter by a slider
+      ragtune serve recipes/demo.yaml --preview     strength of the adapter
       ragtune serve recipes/demo.yaml --host 0.0.0.0 --allow-host my-server
     """
     from mlx_ragtune.commands.serve import ServeOptions
