@@ -160,9 +160,9 @@ def review_by_keys(tab: Tab, address: str, picture: Path) -> str:
         while str(tab.says(POSITION)) == position and time.monotonic() < deadline:
             time.sleep(0.02)
     tab.until("document.getElementById('finish') !== null", True, seconds=60)
-    if tab.says("document.getElementById('apply-benchmark') !== null"):
+    if tab.says("document.getElementById('apply-benchmark')?.disabled === false"):
         tab.says("document.getElementById('apply-benchmark').click()")
-        tab.until("document.getElementById('applied-benchmark') !== null", True, seconds=120)
+        tab.until("document.getElementById('applied-benchmark').textContent !== ''", True, seconds=120)
     tab.says("document.getElementById('finish').click()")
     tab.until("document.body.innerText.includes('You can close this window')", True, seconds=120)
     return "keys pressed: " + " ".join(pressed)
