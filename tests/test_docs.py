@@ -21,8 +21,6 @@ DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "benchmarks" / "README.md", *sorted(DOCS.glob("*.md"))]
 GENERATED = {"commands.md"}
 """Written from ``--help``: its examples are checked as such."""
-COMING = {"serving.md", "whole-path.md"}
-"""Pages of the navigation that other parts of the project write."""
 _FENCE = re.compile(r"^```(?P<kind>[\w ]*)\n(?P<body>.*?)^```", re.S | re.M)
 _INLINE = re.compile(r"`(ragtune [^`]+|python (?:-m mlx_ragtune|benchmarks/)[^`]*)`")
 _LINK = re.compile(r"!?\[[^\]]*\]\((?P<target>[^)\s]+)\)")
@@ -168,8 +166,7 @@ def test_every_link_leads_to_a_file_and_a_heading(page: Path) -> None:
         if path.startswith(("http://", "https://", "mailto:")):
             continue
         target = page.parent / path if path else page
-        missing = not target.exists() and Path(path).name not in COMING
-        if missing or (anchor and target.exists() and anchor not in anchors(target)):
+        if not target.exists() or (anchor and anchor not in anchors(target)):
             dead.append(link["target"])
     assert dead == []
 
@@ -185,8 +182,7 @@ def nav_pages(entry: object) -> Iterator[str]:
 def test_every_page_is_in_the_navigation_and_the_navigation_has_no_other() -> None:
     listed = set(nav_pages(yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]))
     there = {page.name for page in DOCS.glob("*.md")}
-    assert there <= listed
-    assert listed - there <= COMING
+    assert there == listed
 
 
 def recipe_keys(model: type[Settings], at: str = "") -> Iterator[str]:
