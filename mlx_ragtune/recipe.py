@@ -121,7 +121,7 @@ class EvaluateSettings(Settings):
     slots: Annotated[int, Field(ge=1, le=64)] = 1
     """How many requests are sent at a time. Latency is measured on a part that is sent one by one."""
     budget: Annotated[float, Field(gt=0, le=100_000)] | None = None
-    """Minutes. Questions are asked in a seeded order until then; the report says how many were asked."""
+    """Minutes. Questions are asked in a seeded order, in blocks that end by then; the report says how many."""
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None
     """CPU threads that generate; default: the usable cores. It is the same for all models."""
     allow: tuple[str, ...] = ()

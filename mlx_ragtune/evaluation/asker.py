@@ -6,7 +6,6 @@ that was stopped resumes without asking twice, and recipes that share a model sh
 """
 
 import json
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
@@ -17,7 +16,7 @@ from mlx_ragtune.artifact import Track, Tracker, digest_bytes
 from mlx_ragtune.clients.protocol import ChatBackend, PromptOverflowError
 from mlx_ragtune.clients.receipts import embedded_receipt
 from mlx_ragtune.clients.serving import Engine, engine_of, open_served
-from mlx_ragtune.evaluation.asking_order import Block, Schedule, make_schedule
+from mlx_ragtune.evaluation.asking_order import Block, Budget, Schedule, make_schedule
 from mlx_ragtune.evaluation.fairness import Conditions
 from mlx_ragtune.evaluation.items import Item
 from mlx_ragtune.evaluation.overlap import overlap
@@ -34,13 +33,12 @@ TWO: tuple[Arm, ...] = ("base", "tuned")
 
 @dataclass(frozen=True)
 class Progress:
-    """What ``ask_all`` did: items that every arm answered, seconds, and answers that were in the file before.
+    """What ``ask_all`` did: items that every arm answered, and answers that were in the file before.
 
     ``overlap`` is how many answers the server generated at a time where several were asked for (``overlap.overlap``).
     """
 
     asked: tuple[Item, ...] = ()
-    seconds: float = 0.0
     reused: Mapping[Arm, int] = field(default_factory=dict)
     overlap: float | None = None
 
@@ -74,31 +72,31 @@ class Asker:
     def ask_all(self, items: Sequence[Item], tracker: Tracker) -> None:
         """Ask all arms, in the order of ``asking_order.make_schedule``.
 
-        After ``evaluate.budget`` minutes in this call no further block of questions begins, unless all its answers
-        are there already: those cost nothing. Every request is tried before failures are reported. Raises ToolError
-        when any failed, with their number and reasons; ServedPromptError, at once, when a model is not asked as it
-        was trained.
+        With ``evaluate.budget`` no block of questions begins that would not end in time, judged by the longest one
+        so far in this call, unless all its answers are there already: those cost nothing. Every request is tried
+        before failures are reported. Raises ToolError when any failed, with their number and reasons;
+        ServedPromptError, at once, when a model is not asked as it was trained.
         """
         evaluate = self._recipe.evaluate
-        budget = None if evaluate.budget is None else 60 * evaluate.budget
-        self._schedule = make_schedule(items, seed=self._recipe.seed, slots=self._slots, budget=budget is not None)
+        limited = evaluate.budget is not None
+        self._schedule = make_schedule(items, seed=self._recipe.seed, slots=self._slots, budget=limited)
         planned = [list(self._requests(block)) for block in self._schedule.blocks]
         requests = [request for block in planned for request in block]
-        started, asked = time.monotonic(), list[Item]()
+        budget, asked = Budget(evaluate.budget), list[Item]()
         with RowLog(self._path) as log, tracker("asking", len({request.key for request in requests})) as track:
             self._read(log, requests)
             track.advance(len(self._answers))
             with self._sender(log, track) as sender:
                 for block, wanted in zip(self._schedule.blocks, planned, strict=True):
                     missing = self._missing(wanted)
-                    if missing and budget is not None and time.monotonic() - started >= budget:
+                    if missing and not budget.begins():
                         break
                     self._ask(sender, missing, block.arms)
                     asked += block.items
                 sender.require_none_failed()
         reused = self.progress.reused
         together = overlap(sender.timed)
-        self.progress = Progress(tuple(asked), time.monotonic() - started, reused, together)
+        self.progress = Progress(tuple(asked), reused, together)
 
     def ask_again(self, items: Sequence[Item], tracker: Tracker, setting: Setting) -> None:
         """Ask base and tuned some questions once more in another setting."""

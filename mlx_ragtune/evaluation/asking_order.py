@@ -6,6 +6,7 @@ that is loaded stays loaded.
 """
 
 import random
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,23 @@ SERIAL_QUESTIONS = 12
 """So many questions are asked one by one where others are asked in parallel: their answers have a latency."""
 BUDGET_BLOCKS = 8
 """With a budget. Each block loads one more model, and the clock is read before each."""
+
+
+class Budget:
+    """The minutes of ``evaluate.budget``, from now on; None is no limit."""
+
+    def __init__(self, minutes: float | None) -> None:
+        self._end = None if minutes is None else time.monotonic() + 60 * minutes
+        self._began: float | None = None
+        self._longest = 0.0
+
+    def begins(self) -> bool:
+        """Called before each block: whether one that takes as long as the longest so far ends in time."""
+        now = time.monotonic()
+        if self._began is not None:
+            self._longest = max(self._longest, now - self._began)
+        self._began = now
+        return self._end is None or now + self._longest < self._end
 
 
 @dataclass(frozen=True)

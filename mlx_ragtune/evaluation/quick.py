@@ -7,7 +7,6 @@ every page says so, and the verdict that counts is that of the served path.
 
 import importlib.metadata
 import json
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
@@ -19,7 +18,7 @@ from mlx_ragtune.clients.file_digests import base_digest
 from mlx_ragtune.clients.receipts import text_digest
 from mlx_ragtune.clients.runtime_mlx import mx
 from mlx_ragtune.evaluation.asker import TWO, Progress
-from mlx_ragtune.evaluation.asking_order import Block, make_schedule
+from mlx_ragtune.evaluation.asking_order import Block, Budget, make_schedule
 from mlx_ragtune.evaluation.fairness import Conditions
 from mlx_ragtune.evaluation.items import Item
 from mlx_ragtune.evaluation.quick_path import SERVER
@@ -67,14 +66,14 @@ class QuickAsker:
         self.progress = Progress()
 
     def ask_all(self, items: Sequence[Item], tracker: Tracker) -> None:
-        """Ask all arms. After ``evaluate.budget`` minutes no further block of questions begins, as in ``Asker``."""
-        budget = None if self._recipe.evaluate.budget is None else 60 * self._recipe.evaluate.budget
+        """Ask all arms, within ``evaluate.budget`` as in ``Asker``."""
+        minutes = self._recipe.evaluate.budget
         blocks: Sequence[Block] = (Block(tuple(items), self.arms),)
-        if budget is not None:
+        if minutes is not None:
             blocks = make_schedule(items, seed=self._recipe.seed, slots=1, budget=True).blocks
         planned = [list(self._requests(block)) for block in blocks]
         keys = {request.key for block in planned for request in block}
-        started, asked = time.monotonic(), list[Item]()
+        budget, asked = Budget(minutes), list[Item]()
         with RowLog(self._path) as log, tracker("answering in MLX", len(keys)) as track, ExitStack() as stack:
             self._answers = {answer.key: answer for answer in log.rows(Answer) if answer.key in keys}
             reused = self._reused(planned)
@@ -82,7 +81,7 @@ class QuickAsker:
             model: _Model | None = None
             for block, wanted in zip(blocks, planned, strict=True):
                 missing = {request.key: request for request in wanted if request.key not in self._answers}
-                if missing and budget is not None and time.monotonic() - started >= budget:
+                if missing and not budget.begins():
                     break
                 if missing and model is None:
                     precision = self._recipe.base.precision
@@ -92,7 +91,7 @@ class QuickAsker:
                     if own and model is not None:
                         self._answer(model, own, log, track)
                 asked += block.items
-        self.progress = Progress(tuple(asked), time.monotonic() - started, reused)
+        self.progress = Progress(tuple(asked), reused)
 
     def _answer(self, model: "_Model", requests: Sequence[_Request], log: RowLog, track: Track) -> None:
         loaded = model.of(requests[0].arm)

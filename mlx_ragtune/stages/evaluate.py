@@ -162,7 +162,7 @@ def evaluate(recipe: Recipe, inputs: Inputs, draft: Draft) -> None:
     quick = isinstance(asker, QuickAsker)  # whose arithmetic is not varied to measure its noise
     others, repeats = _Others(no_second="the quick path does not measure noise"), list[Repeat]()
     if not isinstance(asker, QuickAsker):
-        others = _others(recipe, asker, inputs["base"])
+        others = _others(recipe, asker, inputs["base"], spent=len(asker.progress.asked) < len(items.all))
         repeats = _repeats(recipe, asker, scorer, others, probes=(probes, items.probes), draft=draft)
     gate = _check_fairness(recipe, asker, items.questions, repeats, draft)
     _write_retrieval(items.questions, draft)
@@ -277,12 +277,11 @@ class _Others:
     no_second: str = ""
 
 
-def _others(recipe: Recipe, asker: Asker, base: Path) -> _Others:
+def _others(recipe: Recipe, asker: Asker, base: Path, *, spent: bool) -> _Others:
     """One thread in place of several, and for models at Ollama the embedded server on the same files."""
-    budget = recipe.evaluate.budget
     if recipe.evaluate.sampling.temperature > 0:
         return _Others(no_second="above temperature 0 answers are drawn at random")
-    if budget is not None and asker.progress.seconds >= 60 * budget:
+    if spent:
         return _Others(no_second="evaluate.budget was spent")
     settings, usual = {}, asker.conditions("base", ()).threads
     if usual != 1:  # a toy model, or one core: waiting threads would cost more than they show

@@ -14,7 +14,7 @@ from typing import Any
 from mlx_ragtune.clients.runtime_mlx import mx
 
 _LOWEST, _HIGHEST = -87.0, 88.0
-"""Others count as these: a larger exponential is not a float32, that of -87 and below is 0 here."""
+"""Others count as these: a larger exponential than the second is no float32, and up to the first it is 0 here."""
 _LOG2E = 1.44269504
 _SHIFT = 12582912.0
 """1.5 · 2^23: adding it rounds a float32 to an integer, which then stands in the lowest bits."""
@@ -56,7 +56,10 @@ def _scaled(shifted: mx.array, bits: mx.array) -> mx.array:
 
 
 def exp(x: mx.array) -> mx.array:
-    """eˣ. On a CPU in float32 with a relative error below 2e-7, and 0 from -87 down, and the largest at 88. NaN stays NaN."""
+    """eˣ. NaN stays NaN. In float32 on a CPU the relative error is below 2e-7, and it is 0 up to -87.
+
+    Arguments above 88 count as 88.
+    """
     if x.dtype != mx.float32 or not on_cpu():
         return mx.exp(x)
     shifted, y = _reduced(x)

@@ -185,9 +185,9 @@ def test_ctrl_c_ends_at_once_and_loses_no_answer_that_arrived(
 def test_when_the_budget_is_spent_every_arm_has_answered_the_same_questions(
     items: list[Item], inputs: dict[str, Path], path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recipe = three_arms(tmp_path, budget=1)
+    recipe = three_arms(tmp_path, budget=5)
     clock = [0.0]
-    monkeypatch.setattr("mlx_ragtune.evaluation.asker.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("mlx_ragtune.evaluation.asking_order.time.monotonic", lambda: clock[0])
 
     def pass_ten_seconds(_number: int) -> None:
         clock[0] += 10
@@ -199,6 +199,7 @@ def test_when_the_budget_is_spent_every_arm_has_answered_the_same_questions(
     assert 0 < len(asked) < len(items)
     for arm in ARMS:
         assert sorted(answer.question_id for answer in asker.answers(arm, items)) == sorted(asked)
+    assert len(asked) == 8, "a third block of 4 questions would end after 6 minutes"
     resumed = Asker(recipe, inputs, path)
     resumed.ask_all(items, silent)  # what is there costs nothing, so the second call gets further
     further = [item.question.id for item in resumed.progress.asked]
