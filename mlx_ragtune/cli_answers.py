@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from mlx_ragtune.cli_options import ALLOW, AS_JSON, RECIPE, open_run, say, settings_here
+from mlx_ragtune.cli_options import ALLOW, AS_JSON, RECIPE, FiniteRange, open_run, say, settings_here
 
 
 @click.command()
@@ -75,14 +75,14 @@ def search(recipe: Path, question: str, top_k: int | None, as_json: bool) -> Non
 )
 @click.option(
     "--margin",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=FiniteRange(0, 1, min_open=True, max_open=True),
     default=0.05,
     show_default=True,
     help="Differences smaller than this are equivalent.",
 )
 @click.option(
     "--alpha",
-    type=click.FloatRange(0, 0.5, min_open=True, max_open=True),
+    type=FiniteRange(0, 0.5, min_open=True, max_open=True),
     default=0.05,
     show_default=True,
     help="Error rate of all tests together.",

@@ -1,5 +1,6 @@
 """What several commands share: their options, and how they open the run of a recipe."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -52,6 +53,17 @@ def set_here(key: str, value: Any, *, option: str) -> None:
 def RECIPE(command: Command) -> Command:  # noqa: N802 (a decorator, like the options below)
     """The argument ``recipe`` and the option ``--set``, which ``open_run`` reads."""
     return click.argument("recipe", type=click.Path(path_type=Path, dir_okay=False))(SET(command))
+
+
+class FiniteRange(click.FloatRange):
+    """Numbers of a range. ``nan`` is outside of every one, although no comparison says so."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number, or a UsageError."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{number} is not in the range {self._describe_range()}.", param, ctx)
+        return number
 
 
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for a script.")
