@@ -62,6 +62,7 @@ def start(recipe: Path, worker: bool, as_json: bool) -> None:
       ragtune sweep recipes/demo.yaml --worker
     """
     from mlx_ragtune.commands import sweep as command
+    from mlx_ragtune.commands.sweep_best import best_row
 
     run = _open(recipe)
     study: SweepStudy | None = None
@@ -89,6 +90,8 @@ def start(recipe: Path, worker: bool, as_json: bool) -> None:
     path = command.keep(result, run.home)
     _show(result, run, recipe, as_json)
     say(f"results: {path}")
+    if not worker:
+        best_row(result)  # a sweep without one has failed
 
 
 @sweep.command()

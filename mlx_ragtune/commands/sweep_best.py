@@ -23,8 +23,12 @@ def best_row(result: SweepResult) -> TrialRow:
     """The best trial. Raises ArtifactError when none has finished within the constraints."""
     if not result.ranking:
         finished = sum(row.state == "finished" for row in result.trials)
+        pruned = [row for row in result.trials if row.state == "pruned"]
         what = f"no trial of study '{result.study}' has finished"
         fix = "ragtune sweep RECIPE"
+        if pruned and len(pruned) == len(result.trials):
+            what = f"all {len(pruned)} trials of study '{result.study}' were pruned, the last one: {pruned[-1].why}"
+            fix = "correct that, then set sweep.study to a new name, so that they run again"
         if finished:
             what = f"all {finished} finished trials of study '{result.study}' fail too many probes that the base passes"
             fix = "vary lower learning rates, or set sweep.max_probe_loss higher and sweep.study to a new name"
