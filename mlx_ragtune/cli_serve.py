@@ -26,7 +26,13 @@ from mlx_ragtune.cli_options import RECIPE, open_run, say
 )
 @click.option("--slots", type=click.IntRange(1, 64), help="Questions answered at a time [default: evaluate.slots].")
 @click.option("--token", is_flag=True, help="Require a token on this machine too; RAGTUNE_SERVE_TOKEN sets it.")
-@click.option("--allow-host", "allow_hosts", multiple=True, metavar="NAME", help="Another name by which clients reach this server.")
+@click.option(
+    "--allow-host",
+    "allow_hosts",
+    multiple=True,
+    metavar="NAME",
+    help="Another name by which clients reach this server.",
+)
 @click.option("--append-sources", is_flag=True, help="List the sources at the end of each answer's text as well.")
 @click.option("--no-open", is_flag=True, help="Print the addresses only.")
 def serve(recipe: Path, no_open: bool, **options: Any) -> None:

@@ -251,7 +251,7 @@ class _RunningTrial:
         return False
 
     def _why_pruned(self, error: Exception) -> str | None:
-        """Why a trial ends early for what only its settings cannot do; None for a failure that others would have too."""
+        """Why a trial ends early for what only its settings cannot do; None for any other failure."""
         match error:
             case EndedEarlyError() | DivergedError() | OutOfMemoryError() | RecipeError():
                 return error.what

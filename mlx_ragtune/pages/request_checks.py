@@ -99,7 +99,9 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         raise cannot_listen(host, port, error) from None
     except ValueError:  # what no name can be: a label of more than 63 characters
-        raise RecipeError(f"'{host[:80]}' is not a host name", where="--host", fix="give an address of this machine") from None
+        raise RecipeError(
+            f"'{host[:80]}' is not a host name", where="--host", fix="give an address of this machine"
+        ) from None
     try:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         made.bind(address)

@@ -60,7 +60,13 @@ def content_of(folder: Path, stage: str, files: Sequence[str]) -> str:
 
 
 def make_run(
-    home: Path, name: str, *, until: str = "report", rank: int = 4, loss: float = 1.25, recipe: Any = PLAIN,
+    home: Path,
+    name: str,
+    *,
+    until: str = "report",
+    rank: int = 4,
+    loss: float = 1.25,
+    recipe: Any = PLAIN,
     candidates: Sequence[Mapping[str, Any]] = (),
 ) -> Path:
     """A run with artifacts that fit together, each made from the content of the earlier ones."""
@@ -169,7 +175,12 @@ def test_a_trial_that_was_trained_and_pruned_when_it_was_scored_has_no_score(hom
     record_trial(folder, {"study": "s", "trial": 1, "state": "pruned", "score": 0.5, "looks": [], "updates": 2,
                           "seconds": 1.0})  # fmt: skip
     found = row(home, "small")
-    assert (found.state_text, found.stage, found.why, found.score) == ("trial 1: pruned", "train", "out of memory", None)
+    assert (found.state_text, found.stage, found.why, found.score) == (
+        "trial 1: pruned",
+        "train",
+        "out of memory",
+        None,
+    )
 
 
 def test_the_primary_metric_comes_first_that_of_most_runs(home: Path) -> None:

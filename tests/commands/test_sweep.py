@@ -3,14 +3,12 @@
 import json
 import shutil
 from contextlib import closing
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mlx_ragtune.clients import machine
-from mlx_ragtune.clients.runtime_mlx import mx, tree_flatten
+from mlx_ragtune.clients.runtime_mlx import mx
 from mlx_ragtune.commands import sweep_trials
 from mlx_ragtune.commands.sweep import development_of, run_trials
 from mlx_ragtune.commands.sweep_best import write_best
@@ -18,18 +16,16 @@ from mlx_ragtune.commands.sweep_scoring import Development
 from mlx_ragtune.errors import ArtifactError
 from mlx_ragtune.evaluation import own_answers
 from mlx_ragtune.runner import open_recipe
-from mlx_ragtune.stages import train as stage
 from mlx_ragtune.sweeping.space import default_dimensions
-from mlx_ragtune.sweeping.study import SweepStudy
 from mlx_ragtune.sweeping.trials import TrialRow
 from mlx_ragtune.tuning import select
 from mlx_ragtune.tuning.decode import Decoded
-from mlx_ragtune.tuning.load import Base
 from mlx_ragtune.tuning.training import Training
 from mlx_ragtune.tuning.workbench import Workbench
 from tests.commands.made_sweep import by_size, prepared, results, size_of, swept
 from tests.stages.project import edit, ragtune, rows
 from tests.sweeping.made import asked, journal, judged, opened
+
 
 @pytest.fixture(autouse=True)
 def _short_answers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,7 +95,7 @@ def test_outputs_of_frozen_layers_stay_while_another_worker_may_read_them(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, frozen = open_recipe(project), project.parents[1] / "runs" / "small" / "sweep" / "frozen"
-    monkeypatch.setattr(sweep_trials.Trials, "run_all", lambda _self, _say, *, wait: "4 trials")  # noqa: ARG005
+    monkeypatch.setattr(sweep_trials.Trials, "run_all", lambda _self, _say, *, wait: "4 trials")
     with closing(opened(journal(tmp_path), trials=4)) as sweep:
         trial = asked(sweep)
         frozen.mkdir()

@@ -73,7 +73,9 @@ def test_a_loss_that_is_not_finite_is_null_in_the_results() -> None:
     looks = (Look(0, 1 / 9, 0.0, math.inf, 7), Look(1, 1 / 3, 0.0, 1.5, 20))
     result = result_of(replace(TRIALS[2], looks=looks), ranking=())
     assert [look["valid_loss"] for look in result.as_json()["trials"][0]["looks"]] == [None, 1.5]
-    assert "inf" in sweep_text(replace(result, trials=(replace(TRIALS[2], looks=looks[:1]),)), SweepSettings(), recipe="x")
+    assert "inf" in sweep_text(
+        replace(result, trials=(replace(TRIALS[2], looks=looks[:1]),)), SweepSettings(), recipe="x"
+    )
 
 
 def test_a_probe_that_only_the_base_passes_is_lost_and_one_that_only_the_trial_passes_is_won() -> None:

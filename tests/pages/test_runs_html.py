@@ -107,8 +107,13 @@ def test_every_figure_stands_under_its_header_and_is_sorted_by_its_value() -> No
     assert len(shown) == 8
     for row, cells in zip(rows, shown, strict=True):
         best = row.metric("correctness")
-        assert cells["learning_rate"] == (f"{row.settings['train.learning_rate']:.4g}", repr(row.settings["train.learning_rate"]))
-        assert cells["validation loss"] == (("", "") if row.valid_loss is None else (f"{row.valid_loss:.4f}", repr(row.valid_loss)))
+        assert cells["learning_rate"] == (
+            f"{row.settings['train.learning_rate']:.4g}",
+            repr(row.settings["train.learning_rate"]),
+        )
+        assert cells["validation loss"] == (
+            ("", "") if row.valid_loss is None else (f"{row.valid_loss:.4f}", repr(row.valid_loss))
+        )
         assert cells["minutes"] == (f"{row.train_seconds / 60:.1f}", repr(row.train_seconds))
         if best is None:
             assert cells["Correct facts"] == cells["peak GiB"] == ("", "")
