@@ -20,7 +20,14 @@ import optuna
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
-from sqlalchemy.exc import ArgumentError, IntegrityError, NoSuchModuleError, ProgrammingError, SQLAlchemyError
+from sqlalchemy.exc import (
+    ArgumentError,
+    IntegrityError,
+    NoSuchModuleError,
+    OperationalError,
+    ProgrammingError,
+    SQLAlchemyError,
+)
 
 from mlx_ragtune.errors import ArtifactError, RagtuneError, RecipeError, ToolError
 from mlx_ragtune.jsonl import end_last_line
@@ -153,7 +160,9 @@ def _database(url: str, options: Mapping[str, Any]) -> RDBStorage:
     for _ in range(CREATE_TRIES - 1):
         try:
             return RDBStorage(url, engine_kwargs=dict(options))
-        except (IntegrityError, ProgrammingError):
+        except (IntegrityError, ProgrammingError, OperationalError) as error:
+            if isinstance(error, OperationalError) and "already exists" not in str(error):
+                raise
             time.sleep(0.5)
     return RDBStorage(url, engine_kwargs=dict(options))
 

@@ -14,5 +14,7 @@ def test_what_cannot_be_a_host_name_is_one_message(host: str) -> None:
 
 
 def test_an_address_of_another_machine_is_one_message() -> None:
-    with pytest.raises(ToolError, match="cannot listen on port 0"):
+    with pytest.raises(ToolError, match=r"cannot listen on '192\.0\.2\.1'") as refused:
         listen("192.0.2.1", 0)
+    assert refused.value.where == "--host"
+    assert "port" not in refused.value.fix

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from mlx_ragtune.errors import ArtifactError, RagtuneError, RecipeError, ToolError
 from mlx_ragtune.recipe import SweepSettings
@@ -202,6 +203,23 @@ def test_a_locked_study_is_an_error_that_names_the_file(tmp_path: Path, monkeypa
         assert locked.value.where.endswith("study.sqlite")
         other.execute("ROLLBACK")
     assert sweep.ask() is not None
+
+
+def test_workers_may_create_the_tables_of_a_study_at_the_same_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, tries = storage.RDBStorage, []
+
+    def slower(*given: Any, **options: Any) -> Any:
+        tries.append(given)
+        if len(tries) == 1:  # what SQLite says to the second one
+            raise OperationalError("CREATE TABLE studies", {}, sqlite3.OperationalError("table studies already exists"))
+        return real(*given, **options)
+
+    monkeypatch.setattr(storage, "RDBStorage", slower)
+    with closing(opened(sqlite(tmp_path), trials=3)) as sweep:
+        assert sweep.ask() is not None
+    assert len(tries) == 2
 
 
 def test_a_damaged_study_is_an_error(tmp_path: Path) -> None:
