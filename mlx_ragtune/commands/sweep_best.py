@@ -96,7 +96,8 @@ def write_best(path: Path, row: TrialRow, target: Path, *, reopen: Any) -> Path:
     ``reopen`` opens the run of a recipe. Raises ToolError for a folder that cannot be written, and ArtifactError when
     the written recipe would train another adapter; nothing is left then.
     """
-    head = f"Trial {row.number + 1} of: ragtune sweep {shlex.quote(path.name)}\n\n  ragtune run {shlex.quote(str(target))}"
+    command = f"ragtune run {shlex.quote(str(target))}"
+    head = f"Trial {row.number + 1} of: ragtune sweep {shlex.quote(path.name)}\n\n  {command}"
     text = recipe_text(path, row.settings, target, head=head)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -42,7 +42,7 @@ BEAT_SECONDS = 15.0
 """How often a worker writes that it is alive."""
 SILENT_SECONDS = 120.0
 """A worker of another machine that has not written for so long is dead."""
-ASK_SECONDS = 10.0
+ASK_SECONDS = 30.0
 """A trial that has no worker for so long was never begun: its worker was stopped while it asked for settings."""
 DEATHS = 2
 """A trial during which so many workers died is recorded as pruned: the next one would die too."""
@@ -159,16 +159,19 @@ class SweepStudy:
         return ""
 
     def ask(self) -> Trial | None:
-        """The next trial; None when another worker took the last one at the same moment."""
+        """The next trial; None when another worker took the last one, or left this one out, at the same moment."""
         with reading(self.address):
-            trial = self.study.ask(self.space.distributions())
-            trial.set_user_attr("worker", self.worker)
-            if self._is_surplus(trial):
-                trial.set_user_attr(SET_ASIDE, "another worker was first")
-                self.study.tell(trial, state=TrialState.FAIL)
+            try:
+                trial = self.study.ask(self.space.distributions())
+                trial.set_user_attr("worker", self.worker)
+                if self._is_surplus(trial):
+                    trial.set_user_attr(SET_ASIDE, "another worker was first")
+                    self.study.tell(trial, state=TrialState.FAIL)
+                    return None
+                for look in trial.user_attrs.get("looks", []):  # of the trial that this one continues
+                    trial.report(self._value(look["score"], look["valid_loss"]), step=look["rung"])
+            except UpdateFinishedTrialError:  # it asked for longer than ASK_SECONDS
                 return None
-            for look in trial.user_attrs.get("looks", []):  # of the trial that this one continues
-                trial.report(self._value(look["score"], look["valid_loss"]), step=look["rung"])
         return trial
 
     def value(self, look: Mapping[str, Any]) -> float:

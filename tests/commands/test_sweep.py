@@ -4,7 +4,7 @@ import json
 import shutil
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -74,8 +74,8 @@ def test_each_trial_has_the_score_of_its_own_adapter_and_the_best_score_is_first
     trials = found["trials"]
     assert [row["trial"] for row in trials] == [1, 2, 3, 4]
     for row in trials:
-        arrays = mx.load(str(runs / row["run"] / "3-train" / "adapters.safetensors"))
-        assert row["score"] == pytest.approx(size_of(dict(arrays)), rel=1e-3), row
+        arrays = cast(dict[str, mx.array], mx.load(str(runs / row["run"] / "3-train" / "adapters.safetensors")))
+        assert row["score"] == pytest.approx(size_of(arrays), rel=1e-3), row
     assert found["ranking"] == sorted([1, 2, 3, 4], key=lambda number: -trials[number - 1]["score"])
     assert found["ranking"] != [1, 2, 3, 4]
     listed = {row["trial"]: row for row in json.loads(ragtune("runs", "--json", cwd=runs.parent).stdout)}
@@ -99,10 +99,10 @@ def test_outputs_of_frozen_layers_stay_while_another_worker_may_read_them(
     with closing(opened(journal(tmp_path), trials=4)) as sweep:
         trial = asked(sweep)
         frozen.mkdir()
-        run_trials(run, sweep, lambda _settings: run, say=lambda _line: None, wait=False)
+        run_trials(run, sweep, lambda _settings: pytest.fail("a trial ran"), say=print, wait=False)
         assert frozen.exists()
         sweep.complete(trial, judged(0.5))
-        run_trials(run, sweep, lambda _settings: run, say=lambda _line: None, wait=False)
+        run_trials(run, sweep, lambda _settings: pytest.fail("a trial ran"), say=print, wait=False)
         assert not frozen.exists()
 
 

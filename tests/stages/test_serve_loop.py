@@ -4,7 +4,7 @@ import hashlib
 import json
 from contextlib import chdir
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -121,8 +121,8 @@ def test_a_preview_belongs_to_the_content_of_the_adapter_and_not_to_its_key(proj
     before = first.read_bytes()
     assert preview_files(opened(project)) == (base, first)
     weights = run_folder(project) / "3-train" / "adapters.safetensors"
-    arrays = {name: 2 * array for name, array in mx.load(str(weights)).items()}
-    mx.save_safetensors(str(weights), arrays)
+    arrays = cast(dict[str, mx.array], mx.load(str(weights)))
+    mx.save_safetensors(str(weights), {name: 2 * array for name, array in arrays.items()})
     path = run_folder(project) / "3-train" / "manifest.json"
     manifest = json.loads(path.read_text())
     content = weights.read_bytes()

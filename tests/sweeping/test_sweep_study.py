@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from optuna.storages import RDBStorage
+from optuna.trial import Trial, TrialState
 from sqlalchemy.exc import OperationalError
 
 from mlx_ragtune.errors import ArtifactError, RagtuneError, RecipeError, ToolError
@@ -143,6 +145,16 @@ def test_a_trial_without_settings_is_left_out_after_a_moment(tmp_path: Path, mon
     assert len(run_out(sweep)) == 3
 
 
+def test_a_worker_whose_trial_was_left_out_while_it_asked_asks_again(tmp_path: Path) -> None:
+    slow, other = (opened(journal(tmp_path), trials=3) for _ in range(2))
+    trial = slow.study._storage.create_new_trial(slow.study._study_id)
+    other.study._storage.set_trial_state_values(trial, state=TrialState.FAIL)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(slow.study, "ask", lambda _distributions: Trial(slow.study, trial))
+        assert slow.ask() is None
+    assert slow.ask() is not None
+
+
 def test_a_silent_worker_of_another_machine_is_dead_and_a_writing_one_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -208,15 +220,15 @@ def test_a_locked_study_is_an_error_that_names_the_file(tmp_path: Path, monkeypa
 def test_workers_may_create_the_tables_of_a_study_at_the_same_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, tries = storage.RDBStorage, []
+    tries = []
 
     def slower(*given: Any, **options: Any) -> Any:
         tries.append(given)
         if len(tries) == 1:  # what SQLite says to the second one
             raise OperationalError("CREATE TABLE studies", {}, sqlite3.OperationalError("table studies already exists"))
-        return real(*given, **options)
+        return RDBStorage(*given, **options)
 
-    monkeypatch.setattr(storage, "RDBStorage", slower)
+    monkeypatch.setattr("mlx_ragtune.sweeping.storage.RDBStorage", slower)
     with closing(opened(sqlite(tmp_path), trials=3)) as sweep:
         assert sweep.ask() is not None
     assert len(tries) == 2
