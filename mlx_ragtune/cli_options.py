@@ -1,5 +1,6 @@
 """What several commands share: their options, and how they open the run of a recipe."""
 
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -80,6 +81,12 @@ STRENGTH = click.option(
 REDO = click.option(
     "--redo", multiple=True, type=click.Choice(STAGE_NAMES), help="Run this stage even if it is up to date."
 )
+
+
+def echo_json(value: Any) -> None:
+    """Print JSON for a script; what is not valid Unicode, such as the name of a file, becomes an escape."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    click.echo(text.encode("utf-8", "backslashreplace").decode())
 
 
 def say(text: str) -> None:

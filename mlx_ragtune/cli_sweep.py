@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mlx_ragtune.cli_group import RUN_KEY
-from mlx_ragtune.cli_options import AS_JSON, open_run, say
+from mlx_ragtune.cli_options import AS_JSON, echo_json, open_run, say
 from mlx_ragtune.pages.interrupt import announce_interrupt
 
 if TYPE_CHECKING:
@@ -164,6 +164,6 @@ def _show(result: "SweepResult", run: "Run", recipe: Path, as_json: bool) -> Non
     from mlx_ragtune.commands.sweep_text import sweep_text
 
     if as_json:
-        click.echo(json.dumps(result.as_json(), indent=2, ensure_ascii=False))
+        echo_json(result.as_json())
     else:
         click.echo(sweep_text(result, sweep_settings(run.recipe), recipe=shlex.quote(str(recipe))))

@@ -272,6 +272,7 @@ DAMAGE = {
     "a trial without looks": lambda folder: (folder / TRIAL_MARK).write_text('{"study": 1, "trial": "x"}'),
     "a trial whose looks are text": lambda folder: (folder / TRIAL_MARK).write_text(
         '{"study": "s", "trial": 1, "state": "finished", "score": "x", "updates": [], "looks": "none"}'),
+    "a recipe whose name is not UTF-8": lambda folder: (folder / ".recipe").write_bytes(b"../recipes/\xfd.yaml"),
     "a recipe that is gone": lambda folder: (folder / ".recipe").write_text("../recipes/gone.yaml"),
 }  # fmt: skip
 
