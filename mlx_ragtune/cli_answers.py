@@ -1,13 +1,12 @@
 """Commands about the models' answers: ask one, compare runs, compare blind."""
 
-import json
 import sys
 from functools import partial
 from pathlib import Path
 
 import click
 
-from mlx_ragtune.cli_options import ALLOW, AS_JSON, RECIPE, open_run, say, settings_here
+from mlx_ragtune.cli_options import ALLOW, AS_JSON, RECIPE, FiniteRange, echo_json, open_run, say, settings_here
 
 
 @click.command()
@@ -39,7 +38,7 @@ def ask(recipe: Path, question: str, model: str, preview: bool, as_json: bool) -
     write = None if as_json else partial(click.echo, nl=False)
     reply = answer(open_run(recipe), question, model=model, preview=preview, write=write)
     if as_json:
-        click.echo(json.dumps(reply, indent=2, ensure_ascii=False))
+        echo_json(reply)
 
 
 @click.command()
@@ -63,7 +62,10 @@ def search(recipe: Path, question: str, top_k: int | None, as_json: bool) -> Non
     except UnicodeEncodeError:
         raise click.UsageError("the question is not valid UTF-8") from None
     result = found_by(open_run(recipe, missing_ok=("benchmark",)), question, top_k=top_k)
-    click.echo(json.dumps(result, indent=2, ensure_ascii=False) if as_json else show(result))
+    if as_json:
+        echo_json(result)
+    else:
+        click.echo(show(result))
 
 
 @click.command()
@@ -75,14 +77,14 @@ def search(recipe: Path, question: str, top_k: int | None, as_json: bool) -> Non
 )
 @click.option(
     "--margin",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=FiniteRange(0, 1, min_open=True, max_open=True),
     default=0.05,
     show_default=True,
     help="Differences smaller than this are equivalent.",
 )
 @click.option(
     "--alpha",
-    type=click.FloatRange(0, 0.5, min_open=True, max_open=True),
+    type=FiniteRange(0, 0.5, min_open=True, max_open=True),
     default=0.05,
     show_default=True,
     help="Error rate of all tests together.",
@@ -130,7 +132,7 @@ def compare(
     if html:
         write_page(html, render_html(build_report(reports[0])))
     if as_json:
-        click.echo(json.dumps(as_rows(reports, trained), indent=2, ensure_ascii=False))
+        echo_json(as_rows(reports, trained))
     else:
         many = len(reports) > 1
         click.echo(render_many(reports, trained) if many else render_text(build_report(reports[0])), nl=False)

@@ -1,11 +1,10 @@
 """The command that drafts a benchmark."""
 
-import json
 from pathlib import Path
 
 import click
 
-from mlx_ragtune.cli_options import AS_JSON, RECIPE, open_run, say, settings_here
+from mlx_ragtune.cli_options import AS_JSON, RECIPE, echo_json, open_run, say, settings_here
 from mlx_ragtune.pages.interrupt import announce_interrupt
 
 
@@ -60,7 +59,7 @@ def draft(
         say("stopped; every finished request is kept, and the same command continues")
         raise click.exceptions.Exit(130) from None
     if as_json:
-        click.echo(json.dumps(for_scripts(result), indent=2, ensure_ascii=False))
+        echo_json(for_scripts(result))
         return
     click.echo(printable(render_table(list(ROWS), funnel_rows(result.drafted, quoted=result.plan.quoted))))
     named = recipe_arguments(recipe, settings_here())

@@ -1,11 +1,10 @@
 """The command about generated pairs: look at the first ones before all of them are written."""
 
-import json
 from pathlib import Path
 
 import click
 
-from mlx_ragtune.cli_options import AS_JSON, RECIPE, open_run, say
+from mlx_ragtune.cli_options import AS_JSON, RECIPE, echo_json, open_run, say
 
 
 @click.command()
@@ -34,4 +33,7 @@ def generate(recipe: Path, preview: int, as_json: bool) -> None:
 
     with announce_interrupt():
         found = first_pairs(open_run(recipe), count=preview, say=say)
-    click.echo(json.dumps(found, indent=2, ensure_ascii=False) if as_json else show(found))
+    if as_json:
+        echo_json(found)
+    else:
+        click.echo(show(found))

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import click
 
-from mlx_ragtune.cli_options import AS_JSON, RECIPE, open_run
+from mlx_ragtune.cli_options import AS_JSON, RECIPE, FiniteRange, open_run
 
 
 @click.group(invoke_without_command=True)
 @click.option(
-    "--fit", "sizes", multiple=True, type=click.FloatRange(min=4, max=4096), metavar="GB",
+    "--fit", "sizes", multiple=True, type=FiniteRange(min=4, max=4096), metavar="GB",
     help="List which base models can be tuned on a Mac with so much memory; repeat it to compare.",
 )  # fmt: skip
 @AS_JSON
@@ -26,8 +26,9 @@ def models(ctx: click.Context, sizes: tuple[float, ...], as_json: bool) -> None:
       ragtune models --fit 16 --fit 32 --fit 64      side by side
     """
     if ctx.invoked_subcommand is not None:
-        if sizes:
-            raise click.UsageError(f"--fit does not go with '{ctx.invoked_subcommand}'")
+        if sizes or as_json:
+            option = "--fit" if sizes else "--json"
+            raise click.UsageError(f"{option} does not go with '{ctx.invoked_subcommand}'")
         return
     if not sizes:
         ctx.invoke(list_models, as_json=as_json)

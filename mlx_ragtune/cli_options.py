@@ -1,5 +1,7 @@
 """What several commands share: their options, and how they open the run of a recipe."""
 
+import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -54,6 +56,17 @@ def RECIPE(command: Command) -> Command:  # noqa: N802 (a decorator, like the op
     return click.argument("recipe", type=click.Path(path_type=Path, dir_okay=False))(SET(command))
 
 
+class FiniteRange(click.FloatRange):
+    """Numbers of a range. ``nan`` is outside of every one, although no comparison says so."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number, or a UsageError."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{number} is not in the range {self._describe_range()}.", param, ctx)
+        return number
+
+
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for a script.")
 ALLOW = click.option(
     "--allow", multiple=True, metavar="NAME", help="Compare although this condition differs; every report says so."
@@ -68,6 +81,12 @@ STRENGTH = click.option(
 REDO = click.option(
     "--redo", multiple=True, type=click.Choice(STAGE_NAMES), help="Run this stage even if it is up to date."
 )
+
+
+def echo_json(value: Any) -> None:
+    """Print JSON for a script; what is not valid Unicode, such as the name of a file, becomes an escape."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    click.echo(text.encode("utf-8", "backslashreplace").decode())
 
 
 def say(text: str) -> None:

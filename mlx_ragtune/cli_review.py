@@ -1,13 +1,12 @@
 """The command with which a person reviews questions and pairs."""
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from mlx_ragtune.cli_options import AS_JSON, RECIPE, open_run, say, settings_here
+from mlx_ragtune.cli_options import AS_JSON, RECIPE, echo_json, open_run, say, settings_here
 from mlx_ragtune.pages.interrupt import announce_interrupt
 
 if TYPE_CHECKING:
@@ -81,7 +80,7 @@ def review(
     elif applies:
         _apply(session, run, recipe, as_json=as_json)
     elif as_json:
-        click.echo(json.dumps(state(session), indent=2, ensure_ascii=False))
+        echo_json(state(session))
     elif sys.stdout.isatty() or no_open:
         _serve(session, run, recipe, port=port, opens=not no_open)
     else:
@@ -100,7 +99,7 @@ def _apply(session: "Session", run: "Run", recipe: Path, *, as_json: bool) -> No
     written = [apply(session, run, recipe, part) for part in parts]
     if as_json:
         rows = [{**vars(one), "path": str(one.path), "backup": one.backup and str(one.backup)} for one in written]
-        click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+        echo_json(rows)
         return
     for one in written:
         click.echo(one.text)

@@ -1,11 +1,10 @@
 """Commands about many runs: a list of all, and a page that compares them."""
 
-import json
 from pathlib import Path
 
 import click
 
-from mlx_ragtune.cli_options import AS_JSON, say
+from mlx_ragtune.cli_options import AS_JSON, echo_json, say
 
 
 @click.command()
@@ -31,7 +30,7 @@ def runs(html: Path | None, as_json: bool) -> None:
         require_writable(html)
     rows = runs_command.read_runs(runs_here(), {stage.name: stage.needs for stage in STAGES})
     if as_json:
-        click.echo(json.dumps(runs_command.as_json(rows), indent=2, ensure_ascii=False))
+        echo_json(runs_command.as_json(rows))
     else:
         click.echo(render_runs(list_runs(rows)))
     if html:

@@ -3,6 +3,7 @@
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -25,21 +26,16 @@ from mlx_ragtune.cli_options import RECIPE, open_run, say
 )
 @click.option("--slots", type=click.IntRange(1, 64), help="Questions answered at a time [default: evaluate.slots].")
 @click.option("--token", is_flag=True, help="Require a token on this machine too; RAGTUNE_SERVE_TOKEN sets it.")
-@click.option("--allow-host", multiple=True, metavar="NAME", help="Another name by which clients reach this server.")
+@click.option(
+    "--allow-host",
+    "allow_hosts",
+    multiple=True,
+    metavar="NAME",
+    help="Another name by which clients reach this server.",
+)
 @click.option("--append-sources", is_flag=True, help="List the sources at the end of each answer's text as well.")
 @click.option("--no-open", is_flag=True, help="Print the addresses only.")
-def serve(
-    recipe: Path,
-    host: str,
-    port: int,
-    preview: bool,
-    turns: int,
-    slots: int | None,
-    token: bool,
-    allow_host: tuple[str, ...],
-    append_sources: bool,
-    no_open: bool,
-) -> None:
+def serve(recipe: Path, no_open: bool, **options: Any) -> None:
     """Answer questions about the papers: a chat page, and an OpenAI-compatible endpoint for other programs.
 
     Each question gets the passages and the prompt that the model was trained with; answers come with their sources.
@@ -54,19 +50,9 @@ def serve(
     from mlx_ragtune.commands.serve import ServeOptions
     from mlx_ragtune.commands.serve import serve as served
 
-    options = ServeOptions(
-        host=host,
-        port=port,
-        preview=preview,
-        turns=turns,
-        slots=slots,
-        token=token,
-        allow_hosts=allow_host,
-        append_sources=append_sources,
-    )
     run = open_run(recipe)
     try:
-        with served(run, options, say=say) as addresses:
+        with served(run, ServeOptions(**options), say=say) as addresses:
             click.echo(addresses.page)
             say(f"OpenAI-compatible endpoint: {addresses.endpoint}   (models: {', '.join(addresses.models)})")
             if addresses.token:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mlx_ragtune.cli_group import RUN_KEY
-from mlx_ragtune.cli_options import AS_JSON, open_run, say
+from mlx_ragtune.cli_options import AS_JSON, echo_json, open_run, say
 from mlx_ragtune.pages.interrupt import announce_interrupt
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ def start(recipe: Path, worker: bool, as_json: bool) -> None:
       ragtune sweep recipes/demo.yaml --worker
     """
     from mlx_ragtune.commands import sweep as command
+    from mlx_ragtune.commands.sweep_best import best_row
 
     run = _open(recipe)
     study: SweepStudy | None = None
@@ -89,6 +90,8 @@ def start(recipe: Path, worker: bool, as_json: bool) -> None:
     path = command.keep(result, run.home)
     _show(result, run, recipe, as_json)
     say(f"results: {path}")
+    if not worker:
+        best_row(result)  # a sweep without one has failed
 
 
 @sweep.command()
@@ -161,6 +164,6 @@ def _show(result: "SweepResult", run: "Run", recipe: Path, as_json: bool) -> Non
     from mlx_ragtune.commands.sweep_text import sweep_text
 
     if as_json:
-        click.echo(json.dumps(result.as_json(), indent=2, ensure_ascii=False))
+        echo_json(result.as_json())
     else:
         click.echo(sweep_text(result, sweep_settings(run.recipe), recipe=shlex.quote(str(recipe))))

@@ -135,7 +135,7 @@ class RowLog:
             _cannot_write(path, error)
         try:
             with _Locked(self._file):
-                _end_last_line(self._file)
+                end_last_line(self._file)
         except OSError as error:
             os.close(self._file)
             _cannot_write(path, error)
@@ -145,7 +145,7 @@ class RowLog:
         line = to_json(row).encode() + b"\n"
         try:
             with self._thread_lock, _Locked(self._file):
-                size = _end_last_line(self._file)
+                size = end_last_line(self._file)
                 try:
                     _write_all(self._file, line)
                     os.fsync(self._file)
@@ -198,7 +198,7 @@ def _write_all(file: int, data: bytes) -> None:
         view = view[os.write(file, view) :]
 
 
-def _end_last_line(file: int) -> int:
+def end_last_line(file: int) -> int:
     """The size of the file after a last line without ``\\n`` was removed, or ended if it is a whole object."""
     size = os.fstat(file).st_size
     if size == 0 or os.pread(file, 1, size - 1) == b"\n":

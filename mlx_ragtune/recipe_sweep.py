@@ -229,6 +229,9 @@ def _key_problems(written: Written, key: str, value: Any, rules: Rules) -> Itera
             yield "cannot be swept: all trials share the rest of the recipe; vary keys of 'train' and 'dataset'"
         return
     info = _field_of(key)
+    if key in SECTIONS:
+        yield "a section cannot be swept; vary one of its keys"
+        return
     if info is None:
         closest = _closest_key(key)
         yield f"unknown key, did you mean '{closest}'?" if closest else f"unknown key of '{section}'"

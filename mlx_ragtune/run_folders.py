@@ -138,6 +138,12 @@ def recorded_end(home: Path, current: Callable[[], str], *, until: str) -> Itera
     _record(home, End("finished", until, "", _now()))
 
 
+def record_pruned(home: Path, why: str) -> None:
+    """Write down that a sweep ended a run early, at the stage where it stopped: its settings are the reason."""
+    end = end_of(home)
+    _record(home, End("pruned", end.stage if end else "", why, _now()))
+
+
 def _now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 

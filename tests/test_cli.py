@@ -2,6 +2,8 @@
 
 import errno
 import json
+import os
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -13,6 +15,7 @@ from click.testing import CliRunner, Result
 
 from mlx_ragtune import cli
 from mlx_ragtune.errors import ArtifactError, InputError, RagtuneError, RecipeError, ToolError
+from mlx_ragtune.pages.interrupt import announce_interrupt
 from mlx_ragtune.pipeline import STAGES
 from mlx_ragtune.runner import Run
 
@@ -195,12 +198,13 @@ def test_names_keep_their_capitals_in_the_help() -> None:
     assert "Gguf" not in call("--help").output
 
 
-def test_ctrl_c_is_answered_while_no_python_runs() -> None:
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_ctrl_c_kill_and_a_closed_terminal_are_answered_while_no_python_runs(number: str) -> None:
     """The main thread is in a C call that a signal does not end; the line must come before the call returns."""
     code = (
         "import hashlib, os, signal, sys, threading\n"
         "from mlx_ragtune.pages.interrupt import announce_interrupt\n"
-        "threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()\n"
+        f"threading.Timer(0.2, os.kill, (os.getpid(), signal.{number})).start()\n"
         "try:\n"
         "    with announce_interrupt():\n"
         "        hashlib.pbkdf2_hmac('sha256', b'x', b'x', 3_000_000)\n"
@@ -213,6 +217,18 @@ def test_ctrl_c_is_answered_while_no_python_runs() -> None:
         "stopping after the current step; finished work is kept",
         "the call returned",
     ]
+
+
+def test_a_signal_that_is_ignored_stays_so_and_handlers_are_put_back() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        with announce_interrupt():
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert signal.getsignal(signal.SIGTERM) is signal.default_int_handler
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,6 +64,7 @@ def problems(folder: Path, sweep: Any, **train: Any) -> list[str]:
         ("train.lr", [1e-4, 1e-3], "unknown key, did you mean 'train.learning_rate'?"),
         ("learning_rate", [1e-4, 1e-3], "unknown key, did you mean 'train.learning_rate'?"),
         ("train.nonsense", [1, 2], "unknown key of 'train'"),
+        ("train", [1, 2], "a section cannot be swept; vary one of its keys"),
         ("base.model", ["a/b", "c/d"], f"cannot be swept: {SHARED}"),
         ("seed", [1, 2], f"cannot be swept: {SHARED}"),
         ("dataset.pairs", ["a.jsonl", "b.jsonl"], f"cannot be swept: {COMPARED}"),

@@ -12,6 +12,7 @@ from mlx_ragtune.answering.paper_answers import PaperAnswers, Prompting
 from mlx_ragtune.answering.paper_files import read_paper_files
 from mlx_ragtune.artifact import OpenRun
 from mlx_ragtune.clients.serving import open_served
+from mlx_ragtune.models.adapter_files import MLX_FILES
 from mlx_ragtune.records import Message, Sampling
 from mlx_ragtune.searching.opened import open_retriever
 
@@ -74,7 +75,7 @@ def preview_files(run: OpenRun) -> tuple[Path, Path]:
     folder = run.home / "preview"
     folder.mkdir(exist_ok=True)
     gguf = folder / f"base-{kind}-{run.base_digest[:12]}.gguf"
-    adapter = folder / f"adapter-{trained.key[:12]}{'' if strength is None else f'-{strength:g}'}.gguf"
+    adapter = folder / f"adapter-{trained.content(MLX_FILES)[:12]}{'' if strength is None else f'-{strength:g}'}.gguf"
     for stale in folder.glob("*.gguf"):
         if stale not in (gguf, adapter):
             stale.unlink()

@@ -212,12 +212,7 @@ class PaperAnswers:
 
     def _earlier(self, turns: Sequence[Message]) -> tuple[Message, ...]:
         """The last exchanges, each a question and its answer, with control tokens spelled out as in a passage."""
-        exchanges = [
-            (asked, answered)
-            for asked, answered in pairwise(turns)
-            if asked.role == "user" and answered.role == "assistant"
-        ]
-        kept = exchanges[-self._prompting.turns :] if self._prompting.turns else []
+        kept = exchanges(turns)[-self._prompting.turns :] if self._prompting.turns else []
         return tuple(Message(turn.role, neutral(turn.content)) for exchange in kept for turn in exchange)
 
     def _example_turns(self) -> tuple[Message, ...]:
@@ -237,6 +232,11 @@ class PaperAnswers:
                 fix="set evaluate.prompted in the recipe, or ask 'base' or 'tuned'",
             )
         raise InputError(f"there is no model '{arm}'", fix=f"use one of {', '.join(self.arms)}")
+
+
+def exchanges(turns: Sequence[Message]) -> list[tuple[Message, Message]]:
+    """Those questions of a conversation that were answered at once, each with its answer."""
+    return [pair for pair in pairwise(turns) if (pair[0].role, pair[1].role) == ("user", "assistant")]
 
 
 def _require_question(question: str) -> None:

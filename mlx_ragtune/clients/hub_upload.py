@@ -20,7 +20,7 @@ from mlx_ragtune.errors import InputError, RagtuneError, RecipeError, ToolError,
 TOKEN = "HF_TOKEN"
 RECORD = "ragtune.json"
 """The file by which a repository is known as ours; it lists the files of the last upload."""
-_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
+_REPOSITORY = re.compile(r"[a-z0-9]([\w.-]{0,94}\w)?/[a-z0-9]([\w.-]{0,94}\w)?", re.ASCII | re.IGNORECASE)
 _QUOTA = re.compile(r"quota|storage|exceed|too large|payment|billing|limit", re.IGNORECASE)
 _AGAIN = "run the same command again: files that have arrived are not sent again"
 
@@ -48,7 +48,7 @@ class Uploaded:
 
 def check_repository(name: str) -> None:
     """Raise RecipeError for a name that is not USER/NAME."""
-    if not _REPOSITORY.fullmatch(name) or ".." in name or "--" in name:
+    if not _REPOSITORY.fullmatch(name) or ".." in name or "--" in name or name.endswith(".git"):
         raise RecipeError(
             f"'{name[:80]}' is not a repository of the hub", where="REPOSITORY", fix="write USER/NAME, for example "
             "ada/papers-qwen3"

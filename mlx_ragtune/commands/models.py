@@ -15,6 +15,7 @@ _STATES = {
     "present": "at the server", "removed": "removed there", "replaced": "replaced there",
     "unreachable": "no answer", "file": "file",
 }  # fmt: skip
+_FIELDS = ("name", "server", "type", "host", "digest")
 
 
 def runs_here() -> Path:
@@ -33,8 +34,8 @@ def registered(*, ask_servers: bool = False) -> tuple[list[dict[str, Any]], list
     for path in sorted(runs_here().glob(f"*/{STAGE_FOLDERS['register']}/receipt.json")):
         try:
             receipts = json.loads(path.read_text(encoding="utf-8"))
-            rows += [{"run": path.parts[-3], "model": model, **receipt} for model, receipt in receipts.items()]
-        except (OSError, ValueError, AttributeError, TypeError):
+            rows += [{"run": path.parts[-3], "model": model, **_whole(receipt)} for model, receipt in receipts.items()]
+        except (OSError, ValueError, AttributeError, TypeError, LookupError):
             error = ArtifactError(
                 "cannot read the receipt of the registered models",
                 where=str(path),
@@ -48,6 +49,13 @@ def registered(*, ask_servers: bool = False) -> tuple[list[dict[str, Any]], list
             fix = served.fix.replace("RECIPE", _recipe_of(str(row["run"])))
             row.update(presence=served.presence, problem=served.what, fix=fix)
     return rows, damaged
+
+
+def _whole(receipt: dict[str, Any]) -> dict[str, Any]:
+    """The receipt, if it has everything that is listed. Raises TypeError or LookupError."""
+    if not all(isinstance(receipt[name], str) for name in _FIELDS):
+        raise TypeError
+    return receipt
 
 
 def _recipe_of(run_name: str) -> str:

@@ -3,7 +3,7 @@
 import os
 import secrets
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from urllib.parse import quote
 
@@ -58,10 +58,12 @@ def serve(run: OpenRun, options: ServeOptions, *, say: Callable[[str], None]) ->
     if own and not is_address(own):
         more |= {own}
     slots = options.slots or run.recipe.evaluate.slots
-    with open_answers(run, preview=options.preview, turns=options.turns, slots=slots, at_once=True) as answers:
+    with (
+        closing(listen(options.host, options.port)) as listening,  # before models are loaded
+        open_answers(run, preview=options.preview, turns=options.turns, slots=slots, at_once=True) as answers,
+    ):
         shown = Shown(run.recipe.name, options.preview, options.append_sources, say)
         engine, votes = Engine(answers, slots=slots), VoteLog(run.home / VOTES)
-        listening = listen(options.host, options.port)
         port = listening.getsockname()[1]
         names = HostNames(port, more, any_address=not is_loopback(options.host))
         with serving(chat_app(engine, votes, Access(names, token), shown), listening):

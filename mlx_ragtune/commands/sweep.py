@@ -26,9 +26,9 @@ from mlx_ragtune.recipe_train import NEWER_KEYS
 from mlx_ragtune.records import Example
 from mlx_ragtune.scoring.answers.probes import read_probes
 from mlx_ragtune.sweeping.space import REHEARSAL_SHARE, Space, default_dimensions, written_space
-from mlx_ragtune.sweeping.storage import study_address
+from mlx_ragtune.sweeping.storage import close_storage, open_storage, study_address
 from mlx_ragtune.sweeping.study import SweepStudy, open_study
-from mlx_ragtune.sweeping.trials import TrialRow, counts, ranked
+from mlx_ragtune.sweeping.trials import TrialRow, counts, finite, ranked
 from mlx_ragtune.synthesis.rehearsal_prompts import prompts_file
 from mlx_ragtune.tuning.select import development_slice
 
@@ -71,6 +71,7 @@ class SweepResult:
         rows = []
         for row in self.trials:
             kept = asdict(row)
+            kept["looks"] = [{**look, "valid_loss": finite(look["valid_loss"])} for look in kept["looks"]]
             rows.append({"trial": kept.pop("number") + 1, **kept})
         return json.loads(json.dumps({**asdict(self), "trials": rows}, allow_nan=False))  # type: ignore[no-any-return]
 
@@ -133,7 +134,7 @@ def _rehearsal_identity(recipe: Recipe, space: Space) -> dict[str, Any]:
 
 
 def open_sweep(run: OpenRun, path: Path, *, open_variant: OpenVariant, say: Say, only_read: bool = False) -> SweepStudy:
-    """The study of a recipe, new or continued. Brings the data set up to date first, which its identity needs.
+    """The study of a recipe, new or continued. Brings the data set up to date, which its identity needs.
 
     With ``only_read`` it runs nothing and makes no file. Raises ArtifactError for a study of another base, data set or
     space, or for none to read, and ToolError for a storage that fails.
@@ -143,6 +144,7 @@ def open_sweep(run: OpenRun, path: Path, *, open_variant: OpenVariant, say: Say,
     if only_read and (address.is_sqlite or address.is_journal) and not address.path.exists():
         raise ArtifactError("no sweep of this recipe has run", where=address.shown, fix="ragtune sweep RECIPE")
     if not only_read:
+        close_storage(open_storage(address))  # a storage that fails is refused before the data set is made
         run.bring("dataset")
         if recipe.dataset.rehearsal is not None:
             run.bring("rehearse")
@@ -195,7 +197,8 @@ def run_trials(run: OpenRun, sweep: SweepStudy, open_variant: OpenVariant, *, sa
                 table.update(shown_row(row))
         frozen = run.home / FOLDER / "frozen"
         spent = Trials(sweep, open_variant, development, table, frozen).run_all(say, wait=wait)
-    shutil.rmtree(frozen, ignore_errors=True)  # only trials read it
+    if not sweep.others():  # a worker of the same run may be writing it
+        shutil.rmtree(frozen, ignore_errors=True)
     return spent
 
 

@@ -23,8 +23,12 @@ def best_row(result: SweepResult) -> TrialRow:
     """The best trial. Raises ArtifactError when none has finished within the constraints."""
     if not result.ranking:
         finished = sum(row.state == "finished" for row in result.trials)
+        pruned = [row for row in result.trials if row.state == "pruned"]
         what = f"no trial of study '{result.study}' has finished"
         fix = "ragtune sweep RECIPE"
+        if pruned and len(pruned) == len(result.trials):
+            what = f"all {len(pruned)} trials of study '{result.study}' were pruned, the last one: {pruned[-1].why}"
+            fix = "correct that, then set sweep.study to a new name, so that they run again"
         if finished:
             what = f"all {finished} finished trials of study '{result.study}' fail too many probes that the base passes"
             fix = "vary lower learning rates, or set sweep.max_probe_loss higher and sweep.study to a new name"
@@ -92,7 +96,8 @@ def write_best(path: Path, row: TrialRow, target: Path, *, reopen: Any) -> Path:
     ``reopen`` opens the run of a recipe. Raises ToolError for a folder that cannot be written, and ArtifactError when
     the written recipe would train another adapter; nothing is left then.
     """
-    head = f"Trial {row.number + 1} of: ragtune sweep {shlex.quote(path.name)}\n\n  ragtune run {target}"
+    command = f"ragtune run {shlex.quote(str(target))}"
+    head = f"Trial {row.number + 1} of: ragtune sweep {shlex.quote(path.name)}\n\n  {command}"
     text = recipe_text(path, row.settings, target, head=head)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

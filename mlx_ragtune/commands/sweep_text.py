@@ -79,8 +79,6 @@ def sweep_text(result: SweepResult, settings: SweepSettings, *, recipe: str, wid
         "",
         render_table(headers, rows, width=width),
     ]
-    if not places:
-        parts += ["", "No trial finished within the constraints."]
     for verdict in result.finalists:
         text = f"trial {verdict.trial}: {verdict.headline} (report: {verdict.report})"
         parts += ["", fill(text, width=width)]

@@ -22,11 +22,11 @@ from mlx_ragtune.jsonl import read_rows
 from mlx_ragtune.pages.sweep_table import SweepRow, SweepTable
 from mlx_ragtune.recipe import Recipe
 from mlx_ragtune.records import Example
-from mlx_ragtune.run_folders import EndedEarlyError, record_trial
+from mlx_ragtune.run_folders import EndedEarlyError, record_pruned, record_trial
 from mlx_ragtune.sweeping.halving import rung_of, rung_shares
 from mlx_ragtune.sweeping.space import Settings
 from mlx_ragtune.sweeping.study import Judgment, SweepStudy
-from mlx_ragtune.sweeping.trials import SCORE_DIGITS, Look, TrialRow
+from mlx_ragtune.sweeping.trials import SCORE_DIGITS, Look, TrialRow, finite
 from mlx_ragtune.tuning.example_files import read_examples
 from mlx_ragtune.tuning.memory import is_out_of_memory
 from mlx_ragtune.tuning.rehearsal import share_in
@@ -219,7 +219,7 @@ class _RunningTrial:
 
     def _record(self) -> dict[str, Any]:
         """The trial as ``ragtune runs`` lists it. A loss that is not finite is left out."""
-        looks = [{**look, "valid_loss": _finite(look["valid_loss"])} for look in self.looks]
+        looks = [{**look, "valid_loss": finite(look["valid_loss"])} for look in self.looks]
         return {
             "study": self.trials.sweep.study.study_name,
             "trial": self.number + 1,
@@ -236,35 +236,40 @@ class _RunningTrial:
         self.show(replace(self.row, trial=self.number + 1, settings=self.settings, state="running"))
         try:
             judgment = self._judgment()
-        except EndedEarlyError as early:
-            if early.state == "paused":
+        except Exception as error:
+            if _is_pause(error):
                 self.show(replace(self.row, state="paused", seconds_left=None))
                 return True
-            self.ended = early.what
-            sweep.prune(self.trial, self.ended, updates=self.updates, seconds=self.all_seconds)
-        except (DivergedError, OutOfMemoryError, RecipeError) as error:
-            self.ended = error.what
-            sweep.prune(self.trial, error.what, updates=self.updates, seconds=self.all_seconds)
-        except InputError as error:
-            if not sweep.space.varies_dataset:
+            why = self._why_pruned(error)
+            if why is None:
                 raise
-            self.ended = error.what
-            sweep.prune(self.trial, self.ended, seconds=self.all_seconds)
-        except MemoryError:
-            self.ended = "out of memory"
-            sweep.prune(self.trial, self.ended, updates=self.updates, seconds=self.all_seconds)
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-            self.ended = f"out of memory while it was scored: {str(error).splitlines()[0]}"
-            sweep.prune(self.trial, self.ended, updates=self.updates, seconds=self.all_seconds)
+            self._prune(why)
         else:
             recorded = sweep.complete(self.trial, judgment)
             note = "" if recorded else "another worker had taken it over"
             self.show(replace(self.row, state="finished", score=judgment.score, loss=judgment.valid_loss, note=note))
-            return False
-        self.show(replace(self.row, state="pruned", note=self.ended, seconds_left=None))
         return False
+
+    def _why_pruned(self, error: Exception) -> str | None:
+        """Why a trial ends early for what only its settings cannot do; None for any other failure."""
+        match error:
+            case EndedEarlyError() | DivergedError() | OutOfMemoryError() | RecipeError():
+                return error.what
+            case InputError() if self.trials.sweep.space.varies_dataset:
+                return error.what
+            case MemoryError():
+                return "out of memory"
+            case RuntimeError() if is_out_of_memory(error):
+                return f"out of memory while it was scored: {str(error).splitlines()[0]}"
+        return None
+
+    def _prune(self, why: str) -> None:
+        """Record the trial as pruned: in the study, in its run folder, and in the table."""
+        self.ended = why
+        self.trials.sweep.prune(self.trial, why, updates=self.updates, seconds=self.all_seconds)
+        if self.home is not None:
+            record_pruned(self.home, why)
+        self.show(replace(self.row, state="pruned", note=why, seconds_left=None))
 
     @property
     def all_seconds(self) -> float:
@@ -356,12 +361,9 @@ class _RunningTrial:
             )
             if result.pruned and self._ends_early is not None:
                 raise self._ends_early
-        except (DivergedError, OutOfMemoryError, RecipeError):
-            shutil.rmtree(draft.folder, ignore_errors=True)  # nothing will continue it
-            raise
-        except EndedEarlyError as early:
-            if early.state == "pruned":
-                shutil.rmtree(draft.folder, ignore_errors=True)
+        except Exception as error:
+            if not _is_pause(error) and self._why_pruned(error) is not None:
+                shutil.rmtree(draft.folder, ignore_errors=True)  # nothing will continue it
             raise
         keep_result(draft, result)
 
@@ -431,8 +433,8 @@ class _RunningTrial:
         return None
 
 
-def _finite(loss: float | None) -> float | None:
-    return loss if loss is not None and math.isfinite(loss) else None
+def _is_pause(error: Exception) -> bool:
+    return isinstance(error, EndedEarlyError) and error.state == "paused"
 
 
 def shown_row(row: TrialRow) -> SweepRow:

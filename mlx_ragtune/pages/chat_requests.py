@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from mlx_ragtune.answering.paper_answers import exchanges
 from mlx_ragtune.clients.protocol import PromptOverflowError
 from mlx_ragtune.errors import ArtifactError, InputError, RagtuneError, ToolError, printable
 from mlx_ragtune.records import Arm, Message, Sampling
@@ -16,6 +17,13 @@ MAX_MESSAGES = 1000
 MAX_QUESTION_CHARACTERS = 20_000
 """Longer than any question: what else a prompt holds comes from the papers."""
 _MOST_TOKENS = 2**20
+_MOST_NAMED = 20
+"""So many unknown fields of a request are named at most."""
+_READ = (
+    "model", "messages", "stream", "stream_options", "n", "tool_choice", "function_call", "modalities",
+    "response_format", "temperature", "top_p", "seed", "max_tokens", "max_completion_tokens", "strength",
+    "append_sources",
+)  # fmt: skip
 _REFUSED: Mapping[str, str] = {
     "tools": "tools are not supported: the model was trained to answer from passages",
     "functions": "functions are not supported: the model was trained to answer from passages",
@@ -81,7 +89,7 @@ def parse_call(content: bytes, *, arms: Sequence[Arm], sampling: Sampling, turns
     arm = _arm(body.get("model"), arms)
     system, said = _conversation(body.get("messages"))
     earlier = said[:-1]
-    hidden = max(0, sum(turn.role == "user" for turn in earlier) - turns)
+    hidden = sum(turn.role == "user" for turn in earlier) - min(turns, len(exchanges(earlier)))
     ignored = ["system message"] * system + [f"{hidden} earlier question{'s' * (hidden > 1)}"] * (hidden > 0)
     options = body.get("stream_options") or {}
     if not isinstance(options, dict):
@@ -95,7 +103,7 @@ def parse_call(content: bytes, *, arms: Sequence[Arm], sampling: Sampling, turns
         stream=_flag(body, "stream"),
         include_usage=_flag(options, "include_usage"),
         append_sources=append if body.get("append_sources") is None else _flag(body, "append_sources"),
-        ignored=tuple(ignored),
+        ignored=(*ignored, *_unknown(body)),
     )
 
 
@@ -112,6 +120,13 @@ def json_object(content: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ApiError(400, "the request is not a JSON object")
     return value
+
+
+def _unknown(body: Mapping[str, Any]) -> list[str]:
+    """The fields of a request that nothing reads."""
+    names = [printable(name[:40]) for name in body if name not in _READ and name not in _REFUSED]
+    more = len(names) - _MOST_NAMED
+    return names if more <= 0 else [*names[:_MOST_NAMED], f"{more} more fields"]
 
 
 def _refuse(body: Mapping[str, Any]) -> None:

@@ -6,7 +6,6 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -90,10 +89,12 @@ def serving(
 ) -> Iterator[None]:
     """Answer on a listening socket, which is closed at the end; answers under way then are cut off after a while."""
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
-    settings: dict[str, Any] = {"http": connection, "ws": "none", "loop": "asyncio", "lifespan": "off"}
     config = uvicorn.Config(
         app,
-        **settings,
+        http=connection,
+        ws="none",
+        loop="asyncio",
+        lifespan="off",
         log_config=None,
         access_log=False,
         server_header=False,

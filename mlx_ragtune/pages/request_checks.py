@@ -98,6 +98,10 @@ def listen(host: str, port: int) -> socket.socket:
         made = socket.socket(family, kind, protocol)
     except OSError as error:
         raise cannot_listen(host, port, error) from None
+    except ValueError:  # what no name can be: a label of more than 63 characters
+        raise RecipeError(
+            f"'{host[:80]}' is not a host name", where="--host", fix="give an address of this machine"
+        ) from None
     try:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         made.bind(address)
@@ -111,6 +115,10 @@ def listen(host: str, port: int) -> socket.socket:
 def cannot_listen(host: str, port: int, error: OSError) -> RagtuneError:
     """The error for an address that is not available."""
     reason = "it is in use" if error.errno == errno.EADDRINUSE else error.strerror or str(error)
+    if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+        return ToolError(
+            f"cannot listen on '{host[:80]}': {reason}", where="--host", fix="give an address of this machine"
+        )
     return ToolError(
         f"cannot listen on port {port}: {reason}",
         where=f"{host}:{port}",

@@ -87,6 +87,13 @@ class RunRow:
         return next((metric for metric in self.metrics if metric.name == name), None)
 
     @property
+    def score_text(self) -> str:
+        """The development score, or in brackets that of the first rung; empty where neither is known."""
+        if self.score is not None:
+            return f"{self.score:.3f}"
+        return "" if self.rung_score is None else f"({self.rung_score:.3f})"
+
+    @property
     def state_text(self) -> str:
         """The state with its stage: ``finished``, ``up to train``, ``failed: export``."""
         if self.state == "finished":
@@ -113,6 +120,11 @@ class RunList:
         primary = [row.primary for row in self.rows if row.primary]
         first = max(dict.fromkeys(primary), key=primary.count, default="")
         return sorted((name for name in METRICS if name in known), key=lambda name: name != first)
+
+    @property
+    def scored(self) -> bool:
+        """Whether any run has a development score, so that a table of them has a column for it."""
+        return any(row.score_text for row in self.rows)
 
     def notes(self) -> list[str]:
         """What must be known before figures of these runs are compared."""

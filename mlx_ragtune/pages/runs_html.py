@@ -193,20 +193,15 @@ def _shown_metrics(runs: RunList) -> list[str]:
 
 def _headers(runs: RunList, keys: Sequence[str], names: Mapping[str, str]) -> list[str]:
     labels = [METRICS[name].label for name in _shown_metrics(runs)]
-    scored = ["score"] if _scored(runs) else []
+    scored = ["score"] if runs.scored else []
     return [*(names[key] for key in keys[:SETTING_COLUMNS]), "validation loss", *scored, *labels, "minutes", "peak GiB"]
 
 
-def _scored(runs: RunList) -> bool:
-    """Whether the table has a column for the development score."""
-    return any(row.score is not None or row.rung_score is not None for row in runs.rows)
-
-
 def _score_cell(row: RunRow) -> tuple[str, str]:
-    """The development score, or that of the first rung in brackets. The latter sorts below all others."""
+    """The score as text, and what sorts it: that of a first rung is below all others."""
     if row.score is not None:
-        return f"{row.score:.3f}", repr(row.score)
-    return ("", "") if row.rung_score is None else (f"({row.rung_score:.3f})", repr(row.rung_score - 1))
+        return row.score_text, repr(row.score)
+    return row.score_text, "" if row.rung_score is None else repr(row.rung_score - 1)
 
 
 def _rows(runs: RunList, keys: Sequence[str], tones: Mapping[int, str], links: Sequence[str]) -> list[Row]:
@@ -217,7 +212,7 @@ def _rows(runs: RunList, keys: Sequence[str], tones: Mapping[int, str], links: S
             value = value_of(row.settings, key)
             cells.append(("", "") if value is UNKNOWN else (value_text(value), _sort_key(value)))
         cells.append(("", "") if row.valid_loss is None else (f"{row.valid_loss:.4f}", repr(row.valid_loss)))
-        cells += [_score_cell(row)] if _scored(runs) else []
+        cells += [_score_cell(row)] if runs.scored else []
         cells += [_metric_cell(row, name) for name in _shown_metrics(runs)]
         seconds, peak = row.train_seconds, row.peak_memory_bytes
         cells.append(("", "") if seconds is None else (f"{seconds / 60:.1f}", repr(seconds)))

@@ -1,4 +1,4 @@
-"""Runs as one table for a terminal of 80 columns: what differs, losses, time, memory, key metrics, state."""
+"""Runs as one table for a terminal of 80 columns: what differs, losses, scores, time, memory, metrics, state."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -41,9 +41,15 @@ def render_runs(runs: RunList) -> str:
     metrics = runs.metrics[:SHOWN_METRICS]
     labels = [next(m.label for row in runs.rows if (m := row.metric(name))) for name in metrics]
     names = short_names(runs.keys)
-    cells = [_cells(row, own_settings(row, own, names), metrics) for row, own in zip(runs.rows, runs.own, strict=True)]
-    lines = [render_table(["run, what differs, state", "loss", *labels, "training"], cells, width=WIDTH)]
+    cells = [
+        _cells(row, own_settings(row, own, names), metrics, scored=runs.scored)
+        for row, own in zip(runs.rows, runs.own, strict=True)
+    ]
+    headers = ["run, what differs, state", "loss", *(["score"] if runs.scored else []), *labels, "training"]
+    lines = [render_table(headers, cells, width=WIDTH)]
     legend = ["Loss: validation, nats per answer token; training: its time and peak memory."]
+    if runs.scored:
+        legend.append("Score: of answers to validation questions; in brackets at the first rung of a sweep.")
     if metrics:
         legend.append("Metrics: the tuned model, its change against its base in points, and the interval.")
     lines += ["", *(fill(line, width=WIDTH) for line in (*legend, *runs.notes()))]
@@ -51,11 +57,12 @@ def render_runs(runs: RunList) -> str:
     return "\n".join(lines)
 
 
-def _cells(row: RunRow, own: str, metrics: Sequence[str]) -> list[str]:
+def _cells(row: RunRow, own: str, metrics: Sequence[str], *, scored: bool) -> list[str]:
     verdict = f": {row.verdict}" if row.verdict and row.state == "finished" else ""
     return [
         "\n".join(line for line in (name_lines(row.name), own, f"{row.state_text}{verdict}") if line),
         loss_cell(row),
+        *([row.score_text] if scored else []),
         *(_metric_cell(row, name) for name in metrics),
         time_cell(row),
     ]

@@ -12,7 +12,7 @@ from mlx_ragtune.errors import printable
 from mlx_ragtune.pages.setting_words import settings_text, short_names, value_text
 from mlx_ragtune.pages.tables import clock, render_table, short_clock
 
-TrialState = Literal["waiting", "running", "paused", "finished", "pruned", "failed", "interrupted"]
+TrialState = Literal["waiting", "running", "paused", "finished", "pruned", "interrupted"]
 WIDTH = 80
 REDRAW_SECONDS = 0.1
 MAX_COLUMNS = 4
@@ -24,7 +24,7 @@ class SweepRow:
     """One trial. ``trial`` counts from 1.
 
     ``settings`` maps dotted keys to what this trial tries. ``loss`` is the validation loss in nats per answer token,
-    ``score`` the development score, 0 to 1. ``note`` says why it was pruned or failed. None is not known.
+    ``score`` the development score, 0 to 1. ``note`` says why it was pruned. None is not known.
     """
 
     trial: int

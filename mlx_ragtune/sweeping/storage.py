@@ -9,19 +9,28 @@ import os
 import re
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import optuna
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
-from sqlalchemy.exc import ArgumentError, IntegrityError, NoSuchModuleError, ProgrammingError, SQLAlchemyError
+from sqlalchemy.exc import (
+    ArgumentError,
+    IntegrityError,
+    NoSuchModuleError,
+    OperationalError,
+    ProgrammingError,
+    SQLAlchemyError,
+)
 
 from mlx_ragtune.errors import ArtifactError, RagtuneError, RecipeError, ToolError
+from mlx_ragtune.jsonl import end_last_line
 from mlx_ragtune.recipe_sweep import STORAGE_VARIABLE, storage_problem
 
 LOCK_SECONDS = 30
@@ -98,6 +107,32 @@ def study_address(written: str | None, *, home: Path, folder: Path) -> Address:
     return address
 
 
+class Journal(JournalFileBackend):
+    """Optuna's journal file. What a killed process or a full disk left of a last line is removed before the next one.
+
+    It would make one broken line of both, after which Optuna reads nothing of the whole study.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._mutex = path, JournalFileOpenLock(str(path))
+        super().__init__(str(path), lock_obj=self._mutex)
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Write rows at the end of the file."""
+        file = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+        try:
+            size = os.fstat(file).st_size
+            if size and os.pread(file, 1, size - 1) != b"\n":  # perhaps of a worker that is writing now
+                self._mutex.acquire()
+                try:
+                    end_last_line(file)
+                finally:
+                    self._mutex.release()
+        finally:
+            os.close(file)
+        super().append_logs(logs)
+
+
 def open_storage(address: Address) -> BaseStorage:
     """Optuna's storage at an address; its tables are made if needed. Raises as ``reading``."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -106,15 +141,30 @@ def open_storage(address: Address) -> BaseStorage:
         if address.is_journal or address.is_sqlite:
             address.path.parent.mkdir(parents=True, exist_ok=True)
         if address.is_journal:
-            lock = JournalFileOpenLock(str(address.path))
-            return JournalStorage(JournalFileBackend(str(address.path), lock_obj=lock))
-        options = {"connect_args": {"timeout": LOCK_SECONDS}} if address.is_sqlite else {"pool_pre_ping": True}
-        for _ in range(CREATE_TRIES - 1):
-            try:
-                return RDBStorage(address.value, engine_kwargs=dict(options))
-            except (IntegrityError, ProgrammingError):  # another worker is creating the same tables
-                time.sleep(0.5)
-        return RDBStorage(address.value, engine_kwargs=dict(options))
+            return JournalStorage(Journal(address.path))
+        options: dict[str, Any] = {"pool_pre_ping": True}
+        if address.is_sqlite:
+            options = {"connect_args": {"timeout": LOCK_SECONDS}}
+        try:
+            return _database(address.value, options)
+        except RuntimeError:  # that is all that its check of versions says
+            raise ArtifactError(
+                "the study was made by another version of Optuna",
+                where=address.shown,
+                fix="set sweep.storage to another address, or move the study away; trained adapters are used again",
+            ) from None
+
+
+def _database(url: str, options: Mapping[str, Any]) -> RDBStorage:
+    """A database, also when other workers are creating the same tables."""
+    for _ in range(CREATE_TRIES - 1):
+        try:
+            return RDBStorage(url, engine_kwargs=dict(options))
+        except (IntegrityError, ProgrammingError, OperationalError) as error:
+            if isinstance(error, OperationalError) and "already exists" not in str(error):
+                raise
+            time.sleep(0.5)
+    return RDBStorage(url, engine_kwargs=dict(options))
 
 
 def close_storage(storage: BaseStorage) -> None:

@@ -42,10 +42,14 @@ BEAT_SECONDS = 15.0
 """How often a worker writes that it is alive."""
 SILENT_SECONDS = 120.0
 """A worker of another machine that has not written for so long is dead."""
+ASK_SECONDS = 30.0
+"""A trial that has no worker for so long was never begun: its worker was stopped while it asked for settings."""
 DEATHS = 2
 """A trial during which so many workers died is recorded as pruned: the next one would die too."""
 DEFAULT_TRIALS = 16
 IDENTITY = "identity"
+BEAT = "beat"
+"""User attribute of a trial that its worker has begun: it grows while the worker is alive."""
 
 
 @dataclass(frozen=True)
@@ -155,16 +159,19 @@ class SweepStudy:
         return ""
 
     def ask(self) -> Trial | None:
-        """The next trial; None when another worker took the last one at the same moment."""
+        """The next trial; None when another worker took the last one, or left this one out, at the same moment."""
         with reading(self.address):
-            trial = self.study.ask(self.space.distributions())
-            trial.set_user_attr("worker", self.worker)
-            if self._is_surplus(trial):
-                trial.set_user_attr(SET_ASIDE, "another worker was first")
-                self.study.tell(trial, state=TrialState.FAIL)
+            try:
+                trial = self.study.ask(self.space.distributions())
+                trial.set_user_attr("worker", self.worker)
+                if self._is_surplus(trial):
+                    trial.set_user_attr(SET_ASIDE, "another worker was first")
+                    self.study.tell(trial, state=TrialState.FAIL)
+                    return None
+                for look in trial.user_attrs.get("looks", []):  # of the trial that this one continues
+                    trial.report(self._value(look["score"], look["valid_loss"]), step=look["rung"])
+            except UpdateFinishedTrialError:  # it asked for longer than ASK_SECONDS
                 return None
-            for look in trial.user_attrs.get("looks", []):  # of the trial that this one continues
-                trial.report(self._value(look["score"], look["valid_loss"]), step=look["rung"])
         return trial
 
     def value(self, look: Mapping[str, Any]) -> float:
@@ -269,11 +276,13 @@ class SweepStudy:
     def _wait_again(
         self, number: int, parameters: Mapping[str, Any], attributes: Mapping[str, Any], *, deaths: int
     ) -> None:
-        """Let the settings of an interrupted trial wait. One that was killed before it had any is only left out."""
-        if parameters.keys() >= self.space.dimensions.keys():
-            numbers = [*attributes.get(RETAKEN, []), number]
-            retaken = {RETAKEN: numbers, "deaths": deaths, "looks": attributes.get("looks", [])}
-            self.study.enqueue_trial(dict(parameters), user_attrs=retaken)
+        """Let the settings of an interrupted trial wait."""
+        numbers = [*attributes.get(RETAKEN, []), number]
+        retaken = {RETAKEN: numbers, "deaths": deaths, "looks": attributes.get("looks", [])}
+        self.study.enqueue_trial(dict(parameters), user_attrs=retaken)
+
+    def _has_settings(self, parameters: Mapping[str, Any]) -> bool:
+        return parameters.keys() >= self.space.dimensions.keys()
 
     def others(self) -> list[TrialRow]:
         """The trials that other workers are running."""
@@ -285,28 +294,31 @@ class SweepStudy:
         for trial in self.trials():
             if trial.state != TrialState.RUNNING or self._is_alive(trial):
                 continue
-            deaths = _deaths(trial.user_attrs) + (not trial.user_attrs.get(PAUSED))  # it was not at work on this one
-            last = deaths >= DEATHS
+            at_work = BEAT in trial.user_attrs and not trial.user_attrs.get(PAUSED)
+            deaths = _deaths(trial.user_attrs) + at_work
+            last, begun = deaths >= DEATHS, self._has_settings(trial.params)
             why = (
                 f"its worker ended without a word ({str(trial.user_attrs.get('worker', 'unknown')).partition(':')[0]})"
             )
             if last:
                 why = f"{deaths} workers ended without a word during it, perhaps for lack of memory"
             with reading(self.address):
-                if not self._end_of_another(trial, why, TrialState.PRUNED if last else TrialState.FAIL):
+                attributes = {ENDED: why} if begun else {ENDED: why, SET_ASIDE: why}
+                if not self._end_of_another(trial, attributes, TrialState.PRUNED if last else TrialState.FAIL):
                     continue
-                if not last:
+                if begun and not last:
                     self._wait_again(trial.number, trial.params, trial.user_attrs, deaths=deaths)
-            lines.append(
-                f"trial {self.number_of(trial) + 1}: {why}; {'recorded as pruned' if last else 'it is taken up again'}"
-            )
+            if begun:
+                then = "recorded as pruned" if last else "it is taken up again"
+                lines.append(f"trial {self.number_of(trial) + 1}: {why}; {then}")
         return lines
 
-    def _end_of_another(self, trial: FrozenTrial, why: str, state: TrialState) -> bool:
+    def _end_of_another(self, trial: FrozenTrial, attributes: Mapping[str, str], state: TrialState) -> bool:
         """End the trial of another worker. False when it has ended meanwhile."""
         storage = self.study._storage
         try:
-            storage.set_trial_user_attr(trial._trial_id, ENDED, why)
+            for name, attribute in attributes.items():
+                storage.set_trial_user_attr(trial._trial_id, name, attribute)
             return storage.set_trial_state_values(trial._trial_id, state=state)
         except UpdateFinishedTrialError:
             return False
@@ -318,12 +330,12 @@ class SweepStudy:
             return trial.number == self._current or trial.number in self._paused
         if _is_gone(worker):
             return False
-        beat, now = str(trial.user_attrs.get("beat", "")), time.monotonic()
+        beat, now = str(trial.user_attrs.get(BEAT, "")), time.monotonic()
         seen, since = self._beats.get(trial.number, ("", now))
         if trial.number not in self._beats or seen != beat:
             self._beats[trial.number] = (beat, now)
             return True
-        return now - since < SILENT_SECONDS
+        return now - since < (SILENT_SECONDS if worker else ASK_SECONDS)
 
     def remember(self, name: str, compute: Callable[[], Any]) -> Any:
         """A fact about the base, as plain JSON, that the first worker computes for all."""
@@ -338,6 +350,8 @@ class SweepStudy:
     @contextmanager
     def beating(self, trial: Trial) -> Iterator[None]:
         """The trial that this worker runs: a thread writes every few seconds that it is alive."""
+        with reading(self.address), suppress(UpdateFinishedTrialError):
+            trial.set_user_attr(BEAT, 0)
         stop = threading.Event()
         self._current = trial.number
 
@@ -348,7 +362,7 @@ class SweepStudy:
                 for own in (trial, *list(self._paused.values())):
                     # A storage that fails for a moment must not end the training; the end of the trial says so.
                     with suppress(Exception):
-                        self.study._storage.set_trial_user_attr(own._trial_id, "beat", count)
+                        self.study._storage.set_trial_user_attr(own._trial_id, BEAT, count)
 
         thread = threading.Thread(target=beat, daemon=True)
         thread.start()

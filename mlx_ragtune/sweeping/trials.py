@@ -1,5 +1,6 @@
 """One trial as a record: its settings, how it ended, and its place among the others."""
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -18,7 +19,13 @@ RETAKEN, ENDED = "retaken", "ended"
 PAUSED = "paused"
 """User attribute of a running trial that its worker has paused at a rung."""
 SET_ASIDE = "set_aside"
-"""User attribute of a trial that does not count: two workers drew the same settings, or the budget was spent."""
+"""User attribute of a trial that does not count: two workers drew the same settings, the budget was spent, or the
+worker was stopped before the trial had settings."""
+
+
+def finite(loss: float | None) -> float | None:
+    """A loss as it is written to JSON: None where it is not finite, which orders a trial last."""
+    return loss if loss is not None and math.isfinite(loss) else None
 
 
 def objective(score: float, valid_loss: float | None) -> float:

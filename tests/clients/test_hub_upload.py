@@ -194,7 +194,9 @@ def test_nothing_is_sent_offline(hub: HubStandIn, tmp_path: Path, monkeypatch: p
     assert hub.requests == []
 
 
-@pytest.mark.parametrize("name", ["small", "a/b/c", "ada/..", "ada/ x", "", "ada/a--b"])
+@pytest.mark.parametrize(
+    "name", ["small", "a/b/c", "ada/..", "ada/ x", "", "ada/a--b", "ada/naïve", "ada/x.", "ada/-x", "ada/x.git"]
+)
 def test_a_name_that_is_no_repository_is_refused(name: str) -> None:
     with pytest.raises(RecipeError, match="is not a repository"):
         check_repository(name)

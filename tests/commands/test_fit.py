@@ -83,7 +83,13 @@ def test_several_sizes_stand_side_by_side_and_as_json() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"), [(["--fit", "2"], "4<=x<=4096"), (["--fit", "16", "list"], "does not go with")]
+    ("arguments", "said"),
+    [
+        (["--fit", "2"], "4<=x<=4096"),
+        (["--fit", "nan"], "4<=x<=4096"),
+        (["--fit", "16", "list"], "--fit does not go with 'list'"),
+        (["--json", "list"], "--json does not go with 'list'"),
+    ],
 )
 def test_impossible_sizes_and_mixed_commands_are_refused(arguments: list[str], said: str) -> None:
     result = CliRunner().invoke(main, ["models", *arguments])

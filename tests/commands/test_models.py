@@ -38,6 +38,9 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "runs"
 
 
+WRONG = json.dumps({"base": receipt("x") | {"type": None}})
+
+
 def call(*arguments: str) -> Result:
     return CliRunner().invoke(main, list(arguments))
 
@@ -77,7 +80,7 @@ def test_an_unknown_run_is_named_with_the_known_ones(runs: Path) -> None:
     assert "ragtune models list" in said.stderr
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"base": 3}', "\x00"])
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"base": 3}', '{"base": {"name": "x"}}', WRONG, "\x00"])
 def test_a_damaged_receipt_is_named_and_the_others_are_listed(runs: Path, text: str) -> None:
     (runs / "broken" / "6-register").mkdir(parents=True)
     (runs / "broken" / "6-register" / "receipt.json").write_text(text)

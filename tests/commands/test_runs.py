@@ -16,7 +16,7 @@ from mlx_ragtune.cli import main
 from mlx_ragtune.commands.runs import link_from, read_run_row, read_runs
 from mlx_ragtune.pages.run_rows import RunRow, list_runs
 from mlx_ragtune.pipeline import STAGES, stages_of
-from mlx_ragtune.run_folders import END_MARK, claim, recorded_end
+from mlx_ragtune.run_folders import END_MARK, TRIAL_MARK, claim, record_pruned, record_trial, recorded_end
 from tests.test_recipe_layers import BASE
 
 NEEDS = {stage.name: stage.needs for stage in STAGES}
@@ -60,7 +60,14 @@ def content_of(folder: Path, stage: str, files: Sequence[str]) -> str:
 
 
 def make_run(
-    home: Path, name: str, *, until: str = "report", rank: int = 4, loss: float = 1.25, recipe: Any = PLAIN
+    home: Path,
+    name: str,
+    *,
+    until: str = "report",
+    rank: int = 4,
+    loss: float = 1.25,
+    recipe: Any = PLAIN,
+    candidates: Sequence[Mapping[str, Any]] = (),
 ) -> Path:
     """A run with artifacts that fit together, each made from the content of the earlier ones."""
     store, folder = Store(home / "runs"), home / "runs" / name
@@ -79,7 +86,7 @@ def make_run(
             (draft / file).write_text(text)
         if stage.name == "train":
             draft.record(best_valid_loss=loss, best_update=2, updates=2, seconds=90.0, peak_memory_bytes=2**30,
-                         tokens_per_second=100.0, candidates=[])  # fmt: skip
+                         tokens_per_second=100.0, candidates=list(candidates))  # fmt: skip
         artifact = store.finish(draft, stage.name, {"key": key, "described": described, "seconds": 10.0})
         set_link(folder / stage.folder, artifact.folder)
         if stage.name == until:
@@ -126,9 +133,10 @@ def test_finished_runs_show_what_differs_loss_metrics_time_and_memory(home: Path
     claim(home / "runs" / "other", home / "recipes" / "small.yaml", {"train.rank": 8})
     done = call()
     assert done.exit_code == 0, done.output
-    for text in ("rank 4", "1.2500", "1.5000", "60.0% (+10.0)", "+5.0 to +15.0", "90 s", "1.0 GiB",
-                 "finished: IMPROVED", "correct facts", "right paper"):  # fmt: skip
+    for text in ("rank 4", "1.2500", "1.5000", "60.0% (+10.0)", "+5.0 to +15.0", "50.0% (−2.0)", "90 s", "1.0 GiB",
+                 "finished: IMPROVED"):  # fmt: skip
         assert text in done.stdout, text
+    assert "loss correct facts right paper training" in " ".join(done.stdout.split("──")[0].split())
     assert "alpha" not in done.stdout
     assert max(map(len, done.stdout.split("\n"))) <= 80
     rows = json.loads(call("--json").stdout)
@@ -136,6 +144,50 @@ def test_finished_runs_show_what_differs_loss_metrics_time_and_memory(home: Path
         ("small", "finished", 80.0, 90.0), ("other", "finished", 80.0, 90.0),
     }  # fmt: skip
     assert [one["variant"] for one in rows if one["name"] == "other"] == [{"train.rank": 8}]
+
+
+def test_the_score_of_the_kept_checkpoint_has_a_column_and_that_of_a_rung_stands_in_brackets(home: Path) -> None:
+    candidates = [{"update": 1, "task_score": 0.875}, {"update": 2, "task_score": 0.625}]
+    make_run(home, "small", candidates=candidates)
+    early = make_run(home, "early", until="dataset", rank=8)
+    looks = [{"rung": at, "share": 0.1, "score": 0.25 + at / 8, "valid_loss": 2.5 - at, "updates": 7 + at}
+             for at in range(2)]  # fmt: skip
+    trial = {"study": "s", "trial": 3, "state": "pruned", "why": "w", "score": 0.5, "updates": 8, "seconds": 4.0}
+    record_pruned(early, "not among the best")
+    record_trial(early, trial | {"looks": looks})
+    found = row(home, "early")
+    assert (found.state, found.why, found.score, found.rung_score) == ("pruned", "not among the best", None, 0.25)
+    assert [(point.update, point.valid_loss) for point in found.losses] == [(7, 2.5), (8, 1.5)]
+    assert row(home, "small").score == 0.625
+    lines = call().stdout.splitlines()
+    assert "state loss score correct facts" in " ".join(call().stdout.split("──")[0].split())
+    assert [line.split()[1:3] for line in lines if line.startswith("small")] == [["1.2500", "0.625"]]
+    assert [line.split()[1] for line in lines if line.startswith("early")] == ["(0.250)"]
+    assert "trial 3: pruned" in call().stdout
+    assert max(map(len, lines)) <= 80
+
+
+def test_a_trial_that_was_trained_and_pruned_when_it_was_scored_has_no_score(home: Path) -> None:
+    folder = make_run(home, "small", until="train")
+    with recorded_end(folder, lambda: "", until="train"):
+        pass
+    record_pruned(folder, "out of memory")
+    record_trial(folder, {"study": "s", "trial": 1, "state": "pruned", "score": 0.5, "looks": [], "updates": 2,
+                          "seconds": 1.0})  # fmt: skip
+    found = row(home, "small")
+    assert (found.state_text, found.stage, found.why, found.score) == (
+        "trial 1: pruned",
+        "train",
+        "out of memory",
+        None,
+    )
+
+
+def test_the_primary_metric_comes_first_that_of_most_runs(home: Path) -> None:
+    folders = [make_run(home, name, rank=rank) for name, rank in (("a", 4), ("b", 8), ("c", 16))]
+    for folder in folders[:2]:
+        rewrite(folder, "7-evaluate", "verdict.json", json.dumps(verdict("citation_recall")))
+    assert list_runs(read_runs(home / "runs", NEEDS)).metrics == ["citation_recall", "correctness"]
 
 
 def test_the_run_that_changed_last_comes_first(home: Path) -> None:
@@ -217,6 +269,10 @@ DAMAGE = {
     "a loop of links": lambda folder: ((folder / "8-report").unlink(), (folder / "8-report").symlink_to("8-report")),
     "marks that are damaged": lambda folder: [(folder / name).write_bytes(b"\xff\0[")
                                               for name in (".recipe", ".settings", END_MARK, ".running")],
+    "a trial without looks": lambda folder: (folder / TRIAL_MARK).write_text('{"study": 1, "trial": "x"}'),
+    "a trial whose looks are text": lambda folder: (folder / TRIAL_MARK).write_text(
+        '{"study": "s", "trial": 1, "state": "finished", "score": "x", "updates": [], "looks": "none"}'),
+    "a recipe whose name is not UTF-8": lambda folder: (folder / ".recipe").write_bytes(b"../recipes/\xfd.yaml"),
     "a recipe that is gone": lambda folder: (folder / ".recipe").write_text("../recipes/gone.yaml"),
 }  # fmt: skip
 
@@ -267,10 +323,13 @@ def test_losses_and_metrics_of_other_data_are_said_not_to_be_comparable(home: Pa
     make_run(home, "small")
     other = make_run(home, "other", rank=8)
     edited(other, lambda value: value["described"]["inputs"].update(base="another"))
-    notes = list_runs(read_runs(home / "runs", NEEDS)).notes()
+    stage = (other / "7-evaluate" / "manifest.json").resolve()
+    stage.write_text(stage.read_text().replace("q" * 64, "p" * 64))
+    notes = list_runs([row(home, "other"), row(home, "small")]).notes()
     assert notes == [
         "Validation losses of runs with different data sets or base models cannot be compared. "
-        "There are 2: other; small."
+        "There are 2: other; small.",
+        "Metrics of runs with different benchmarks cannot be compared. There are 2: other; small.",
     ]
 
 

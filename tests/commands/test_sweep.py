@@ -2,26 +2,29 @@
 
 import json
 import shutil
+from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from mlx_ragtune.clients import machine
+from mlx_ragtune.clients.runtime_mlx import mx
 from mlx_ragtune.commands import sweep_trials
+from mlx_ragtune.commands.sweep import development_of, run_trials
+from mlx_ragtune.commands.sweep_best import write_best
 from mlx_ragtune.commands.sweep_scoring import Development
+from mlx_ragtune.errors import ArtifactError
 from mlx_ragtune.evaluation import own_answers
 from mlx_ragtune.runner import open_recipe
-from mlx_ragtune.stages import train as stage
 from mlx_ragtune.sweeping.space import default_dimensions
-from mlx_ragtune.sweeping.study import SweepStudy
+from mlx_ragtune.sweeping.trials import TrialRow
 from mlx_ragtune.tuning import select
 from mlx_ragtune.tuning.decode import Decoded
 from mlx_ragtune.tuning.training import Training
 from mlx_ragtune.tuning.workbench import Workbench
-from tests.stages.project import Done, edit, make_project, ragtune
-
-GRID = {"train.learning_rate": [1e-3, 5e-3], "train.rank": [2, 4]}
+from tests.commands.made_sweep import by_size, prepared, results, size_of, swept
+from tests.stages.project import edit, ragtune, rows
+from tests.sweeping.made import asked, journal, judged, opened
 
 
 @pytest.fixture(autouse=True)
@@ -31,31 +34,13 @@ def _short_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAGTUNE_SWEEP_STORAGE", raising=False)
 
 
-def prepared(folder: Path, **sweep: Any) -> Path:
-    """A project whose recipe trains for three updates and has a section ``sweep``."""
-    recipe = make_project(folder)
-    text = recipe.read_text().replace(", probes: ../probes.jsonl, distractors: true", "")
-    recipe.write_text(text)
-    edit(recipe, train={"epochs": 0.4}, corpus={"chunk_tokens": 100}, retrieval={"top_k": 1}, dataset={"max_loss": 1.0})
-    edit(recipe, sweep={"space": GRID, "sampler": "grid", "questions": 4, "finalists": 0, "halving": "off"} | sweep)
-    return recipe
-
-
-def swept(recipe: Path, *options: str) -> Done:
-    return ragtune("sweep", recipe, *options, cwd=recipe.parents[1])
-
-
-def results(recipe: Path) -> dict[str, Any]:
-    value: dict[str, Any] = json.loads((recipe.parents[1] / "runs" / "small" / "sweep" / "sweep.json").read_text())
-    return value
-
-
 @pytest.fixture(scope="module")
 def finished_sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project whose four trials have run."""
+    """A project whose four trials have run, scored ``by_size``."""
     recipe = prepared(tmp_path_factory.mktemp("swept"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(select, "MAX_TOKENS", 4)
+        patch.setattr(Development, "score", by_size)
         done = swept(recipe, "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == results(recipe)
@@ -82,6 +67,43 @@ def test_every_trial_is_an_ordinary_run(project: Path) -> None:
         assert run.home.name == row["run"]
         assert run.artifact("train").facts["best_valid_loss"] == row["valid_loss"]
     assert len({(open_recipe(project, row["settings"]).home / "2-dataset").resolve() for row in trials}) == 1
+
+
+def test_each_trial_has_the_score_of_its_own_adapter_and_the_best_score_is_first(project: Path) -> None:
+    found, runs = results(project), project.parents[1] / "runs"
+    trials = found["trials"]
+    assert [row["trial"] for row in trials] == [1, 2, 3, 4]
+    for row in trials:
+        arrays = cast(dict[str, mx.array], mx.load(str(runs / row["run"] / "3-train" / "adapters.safetensors")))
+        assert row["score"] == pytest.approx(size_of(arrays), rel=1e-3), row
+    assert found["ranking"] == sorted([1, 2, 3, 4], key=lambda number: -trials[number - 1]["score"])
+    assert found["ranking"] != [1, 2, 3, 4]
+    listed = {row["trial"]: row for row in json.loads(ragtune("runs", "--json", cwd=runs.parent).stdout)}
+    assert [listed[row["trial"]]["score"] for row in trials] == [row["score"] for row in trials]
+
+
+def test_the_questions_are_validation_rows_and_never_those_of_training(project: Path) -> None:
+    run = open_recipe(project)
+    asked = {row.id for row in development_of(run).rows}
+    files = {name: rows(run.home / "2-dataset" / f"examples-{name}.jsonl") for name in ("valid", "train")}
+    assert asked
+    assert asked <= {row["id"] for row in files["valid"]}
+    assert not asked & {row["id"] for row in files["train"]}
+
+
+def test_outputs_of_frozen_layers_stay_while_another_worker_may_read_them(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, frozen = open_recipe(project), project.parents[1] / "runs" / "small" / "sweep" / "frozen"
+    monkeypatch.setattr(sweep_trials.Trials, "run_all", lambda _self, _say, *, wait: "4 trials")
+    with closing(opened(journal(tmp_path), trials=4)) as sweep:
+        trial = asked(sweep)
+        frozen.mkdir()
+        run_trials(run, sweep, lambda _settings: pytest.fail("a trial ran"), say=print, wait=False)
+        assert frozen.exists()
+        sweep.complete(trial, judged(0.5))
+        run_trials(run, sweep, lambda _settings: pytest.fail("a trial ran"), say=print, wait=False)
+        assert not frozen.exists()
 
 
 def test_a_trial_has_the_bytes_of_the_same_run_alone(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,6 +149,33 @@ def test_best_of_a_changed_recipe_writes_nothing(project: Path) -> None:
     assert not target.exists()
 
 
+def test_a_recipe_that_would_train_another_adapter_than_the_trial_is_not_written(project: Path) -> None:
+    row = results(project)["trials"][0]
+    target = project.parent / "best.yaml"
+    other = TrialRow(0, row["settings"], "finished", key="0" * 64)
+    with pytest.raises(ArtifactError, match="would train another adapter than the trial"):
+        write_best(project, other, target, reopen=open_recipe)
+    assert not target.exists()
+
+
+@pytest.mark.parametrize(
+    ("section", "keys", "said"),
+    [
+        ("base", {"model": "toy:llama"}, "base: "),
+        ("base", {"precision": "bf16"}, "base.precision: fp32 there, bf16 now"),
+        ("sweep", {"questions": 5}, "sweep.questions: 4 there, 5 now"),
+        ("evaluate", {"probes": "../probes.jsonl"}, "probes: None there, "),
+    ],
+)
+def test_a_study_of_another_base_or_other_rules_is_refused(
+    project: Path, section: str, keys: dict[str, Any], said: str
+) -> None:
+    edit(project, **{section: keys})
+    done = swept(project)
+    assert done.returncode == 5, done.stderr
+    assert said in done.stderr
+
+
 def test_a_study_of_another_data_set_is_refused(project: Path) -> None:
     pairs = project.parents[1] / "pairs.jsonl"
     pairs.write_text("\n".join(pairs.read_text().splitlines()[1:]) + "\n")
@@ -139,30 +188,10 @@ def test_a_study_of_another_data_set_is_refused(project: Path) -> None:
     assert "train.alpha: 8" in swept(project).stderr
 
 
-def test_trials_that_cannot_be_trained_are_pruned_and_the_sweep_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    space = {"train.learning_rate": [1e30, 1e-3], "train.rank": [2, 1000], "train.tokens_per_step": [64, 4096]}
-    recipe = prepared(tmp_path, space=space)
-    real = machine.memory_bytes()
-    monkeypatch.setattr(
-        stage, "train_memory", lambda _base, settings, _precision: real + 1 if settings.rank == 1000 else 1
-    )
-    done = swept(recipe)
-    assert done.returncode == 0, done.stderr
-    why = {tuple(row["settings"].values()): (row["state"], row["why"]) for row in results(recipe)["trials"]}
-    assert len(why) == 8
-    assert why[1e-3, 2, 4096] == ("finished", "")
-    assert "training diverged" in why[1e30, 2, 4096][1]
-    assert "tokens, more than tokens_per_step 64" in why[1e-3, 2, 64][1]
-    assert "of memory" in why[1e-3, 1000, 4096][1]
-    assert [state for state, _ in why.values()].count("pruned") == 7
-    assert not list((tmp_path / "runs" / ".store" / ".drafts").iterdir())
-
-
 def test_a_stopped_sweep_goes_on_and_ends_as_an_unbroken_one(
     finished_sweep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(Development, "score", by_size)
     recipe = prepared(tmp_path)
     progress = sweep_trials._RunningTrial._progress
     count = 0
@@ -187,114 +216,6 @@ def test_a_stopped_sweep_goes_on_and_ends_as_an_unbroken_one(
         return {str(row["settings"]): (row["key"], row["score"], row["valid_loss"]) for row in rows}
 
     assert outcome(recipe) == outcome(finished_sweep)
-
-
-def marked_space() -> dict[str, Any]:
-    return {"train.learning_rate": [1e-9, 2e-9, 5e-3, 3e-9, 1e-3]}
-
-
-def test_trials_wait_at_a_rung_until_all_have_come_and_only_the_best_end(tmp_path: Path) -> None:
-    """Of five, two continue from the first rung and one from the second, with the bytes of a run without pauses."""
-    recipe = prepared(tmp_path, space=marked_space(), halving="updates", rungs=2, reduction=2, finalists=0)
-    edit(recipe, train={"epochs": 1, "evals_per_epoch": 1})
-    done = swept(recipe)
-    assert done.returncode == 0, done.stderr
-    rows = {row["settings"]["train.learning_rate"]: row for row in results(recipe)["trials"]}
-    finished = {rate for rate, row in rows.items() if row["state"] == "finished"}
-    assert len(finished) == 1
-    assert [row["state"] for row in rows.values()].count("pruned") == 4
-    whole = rows[next(iter(finished))]["updates"]
-    spent = sum(row["updates"] for row in rows.values())
-    quarter, half = -(-whole // 4), -(-whole // 2)
-    assert spent == 3 * quarter + half + whole or spent == 3 * quarter + whole + half, (spent, whole)
-    assert "paused" in done.stderr
-    rate = next(iter(finished))
-    run = open_recipe(recipe, {"train.learning_rate": rate})
-    assert [step.state for step in run.plan(until="train")] == ["up to date"] * 3
-    inside = (run.home / "3-train" / "adapters.safetensors").read_bytes()
-    losses = (run.home / "3-train" / "losses.jsonl").read_text()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAGTUNE_RUNS", str(tmp_path / "alone"))
-        alone = open_recipe(recipe, {"train.learning_rate": rate})
-        alone.run(until="train")
-    assert (alone.home / "3-train" / "adapters.safetensors").read_bytes() == inside
-    kept = [json.loads(line)["train_loss"] for line in losses.splitlines()]
-    assert len(kept) == whole
-    listed = json.loads(ragtune("runs", "--json", cwd=tmp_path).stdout)
-    shown = {row["variant"]["train.learning_rate"]: row for row in listed if row["variant"]}
-    assert {rate: row["state"] for rate, row in shown.items() if row["trial"]} == {
-        rate: "partial" if rate in finished else "pruned" for rate in rows
-    }
-    assert all(row["rung_score"] is not None for row in shown.values())
-    assert "not among the best" in next(row["why"] for row in shown.values() if row["state"] == "pruned")
-    assert not list((tmp_path / "runs" / ".store" / ".drafts").iterdir())
-
-
-def test_a_stop_lets_go_of_paused_trials_and_the_next_start_goes_on_from_their_checkpoints(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    recipe = prepared(tmp_path, space=marked_space(), halving="updates", rungs=1, reduction=2, finalists=0)
-    edit(recipe, train={"epochs": 1, "evals_per_epoch": 1})
-    run = sweep_trials._RunningTrial.run
-    count = 0
-
-    def stop_at_the_third(self: Any) -> bool:
-        nonlocal count
-        count += 1
-        if count == 3:
-            raise KeyboardInterrupt
-        return run(self)
-
-    monkeypatch.setattr(sweep_trials._RunningTrial, "run", stop_at_the_third)
-    done = swept(recipe)
-    assert done.returncode == 130, done.stderr
-    assert [row["state"] for row in results(recipe)["trials"]] == ["waiting"] * 3
-    monkeypatch.setattr(sweep_trials._RunningTrial, "run", run)
-    seen: list[str] = []
-    look = SweepStudy.look
-
-    def noted(study: SweepStudy, *given: Any) -> Any:
-        seen.append(str(given[0].params))
-        return look(study, *given)
-
-    monkeypatch.setattr(SweepStudy, "look", noted)
-    again = swept(recipe)
-    assert again.returncode == 0, again.stderr
-    rows = results(recipe)["trials"]
-    assert sorted(row["state"] for row in rows) == ["finished", "finished", "pruned", "pruned", "pruned"]
-    assert len(seen) == 3, "the two that had been looked at are not looked at again"
-    assert not list((tmp_path / "runs" / ".store" / ".drafts").iterdir())
-
-
-@pytest.mark.parametrize(("halving", "text"), [("updates", "at update"), ("rows", "of the rows")])
-def test_halving_ends_trials_early_and_says_where(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, halving: str, text: str
-) -> None:
-    space = {"train.learning_rate": [5e-3, 1e-9, 2e-9]}
-    recipe = prepared(tmp_path, space=space, halving=halving, rungs=1, reduction=2, finalists=0)
-    edit(recipe, train={"epochs": 1, "evals_per_epoch": 3})
-    monkeypatch.setattr(Development, "score", lambda _self, _loaded: 0.0)  # so that the validation loss decides
-    done = swept(recipe)
-    assert done.returncode == 0, done.stderr
-    found = results(recipe)
-    pruned = [row for row in found["trials"] if row["state"] == "pruned"]
-    assert pruned
-    assert all(text in row["why"] for row in pruned)
-    assert all(row["looks"][-1]["rung"] == 0 for row in pruned)
-    whole = next(row["updates"] for row in found["trials"] if row["state"] == "finished")
-    assert all(0 < row["updates"] < whole for row in pruned)
-    assert not list((tmp_path / "runs" / ".store" / ".drafts").iterdir())
-    assert "Successive halving" in done.stdout
-
-
-def test_probes_are_a_constraint(tmp_path: Path) -> None:
-    recipe = prepared(tmp_path, space={"train.learning_rate": [1e-3, 5e-3]}, max_probe_loss=0.0)
-    edit(recipe, evaluate={"probes": "../probes.jsonl"})
-    done = swept(recipe)
-    assert done.returncode == 0, done.stderr
-    rows = results(recipe)["trials"]
-    assert all(row["probe_loss"] is not None and row["feasible"] == (row["probe_loss"] <= 0) for row in rows)
-    assert " probes than the base" in done.stderr
 
 
 def test_workers_share_a_journal(tmp_path: Path) -> None:

@@ -180,6 +180,28 @@ def test_earlier_turns_are_shown_where_the_server_is_told_to(tmp_path: Path) -> 
     assert json.loads(content)["ignored"] == ["1 earlier question"]
 
 
+@pytest.mark.parametrize(
+    ("roles", "shown", "ignored"),
+    [
+        ("u u", "", ["1 earlier question"]),  # never answered
+        ("a u", "", []),
+        ("u a a u", "1 2", []),
+        ("u u a u", "2 3", ["1 earlier question"]),
+        ("u a u u", "1 2", ["1 earlier question"]),
+    ],
+)
+def test_turns_out_of_order_are_shown_as_far_as_they_are_exchanges_and_the_rest_is_said(
+    tmp_path: Path, roles: str, shown: str, ignored: list[str]
+) -> None:
+    names = {"u": "user", "a": "assistant"}
+    messages = [{"role": names[role], "content": f"{at}"} for at, role in enumerate(roles.split(), start=1)]
+    with chat_server(tmp_path, turns=2) as server:
+        _, content, _ = http(server, "POST", "/v1/chat/completions", {"model": "tuned", "messages": messages})
+        sent = server.models.requests[-1].messages
+    assert " ".join(turn.content for turn in sent[1:-1]) == shown
+    assert json.loads(content)["ignored"] == ignored
+
+
 def test_the_prompted_base_is_shown_the_examples(server: Running) -> None:
     http(server, "POST", "/v1/chat/completions", {**ASKED, "model": "prompted"})
     assert server.models.requests[-1].messages[1:3] == EXAMPLES
@@ -265,7 +287,7 @@ def test_a_body_that_is_not_a_request_is_refused(server: Running, body: bytes) -
     assert json.loads(content)["error"]["type"] == "invalid_request_error"
 
 
-def test_unknown_fields_of_clients_are_ignored(server: Running) -> None:
+def test_unknown_fields_of_clients_are_ignored_and_named(server: Running) -> None:
     more = {
         "user": "u",
         "metadata": {},
@@ -275,8 +297,11 @@ def test_unknown_fields_of_clients_are_ignored(server: Running) -> None:
         "chat_id": "x",
         "parallel_tool_calls": True,
     }
-    status, _, _ = http(server, "POST", "/v1/chat/completions", {**ASKED, **more})
+    status, content, _ = http(server, "POST", "/v1/chat/completions", {**ASKED, **more})
     assert status == 200
+    assert json.loads(content)["ignored"] == ["user", "metadata", "store", "chat_id", "parallel_tool_calls"]
+    _, content, _ = http(server, "POST", "/v1/chat/completions", {**ASKED, **{f"field {at}": 1 for at in range(99)}})
+    assert json.loads(content)["ignored"][-2:] == ["field 19", "79 more fields"]
 
 
 def test_other_paths_and_methods_are_errors_in_json(server: Running) -> None:

@@ -5,6 +5,7 @@ import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -12,7 +13,8 @@ import pytest
 
 from mlx_ragtune.pages.plots import LossPoint
 from mlx_ragtune.pages.run_rows import RunRow, list_runs
-from mlx_ragtune.pages.runs_html import render_runs_html
+from mlx_ragtune.pages.runs_html import objectives, render_runs_html
+from mlx_ragtune.pages.runs_importance import comparable
 from mlx_ragtune.pages.runs_plots import scale_of
 from tests.pages.browser import chromium
 from tests.pages.made_runs import HOSTILE, SETTINGS, made_run, made_runs, metric, partial_run, swept_runs
@@ -86,6 +88,66 @@ def test_pruned_trials_have_a_row_a_curve_and_a_place_in_the_figures_of_the_firs
     assert {"valid_loss", "score", "rung_score"} <= figures
     assert "Score at the first rung against" in text
     assert "12 runs" in text[text.index("Score at the first rung against") :]
+
+
+def cells_of(text: str) -> list[dict[str, tuple[str, str]]]:
+    """For each run of the table its cells by header: the text, and the value that sorts it."""
+    table = text[text.index("<thead>") : text.index("</tbody>")]
+    headers = [unescape(head) for head in re.findall(r"<button disabled>(.*?)</button>", table)]
+    rows = []
+    for part in table.split("<tr data-run=")[1:]:
+        found = re.findall(r'<td[^>]*? data-value="(.*?)">(.*?)</td>', part, flags=re.DOTALL)
+        rows.append({head: (unescape(shown), value) for head, (value, shown) in zip(headers, found, strict=True)})
+    return rows
+
+
+def cell(value: float | None, text: str, factor: float = 1) -> tuple[str, str]:
+    """A cell as it must be: the value in a format, divided by a factor, and what sorts it."""
+    return ("", "") if value is None else (text.format(value / factor), repr(value))
+
+
+def test_every_figure_stands_under_its_header_and_is_sorted_by_its_value() -> None:
+    rows = swept_runs(8)
+    shown = cells_of(page(rows))
+    assert len(shown) == 8
+    for row, cells in zip(rows, shown, strict=True):
+        assert cells["learning_rate"] == cell(row.settings["train.learning_rate"], "{:.4g}")
+        assert cells["validation loss"] == cell(row.valid_loss, "{:.4f}")
+        assert cells["minutes"] == cell(row.train_seconds, "{:.1f}", 60)
+        assert cells["peak GiB"] == cell(row.peak_memory_bytes, "{:.1f}", 2**30)
+        metric = row.metric("correctness")
+        if metric is None or metric.low is None or metric.high is None:
+            assert cells["Correct facts"] == ("", "")
+            assert cells["score"] == (f"({row.rung_score:.3f})", repr((row.rung_score or 0) - 1))
+            continue
+        assert cells["score"] == cell(row.score, "{:.3f}")
+        text, value = cells["Correct facts"]
+        assert text.startswith(f"{100 * metric.mean:.1f}% (")
+        assert f"{100 * metric.low:+.1f} to {100 * metric.high:+.1f}".replace("-", "−") in text
+        assert value == repr(metric.change)
+    assert page(rows).count('href="runs/x/report.html"') == sum(row.report != "" for row in rows) > 0
+
+
+def test_of_many_runs_the_one_with_the_lowest_loss_is_green() -> None:
+    rows = made_runs(12)
+    text = page(rows)
+    best = min(range(12), key=lambda at: rows[at].valid_loss or 9)
+    green = [part.split('"')[1] for part in text.split("<tr data-run=")[1:] if 'class="pin better"' in part]
+    assert green == [str(best)]
+    assert "The run with the best validation loss is green." in text
+
+
+def test_scores_at_the_first_rung_of_different_sweeps_are_not_compared() -> None:
+    rows = [replace(row, study="other") if at < 4 else row for at, row in enumerate(swept_runs(12))]
+    (rung,) = [goal for goal in objectives(list_runs(rows)) if goal.key == "rung_score"]
+    assert [row.study for row in comparable(rows, rung)] == ["s"] * 8
+
+
+def test_intervals_are_drawn_in_the_figures_of_metrics() -> None:
+    text = page(made_runs(6))
+    start = text.index('data-objective="correctness"')
+    assert text[start:].count('class="run whisker') >= 6
+    assert 'class="run whisker' not in text[:start]
 
 
 def test_the_same_runs_give_the_same_bytes() -> None:

@@ -77,7 +77,7 @@ def test_what_does_not_fit_is_counted_and_running_and_best_trials_stay() -> None
 def test_many_settings_and_long_values_lose_nothing() -> None:
     settings = {f"train.key_{index}": index for index in range(6)} | {"dataset.rank": 1, "train.rank": 2}
     table = SweepTable()
-    table.update(SweepRow(1, settings, "failed", math.nan, note="out of memory " * 10))
+    table.update(SweepRow(1, settings, "pruned", math.nan, note="out of memory " * 10))
     text = " ".join(table.render().split())
     for part in ("key_5 5", "dataset.rank 1", "train.rank 2", "nan"):
         assert part in text
@@ -94,5 +94,5 @@ def test_the_best_trial_is_the_one_with_the_highest_score_then_the_lowest_loss()
 
 def test_notes_cannot_control_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     with SweepTable(1) as table:
-        table.update(SweepRow(1, {"base.model": "\x1b[2J"}, "failed", note="\x1b]0;title\x07"))
+        table.update(SweepRow(1, {"base.model": "\x1b[2J"}, "pruned", note="\x1b]0;title\x07"))
     assert "\x1b" not in capsys.readouterr().err + table.render()

@@ -1,12 +1,16 @@
 """A finished run is served: the answers are those of the evaluation, by the embedded server and through Ollama."""
 
+import hashlib
+import json
 from contextlib import chdir
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
 
+from mlx_ragtune.answering.opened_answers import preview_files
+from mlx_ragtune.clients.runtime_mlx import mx
 from mlx_ragtune.commands.review import open_review
 from mlx_ragtune.commands.serve import TOKEN_VARIABLE, Served, ServeOptions, serve
 from mlx_ragtune.errors import ArtifactError, RecipeError, ToolError
@@ -109,6 +113,24 @@ def test_a_preview_serves_strengths_and_the_fused_model_refuses_them(project: Pa
         for model, strength in (("tuned", 5), ("base", 0.5)):
             body = {"model": model, "messages": [{"role": "user", "content": question}], "strength": strength}
             assert httpx.post(f"{served.endpoint}/chat/completions", json=body).status_code == 400
+
+
+def test_a_preview_belongs_to_the_content_of_the_adapter_and_not_to_its_key(project: Path) -> None:
+    """Training again under the same key may give other bytes, as on another machine."""
+    base, first = preview_files(opened(project))
+    before = first.read_bytes()
+    assert preview_files(opened(project)) == (base, first)
+    weights = run_folder(project) / "3-train" / "adapters.safetensors"
+    arrays = cast(dict[str, mx.array], mx.load(str(weights)))
+    mx.save_safetensors(str(weights), {name: 2 * array for name, array in arrays.items()})
+    path = run_folder(project) / "3-train" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    content = weights.read_bytes()
+    manifest["files"][weights.name] |= {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    path.write_text(json.dumps(manifest))
+    _, second = preview_files(opened(project))
+    assert second.read_bytes() != before
+    assert {file.name for file in second.parent.iterdir()} == {base.name, second.name}
 
 
 def test_a_vote_becomes_a_row_to_review_and_then_a_pair(project: Path, said: list[str]) -> None:

@@ -116,3 +116,4 @@ def test_losses_of_different_rows_break_no_tie(tmp_path: Path) -> None:
     for loss in (2.0, 1.0):
         sweep.complete(asked(sweep), judged(0.5, valid_loss=loss))
     assert [row.number for row in ranked(sweep.rows(), by_loss=sweep.by_loss)] == [0, 1]
+    assert [trial.value for trial in sweep.trials()] == [0.5, 0.5], "the sampler does not learn from them either"

@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from optuna.storages import RDBStorage
+from optuna.trial import Trial, TrialState
+from sqlalchemy.exc import OperationalError
 
 from mlx_ragtune.errors import ArtifactError, RagtuneError, RecipeError, ToolError
 from mlx_ragtune.recipe import SweepSettings
@@ -27,6 +30,16 @@ WIDE: dict[str, Any] = {"train__rank": {"low": 1, "high": 500}}
 )
 def test_a_budget_ends_the_sweep(tmp_path: Path, budget: dict[str, Any], trials: int) -> None:
     assert len(run_out(opened(journal(tmp_path), made_space(**WIDE), sampler="random", **budget))) == trials
+
+
+@pytest.mark.parametrize("budget", [{"updates": 25}, {"minutes": 2.5 / 60}])
+def test_the_updates_and_minutes_of_pruned_trials_are_spent_too(tmp_path: Path, budget: dict[str, Any]) -> None:
+    sweep = opened(journal(tmp_path), made_space(**WIDE), sampler="random", **budget)
+    for _ in range(2):
+        assert not sweep.spent()
+        sweep.prune(asked(sweep), "not among the best", updates=10, seconds=1.0)
+    sweep.complete(asked(sweep), judged(0.5))
+    assert sweep.spent() == ("25 updates" if "updates" in budget else "0.0416667 minutes")
 
 
 def test_a_larger_budget_goes_on_where_the_sweep_stopped(tmp_path: Path) -> None:
@@ -59,14 +72,16 @@ from tests.sweeping.made import asked, opened, sqlite
 from mlx_ragtune.sweeping.storage import Address
 sweep = opened(Address(sys.argv[1], "test"), trials=3)
 trial = asked(sweep)
-sweep.study._storage.set_trial_user_attr(trial._trial_id, "note", "kept")
+if "at work" in sys.argv:
+    with sweep.beating(trial):
+        os.kill(os.getpid(), 9)
 os.kill(os.getpid(), 9)
 """
 
 
-def killed_worker(address: Address) -> None:
-    """A worker that is killed in the middle of a trial."""
-    done = subprocess.run([sys.executable, "-c", KILLED, address.value], env=os.environ, check=False)
+def killed_worker(address: Address, *, when: str = "at work") -> None:
+    """A worker that is killed in the middle of a trial, or before it begins one."""
+    done = subprocess.run([sys.executable, "-c", KILLED, address.value, when], env=os.environ, check=False)
     assert done.returncode == -9
 
 
@@ -108,6 +123,36 @@ def test_settings_that_kill_every_worker_are_pruned_and_the_sweep_goes_on(tmp_pa
     sweep = opened(journal(tmp_path), trials=3)
     assert [(row.number, row.state) for row in sweep.rows()] == [(0, "pruned")]
     assert len(run_out(sweep)) == 2
+
+
+def test_a_worker_that_ends_before_it_begins_a_trial_did_not_die_of_it(tmp_path: Path) -> None:
+    for _ in range(study.DEATHS + 1):
+        killed_worker(journal(tmp_path), when="asking")
+        assert "it is taken up again" in opened(journal(tmp_path), trials=3).take_over()[0]
+
+
+def test_a_trial_without_settings_is_left_out_after_a_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its worker was stopped while it asked: nobody is waited for, and it is not a trial."""
+    sweep = opened(journal(tmp_path), trials=3)
+    sweep.study._storage.create_new_trial(sweep.study._study_id)
+    clock = [0.0]
+    monkeypatch.setattr("mlx_ragtune.sweeping.study.time.monotonic", lambda: clock[0])
+    assert sweep.take_over() == []
+    assert len(sweep.others()) == 1
+    clock[0] = study.ASK_SECONDS
+    assert sweep.take_over() == []
+    assert (sweep.others(), sweep.rows()) == ([], [])
+    assert len(run_out(sweep)) == 3
+
+
+def test_a_worker_whose_trial_was_left_out_while_it_asked_asks_again(tmp_path: Path) -> None:
+    slow, other = (opened(journal(tmp_path), trials=3) for _ in range(2))
+    trial = slow.study._storage.create_new_trial(slow.study._study_id)
+    other.study._storage.set_trial_state_values(trial, state=TrialState.FAIL)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(slow.study, "ask", lambda _distributions: Trial(slow.study, trial))
+        assert slow.ask() is None
+    assert slow.ask() is not None
 
 
 def test_a_silent_worker_of_another_machine_is_dead_and_a_writing_one_is_not(
@@ -153,6 +198,10 @@ def test_a_study_of_another_base_data_set_or_space_is_refused(tmp_path: Path, ch
     open_with(dict(identity))
     with pytest.raises(ArtifactError, match=rf"(?s)trials of another recipe.*{changed}: .* there, other now"):
         open_with(identity | {changed: "other"})
+    with pytest.raises(ArtifactError, match=rf"{changed}: .* there, None now"):
+        open_with({key: value for key, value in identity.items() if key != changed})
+    with pytest.raises(ArtifactError, match="probes: None there, p now"):
+        open_with(identity | {"probes": "p"})
 
 
 def test_a_locked_study_is_an_error_that_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,6 +217,23 @@ def test_a_locked_study_is_an_error_that_names_the_file(tmp_path: Path, monkeypa
     assert sweep.ask() is not None
 
 
+def test_workers_may_create_the_tables_of_a_study_at_the_same_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = []
+
+    def slower(*given: Any, **options: Any) -> Any:
+        tries.append(given)
+        if len(tries) == 1:  # what SQLite says to the second one
+            raise OperationalError("CREATE TABLE studies", {}, sqlite3.OperationalError("table studies already exists"))
+        return RDBStorage(*given, **options)
+
+    monkeypatch.setattr("mlx_ragtune.sweeping.storage.RDBStorage", slower)
+    with closing(opened(sqlite(tmp_path), trials=3)) as sweep:
+        assert sweep.ask() is not None
+    assert len(tries) == 2
+
+
 def test_a_damaged_study_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "study.sqlite").write_text("no database at all, but long enough for its header\n" * 40)
     with pytest.raises(ArtifactError, match="damaged"):
@@ -175,6 +241,26 @@ def test_a_damaged_study_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "study.log").write_text("not a journal\n" * 3)
     with pytest.raises(ArtifactError, match="damaged"):
         opened(journal(tmp_path))
+
+
+def test_what_a_killed_process_left_of_a_line_does_not_damage_the_journal(tmp_path: Path) -> None:
+    sweep = opened(journal(tmp_path), trials=3)
+    sweep.complete(asked(sweep), judged(0.5))
+    with (tmp_path / "study.log").open("a") as file:
+        file.write('{"op_code":5,"wor')
+    again = opened(journal(tmp_path), trials=3)
+    again.complete(asked(again), judged(0.25))
+    assert [row.score for row in opened(journal(tmp_path), trials=3).rows()] == [0.5, 0.25]
+
+
+def test_a_study_of_another_version_of_optuna_is_an_error(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "study.sqlite")) as file:
+        columns = "version_info_id INTEGER PRIMARY KEY, schema_version INTEGER, library_version VARCHAR(256)"
+        file.execute(f"create table version_info ({columns})")
+        file.execute("insert into version_info values (1, 1, '0.1')")
+        file.commit()
+    with pytest.raises(ArtifactError, match="made by another version of Optuna"):
+        opened(sqlite(tmp_path))
 
 
 SECRET = "hunter2%2B"
