@@ -24,6 +24,9 @@ from mlx_ragtune.synthesis.replies import Backend, UnusableReplyError, ask, json
 
 NO_KEYS = "item without its keys"
 INVALID_TEXT = "text that is not valid Unicode"
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_NOT_TEXT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ufffd-\uffff]")
+"""Control characters and the mark of what could not be decoded. Evidence may have them where its paper does."""
 AGREES = 0.5
 STEM = 5
 
@@ -70,7 +73,7 @@ def read_pairs_of(
     judged: list[Judged] = []
     unusable: Counter[str] = Counter()
     for number, item in enumerate(json_list(reply, "pairs")[: call.pairs]):
-        if problem := _item_problem(item, FIELDS[call.task]):
+        if problem := item_problem(item, FIELDS[call.task]):
             unusable[problem] += 1
             continue
         assert isinstance(item, dict)  # noqa: S101 (else it is a problem)
@@ -88,14 +91,17 @@ def read_pairs_of(
     return Written(tuple(judged), dict(unusable))
 
 
-def _item_problem(item: object, fields: Sequence[str]) -> str:
+def item_problem(item: object, fields: Sequence[str]) -> str:
     """Why an item of a reply is not a pair; empty if it is one."""
     if not isinstance(item, dict):
         return NO_KEYS
     values = [item.get(field) for field in fields]
     if not all(isinstance(value, str) and not is_blank(value) for value in values):
         return NO_KEYS
-    return INVALID_TEXT if any("\ud800" <= char <= "\udfff" for value in values for char in str(value)) else ""
+    written = [str(item[field]) for field in fields if not field.startswith("evidence")]
+    if any(_NOT_TEXT.search(text) for text in written) or any(_SURROGATE.search(str(value)) for value in values):
+        return INVALID_TEXT
+    return ""
 
 
 def agreement(reply: str, pair: Pair, titles: Sequence[str]) -> float:
@@ -126,10 +132,10 @@ def _texts(reply: ChatReply, count: int) -> list[str]:
 
 def _verdicts(reply: ChatReply, count: int, allowed: Sequence[str]) -> list[str]:
     rows = json_list(reply, "verdicts")
-    verdicts = [row.get("verdict") if isinstance(row, dict) else None for row in rows]
+    verdicts = [str(row.get("verdict")).strip(" .").lower() if isinstance(row, dict) else "" for row in rows]
     if len(verdicts) != count or not all(verdict in allowed for verdict in verdicts):
         raise UnusableReplyError("not one verdict for each question")
-    return [str(verdict) for verdict in verdicts]
+    return verdicts
 
 
 class Judge:

@@ -87,7 +87,7 @@ def test_a_refusal_item_gets_its_answer_from_its_topic() -> None:
 
 
 def test_items_that_are_no_pairs_are_counted_and_the_others_are_kept() -> None:
-    rows = [item(), {"question": "Only this?"}, item(reply=5), "text", None, item(evidence=" ")]
+    rows = [item(), {"question": "Only this?"}, item(reply=True), "text", None, item(evidence=" ")]
     written = read_pairs_of(reply("pairs", rows), call(pairs=8), [LORA], "abc")
     assert len(written.judged) == 1
     assert written.unusable == {"item without its keys": 5, "pair not written": 2}
