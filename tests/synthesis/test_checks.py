@@ -177,6 +177,13 @@ def test_each_fault_of_a_pair_has_its_reason() -> None:
         "answer is not in the words of its source": replace(
             good, answer=f"{quoted} teaches elephants gardening beneath purple waterfalls during thunderstorms."
         ),
+        "evidence quote too short": replace(good, evidence=(Evidence("lora", "its main benchmark"),)),
+        "speaks as a chat assistant": replace(good, answer=f"Sure! Here is the answer: {good.answer}"),
+        "question and answer in different languages": replace(
+            good, question="Wie viel Speicher spart das Verfahren LoRA in diesem Versuch?"
+        ),
+        "repeats itself": replace(good, answer=good.answer.replace("memory", "memory memory memory memory")),
+        "link that is not in the source": replace(good, answer=f"{good.answer} See https://example.org/lora."),
         "question about the title": replace(good, question="What is the title of the paper that introduced LoRA?"),
         "refusal where an answer is due": replace(
             good, answer=f"The papers do not mention the memory, {quoted} included."
@@ -218,10 +225,33 @@ def test_a_quote_with_another_negation_is_not_in_the_text() -> None:
 
 @pytest.mark.parametrize(
     "question",
-    ["How does it compare with LoRA in speed?", "How do the two approaches differ in speed?", "What does Paper 2 add?"],
+    [
+        "How does it compare with LoRA in speed?",
+        "How do the two approaches differ in speed?",
+        "What does Paper 2 add?",
+        "By how much did it raise the acidity of soil?",
+        "Which data sets did they use for training?",
+        "How many layers of weights does it have?",
+        "Does it run on a single GPU?",
+        "What is it used for in practice?",
+    ],
 )
 def test_a_question_with_a_dangling_subject_is_rejected(question: str) -> None:
     assert stands_alone(question) == "question does not say which paper or method"
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "Why is it important to quantize the weights of LoRA?",
+        "How much memory does it take to train a 65B model?",
+        "Is it possible to train LoRA on one GPU?",
+        "How does LoRA save memory, and what does it cost?",
+        "What happens to the gradients of LoRA when they vanish?",
+    ],
+)
+def test_a_pronoun_that_the_question_explains_is_no_dangling_subject(question: str) -> None:
+    assert stands_alone(question) is None
 
 
 def test_the_words_of_a_cited_title_are_not_the_length_of_a_question() -> None:
