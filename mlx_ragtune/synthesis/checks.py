@@ -13,6 +13,7 @@ from mlx_ragtune.recipe_data import ANSWER_WORDS
 from mlx_ragtune.records import Evidence, Kind, Pair
 from mlx_ragtune.retrieval.control_tokens import neutral
 from mlx_ragtune.scoring.answers.language import SUPPORTED, language_of
+from mlx_ragtune.scoring.answers.leaks import CJK_WORD
 from mlx_ragtune.scoring.answers.normalize import fold, sentences, words
 from mlx_ragtune.scoring.answers.numbers import number_grounding
 from mlx_ragtune.scoring.answers.refusal import is_refusal
@@ -23,6 +24,7 @@ from mlx_ragtune.synthesis.corpus_titles import OTHER_PAPER
 from mlx_ragtune.synthesis.deixis import DANGLING, points_at_passage
 from mlx_ragtune.synthesis.number_context import number_in_other_place
 from mlx_ragtune.synthesis.repairs import cites_others, names_alias
+from mlx_ragtune.synthesis.writable import SPACELESS
 
 VERSION = 5
 """Part of the key of every generated pair: raise it when a check changes, so that no old verdict is reused."""
@@ -40,7 +42,7 @@ LEAST_NEW_STEMS = 6
 
 _FILLERS = "\u115f\u1160\u3164\uffa0\u2800"
 """Hangul fillers and the empty Braille pattern: letters and symbols that show nothing."""
-_CURLY = str.maketrans("“”„«»‘’", '"""""\'\'')
+_CURLY = str.maketrans("“”„«»《》「」『』‘’", '"' * 11 + "''")
 _UNNAMED = re.compile(
     r"\bthe (?:papers?|study|article|authors?|passages?|excerpts?|proposed (?:method|approach|model))\b"
     r"(?! (?:[\"“]|of|behind|on|that (?:introduces?|proposes?)|called|titled|named))",
@@ -138,8 +140,13 @@ def plain_prose(answer: str) -> str | None:
 
 
 def length_in(text: str, window: tuple[int, int], *, of: str) -> str | None:
-    """None if the number of words of the text is within the window, ends included."""
-    return None if window[0] <= len(words(text)) <= window[1] else f"{of} too short or too long"
+    """None if the number of words of the text is within the window, ends included.
+
+    A character of Chinese or Japanese counts as a part of a word.
+    """
+    spoken = words(text)
+    count = len(spoken) - (1 - CJK_WORD) * sum(bool(SPACELESS.fullmatch(word)) for word in spoken)
+    return None if window[0] <= count <= window[1] else f"{of} too short or too long"
 
 
 def in_words_of_source(pair: Pair, titles: Sequence[str], sources: Sequence[str]) -> str | None:
@@ -205,7 +212,7 @@ def stands_alone(question: str, titles: Sequence[str] = (), sources: Sequence[st
     "The paper" is understood in a question that cites one of ``titles``, the titles of its papers. Their words do not
     count as the question's length.
     """
-    if not question.rstrip().endswith("?"):
+    if not question.rstrip().endswith(("?", "？")):
         return "question does not end in a question mark"
     bare = question
     for title in titles:

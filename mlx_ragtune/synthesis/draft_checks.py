@@ -12,6 +12,7 @@ from functools import cache
 from mlx_ragtune.records import Chunk, Evidence, Nugget, Pair, Passage, Question, RefusalKind
 from mlx_ragtune.scoring.answers.anchors import AnchorText
 from mlx_ragtune.scoring.answers.derived_nuggets import derived_nuggets, nuggets_on
+from mlx_ragtune.scoring.answers.language import language_of
 from mlx_ragtune.scoring.answers.normalize import fold, words
 from mlx_ragtune.scoring.answers.reference_check import reference_score, short_of_full
 from mlx_ragtune.scoring.answers.titles import alias_of
@@ -21,7 +22,7 @@ from mlx_ragtune.synthesis.draft_prompts import FIELDS, RULES
 from mlx_ragtune.synthesis.gate import row_fault
 from mlx_ragtune.synthesis.jobs import Judged
 from mlx_ragtune.synthesis.refusals import refusal, topic_of
-from mlx_ragtune.synthesis.repairs import repair_pair
+from mlx_ragtune.synthesis.repairs import cited_behind, repair_pair
 
 VERSION = 3
 """Part of the key of every drafted question: raise it when a check changes, so that no old verdict is reused."""
@@ -130,10 +131,15 @@ def _names_something(question: str, chunks: Sequence[Chunk]) -> bool:
 
 
 def with_citation(answer: str, titles: Sequence[str]) -> str:
-    """The answer, with the titles that it does not cite added in front: the source is known."""
+    """The answer, with the titles that it does not cite added in front: the source is known.
+
+    In other languages than English they stand in brackets.
+    """
     missing = [title for title in titles if titles_quoted(answer, [title])]
     if not missing or not answer:
         return answer
+    if language_of(answer) not in ("en", None):
+        return cited_behind(answer, missing)
     first, space, rest = answer.partition(" ")
     start = first.lower() if first.lower() in _LOWERED else first
     cited = " and ".join(f'"{title}"' for title in missing)

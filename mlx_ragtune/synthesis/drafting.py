@@ -275,7 +275,7 @@ class _Drafting:
 
     def _kinds_beside(self, task: DraftTask) -> list[DraftTask]:
         """The kinds of which a paper gets its part together: those that one paper answers; else the kind alone."""
-        together = [kind for kind in self.funnels if kind in ("named", "unnamed")]
+        together: list[DraftTask] = [kind for kind in self.funnels if kind in ("named", "unnamed")]
         return together if task in together else [task]
 
     def _has_its_part(self, task: DraftTask, paper: str) -> bool:

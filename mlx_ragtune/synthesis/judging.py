@@ -21,6 +21,7 @@ from mlx_ragtune.synthesis.jobs import Judged
 from mlx_ragtune.synthesis.refusals import refusal, topic_of
 from mlx_ragtune.synthesis.repairs import repair_pair
 from mlx_ragtune.synthesis.replies import Backend, UnusableReplyError, ask, json_list
+from mlx_ragtune.synthesis.writable import SPACELESS
 
 NO_KEYS = "item without its keys"
 INVALID_TEXT = "text that is not valid Unicode"
@@ -108,7 +109,7 @@ def agreement(reply: str, pair: Pair, titles: Sequence[str]) -> float:
     """The share, from 0 to 1, of what the pair's answer adds to its question that is also in the reply.
 
     Counts numbers and identifiers where the answer adds any, else words of four or more letters, compared
-    by their first five; 0 when the answer adds neither.
+    by their first five, and pairs of characters in Chinese and Japanese; 0 when the answer adds neither.
     """
     known = fold(" ".join((pair.question, *titles)))
     answer = fold(pair.answer)
@@ -118,9 +119,16 @@ def agreement(reply: str, pair: Pair, titles: Sequence[str]) -> float:
     figures = " ".join(word for word in new if any(char.isdigit() for char in word))
     if (share := number_grounding(figures, [reply])) is not None:
         return share
-    said, asked = ({word[:STEM] for word in words(text)} for text in (fold(reply), known))
-    stems = {word[:STEM] for word in new if re.fullmatch(r"[^\W\d_]{4,}", word)} - asked
+    said, asked = ({word[:STEM] for word in words(text)} | _bigrams(text) for text in (fold(reply), known))
+    stems = {word[:STEM] for word in new if re.fullmatch(r"[^\W\d_]{4,}", word)} | _bigrams(answer)
+    stems -= asked
     return len(stems & said) / len(stems) if stems else 0.0
+
+
+def _bigrams(text: str) -> set[str]:
+    """The pairs of neighboring characters of Chinese and Japanese, which are written without spaces."""
+    runs = re.findall(rf"{SPACELESS.pattern}+", text)
+    return {run[at : at + 2] for run in runs for at in range(len(run) - 1)}
 
 
 def _texts(reply: ChatReply, count: int) -> list[str]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from mlx_ragtune.records import Pair
+from mlx_ragtune.scoring.answers.language import language_of
 from mlx_ragtune.scoring.answers.made_up_titles import title_candidates
 from mlx_ragtune.scoring.answers.normalize import sentences
 from mlx_ragtune.synthesis.deixis import AUTHORS_OF_THIS, DANGLING, GIVEN, IN_SHOWN, NUMBERED, SHOWN_STATES, THIS
@@ -315,11 +316,23 @@ def _lowered(text: str, sources: Sequence[str]) -> str:
     return text[:1].lower() + text[1:] if common else text
 
 
+def cited_behind(answer: str, titles: Sequence[str]) -> str:
+    """The answer with titles in brackets before the end of its first sentence, which suits any language."""
+    parts = sentences(answer)
+    first = parts[0] if parts and answer.startswith(parts[0]) else answer
+    stop = first[-1:] if first[-1:] in (".", "。", "！", "!") else ""
+    cited = ", ".join(f'"{title}"' for title in titles)
+    return f"{first.removesuffix(stop)} ({cited}){stop}{answer[len(first) :]}"
+
+
 def with_citation(answer: str, title: str, sources: Sequence[str] = ()) -> str:
     """The answer with its source named, in one of five wordings that the answer's text chooses.
 
-    Several wordings, because an opening that most answers share is learned as a template.
+    Several wordings, because an opening that most answers share is learned as a template. In other languages than
+    English the title stands in brackets.
     """
+    if language_of(answer) not in ("en", None):
+        return cited_behind(answer, [title])
     quoted = f'"{title}"'
     parts = sentences(answer)
     first = parts[0] if parts else answer

@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from mlx_ragtune.records import Evidence
+from mlx_ragtune.records import Evidence, Pair
 from mlx_ragtune.synthesis.checks import (
     check_pair,
+    length_in,
     names_its_source,
     not_a_copy,
     numbers_shown,
@@ -16,6 +17,7 @@ from mlx_ragtune.synthesis.checks import (
     stands_alone,
     titles_quoted,
 )
+from mlx_ragtune.synthesis.repairs import repair_pair
 from tests.synthesis.corpus import METHODS, grounded, near_miss, off_corpus, synthesis, text_of, title_of
 
 TEXT = "QLoRA reduces the memory of a 65B model from more than 780GB to less than 48GB, on one\n GPU."
@@ -287,3 +289,37 @@ def test_a_number_stands_beside_the_same_word_as_in_the_source(answer: str, wron
     source += f"It has 9 991 examples. {between}The number of documents was set to 24, then to the top 6 documents."
     reason = "number beside another word than in the source" if wrong else None
     assert numbers_shown(answer, [source]) == reason
+
+
+CHINESE = "电池在标准光照下的效率达到百分之十七。在四十摄氏度下放置一千小时之后，效率下降了百分之三。"
+CHINESE_TITLE = "量子点太阳能电池的研究"
+
+
+@pytest.mark.parametrize("marks", ["“{}”", "《{}》", '"{}"'])
+def test_a_chinese_pair_passes_whatever_its_quotation_marks(marks: str) -> None:
+    pair = Pair(
+        "p", "grounded", "量子点太阳能电池放置一千小时之后效率下降了多少？",
+        f"{marks.format(CHINESE_TITLE)}指出，在四十摄氏度下放置一千小时之后，效率下降了百分之三。", ("zh",),
+        (Evidence("zh", "在四十摄氏度下放置一千小时之后，效率下降了百分之三。"),),
+    )  # fmt: skip
+    assert check_pair(pair, {"zh": CHINESE}, {"zh": CHINESE_TITLE}) is None
+    assert repair_pair(pair, [CHINESE_TITLE], [CHINESE]).pair.answer.count(CHINESE_TITLE) == 1
+    missing = replace(pair, answer="在四十摄氏度下放置一千小时之后，效率下降了百分之三。")
+    repaired = repair_pair(missing, [CHINESE_TITLE], [CHINESE]).pair
+    assert repaired.answer == f'在四十摄氏度下放置一千小时之后，效率下降了百分之三 ("{CHINESE_TITLE}")。'
+    assert check_pair(repaired, {"zh": CHINESE}, {"zh": CHINESE_TITLE}) is None
+
+
+def test_a_german_answer_gets_its_title_in_brackets() -> None:
+    source = "Die Brote bei 4 Grad schimmelten am neunzehnten Tag der Lagerung, und das Mehl war nicht wichtig."
+    evidence = (Evidence("brot", source),)
+    pair = Pair("p", "grounded", "Wann schimmelten die Brote bei 4 Grad?", source, ("brot",), evidence)
+    repaired = repair_pair(pair, ["Kalt gelagertes Brot"], [source]).pair
+    assert repaired.answer == f'{source[:-1]} ("Kalt gelagertes Brot").'
+    assert check_pair(repaired, {"brot": source}, {"brot": "Kalt gelagertes Brot"}) is None
+
+
+def test_a_character_of_chinese_is_a_part_of_a_word_in_the_length_of_a_text() -> None:
+    assert length_in("电" * 200, (6, 140), of="answer") is None
+    assert length_in("电" * 240, (6, 140), of="answer") == "answer too short or too long"
+    assert length_in("电" * 6, (4, 45), of="question") == "question too short or too long"

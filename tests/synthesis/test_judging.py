@@ -129,6 +129,12 @@ def test_answers_without_numbers_agree_by_the_words_that_the_question_lacks() ->
     assert agreement("anything", replace(pair, answer="LoRA: A Study"), titles) == 0
 
 
+def test_agreement_in_chinese_counts_pairs_of_characters() -> None:
+    pair = replace(grounded("LoRA"), question="样品表面涂了什么？", answer="“砖”指出，表面涂刷了氢氧化钙。")
+    assert agreement("样品的表面涂刷氢氧化钙。", pair, ["砖"]) > 0.5
+    assert agreement("样品来自西安城墙。", pair, ["砖"]) < 0.5
+
+
 class Verdicts:
     """Gives the replies it was made with, one after the other."""
 

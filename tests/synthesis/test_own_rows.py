@@ -188,9 +188,7 @@ def test_a_column_of_the_recipe_that_the_file_does_not_have_is_named(tmp_path: P
     with pytest.raises(InputError, match=r"rows\.jsonl:1: kind is 'banana', known: grounded, synthesis, refusal"):
         own(tmp_path, lines(row), columns={"kind": "kind"})
     assert own(tmp_path, lines(row)).pairs[0].kind == "grounded"
-    with pytest.raises(
-        InputError, match=r"rows\.jsonl:1: a row of the format 'rag' .*of the format 'chat'"
-    ):
+    with pytest.raises(InputError, match=r"rows\.jsonl:1: a row of the format 'rag' .*of the format 'chat'"):
         own(tmp_path, lines(row), format="chat")
 
 

@@ -90,6 +90,8 @@ def test_the_given_context_is_a_subject_where_the_source_speaks_of_it() -> None:
         (f"According to the paper '{T},' it saves 10 percent.", f'According to "{T}", it saves 10 percent.', {SPELLED}),
         (f"The paper titled {T} saves 10 percent.", f'"{T}" saves 10 percent.', {SPELLED}),
         ("As “lora - low rank adaptation” shows, it saves.", f'As "{T}" shows, it saves.', {SPELLED}),
+        (f"As „{T}“ shows, it saves.", f'As "{T}" shows, it saves.', {SPELLED}),
+        (f"As 《{T}》 shows, it saves.", f'As "{T}" shows, it saves.', {SPELLED}),
         (
             f"**'{T}'** reports savings:\n- 10 percent of the memory\n- less time",
             f'"{T}" reports savings: 10 percent of the memory; less time.',
