@@ -26,6 +26,17 @@ MAX_DEPTH = 64
 BOM = b"\xef\xbb\xbf"
 BLOCK_BYTES = 64 * 1024
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_PLAIN = {"unexpected_keyword_argument": "unknown key", "tuple_type": "Input should be a list"}
+"""What the validator says in words of Python."""
+_UTF_16 = ("UTF-16 text", "save it as UTF-8: iconv -f UTF-16 -t UTF-8 FILE > NEW")
+_NOT_TEXT = {
+    b"\xff\xfe": _UTF_16,
+    b"\xfe\xff": _UTF_16,
+    b"\x1f\x8b": ("a gzip file", "unpack it: gunzip FILE"),
+    b"PK\x03\x04": ("a ZIP file or a spreadsheet", "unpack it, or save the sheet as CSV in UTF-8"),
+    b"PAR1": ("a Parquet file", "give it a name that ends in .parquet"),
+}
+"""First bytes of files that are given by mistake: what they are, and what to do."""
 
 Row = TypeVar("Row")
 
@@ -46,7 +57,8 @@ def parse_row(row_type: type[Row], value: object, *, where: str) -> Row:
         row: Row = _adapter(row_type).validate_python(value)  # type: ignore[arg-type]
     except ValidationError as error:
         problems = "; ".join(
-            f"{'.'.join(str(part) for part in detail['loc']) or 'row'}: {detail['msg']} (got {detail['input']!r:.60})"
+            f"{'.'.join(str(part) for part in detail['loc']) or 'row'}: {_PLAIN.get(detail['type'], detail['msg'])}"
+            + (f" (got {detail['input']!r:.60})" if detail["type"] != "missing" else "")
             for detail in error.errors()
         )
         raise InputError(f"not a {row_type.__name__}: {problems}", where=where, fix="correct this line") from None
@@ -73,7 +85,7 @@ def read_dicts(path: Path) -> Iterator[dict[str, Any]]:
 
 def read_json(path: Path) -> Any:
     """The value of a file that holds one JSON document. Raises InputError as the readers of rows do."""
-    with _opened(path) as stream:
+    with opened(path) as stream:
         try:
             text = stream.read(MAX_ROW_BYTES + 1)
         except OSError as error:
@@ -226,7 +238,7 @@ def _values(path: Path, *, final_newline: bool, errors: list[InputError] | None 
 
     The error of a line that is not JSON is raised, or added to ``errors``.
     """
-    with _opened(path) as stream:
+    with opened(path) as stream:
         first = True
         for number, line in enumerate(_lines(path, stream), start=1):
             if number == 1:
@@ -249,18 +261,25 @@ def _values(path: Path, *, final_newline: bool, errors: list[InputError] | None 
                 yield where, value
 
 
-def _opened(path: Path) -> BinaryIO:
-    """The file, open for reading. Raises InputError for anything but a readable regular file."""
+def opened(path: Path) -> BinaryIO:
+    """The file, open for reading. Raises InputError for anything but a readable regular file that may hold UTF-8."""
     try:
         mode = path.stat().st_mode
         if not stat.S_ISREG(mode):
             kind = "a directory" if stat.S_ISDIR(mode) else "a device or a pipe"
             raise InputError(f"cannot be read: {kind}, expected a file", where=str(path), fix="give the path of a file")
-        return path.open("rb")
+        stream = path.open("rb")
+        start = stream.read(4)
+        stream.seek(0)
     except OSError as error:
         _cannot_read(path, error.strerror or str(error))
     except ValueError as error:  # a NUL byte or a lone surrogate in the path
         _cannot_read(path, str(error))
+    for magic, (kind, fix) in _NOT_TEXT.items():
+        if start.startswith(magic):
+            stream.close()
+            raise InputError(f"cannot be read: {kind}, expected text in UTF-8", where=str(path), fix=fix)
+    return stream
 
 
 def _lines(path: Path, stream: BinaryIO) -> Iterator[bytes]:

@@ -103,7 +103,7 @@ def test_a_broken_line_is_named_with_its_number(tmp_path: Path) -> None:
     ("value", "said"),
     [
         ({"chunk_id": "a", "document_id": "a", "title": "t"}, "text: Field required"),
-        ({"chunk_id": "a", "document_id": "a", "title": "t", "text": "x", "txet": "y"}, "txet: Unexpected"),
+        ({"chunk_id": "a", "document_id": "a", "title": "t", "text": "x", "txet": "y"}, "txet: unknown key"),
         ({"chunk_id": 7, "document_id": "a", "title": "t", "text": "x"}, "chunk_id: Input should be a valid string"),
         (["a"], "row: "),
         (None, "row: "),
@@ -299,7 +299,7 @@ def test_a_file_that_vanishes_or_fails_while_it_is_read_is_an_input_error(
         def readline(self, _: int) -> bytes:
             raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(jsonl, "_opened", lambda _: Failing())
+    monkeypatch.setattr(jsonl, "opened", lambda _: Failing())
     with pytest.raises(InputError, match="cannot be read: Input/output error"):
         list(read_dicts(tmp_path / "rows.jsonl"))
 

@@ -338,4 +338,5 @@ def _funnel_json(funnel: Funnel) -> dict[str, Any]:
         "kept": funnel.kept,
         "failed_calls": funnel.failed_calls,
         "rejections": dict(funnel.rejections.most_common()),
+        "repairs": dict(funnel.repairs.most_common()),
     }

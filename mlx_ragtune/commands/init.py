@@ -89,8 +89,9 @@ def write_recipe(
         load_recipe(draft, missing_ok=("benchmark",))
         draft.rename(recipe)
     except RecipeError as error:
+        option = "--base ORGANIZATION/NAME" if "base.model: " in error.what else "--out recipes/NAME.yaml"
         raise RecipeError(
-            error.what.replace(str(draft), str(recipe)), fix=f"ragtune init {_quoted(folder)} --out recipes/NAME.yaml"
+            error.what.replace(str(draft), str(recipe)), fix=f"ragtune init {_quoted(folder)} {option}"
         ) from None
     except OSError as error:
         raise ToolError(
@@ -140,7 +141,11 @@ def _target(folder: Path, out: Path | None) -> Path:
             raise RecipeError("no such folder", where=str(recipe.parent), fix=f"mkdir -p {_quoted(recipe.parent)}")
     except (OSError, ValueError, RuntimeError) as error:
         problem = error.strerror if isinstance(error, OSError) else error
-        raise RecipeError(f"the recipe cannot be written: {problem}", where=str(out or "recipes"), fix=again) from None
+        raise RecipeError(
+            f"the recipe cannot be written: {problem}",
+            where=str(out or "recipes"),
+            fix=f"ragtune init {_quoted(folder)} --out FILE, in a folder that you can write to",
+        ) from None
     return recipe
 
 

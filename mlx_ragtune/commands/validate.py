@@ -10,7 +10,7 @@ from typing import Any
 
 from mlx_ragtune.artifact import Store
 from mlx_ragtune.bases.resolve import find_base
-from mlx_ragtune.building.pair_sources import own_rows
+from mlx_ragtune.building.pair_sources import own_rows, require_clean
 from mlx_ragtune.clients.arxiv_shelf import corpus_files
 from mlx_ragtune.clients.hub_data import cached_data, parse_hub_data
 from mlx_ragtune.commands.outlook import outlook_json, outlook_of, outlook_warnings
@@ -26,6 +26,7 @@ from mlx_ragtune.scoring.answers.probes import read_probes
 from mlx_ragtune.scoring.judge.opinions import Label
 from mlx_ragtune.scoring.verdict.possible import Outlook
 from mlx_ragtune.synthesis.benchmark_file import Finding, examine
+from mlx_ragtune.synthesis.benchmark_view import held_out, view_of
 from mlx_ragtune.synthesis.rehearsal_prompts import prompts_of
 
 SHOWN_FINDINGS = 40
@@ -102,11 +103,11 @@ def _files(recipe: Recipe, documents: Sequence[Document], *, store: Path) -> tup
             require_supported_benchmark(recipe.benchmark)
     except InputError as error:
         findings.append(_finding(error))
-    findings += _others(recipe, documents, {question.id for question in questions})
+    findings += _others(recipe, documents, questions)
     return questions, findings
 
 
-def _others(recipe: Recipe, documents: Sequence[Document], ids: set[str]) -> Iterator[Finding]:
+def _others(recipe: Recipe, documents: Sequence[Document], questions: Sequence[Question]) -> Iterator[Finding]:
     """What was found in pairs, rehearsal prompts, probes, labels and bibliography."""
     judge, pairs, probes = recipe.scoring.judge, recipe.dataset.pairs, recipe.evaluate.probes
     rehearsal = recipe.dataset.rehearsal
@@ -114,18 +115,27 @@ def _others(recipe: Recipe, documents: Sequence[Document], ids: set[str]) -> Ite
     if recipe.corpus.bibliography is not None:
         reads.append(lambda: read_catalog(recipe.corpus.bibliography))  # type: ignore[arg-type]
     if pairs is not None and documents and not _at_hub(recipe):
-        reads.append(lambda: own_rows(recipe.dataset, documents))
+        reads.append(lambda: _require_clean_rows(recipe, documents, questions))
     if rehearsal is not None:
         reads.append(lambda: prompts_of(rehearsal))
     if probes is not None:
         reads.append(lambda: read_probes(probes))
     if judge is not None and judge.labels is not None:
+        ids = {question.id for question in questions}
         reads.append(lambda: _read_labels(judge.labels, ids))  # type: ignore[arg-type]
     for read in reads:
         try:
             read()
         except (InputError, RecipeError) as error:
             yield _finding(error)
+
+
+def _require_clean_rows(recipe: Recipe, documents: Sequence[Document], questions: Sequence[Question]) -> None:
+    """Raise InputError for rows that cannot be read, and for pairs on the benchmark's papers or with its questions."""
+    rows = own_rows(recipe.dataset, documents)
+    if recipe.dataset.pairs is not None and not rows.prepared:
+        view = view_of(questions)
+        require_clean(recipe.dataset.pairs, rows.pairs, view, held_out(view.papers, documents))
 
 
 def _at_hub(recipe: Recipe) -> bool:

@@ -46,7 +46,9 @@ def _of_pair(pair: Pair, documents: Mapping[str, Document]) -> Iterator[str]:
 
 
 def _of_question(question: Question, documents: Mapping[str, Document]) -> Iterator[str]:
-    yield from question_problems(question, {name: document.title for name, document in documents.items()})
+    titles = {name: document.title for name, document in documents.items()}
+    texts = [documents[paper].text for paper in question.papers if paper in documents]
+    yield from question_problems(question, titles, texts)
     for paper in question.papers:
         if paper not in documents:
             yield f"the corpus has no paper '{paper}'"

@@ -320,9 +320,10 @@ def _told_of_split(recipe: Recipe, valid: int, papers: int) -> list[str]:
         enough = min(0.5, share * FEW_VALID / valid)
         fix = f"set dataset.valid_share to {enough:.2g} or more" if enough > share else "write more pairs"
         on_papers = f" on {papers} paper{'s' * (papers > 1)}" if papers else ""
+        rows, are = ("1 validation row", "is") if valid == 1 else (f"{valid} validation rows", "are")
         lines.append(
-            f"warning: {valid} validation rows{on_papers} are too few to choose a checkpoint by: differences between "
-            f"checkpoints are mostly chance; {fix}"
+            f"warning: {rows}{on_papers} {are} too few to choose a checkpoint by: differences between checkpoints are "
+            f"mostly chance; {fix}"
         )
     return lines
 

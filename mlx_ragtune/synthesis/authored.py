@@ -1,7 +1,9 @@
 """Authored pairs: a JSONL file is read whole, and all its problems are reported at once with their lines."""
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from mlx_ragtune.errors import InputError
@@ -12,6 +14,31 @@ from mlx_ragtune.synthesis.checks import is_blank, plain_prose, quote_in
 from mlx_ragtune.synthesis.gate import row_faults
 
 SHOWN_PROBLEMS = 20
+_OF_WHOLE_LINE = ("correct this line", "write one JSON object per line")
+_LOCATED = re.compile(r"(?P<where>.*?:\d+): (?P<what>.*)", re.DOTALL)
+
+
+def unreadable(errors: Iterable[InputError]) -> list[str]:
+    """Each error of a line as ``file:line: what``, with what to do where that is not to correct the line."""
+    return [
+        f"{error.where}: {error.what}" + (f"; {error.fix}" if error.fix not in ("", *_OF_WHOLE_LINE) else "")
+        for error in errors
+    ]
+
+
+def listing(problems: Sequence[str], of: str) -> str:
+    """``3 problems in the pairs:`` and the first 20 different ones; one that other lines have too is counted."""
+    lines: dict[str, list[str]] = defaultdict(list)
+    for problem in problems:
+        found = _LOCATED.fullmatch(problem)
+        lines[found["what"] if found else problem].append(found["where"] if found else "")
+    shown = list(lines.items())[:SHOWN_PROBLEMS]
+    text = f"{len(problems)} problem{'s' * (len(problems) > 1)} in the {of}:"
+    for what, places in shown:
+        also = f" (and {len(places) - 1} more line{'s' * (len(places) > 2)})" if len(places) > 1 else ""
+        text += f"\n  {places[0]}: {what}{also}" if places[0] else f"\n  {what}"
+    rest = len(problems) - sum(len(places) for _, places in shown)
+    return f"{text}\n  … and {rest} more" if rest else text
 
 
 def _unknown(paper: str, documents: Mapping[str, Document]) -> str:
@@ -78,7 +105,7 @@ def _rows(path: Path, problems: list[str]) -> Iterator[tuple[str, Pair]]:
             yield where, parse_row(Pair, value, where=where)
         except InputError as error:
             errors.append(error)
-    problems += [f"{error.where}: {error.what}" for error in errors]
+    problems += unreadable(errors)
 
 
 def read_pairs(path: Path, documents: Iterable[Document]) -> list[Pair]:
@@ -100,13 +127,7 @@ def read_pairs(path: Path, documents: Iterable[Document]) -> list[Pair]:
         pairs.append(pair)
     if problems:
         problems.sort(key=lambda problem: _line_number(problem, path))
-        listing = "\n".join(f"  {problem}" for problem in problems[:SHOWN_PROBLEMS])
-        more = len(problems) - SHOWN_PROBLEMS
-        raise InputError(
-            f"{len(problems)} problem{'s' * (len(problems) > 1)} in the pairs:\n{listing}"
-            + (f"\n  … and {more} more" if more > 0 else ""),
-            fix=f"correct these lines of {path}",
-        )
+        raise InputError(listing(problems, "pairs"), fix=f"correct these lines of {path}")
     if not pairs:
         raise InputError("the file contains no pairs", where=str(path), fix="write one JSON object per line")
     return pairs

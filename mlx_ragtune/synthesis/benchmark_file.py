@@ -12,6 +12,7 @@ from mlx_ragtune.errors import InputError
 from mlx_ragtune.papers.paper_names import PaperNames
 from mlx_ragtune.records import Document, Question
 from mlx_ragtune.scoring.answers.benchmark_rows import located_questions
+from mlx_ragtune.scoring.answers.nuggets import nugget_state
 from mlx_ragtune.scoring.answers.reference_check import question_problems
 from mlx_ragtune.synthesis.checks import quote_in
 from mlx_ragtune.synthesis.dedupe import normal_form
@@ -74,7 +75,7 @@ def examine(path: Path, *, names: PaperNames | None = None, documents: Collectio
         question = resolved(row, names) if names is not None else row
         findings += (Finding(where, problem) for problem in _repeated(question, where, ids, texts))
         scored = question if len(questions) < MOST_REFERENCES else replace(question, reference="")
-        findings += (Finding(where, problem) for problem in question_problems(scored, titles))
+        findings += (Finding(where, problem) for problem in question_problems(scored, titles, _texts(scored, by_id)))
         findings += (Finding(where, problem) for problem in _misquoted(question, by_id))
         findings += (Finding(where, what, error=False) for what in _weak(question))
         questions.append(question)
@@ -108,8 +109,14 @@ def _repeated(question: Question, where: str, ids: dict[str, str], texts: dict[s
         yield f"asks the same as line {_line(first)}: {question.question:.80}"
 
 
+def _texts(question: Question, documents: Mapping[str, Document]) -> list[str]:
+    return [documents[paper].text for paper in question.papers if paper in documents]
+
+
 def _misquoted(question: Question, documents: Mapping[str, Document]) -> Iterator[str]:
     for item in question.evidence:
+        if item.paper in documents and item.paper not in question.papers:
+            yield f"evidence from '{item.paper}', which is not among the question's papers"
         if item.paper in documents and (reason := quote_in(item.quote, documents[item.paper].text)):
             yield f"{reason} of '{item.paper}': {item.quote!r:.80}"
 
@@ -119,6 +126,9 @@ def _weak(question: Question) -> Iterator[str]:
         yield "names no paper, so that the paper with its answer is not kept out of training"
     if question.answerable and not any(nugget.vital for nugget in question.nuggets):
         yield "has no nuggets that count, so that its answers have no score for correct facts"
+    for nugget in question.nuggets:
+        if nugget.vital and nugget_state(question.question, nugget) == "supported":
+            yield f"the question itself states the nugget '{nugget.text:.80}': an answer that repeats it gets the marks"
 
 
 def require_sound(path: Path, *, documents: Collection[Document] = ()) -> list[Question]:

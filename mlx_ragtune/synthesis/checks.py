@@ -12,20 +12,26 @@ from rapidfuzz import fuzz
 from mlx_ragtune.recipe_data import ANSWER_WORDS
 from mlx_ragtune.records import Evidence, Kind, Pair
 from mlx_ragtune.retrieval.control_tokens import neutral
+from mlx_ragtune.scoring.answers.language import SUPPORTED, language_of
+from mlx_ragtune.scoring.answers.leaks import CJK_WORD
 from mlx_ragtune.scoring.answers.normalize import fold, sentences, words
 from mlx_ragtune.scoring.answers.numbers import number_grounding
 from mlx_ragtune.scoring.answers.refusal import is_refusal
 from mlx_ragtune.scoring.answers.style import is_prose
+from mlx_ragtune.scoring.answers.validity import loops
 from mlx_ragtune.synthesis.content_words import content_stems
 from mlx_ragtune.synthesis.corpus_titles import OTHER_PAPER
-from mlx_ragtune.synthesis.deixis import points_at_passage
+from mlx_ragtune.synthesis.deixis import DANGLING, points_at_passage
 from mlx_ragtune.synthesis.number_context import number_in_other_place
 from mlx_ragtune.synthesis.repairs import cites_others, names_alias
+from mlx_ragtune.synthesis.writable import SPACELESS
 
-VERSION = 4
+VERSION = 5
 """Part of the key of every generated pair: raise it when a check changes, so that no old verdict is reused."""
 QUOTE_RATIO = 95.0
 SHORT_QUOTE_CHARACTERS = 15
+QUOTE_WORDS = 4
+"""A shorter quote is a name or a phrase, and shows no reader that the answer is right."""
 Windows = Mapping[Kind, tuple[int, int]]
 """The fewest and the most words of an answer, by kind."""
 QUESTION_WORDS = (4, 45)
@@ -36,7 +42,7 @@ LEAST_NEW_STEMS = 6
 
 _FILLERS = "\u115f\u1160\u3164\uffa0\u2800"
 """Hangul fillers and the empty Braille pattern: letters and symbols that show nothing."""
-_CURLY = str.maketrans("“”„«»‘’", '"""""\'\'')
+_CURLY = str.maketrans("“”„«»《》「」『』‘’", '"' * 11 + "''")
 _UNNAMED = re.compile(
     r"\bthe (?:papers?|study|article|authors?|passages?|excerpts?|proposed (?:method|approach|model))\b"
     r"(?! (?:[\"“]|of|behind|on|that (?:introduces?|proposes?)|called|titled|named))",
@@ -46,7 +52,15 @@ _UNNAMED_TWO = re.compile(
     r"\bthe two (?:approaches|methods|frameworks|studies|systems|models)\b(?! (?:of|in|by|called|named)\b)",
     re.IGNORECASE,
 )
-_IT = re.compile(r"(?:What|How|Why|When|Where|Which) (?:does|did|is|was|can|could|would|do|are) (?:it|they)\b")
+_AS_CHAT = re.compile(
+    r"\bas an AI(?: language)?(?: model| assistant)?, I\b|\bI(?: am|['’]m) an AI\b|\bI hope (?:this|that) helps\b"
+    r"|^\W*(?:sure|certainly|of course|absolutely|great question)[!,.]"
+    r"|^\W*here (?:is|are) (?:the|a|an|your|one|my|some) (?:\w+ )?(?:answers?|questions?|responses?|reply|replies"
+    r"|summary|pairs?)\b",
+    re.IGNORECASE,
+)
+_STUTTER = re.compile(r"\b([^\W\d_]{2,})(?:\W+\1\b){3,}", re.IGNORECASE)
+_LINK = re.compile(r"\b(?:https?://|www\.)[^\s)\]>\"”]+", re.IGNORECASE)
 _ABOUT_TITLE = re.compile(
     r"\btitle of (?:(?:the|this) (?:paper|study|article)|\")|\b(?:paper|study|article) title\b", re.I
 )
@@ -126,8 +140,13 @@ def plain_prose(answer: str) -> str | None:
 
 
 def length_in(text: str, window: tuple[int, int], *, of: str) -> str | None:
-    """None if the number of words of the text is within the window, ends included."""
-    return None if window[0] <= len(words(text)) <= window[1] else f"{of} too short or too long"
+    """None if the number of words of the text is within the window, ends included.
+
+    A character of Chinese or Japanese counts as a part of a word.
+    """
+    spoken = words(text)
+    count = len(spoken) - (1 - CJK_WORD) * sum(bool(SPACELESS.fullmatch(word)) for word in spoken)
+    return None if window[0] <= count <= window[1] else f"{of} too short or too long"
 
 
 def in_words_of_source(pair: Pair, titles: Sequence[str], sources: Sequence[str]) -> str | None:
@@ -146,6 +165,29 @@ def in_words_of_source(pair: Pair, titles: Sequence[str], sources: Sequence[str]
         return None
     shared = new & content_stems(" ".join(sources))
     return None if len(shared) >= SAID_BY_SOURCE[pair.kind] * len(new) else "answer is not in the words of its source"
+
+
+def as_written_answer(text: str) -> str | None:
+    """None if the text neither repeats itself nor speaks as a chat assistant ("Sure! Here is the answer")."""
+    if _STUTTER.search(text) or loops(text):
+        return "repeats itself"
+    return "speaks as a chat assistant" if _AS_CHAT.search(text) else None
+
+
+def links_shown(answer: str, shown: Iterable[str]) -> str | None:
+    """None if every link of the answer is in what is shown, where a text layer may hold spaces in it."""
+    links = [link.rstrip(".,;:").casefold() for link in _LINK.findall(answer)]
+    source = "".join("".join(shown).split()).casefold() if links else ""
+    return "link that is not in the source" if any(link not in source for link in links) else None
+
+
+def in_one_language(question: str, answer: str, titles: Iterable[str]) -> str | None:
+    """None unless question and answer, without titles, are recognized as two of the languages that are scored."""
+    for title in titles:
+        question, answer = question.replace(title, " "), answer.replace(title, " ")
+    asked, said = language_of(question), language_of(answer)
+    known = asked in SUPPORTED and said in SUPPORTED
+    return "question and answer in different languages" if known and asked != said else None
 
 
 def ends_whole(answer: str) -> str | None:
@@ -170,7 +212,7 @@ def stands_alone(question: str, titles: Sequence[str] = (), sources: Sequence[st
     "The paper" is understood in a question that cites one of ``titles``, the titles of its papers. Their words do not
     count as the question's length.
     """
-    if not question.rstrip().endswith("?"):
+    if not question.rstrip().endswith(("?", "？")):
         return "question does not end in a question mark"
     bare = question
     for title in titles:
@@ -178,11 +220,16 @@ def stands_alone(question: str, titles: Sequence[str] = (), sources: Sequence[st
     cited = bare != question
     named = cited or any(names_alias(question, title) for title in titles)
     unnamed = (not cited and _UNNAMED.search(bare)) or (not named and _UNNAMED_TWO.search(bare))
-    if points_at_passage(bare, sources) or _IT.match(bare) or unnamed:
+    if points_at_passage(bare, sources) or DANGLING.match(bare) or unnamed:
         return "question does not say which paper or method"
     if _ABOUT_TITLE.search(bare):
         return "question about the title"
     return length_in(bare, QUESTION_WORDS, of="question")
+
+
+def quotes_long_enough(evidence: Sequence[Evidence]) -> str | None:
+    """None if every quote has ``QUOTE_WORDS`` words."""
+    return "evidence quote too short" if any(len(words(item.quote)) < QUOTE_WORDS for item in evidence) else None
 
 
 def evidence_in(evidence: Sequence[Evidence], sources: Mapping[str, str]) -> str | None:
@@ -217,13 +264,17 @@ def check_pair(
         stands_alone(pair.question, cited, texts)
         or (None if pair.evidence else "no evidence quote")
         or evidence_in(pair.evidence, sources)
+        or quotes_long_enough(pair.evidence)
         or (None if {evidence.paper for evidence in pair.evidence} == set(pair.papers) else "a paper without evidence")
         or no_other_title(pair.answer, cited, [pair.question, *texts])
         or titles_quoted(pair.answer, cited)
         or numbers_shown(pair.answer, [pair.question, *cited, *texts])
         or names_its_source(pair.answer, texts)
+        or links_shown(pair.answer, texts)
         or plain_prose(pair.answer)
         or length_in(pair.answer, windows[pair.kind], of="answer")
+        or as_written_answer(pair.answer)
+        or in_one_language(pair.question, pair.answer, cited)
         or not_a_copy(pair.answer, pair.question, cited)
         or ends_whole(pair.answer)
         or in_words_of_source(pair, cited, [*texts, *(item.quote for item in pair.evidence)])

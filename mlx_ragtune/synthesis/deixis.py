@@ -51,6 +51,20 @@ NUMBERED = re.compile(
 """``Paper 1``, unless a quoted name follows: ``Paper 1, 'Other Title',``."""
 AUTHORS_OF_THIS = re.compile(rf"\b(?P<the>[Tt]he )?authors? of (?:this|the) {WORK}\b(?! [\"“])", re.IGNORECASE)
 
+_AUXILIARY = r"(?:does|did|do|is|are|was|were|has|have|had|can|could|would|should|will|must|may|might)"
+_ASKS = r"(?:[Ww]hat|[Hh]ow|[Ww]hy|[Ww]hen|[Ww]here|[Ww]hich|[Ww]ho|[Ww]hom)"
+_NEEDED = r"(?:take|cost|require|matter)s?\b[^?]*\b(?:to|for|if|when|that|whether)\b"
+_JUDGED = r"(?:that|(?:\w+ly )?(?!\w+ed\b|able\b)[a-z]+ (?:to|that|for|whether|if))\b"
+DANGLING = re.compile(
+    rf"^(?P<ask>(?:(?:(?:[Bb]y|[Ii]n|[Oo]n|[Aa]t|[Ff]or|[Tt]o|[Ff]rom|[Ww]ith|[Uu]nder|[Aa]fter|[Oo]f) )?{_ASKS}"
+    rf"(?: (?!{_AUXILIARY}\b)[a-z][a-z-]*){{0,4}} )?(?i:{_AUXILIARY})) (?P<it>it|they)\b"
+    rf"(?! {_NEEDED}|(?:(?<=[Ii]s it)|(?<=[Ww]as it)|(?<=be it)) {_JUDGED})"
+)
+"""``By how much did it rise``, ``Does it scale``: a question that begins with a pronoun that no noun explains.
+
+In "how long does it take to train" and "is it possible to train", "it" stands for what follows.
+"""
+
 _PATTERNS = (THIS, IN_SHOWN, SHOWN_STATES, NUMBERED, AUTHORS_OF_THIS)
 
 

@@ -12,17 +12,19 @@ from functools import cache
 from mlx_ragtune.records import Chunk, Evidence, Nugget, Pair, Passage, Question, RefusalKind
 from mlx_ragtune.scoring.answers.anchors import AnchorText
 from mlx_ragtune.scoring.answers.derived_nuggets import derived_nuggets, nuggets_on
+from mlx_ragtune.scoring.answers.language import language_of
 from mlx_ragtune.scoring.answers.normalize import fold, words
 from mlx_ragtune.scoring.answers.reference_check import reference_score, short_of_full
 from mlx_ragtune.scoring.answers.titles import alias_of
-from mlx_ragtune.synthesis.checks import check_pair, is_blank, titles_quoted
+from mlx_ragtune.synthesis.checks import check_pair, titles_quoted
 from mlx_ragtune.synthesis.draft_plan import DraftCall, DraftTask
 from mlx_ragtune.synthesis.draft_prompts import FIELDS, RULES
+from mlx_ragtune.synthesis.gate import row_fault
 from mlx_ragtune.synthesis.jobs import Judged
-from mlx_ragtune.synthesis.judging import INVALID_TEXT, NO_KEYS
 from mlx_ragtune.synthesis.refusals import refusal, topic_of
+from mlx_ragtune.synthesis.repairs import cited_behind, repair_pair
 
-VERSION = 2
+VERSION = 3
 """Part of the key of every drafted question: raise it when a check changes, so that no old verdict is reused."""
 KEY_WORDS = 8
 NO_FACT = "no fact of the answer that can be looked for"
@@ -49,16 +51,6 @@ class Library:
     titles: Mapping[str, str]
 
 
-def item_problem(item: object, fields: Sequence[str]) -> str:
-    """Why an item of a reply holds no question; empty if it does."""
-    if not isinstance(item, dict):
-        return NO_KEYS
-    values = [item.get(name) for name in fields]
-    if not all(isinstance(value, str) and not is_blank(value) for value in values):
-        return NO_KEYS
-    return INVALID_TEXT if any("\ud800" <= char <= "\udfff" for value in values for char in str(value)) else ""
-
-
 def read_item(call: DraftCall, chunks: Sequence[Chunk], item: Mapping[str, str], identifier: str) -> Judged:
     """A written item as a pair, with the reason why it is rejected by rule, or "".
 
@@ -66,8 +58,9 @@ def read_item(call: DraftCall, chunks: Sequence[Chunk], item: Mapping[str, str],
     """
     judged = _read(call, chunks, item, identifier)
     written = [item[name] for name in FIELDS[call.task] if not name.startswith("evidence")]
-    copied = any(_copies_order(text, call.task) for text in written)
-    return replace(judged, reason=COPIES_ORDER) if copied else judged
+    if any(_copies_order(text, call.task) for text in written):
+        return replace(judged, reason=COPIES_ORDER)
+    return replace(judged, reason=row_fault(judged.pair) or judged.reason)
 
 
 @cache
@@ -96,10 +89,14 @@ def _read(call: DraftCall, chunks: Sequence[Chunk], item: Mapping[str, str], ide
     names = ("evidence",) if call.task != "two_paper" else ("evidence_1", "evidence_2")
     evidence = tuple(Evidence(chunk.document_id, item[name].strip()) for chunk, name in zip(chunks, names, strict=True))
     kind = "synthesis" if call.task == "two_paper" else "grounded"
-    answer = with_citation(" ".join(item["reply"].split()), titles)
-    pair = Pair(identifier, kind, question, answer, papers, evidence)  # type: ignore[arg-type]
+    pair = Pair(identifier, kind, question, item["reply"].strip(), papers, evidence)  # type: ignore[arg-type]
+    repaired = repair_pair(pair, titles, [chunk.text for chunk in chunks])
+    # a question that is not to name its paper is not given a title
+    asked = question if call.task == "unnamed" else repaired.pair.question
+    answer = with_citation(" ".join(repaired.pair.answer.split()), titles)
+    pair = replace(repaired.pair, question=asked, answer=answer)
     keys = [item[name].strip(" .,;:\"'") for name in _KEYS if name in item]
-    return Judged(pair, _answerable_reason(call.task, pair, chunks) or "", "\n".join(keys))
+    return Judged(pair, _answerable_reason(call.task, pair, chunks) or "", "\n".join(keys), repairs=repaired.repairs)
 
 
 def _unanswerable(call: DraftCall, chunks: Sequence[Chunk], question: str, topic: str, identifier: str) -> Judged:
@@ -134,10 +131,15 @@ def _names_something(question: str, chunks: Sequence[Chunk]) -> bool:
 
 
 def with_citation(answer: str, titles: Sequence[str]) -> str:
-    """The answer, with the titles that it does not cite added in front: the source is known."""
+    """The answer, with the titles that it does not cite added in front: the source is known.
+
+    In other languages than English they stand in brackets.
+    """
     missing = [title for title in titles if titles_quoted(answer, [title])]
     if not missing or not answer:
         return answer
+    if language_of(answer) not in ("en", None):
+        return cited_behind(answer, missing)
     first, space, rest = answer.partition(" ")
     start = first.lower() if first.lower() in _LOWERED else first
     cited = " and ".join(f'"{title}"' for title in missing)

@@ -80,8 +80,8 @@ def set_aside(found: Candidates, count: int, *, seed: int, kept: Collection[str]
     if count > found.most or count < 1:
         own = " that your pairs do not use" if found.used else ""
         raise InputError(
-            f"{count} papers cannot be set aside: the corpus has {len(found.papers)} papers{own} with text to ask "
-            f"about, and {TRAINED} papers must remain to train on",
+            f"{_papers(count)} cannot be set aside: the corpus has {_papers(len(found.papers))}{own} with text to ask "
+            f"about (copies count as one), and {TRAINED} papers must remain to train on",
             fix=f"ragtune draft RECIPE --papers {found.most}" if found.most else "add papers to corpus.folder",
         )
     before = [paper for paper in found.papers if paper in kept]
@@ -90,6 +90,10 @@ def set_aside(found: Candidates, count: int, *, seed: int, kept: Collection[str]
     cuts = [round(part * len(free) / wanted) for part in range(wanted + 1)] if wanted else []
     drawn = [min(free[start:end], key=lambda paper: _rank(seed, paper)) for start, end in itertools.pairwise(cuts)]
     return tuple(sorted([*before, *drawn]))
+
+
+def _papers(count: int) -> str:
+    return f"{count} paper{'s' * (count != 1)}"
 
 
 def _rank(seed: int, paper: str) -> str:

@@ -12,7 +12,7 @@ from functools import cache
 
 from mlx_ragtune.records import ChatRequest, Chunk, Message
 from mlx_ragtune.synthesis.draft_plan import DraftCall, DraftTask
-from mlx_ragtune.synthesis.generator_prompts import WRITING, rows_schema, shown
+from mlx_ragtune.synthesis.generator_prompts import WRITING, language_rules, rows_schema, shown
 
 SYSTEM = (
     "You write questions with which a language model is tested that answers from research papers. Each question has "
@@ -83,7 +83,7 @@ characters to the token may be cut off, and the items before them count."""
 def draft_request(call: DraftCall, chunks: Sequence[Chunk], *, seed: int) -> ChatRequest:
     """The request for the questions of one call; the reply is a JSON object with the list ``pairs``."""
     fields = FIELDS[call.task]
-    rules = "\n".join(f"- {rule}" for rule in RULES[call.task])
+    rules = "\n".join(f"- {rule}" for rule in (*RULES[call.task], *language_rules(chunks)))
     keys = ", ".join(json.dumps(name) for name in fields)
     what = "different items" if call.count > 1 else "item"
     order = (

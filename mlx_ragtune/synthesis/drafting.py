@@ -21,12 +21,12 @@ from mlx_ragtune.synthesis.assemble import Retriever
 from mlx_ragtune.synthesis.call_loop import CallLoop, Progress, Work
 from mlx_ragtune.synthesis.crew import Crew
 from mlx_ragtune.synthesis.dedupe import Seen, Vectorizer
-from mlx_ragtune.synthesis.draft_checks import VERSION, Library, item_problem, marks_reason, question_of, read_item
+from mlx_ragtune.synthesis.draft_checks import VERSION, Library, marks_reason, question_of, read_item
 from mlx_ragtune.synthesis.draft_plan import REFUSED, DraftCall, DraftTask
 from mlx_ragtune.synthesis.draft_prompts import FIELDS, draft_request, draft_version
 from mlx_ragtune.synthesis.generator_prompts import prompt_version
 from mlx_ragtune.synthesis.jobs import Jobs, Judged, Outcome, job_key
-from mlx_ragtune.synthesis.judging import Judge, without_verdict
+from mlx_ragtune.synthesis.judging import Judge, item_problem, without_verdict
 from mlx_ragtune.synthesis.near_duplicates import FROM_MEMORY, MEMORY_SHARE, REMEMBERED, REPEATED, Funnel
 from mlx_ragtune.synthesis.off_corpus import CLOSE, is_near
 from mlx_ragtune.synthesis.quoted_pairs import asked_again, field_pair, quoted_pair
@@ -257,26 +257,45 @@ class _Drafting:
         if remembered and self._remembered[task] + 1 > MEMORY_SHARE * funnel.wanted:
             funnel.rejections[REMEMBERED] += 1
             return
-        papers = judged.pair.papers
-        if task != "off_corpus" and self._by_paper[task][papers[0]] >= math.ceil(funnel.wanted / self._papers):
+        if task != "off_corpus" and self._has_its_part(task, judged.pair.papers[0]):
             self.spare[task].append(judged)
             return
         if self._seen.add(judged.pair.id, judged.pair.question):
             funnel.rejections[REPEATED] += 1
             return
         self._remembered[task] += remembered
-        self._by_paper[task].update(papers[:1])
+        self._count(task, judged)
+
+    def _count(self, task: DraftTask, judged: Judged) -> None:
+        funnel = self.funnels[task]
+        self._by_paper[task].update(judged.pair.papers[:1])
         self.kept[task].append(judged)
         funnel.kept += 1
+        funnel.repairs.update(judged.repairs)
+
+    def _kinds_beside(self, task: DraftTask) -> list[DraftTask]:
+        """The kinds of which a paper gets its part together: those that one paper answers; else the kind alone."""
+        together: list[DraftTask] = [kind for kind in self.funnels if kind in ("named", "unnamed")]
+        return together if task in together else [task]
+
+    def _has_its_part(self, task: DraftTask, paper: str) -> bool:
+        """Whether a paper has its part of a kind, rounded up, or of all kinds that one paper answers together."""
+        return any(
+            sum(self._by_paper[kind][paper] for kind in kinds)
+            >= math.ceil(sum(self.funnels[kind].wanted for kind in kinds) / self._papers)
+            for kinds in ([task], self._kinds_beside(task))
+        )
 
     def fill_up(self) -> None:
-        """Questions of papers that have their part already take the places that no other paper filled."""
+        """Questions of papers that have their part take the places left free, first of papers with the fewest."""
         for task, spares in self.spare.items():
-            funnel = self.funnels[task]
-            for judged in spares:
-                if funnel.kept < funnel.wanted and not self._seen.add(judged.pair.id, judged.pair.question):
-                    self.kept[task].append(judged)
-                    funnel.kept += 1
+            funnel, waiting = self.funnels[task], list(spares)
+            beside = [self._by_paper[kind] for kind in self._kinds_beside(task)]
+            while waiting and funnel.kept < funnel.wanted:
+                papers = [sum(count[judged.pair.papers[0]] for count in beside) for judged in waiting]
+                judged = waiting.pop(papers.index(min(papers)))
+                if not self._seen.add(judged.pair.id, judged.pair.question):
+                    self._count(task, judged)
 
     def questions(self, taken: Collection[str]) -> Iterator[Question]:
         """The kept questions with ids of their own: by paper, or by kind. ``taken``: ids that others have."""

@@ -14,6 +14,7 @@ from typing import Any
 from mlx_ragtune.recipe_data import ANSWER_WORDS
 from mlx_ragtune.records import ChatRequest, Chunk, Message, Passage, Sampling
 from mlx_ragtune.retrieval.control_tokens import neutral
+from mlx_ragtune.scoring.answers.language import SUPPORTED, language_of
 from mlx_ragtune.scoring.answers.normalize import sentences, words
 from mlx_ragtune.synthesis.call_plan import Call, Task
 from mlx_ragtune.synthesis.checks import QUESTION_WORDS, Windows
@@ -129,11 +130,19 @@ def shown(passages: Sequence[Chunk | Passage]) -> str:
     )
 
 
+def language_rules(passages: Sequence[Chunk | Passage]) -> tuple[str, ...]:
+    """What is added to the rules for passages in another language than English; nothing for English ones."""
+    language = language_of("\n".join(passage.text for passage in passages))
+    if language not in SUPPORTED or language == "en":
+        return ()
+    return (f"everything but the keys is in {SUPPORTED[language]}, the language of the passages.",)
+
+
 def writing_request(call: Call, chunks: Sequence[Chunk], *, seed: int, windows: Windows = ANSWER_WORDS) -> ChatRequest:
     """The request for the pairs of one call. ``windows``: the fewest and the most words of an answer, by kind."""
     fields = FIELDS[call.task]
     about = f"about {call.angle}"
-    rules = "\n".join(f"- {rule}" for rule in RULES[call.task])
+    rules = "\n".join(f"- {rule}" for rule in (*RULES[call.task], *language_rules(chunks)))
     order = (
         f"Write {call.pairs} different items {about}, as a JSON object "
         f'{{"pairs": [{{{", ".join(f"{name!r}".replace(chr(39), chr(34)) for name in fields)}}}, …]}}. '
@@ -192,8 +201,10 @@ def support_request(passages: Sequence[Chunk], answered: Sequence[tuple[str, str
 def answering_request(passages: Sequence[Chunk | Passage], questions: Sequence[str]) -> ChatRequest:
     """Answers to questions from the passages; without passages, from what the model remembers."""
     source = "from the passages" if passages else "from what you know; write 'unknown' if you do not know"
+    language = language_of("\n".join(questions))
+    same = f" in {SUPPORTED[language]}" if language in SUPPORTED and language != "en" else ""
     order = (
-        f"Answer each question below {source}, in one sentence, as a JSON object "
+        f"Answer each question below {source}, in one sentence{same}, as a JSON object "
         f'{{"answers": ["…", …]}} with {len(questions)} items.\n{_numbered(questions)}'
     )
     schema = rows_schema("answers", {"type": "string"}, len(questions))

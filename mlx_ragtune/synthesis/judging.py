@@ -21,9 +21,13 @@ from mlx_ragtune.synthesis.jobs import Judged
 from mlx_ragtune.synthesis.refusals import refusal, topic_of
 from mlx_ragtune.synthesis.repairs import repair_pair
 from mlx_ragtune.synthesis.replies import Backend, UnusableReplyError, ask, json_list
+from mlx_ragtune.synthesis.writable import SPACELESS
 
 NO_KEYS = "item without its keys"
 INVALID_TEXT = "text that is not valid Unicode"
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_NOT_TEXT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ufffd-\uffff]")
+"""Control characters and the mark of what could not be decoded. Evidence may have them where its paper does."""
 AGREES = 0.5
 STEM = 5
 
@@ -70,7 +74,7 @@ def read_pairs_of(
     judged: list[Judged] = []
     unusable: Counter[str] = Counter()
     for number, item in enumerate(json_list(reply, "pairs")[: call.pairs]):
-        if problem := _item_problem(item, FIELDS[call.task]):
+        if problem := item_problem(item, FIELDS[call.task]):
             unusable[problem] += 1
             continue
         assert isinstance(item, dict)  # noqa: S101 (else it is a problem)
@@ -88,21 +92,24 @@ def read_pairs_of(
     return Written(tuple(judged), dict(unusable))
 
 
-def _item_problem(item: object, fields: Sequence[str]) -> str:
+def item_problem(item: object, fields: Sequence[str]) -> str:
     """Why an item of a reply is not a pair; empty if it is one."""
     if not isinstance(item, dict):
         return NO_KEYS
     values = [item.get(field) for field in fields]
     if not all(isinstance(value, str) and not is_blank(value) for value in values):
         return NO_KEYS
-    return INVALID_TEXT if any("\ud800" <= char <= "\udfff" for value in values for char in str(value)) else ""
+    written = [str(item[field]) for field in fields if not field.startswith("evidence")]
+    if any(_NOT_TEXT.search(text) for text in written) or any(_SURROGATE.search(str(value)) for value in values):
+        return INVALID_TEXT
+    return ""
 
 
 def agreement(reply: str, pair: Pair, titles: Sequence[str]) -> float:
     """The share, from 0 to 1, of what the pair's answer adds to its question that is also in the reply.
 
     Counts numbers and identifiers where the answer adds any, else words of four or more letters, compared
-    by their first five; 0 when the answer adds neither.
+    by their first five, and pairs of characters in Chinese and Japanese; 0 when the answer adds neither.
     """
     known = fold(" ".join((pair.question, *titles)))
     answer = fold(pair.answer)
@@ -112,9 +119,16 @@ def agreement(reply: str, pair: Pair, titles: Sequence[str]) -> float:
     figures = " ".join(word for word in new if any(char.isdigit() for char in word))
     if (share := number_grounding(figures, [reply])) is not None:
         return share
-    said, asked = ({word[:STEM] for word in words(text)} for text in (fold(reply), known))
-    stems = {word[:STEM] for word in new if re.fullmatch(r"[^\W\d_]{4,}", word)} - asked
+    said, asked = ({word[:STEM] for word in words(text)} | _bigrams(text) for text in (fold(reply), known))
+    stems = {word[:STEM] for word in new if re.fullmatch(r"[^\W\d_]{4,}", word)} | _bigrams(answer)
+    stems -= asked
     return len(stems & said) / len(stems) if stems else 0.0
+
+
+def _bigrams(text: str) -> set[str]:
+    """The pairs of neighboring characters of Chinese and Japanese, which are written without spaces."""
+    runs = re.findall(rf"{SPACELESS.pattern}+", text)
+    return {run[at : at + 2] for run in runs for at in range(len(run) - 1)}
 
 
 def _texts(reply: ChatReply, count: int) -> list[str]:
@@ -126,10 +140,10 @@ def _texts(reply: ChatReply, count: int) -> list[str]:
 
 def _verdicts(reply: ChatReply, count: int, allowed: Sequence[str]) -> list[str]:
     rows = json_list(reply, "verdicts")
-    verdicts = [row.get("verdict") if isinstance(row, dict) else None for row in rows]
+    verdicts = [str(row.get("verdict")).strip(" .").lower() if isinstance(row, dict) else "" for row in rows]
     if len(verdicts) != count or not all(verdict in allowed for verdict in verdicts):
         raise UnusableReplyError("not one verdict for each question")
-    return [str(verdict) for verdict in verdicts]
+    return verdicts
 
 
 class Judge:

@@ -34,7 +34,7 @@ TITLES = ("title", "name")
 TEXTS = ("text", "content", "page_content", "passage", "body", "contents")
 ROLES: Mapping[str, Literal["system", "user", "assistant"]] = {
     "system": "system", "user": "user", "human": "user", "assistant": "assistant", "gpt": "assistant",
-    "model": "assistant",
+    "model": "assistant", "developer": "system",
 }  # fmt: skip
 FORMATS: Mapping[Format, str] = {
     "pairs": "id, kind, question, answer, papers, evidence",
@@ -111,6 +111,8 @@ def read_fields(
     identifier = _text("id", row, columns, problems) if column_of("id", row, columns) else name
     given = column_of("kind", row, columns)
     known = next((item for item in KIND_NAMES if given and _at(row, given) == item), None)
+    if given and not known and "kind" in columns:
+        problems.append(f"{given} is {_at(row, given)!r:.40}, known: {', '.join(KIND_NAMES)}")
     if kind == "chat":
         messages = _messages(row, columns, problems)
         fields = Fields(identifier, known, _last(messages, "user"), _last(messages, "assistant"), messages)
@@ -155,7 +157,13 @@ def _text(field: Field, row: Mapping[str, Any], columns: Mapping[Field, str], pr
 
 def _messages(row: Mapping[str, Any], columns: Mapping[Field, str], problems: list[str]) -> tuple[Message, ...]:
     """The turns: at most one system turn first, then user and assistant in turn, the answer last."""
-    column = column_of("messages", row, columns) or "messages"
+    column = column_of("messages", row, columns)
+    if column is None:
+        problems.append(f"no messages: expected {columns.get('messages') or ' or '.join(NAMES['messages'])}")
+        return ()
+    if row.get("tools") or row.get("functions"):
+        problems.append("tools: conversations with tools are not supported")
+        return ()
     turns = _at(row, column)
     if not isinstance(turns, list) or not turns:
         problems.append(f"{column} is not a list of messages")
@@ -163,20 +171,34 @@ def _messages(row: Mapping[str, Any], columns: Mapping[Field, str], problems: li
     messages: list[Message] = []
     for number, turn in enumerate(turns, start=1):
         said = turn if isinstance(turn, Mapping) else {}
-        role, content = said.get("role", said.get("from")), said.get("content", said.get("value"))
-        if not isinstance(role, str) or role not in ROLES:
+        role, content = said.get("role", said.get("from")), _said(said.get("content", said.get("value")))
+        if not isinstance(role, str) or role.lower() not in ROLES:
             problems.append(f"{column}: message {number} has the role {role!r:.40}, known: {', '.join(ROLES)}")
+            return ()
+        if said.get("tool_calls") or said.get("function_call"):
+            problems.append(f"{column}: message {number} calls a tool, which is not supported")
             return ()
         if not isinstance(content, str) or is_blank(content):
             problems.append(f"{column}: message {number} has no text")
             return ()
-        messages.append(Message(ROLES[role], content))
+        messages.append(Message(ROLES[role.lower()], content))
+    if said.get("weight") == 0:
+        problems.append(f"{column}: the last message has the weight 0, but it is the one that is trained")
     roles = [message.role for message in messages if message.role != "system"]
     if any(message.role == "system" for message in messages[1:]):
         problems.append(f"{column}: a system message that is not the first message")
     elif len(roles) % 2 or any(role != ("user", "assistant")[at % 2] for at, role in enumerate(roles)):
         problems.append(f"{column}: expected user and assistant in turn, the answer last, found {', '.join(roles)}")
     return tuple(messages)
+
+
+def _said(content: object) -> object:
+    """The text of a message; parts as ``[{"type": "text", "text": …}]`` are joined if all of them are text."""
+    if not isinstance(content, list):
+        return content
+    parts = [part.get("text") if isinstance(part, Mapping) else part for part in content]
+    texts = [part for part in parts if isinstance(part, str)]
+    return "\n".join(texts) if len(texts) == len(parts) else None
 
 
 def _passages(row: Mapping[str, Any], columns: Mapping[Field, str], problems: list[str]) -> tuple[OwnPassage, ...]:
@@ -201,11 +223,18 @@ def _each_passage(values: Sequence[object]) -> Iterator[OwnPassage | None]:
         yield OwnPassage(title, text) if isinstance(text, str) and not is_blank(text) else None
 
 
-def unknown_format(keys: Sequence[str]) -> tuple[str, str]:
-    """(what, fix) for a first row of no known format."""
+def unknown_format(row: Mapping[str, Any], columns: Mapping[Field, str]) -> tuple[str, str]:
+    """(what, fix) for a first row of no known format, or without a column that the recipe names."""
+    keys = ", ".join(list(row)[:12]) or "(none)"
+    for field, column in columns.items():
+        if _at(row, column) is None:
+            return (
+                f"dataset.columns.{field} names '{column}', which the first row does not have; it has: {keys}",
+                f"name the column of the {field} as the file has it",
+            )
     known = "\n".join(f"  {name}: {columns}" for name, columns in FORMATS.items())
     return (
-        f"the first row has the keys {', '.join(keys[:12]) or '(none)'}, which no format has:\n{known}",
+        f"the first row has the keys {keys}, which no format has:\n{known}",
         "name the columns, for example dataset.columns: {question: ask, answer: reply, context: passages}; "
         "to train on questions without a context, set dataset.format: prompt",
     )

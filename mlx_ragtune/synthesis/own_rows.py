@@ -7,6 +7,7 @@ its prompt is trained as it is (``chat``, ``prompt``) or made of its passages as
 import csv
 import hashlib
 import importlib
+import io
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from mlx_ragtune.errors import InputError, ToolError
-from mlx_ragtune.jsonl import read_values
+from mlx_ragtune.jsonl import opened, read_values
 from mlx_ragtune.records import OWN_GROUP, Document, Example, Kind, Message, Pair, Passage
 from mlx_ragtune.retrieval.control_tokens import control_tokens
 from mlx_ragtune.scoring.answers.refusal import is_refusal
 from mlx_ragtune.synthesis.assemble import BuildMessages
-from mlx_ragtune.synthesis.authored import SHOWN_PROBLEMS, read_pairs
+from mlx_ragtune.synthesis.authored import listing, read_pairs, unreadable
 from mlx_ragtune.synthesis.dedupe import normal_form
 from mlx_ragtune.synthesis.gate import answer_fault
 from mlx_ragtune.synthesis.own_formats import FORMATS, Field, Fields, Format, detect, read_fields, unknown_format
@@ -62,6 +63,11 @@ def read_own(
             raise InputError(
                 "pairs have fixed columns", where="dataset.columns", fix="remove dataset.columns, or set dataset.format"
             )
+        if table := next((file for file in files if file.suffix.lower() in (*_TABLES, ".parquet")), None):
+            raise InputError(
+                "pairs are read from JSONL, not from a table", where=str(table),
+                fix="write one JSON object per line; or add a column with the contexts, and set dataset.format: rag",
+            )  # fmt: skip
         return OwnRows([pair for file in files for pair in read_pairs(file, documents)], {}, kind)
     problems: list[str] = []
     rows: list[Fields] = []
@@ -75,7 +81,7 @@ def read_own(
                 rows.append(fields)
     _raise_problems(problems, files)
     if not rows:
-        raise InputError("the file contains no rows", where=str(files[0]), fix="write one JSON object per line")
+        raise _no_rows(files)
     contexts = _contexts(rows)
     pairs = [Pair(row.id, _kind(row), row.question, row.answer) for row in rows]
     prepared = {
@@ -88,14 +94,17 @@ def read_own(
 def _first_format(files: Sequence[Path], columns: Mapping[Field, str]) -> Format:
     errors: list[str] = []
     for where, value in (found for file in files for found in _values(file, errors)):
-        keys = list(value) if isinstance(value, Mapping) else []
         kind = detect(value, columns) if isinstance(value, Mapping) else None
         if kind is None:
-            what, fix = unknown_format(keys)
+            what, fix = unknown_format(value if isinstance(value, Mapping) else {}, columns)
             raise InputError(what, where=where, fix=fix)
         return kind
     _raise_problems(errors, files)
-    return "pairs"
+    raise _no_rows(files)
+
+
+def _no_rows(files: Sequence[Path]) -> InputError:
+    return InputError("the file contains no rows", where=str(files[0]), fix="write one JSON object per line")
 
 
 def _fields(
@@ -105,7 +114,7 @@ def _fields(
         problems.append(f"{where}: not a JSON object")
         return None
     other = detect(value, columns)
-    if kind != other and other in ("chat", "pairs"):
+    if kind != other and (other in ("chat", "pairs") or (kind == "chat" and other)):
         problems.append(f"{where}: a row of the format '{other}' ({FORMATS[other]}) among rows of the format '{kind}'")
         return None
     own: list[str] = []
@@ -116,15 +125,8 @@ def _fields(
 
 
 def _raise_problems(problems: Sequence[str], files: Sequence[Path]) -> None:
-    if not problems:
-        return
-    listing = "\n".join(f"  {problem}" for problem in problems[:SHOWN_PROBLEMS])
-    more = len(problems) - SHOWN_PROBLEMS
-    raise InputError(
-        f"{len(problems)} problem{'s' * (len(problems) > 1)} in the rows:\n{listing}"
-        + (f"\n  … and {more} more" if more > 0 else ""),
-        fix=f"correct these lines of {', '.join(map(str, files[:3]))}",
-    )
+    if problems:
+        raise InputError(listing(problems, "rows"), fix=f"correct these lines of {', '.join(map(str, files[:3]))}")
 
 
 def _values(file: Path, problems: list[str]) -> Iterator[tuple[str, object]]:
@@ -137,28 +139,53 @@ def _values(file: Path, problems: list[str]) -> Iterator[tuple[str, object]]:
         return
     errors: list[InputError] = []
     yield from read_values(file, errors)
-    problems += [f"{error.where}: {error.what}" for error in errors]
+    problems += unreadable(errors)
 
 
 def _table(file: Path, separator: str, problems: list[str]) -> Iterator[tuple[str, object]]:
     csv.field_size_limit(MAX_CELL)
-    try:
-        with file.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream, delimiter=separator, strict=True)
-            for row in reader:
-                where = f"{file}:{reader.line_num}"
-                if None in row or None in row.values():
-                    problems.append(f"{where}: not as many cells as the header has columns")
-                else:
-                    yield where, {name: cell for name, cell in row.items() if cell}
-    except csv.Error as error:
-        problems.append(f"{file}:{reader.line_num}: {error}")
-    except UnicodeDecodeError as error:
-        raise InputError(f"not UTF-8: {error.reason}", where=str(file), fix="save it as UTF-8") from None
-    except OSError as error:
-        raise InputError(
-            f"cannot be read: {error.strerror}", where=str(file), fix="check the path and its permissions"
-        ) from None
+    with io.TextIOWrapper(opened(file), encoding="utf-8-sig", newline="") as stream:
+        reader = csv.DictReader(stream, strict=True)
+        try:
+            header = stream.readline()
+            stream.seek(0)
+            reader = csv.DictReader(stream, delimiter=_separator(header, separator), strict=True)
+            yield from _cells(file, reader, problems)
+        except csv.Error as error:
+            problems.append(f"{file}:{reader.line_num + 1}: {error}; this row begins here")
+        except UnicodeDecodeError:
+            raise _not_utf8(file) from None
+
+
+def _not_utf8(file: Path) -> InputError:
+    """The error that names the first line that is not UTF-8."""
+    number, byte = 0, b""
+    with opened(file) as stream:
+        for line in stream:
+            number += 1
+            try:
+                line.decode()
+            except UnicodeDecodeError as error:
+                byte = line[error.start : error.start + 1]
+                break
+    return InputError(f"not UTF-8: byte 0x{byte.hex()}", where=f"{file}:{number}", fix="save it as UTF-8")
+
+
+def _separator(header: str, usual: str) -> str:
+    """The usual separator, or the semicolon of a header without it, as spreadsheets write it in some countries."""
+    return ";" if usual not in header and ";" in header else usual
+
+
+def _cells(file: Path, reader: "csv.DictReader[str]", problems: list[str]) -> Iterator[tuple[str, object]]:
+    names = reader.fieldnames or ()
+    for name in dict.fromkeys(name for name in names if names.count(name) > 1):
+        problems.append(f"{file}:1: the column '{name}' occurs {names.count(name)} times")
+    for row in reader:
+        where = f"{file}:{reader.line_num}"
+        if None in row or None in row.values():
+            problems.append(f"{where}: not as many cells as the header has columns")
+        else:
+            yield where, {name: cell for name, cell in row.items() if cell}
 
 
 def _parquet(file: Path) -> Iterator[tuple[str, object]]:

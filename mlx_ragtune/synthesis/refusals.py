@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from mlx_ragtune.records import Pair
+from mlx_ragtune.scoring.answers.language import language_of
 from mlx_ragtune.scoring.answers.normalize import fold, sentences, words
 from mlx_ragtune.scoring.answers.refusal import is_refusal
 
@@ -34,6 +35,40 @@ WITHOUT_TOPIC = (
     "The answer is not in the papers provided.",
     "I cannot answer this from these papers.",
 )
+OTHER_LANGUAGES: Mapping[str, tuple[str, ...]] = {
+    "de": (
+        "Die vorliegenden Arbeiten beantworten diese Frage nicht.",
+        "Die Arbeiten enthalten dazu keine Angaben.",
+        "Anhand der vorliegenden Arbeiten lässt sich die Frage nicht beantworten.",
+    ),
+    "fr": (
+        "Les articles fournis ne répondent pas à cette question.",
+        "Les passages ne contiennent pas la réponse.",
+        "Aucun de ces articles ne permet de répondre à cette question.",
+    ),
+    "es": (
+        "Los artículos proporcionados no responden a esta pregunta.",
+        "Los pasajes no contienen la respuesta.",
+        "No se puede responder a esta pregunta con los artículos proporcionados.",
+    ),
+    "it": (
+        "Gli articoli forniti non rispondono a questa domanda.",
+        "I passaggi non contengono la risposta.",
+        "Non è possibile rispondere a questa domanda con gli articoli forniti.",
+    ),
+    "zh": ("所提供的论文没有回答这个问题。", "这些论文中没有相关信息。", "根据所提供的论文无法回答这个问题。"),
+    "ja": (
+        "提供された論文はこの質問に答えていません。",
+        "これらの論文には該当する情報がありません。",
+        "提供された論文からはこの質問に答えられません。",
+    ),
+    "ko": (
+        "제공된 논문은 이 질문에 답하지 않습니다.",
+        "이 논문들에는 해당 정보가 없습니다.",
+        "제공된 논문으로는 이 질문에 답할 수 없습니다.",
+    ),
+}
+"""Wordings of refusals of questions that are not in English. They name no topic: its grammar is not known."""
 TOPIC_WORDS = (1, 14)
 _VERBS = "say|report|mention|contain|describe|state|give|provide|discuss|cover|specify|explain|include"
 _FRAME = re.compile(
@@ -60,8 +95,14 @@ def topic_of(text: str) -> str | None:
 
 
 def refusal(topic: str, question: str) -> str:
-    """A refusal that names the topic, if there is one; the wording is chosen by the question's hash."""
-    return _chosen(WORDINGS, question).format(topic=topic) if topic else _chosen(WITHOUT_TOPIC, question)
+    """A refusal in the question's language, chosen by the question's hash; in English it names the topic, if any."""
+    named = topic and _plain(question) is WITHOUT_TOPIC
+    return _chosen(WORDINGS, question).format(topic=topic) if named else _chosen(_plain(question), question)
+
+
+def _plain(question: str) -> tuple[str, ...]:
+    """The wordings without a topic, in the question's language."""
+    return OTHER_LANGUAGES.get(language_of(question) or "", WITHOUT_TOPIC)
 
 
 def _chosen(wordings: Sequence[str], question: str) -> str:
@@ -119,5 +160,5 @@ class RefusalWording:
         """A refusal of the pair's question, chosen by the question's hash; it names the topic where one is known."""
         if topic := self.topics.get(pair.id):
             return refusal(topic, pair.question)
-        wordings = self.own if len(self.own) >= ENOUGH else (*self.own, *WITHOUT_TOPIC)
+        wordings = self.own if len(self.own) >= ENOUGH else (*self.own, *_plain(pair.question))
         return _chosen(wordings, pair.question)

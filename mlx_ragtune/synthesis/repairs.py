@@ -14,9 +14,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from mlx_ragtune.records import Pair
+from mlx_ragtune.scoring.answers.language import language_of
 from mlx_ragtune.scoring.answers.made_up_titles import title_candidates
 from mlx_ragtune.scoring.answers.normalize import sentences
-from mlx_ragtune.synthesis.deixis import AUTHORS_OF_THIS, GIVEN, IN_SHOWN, NUMBERED, SHOWN_STATES, THIS
+from mlx_ragtune.synthesis.deixis import AUTHORS_OF_THIS, DANGLING, GIVEN, IN_SHOWN, NUMBERED, SHOWN_STATES, THIS
 from mlx_ragtune.synthesis.prose import to_prose
 from mlx_ragtune.synthesis.title_spelling import cites, named_with_title, spelled, without_lead
 
@@ -65,7 +66,6 @@ _DANGLING_ANSWER = re.compile(
     r"|introduces?|presents?|describes?|reports?"
     r"|argues?|investigates?|examines?|discuss(?:es)?|demonstrates?|concludes?|finds?|suggests?|surveys?|reviews?)\b"
 )
-_DANGLING_QUESTION = re.compile(r"^(?P<ask>(?:What|How|Why|When|Where|Which) (?:does|did|is|was|can|could|would)) it\b")
 _COMPARES = re.compile(r"\b(?:differ|compare|contrast|relate|complement|align|overlap|both|two)", re.IGNORECASE)
 _GENERIC = re.compile(
     r"\bthe (?:model|method|approach|framework|system|algorithm|technique|dataset|database|experiments?|evaluation"
@@ -167,7 +167,7 @@ def _cased(the: str, text: str) -> str:
 def _repair_question(question: _Text, titles: Sequence[str], sources: Sequence[str]) -> None:
     question.apply(SPELLED, lambda text: without_lead(spelled(text, titles), titles))
     if len(titles) == 1:
-        question.apply(NAMED, lambda text: name_once(text, titles[0], sources))
+        question.apply(NAMED, lambda text: name_once(name_ordinals(text, titles), titles[0], sources))
         question.apply(SUBJECT, lambda text: _name_subject(text, titles[0]))
         question.apply(POINTER, lambda text: without_pointers(text, sources))
     else:
@@ -183,9 +183,10 @@ def _repair_answer(answer: _Text, titles: Sequence[str], sources: Sequence[str])
         title = titles[0]
         answer.apply(BARE_TITLE, lambda text: _without_title_sentence(text, title))
         answer.apply(SUBJECT, lambda text: _name_dangling(text, title))
+        answer.apply(NAMED, lambda text: name_ordinals(text, titles))
         answer.apply(NAMED, lambda text: text if cites(text, title) else name_once(text, title, sources))
         answer.apply(POINTER, lambda text: without_pointers(text, sources))
-        answer.apply(CITED, lambda text: text if cites(text, title) else with_citation(text, title))
+        answer.apply(CITED, lambda text: text if cites(text, title) else with_citation(text, title, sources))
     else:
         answer.apply(NAMED, lambda text: name_ordinals(text, titles))
         answer.apply(CITED, lambda text: _with_aliases(text, titles))
@@ -261,7 +262,7 @@ def _name_subject(question: str, title: str) -> str:
     """A question whose subject is "it", or a model or method that nothing names, with the title."""
     if cites(question, title):
         return question
-    if match := _DANGLING_QUESTION.match(question):
+    if (match := DANGLING.match(question)) and match["it"] == "it":
         return f'{match["ask"]} "{title}"{question[match.end() :]}'
     if _GENERIC.search(question) and not has_name(question) and question.rstrip().endswith("?"):
         return f'{question.rstrip()[:-1].rstrip()} in "{title}"?'
@@ -303,17 +304,35 @@ def without_pointers(text: str, sources: Sequence[str]) -> str:
     return GIVEN.sub(lambda match: match[0] if _is_subject(match[0], sources) else as_paper(match), text)
 
 
-def _lowered(text: str) -> str:
-    """The text as it is written within a sentence: without the capital of a word that is no name."""
-    first = text.split(maxsplit=1)[0] if text.split() else ""
-    return text[:1].lower() + text[1:] if first in _FIRST_WORDS else text
+def _lowered(text: str, sources: Sequence[str]) -> str:
+    """The text as it is written within a sentence: without the capital of a word that is no name.
+
+    A word that the sources write without a capital, and never with one behind another word, is no name.
+    """
+    first = next(iter(re.findall(r"^[^\W\d_]+", text)), "")
+    shown = "\n".join(sources) if first and first not in _FIRST_WORDS else ""
+    small = re.search(rf"(?<!\w){first[:1].lower()}{first[1:]}(?!\w)", shown)
+    common = first in _FIRST_WORDS or (small and not re.search(rf"[a-z,;] {first}(?!\w)", shown))
+    return text[:1].lower() + text[1:] if common else text
 
 
-def with_citation(answer: str, title: str) -> str:
+def cited_behind(answer: str, titles: Sequence[str]) -> str:
+    """The answer with titles in brackets before the end of its first sentence, which suits any language."""
+    parts = sentences(answer)
+    first = parts[0] if parts and answer.startswith(parts[0]) else answer
+    stop = first[-1:] if first[-1:] in (".", "。", "！", "!") else ""
+    cited = ", ".join(f'"{title}"' for title in titles)
+    return f"{first.removesuffix(stop)} ({cited}){stop}{answer[len(first) :]}"
+
+
+def with_citation(answer: str, title: str, sources: Sequence[str] = ()) -> str:
     """The answer with its source named, in one of five wordings that the answer's text chooses.
 
-    Several wordings, because an opening that most answers share is learned as a template.
+    Several wordings, because an opening that most answers share is learned as a template. In other languages than
+    English the title stands in brackets.
     """
+    if language_of(answer) not in ("en", None):
+        return cited_behind(answer, [title])
     quoted = f'"{title}"'
     parts = sentences(answer)
     first = parts[0] if parts else answer
@@ -324,10 +343,10 @@ def with_citation(answer: str, title: str) -> str:
     if choice == 3 and plain:
         return f"{first[:-1]} ({quoted}).{answer[len(first) :]}"
     if choice == 2 and re.match(r"(?:The authors|Th(?:e|is)|They|It)\b", answer):
-        return f"In {quoted}, {_lowered(answer)}"
+        return f"In {quoted}, {_lowered(answer, sources)}"
     if choice == 1:
-        return f"{quoted} reports that {_lowered(answer)}"
-    return f"{'As reported in' if choice == 0 else 'According to'} {quoted}, {_lowered(answer)}"
+        return f"{quoted} reports that {_lowered(answer, sources)}"
+    return f"{'As reported in' if choice == 0 else 'According to'} {quoted}, {_lowered(answer, sources)}"
 
 
 def name_both(question: str, titles: Sequence[str]) -> str:
@@ -372,7 +391,7 @@ def name_ordinals(text: str, titles: Sequence[str]) -> str:
         found = match.groupdict()
         return words.index(found["which"]) if found.get("which") else int(found["number"]) - 1
 
-    for pattern in (NUMBERED, _ORDINAL):
+    for pattern in (NUMBERED, _ORDINAL) if len(titles) > 1 else (NUMBERED,):
         position = 0
         while match := pattern.search(text, position):
             number = number_of(match)

@@ -18,7 +18,7 @@ ALIKE = 88.0
 PREFIX_CHARACTERS = 12
 """A shorter beginning of a title is a name: 'QLoRA'."""
 
-_OPEN, _CLOSE = r"[\"“”„«‘'`*_]{1,3}", r"[\"“”»’'`*_]{1,3}"
+_OPEN, _CLOSE = r"[\"“”„«《「『‘'`*_]{1,3}", r"(?:[”“»》」』]|[\"“”»》」』’'`*_]{1,3}(?![^\W_]))"
 _LEAD = (
     r"(?P<the>\b(?:[Tt]he|[Tt]his) )?(?:(?:[Ff]irst|[Ss]econd|research|original) )?\b(?:[Pp]aper|[Ss]tudy"
     r"|[Aa]rticle|[Ww]ork)"
@@ -42,7 +42,7 @@ def _pattern(title: str) -> re.Pattern[str]:
     tail = re.search(r"[^\w\s\"'”’]*$", title)
     end = "".join(f"{re.escape(mark)}?" for mark in tail[0]) if tail else ""
     return re.compile(
-        rf"(?P<open>{_OPEN})?(?<![^\W_]){body}(?![^\W_]){end}(?P<stop>[.,])?(?P<close>{_CLOSE}(?![^\W_]))?",
+        rf"(?P<open>{_OPEN})?(?<![^\W_]){body}(?![^\W_]){end}(?P<stop>[.,])?(?P<close>{_CLOSE})?",
         re.IGNORECASE,
     )
 
@@ -58,7 +58,7 @@ def spelled(text: str, titles: Sequence[str]) -> str:
 
 
 _QUOTED = re.compile(
-    r"(?P<open>[\"“„«])(?P<text>[^\"“”„«»\n]{8,250}?)(?P<stop>[.,])?[\"”»]"
+    r"(?P<open>[\"“„«《「『])(?P<text>[^\"“”„«»《》「」『』\n]{8,250}?)(?P<stop>[.,])?[\"”“»》」』]"
     r"|(?<!\w)(?P<single>['‘])(?P<inner>(?:[^'’\n]|(?<=\w)['’](?=\w)){8,250}?)(?P<end>[.,])?['’](?!\w)"
 )
 

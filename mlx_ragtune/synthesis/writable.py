@@ -37,7 +37,7 @@ _ASIDE = re.compile(
 )
 _CONTACT = re.compile(r"\S+@\S+\.\w+|\bhttps?://|\bdoi:|©", re.IGNORECASE)
 _LABEL = re.compile(r"^\W*(?:key ?words|index terms|ccs concepts|schlüsselwörter|mots-clés)\b", re.IGNORECASE)
-_SPACELESS = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]")
+SPACELESS = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]")
 
 
 def why_not_writable(chunk: Chunk) -> str | None:
@@ -63,7 +63,7 @@ def is_sentence(piece: str, said: list[str]) -> bool:
     """Whether a piece of text states something: enough words, not mostly names, numbers or addresses."""
     if len(said) < SENTENCE_WORDS or _CONTACT.search(piece) or _LABEL.match(piece):
         return False
-    if _SPACELESS.search(piece):
+    if SPACELESS.search(piece):
         return True
     capital = sum(word[:1].isupper() for word in said)
     figures = sum(word[:1].isdigit() for word in said)

@@ -16,7 +16,7 @@ from mlx_ragtune.stages import dataset as dataset_stage
 from mlx_ragtune.stages import train as train_stage
 from tests.clients.test_hub_data import COMMIT, hub
 from tests.stages.dataset_run import base, build, corpus, recipe
-from tests.stages.project import edit, ragtune, rows, write_rows
+from tests.stages.project import edit, make_project, ragtune, rows, write_rows
 
 __all__ = ["base", "corpus", "hub", "recipe"]
 
@@ -189,3 +189,16 @@ def test_what_is_no_name_of_a_data_set_is_refused(recipe: Path, name: str) -> No
     edit(recipe, dataset={"pairs": name})
     with pytest.raises(RecipeError, match="is not hf:ORGANIZATION/NAME, hf:NAME@REVISION or hf:NAME#SPLIT"):
         load_recipe(recipe)
+
+
+def test_validate_finds_pairs_on_a_paper_of_the_benchmark_once_the_papers_are_read(tmp_path: Path) -> None:
+    recipe = make_project(tmp_path)
+    trained_on = rows(pairs_of(recipe))[0]["papers"][0]
+    question = {"question": "What is written there?", "answer": None, "paper": f"{trained_on}.pdf"}
+    with (tmp_path / "benchmark.jsonl").open("a") as stream:
+        stream.write(json.dumps(question) + "\n")
+    assert ragtune("validate", recipe, cwd=tmp_path).returncode == 0
+    assert ragtune("corpus", recipe, cwd=tmp_path).returncode == 0
+    done = ragtune("validate", recipe, cwd=tmp_path)
+    assert done.returncode == 2
+    assert f"pairs use papers of the benchmark ({trained_on}) or repeat its questions" in done.stderr + done.stdout

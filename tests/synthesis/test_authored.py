@@ -132,11 +132,12 @@ def test_answers_with_markup_are_named_with_the_kind_of_markup(tmp_path: Path) -
 
 
 def test_twenty_problems_are_listed_and_all_are_counted(tmp_path: Path) -> None:
-    rows = [replace(grounded("LoRA"), id=f"p{number}", papers=("nope",)) for number in range(15)]
+    rows = [replace(grounded("LoRA"), id=f"p{number}", papers=(f"nope{number}",)) for number in range(15)]
     text = problems(tmp_path, *rows)
     assert text.startswith("45 problems in the pairs:")
     assert text.count("pairs.jsonl:") == 20
-    assert "… and 25 more" in text
+    assert "pairs.jsonl:1: evidence from 'lora', which is not among the pair's papers (and 14 more lines)" in text
+    assert "… and 11 more" in text
 
 
 def test_a_file_without_pairs_or_without_text_is_refused(tmp_path: Path) -> None:

@@ -127,6 +127,41 @@ def test_every_problem_is_told_at_once_with_its_line(tmp_path: Path) -> None:
         require_sound(path, documents=CORPUS)
 
 
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        (
+            {"reference": f'"{TITLE}" and "Regression Shrinkage" keep 14 indexes.'},
+            "the reference cites 'Regression Shrinkage', which is not among the question's papers",
+        ),
+        (
+            {"reference": f'"{TITLE}" keeps 14 indexes, as "A Grand Theory of Ordered Series" does.'},
+            "the reference cites 'A Grand Theory of Ordered Series', which is the title of no paper",
+        ),
+        ({"papers": ["zoo", "lasso"]}, "the reference does not cite 'Regression Shrinkage'"),
+        (
+            {"evidence": [{"paper": "lasso", "quote": "It shrinks coefficients to zero."}]},
+            "evidence from 'lasso', which is not among the question's papers",
+        ),
+    ],
+)
+def test_a_reference_cites_its_papers_and_no_others(tmp_path: Path, changes: dict[str, Any], problem: str) -> None:
+    assert [finding.what for finding in examine(write(tmp_path, whole(**changes)), documents=CORPUS).errors] == [
+        problem
+    ]
+    assert not examine(write(tmp_path, whole(reference="It keeps 14 indexes.")), documents=CORPUS).errors
+
+
+def test_an_empty_answer_is_no_refusal_and_a_missing_one_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path, ROW | {"answer": " "}, {"question": "What is kept?", "paper": "zoo"}, {"frage": "Was?"})
+    assert [error.what.partition(";")[0] for error in examine(path, documents=CORPUS).errors] == [
+        "answer is empty",
+        "not a Question: answer: Field required",
+        "not a Question: question: Field required",
+    ]
+    assert "frage: unknown key (got 'Was?')" in str(examine(path, documents=CORPUS).errors[2])
+
+
 def test_of_many_problems_twenty_are_shown(tmp_path: Path) -> None:
     path = write(tmp_path, *[whole(id=f"q{n}", question=f"What is {n}?", papers=["x"]) for n in range(30)])
     with pytest.raises(InputError) as caught:
@@ -153,6 +188,8 @@ def test_a_weak_question_is_a_warning_and_stops_nothing(tmp_path: Path) -> None:
         "has no nuggets",
     ]
     assert len(require_sound(path, documents=CORPUS)) == 1
+    (finding,) = examine(write(tmp_path, whole(question="Are 14 indexes kept?")), documents=CORPUS).findings
+    assert (finding.error, finding.what[:33]) == (False, "the question itself states the nu")
 
 
 def test_an_anchor_that_only_the_title_holds_is_missing_once_titles_are_known(tmp_path: Path) -> None:

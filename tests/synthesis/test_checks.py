@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from mlx_ragtune.records import Evidence
+from mlx_ragtune.records import Evidence, Pair
 from mlx_ragtune.synthesis.checks import (
     check_pair,
+    length_in,
     names_its_source,
     not_a_copy,
     numbers_shown,
@@ -16,6 +17,7 @@ from mlx_ragtune.synthesis.checks import (
     stands_alone,
     titles_quoted,
 )
+from mlx_ragtune.synthesis.repairs import repair_pair
 from tests.synthesis.corpus import METHODS, grounded, near_miss, off_corpus, synthesis, text_of, title_of
 
 TEXT = "QLoRA reduces the memory of a 65B model from more than 780GB to less than 48GB, on one\n GPU."
@@ -177,6 +179,13 @@ def test_each_fault_of_a_pair_has_its_reason() -> None:
         "answer is not in the words of its source": replace(
             good, answer=f"{quoted} teaches elephants gardening beneath purple waterfalls during thunderstorms."
         ),
+        "evidence quote too short": replace(good, evidence=(Evidence("lora", "its main benchmark"),)),
+        "speaks as a chat assistant": replace(good, answer=f"Sure! Here is the answer: {good.answer}"),
+        "question and answer in different languages": replace(
+            good, question="Wie viel Speicher spart das Verfahren LoRA in diesem Versuch?"
+        ),
+        "repeats itself": replace(good, answer=good.answer.replace("memory", "memory memory memory memory")),
+        "link that is not in the source": replace(good, answer=f"{good.answer} See https://example.org/lora."),
         "question about the title": replace(good, question="What is the title of the paper that introduced LoRA?"),
         "refusal where an answer is due": replace(
             good, answer=f"The papers do not mention the memory, {quoted} included."
@@ -218,10 +227,33 @@ def test_a_quote_with_another_negation_is_not_in_the_text() -> None:
 
 @pytest.mark.parametrize(
     "question",
-    ["How does it compare with LoRA in speed?", "How do the two approaches differ in speed?", "What does Paper 2 add?"],
+    [
+        "How does it compare with LoRA in speed?",
+        "How do the two approaches differ in speed?",
+        "What does Paper 2 add?",
+        "By how much did it raise the acidity of soil?",
+        "Which data sets did they use for training?",
+        "How many layers of weights does it have?",
+        "Does it run on a single GPU?",
+        "What is it used for in practice?",
+    ],
 )
 def test_a_question_with_a_dangling_subject_is_rejected(question: str) -> None:
     assert stands_alone(question) == "question does not say which paper or method"
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "Why is it important to quantize the weights of LoRA?",
+        "How much memory does it take to train a 65B model?",
+        "Is it possible to train LoRA on one GPU?",
+        "How does LoRA save memory, and what does it cost?",
+        "What happens to the gradients of LoRA when they vanish?",
+    ],
+)
+def test_a_pronoun_that_the_question_explains_is_no_dangling_subject(question: str) -> None:
+    assert stands_alone(question) is None
 
 
 def test_the_words_of_a_cited_title_are_not_the_length_of_a_question() -> None:
@@ -257,3 +289,37 @@ def test_a_number_stands_beside_the_same_word_as_in_the_source(answer: str, wron
     source += f"It has 9 991 examples. {between}The number of documents was set to 24, then to the top 6 documents."
     reason = "number beside another word than in the source" if wrong else None
     assert numbers_shown(answer, [source]) == reason
+
+
+CHINESE = "电池在标准光照下的效率达到百分之十七。在四十摄氏度下放置一千小时之后，效率下降了百分之三。"
+CHINESE_TITLE = "量子点太阳能电池的研究"
+
+
+@pytest.mark.parametrize("marks", ["“{}”", "《{}》", '"{}"'])
+def test_a_chinese_pair_passes_whatever_its_quotation_marks(marks: str) -> None:
+    pair = Pair(
+        "p", "grounded", "量子点太阳能电池放置一千小时之后效率下降了多少？",
+        f"{marks.format(CHINESE_TITLE)}指出，在四十摄氏度下放置一千小时之后，效率下降了百分之三。", ("zh",),
+        (Evidence("zh", "在四十摄氏度下放置一千小时之后，效率下降了百分之三。"),),
+    )  # fmt: skip
+    assert check_pair(pair, {"zh": CHINESE}, {"zh": CHINESE_TITLE}) is None
+    assert repair_pair(pair, [CHINESE_TITLE], [CHINESE]).pair.answer.count(CHINESE_TITLE) == 1
+    missing = replace(pair, answer="在四十摄氏度下放置一千小时之后，效率下降了百分之三。")
+    repaired = repair_pair(missing, [CHINESE_TITLE], [CHINESE]).pair
+    assert repaired.answer == f'在四十摄氏度下放置一千小时之后，效率下降了百分之三 ("{CHINESE_TITLE}")。'
+    assert check_pair(repaired, {"zh": CHINESE}, {"zh": CHINESE_TITLE}) is None
+
+
+def test_a_german_answer_gets_its_title_in_brackets() -> None:
+    source = "Die Brote bei 4 Grad schimmelten am neunzehnten Tag der Lagerung, und das Mehl war nicht wichtig."
+    evidence = (Evidence("brot", source),)
+    pair = Pair("p", "grounded", "Wann schimmelten die Brote bei 4 Grad?", source, ("brot",), evidence)
+    repaired = repair_pair(pair, ["Kalt gelagertes Brot"], [source]).pair
+    assert repaired.answer == f'{source[:-1]} ("Kalt gelagertes Brot").'
+    assert check_pair(repaired, {"brot": source}, {"brot": "Kalt gelagertes Brot"}) is None
+
+
+def test_a_character_of_chinese_is_a_part_of_a_word_in_the_length_of_a_text() -> None:
+    assert length_in("电" * 200, (6, 140), of="answer") is None
+    assert length_in("电" * 240, (6, 140), of="answer") == "answer too short or too long"
+    assert length_in("电" * 6, (4, 45), of="question") == "question too short or too long"

@@ -16,6 +16,7 @@ from mlx_ragtune.synthesis.draft_checks import (
     with_citation,
 )
 from mlx_ragtune.synthesis.draft_plan import DraftCall, DraftTask
+from mlx_ragtune.synthesis.repairs import CITED, LIST, NAMED
 
 TITLE = "QLoRA: Efficient Finetuning of Quantized LLMs"
 QUOTE = "The memory that is needed for a 65B model falls from 780 GB to 48 GB while performance is preserved."
@@ -40,7 +41,9 @@ def test_a_sound_item_becomes_a_question_with_quote_facts_and_citation() -> None
     question = question_of(judged, "named", id="qlora-01", writer="qwen3:4b")
     assert reason() == ""
     assert (question.origin, question.writer, question.papers) == ("drafted", "qwen3:4b", ("qlora",))
-    assert question.reference == f'According to "{TITLE}", the need falls to 48 GB while performance is preserved.'
+    assert question.reference.count(f'"{TITLE}"') == 1
+    assert "need falls to 48 GB while performance is preserved" in question.reference
+    assert judged.repairs == (CITED,)
     assert question.evidence[0].quote == QUOTE
     (nugget,) = question.nuggets
     assert nugget.anchors == (("48 GB", "48GB", "48-GB"),)
@@ -54,7 +57,8 @@ def test_a_sound_item_becomes_a_question_with_quote_facts_and_citation() -> None
         ({"evidence": "The memory falls to 12 GB for every model that was tried."}, "evidence quote not in the text"),
         ({"evidence": QUOTE.replace("48", "46")}, "evidence quote has other numbers"),
         ({"reply": "The need falls to 46 GB while performance is preserved."}, "number that is not in the source"),
-        ({"question": "How much memory does this paper need for it?"}, "question does not say which paper or method"),
+        ({"reply": f"{ITEM['reply']}<|im_end|>"}, "control token"),
+        ({"reply": f"{ITEM['reply']}\nUser: And the time?\nAssistant: It doubles."}, "turn of a dialogue"),
         ({"question": "QLoRA needs how much memory, if I may ask."}, "question does not end in a question mark"),
         ({"reply": "We find that our need falls to 48 GB while performance is preserved."}, AS_AUTHORS),
         ({"reply": "The papers do not say how much memory is needed."}, "refusal where an answer is due"),
@@ -75,6 +79,24 @@ def test_a_key_that_the_question_or_no_quote_holds_is_replaced_by_a_fact_of_the_
         judged = read_item(DraftCall("named", ("qlora-0",), "x", 1), [CHUNK], ITEM | {"key": key}, "id")
         question = question_of(judged, "named", id="q", writer="")
         assert [nugget.anchors[0][0] for nugget in question.nuggets] == ["48 GB"], key
+
+
+def test_what_a_rule_can_mend_is_mended_and_recorded() -> None:
+    changes = {
+        "question": "How much memory does the method of this paper need for a 65B model?",
+        "reply": "- The need falls to 48 GB.\n- Performance is preserved.",
+    }
+    judged = read_item(DraftCall("named", ("qlora-0",), "x", 1), [CHUNK], ITEM | changes, "id")
+    assert judged.reason == ""
+    assert f'"{TITLE}"' in judged.pair.question
+    assert set(judged.repairs) == {NAMED, LIST, CITED}
+
+
+def test_a_question_that_is_not_to_name_its_paper_gets_no_title() -> None:
+    generic = "How much memory does the model take once its frozen weights are quantized?"
+    for question in (HIDDEN["question"], generic):
+        judged = read_item(DraftCall("unnamed", ("qlora-0",), "x", 1), [CHUNK], ITEM | {"question": question}, "id")
+        assert (judged.reason, judged.pair.question) == ("", question)
 
 
 def test_an_answer_without_any_fact_is_rejected() -> None:

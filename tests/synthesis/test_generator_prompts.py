@@ -1,6 +1,7 @@
 """What the model is told, in which order, and with which schema."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -10,6 +11,8 @@ from mlx_ragtune.scoring.answers.normalize import sentences, words
 from mlx_ragtune.synthesis import generator_prompts as prompts
 from mlx_ragtune.synthesis.call_plan import WRITTEN, Call, Task
 from mlx_ragtune.synthesis.checks import QUESTION_WORDS
+from mlx_ragtune.synthesis.draft_plan import DraftCall
+from mlx_ragtune.synthesis.draft_prompts import draft_request
 from mlx_ragtune.synthesis.generator_prompts import (
     FIELDS,
     JUDGING,
@@ -156,3 +159,18 @@ def test_a_model_that_thinks_too_long_gets_all_tokens_for_its_second_try() -> No
 def test_a_verdict_on_eight_answers_is_bounded_too() -> None:
     assert support_request((), [("q", "a")]).sampling.max_tokens < 300
     assert support_request((), [("q", "a")] * 8).sampling.max_tokens <= JUDGING.max_tokens
+
+
+def test_passages_in_another_language_ask_for_it_and_english_ones_for_nothing() -> None:
+    german = replace(
+        TWO[0], text="Die Brote bei 4 Grad schimmelten am neunzehnten Tag, und das Mehl war nicht wichtig."
+    )
+    asked = writing_request(call("grounded"), [german], seed=0).messages[1].content
+    assert asked.endswith("- everything but the keys is in German, the language of the passages.")
+    assert "German" in draft_request(DraftCall("named", (german.id,), "x", 1), [german], seed=0).messages[1].content
+    assert (
+        "in one sentence in German"
+        in answering_request((), ["Wann und wie ist das Brot gelagert?"]).messages[1].content
+    )
+    english = writing_request(call("grounded"), [TWO[0]], seed=0).messages[1].content
+    assert "language" not in english

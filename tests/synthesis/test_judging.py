@@ -87,7 +87,7 @@ def test_a_refusal_item_gets_its_answer_from_its_topic() -> None:
 
 
 def test_items_that_are_no_pairs_are_counted_and_the_others_are_kept() -> None:
-    rows = [item(), {"question": "Only this?"}, item(reply=5), "text", None, item(evidence=" ")]
+    rows = [item(), {"question": "Only this?"}, item(reply=True), "text", None, item(evidence=" ")]
     written = read_pairs_of(reply("pairs", rows), call(pairs=8), [LORA], "abc")
     assert len(written.judged) == 1
     assert written.unusable == {"item without its keys": 5, "pair not written": 2}
@@ -127,6 +127,12 @@ def test_answers_without_numbers_agree_by_the_words_that_the_question_lacks() ->
     assert agreement("LoRA freezes something.", pair, titles) == 0
     assert 0 < agreement("The weights.", pair, titles) < 0.5 < agreement("Trained matrices, weights", pair, titles)
     assert agreement("anything", replace(pair, answer="LoRA: A Study"), titles) == 0
+
+
+def test_agreement_in_chinese_counts_pairs_of_characters() -> None:
+    pair = replace(grounded("LoRA"), question="样品表面涂了什么？", answer="“砖”指出，表面涂刷了氢氧化钙。")
+    assert agreement("样品的表面涂刷氢氧化钙。", pair, ["砖"]) > 0.5
+    assert agreement("样品来自西安城墙。", pair, ["砖"]) < 0.5
 
 
 class Verdicts:

@@ -106,15 +106,25 @@ def test_all_problems_are_listed_with_their_lines_and_bounded(tmp_path: Path) ->
     ):
         assert f"rows.jsonl:{line}: {problem}" in text
     with pytest.raises(InputError) as caught:
-        own(tmp_path, lines(good, *[{"prompt": "a"}] * 50))
+        own(tmp_path, lines(good, *({"prompt": "a", "completion": [number, 0]} for number in range(50))))
     assert caught.value.what.count("\n") == 21
     assert "… and 30 more" in caught.value.what
+    with pytest.raises(InputError) as caught:
+        own(tmp_path, lines(good, *[{"prompt": "a"}] * 50))
+    assert caught.value.what.endswith("or reference (and 49 more lines)")
 
 
 @pytest.mark.parametrize(
     ("turns", "problem"),
     [
         ([], "messages is not a list of messages"),
+        (None, "no messages: expected messages or conversations"),
+        ([{"role": "user", "content": "x"}, {"role": "assistant", "tool_calls": [{}]}], "message 2 calls a tool"),
+        ([{"role": "user", "content": [{"type": "image_url"}]}], "message 1 has no text"),
+        (
+            [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y", "weight": 0}],
+            "the last message has the weight 0",
+        ),
         ([{"role": "tool", "content": "x"}], "message 1 has the role 'tool'"),
         ([{"role": "user", "content": ""}], "message 1 has no text"),
         ([{"role": "user", "content": "x"}], "expected user and assistant in turn"),
@@ -124,7 +134,70 @@ def test_all_problems_are_listed_with_their_lines_and_bounded(tmp_path: Path) ->
 )
 def test_a_conversation_that_cannot_be_trained_is_named(tmp_path: Path, turns: Any, problem: str) -> None:
     with pytest.raises(InputError, match=re.escape(problem)):
-        own(tmp_path, lines({"messages": turns}))
+        own(tmp_path, lines({"messages": turns}), format="chat")
+    sound = {"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]}
+    with pytest.raises(InputError, match=r"rows\.jsonl:1: tools: conversations with tools are not supported"):
+        own(tmp_path, lines({**sound, "tools": [{"name": "f"}]}))
+    assert len(own(tmp_path, lines({**sound, "tools": []})).pairs) == 1
+
+
+def test_roles_with_capitals_and_parts_of_text_are_read(tmp_path: Path) -> None:
+    parts = [{"type": "text", "text": "Why"}, {"type": "text", "text": "so?"}]
+    turns = [{"role": "developer", "content": "Be brief."}, {"role": "User", "content": parts},
+             {"role": "ASSISTANT", "content": "So."}]  # fmt: skip
+    (row,) = own(tmp_path, lines({"messages": turns})).prepared.values()
+    assert [(turn.role, turn.content) for turn in row.messages] == [
+        ("system", "Be brief."), ("user", "Why\nso?"), ("assistant", "So."),
+    ]  # fmt: skip
+
+
+def test_files_that_are_no_text_are_told_apart_with_what_to_do(tmp_path: Path) -> None:
+    for start, problem, fix in (
+        ("\ufeffx".encode("utf-16-le"), "UTF-16 text", "save it as UTF-8"),
+        (b"\x1f\x8b\x08\x00", "a gzip file", "gunzip"),
+        (b"PK\x03\x04....", "a ZIP file or a spreadsheet", "as CSV in UTF-8"),
+        (b"PAR1....", "a Parquet file", "ends in .parquet"),
+    ):
+        for name in ("rows.jsonl", "rows.csv"):
+            (tmp_path / name).write_bytes(start)
+            with pytest.raises(InputError, match=problem) as caught:
+                read_own([tmp_path / name], [], format=None, columns={}, build_messages=build_messages)
+            assert fix in caught.value.fix
+
+
+def test_a_table_with_semicolons_is_read_and_a_double_column_or_a_bad_byte_is_named(tmp_path: Path) -> None:
+    assert own(tmp_path, "prompt;completion\na, b;c\n", "rows.csv").pairs[0].question == "a, b"
+    with pytest.raises(InputError, match=r"rows\.csv:1: the column 'prompt' occurs 2 times"):
+        own(tmp_path, "prompt,prompt,completion\na,b,c\n", "rows.csv")
+    with pytest.raises(InputError, match=r"rows\.csv:3: unexpected end of data; this row begins here"):
+        own(tmp_path, 'prompt,completion\na,b\n"c,d\ne,f\n', "rows.csv")
+    with pytest.raises(InputError, match="the file contains no rows"):
+        own(tmp_path, "prompt,completion\n", "rows.csv")
+    with pytest.raises(InputError, match="pairs are read from JSONL, not from a table"):
+        own(tmp_path, "id,kind,question,answer\na,refusal,b?,c\n", "rows.csv")
+    (tmp_path / "rows.csv").write_bytes(b"prompt,completion\na,b\nc,d\xe4\n")
+    with pytest.raises(InputError, match="not UTF-8: byte 0xe4") as caught:
+        read_own([tmp_path / "rows.csv"], [], format=None, columns={}, build_messages=build_messages)
+    assert caught.value.where.endswith("rows.csv:3")
+
+
+def test_a_column_of_the_recipe_that_the_file_does_not_have_is_named(tmp_path: Path) -> None:
+    row = {"question": "a", "context": "c", "answer": "b", "kind": "banana"}
+    with pytest.raises(InputError, match=r"dataset\.columns\.question names 'frage', which the first row does not"):
+        own(tmp_path, lines(row), columns={"question": "frage"})
+    with pytest.raises(InputError, match=r"rows\.jsonl:1: kind is 'banana', known: grounded, synthesis, refusal"):
+        own(tmp_path, lines(row), columns={"kind": "kind"})
+    assert own(tmp_path, lines(row)).pairs[0].kind == "grounded"
+    with pytest.raises(InputError, match=r"rows\.jsonl:1: a row of the format 'rag' .*of the format 'chat'"):
+        own(tmp_path, lines(row), format="chat")
+
+
+def test_a_line_that_needs_another_file_and_not_another_line_says_so(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_bytes(
+        b'{"prompt": "a", "completion": "b"}\n{"prompt": "\xe4", "completion": "b"}\n'
+    )
+    with pytest.raises(InputError, match=r"rows\.jsonl:2: not UTF-8: byte 0xe4 at position 13; save it as UTF-8"):
+        read_own([tmp_path / "rows.jsonl"], [], format=None, columns={}, build_messages=build_messages)
 
 
 def test_an_unknown_format_is_told_with_the_keys_seen_and_the_formats_there_are(tmp_path: Path) -> None:

@@ -2,9 +2,10 @@
 
 import pytest
 
+from mlx_ragtune.records import Pair
 from mlx_ragtune.scoring.answers.refusal import is_refusal
 from mlx_ragtune.scoring.answers.style import is_prose
-from mlx_ragtune.synthesis.refusals import WORDINGS, refusal, topic_of
+from mlx_ragtune.synthesis.refusals import OTHER_LANGUAGES, WORDINGS, RefusalWording, refusal, topic_of
 
 TOPICS = ("the memory that LoRA saves", "FlashAttention", "the capital of France", "how rank is chosen in DoRA")
 
@@ -16,6 +17,28 @@ def test_every_wording_refuses_in_plain_prose(wording: str, topic: str) -> None:
     assert is_refusal(text)
     assert is_prose(text)
     assert topic in text
+
+
+QUESTIONS = {
+    "de": "Wie hoch waren die Kosten der Messung in diesem Winter?",
+    "fr": "Quelle est la profondeur de la mer dans les passages du nord ?",
+    "es": "¿Cuál es la profundidad del mar en los pasos del norte?",
+    "it": "Qual è la profondità del mare nei passi del nord e come si misura?",
+    "zh": "这项研究的经费一共是多少元？",
+    "ja": "この研究の費用はいくらですか？",
+    "ko": "이 연구의 비용은 얼마입니까?",
+}
+
+
+@pytest.mark.parametrize("language", OTHER_LANGUAGES)
+def test_a_question_in_another_language_is_refused_in_it(language: str) -> None:
+    for wording in OTHER_LANGUAGES[language]:
+        assert is_refusal(wording), wording
+        assert is_prose(wording)
+    assert refusal("the cost", QUESTIONS[language]) in OTHER_LANGUAGES[language]
+    pair = Pair("p", "grounded", QUESTIONS[language], "x", ("a",))
+    assert RefusalWording({"p": "the cost"})(pair) in OTHER_LANGUAGES[language]
+    assert RefusalWording({})(pair) in OTHER_LANGUAGES[language]
 
 
 def test_the_wording_depends_on_the_question_alone_and_varies() -> None:

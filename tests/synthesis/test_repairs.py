@@ -1,5 +1,6 @@
 """Repairs name what is known and change nothing else."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -84,9 +85,13 @@ def test_the_given_context_is_a_subject_where_the_source_speaks_of_it() -> None:
             {SPELLED, BARE_TITLE, NAMED},
         ),
         ("It builds upon low-rank matrices.", f'"{T}" builds upon low-rank matrices.', {SUBJECT}),
+        ("According to Passage 1, it saves 10 percent.", f'According to "{T}", it saves 10 percent.', {NAMED}),
+        (f'"{T}" is the first study of it, and saves.', f'"{T}" is the first study of it, and saves.', set()),
         (f"According to the paper '{T},' it saves 10 percent.", f'According to "{T}", it saves 10 percent.', {SPELLED}),
         (f"The paper titled {T} saves 10 percent.", f'"{T}" saves 10 percent.', {SPELLED}),
         ("As “lora - low rank adaptation” shows, it saves.", f'As "{T}" shows, it saves.', {SPELLED}),
+        (f"As „{T}“ shows, it saves.", f'As "{T}" shows, it saves.', {SPELLED}),
+        (f"As 《{T}》 shows, it saves.", f'As "{T}" shows, it saves.', {SPELLED}),
         (
             f"**'{T}'** reports savings:\n- 10 percent of the memory\n- less time",
             f'"{T}" reports savings: 10 percent of the memory; less time.',
@@ -113,6 +118,21 @@ def test_an_answer_without_a_citation_gets_one_in_several_wordings() -> None:
     assert len(openings) > 3
     assert with_citation("Yes. It does.", T) == f'Yes ("{T}"). It does.'
     assert repair_pair(answered(answers[0]), [T], [SOURCE]).repairs == (CITED,)
+
+
+def test_the_first_word_behind_an_added_title_is_written_as_in_the_source() -> None:
+    source = "The savings of memory are large. Adam and memory banks are slow, but Banks liked them."
+    common = [with_citation(f"Memory shrinks by {number} percent.", T, [source]) for number in range(40)]
+    assert not any(re.search(r"(?:,|that) Memory", text) for text in common)
+    named = [with_citation(f"Banks shrinks it by {number} percent.", T, [source]) for number in range(40)]
+    assert all("Banks shrinks" in text for text in named)
+
+
+def test_a_question_that_begins_with_it_gets_the_title() -> None:
+    pair = answered("LoRA saves 10 percent of the memory.", "By how much did it lower the memory?")
+    assert repair_pair(pair, [T], [SOURCE]).pair.question == f'By how much did "{T}" lower the memory?'
+    kept = "How long does it take to train LoRA?"
+    assert repair_pair(replace(pair, question=kept), [T], [SOURCE]).pair.question == kept
 
 
 def test_no_citation_is_added_beside_a_title_of_another_paper() -> None:

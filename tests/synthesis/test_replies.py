@@ -50,7 +50,7 @@ def test_the_text_goes_before_the_thinking() -> None:
         (reply('{"pairs": ' + "[" * 100_000), "JSON nested too deeply"),
         (reply("No."), "no JSON object with a list 'pairs'"),
         (reply("[1, 2]"), "no JSON object with a list 'pairs'"),
-        (reply('{"pairs": {"a": 1}}'), "no JSON object with a list 'pairs'"),
+        (reply('{"pairs": 1}'), "no JSON object with a list 'pairs'"),
         (reply('{"items": []}'), "no JSON object with a list 'pairs'"),
         (reply('{"pairs": [{"question": "cut', "length"), "max_tokens used up by the answer"),
         (reply("", "length", "I wonder"), "max_tokens used up by thinking"),
@@ -60,6 +60,39 @@ def test_the_text_goes_before_the_thinking() -> None:
 def test_a_reply_without_the_list_says_why(bad: ChatReply, reason: str) -> None:
     with pytest.raises(UnusableReplyError, match=f"^{reason}$"):
         json_list(bad, "pairs")
+
+
+PAIR = '{"question": "How warm?", "reply": "It is 3 degrees."}'
+PAIRS = [{"question": "How warm?", "reply": "It is 3 degrees."}]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f'{{"Pairs": [{PAIR.replace("question", "Question").replace("reply", " REPLY")}]}}',
+        f'{{"pairs": [{PAIR.replace("}", ",}")},],}}',
+        f'{{"pairs": {PAIR}}}',
+        f'{{"pairs": {{"1": {PAIR}}}}}',
+        f'[{{"pairs": [{PAIR}]}}]',
+        f"Here it is:\n```json\n[{PAIR}]\n```",
+        PAIR,
+        PAIR.replace('"It is 3 degrees."', '["It is 3 degrees."]'),
+    ],
+)
+def test_what_changes_nothing_that_is_said_is_read_all_the_same(text: str) -> None:
+    assert json_list(reply(text), "pairs") == PAIRS
+
+
+def test_items_one_a_line_are_read_and_a_draft_list_before_the_last_is_not() -> None:
+    other = PAIR.replace("3", "4")
+    assert json_list(reply(f"{PAIR}\n{other}\n"), "pairs") == [*PAIRS, json.loads(other)]
+    assert json_list(reply(f"[{other}]\nBetter:\n[{PAIR}]"), "pairs") == PAIRS
+    assert json_list(reply(f'{{"pairs": [{PAIR}, {other[:-9]}', "length"), "pairs") == PAIRS
+
+
+def test_numbers_line_breaks_and_latex_arrive_as_they_were_written() -> None:
+    text = '{"pairs": [{"key": 0.60, "reply": "It is\n\\(\\alpha = 0.60\\)."}]}'
+    assert json_list(reply(text), "pairs") == [{"key": "0.60", "reply": "It is\n\\(\\alpha = 0.60\\)."}]
 
 
 ITEM = '{"question": "a {b} \\"c\\"?"}'

@@ -8,7 +8,7 @@ answer, or one that refuses, makes the question unanswerable: a near miss with a
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +29,7 @@ class SimpleQuestion:
     """A row that a person writes in a minute. ``papers`` is for several; ``answer`` is null for no answer."""
 
     question: str
-    answer: str | None = None
+    answer: str | None
     paper: str | None = None
     papers: tuple[str, ...] = ()
     id: str = ""
@@ -57,11 +57,18 @@ class SimpleQuestion:
 def parse_question(value: object, *, where: str) -> Question:
     """The question of one JSON value. Raises InputError that names every wrong field."""
     try:
-        if isinstance(value, dict) and "answerable" not in value and "answer" in value:
-            return parse_row(SimpleQuestion, value, where=where).whole()
-        return parse_row(Question, value, where=where)
+        if not isinstance(value, dict) or not _is_simple(value):
+            return parse_row(Question, value, where=where)
+        simple = parse_row(SimpleQuestion, value, where=where)
     except InputError as error:
         raise InputError(error.what.replace("a SimpleQuestion", "a Question"), where=error.where, fix=SHAPES) from None
+    if simple.answer is not None and not simple.answer.strip():
+        raise InputError("answer is empty", where=where, fix="write null if the papers do not answer the question")
+    return simple.whole()
+
+
+def _is_simple(row: Mapping[str, object]) -> bool:
+    return "answerable" not in row and ("answer" in row or not row.keys() & {"reference", "nuggets", "evidence"})
 
 
 def located_questions(path: Path, errors: list[InputError] | None = None) -> Iterator[tuple[str, Question]]:

@@ -39,7 +39,7 @@ _FUNCTION_WORDS = {
     "where when why an were has have than at or its",
     "de": "der die das und ist sind nicht ein eine einen einem einer wie was welche welcher welches wer wann warum wo "
     "mit von zu den dem des im auf für werden wird wurde wurden sich auch als bei nach keine durch aus um zur zum wie "
-    "viele viel ich hat haben dazu daher",
+    "viele viel ich hat haben dazu daher diesem dieser dieses beim über",
     "fr": "le la les des du et est sont une un dans que qui quel quelle quels quelles pour par sur avec ne pas ce "
     "cette ces comment pourquoi quand où au aux plus il elle ils elles été être a ont combien selon je leur",
     "es": "el los las del y es son una un en que qué cuál cuáles cómo por para con no se lo su sus cuándo dónde quién "

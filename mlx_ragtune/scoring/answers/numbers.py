@@ -78,11 +78,15 @@ class _Source:
         self.joined = re.sub(r"[^a-z0-9.|]", "", joined)
 
     def has_number(self, readings: tuple[Reading, ...]) -> bool:
-        """Whether one reading occurs: with its unit, or as the same number where one side has no unit."""
+        """Whether one reading occurs: with its unit, or as the same number where one side has no unit.
+
+        A letter that may be a unit ("0.4 g") is one: then the source has that unit, or none.
+        """
+        bare = not any(unit for _, unit in readings)
         for number, unit in readings:
             if _quantity((number, unit)) in self.quantities or (unit and (number, "") in self.quantities):
                 return True
-            if not unit and (number in self.numbers or (0 < abs(number) < 1 and (number, "%") in self.quantities)):
+            if bare and (number in self.numbers or (0 < abs(number) < 1 and (number, "%") in self.quantities)):
                 return True
             if unit == "%" and 0 < abs(number) < 100 and (number / 100, "") in self.quantities:
                 return True

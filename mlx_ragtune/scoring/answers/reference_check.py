@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from mlx_ragtune.records import Answer, Nugget, Passage, Question, Sampling, Score
 from mlx_ragtune.scoring.answers.anchors import AnchorText
-from mlx_ragtune.scoring.answers.citation import without_titles
+from mlx_ragtune.scoring.answers.citation import find_citations, without_titles
 from mlx_ragtune.scoring.answers.normalize import fold, words
 from mlx_ragtune.scoring.answers.nuggets import nugget_state
 from mlx_ragtune.scoring.answers.refusal import is_refusal
@@ -13,8 +13,11 @@ from mlx_ragtune.scoring.answers.score import score_answer
 SAMPLING = Sampling(max_tokens=2**20, context_tokens=2**20)
 
 
-def question_problems(question: Question, titles: Mapping[str, str]) -> Iterator[str]:
-    """What is wrong with a question, apart from the names of its papers. ``titles``: those of the papers, by id."""
+def question_problems(question: Question, titles: Mapping[str, str], sources: Sequence[str] = ()) -> Iterator[str]:
+    """What is wrong with a question, apart from the names of its papers.
+
+    ``titles``: those of all papers, by id; ``sources``: the texts of the question's own, where titles may be quoted.
+    """
     for name in ("id", "question"):
         if not words(getattr(question, name)):
             yield f"{name} is empty"
@@ -28,10 +31,10 @@ def question_problems(question: Question, titles: Mapping[str, str]) -> Iterator
         if not nugget.anchors or not all(any(map(words, aliases)) for aliases in nugget.anchors):
             yield f"nugget '{nugget.text:.60}': an anchor group is empty, so that no answer can state it"
     if question.reference:
-        yield from _reference_problems(question, titles)
+        yield from _reference_problems(question, titles, sources)
 
 
-def _reference_problems(question: Question, titles: Mapping[str, str]) -> Iterator[str]:
+def _reference_problems(question: Question, titles: Mapping[str, str], sources: Sequence[str]) -> Iterator[str]:
     reference = question.reference
     refuses = is_refusal(reference)
     if not question.answerable:
@@ -41,12 +44,36 @@ def _reference_problems(question: Question, titles: Mapping[str, str]) -> Iterat
     if refuses:
         yield f"the reference refuses, though the question is answerable: {reference!r:.80}"
         return
-    validity = reference_score(question, (), titles).validity
-    if validity != "ok":
-        yield f"the reference is not a usable answer: {validity}"
+    score = reference_score(question, (), titles)
+    if score.validity != "ok":
+        yield f"the reference is not a usable answer: {score.validity}"
+    known = question.papers and set(question.papers) <= titles.keys()
+    if known and set(short_of_full(score)) & {"citation_precision", "citation_recall", "fabricated_title"}:
+        yield from _citation_problems(question, titles, sources)
     for nugget in question.nuggets:
-        if problem := missing_in(reference, nugget, titles):
+        if all(nugget.anchors) and (problem := missing_in(reference, nugget, titles)):
             yield problem
+
+
+def _citation_problems(question: Question, titles: Mapping[str, str], sources: Sequence[str]) -> Iterator[str]:
+    """A cited title that none of the question's papers has, and a paper that is not cited beside another one that is.
+
+    Whole titles count. A reference without any is no problem, and short names of methods are not: simple rows have
+    short answers.
+    """
+    citations = find_citations(question.reference, titles, [question.question, *sources])
+    said, own = fold(question.reference), set(question.papers)
+    whole = [papers for papers in citations.cited if fold(titles[papers[0]]) in said]
+    for papers in whole:
+        if own.isdisjoint(papers):
+            yield f"the reference cites '{titles[papers[0]]:.80}', which is not among the question's papers"
+    for title in citations.fabricated:
+        yield f"the reference cites '{title:.80}', which is the title of no paper"
+    if any(not own.isdisjoint(papers) for papers in whole):
+        cited = {paper for papers in citations.cited for paper in papers}
+        for paper in question.papers:
+            if paper in titles and paper not in cited:
+                yield f"the reference does not cite '{titles[paper]:.80}'"
 
 
 def missing_in(reference: str, nugget: Nugget, titles: Mapping[str, str]) -> str | None:

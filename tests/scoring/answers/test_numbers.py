@@ -38,6 +38,23 @@ def test_the_share_of_numbers_found_in_what_was_shown(text: str, expected: float
     assert number_grounding(text, SHOWN) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(
+    ("shown", "said", "expected"),
+    [
+        ("It stayed below 0.4 mg.", "It stayed below 0.4 g.", 0.0),
+        ("It stayed below 0.4 grams.", "It stayed below 0.4 g.", 1.0),
+        ("It stayed below 0.4.", "It stayed below 0.4 g.", 1.0),
+        ("It stayed below 0.4 mg.", "It stayed below 0.4.", 1.0),
+        ("It has 7 billion parameters.", "It has 7 m parameters.", 0.0),
+        ("It is 5 metres long.", "It is 5 m long.", 1.0),
+        ("A median of 80 micrometres.", "A median of 80 millimetres.", 0.0),
+        ("A median of 80 nanometres.", "A median of 0.08 micrometres.", 1.0),
+    ],
+)
+def test_the_same_number_with_another_unit_is_not_grounded(shown: str, said: str, expected: float) -> None:
+    assert number_grounding(said, [shown]) == expected
+
+
 def test_without_numbers_it_is_undefined() -> None:
     assert number_grounding("It is three times better.", SHOWN) is None
     assert number_grounding("", SHOWN) is None
