@@ -313,7 +313,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "dataset",
         "Build training rows with contexts, split by paper",
-        version=7,
+        version=8,
         keys=("dataset", "retrieval", "seed", "benchmark"),
         ignores=(
             "dataset.pairs", "dataset.on_too_long", "dataset.max_loss", "dataset.generator.hosts",
@@ -397,7 +397,7 @@ STAGES: tuple[Stage, ...] = (
             "corpus": ("documents.jsonl", *CHUNKS), "dataset": ("examples-train.jsonl",), "export": ("*.gguf",),
             "register": ("receipt.json",), "base": (),
         },
-        version=5,
+        version=6,
         outside={
             "benchmark": _file(lambda recipe: recipe.benchmark),
             "probes": _file(lambda recipe: recipe.evaluate.probes),

@@ -22,8 +22,15 @@ _CONTRACTED = re.compile(
 _IRREGULAR = {"ca": "can", "wo": "will", None: "can"}
 _SHARE = re.compile(
     r"%|\bper ?cent\b|\b(?:share|fraction|proportion|rate|accuracy|probability|precision|recall|f1|cases|agree\w*"
-    r"|percentage)\b"
+    r"|percentage|half|thirds?|quarters?)\b"
 )
+_BOUND = re.compile(
+    r"(?P<not>\b(?:no|not|never|nicht|pas) )?(?:(?P<more>\b(?:(?:more|greater|larger|higher|longer) than|above|over|at least"
+    r"|exceed(?:s|ed|ing)?|mehr als|mindestens|über|plus de|au moins)|>=?|≥|超过|多于|大于|至少)"
+    r"|(?:\b(?:(?:less|fewer|smaller|lower|shorter) than|below|under|at most|up to|weniger als|höchstens|unter|moins de"
+    r"|au plus)|<=?|≤|不到|少于|小于|至多)) ?[$€£]?$"
+)
+BOUND_CHARACTERS = 30
 _PARAMETERS = frozenset(
     re.findall(
         r"\w+",
@@ -110,6 +117,12 @@ def _find_values(tokens: Sequence[Token], anchor: Sequence[Token], meaning: _Mea
     return spans
 
 
+def _bound(text: str, start: int) -> str:
+    """"<" or ">" when the number at ``start`` is a limit ("more than 48 GB", "p < 0.05"), else ""."""
+    match = _BOUND.search(text[max(0, start - BOUND_CHARACTERS) : start])
+    return "" if match is None else ">" if bool(match["more"]) != bool(match["not"]) else "<"
+
+
 def spelled_out(folded: str) -> str:
     """A folded text with "not" in place of its contraction: "aren't" becomes "are not", "can't" "can not"."""
     return _CONTRACTED.sub(lambda match: f"{_IRREGULAR.get(match[1], match[1])} not", folded)
@@ -129,8 +142,24 @@ class AnchorText:
         texts = [spelled_out(fold(alias)) for alias in aliases]
         share = any(_SHARE.search(text) for text in (*texts, fact.folded if fact else ""))
         units = () if fact is None else fact.quantities
-        spans = {span for text in texts for span in self._find(text, _Meaning(share, units))}
+        spans = {
+            span
+            for text in texts
+            for span in self._find(text, _Meaning(share, units))
+            if not self._is_other_limit(span, text, fact)
+        }
         return sorted(spans)
+
+    def _is_other_limit(self, span: tuple[int, int], alias: str, fact: "AnchorText | None") -> bool:
+        """Whether the number is an upper limit here and a lower one in the alias or in the fact, or the reverse."""
+        anchor = next((token for token in tokens_of(alias, decimal_comma=self.decimal_comma) if token.readings), None)
+        number = next((token for token in self.tokens[max(0, self._index(span[0])) :] if token.readings), None)
+        if anchor is None or number is None or not (limit := _bound(self.folded, number.start)):
+            return False
+        expected = {_bound(alias, anchor.start)} - {""}
+        if not expected and fact is not None:
+            expected = {_bound(fact.folded, token.start) for token in fact.tokens if token.number == anchor.number}
+        return bool(expected) and limit not in expected and "" not in expected
 
     @property
     def quantities(self) -> tuple[Reading, ...]:

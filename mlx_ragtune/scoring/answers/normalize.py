@@ -16,6 +16,25 @@ from mlx_ragtune.scoring.answers.notation import uses_decimal_comma
 _GREEK = {letter: name for name, letter in GREEK.items()}
 _GREEK_LETTER = re.compile(r"(?<![^\W\d_])[α-ω](?![^\W\d_])")
 _THOUSANDS = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:,\d{3})+(?!,?\d)")
+_ORDINALS = (
+    "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth thirteenth fourteenth fifteenth "
+    "sixteenth seventeenth eighteenth nineteenth twentieth"
+).split()
+_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+_SHORT_ORDINAL = re.compile(r"(?<![\w.,$-])(\d{1,2})(?:st|nd|rd|th)\b")
+_LONG_ORDINAL = re.compile(rf"\b({'|'.join(_TENS)})[ -]({'|'.join(_ORDINALS[:9])})\b")
+_RATES = {
+    **dict.fromkeys(("h", "hr", "hrs", "hour", "hours"), "h"),
+    **dict.fromkeys(("s", "sec", "second", "seconds"), "s"),
+    **dict.fromkeys(("min", "minute", "minutes"), "min"),
+    **dict.fromkeys(("ha", "hectare", "hectares"), "ha"),
+    **dict.fromkeys(("l", "liter", "liters", "litre", "litres"), "l"),
+    **dict.fromkeys(("d", "day", "days"), "day"),
+}
+_RATE = re.compile(
+    r"(?:(?<=[^\W\d_])|(?<=[^\W\d_] ))/ ?(h|hrs?|s|sec|min|ha|l|day)\b|\bper (h|hr|hour|s|sec|second|min|minute|ha|hectare"
+    r"|l|lit(?:er|re)|day)\b|(?<=[^\W\d_]) (h|s|min|ha|l|d)\^-1\b"
+)
 _FOLDS = (
     (re.compile(r"[—―]|(?<=[^\W\d_])(?<!\de)–(?=\d)"), " - "),
     (re.compile(r"(?<=[\d%])-{2,3}(?=\d)"), "-"),
@@ -25,8 +44,11 @@ _FOLDS = (
     (re.compile(r"[‘’´]"), "'"),
     (re.compile("⁄"), "/"),
     (re.compile(r"(?<=\d)(?<!\b0)(?: ?[x×*] ?| by )(?=\d)"), "×"),
+    (re.compile(r"\+ ?/ ?-|\+-(?=\s?\d)"), "±"),
+    (re.compile(r"\b(pre|post|re|non|co|multi|sub|semi|anti|un|inter|intra|micro|macro|fine)-(?=[^\W\d_]{3})"), r"\1"),
+    (re.compile(r"\bfine (?=tun(?:e|ed|es|ing)\b)"), "fine"),
     (re.compile(r"(?<=\w)-(?=[^\W\d_])"), " "),
-    (re.compile(r"(\d)\s*(?:%|per ?cent\b)"), r"\1%"),
+    (re.compile(r"(\d)\s*(?:%|per ?cent\b|pct\b)"), r"\1%"),
     (re.compile(r"(\d) ?(gb|mb|kb|tb|gib|mib)\b"), r"\1\2"),
     (re.compile(r"(\d) ?pts?\b"), r"\1 points"),
     (re.compile(r"(\d) ?pp\b"), r"\1 percentage points"),
@@ -77,7 +99,25 @@ def _fold(text: str) -> str:
     folded = _GREEK_LETTER.sub(lambda match: _GREEK.get(match[0], match[0]), folded)
     for pattern, replacement in _FOLDS:
         folded = pattern.sub(replacement, folded)
-    return folded.strip()
+    return _RATE.sub(_rate, _with_ordinals(folded)).strip()
+
+
+def _with_ordinals(folded: str) -> str:
+    """``folded`` with ordinals as words up to twentieth and as figures above: "third", "21st"."""
+    folded = _LONG_ORDINAL.sub(lambda match: _ordinal(10 * _TENS.index(match[1]) + 20, match[2]), folded)
+    return _SHORT_ORDINAL.sub(
+        lambda match: _ORDINALS[int(match[1]) - 1] if 0 < int(match[1]) <= len(_ORDINALS) else match[0], folded
+    )
+
+
+def _ordinal(tens: int, unit: str) -> str:
+    number = _ORDINALS.index(unit) + 1
+    return f"{tens + number}{('st', 'nd', 'rd')[number - 1] if number < 4 else 'th'}"
+
+
+def _rate(match: re.Match[str]) -> str:
+    """" / s" for "/s", "per second" and "s^-1"."""
+    return f" / {_RATES[match[1] or match[2] or match[3]]}"
 
 
 def words(text: str) -> list[str]:

@@ -50,6 +50,8 @@ _PARTS = {
 REPEATED = {"twice": 2, "thrice": 3, "doubly": 2, "zweimal": 2, "dreimal": 3}
 """Words that say how many times."""
 MAX_WORDS = 14
+_HALVED = frozenset({"of", "the", "as", "its", "their", "that"})
+"""Words before which "half" is a number, unlike in "the second half"."""
 
 
 def is_start(word: str) -> bool:
@@ -96,9 +98,9 @@ def _decimals(words: Sequence[str]) -> str:
 def spelled_number(words: Sequence[str]) -> tuple[Fraction, int] | None:
     """(value, number of words) of the number at the start of ``words``, or None.
 
-    "a third" and "two thirds" are fractions; "half" is one only in "a half", "one half" and "half of".
+    "a third" and "two thirds" are fractions; "half" is one alone, in "a half", "one half", "half of" and "half the".
     """
-    if words[:2] == ["half", "of"]:
+    if words[:1] == ["half"] and (len(words) == 1 or words[1] in _HALVED):
         return Fraction(1, 2), 1
     if len(words) > 1 and words[0] == "a" and words[1] in _PARTS:
         return Fraction(1, _PARTS[words[1]]), 2
