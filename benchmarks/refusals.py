@@ -5,9 +5,9 @@
 
 The rows are ``data/refusals/sentences.jsonl``, without the set "kept"; of English also the answers of the shipped
 training pairs, and the paragraphs of the shipped papers, which answer something.
-The classifiers are logistic regressions on the features of ``refusal_features`` (English) and ``refusal_kinds`` (the other
-languages together), each row scaled to length 1, with an L2 penalty. A feature must occur in ``MIN_ROWS`` rows, a word in
-``MIN_WORD_ROWS``; rarer words are topics.
+The classifiers are logistic regressions on the features of ``refusal_features`` (English) and ``refusal_kinds`` (the
+other languages together), each row scaled to length 1, with an L2 penalty. A feature must occur in ``MIN_ROWS`` or
+``MIN_KIND_ROWS`` rows, an English word in ``MIN_WORD_ROWS``; rarer words are topics.
 """
 
 import argparse
@@ -37,8 +37,8 @@ KEPT, SHIPPED = "kept", "shipped"
 MIN_PARAGRAPH = 80
 FIRST_KIND_SETS = 5
 """The sets with other languages that were written before their classifier."""
-PENALTY, KIND_PENALTY = 0.01, 0.1
-MIN_ROWS, MIN_KIND_ROWS = 4, 2
+PENALTY, KIND_PENALTY = 0.01, 0.02
+MIN_ROWS, MIN_KIND_ROWS = 4, 3
 MIN_WORD_ROWS = 8
 TOLERANCE = 1e-7
 

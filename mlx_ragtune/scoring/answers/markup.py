@@ -49,6 +49,7 @@ _SYMBOLS: dict[str, str] = {
     "infty": "∞", "ldots": "…", "dots": "…", "cdots": "…", "circ": "°", "degree": "°", "textdegree": "°",
     "percent": "%", "textpercent": "%", "textendash": "–", "textemdash": "—", "textminus": "−", "div": "/",
     "textmu": "µ", "quad": " ", "qquad": " ", "enspace": " ", "thinspace": " ", "nobreakspace": " ",
+    "ell": "l",
     "left": "", "right": "", "big": "", "Big": "", "bigl": "", "bigr": "", "displaystyle": "", "bf": "", "it": "",
     "em": "", "rm": "", "tt": "", "sf": "", "limits": "", "item": "\n", "newline": "\n", "par": "\n",
     **GREEK, **{f"var{name}": letter for name, letter in GREEK.items()},

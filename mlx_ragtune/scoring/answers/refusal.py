@@ -86,7 +86,7 @@ def is_refusal(text: str) -> bool:
 def _language(parts: Sequence[str]) -> str:
     """The language of an answer, given as normalized sentences, as far as refusals are read in it."""
     language = language_of(" ".join(parts).replace(QUOTED, ""))
-    if language == "en" or language in lexicons():
+    if language is not None and (language == "en" or language in lexicons()):
         return language
     return max(LATIN, key=lambda code: known_share(parts, code))
 

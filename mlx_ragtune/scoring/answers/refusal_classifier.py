@@ -1,7 +1,7 @@
 """How likely is it that an answer refuses? Two logistic regressions: of English, and of the other languages.
 
-``benchmarks/refusals.py`` fits them to labelled sentences, measures them on sentences that they have not seen, and writes
-their tables of weights.
+``benchmarks/refusals.py`` fits them to labelled sentences, measures them on sentences that they have not seen, and
+writes their tables of weights.
 """
 
 import math
@@ -13,7 +13,7 @@ from mlx_ragtune.scoring.answers.refusal_features import features
 from mlx_ragtune.scoring.answers.refusal_kinds import kind_features
 
 WEIGHTS = Path(__file__).with_name("refusal_weights.tsv")
-"""Of English. One feature a line: its name, a tab, and its weight in hundredths. The first line is the constant term."""
+"""Of English. One feature a line: its name, a tab, its weight in hundredths. The first line is the constant term."""
 KIND_WEIGHTS = Path(__file__).with_name("refusal_kind_weights.tsv")
 """Of the other languages, in the same form."""
 CONSTANT = "constant"

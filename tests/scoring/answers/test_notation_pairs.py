@@ -26,6 +26,20 @@ SAME = [
     ("> 48 GB", "It needs more than 48 GB."),
     ("at most 5", "It has at most 5 layers."),
     ("p < 0.05", "The effect is significant (p<.05)."),
+    ("10⁻³", "A rate of one thousandth is used."),
+    ("γ = 0.99", "With gamma equal to 0.99 it learns."),
+    ("γ = 0.99", "With a γ of 0.99 it learns."),
+    ("R²", "The R2 is high."),
+    ("L2", r"The $\ell_2$ norm is used."),
+    ("$1,000", "It costs USD 1,000."),
+    ("£20", "It costs 20 pounds."),
+    ("vingt et un", "Il y a 21 toits et une maison."),
+    ("quatre-vingt-dix", "Il y a 90 toits et une maison."),
+    ("육 분", "갈매기는 6분 전에 떠난다."),
+    ("6분", "갈매기는 여섯 분 전에 떠난다."),
+    ("10% to 20%", "Between 10 and 20 percent."),
+    ("x ≥ 0", "Only when x >= 0 holds."),
+    ("less than 1%", "It is <1%."),
 ]
 OTHER = [
     ("p < 0.05", "The effect is not significant (p > 0.05)."),
@@ -36,6 +50,12 @@ OTHER = [
     ("21st", "It is the twenty-second layer."),
     ("40 km/h", "It runs at 40 m/s."),
     ("30 tokens/s", "It decodes 30 tokens per minute."),
+    ("p < 0.05", "The effect has p = 0.05."),
+    ("γ = 0.99", "With a γ of 0.9 it learns."),
+    ("less than 1%", "It is >1%."),
+    ("육 분", "갈매기는 16분 전에 떠난다."),
+    ("quatre-vingt-dix", "Il y a 80 toits et une maison."),
+    ("95%", "The accuracy was supposed to be 95%, but it was not."),
 ]
 
 
