@@ -29,7 +29,8 @@ _LESS = r"(?:(?:less|fewer|smaller|lower|shorter) than|below|under|at most|up to
 _LIMIT_WORDS = re.compile(rf"\b(?:{_MORE}|{_LESS}) (?=[$€£]?\d)")
 _BOUND = re.compile(
     r"(?P<not>\b(?:no|not|never|nicht|pas) (?:\w+ ){0,3}?)?"
-    rf"(?:(?P<more>\b(?:{_MORE}|exceed(?:s|ed|ing)?|mehr als|mindestens|über|plus de|au moins)|(?<![-=])>|≥|超过|多于|大于|至少)"
+    rf"(?:(?P<more>\b(?:{_MORE}|exceed(?:s|ed|ing)?|mehr als|mindestens|über|plus de|au moins)|(?<![-=])>|≥"
+    r"|超过|多于|大于|至少)"
     rf"|(?P<less>\b(?:{_LESS}|weniger als|höchstens|unter|moins de|au plus)|<|≤|不到|少于|小于|至多)|=) ?[$€£]?$"
 )
 BOUND_CHARACTERS = 50
