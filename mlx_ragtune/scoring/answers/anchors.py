@@ -188,8 +188,10 @@ class AnchorText:
 
     def _limit(self, span: tuple[int, int]) -> str:
         """What stands before the first number at the span."""
-        number = next((token for token in self.tokens[max(0, self._index(span[0])) :] if token.readings), None)
-        return "" if number is None else _bound(self.folded, number.start)
+        for index in range(max(0, self._index(span[0])), len(self.tokens)):
+            if self.tokens[index].readings:
+                return _bound(self.folded, self.tokens[index].start)
+        return ""
 
     def _tokens_of(self, folded: str) -> Sequence[Token]:
         return _without_links(tokens_of(folded, decimal_comma=self.decimal_comma))

@@ -8,7 +8,7 @@ more than their order does.
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 from mlx_ragtune.scoring.answers.refusal_features import QUOTED, SENTENCE_MARK, TOKEN, n_grams, pairs
@@ -21,6 +21,17 @@ SKIPPED_KIND = "DET"
 
 _UNSPACED_LANGUAGES = frozenset(("zh", "ja", "ko"))
 _MARKS = str.maketrans({"，": ",", "、": ",", "；": ";", "：": ":", "。": SENTENCE_MARK, "！": SENTENCE_MARK})
+_SIMPLIFIED = str.maketrans(
+    "論獻檔資節選來書語關報導這該沒無並從絲絕詳確難夠應須會願發現見檢閱讀尋覓說講談記載釋寫訴闡標稱討議題"
+    "圍繞蓋處領顯觀證測幫協斷認結誤設價費時間長規數問給頭邊與對於為雖盡卻還當個們請謝歡樂興氣變區別優勢損"
+    "網絡統編碼層訓練據傳約權備儀裝參審兒學鳥國採賴換補習較運單憑僅屬誰麼幾兩過慚線細況實礎羅達錄舉頁簡覽"
+    "遺響異聯係內裡裏後項塊訊諒復準驗試調顆經終條詞棄傷慮總則讓識庫冊顧義號寬輕齡匯額鍵類圖樣體產連佈",
+    "论献档资节选来书语关报导这该没无并从丝绝详确难够应须会愿发现见检阅读寻觅说讲谈记载释写诉阐标称讨议题"
+    "围绕盖处领显观证测帮协断认结误设价费时间长规数问给头边与对于为虽尽却还当个们请谢欢乐兴气变区别优势损"
+    "网络统编码层训练据传约权备仪装参审儿学鸟国采赖换补习较运单凭仅属谁么几两过惭线细况实础罗达录举页简览"
+    "遗响异联系内里里后项块讯谅复准验试调颗经终条词弃伤虑总则让识库册顾义号宽轻龄汇额键类图样体产连布",
+)
+"""Traditional to simplified Chinese, for the characters of the lexicon."""
 _ENDS = frozenset((",", ";", ":", "(", ")", "—", "–", SENTENCE_MARK))
 _NEGATIONS = frozenset(("NOT", "NOTHING", "CANNOT", "LACKING"))
 _REFUSING = _NEGATIONS | {"ABSENT", "FAIL"}
@@ -77,6 +88,7 @@ def _unspaced_token(language: str) -> re.Pattern[str]:
     return re.compile(rf"{QUOTED}|{lexicons()[language].pattern}|\d[\d.,%]*|\S")
 
 
+@lru_cache(maxsize=16384)
 def _kind(token: str, language: str) -> str:
     if token == QUOTED:
         return "TITLE"
@@ -88,6 +100,7 @@ def _kind(token: str, language: str) -> str:
 def kinds(sentences: Sequence[str], language: str) -> list[str]:
     """The kinds of the words of an answer, given as normalized sentences, and its marks; of a run of topics one."""
     text = f" {SENTENCE_MARK} ".join(sentence.rstrip(" .!。！") for sentence in sentences).translate(_MARKS)
+    text = text.translate(_SIMPLIFIED) if language == "zh" else text
     token = _unspaced_token(language) if language in _UNSPACED_LANGUAGES else TOKEN
     found: list[str] = []
     for kind in (_kind(word, language) for word in token.findall(text)):
@@ -99,8 +112,8 @@ def kinds(sentences: Sequence[str], language: str) -> list[str]:
 def known_share(sentences: Sequence[str], language: str) -> float:
     """The share of the words that are listed for the language, English included; 0 without a word."""
     words = [token for token in TOKEN.findall(" ".join(sentences).replace(QUOTED, "")) if token[0].isalpha()]
-    of = (lambda word: word_of(word).kind) if language == "en" else lexicons()[language].kind
-    return sum(of(word) != OTHER_WORD for word in words) / len(words) if words else 0.0
+    kinds_of = [word_of(word).kind if language == "en" else _kind(word, language) for word in words]
+    return sum(kind != OTHER_WORD for kind in kinds_of) / len(words) if words else 0.0
 
 
 def _families(found: Sequence[str]) -> list[str]:

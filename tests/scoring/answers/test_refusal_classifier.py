@@ -65,6 +65,12 @@ def test_words_of_one_kind_are_one_in_every_language_and_topics_are_not_seen() -
     assert kinds(["답할 수 없습니다"], "ko")[:2] == ["ANSWER", "CANNOT"]
 
 
+def test_traditional_chinese_is_read_as_simplified() -> None:
+    assert kinds(["論文沒有說明參與者的數量"], "zh") == kinds(["论文没有说明参与者的数量"], "zh")
+    assert is_refusal("所給的段落沒有記載這項資訊，我無法回答。")
+    assert not is_refusal("作者沒有發現顯著的差異。")
+
+
 @pytest.mark.parametrize(
     ("text", "language"), [("unbekannt", "de"), ("inconnu", "fr"), ("not stated", "en"), ("rien trouvé", "fr")]
 )
