@@ -22,8 +22,19 @@ _CONTRACTED = re.compile(
 _IRREGULAR = {"ca": "can", "wo": "will", None: "can"}
 _SHARE = re.compile(
     r"%|\bper ?cent\b|\b(?:share|fraction|proportion|rate|accuracy|probability|precision|recall|f1|cases|agree\w*"
-    r"|percentage)\b"
+    r"|percentage|half|thirds?|quarters?)\b"
 )
+_MORE = r"(?:(?:more|greater|larger|higher|longer) than|above|over|at least)"
+_LESS = r"(?:(?:less|fewer|smaller|lower|shorter) than|below|under|at most|up to)"
+_LIMIT_WORDS = re.compile(rf"\b(?:{_MORE}|{_LESS}) (?=[$€£]?\d)")
+_BOUND = re.compile(
+    r"(?P<not>\b(?:no|not|never|nicht|pas) (?:\w+ ){0,3}?)?"
+    rf"(?:(?P<more>\b(?:{_MORE}|exceed(?:s|ed|ing)?|mehr als|mindestens|über|plus de|au moins)|(?<![-=])>|≥"
+    r"|超过|多于|大于|至少)"
+    rf"|(?P<less>\b(?:{_LESS}|weniger als|höchstens|unter|moins de|au plus)|<|≤|不到|少于|小于|至多)|=) ?[$€£]?$"
+)
+BOUND_CHARACTERS = 50
+_LINKS = frozenset(("=", ":", "of", "is", "equals"))
 _PARAMETERS = frozenset(
     re.findall(
         r"\w+",
@@ -110,6 +121,29 @@ def _find_values(tokens: Sequence[Token], anchor: Sequence[Token], meaning: _Mea
     return spans
 
 
+def _bound(text: str, start: int) -> str:
+    """What stands before the number at ``start``: "<" or ">" of a limit ("more than 48 GB"), "=", or ""."""
+    match = _BOUND.search(text[max(0, start - BOUND_CHARACTERS) : start])
+    if match is None:
+        return ""
+    if not (match["more"] or match["less"]):
+        return "="
+    return ">" if bool(match["more"]) != bool(match["not"]) else "<"
+
+
+def _without_links(tokens: Sequence[Token]) -> list[Token]:
+    """The tokens with "β = 0.9", "a β of 0.9" and "β is equal to 0.9" all as "β 0.9"."""
+    kept: list[Token] = []
+    for token in tokens:
+        if token.number is not None and kept:
+            if [item.text for item in kept[-2:]] == ["equal", "to"]:
+                del kept[-2:]
+            if len(kept) > 1 and kept[-1].text in _LINKS and kept[-2].number is None and kept[-2].text.isalpha():
+                kept.pop()
+        kept.append(token)
+    return kept
+
+
 def spelled_out(folded: str) -> str:
     """A folded text with "not" in place of its contraction: "aren't" becomes "are not", "can't" "can not"."""
     return _CONTRACTED.sub(lambda match: f"{_IRREGULAR.get(match[1], match[1])} not", folded)
@@ -122,15 +156,45 @@ class AnchorText:
         self.folded = folded = spelled_out(folded)
         notation = uses_decimal_comma(folded)
         self.decimal_comma = bool(uses_decimal_comma(like) if notation is None else notation)
-        self.tokens = tokens_of(folded, decimal_comma=self.decimal_comma)
+        self.tokens = self._tokens_of(folded)
 
     def find(self, aliases: Iterable[str], *, fact: "AnchorText | None" = None) -> list[tuple[int, int]]:
         """Spans of an anchor's aliases in the folded text, in order; ``fact`` is the nugget's text."""
         texts = [spelled_out(fold(alias)) for alias in aliases]
         share = any(_SHARE.search(text) for text in (*texts, fact.folded if fact else ""))
         units = () if fact is None else fact.quantities
-        spans = {span for text in texts for span in self._find(text, _Meaning(share, units))}
+        spans = {span for text in texts for span in self._find_limited(text, _Meaning(share, units), fact)}
         return sorted(spans)
+
+    def _find_limited(self, alias: str, meaning: _Meaning, fact: "AnchorText | None") -> list[tuple[int, int]]:
+        """Spans of an alias where its number is no other limit; "less than 1%" is also found as "<1%"."""
+        allowed = self._allowed_limits(alias, fact)
+        spans = [span for span in self._find(alias, meaning) if not allowed or self._limit(span) in allowed]
+        if limit := _LIMIT_WORDS.search(alias):
+            bare = alias[: limit.start()] + alias[limit.end() :]
+            spans += [span for span in self._find(bare, meaning) if self._limit(span) == _bound(alias, limit.end())]
+        return spans
+
+    def _allowed_limits(self, alias: str, fact: "AnchorText | None") -> set[str]:
+        """What may stand before the number of an alias, by the alias or else by the fact; empty for anything."""
+        number = next((token for token in self._tokens_of(alias) if token.readings), None)
+        if number is None:
+            return set()
+        if limit := _bound(alias, number.start):
+            return {"", limit}
+        same_numbers = [token for token in (fact.tokens if fact else ()) if token.number == number.number]
+        limits = {_bound(fact.folded, token.start) for token in same_numbers if fact}
+        return set() if "" in limits or not limits else {"", "=", *limits}
+
+    def _limit(self, span: tuple[int, int]) -> str:
+        """What stands before the first number at the span."""
+        for index in range(max(0, self._index(span[0])), len(self.tokens)):
+            if self.tokens[index].readings:
+                return _bound(self.folded, self.tokens[index].start)
+        return ""
+
+    def _tokens_of(self, folded: str) -> Sequence[Token]:
+        return _without_links(tokens_of(folded, decimal_comma=self.decimal_comma))
 
     @property
     def quantities(self) -> tuple[Reading, ...]:
@@ -138,7 +202,7 @@ class AnchorText:
         return tuple(reading for token in self.tokens for reading in token.readings if reading[1])
 
     def _find(self, alias: str, meaning: _Meaning) -> list[tuple[int, int]]:
-        anchor = tokens_of(alias, decimal_comma=self.decimal_comma)
+        anchor = self._tokens_of(alias)
         spans: list[tuple[int, int]] = []
         if not any(token.number is not None and not token.spelled for token in anchor):
             spans = find_phrase(self.folded, alias)

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable
 
 from mlx_ragtune.scoring.answers.normalize import words
+from mlx_ragtune.scoring.answers.units import UNITS
 
 FRAGMENT_WORDS = 12
 """A longer text says something even if its last sentence breaks off."""
@@ -57,7 +58,8 @@ _DO_NOT = _set("do does did not")
 _YES_OR_NO = _set("yes no ja nein oui non")
 _AUXILIARIES = _VERBS | _set("does do did not doesn't don't didn't isn't aren't wasn't weren't")
 _INFLECTION = re.compile(r"^(?:s|es|ed|d|ing|er|ers|ly|n|en|e|['’].*|[-+.].*)$")
-_FORMULA = re.compile(r"[=^<>≤≥≈±×*/\\$]|\w\(\w")
+_FORMULA = re.compile(r"[=^<>≤≥≈±×*/\\$Α-Ωα-ω]|\w\(\w")
+_CHOICE = re.compile(r"\([A-Za-z]\)\.?|[A-Z](?:(?:, | and |, and | und | et )[A-Z])+\.?")
 _DANGLING_SIGN = re.compile(r"[,:(\[{“„«‘/–—-]$")
 _STOPPED = re.compile(r"[.!?。！？…][\"'”’»)\]*_`]*$")
 _CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
@@ -79,7 +81,14 @@ def breaks_off(text: str, question: str = "", passages: Iterable[str] = ()) -> b
     if _is_open(bare) or _DANGLING_SIGN.search(bare):
         return True
     last, before = spoken[-1], [word.casefold() for word in spoken[:-1]]
-    if bare[-1] == "+" or _is_name(last) or any(letter.isdigit() for letter in last) or _shows(question, last):
+    if (
+        bare[-1] == "+"
+        or _CHOICE.fullmatch(bare)
+        or _is_unit(spoken)
+        or _is_name(last)
+        or any(letter.isdigit() for letter in last)
+        or _shows(question, last)
+    ):
         return False
     return _ends_in_the_middle(last, before, stopped=bool(_STOPPED.search(bare))) or (
         bare[-1].isalnum() and _is_beginning(last, before, (question, *passages))
@@ -94,6 +103,8 @@ def says_nothing(text: str, question: str = "") -> bool:
     if _CJK.search(bare):
         return bool(_CJK_EMPTY.match(bare)) and bare.strip("。") != "是"
     lowered = [word.casefold() for word in spoken]
+    if _CHOICE.fullmatch(bare):
+        return False
     if set(lowered) & _SHORT_ANSWERS or (len(spoken) > 1 and lowered[0] in _SUBJECTS and lowered[-1] in _AUXILIARIES):
         return False
     if len(spoken) == 2 and lowered[0] in ("the", "its", "a", "an") and _STOPPED.search(bare):
@@ -136,6 +147,11 @@ def _ends_in_the_middle(last: str, before: list[str], *, stopped: bool) -> bool:
     if ending in _UNFINISHED:
         return True
     return before != [] and (ending in ("no", "it", "they", "we") or (ending in _DO_NOT and not elliptic))
+
+
+def _is_unit(spoken: list[str]) -> bool:
+    """Whether the last word is the unit of a number: "40 m"."""
+    return len(spoken) > 1 and spoken[-1].casefold() in UNITS and any(letter.isdigit() for letter in spoken[-2])
 
 
 def _is_name(word: str) -> bool:

@@ -69,7 +69,8 @@ _BEFORE_MENTION = re.compile(
     r"|both|any|no|special|literal|final|closing|opening|and|or"
     r"|in|inside|with|by|of|to|as|on|at|after|before|between|from|into|within|around|via|per|for|than|like|except"
     r"|is|are|was|were|be|uses?|using|used|emits?|generates?|generated|predicts?|outputs?|produces?|writes?|prints?"
-    r"|adds?|appends?|prepends?|inserts?|contains?|includes?|sees?|called|named|reads?|means?|strips?|removes?"
+    r"|adds?|appends?|prepends?|inserts?|contains?|includes?|including|until|past|sees?|called|named|reads?|means?"
+    r"|strips?|removes?"
     r"|(?:token|tag|marker|symbol|delimiter|separator|sequence|string|block)s?"
     r"|mit|in|und|oder|der|die|das|dem|den|ein|eine|nach|vor|zwischen|avec|dans|et|ou|le|la|les|un|une|entre))[ ]?$",
     re.IGNORECASE,

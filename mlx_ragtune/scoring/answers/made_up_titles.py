@@ -146,7 +146,7 @@ def _is_cited(text: str, before: str, after: str) -> bool:
     if _SOURCE_AFTER.match(after) or (_ACCORDING_BEFORE.search(before) and not re.search(r"\d", text)):
         return not _NAME_BEFORE.search(before)
     return is_capitalized(text) and (
-        bool(_COMMA_BEFORE.search(before) or _REPORTS_AFTER.match(after))
+        bool(_COMMA_BEFORE.search(before) or (_REPORTS_AFTER.match(after) and not _NAME_BEFORE.search(before)))
         or (bool(_OPENING_BEFORE.search(before)) and bool(re.match(r"^,", after)))
     )
 

@@ -49,6 +49,7 @@ _SYMBOLS: dict[str, str] = {
     "infty": "∞", "ldots": "…", "dots": "…", "cdots": "…", "circ": "°", "degree": "°", "textdegree": "°",
     "percent": "%", "textpercent": "%", "textendash": "–", "textemdash": "—", "textminus": "−", "div": "/",
     "textmu": "µ", "quad": " ", "qquad": " ", "enspace": " ", "thinspace": " ", "nobreakspace": " ",
+    "ell": "l",
     "left": "", "right": "", "big": "", "Big": "", "bigl": "", "bigr": "", "displaystyle": "", "bf": "", "it": "",
     "em": "", "rm": "", "tt": "", "sf": "", "limits": "", "item": "\n", "newline": "\n", "par": "\n",
     **GREEK, **{f"var{name}": letter for name, letter in GREEK.items()},
@@ -77,6 +78,8 @@ _COMMAND_AT_END = re.compile(r"\\([A-Za-z]{1,30})()$")
 _DISPLAYED = re.compile(r"\$\$")
 _INLINE = re.compile(r"(?<![\\$\w])\$(?![\s$])([^$\n]{1,300}?)(?<![\s\\])\$(?![\d$])")
 _SPACED = re.compile(r"(?<![\\$\w])\$ ([^$\n]{1,300}) \$(?![\d$])")
+_GLUED_INDEX = re.compile(r"(?<=[A-Za-z0-9)])\$([_^]\{?[\w+-]{1,10}\}?)\$")
+_FUNCTION = re.compile(r"(?<=\w)\\(?=(?:log|ln|exp|sin|cos|tan|max|min|sqrt)(?![A-Za-z]))")
 _INDEX = re.compile(rf"(?<![^\W_])([^\W\d_]{{1,3}}|{'|'.join(GREEK)})_(\d{{1,2}})(?!\d)", re.IGNORECASE)
 
 
@@ -95,9 +98,10 @@ def _formula(match: re.Match[str]) -> str:
 
 def _without_latex(text: str) -> str:
     """``text`` with its LaTeX commands read; without a backslash only ``$…$``, ``^{…}``, ``_{…}`` and ``{,}``."""
-    text = _SPACED.sub(r"\1", _INLINE.sub(_formula, _DISPLAYED.sub(" ", text)))
+    text = _SPACED.sub(r"\1", _INLINE.sub(_formula, _GLUED_INDEX.sub(r"\1", _DISPLAYED.sub(" ", text))))
     has_commands = "\\" in text
     if has_commands:
+        text = _FUNCTION.sub(r" \\", text)
         for pattern, replacement in _LATEX:
             text = pattern.sub(replacement, text)
     text = text.replace("{,}", ",").replace("{}", " ")

@@ -104,7 +104,8 @@ _CONTRARY_TO = (
 _CONTRARY = re.compile(_CONTRARY_TO + ",")
 _DENIAL_AFTER = re.compile(
     rf"(?P<predicate>\b(?:{_IS}(?: \w+){{0,2}}? {_WRONG}|{_ISNT}))(?=\W*(?:$|[.,;!?\n]| because| since| as ))"
-    rf"|(?P<trailing>\? no[,.:]|,? (?:which is |this is |and )?{_CONTRARY_TO}(?=[.!?;\n]|$))"
+    rf"|(?P<trailing>\? no[,.:]|, but (?:it|this|that|they) {_AUXILIARY} not(?=[.;!?\n]|$)"
+    rf"|,? (?:which is |this is |and )?{_CONTRARY_TO}(?=[.!?;\n]|$))"
     r"|(?P<east>(?:是错误的|是錯誤的|是错的|不是真的|不正确|は誤り|は間違い|は正しくな|は틀))"
 )
 _SUBJECT_ABOVE = re.compile(

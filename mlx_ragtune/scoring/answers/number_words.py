@@ -37,6 +37,24 @@ _SMALL: dict[str, int] = {
     **{name: value for value, name in enumerate(_UNITS.split())},
     **{name: 10 * value for value, name in enumerate(_TENS.split(), start=2)},
 }
+
+
+def _french() -> dict[tuple[str, ...], int]:
+    """The French cardinals of several words, from "vingt et un" to "quatre-vingt-dix-neuf"."""
+    tens = {**{name: 10 * value for value, name in enumerate(_FRENCH_TENS.split(), start=2)}, "quatre vingt": 80}
+    ones = {**{name: value for value, name in enumerate(_FRENCH.split()) if name != "_"}, "un": 1, "une": 1}
+    ones |= {f"dix {name}": 10 + ones[name] for name in ("sept", "huit", "neuf")}
+    names = {"quatre vingts": 80}
+    for ten, value in tens.items():
+        reach = 19 if value in (60, 80) else 9
+        for one, unit in ones.items():
+            if unit <= reach:
+                names[f"{ten} {one}"] = names[f"{ten} et {one}"] = value + unit
+        names |= {ten: value} if " " in ten else {}
+    return {tuple(name.split()): value for name, value in names.items()}
+
+
+_COMPOUNDS = _french()
 _HUNDRED = frozenset({"hundred", "hundert"})
 _SCALES = {
     "thousand": 10**3, "tausend": 10**3, "mille": 10**3, "million": 10**6, "millionen": 10**6, "billion": 10**9,
@@ -46,10 +64,13 @@ _PARTS = {
     "half": 2, "halves": 2, "third": 3, "thirds": 3, "quarter": 4, "quarters": 4, "fourth": 4, "fourths": 4,
     "fifth": 5, "fifths": 5, "sixth": 6, "sixths": 6, "seventh": 7, "sevenths": 7, "eighth": 8, "eighths": 8,
     "ninth": 9, "ninths": 9, "tenth": 10, "tenths": 10, "hundredth": 100, "hundredths": 100,
+    "thousandth": 1000, "thousandths": 1000,
 }  # fmt: skip
 REPEATED = {"twice": 2, "thrice": 3, "doubly": 2, "zweimal": 2, "dreimal": 3}
 """Words that say how many times."""
 MAX_WORDS = 14
+_HALVED = frozenset({"of", "the", "as", "its", "their", "that"})
+"""Words before which "half" is a number, unlike in "the second half"."""
 
 
 def is_start(word: str) -> bool:
@@ -96,13 +117,14 @@ def _decimals(words: Sequence[str]) -> str:
 def spelled_number(words: Sequence[str]) -> tuple[Fraction, int] | None:
     """(value, number of words) of the number at the start of ``words``, or None.
 
-    "a third" and "two thirds" are fractions; "half" is one only in "a half", "one half" and "half of".
+    "a third" and "two thirds" are fractions; "half" is one alone, in "a half", "one half", "half of" and "half the".
     """
-    if words[:2] == ["half", "of"]:
+    if words[:1] == ["half"] and (len(words) == 1 or words[1] in _HALVED):
         return Fraction(1, 2), 1
     if len(words) > 1 and words[0] == "a" and words[1] in _PARTS:
         return Fraction(1, _PARTS[words[1]]), 2
-    whole = _whole(words)
+    compound = next((size for size in range(min(4, len(words)), 1, -1) if tuple(words[:size]) in _COMPOUNDS), 0)
+    whole = (_COMPOUNDS[tuple(words[:compound])], compound) if compound else _whole(words)
     if whole is None:
         return None
     value, read = whole

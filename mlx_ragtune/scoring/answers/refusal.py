@@ -2,8 +2,8 @@
 
 An answer refuses when it says that the question cannot be answered or that the sources do not tell it, and nothing
 that answers stands before or after it: neither a hedge ("but generally …") nor a statement that is not about the
-sources, the question or other help. English answers are told apart by a classifier, those in other languages by the
-grammar of each language, clause by clause.
+sources, the question or other help. Answers are told apart by two classifiers, one of English and one of the other
+languages, in which a lexicon names the kind of each word.
 """
 
 import re
@@ -15,28 +15,12 @@ from functools import lru_cache
 from mlx_ragtune.records import Question, Score
 from mlx_ragtune.scoring.answers.language import language_of
 from mlx_ragtune.scoring.answers.normalize import sentences
-from mlx_ragtune.scoring.answers.refusal_chinese import CHINESE
 from mlx_ragtune.scoring.answers.refusal_classifier import log_odds
-from mlx_ragtune.scoring.answers.refusal_french import FRENCH
-from mlx_ragtune.scoring.answers.refusal_german import GERMAN
-from mlx_ragtune.scoring.answers.refusal_grammar import (
-    QUOTED,
-    Grammar,
-    names_something,
-    refuses,
-    sentence_clauses,
-)
-from mlx_ragtune.scoring.answers.refusal_italian import ITALIAN
-from mlx_ragtune.scoring.answers.refusal_japanese import JAPANESE
-from mlx_ragtune.scoring.answers.refusal_korean import KOREAN
-from mlx_ragtune.scoring.answers.refusal_spanish import SPANISH
+from mlx_ragtune.scoring.answers.refusal_features import QUOTED
+from mlx_ragtune.scoring.answers.refusal_kinds import known_share, lexicons
 
-GRAMMARS = {
-    **{"de": GERMAN, "fr": FRENCH, "es": SPANISH, "it": ITALIAN},
-    **{"zh": CHINESE, "ja": JAPANESE, "ko": KOREAN},
-}
-"""The grammar of each language in which refusals are recognized, by its code; English has a classifier."""
-
+LATIN = ("en", "de", "fr", "es", "it")
+"""Languages of one script, in the order of preference for a text too short to tell its language."""
 READ_CHARACTERS = 3000
 """A refusal is shorter."""
 
@@ -93,25 +77,18 @@ def is_refusal(text: str) -> bool:
     """Whether the answer declines. "Not in the papers, but generally …" does not; an empty text does not.
 
     The first ``READ_CHARACTERS`` decide, in the language that they are written in; a text too short to tell
-    its language is read in all of them.
+    its language is read in the one that knows most of its words.
     """
     parts = normalized_sentences(text)
+    return bool(parts) and log_odds(parts, language=_language(parts)) > 0
+
+
+def _language(parts: Sequence[str]) -> str:
+    """The language of an answer, given as normalized sentences, as far as refusals are read in it."""
     language = language_of(" ".join(parts).replace(QUOTED, ""))
-    if language == "en" or language not in GRAMMARS:
-        if parts and log_odds(parts) > 0:
-            return True
-        if language == "en":
-            return False
-    grammars = [GRAMMARS[language]] if language in GRAMMARS else GRAMMARS.values()
-    return any(_refuses_in(grammar, parts) for grammar in grammars)
-
-
-def _refuses_in(grammar: Grammar, parts: Sequence[str]) -> bool:
-    """Whether the sentences refuse by the grammar, and the first is not a few words that answer."""
-    stripped = [part.rstrip(" .!。！") for part in parts]
-    answered = len(parts) > 1 and parts[0].endswith((".", "。"))
-    clauses = (sentence_clauses(grammar, part) for part in stripped)
-    return refuses(clauses) and not (answered and names_something(grammar, stripped[0]))
+    if language is not None and (language == "en" or language in lexicons()):
+        return language
+    return max(LATIN, key=lambda code: known_share(parts, code))
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
-"""How likely is it that an English answer refuses? A logistic regression whose weights are in ``refusal_weights.tsv``.
+"""How likely is it that an answer refuses? Two logistic regressions: of English, and of the other languages.
 
-``benchmarks/refusals.py`` fits it to labelled sentences, measures it on sentences that it has not seen, and writes
-the table.
+``benchmarks/refusals.py`` fits them to labelled sentences, measures them on sentences that they have not seen, and
+writes their tables of weights.
 """
 
 import math
@@ -10,9 +10,12 @@ from functools import cache
 from pathlib import Path
 
 from mlx_ragtune.scoring.answers.refusal_features import features
+from mlx_ragtune.scoring.answers.refusal_kinds import kind_features
 
 WEIGHTS = Path(__file__).with_name("refusal_weights.tsv")
-"""One feature a line: its name, a tab, and its weight in hundredths. The first line is the constant term."""
+"""Of English. One feature a line: its name, a tab, its weight in hundredths. The first line is the constant term."""
+KIND_WEIGHTS = Path(__file__).with_name("refusal_kind_weights.tsv")
+"""Of the other languages, in the same form."""
 CONSTANT = "constant"
 
 
@@ -22,17 +25,18 @@ def scale(found: Collection[str]) -> float:
 
 
 @cache
-def weights() -> Mapping[str, int]:
+def weights(path: Path = WEIGHTS) -> Mapping[str, int]:
     """The weight of each feature by its name, in hundredths."""
-    lines = WEIGHTS.read_text(encoding="utf-8").splitlines()
+    lines = path.read_text(encoding="utf-8").splitlines()
     return {name: int(weight) for name, _, weight in (line.rpartition("\t") for line in lines)}
 
 
-def log_odds(sentences: Sequence[str], table: Mapping[str, int] | None = None) -> float:
-    """log P(refuses)/P(answers) of an English answer, given as normalized sentences, by the shipped table or another.
+def log_odds(sentences: Sequence[str], table: Mapping[str, int] | None = None, *, language: str = "en") -> float:
+    """log P(refuses)/P(answers) of an answer, given as normalized sentences, by the shipped table or another.
 
     The weights are whole numbers, so that the order in which they are added does not matter.
     """
-    table = weights() if table is None else table
-    found = features(sentences, table)
+    english = language == "en"
+    table = weights(WEIGHTS if english else KIND_WEIGHTS) if table is None else table
+    found = features(sentences, table) if english else kind_features(sentences, language)
     return (table[CONSTANT] + scale(found) * sum(table[name] for name in found if name in table)) / 100

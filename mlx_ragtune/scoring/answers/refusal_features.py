@@ -10,9 +10,10 @@ from functools import lru_cache
 from itertools import combinations
 from typing import NamedTuple
 
-from mlx_ragtune.scoring.answers.refusal_grammar import QUOTED
 from mlx_ragtune.scoring.answers.refusal_words import FUNCTION_KINDS, OTHER_WORD, SKIPPED_KINDS, word_of
 
+QUOTED = "qtitle"
+"""Stands for a title or another quotation."""
 SENTENCE_MARK = "|"
 """Stands between two sentences."""
 TOKEN = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*|'s\b|\d[\d.,%]*\w*|[^\s\w]")
@@ -99,7 +100,8 @@ def _without_topics(tokens: Sequence[_Token]) -> list[_Token]:
     return kept
 
 
-def _n_grams(prefix: str, items: Sequence[str], sizes: Sequence[int]) -> Iterator[str]:
+def n_grams(prefix: str, items: Sequence[str], sizes: Sequence[int]) -> Iterator[str]:
+    """Runs of items of each size."""
     for size in sizes:
         for start in range(len(items) - size + 1):
             yield prefix + " ".join(items[start : start + size])
@@ -131,7 +133,7 @@ def _negation_frames(kinds: Sequence[str]) -> Iterator[str]:
             yield f"f:{kind} {subject} . {named}"
 
 
-def _pairs(prefix: str, items: Sequence[str], ends: frozenset[str], left_out: frozenset[str]) -> Iterator[str]:
+def pairs(prefix: str, items: Sequence[str], ends: frozenset[str], left_out: frozenset[str]) -> Iterator[str]:
     """Each two items between two ends, whatever stands between them; marks and what is left out are in no pair."""
     part: set[str] = set()
     for item in [*items, min(ends)]:
@@ -169,10 +171,10 @@ def features(sentences: Sequence[str], known: Container[str]) -> set[str]:
     words = ["^", *(token.word for token in tokens), "$"]
     kinds = _without_runs([token.kind for token in tokens])
     found = {f"w:{word.partition('+')[0]}" for word in words}
-    found.update(_n_grams("w:", words, (2,)))
-    found.update(_n_grams("m:", _without_runs([token.mixed for token in tokens]), (2, 3, 4)))
-    found.update(_pairs("p:", [token.kind for token in tokens], frozenset(SENTENCE_MARK), _UNPAIRED_KINDS))
-    found.update(_pairs("u:", [token.mixed for token in tokens], _CLAUSE_MARKS, frozenset(OTHER_WORD)))
+    found.update(n_grams("w:", words, (2,)))
+    found.update(n_grams("m:", _without_runs([token.mixed for token in tokens]), (2, 3, 4)))
+    found.update(pairs("p:", [token.kind for token in tokens], frozenset(SENTENCE_MARK), _UNPAIRED_KINDS))
+    found.update(pairs("u:", [token.mixed for token in tokens], _CLAUSE_MARKS, frozenset(OTHER_WORD)))
     found.update(_negation_frames(kinds))
     found.update(_count_features(tokens))
     return found

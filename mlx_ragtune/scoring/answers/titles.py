@@ -67,8 +67,8 @@ _SOURCES_BEFORE = re.compile(
 )
 _ITEM_BEFORE = re.compile(r"(?:^|\n)[^\S\n]*(?:\[\d{1,3}\]|\d{1,2}[.)]|[-*+•])[^\S\n]*$")
 _ITEM_AFTER = re.compile(r"^\.?[^\S\n]*(?:\n|$)")
-_QUOTE_BEFORE = re.compile(rf"{_OPEN}$")
-_QUOTE_AFTER = re.compile(rf"^[,.]?{_CLOSE}")
+_QUOTE_BEFORE = re.compile(rf"{_OPEN}$|«\s$")
+_QUOTE_AFTER = re.compile(rf"^[,.]?{_CLOSE}|^\s»")
 _NAMED_AFTER = re.compile(rf"[,.]?{_CLOSE} {NAME_NOUN}\b", re.IGNORECASE)
 _ITALIC_BEFORE, _ITALIC_AFTER = re.compile(r"(?<![*_\w])[*_]$"), re.compile(r"^[*_](?![*_\w])")
 _SENTENCE_START = re.compile(r"(?:^|[.!?。]\s|\n)[\s>*_#-]*$")
@@ -114,6 +114,7 @@ def is_distinctive(title: str) -> bool:
 @lru_cache(maxsize=4096)
 def _pattern(title: str) -> re.Pattern[str]:
     body = r"[\s‐‑–-]{1,3}".join(re.escape(part) for part in re.split(r"[\s‐‑–-]+", title.strip()))
+    body = re.sub("['’]", "['’]", body)
     if re.match(rf"[{_CJK}]", title):
         return re.compile(body, re.IGNORECASE)
     return re.compile(rf"(?<![^\W_])(?<![+-]){body}(?![^\W_]|\+|-\w)", re.IGNORECASE)
@@ -142,7 +143,11 @@ def _in_citing_position(answer: str, title: str, place: tuple[int, int]) -> bool
     if _QUOTE_BEFORE.search(before) and (closing := _QUOTE_AFTER.match(after)):
         if _is_named(text, after):
             return False
-        return capital or bool(_CITES_BEFORE.search(before[:-1]) or _CITES_AFTER.match(after[closing.end() :]))
+        return (
+            capital
+            or word_count(fold(text)) >= TITLE_CASE_WORDS
+            or bool(_CITES_BEFORE.search(before.rstrip()[:-1]) or _CITES_AFTER.match(after[closing.end() :]))
+        )
     if re.match(r":\s*[A-Z]", after):
         return False
     if not capital:
@@ -231,6 +236,6 @@ def misspelled_quotes(answer: str, titles: Iterable[str]) -> set[str]:
     quotes = [
         fold(match[1])
         for match in matches
-        if match[1][:1].isupper() and not _is_named(match[1], answer[match.end() - 1 : match.end() + 60])
+        if match[1].strip()[:1].isupper() and not _is_named(match[1], answer[match.end() - 1 : match.end() + 60])
     ]
     return {needle for needle in needles if any(fuzz.ratio(needle, quote) >= THRESHOLD for quote in quotes)}

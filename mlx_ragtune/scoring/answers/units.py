@@ -68,7 +68,7 @@ _define("gram", 1000, "kg kilogram kilograms kilogramm 公斤 千克")
 _define("gram", 10**6, "t ton tons tonne tonnes tonnen 吨 噸")
 _define("dollar", 1, "$ usd dollar dollars")
 _define("euro", 1, "€ eur euro euros")
-_define("pound", 1, "£ gbp")
+_define("pound", 1, "£ gbp pound pounds")
 
 HARD = frozenset({"byte", "bit", "hertz", "flop", "watt", "joule"})
 """Dimensions without which a number says something else: "48" does not stand for "48 GB", nor the reverse."""

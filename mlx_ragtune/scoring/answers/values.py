@@ -74,7 +74,7 @@ _POWER = re.compile(r"\s?\^\s?([+-]?\d{1,4})(?!\.?\d)")
 _AFTER = re.compile(rf"(\s?)({_LETTER}{{1,14}}(?!{_LETTER})|[%‰°$€£][cC]?|[{UNSPACED}]{{1,3}})")
 _TWO_WORD_PERCENT = re.compile(r"\s?(?:p(?:er|our) cent|percentage(?= points?\b))\b")
 _TIMES = re.compile(rf"\s?[x×](?!\s?\d|{_LETTER})")
-_CURRENCY = re.compile(r"([$€£]) ?$")
+_CURRENCY = re.compile(r"(?<![^\W\d_])(?:us)?([$€£]|usd|eur|gbp) ?$")
 _NAME_TAIL = re.compile(rf"{_LETTER}+\d\w*")
 _WORD_TAIL = re.compile(r"\w+")
 _FOLLOWED = re.compile(rf"{_LETTER}|\d|_")
@@ -89,6 +89,7 @@ PARAMETERS = frozenset(
 """Words whose hyphenated number is a value ("rank-64"), unlike that of a name ("GPT-4")."""
 _SEPARATORS = frozenset({"-", "to", "and", "or", ",", "/", "versus", "vs", "bis", "à", "und", "et", ":", "~"})
 _RANGES = frozenset({"to", "bis", "à", ":"})
+_BETWEEN = frozenset((("between", "and"), ("zwischen", "und"), ("entre", "et")))
 _IGNORED = frozenset("\"'~≈≤≥<>≠")
 _AMBIGUOUS = frozenset({"us", "um", "min", "mal", "tag", "an"})
 
@@ -187,7 +188,7 @@ def _read_number(folded: str, match: re.Match[str], comma: bool, last: str) -> T
         stop = tail.end() if tail else end
         return Token(start, stop, folded[start:stop])
     decimal = bool(re.search(r"\d[.,]\d|^\.", match[0])) or end > match.end()
-    currency = _CURRENCY.search(folded, max(0, start - 2), start)
+    currency = _CURRENCY.search(folded, max(0, start - 4), start)
     if currency:
         start, suffixes = currency.start(), (tuple((scale, currency[1]) for scale, _ in suffixes[0]), suffixes[1])
     text = folded[match.start() : suffixes[1]]
@@ -207,7 +208,7 @@ def _read_ideographs(folded: str, match: re.Match[str]) -> Token:
 
 def _belongs_to_number(mark: Token, number: Token, *, joined: bool) -> bool:
     """Whether a hyphen or plus is the sign of the number, or joins it to the word before it ("rank-64")."""
-    if number.number is None or mark.text not in ("-", "+", "$", "€", "£"):
+    if number.number is None or mark.text not in ("-", "+", "$", "€", "£", "usd", "eur", "gbp"):
         return False
     return mark.start == number.start or (mark.end == number.start and (joined or number.named == "hyphen"))
 
@@ -316,6 +317,12 @@ def _with_fractions(tokens: list[Token]) -> list[Token]:
     return kept
 
 
+def _is_range(tokens: Sequence[Token], position: int) -> bool:
+    """Whether the token between two numbers makes a range of them: "10 to 20", "between 10 and 20"."""
+    before = tokens[position - 2].text if position > 1 else ""
+    return tokens[position].text in _RANGES or (before, tokens[position].text) in _BETWEEN
+
+
 def _with_shared_units(tokens: list[Token]) -> list[Token]:
     """A number without a unit gets also that of the next one in a list or range: "24 to 48GB", "12 and 4%"."""
     shared = list(tokens)
@@ -330,7 +337,7 @@ def _with_shared_units(tokens: list[Token]) -> list[Token]:
                     shared[position] = replace(token, suffixes=(PLAIN, *extra))
             following = position
     for position in range(1, len(shared) - 1):
-        if shared[position].text in _RANGES and all(shared[position + side].number is not None for side in (-1, 1)):
+        if all(shared[position + side].number is not None for side in (-1, 1)) and _is_range(shared, position):
             shared[position] = replace(shared[position], text="-")
     return shared
 

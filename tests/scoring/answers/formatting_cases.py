@@ -174,7 +174,7 @@ SECOND = (
 THIRD = (
     _case(
         "Memory falls to less than 48GB.", "48GB",
-        ("Not only does memory fall, it falls to 48GB.", "It needs no less than 48GB.",
+        ("Not only does memory fall, it falls to 48GB.",
          "Without paging, it needs 48GB.", "Unlike full fine-tuning, QLoRA needs only 48GB.",
          "It isn't 24GB but 48GB.", "It is 48GB, not 24GB.", "There's no question that 48GB suffice.",
          "It cannot be denied that 48GB suffice.", "It is not false that it needs 48GB.",
@@ -261,8 +261,8 @@ THIRD = (
     ),
     _case(
         "The range is 1% to 2%.", "1-2% / 1% to 2%",
-        ("1–2%", "1 to 2 percent", "1%-2%", "$1\\text{--}2\\%$",),
-        ("1% and 2%", "between 1% and 2%",),
+        ("1–2%", "1 to 2 percent", "1%-2%", "$1\\text{--}2\\%$", "between 1% and 2%",),
+        ("1% and 2%",),
     ),
     _case(
         "Training is twice as fast.", "twice / 2x",
@@ -444,8 +444,8 @@ THIRD = (
     ),
     _case(
         "Batch size 32", "batch size 32 / batch size of 32",
-        ("a batch size of 32",),
-        ("batch size: 32", "batch size = 32", "32-bit batch size",),
+        ("a batch size of 32", "batch size: 32", "batch size = 32",),
+        ("32-bit batch size",),
     ),
 )  # fmt: skip
 

@@ -209,3 +209,33 @@ def test_each_answer_of_an_outsider_cites_what_it_names(row: outside_citation_ro
     given = find_citations(text, outside_citation_rows.TITLES, outside_citation_rows.SHOWN)
     assert sorted("+".join(papers) for papers in given.cited) == sorted(cited.split())
     assert bool(given.fabricated) == fabricated
+
+
+ROOFS = {
+    "roofs": "Les toits d'argile après la grêle",
+    "moth": "Lantern Moths Under Red Light",
+    "first": "Clay Roofs after Hail",
+    "second": "Clay Roofs after Hail",
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Selon « Les toits d’argile après la grêle », 1050 degrés suffisent.", ("roofs",)),
+        ("Selon «Les toits d'argile apres la grele», 1050 degrés suffisent.", ("roofs",)),
+        ('"lantern moths under red light" shows that red lamps draw fewer moths.', ("moth",)),
+        ("Lantern moths under red light fly less.", ()),
+        ('"Clay Roofs After Hail" reports 1050 degrees.', ("first", "second")),
+        ("Clay roofs after hail often need repair.", ()),
+    ],
+)
+def test_quotation_marks_with_spaces_and_other_apostrophes_enclose_a_title(
+    text: str, expected: tuple[str, ...]
+) -> None:
+    assert cited_papers(text, ROOFS) == expected
+
+
+def test_a_chapter_that_describes_something_is_no_paper() -> None:
+    assert find_citations('The chapter "Materials and Methods" describes firing.', ROOFS).fabricated == ()
+    assert find_citations('The paper "Materials and Fire" describes firing.', ROOFS).fabricated

@@ -11,7 +11,7 @@ from mlx_ragtune.scoring.answers.language import (
     language_of,
     require_supported,
 )
-from mlx_ragtune.scoring.answers.refusal import GRAMMARS
+from mlx_ragtune.scoring.answers.refusal_kinds import lexicons
 
 BENCHMARK = Path(__file__).parents[3] / "data" / "rag_notes" / "benchmark.jsonl"
 
@@ -42,9 +42,9 @@ def test_the_language_is_read_from_script_and_function_words(text: str, language
     assert language_of(text) == language
 
 
-def test_every_supported_language_but_english_has_a_grammar_of_refusals_and_no_other() -> None:
-    assert {"en", *GRAMMARS} == set(SUPPORTED)
-    assert "en" not in GRAMMARS
+def test_every_supported_language_but_english_has_a_lexicon_of_refusals_and_no_other() -> None:
+    assert {"en", *lexicons()} == set(SUPPORTED)
+    assert "en" not in lexicons()
     assert not set(SUPPORTED) & set(OTHERS)
 
 

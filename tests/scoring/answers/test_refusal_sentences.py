@@ -1,7 +1,6 @@
-"""Labelled sentences of ``data/refusals``; "kept" ones are in no fit and in no grammar.
+"""Labelled sentences of ``data/refusals``; "kept" ones are in no fit.
 
-The other languages' grammars were written after their sets; ``benchmarks/refusals.py`` prints what each English set
-showed at first sight, by a classifier that was fitted to the sets before it.
+``benchmarks/refusals.py`` prints what each set showed at first sight, by a classifier fitted to the sets before it.
 """
 
 import json
@@ -13,21 +12,35 @@ from mlx_ragtune.scoring.answers.refusal import is_refusal
 
 DATA = Path(__file__).parents[3] / "data" / "refusals" / "sentences.jsonl"
 ROWS = [json.loads(line) for line in DATA.read_text(encoding="utf-8").splitlines()]
-GROUPS = sorted({(row["set"], row["language"], row["refuses"]) for row in ROWS if row["set"] != "kept"})
+FITTED = [row for row in ROWS if row["set"] != "kept"]
+GROUPS = sorted({(row["set"] if row["language"] == "en" else "all", row["language"], row["refuses"]) for row in FITTED})
 
 
 @pytest.mark.parametrize(("name", "language", "refuses"), GROUPS)
 def test_at_least_97_percent_of_each_class_are_told_apart(name: str, language: str, refuses: bool) -> None:
-    texts = [row["text"] for row in ROWS if (row["set"], row["language"], row["refuses"]) == (name, language, refuses)]
+    rows = [row for row in FITTED if (row["language"], row["refuses"]) == (language, refuses)]
+    texts = [row["text"] for row in rows if name in (row["set"], "all")]
     wrong = [text for text in texts if is_refusal(text) != refuses]
     assert len(wrong) <= 0.03 * len(texts), wrong
 
 
 @pytest.mark.parametrize("refuses", [True, False])
 def test_of_english_sentences_that_were_never_fitted_95_percent_of_each_class_are_told_apart(refuses: bool) -> None:
-    texts = [row["text"] for row in ROWS if row["set"] == "kept" and row["refuses"] == refuses]
+    texts = [row["text"] for row in ROWS if (row["set"], row["language"], row["refuses"]) == ("kept", "en", refuses)]
     assert len(texts) >= 95
     assert sum(is_refusal(text) == refuses for text in texts) >= 0.95 * len(texts)
+
+
+@pytest.mark.parametrize("refuses", [True, False])
+@pytest.mark.parametrize("language", ["de", "fr", "zh", "ja", "ko"])
+def test_of_sentences_in_another_language_that_were_never_fitted_most_are_told_apart(
+    language: str, refuses: bool
+) -> None:
+    texts = [
+        row["text"] for row in ROWS if (row["set"], row["language"], row["refuses"]) == ("kept", language, refuses)
+    ]
+    assert len(texts) >= 18
+    assert sum(is_refusal(text) == refuses for text in texts) >= 0.85 * len(texts)
 
 
 def test_the_set_is_large_and_has_both_classes() -> None:

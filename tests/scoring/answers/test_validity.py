@@ -64,6 +64,21 @@ def test_each_answer_has_its_class(row: Row) -> None:
     assert _class(*said) == expected
 
 
+@pytest.mark.parametrize("text", ["α", "π", "~40 m", "A and C", "(b)", "**12**", "0.6", "41 birds", "三天", "네."])
+def test_a_letter_of_a_choice_a_sign_or_a_unit_is_a_whole_answer(text: str) -> None:
+    assert _class(text, "How deep is it, which letter is it, and which symbol?") == "ok"
+
+
+@pytest.mark.parametrize("text", ["B.", "It is", "The m", "("])
+def test_a_single_letter_that_nothing_asks_for_is_none(text: str) -> None:
+    assert _class(text, "How deep is it?") in ("too_short", "empty")
+
+
+def test_a_token_up_to_which_something_reaches_is_mentioned() -> None:
+    text = "The paper masks everything up to and including </think> in the loss."
+    assert _class(text, "What is masked?") == "ok"
+
+
 OUTSIDE = [Passage(title, title, title, text) for title, text in outside.PASSAGES]
 
 
