@@ -204,6 +204,8 @@ def test_ctrl_c_kill_and_a_closed_terminal_are_answered_while_no_python_runs(num
     code = (
         "import hashlib, os, signal, sys, threading\n"
         "from mlx_ragtune.pages.interrupt import announce_interrupt\n"
+        "usual = {signal.SIGINT: signal.default_int_handler}  # nohup and `&` ignore signals\n"
+        f"signal.signal(signal.{number}, usual.get(signal.{number}, signal.SIG_DFL))\n"
         f"threading.Timer(0.2, os.kill, (os.getpid(), signal.{number})).start()\n"
         "try:\n"
         "    with announce_interrupt():\n"

@@ -11,10 +11,9 @@ from mlx_ragtune.artifact import Draft, digest_json
 from mlx_ragtune.clients.file_digests import base_digest
 from mlx_ragtune.clients.runtime_mlx import mx
 from mlx_ragtune.tuning.layerwise import Layerwise
-from mlx_ragtune.tuning.lean_kernels import lean_kernels
 from mlx_ragtune.tuning.load import load_stored
 
-LOGITS_VERSION = 2
+LOGITS_VERSION = 1
 """Raised when the same model and prompts would give other logits."""
 CHUNK_TOKENS = 2048
 """Tokens that go through the layers at once. Attention over a longer prompt at once makes arrays of more than
@@ -26,8 +25,7 @@ def logits_after(model: Any, prompts: Sequence[Sequence[int]]) -> npt.NDArray[np
 
     ``model`` was loaded lazily. Its layers are read one after the other and released: it cannot be used again.
     """
-    with lean_kernels(model):
-        logits = Layerwise(model).logits(prompts, chunk_tokens=CHUNK_TOKENS)
+    logits = Layerwise(model).logits(prompts, chunk_tokens=CHUNK_TOKENS)
     mx.clear_cache()  # long prompts leave large freed buffers behind
     return logits
 

@@ -170,7 +170,7 @@ BAD_FILES: dict[str, tuple[bytes, str]] = {
     "array": (b"[1]\n", "a.jsonl:1"),
     "torn": (b'{"question_id": "q00", "text": "x"}\n{"question_id": "q0', "a.jsonl:2"),
     "latin-1": (b'{"question_id": "q00", "text": "caf\xe9"}\n', "a.jsonl:1"),
-    "utf-16": ('{"question_id": "q00", "text": "x"}\n'.encode("utf-16"), "a.jsonl:1"),
+    "utf-16": ('{"question_id": "q00", "text": "x"}\n'.encode("utf-16"), "a.jsonl: cannot be read: UTF-16"),
     "nan": (b'{"question_id": "q00", "text": NaN}\n', "a.jsonl:1"),
     "no text": (b'{"question_id": "q00"}\n', "a.jsonl:1"),
     "text a number": (b'{"question_id": "q00", "text": 3}\n', "a.jsonl:1"),

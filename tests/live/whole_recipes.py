@@ -43,7 +43,7 @@ ASKED_TWICE = 3
 PREFIX = f"ragtune-live-{secrets.token_hex(4)}"
 SHORTENED: dict[str, dict[str, dict[str, Any]]] = {
     "smoke": {"evaluate": {"threads": 1}},  # waiting threads spin, which costs more than a toy's arithmetic
-    "demo": {"train": {"epochs": 0.1}, "evaluate": {"probes": None, "sampling": {"max_tokens": 32}}},
+    "demo": {"train": {"epochs": 0.1}, "evaluate": {"probes": None, "budget": None, "sampling": {"max_tokens": 32}}},
 }
 
 

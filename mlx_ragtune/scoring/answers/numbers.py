@@ -80,13 +80,14 @@ class _Source:
     def has_number(self, readings: tuple[Reading, ...]) -> bool:
         """Whether one reading occurs: with its unit, or as the same number where one side has no unit.
 
-        A letter that may be a unit ("0.4 g") is one: then the source has that unit, or none.
+        A letter that may be a unit ("0.4 g") is one: then the source has that unit, or none. A percent sign may be that
+        of the next number ("0.12 and 4%").
         """
-        bare = not any(unit for _, unit in readings)
+        bare = not any(unit not in ("", "%") for _, unit in readings)
         for number, unit in readings:
             if _quantity((number, unit)) in self.quantities or (unit and (number, "") in self.quantities):
                 return True
-            if bare and (number in self.numbers or (0 < abs(number) < 1 and (number, "%") in self.quantities)):
+            if bare and not unit and (number in self.numbers or (0 < abs(number) < 1 and (number, "%") in self.quantities)):
                 return True
             if unit == "%" and 0 < abs(number) < 100 and (number / 100, "") in self.quantities:
                 return True
