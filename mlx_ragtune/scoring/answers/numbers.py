@@ -87,7 +87,11 @@ class _Source:
         for number, unit in readings:
             if _quantity((number, unit)) in self.quantities or (unit and (number, "") in self.quantities):
                 return True
-            if bare and not unit and (number in self.numbers or (0 < abs(number) < 1 and (number, "%") in self.quantities)):
+            if (
+                bare
+                and not unit
+                and (number in self.numbers or (0 < abs(number) < 1 and (number, "%") in self.quantities))
+            ):
                 return True
             if unit == "%" and 0 < abs(number) < 100 and (number / 100, "") in self.quantities:
                 return True
