@@ -3,7 +3,7 @@
 import json
 from contextlib import ExitStack
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from tests.tuning.made import (
     VOCABULARY,
     adapted,
     base_settings,
+    counted_peak,
     dataset_settings,
     examples,
     made_model,
@@ -156,11 +157,8 @@ def test_the_logits_in_chunks_give_the_same_in_less_memory(monkeypatch: pytest.M
         found = []
         for chunk in (2**26, 2**17):
             monkeypatch.setattr(head, "CHUNK_LOGITS", chunk)
-            mx.clear_cache()
-            mx.reset_peak_memory()
-            before = mx.get_active_memory()
-            mx.eval(result := mx.value_and_grad(losses)(states))
-            found.append((*result, mx.get_peak_memory() - before))
+            run = partial(mx.value_and_grad(losses), states)
+            found.append((*run(), counted_peak(run)))
         (loss, gradient, whole), (parts, gradient_of_parts, less) = found
         assert parts.item() == pytest.approx(loss.item(), rel=3e-6)
         assert relative({"d": gradient_of_parts}, {"d": gradient}) < 1e-6
@@ -177,11 +175,7 @@ def test_no_activations_of_the_base_are_kept() -> None:
         nn.value_and_grad(model, group_objective),
         value_and_grad(BaseKL(KLSettings(tokens="all")), model, rows),
     ):
-        mx.clear_cache()
-        mx.reset_peak_memory()
-        before = mx.get_active_memory()
-        mx.eval(step(model, groups))
-        peaks.append(mx.get_peak_memory() - before)
+        peaks.append(counted_peak(partial(step, model, groups)))
     assert peaks[1] < 1.2 * peaks[0]
 
 

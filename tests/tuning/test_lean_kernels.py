@@ -169,8 +169,8 @@ def chained(function: Function, shape: tuple[int, ...], calls: int) -> int:
 def test_swiglu_keeps_its_inputs_only() -> None:
     """Each call adds its output. MLX's own keeps the sigmoid and SiLU of the gate too."""
     calls, size = 16, 4 * 2**18
-    assert chained(lambda x: lean.swiglu(x, x), (2**18,), calls) < (calls + 5) * size
-    assert chained(lambda x: llama_module.swiglu(x, x), (2**18,), calls) > (2 * calls + 5) * size
+    assert chained(lambda x: lean.swiglu(x, x), (2**18,), calls) < 1.5 * calls * size
+    assert chained(lambda x: llama_module.swiglu(x, x), (2**18,), calls) > 2 * calls * size
 
 
 def test_the_backward_pass_of_attention_keeps_no_scores() -> None:
