@@ -175,13 +175,17 @@ def write_chats(run: Run, folder: Path) -> None:
         (folder / f"{split}.jsonl").write_text(text)
 
 
-def shell_loop(recipe: Path, updates: int) -> dict[str, Any]:
-    """One process of mlx-lm's trainer for each of the settings; the lowest validation loss decides."""
+def shell_loop(recipe: Path, updates: int, trials: int) -> dict[str, Any]:
+    """One process of mlx-lm's trainer for each of the settings; the lowest validation loss decides.
+
+    With fewer ``trials`` than settings only the first ones run, and their time is scaled up.
+    """
     run = opened(recipe)
     data, losses = recipe.parent / "chats", []
     write_chats(run, data)
     started, worked = time.perf_counter(), cpu_seconds()
-    for number, settings in enumerate(settings_of_trials()):
+    for number, settings in enumerate(settings_of_trials()[:trials]):
+        print(f"  shell loop, trial {number + 1}: {settings}", file=sys.stderr)
         train = opened(recipe, settings).recipe.train
         config = {
             "model": str(run.base), "train": True, "data": str(data), "iters": updates * train.accumulation,
@@ -204,7 +208,8 @@ def shell_loop(recipe: Path, updates: int) -> dict[str, Any]:
             raise SystemExit(f"mlx_lm.lora failed:\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
         losses.append(float(found[-1]))
     best = min(range(len(losses)), key=losses.__getitem__)
-    seconds, cpu = time.perf_counter() - started, cpu_seconds() - worked
+    scale = len(settings_of_trials()) / trials
+    seconds, cpu = scale * (time.perf_counter() - started), scale * (cpu_seconds() - worked)
     return {"seconds": seconds, "cpu_seconds": cpu, "best": settings_of_trials()[best], "losses": losses}
 
 
@@ -357,7 +362,7 @@ def count_sides(size: str, papers: int) -> dict[str, Counted]:
         }
 
 
-def measure_sweeps(*, size: str, papers: int, repeats: int) -> dict[str, Any]:
+def measure_sweeps(*, size: str, papers: int, repeats: int, loop_trials: int) -> dict[str, Any]:
     """Medians of the three sides, alternating."""
     seconds: dict[str, list[float]] = {"shell loop": [], "sweep": [], "sweep with halving": []}
     cpu: dict[str, list[float]] = {side: [] for side in seconds}
@@ -373,11 +378,13 @@ def measure_sweeps(*, size: str, papers: int, repeats: int) -> dict[str, Any]:
             updates = make_plan(token_rows(run)["train"], run.recipe.train, seed=run.recipe.seed).updates
             order = list(projects) if repeat % 2 == 0 else list(projects)[::-1]
             for side in order:
-                last[side] = shell_loop(projects[side], updates) if side == "shell loop" else one_sweep(projects[side])
+                loop = side == "shell loop"
+                last[side] = shell_loop(projects[side], updates, loop_trials) if loop else one_sweep(projects[side])
                 seconds[side].append(last[side]["seconds"])
                 cpu[side].append(last[side]["cpu_seconds"])
                 print(f"  {side}: {seconds[side][-1]:.0f} s, CPU {cpu[side][-1]:.0f} s", file=sys.stderr)
     return {
+        "loop_trials": loop_trials,
         "seconds": {side: statistics.median(values) for side, values in seconds.items()},
         "cpu_seconds": {side: statistics.median(values) for side, values in cpu.items()},
         "best": {side: last[side]["best"] for side in last},
@@ -424,6 +431,8 @@ def show_sweeps(sweeps: dict[str, Any]) -> None:
             f"{count:5d} updates   best: {best}"
         )
     print(f"  pruned by halving: {sweeps['pruned']} of 8")
+    if (ran := sweeps["loop_trials"]) < (count := len(settings_of_trials())):
+        print(f"  the shell loop ran its first {ran} of {count} trials: its time is theirs × {count / ran:g}")
 
 
 def main() -> None:
@@ -433,6 +442,10 @@ def main() -> None:
     parser.add_argument("--papers", type=int, default=TOY_PAPERS, help=f"papers for the toy (default: {TOY_PAPERS})")
     parser.add_argument("--count", action="store_true", help="count the work, and train nothing")
     parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument(
+        "--loop-trials", type=int, choices=range(1, 9), default=8, metavar="N",
+        help="run the first N trials of the shell loop only, and scale their time to 8; 2 differ in their modules",
+    )  # fmt: skip
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     size, repeats = arguments.size, arguments.repeats
@@ -450,7 +463,9 @@ def main() -> None:
         if not arguments.json:
             show_counted(counted)
         if not arguments.count:
-            result["sweeps"] = measure_sweeps(size=size, papers=arguments.papers, repeats=repeats)
+            result["sweeps"] = measure_sweeps(
+                size=size, papers=arguments.papers, repeats=repeats, loop_trials=arguments.loop_trials
+            )
             if not arguments.json:
                 show_sweeps(result["sweeps"])
     if arguments.part != "sweeps" and not arguments.count:

@@ -15,6 +15,7 @@ from mlx_ragtune.pages.interrupt import announce_interrupt
 
 if TYPE_CHECKING:
     from mlx_ragtune.commands.sweep import SweepResult
+    from mlx_ragtune.errors import RagtuneError
     from mlx_ragtune.runner import Run
     from mlx_ragtune.sweeping.study import SweepStudy
 
@@ -66,6 +67,7 @@ def start(recipe: Path, worker: bool, as_json: bool) -> None:
 
     run = _open(recipe)
     study: SweepStudy | None = None
+    errors: dict[int, RagtuneError] = {}
     try:
         with announce_interrupt():
             study = command.open_sweep(run, recipe, open_variant=_opener(recipe), say=say)
@@ -77,8 +79,10 @@ def start(recipe: Path, worker: bool, as_json: bool) -> None:
             result = command.result_of(study, run.recipe, stopped=stopped)
             command.keep(result, run.home)
             if not worker:
-                finalists = command.run_finalists(study, run.recipe, _opener(recipe), until_report=_to_report)
-                result = command.result_of(study, run.recipe, stopped=stopped, finalists=finalists)
+                verdicts, errors = command.run_finalists(
+                    study, run.recipe, _opener(recipe), until_report=_to_report, say=say
+                )
+                result = command.result_of(study, run.recipe, stopped=stopped, finalists=verdicts, errors=errors)
     except KeyboardInterrupt:
         if study is not None:
             command.keep(command.result_of(study, run.recipe, stopped=""), run.home)
@@ -92,6 +96,8 @@ def start(recipe: Path, worker: bool, as_json: bool) -> None:
     say(f"results: {path}")
     if not worker:
         best_row(result)  # a sweep without one has failed
+    for error in errors.values():
+        raise error
 
 
 @sweep.command()

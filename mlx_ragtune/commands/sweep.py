@@ -8,16 +8,17 @@ trials, one looks better by chance.
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from mlx_ragtune.artifact import STAGE_FOLDERS, OpenRun, digest_file
 from mlx_ragtune.commands.compare import compare_contestants, read_run
 from mlx_ragtune.commands.sweep_scoring import Development
 from mlx_ragtune.commands.sweep_trials import OpenVariant, Trials, shown_row
-from mlx_ragtune.errors import ArtifactError, InputError, RecipeError
+from mlx_ragtune.errors import ArtifactError, InputError, RagtuneError, RecipeError
 from mlx_ragtune.evaluation.quick_score import SCORE
 from mlx_ragtune.jsonl import read_rows
 from mlx_ragtune.pages.sweep_table import SweepTable
@@ -63,6 +64,8 @@ class SweepResult:
     trial_count: int
     alpha: float | None
     finalists: tuple[Verdict, ...]
+    failed: tuple[str, ...] = ()
+    """Finalists without a verdict, each with its error."""
     places: tuple[int, ...] = ()
     """How many trials continue from each rung, where that is known beforehand."""
 
@@ -212,25 +215,41 @@ def corrected_alpha(recipe: Recipe, trial_count: int) -> float:
 
 
 def run_finalists(
-    sweep: SweepStudy, recipe: Recipe, open_variant: OpenVariant, *, until_report: Callable[[Any], None]
-) -> list[Verdict]:
-    """The verdicts on the best trials, each of which is an ordinary run to the report."""
-    rows = sweep.rows()
+    sweep: SweepStudy, recipe: Recipe, open_variant: OpenVariant, *, until_report: Callable[[Any], None], say: Say
+) -> tuple[list[Verdict], dict[int, RagtuneError]]:
+    """The verdicts on the best trials, each of which is an ordinary run to the report, and why others have none.
+
+    The errors are by trial number, from 1. A finalist that fails does not keep the others from theirs.
+    """
     alpha = corrected_alpha(recipe, sum(map(counts, sweep.trials())))
-    verdicts = []
-    for row in ranked(rows, by_loss=sweep.by_loss)[: sweep.settings.finalists]:
+    verdicts: list[Verdict] = []
+    errors: dict[int, RagtuneError] = {}
+    for row in ranked(sweep.rows(), by_loss=sweep.by_loss)[: sweep.settings.finalists]:
         run = open_variant(row.settings)
-        until_report(run)
-        base, tuned = (read_run(f"{run.home}:{arm}") for arm in ("base", "tuned"))
-        data = compare_contestants(
-            [base, tuned], allow=recipe.evaluate.allow, margin=recipe.scoring.margin, alpha=alpha
-        )[0]
-        outcome, report = data.outcome, str(run.home / STAGE_FOLDERS["report"] / "report.html")
-        verdicts.append(Verdict(row.number + 1, run.home.name, outcome.verdict, outcome.headline, alpha, report))
-    return verdicts
+        try:
+            until_report(run)
+            verdicts.append(_verdict(row.number + 1, run.home, recipe, alpha))
+        except RagtuneError as error:
+            say(f"trial {row.number + 1} gets no verdict: {error.what}")
+            errors[row.number + 1] = error
+    return verdicts, errors
 
 
-def result_of(sweep: SweepStudy, recipe: Recipe, *, stopped: str, finalists: Sequence[Verdict] = ()) -> SweepResult:
+def _verdict(trial: int, home: Path, recipe: Recipe, alpha: float) -> Verdict:
+    base, tuned = (read_run(f"{home}:{arm}") for arm in ("base", "tuned"))
+    data = compare_contestants([base, tuned], allow=recipe.evaluate.allow, margin=recipe.scoring.margin, alpha=alpha)[0]
+    outcome, report = data.outcome, str(home / STAGE_FOLDERS["report"] / "report.html")
+    return Verdict(trial, home.name, outcome.verdict, outcome.headline, alpha, report)
+
+
+def result_of(
+    sweep: SweepStudy,
+    recipe: Recipe,
+    *,
+    stopped: str,
+    finalists: Sequence[Verdict] = (),
+    errors: Mapping[int, RagtuneError] = MappingProxyType({}),
+) -> SweepResult:
     """The sweep as it stands."""
     rows, count = sweep.rows(), sum(map(counts, sweep.trials()))
     halving, settings = sweep.halving, sweep.settings
@@ -246,6 +265,7 @@ def result_of(sweep: SweepStudy, recipe: Recipe, *, stopped: str, finalists: Seq
         trial_count=count,
         alpha=corrected_alpha(recipe, count) if finalists else None,
         finalists=tuple(finalists),
+        failed=tuple(f"trial {trial}: {error.what}" for trial, error in errors.items()),
         places=tuple(halving.places(rung, 0) for rung in range(settings.rungs)) if known else (),
     )
 

@@ -82,6 +82,8 @@ def sweep_text(result: SweepResult, settings: SweepSettings, *, recipe: str, wid
     for verdict in result.finalists:
         text = f"trial {verdict.trial}: {verdict.headline} (report: {verdict.report})"
         parts += ["", fill(text, width=width)]
+    for failure in result.failed:
+        parts += ["", fill(f"no verdict: {failure}", width=width)]
     if result.finalists and result.alpha is not None:
         rate = result.alpha * result.trial_count
         parts += [
