@@ -14,6 +14,8 @@ from mlx_ragtune.synthesis.checks import is_blank, plain_prose, quote_in
 from mlx_ragtune.synthesis.gate import row_faults
 
 SHOWN_PROBLEMS = 20
+MAX_CHARACTERS = 1_000_000
+"""A row holds at most so much text: 262,144 tokens, the longest window of a base model, are about as much."""
 _OF_WHOLE_LINE = ("correct this line", "write one JSON object per line")
 _LOCATED = re.compile(r"(?P<where>.*?:\d+): (?P<what>.*)", re.DOTALL)
 
@@ -97,10 +99,26 @@ def pair_problems(pair: Pair, documents: Mapping[str, Document]) -> list[str]:
     return [*_form_problems(pair), *_corpus_problems(pair, documents)]
 
 
+def too_long(value: object) -> str:
+    """The problem of a row with more text than a base model can read; empty for any other. Checks cost by length."""
+    count = _characters(value)
+    return f"{count:,} characters, at most {MAX_CHARACTERS:,} fit any base model" if count > MAX_CHARACTERS else ""
+
+
+def _characters(value: object) -> int:
+    if isinstance(value, str):
+        return len(value)
+    parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    return sum(map(_characters, parts))
+
+
 def _rows(path: Path, problems: list[str]) -> Iterator[tuple[str, Pair]]:
     """``file:line`` and pair of each row that is one; what is wrong with the others goes to ``problems``."""
     errors: list[InputError] = []
     for where, value in read_values(path, errors):
+        if long := too_long(value):
+            problems.append(f"{where}: {long}")
+            continue
         try:
             yield where, parse_row(Pair, value, where=where)
         except InputError as error:

@@ -20,7 +20,7 @@ from mlx_ragtune.records import OWN_GROUP, Document, Example, Kind, Message, Pai
 from mlx_ragtune.retrieval.control_tokens import control_tokens
 from mlx_ragtune.scoring.answers.refusal import is_refusal
 from mlx_ragtune.synthesis.assemble import BuildMessages
-from mlx_ragtune.synthesis.authored import listing, read_pairs, unreadable
+from mlx_ragtune.synthesis.authored import listing, read_pairs, too_long, unreadable
 from mlx_ragtune.synthesis.dedupe import normal_form
 from mlx_ragtune.synthesis.gate import answer_fault
 from mlx_ragtune.synthesis.own_formats import FORMATS, Field, Fields, Format, detect, read_fields, unknown_format
@@ -112,6 +112,9 @@ def _fields(
 ) -> Fields | None:
     if not isinstance(value, Mapping):
         problems.append(f"{where}: not a JSON object")
+        return None
+    if long := too_long(value):
+        problems.append(f"{where}: {long}")
         return None
     other = detect(value, columns)
     if kind != other and (other in ("chat", "pairs") or (kind == "chat" and other)):

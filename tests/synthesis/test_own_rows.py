@@ -43,6 +43,18 @@ def lines(*rows: Any) -> str:
 
 
 @pytest.mark.parametrize("kind", ["pairs", "chat", "prompt", "rag"])
+def test_a_row_with_more_text_than_any_model_reads_is_refused_before_it_is_checked(tmp_path: Path, kind: str) -> None:
+    row = json.loads(BLOCKS[kind].splitlines()[0])
+    text = "A sentence of an endless answer. " * 400_000
+    if kind == "chat":
+        row["messages"][-1]["content"] = text
+    else:
+        row[next(name for name in ("answer", "completion") if name in row)] = text
+    with pytest.raises(InputError, match=r"rows\.jsonl:1: 13,200,\d{3} characters, at most 1,000,000 fit any base"):
+        own(tmp_path, lines(row), format=kind)
+
+
+@pytest.mark.parametrize("kind", ["pairs", "chat", "prompt", "rag"])
 def test_the_examples_of_the_documentation_are_detected_and_read(tmp_path: Path, kind: str) -> None:
     rows = own(tmp_path, BLOCKS[kind])
     assert rows.format == kind
