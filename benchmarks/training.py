@@ -45,8 +45,9 @@ from mlx_ragtune.tuning.groups import Group, answer_tokens, shape_of
 from mlx_ragtune.tuning.lean_kernels import lean_kernels
 from mlx_ragtune.tuning.loop import Loop
 from mlx_ragtune.tuning.schedule import contexts, make_plan, micro_batches, rows_per_update, updates_of_epoch
+from mlx_ragtune.tuning.stock_trainer import stock_batches, stock_work
 from mlx_ragtune.tuning.token_rows import TokenRow, tokenize
-from mlx_ragtune.tuning.work import Work, total, work_of_batch, work_of_whole_rows
+from mlx_ragtune.tuning.work import Work, total, work_of_batch
 
 SMOLLM2 = {
     "model_type": "llama",
@@ -114,12 +115,6 @@ def rows_of(arguments: argparse.Namespace, vocabulary: int) -> list[TokenRow]:
     return some_contexts(read_token_rows(arguments.rows_from, arguments.tokenizer or arguments.base), arguments.rows)
 
 
-def stock_batches(rows: list[TokenRow], seed: int = 0) -> list[list[TokenRow]]:
-    """The batches of mlx-lm 0.32: its sort by length has no effect (mlx-lm#1029), so file order, then shuffled."""
-    order = np.random.default_rng(seed).permutation(len(rows) // BATCH)
-    return [rows[int(index) * BATCH : int(index) * BATCH + BATCH] for index in order]
-
-
 def our_batches(rows: list[TokenRow], layers: int, epochs: int = 1) -> list[list[Group]]:
     """The micro-batches of shared prefixes in so many epochs."""
     settings = train_settings(layers, "shared-prefix")
@@ -134,7 +129,7 @@ def our_batches(rows: list[TokenRow], layers: int, epochs: int = 1) -> list[list
 def counted(rows: list[TokenRow], side: str, layers: int) -> Work:
     """The work of one epoch on a side; the caller's config counts the layers of the store."""
     if side == "stock":
-        return total(work_of_whole_rows(batch, 32) for batch in stock_batches(rows))
+        return stock_work(rows, BATCH)
     return total(work_of_batch(groups) for groups in our_batches(rows, layers))
 
 
@@ -200,7 +195,7 @@ def stock_step(model: Any, rows: list[TokenRow], *, compiled: bool = False) -> C
     value_and_grad = compiled_stock(model) if compiled else nn.value_and_grad(model, default_loss)
 
     def unsorted() -> Iterator[Any]:
-        for batch in stock_batches(rows):
+        for batch in stock_batches(rows, BATCH):
             places = [next(place for place, other in enumerate(rows) if other is row) for row in batch]
             yield from iterate_batches([dataset[place] for place in places], BATCH, 2048)
 
