@@ -62,14 +62,15 @@ def test_a_finalist_that_fails_leaves_the_others_their_verdicts(finished: Path, 
     said: list[str] = []
     tried: list[Path] = []
 
+    def open_variant(settings: Any) -> Any:
+        return open_recipe(recipe_of(finished))
+
     def until_report(run: Any) -> None:
         tried.append(run.home)
         if len(tried) == 1:
             raise ToolError("the disk is full", where="export", fix="free 2 GB")
 
-    verdicts, errors = command.run_finalists(
-        sweep, recipe, lambda _: open_recipe(recipe_of(finished)), until_report=until_report, say=said.append
-    )
+    verdicts, errors = command.run_finalists(sweep, recipe, open_variant, until_report=until_report, say=said.append)
     assert [one.trial for one in verdicts] == [2]
     assert {trial: error.what for trial, error in errors.items()} == {1: "the disk is full"}
     assert said == ["trial 1 gets no verdict: the disk is full"]
