@@ -11,13 +11,14 @@ from mlx_ragtune.artifact import Draft, digest_json
 from mlx_ragtune.clients.file_digests import base_digest
 from mlx_ragtune.clients.runtime_mlx import mx
 from mlx_ragtune.tuning.layerwise import Layerwise
+from mlx_ragtune.tuning.lean_kernels import lean_kernels
 from mlx_ragtune.tuning.load import load_stored
 
-LOGITS_VERSION = 1
+LOGITS_VERSION = 3
 """Raised when the same model and prompts would give other logits."""
-CHUNK_TOKENS = 2048
-"""Tokens that go through the layers at once. Attention over a longer prompt at once makes arrays of more than
-2^31 values on a CPU (heads × tokens²), which ends in a crash or in the machine's memory."""
+CHUNK_TOKENS = 512
+"""Tokens that go through the layers at once. Attention over a long prompt at once makes arrays of more than 2^31 values
+on a CPU (heads × tokens²), which ends in a crash or in the machine's memory."""
 
 
 def logits_after(model: Any, prompts: Sequence[Sequence[int]]) -> npt.NDArray[np.float32]:
@@ -25,7 +26,8 @@ def logits_after(model: Any, prompts: Sequence[Sequence[int]]) -> npt.NDArray[np
 
     ``model`` was loaded lazily. Its layers are read one after the other and released: it cannot be used again.
     """
-    logits = Layerwise(model).logits(prompts, chunk_tokens=CHUNK_TOKENS)
+    with lean_kernels(model):
+        logits = Layerwise(model).logits(prompts, chunk_tokens=CHUNK_TOKENS)
     mx.clear_cache()  # long prompts leave large freed buffers behind
     return logits
 

@@ -34,6 +34,8 @@ PAIR_TOKENS = 1.25
 """Tokens of a row with its rejected answer over those of the row: they share the prompt."""
 COMPARED_PROMPTS = 10
 """Prompts whose logits are compared after fusing and exporting."""
+PROMPT_TOKENS = 2048
+"""Tokens of the longest of them, where it is not known."""
 _ADAPTER_SHARE = 0.03
 """Parameters of an adapter over those of the model, where its rank is not known: rank 64 of a 4B model has 3%."""
 STEP_VALUES = 2**28
@@ -250,7 +252,7 @@ def _smaller_steps(config: Mapping[str, Any], settings: TrainSettings) -> Iterat
 def _forward_bytes(config: Mapping[str, Any], prompt_tokens: int) -> int:
     """Float32 bytes of attention scores, MLP and logits while one prompt goes through the layers."""
     tokens = min(prompt_tokens, CHUNK_TOKENS)
-    scores = 2 * config["num_attention_heads"] * tokens * prompt_tokens
+    scores = 5 * config["num_attention_heads"] * tokens * prompt_tokens
     return int(4 * (scores + 4 * tokens * config["intermediate_size"] + 64 * config["vocab_size"]))
 
 
@@ -268,7 +270,7 @@ def merge_memory(base: Base, *, adapter: int | None = None) -> int:
     return model.largest_bytes + 4 * 4 * block + _adapter_bytes(model, adapter)
 
 
-def logits_memory(base: Base, *, prompt_tokens: int = CHUNK_TOKENS, adapter: int | None = None) -> int:
+def logits_memory(base: Base, *, prompt_tokens: int = PROMPT_TOKENS, adapter: int | None = None) -> int:
     """Bytes that comparing logits needs: embedding, adapter, one layer in float32, and the prompts' states.
 
     ``adapter`` is as in ``merge_memory``.
@@ -284,7 +286,7 @@ def logits_memory(base: Base, *, prompt_tokens: int = CHUNK_TOKENS, adapter: int
     return sum(outside) + _adapter_bytes(model, adapter) + states + widest
 
 
-def fuse_memory(base: Base, *, prompt_tokens: int = CHUNK_TOKENS) -> int:
+def fuse_memory(base: Base, *, prompt_tokens: int = PROMPT_TOKENS) -> int:
     """Bytes that fusing needs: those of writing the folder or of comparing logits, whichever are more."""
     return max(merge_memory(base), logits_memory(base, prompt_tokens=prompt_tokens))
 

@@ -14,6 +14,7 @@ from mlx_ragtune.tuning import layerwise, logits
 from mlx_ragtune.tuning.adapters import load_adapter
 from mlx_ragtune.tuning.head import hidden_states, logits_of
 from mlx_ragtune.tuning.layerwise import Layerwise
+from mlx_ragtune.tuning.lean_kernels import lean_kernels
 from mlx_ragtune.tuning.load import load_stored
 from mlx_ragtune.tuning.logits import next_token_logits
 from mlx_ragtune.tuning.merge import adapted_logits
@@ -43,9 +44,12 @@ def of_whole_model(model: Any, prompts: Sequence[Sequence[int]], chunk: int) -> 
 def test_every_logit_is_equal(tmp_path: Path, architecture: str, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logits, "CHUNK_TOKENS", chunk)
     base = stored_as(toy_base(tmp_path / "base", architecture), mx.bfloat16)
-    expected = of_whole_model(load_stored(base), PROMPTS, chunk)
+    model = load_stored(base)
+    with lean_kernels(model):
+        expected = of_whole_model(model, PROMPTS, chunk)
     assert np.array_equal(next_token_logits(base, PROMPTS), expected)
     assert np.abs(expected).max() > 0.1
+    np.testing.assert_allclose(expected, of_whole_model(load_stored(base), PROMPTS, chunk), atol=1e-4)
 
 
 @pytest.mark.parametrize("method", ["lora", "dora"])

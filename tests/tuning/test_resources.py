@@ -87,8 +87,10 @@ def test_every_step_stays_below_its_prediction_which_is_at_most_twice_the_peak(
     parameters = adapter_parameters(config, train_settings(rank=16))
     fused = peak(lambda: fused_folder.write_fused(base, adapter, tmp_path / "fused", config=config))
     assert fused < merge_memory(base, adapter=parameters) < 2 * fused
-    compared = peak(lambda: merge.adapted_logits(base, adapter, [[5] * 300] * resources.COMPARED_PROMPTS))
-    assert compared < logits_memory(base, prompt_tokens=300, adapter=parameters) < 2 * compared
+    for tokens in (300, 700):
+        prompts = [[5] * tokens] * resources.COMPARED_PROMPTS
+        compared = peak(lambda prompts=prompts: merge.adapted_logits(base, adapter, prompts))
+        assert compared < logits_memory(base, prompt_tokens=tokens, adapter=parameters) < 2 * compared, tokens
     for precision in get_args(Precision):
         loaded = peak(lambda precision=precision: load_base(base, precision))
         assert loaded < load_memory(base, precision) < 2 * loaded, precision
