@@ -7,6 +7,7 @@ prompt. Finished answers make room for further prompts at once.
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -16,6 +17,7 @@ import numpy as np
 from mlx_ragtune.clients.runtime_mlx import mx
 from mlx_ragtune.models.prompts import end_of_turn
 from mlx_ragtune.tuning.groups import Group, make_groups
+from mlx_ragtune.tuning.lean_kernels import lean_kernels, on_cpu
 from mlx_ragtune.tuning.memory import apply_caps, caps_here
 from mlx_ragtune.tuning.token_rows import TokenRow
 
@@ -99,7 +101,8 @@ class _Decoder:
         groups = make_groups(rows) if self._shares else [Group((row,), 0) for row in rows]
         self._waiting = deque(sorted(groups, key=lambda group: (len(group.rows[0].tokens), group.rows[0].id)))
         self._trunk_length = _shared_by_all(rows) if self._shares else 0
-        self._trunk = self._extended(None, rows[0].tokens[: self._trunk_length]) if self._trunk_length else None
+        with self._kernels():
+            self._trunk = self._extended(None, rows[0].tokens[: self._trunk_length]) if self._trunk_length else None
 
     def close(self) -> None:
         """Release the caches."""
@@ -111,9 +114,11 @@ class _Decoder:
     def answers(self, stop: Callable[[str], bool] | None) -> Iterator[tuple[int, Decoded]]:
         """The answers, as they are finished."""
         while self._waiting or self._rows:
-            while self._waiting and len(self._rows) < self._most:
-                self._insert(self._waiting.popleft())
-            for reply in self._generator.next_generated():
+            with self._kernels():  # not across a yield: what runs there has kernels of its own
+                while self._waiting and len(self._rows) < self._most:
+                    self._insert(self._waiting.popleft())
+                replies = self._generator.next_generated()
+            for reply in replies:
                 row = self._rows[reply.uid]
                 if reply.finish_reason != "stop":
                     row.tokens.append(int(reply.token))
@@ -152,6 +157,10 @@ class _Decoder:
             self._model(mx.array(tokens[begin : begin + STEP_TOKENS])[None], cache=longer)
             mx.eval([layer.state for layer in longer])
         return longer
+
+    def _kernels(self) -> AbstractContextManager[None]:
+        """Faster attention on a CPU; a GPU has its own."""
+        return lean_kernels(self._model) if on_cpu() else nullcontext()
 
     def _can_share(self) -> bool:
         """Whether the model keeps all keys and values: a sliding window forgets the start of a prompt."""
