@@ -99,6 +99,7 @@ def write_project(folder: Path, *, size: str, papers: int = TOY_PAPERS, halving:
     recipe["benchmark"], recipe["dataset"]["pairs"] = "benchmark.jsonl", "pairs.jsonl"
     recipe["corpus"]["folder"] = "papers"
     recipe["evaluate"].pop("probes")  # the shell loop has no constraint
+    recipe["evaluate"]["budget"] = None  # a second run would ask more questions in the same time
     recipe["dataset"].pop("rehearsal", None)  # nor rows of the base's own answers
     if size == "toy":
         write_toy_model(folder / "base", hidden=256, layers=6)
