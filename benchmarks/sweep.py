@@ -1,6 +1,6 @@
 """A sweep of 8 trials against a shell loop of ``mlx_lm.lora``, and one more iteration of a recipe.
 
-    python benchmarks/sweep.py                    # a random model of six layers, some papers: minutes on two idle cores
+    python benchmarks/sweep.py                    # a random model of six layers, some papers
     python benchmarks/sweep.py --size demo        # recipes/demo.yaml, SmolLM2-135M: hours on two cores
     python benchmarks/sweep.py --size demo --count       # the work of each side, without training
     python benchmarks/sweep.py --part iteration   # only the second part; --part sweeps: only the first
