@@ -185,12 +185,17 @@ class SweepStudy:
         """Whether the budget, or the same settings, went to a trial that other workers started at the same moment."""
         if RETAKEN in trial.user_attrs:
             return False
-        earlier = [other for other in self.study.get_trials(deepcopy=False) if other.number < trial.number]
-        earlier = [other for other in earlier if counts(other)]
-        most = self.settings.trials
-        if most is not None and len(earlier) >= most:
-            return True
-        return any(other.params == trial.params for other in earlier)
+        most, until = self.settings.trials, time.monotonic() + ASK_SECONDS
+        while True:
+            earlier = [other for other in self.study.get_trials(deepcopy=False) if other.number < trial.number]
+            earlier = [other for other in earlier if counts(other)]
+            if most is not None and len(earlier) >= most:
+                return True
+            if any(other.params == trial.params for other in earlier):
+                return True
+            if all(len(other.params) == len(trial.params) for other in earlier) or time.monotonic() > until:
+                return False
+            time.sleep(0.01)  # an earlier trial is about to get its settings, which may be the same
 
     def settings_of(self, trial: Trial) -> Settings:
         """The recipe settings of a trial."""

@@ -5,6 +5,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,30 @@ def test_workers_that_ask_together_do_not_exceed_the_budget(tmp_path: Path) -> N
     assert first.ask() is not None
     assert second.ask() is None
     assert [row.state for row in second.rows()] == ["running"]
+
+
+def test_settings_that_another_worker_is_about_to_write_are_not_run_twice(tmp_path: Path) -> None:
+    """Settings are written key by key after a trial has its number: at that moment it looks as if it had none."""
+    first, second = (opened(journal(tmp_path), trials=6) for _ in range(2))
+    earlier = first.study.ask()
+    backend = first.study._storage
+
+    def write_late() -> None:
+        while True:
+            later = [trial for trial in first.study.get_trials() if trial.number == 1 and len(trial.params) == 2]
+            if later:
+                break
+            time.sleep(0.01)
+        time.sleep(0.3)
+        for key, value in later[0].params.items():
+            distribution = later[0].distributions[key]
+            backend.set_trial_param(earlier._trial_id, key, distribution.to_internal_repr(value), distribution)
+
+    with ThreadPoolExecutor() as pool:
+        written = pool.submit(write_late)
+        assert second.ask() is None
+        written.result()
+    assert [row.number for row in second.rows()] == [0]
 
 
 def test_workers_that_draw_the_same_settings_do_not_both_run_them(tmp_path: Path) -> None:
