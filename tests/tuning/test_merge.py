@@ -185,7 +185,7 @@ def test_memory_of_a_prompt_grows_with_its_length_not_with_its_square(
     monkeypatch.setattr(logits, "CHUNK_TOKENS", 256)
     for tokens in (512, 2048):
         peaks.append(counted_peak(partial(logits.next_token_logits, base, [[3] * tokens])))
-    assert peaks[1] < 5 * peaks[0]
+    assert peaks[1] < 8 * peaks[0], "four times, and some buffers; the square would be sixteen times"
 
 
 @pytest.mark.parametrize("damage", ["truncated", "missing", "other model"])
