@@ -75,7 +75,7 @@ def _advice(item: ReviewItem, documents: Mapping[str, Document]) -> Iterator[str
     if row.refusal_kind is None and own:
         found = [
             titles_quoted(item.answer, titles) if isinstance(row, Pair) else None,
-            numbers_shown(item.answer, [row.question, *titles, *texts]),
+            numbers_shown(item.answer, [*titles, *texts], question=row.question),
             not_a_copy(item.answer, row.question, titles),
         ]
         yield from filter(None, found)

@@ -26,7 +26,7 @@ from mlx_ragtune.synthesis.number_context import number_in_other_place
 from mlx_ragtune.synthesis.repairs import cites_others, names_alias
 from mlx_ragtune.synthesis.writable import SPACELESS
 
-VERSION = 5
+VERSION = 6
 """Part of the key of every generated pair: raise it when a check changes, so that no old verdict is reused."""
 QUOTE_RATIO = 95.0
 SHORT_QUOTE_CHARACTERS = 15
@@ -102,16 +102,16 @@ def quote_in(quote: str, text: str) -> str | None:
     return None if number_grounding(needle, [around]) in (None, 1.0) else "evidence quote has other numbers"
 
 
-def numbers_shown(answer: str, shown: Iterable[str]) -> str | None:
-    """None if every number and identifier (``NF4``) of the answer is in what is shown, not beside another word.
+def numbers_shown(answer: str, shown: Iterable[str], *, question: str = "") -> str | None:
+    """None if every number and identifier (``NF4``) of the answer is in question or texts, not beside another word.
 
     A text layer may hold "2. 6", "10, 000" and "gpt - 3. 5": what is shown counts with and without such spaces.
     """
-    texts = list(shown)
+    texts = [question, *shown]
     close = [_SPLIT_NAME.sub("-", _SPLIT_NUMBER.sub(r"\1", text)) for text in texts]
     if number_grounding(answer, texts) not in (None, 1.0) and number_grounding(answer, [*texts, *close]) != 1.0:
         return "number that is not in the source"
-    return "number beside another word than in the source" if number_in_other_place(answer, close) else None
+    return "number beside another word than in the source" if number_in_other_place(answer, close, question) else None
 
 
 def titles_quoted(answer: str, titles: Iterable[str]) -> str | None:
@@ -268,7 +268,7 @@ def check_pair(
         or (None if {evidence.paper for evidence in pair.evidence} == set(pair.papers) else "a paper without evidence")
         or no_other_title(pair.answer, cited, [pair.question, *texts])
         or titles_quoted(pair.answer, cited)
-        or numbers_shown(pair.answer, [pair.question, *cited, *texts])
+        or numbers_shown(pair.answer, [*cited, *texts], question=pair.question)
         or names_its_source(pair.answer, texts)
         or links_shown(pair.answer, texts)
         or plain_prose(pair.answer)

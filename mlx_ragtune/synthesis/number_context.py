@@ -1,9 +1,10 @@
 """Is a number beside the same word as in the source? "6 sessions" is wrong where the source only knows "3 sessions".
 
-``number_grounding`` asks whether a number occurs at all; a small one occurs by chance in any longer passage. Here three
-more things are asked: a table or figure must be in the source with its number; so must a reference in square brackets;
-and where the source has the noun behind a number only behind other numbers, the number must be within 60 characters of
-that noun. A noun that the source has behind no number tells nothing.
+``number_grounding`` asks whether a number occurs at all; a small one occurs by chance in any longer passage. Here more
+is asked: a table or figure must be in the source with its number, and so must a section, a row and the like where the
+source numbers any; a question about Figure 4 is not answered from Figure 5 alone; a reference in square brackets must
+be in the source; and where the source has the noun behind a number only behind other numbers, the number must be within
+60 characters of that noun. A noun that the source has behind no number tells nothing.
 """
 
 import re
@@ -19,10 +20,16 @@ _PARTS = {
     "figures": "figure",
     "table": "table",
     "tables": "table",
+    **dict.fromkeys(("section", "sections", "sec", "sect"), "section"),
+    **dict.fromkeys(("equation", "equations", "eq", "eqs"), "equation"),
+    **{name: name.removesuffix("s") for name in ("row", "rows", "appendix", "chapter", "chapters", "step", "steps")},
+    **{name: name.removesuffix("s") for name in ("algorithm", "algorithms", "phase", "phases", "level", "levels")},
 }
+_ALWAYS = ("figure", "table")
+"""Named by their numbers wherever they are; the heading of a section may be its number alone."""
 _PART = re.compile(
-    rf"\b(?P<part>{'|'.join(sorted(_PARTS, key=len, reverse=True))})\.? ?\(?(?P<first>\d+(?:\.\d+)*)"
-    r"(?P<more>(?: ?(?:,|and|or|to|-|–|&) ?\d+(?:\.\d+)*)*)"
+    rf"\b(?P<part>{'|'.join(sorted(_PARTS, key=len, reverse=True))})\.? ?[(#]? ?(?P<first>\d+(?:\.\d+)*)"
+    r"(?P<more>(?: ?(?:,|and|or|to|through|-|–|&) ?#? ?\d+(?:\.\d+)*)*)"
 )
 _BRACKETED = re.compile(r"\[(\d{1,3}(?:, ?\d{1,3})*)\]")
 _NUMBER = r"\d+(?:[.,]\d+)*"
@@ -70,10 +77,15 @@ def _is_near(number: str, noun: str, source: str) -> bool:
     return any(noun in source[max(0, place.start() - NEAR) : place.end() + NEAR] for place in places)
 
 
-def number_in_other_place(answer: str, shown: Iterable[str]) -> bool:
-    """Whether a number of the answer is beside another word than in what is shown."""
+def number_in_other_place(answer: str, shown: Iterable[str], question: str) -> bool:
+    """Whether a number of the answer is beside another word than in what is shown, the question among it."""
     said, source = _plain(answer), _plain("\n".join(shown))
-    if _parts(said) - _parts(source):
+    named, known_parts = _parts(said), _parts(source)
+    numbered = {*_ALWAYS, *(part for part, _ in known_parts)}
+    if any(part in numbered for part, _ in named - known_parts):
+        return True
+    kinds = {part for part, _ in named}
+    if any(part in kinds for part, _ in _parts(_plain(question)) - named):
         return True
     references = {number for group in _BRACKETED.findall(said) for number in re.findall(r"\d+", group)}
     if references - set(re.findall(r"\d+", source)):

@@ -291,6 +291,29 @@ def test_a_number_stands_beside_the_same_word_as_in_the_source(answer: str, wron
     assert numbers_shown(answer, [source]) == reason
 
 
+@pytest.mark.parametrize(
+    ("question", "answer", "wrong"),
+    [
+        ("What does Figure 4 show?", "Figure 4 shows the loss.", False),
+        ("What does Figure 4 show?", "It shows the loss, as does Figure 5.", True),
+        ("What does Figure 4 show?", "It shows the loss.", False),
+        ("Where are the results?", "Section 4 presents the results.", False),
+        ("Where are the results?", "Section 6 presents the results.", True),
+        ("Which sections are there?", "Sections 3 and 4, and Appendix 2.", False),
+        ("How does it change?", "From row #7 to row #8 it falls, as Eq. (2) says.", False),
+        ("How does it change?", "From row #7 to row #2 it falls.", True),
+        ("How does it change?", "It falls as in Eq. (4).", True),
+    ],
+)
+def test_numbered_parts_of_a_paper_are_those_of_source_and_question(question: str, answer: str, wrong: bool) -> None:
+    source = (
+        "Figure 4: the loss. Figure 5 has 2 curves and 6 points. Section 3 describes the data, and section 4 presents "
+        "the results. From row # 7 to row # 8 it falls as in equation ( 2 )."
+    )
+    reason = "number beside another word than in the source" if wrong else None
+    assert numbers_shown(answer, [source], question=question) == reason
+
+
 CHINESE = "电池在标准光照下的效率达到百分之十七。在四十摄氏度下放置一千小时之后，效率下降了百分之三。"
 CHINESE_TITLE = "量子点太阳能电池的研究"
 
