@@ -12,7 +12,7 @@ import argparse
 import json
 import sys
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +35,12 @@ def answers_of(run: Run) -> dict[tuple[str, str], Answer]:
     return {(row.model, row.question_id): row for row in rows if not row.error}
 
 
-def means_of(run: Run) -> dict[str, dict[str, tuple[float, int]]]:
-    """Mean and number of values of each metric, by arm; unusable answers count as a metric of their own."""
+def means_of(run: Run, asked: Collection[str]) -> dict[str, dict[str, tuple[float, int]]]:
+    """Mean and number of values of each metric over these questions, by arm; unusable answers are one of them."""
     values: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for score in read_rows(run.home / "7-evaluate" / "scores.jsonl", Score):
+        if score.question_id not in asked:
+            continue
         values[score.model]["unusable"].append(float(score.validity != "ok"))
         for name, value in score.metrics.items():
             values[score.model][name].append(value)
@@ -71,8 +73,9 @@ def seconds_of(run: Run, stages: Sequence[str]) -> dict[str, float]:
 
 
 def metric_rows(served: Run, quick: Run) -> list[list[str]]:
-    """Arm, metric, and its mean on both paths, for shares that were measured on both."""
-    rows, first, second = [], means_of(served), means_of(quick)
+    """Arm, metric, and its mean on both paths over the questions of both, for shares."""
+    asked = {name for _, name in answers_of(served).keys() & answers_of(quick).keys()}
+    rows, first, second = [], means_of(served, asked), means_of(quick, asked)
     for arm, by_name in first.items():
         for name, (mean, count) in sorted(by_name.items()):
             unit = METRICS[name].unit if name in METRICS else "share"
