@@ -186,7 +186,7 @@ def shell_loop(recipe: Path, updates: int, trials: int) -> dict[str, Any]:
     write_chats(run, data)
     started, worked = time.perf_counter(), cpu_seconds()
     for number, settings in enumerate(settings_of_trials()[:trials]):
-        print(f"  shell loop, trial {number + 1}: {settings}", file=sys.stderr)
+        began = time.perf_counter()
         train = opened(recipe, settings).recipe.train
         config = {
             "model": str(run.base), "train": True, "data": str(data), "iters": updates * train.accumulation,
@@ -208,6 +208,7 @@ def shell_loop(recipe: Path, updates: int, trials: int) -> dict[str, Any]:
         if done.returncode or not found:
             raise SystemExit(f"mlx_lm.lora failed:\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
         losses.append(float(found[-1]))
+        print(f"  shell loop, trial {number + 1}: {time.perf_counter() - began:.0f} s, {settings}", file=sys.stderr)
     best = min(range(len(losses)), key=losses.__getitem__)
     scale = len(settings_of_trials()) / trials
     seconds, cpu = scale * (time.perf_counter() - started), scale * (cpu_seconds() - worked)

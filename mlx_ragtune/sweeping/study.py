@@ -195,7 +195,7 @@ class SweepStudy:
                 return True
             if all(len(other.params) == len(trial.params) for other in earlier) or time.monotonic() > until:
                 return False
-            time.sleep(0.01)  # an earlier trial is about to get its settings, which may be the same
+            time.sleep(0.05)  # an earlier trial is about to get its settings, which may be the same
 
     def settings_of(self, trial: Trial) -> Settings:
         """The recipe settings of a trial."""

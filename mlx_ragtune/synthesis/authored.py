@@ -102,7 +102,7 @@ def pair_problems(pair: Pair, documents: Mapping[str, Document]) -> list[str]:
 def too_long(value: object) -> str:
     """The problem of a row with more text than a base model can read; empty for any other. Checks cost by length."""
     count = _characters(value)
-    return f"{count:,} characters, at most {MAX_CHARACTERS:,} fit any base model" if count > MAX_CHARACTERS else ""
+    return f"the row has {count:,} characters, more than {MAX_CHARACTERS:,}" if count > MAX_CHARACTERS else ""
 
 
 def _characters(value: object) -> int:

@@ -84,8 +84,8 @@ def number_in_other_place(answer: str, shown: Iterable[str], question: str) -> b
     numbered = {*_ALWAYS, *(part for part, _ in known_parts)}
     if any(part in numbered for part, _ in named - known_parts):
         return True
-    kinds = {part for part, _ in named}
-    if any(part in kinds for part, _ in _parts(_plain(question)) - named):
+    asked = _parts(_plain(question))
+    if {part for part, _ in asked} & {part for part, _ in named} - {part for part, _ in asked & named}:
         return True
     references = {number for group in _BRACKETED.findall(said) for number in re.findall(r"\d+", group)}
     if references - set(re.findall(r"\d+", source)):

@@ -250,7 +250,7 @@ def _smaller_steps(config: Mapping[str, Any], settings: TrainSettings) -> Iterat
 
 
 def _forward_bytes(config: Mapping[str, Any], prompt_tokens: int) -> int:
-    """Float32 bytes of attention scores, MLP and logits while one prompt goes through the layers."""
+    """Float32 bytes of attention scores, with four arrays made of them, MLP and logits while a prompt is computed."""
     tokens = min(prompt_tokens, CHUNK_TOKENS)
     scores = 5 * config["num_attention_heads"] * tokens * prompt_tokens
     return int(4 * (scores + 4 * tokens * config["intermediate_size"] + 64 * config["vocab_size"]))

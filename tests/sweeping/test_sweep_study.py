@@ -66,7 +66,7 @@ def test_settings_that_another_worker_is_about_to_write_are_not_run_twice(tmp_pa
     backend = first.study._storage
 
     def write_late() -> None:
-        while True:
+        for _ in range(1000):
             later = [trial for trial in first.study.get_trials() if trial.number == 1 and len(trial.params) == 2]
             if later:
                 break

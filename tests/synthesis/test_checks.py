@@ -297,6 +297,7 @@ def test_a_number_stands_beside_the_same_word_as_in_the_source(answer: str, wron
         ("What does Figure 4 show?", "Figure 4 shows the loss.", False),
         ("What does Figure 4 show?", "It shows the loss, as does Figure 5.", True),
         ("What does Figure 4 show?", "It shows the loss.", False),
+        ("What changes from Figure 4 to Figure 5?", "Figure 5 has 2 curves.", False),
         ("Where are the results?", "Section 4 presents the results.", False),
         ("Where are the results?", "Section 6 presents the results.", True),
         ("Which sections are there?", "Sections 3 and 4, and Appendix 2.", False),

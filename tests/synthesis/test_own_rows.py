@@ -50,7 +50,7 @@ def test_a_row_with_more_text_than_any_model_reads_is_refused_before_it_is_check
         row["messages"][-1]["content"] = text
     else:
         row[next(name for name in ("answer", "completion") if name in row)] = text
-    with pytest.raises(InputError, match=r"rows\.jsonl:1: 13,200,\d{3} characters, at most 1,000,000 fit any base"):
+    with pytest.raises(InputError, match=r"rows\.jsonl:1: the row has 13,200,\d{3} characters, more than 1,000,000"):
         own(tmp_path, lines(row), format=kind)
 
 
