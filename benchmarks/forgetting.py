@@ -34,33 +34,43 @@ from mlx_ragtune.runner import Run, open_recipe
 ROOT = Path(__file__).resolve().parent.parent
 TASK = ("correctness", "citation_recall")
 SHOWN = (*TASK, "refusal_off_corpus", "refusal_near_miss", "false_refusal")
-SHARE, KL, CONTRAST, PREFERENCE = "dataset.rehearsal.share", "train.kl", "dataset.contrast", "train.preference"
+REHEARSAL, KL, CONTRAST, PREFERENCE = "dataset.rehearsal", "train.kl", "dataset.contrast", "train.preference"
+
+
+def own(share: float) -> dict[str, Any]:
+    """Rehearsal with so large a share; every cell draws from the same answers of the base."""
+    return {REHEARSAL: {"share": share, "count": 96, "max_tokens": 96}}
+
+
 ALL_ROWS = {"dataset.balance": "keep"}
+HALF_RATE = {"train.learning_rate": 4e-4}
 CELLS: dict[str, dict[str, Any]] = {
     "plain": {},
-    "rehearsal 5%": {SHARE: 0.05},
-    "rehearsal 10%": {SHARE: 0.1},
-    "rehearsal 20%": {SHARE: 0.2},
-    "rehearsal 30%": {SHARE: 0.3},
+    "rehearsal 5%": own(0.05),
+    "rehearsal 10%": own(0.1),
+    "rehearsal 20%": own(0.2),
+    "KL on rehearsal 1": {**own(0.1), KL: {"weight": 1.0}},
+    "strength": {**own(0.1), "train.strength": {}},
+    "contrast 0.1": {CONTRAST: 0.1},
+    "ORPO": {CONTRAST: 0.1, PREFERENCE: {"method": "orpo"}},
+    "rehearsal 20% + rate / 2": {**own(0.2), **HALF_RATE, "train.epochs": 2.0},
+    "rehearsal 20% + ORPO": {**own(0.2), CONTRAST: 0.1, PREFERENCE: {"method": "orpo"}},
+    "rehearsal 20% + q, v": {**own(0.2), "train.target_modules": ["q_proj", "v_proj"]},
+    "rehearsal 30%": own(0.3),
+    "KL on rehearsal 3": {**own(0.2), KL: {"weight": 3.0}},
     "KL on all 0.1": {KL: {"weight": 0.1, "tokens": "all"}},
     "KL on all 0.5": {KL: {"weight": 0.5, "tokens": "all"}},
-    "KL on rehearsal 1": {SHARE: 0.1, KL: {"weight": 1.0}},
-    "KL on rehearsal 3": {SHARE: 0.2, KL: {"weight": 3.0}},
-    "strength": {SHARE: 0.1, "train.strength": {}},
+    "KL mask": {KL: {"weight": 0.5, "tokens": "all", "mask_target": True}},
     "contrast 0.2": {CONTRAST: 0.2},
-    "ORPO": {CONTRAST: 0.2, PREFERENCE: {"method": "orpo"}},
-    "DPO": {CONTRAST: 0.2, PREFERENCE: {"method": "dpo"}},
-    "learning rate / 2": {"train.learning_rate": 4e-4},
+    "DPO": {CONTRAST: 0.1, PREFERENCE: {"method": "dpo"}},
+    "learning rate / 2": HALF_RATE,
     "q, v only": {"train.target_modules": ["q_proj", "v_proj"]},
     "all rows": ALL_ROWS,
-    "all + rehearsal 20%": {**ALL_ROWS, SHARE: 0.2},
-    "all + reh. 20% + KL 1": {**ALL_ROWS, SHARE: 0.2, KL: {"weight": 1.0}},
-    "all + reh. 20% + contrast": {**ALL_ROWS, SHARE: 0.2, CONTRAST: 0.1},
-    "all + reh. 20% + ORPO": {**ALL_ROWS, SHARE: 0.2, CONTRAST: 0.1, PREFERENCE: {"method": "orpo"}},
-    "all + reh. 20% + rate / 2": {**ALL_ROWS, SHARE: 0.2, "train.learning_rate": 4e-4},
-    "rehearsal 20% + rate / 2": {SHARE: 0.2, "train.learning_rate": 4e-4, "train.epochs": 2.0},
-    "rehearsal 20% + q, v": {SHARE: 0.2, "train.target_modules": ["q_proj", "v_proj"]},
-    "rehearsal 20% + ORPO": {SHARE: 0.2, CONTRAST: 0.2, PREFERENCE: {"method": "orpo"}},
+    "all + rehearsal 20%": {**ALL_ROWS, **own(0.2)},
+    "all + reh. 20% + KL 1": {**ALL_ROWS, **own(0.2), KL: {"weight": 1.0}},
+    "all + reh. 20% + contrast": {**ALL_ROWS, **own(0.2), CONTRAST: 0.1},
+    "all + reh. 20% + ORPO": {**ALL_ROWS, **own(0.2), CONTRAST: 0.1, PREFERENCE: {"method": "orpo"}},
+    "all + reh. 20% + rate / 2": {**ALL_ROWS, **own(0.2), **HALF_RATE},
 }
 
 
@@ -82,8 +92,9 @@ class Cell:
 
 
 def overrides(cell: str, seed: int, engine: str) -> dict[str, Any]:
-    """The settings of one run. Two arms are enough, and the passages are those of retrieval alone."""
-    return {"seed": seed, "evaluate.engine": engine, "evaluate.prompted": None, **CELLS[cell]}
+    """The settings of one run: two arms, every question, and no rehearsal unless the cell says so."""
+    fixed = {"seed": seed, "evaluate.engine": engine, "evaluate.prompted": None, "evaluate.budget": None}
+    return {**fixed, REHEARSAL: None, **CELLS[cell]}
 
 
 def means(run: Run) -> dict[str, dict[str, float]]:
