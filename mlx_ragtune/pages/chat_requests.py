@@ -24,9 +24,12 @@ _READ = (
     "response_format", "temperature", "top_p", "seed", "max_tokens", "max_completion_tokens", "strength",
     "append_sources",
 )  # fmt: skip
+_OFFERS = ("tools", "functions")
+"""Tools that a client offers: chat programs offer theirs with every question, and a model may always call none."""
+_CALL_A_TOOL = "no tools can be called: the model was trained to answer from passages"
+_TASK, _TASK_MARK = "### Task:", "<chat_history>"
+"""How Open WebUI's requests for titles, tags and follow-up questions begin, and what they hold."""
 _REFUSED: Mapping[str, str] = {
-    "tools": "tools are not supported: the model was trained to answer from passages",
-    "functions": "functions are not supported: the model was trained to answer from passages",
     "audio": "only text is answered",
     "logit_bias": "logit_bias is not supported",
     "logprobs": "logprobs is not supported",
@@ -87,10 +90,11 @@ def parse_call(content: bytes, *, arms: Sequence[Arm], sampling: Sampling, turns
     body = json_object(content)
     _refuse(body)
     arm = _arm(body.get("model"), arms)
-    system, said = _conversation(body.get("messages"))
+    said, ignored = _conversation(body.get("messages"))
     earlier = said[:-1]
     hidden = sum(turn.role == "user" for turn in earlier) - min(turns, len(exchanges(earlier)))
-    ignored = ["system message"] * system + [f"{hidden} earlier question{'s' * (hidden > 1)}"] * (hidden > 0)
+    ignored += [f"{hidden} earlier question{'s' * (hidden > 1)}"] * (hidden > 0)
+    ignored += [name for name in _OFFERS if body.get(name)]
     options = body.get("stream_options") or {}
     if not isinstance(options, dict):
         raise ApiError(400, "stream_options must be an object", param="stream_options")
@@ -124,7 +128,8 @@ def json_object(content: bytes) -> dict[str, Any]:
 
 def _unknown(body: Mapping[str, Any]) -> list[str]:
     """The fields of a request that nothing reads."""
-    names = [printable(name[:40]) for name in body if name not in _READ and name not in _REFUSED]
+    known = (*_READ, *_REFUSED, *_OFFERS)
+    names = [printable(name[:40]) for name in body if name not in known]
     more = len(names) - _MOST_NAMED
     return names if more <= 0 else [*names[:_MOST_NAMED], f"{more} more fields"]
 
@@ -134,7 +139,7 @@ def _refuse(body: Mapping[str, Any]) -> None:
         if body.get(name) not in (None, False, 0, [], {}, ""):
             raise ApiError(400, message, code="unsupported_parameter", param=name)
     if body.get("tool_choice") not in (None, "none", "auto") or body.get("function_call") not in (None, "none", "auto"):
-        raise ApiError(400, _REFUSED["tools"], code="unsupported_parameter", param="tool_choice")
+        raise ApiError(400, _CALL_A_TOOL, code="unsupported_parameter", param="tool_choice")
     if body.get("n") not in (None, 1):
         raise ApiError(400, "only one answer is given: n must be 1", code="unsupported_value", param="n")
     if body.get("modalities") not in (None, ["text"]):
@@ -159,35 +164,41 @@ def _arm(model: object, arms: Sequence[Arm]) -> Arm:
     )
 
 
-def _conversation(messages: object) -> tuple[bool, list[Message]]:
-    """Whether there is a system message, and the turns, which end with the question."""
+def _conversation(messages: object) -> tuple[list[Message], list[str]]:
+    """The turns, which end with the question, and the kinds of messages that are ignored."""
     if not isinstance(messages, list) or not messages:
         raise ApiError(400, "messages must be a list with at least one message", param="messages")
     if len(messages) > MAX_MESSAGES:
         raise ApiError(400, f"more than {MAX_MESSAGES} messages", param="messages")
-    system, turns = False, list[Message]()
+    turns, ignored = list[Message](), dict[str, None]()
     for number, message in enumerate(messages):
         where = f"messages[{number}]"
         if not isinstance(message, dict):
             raise ApiError(400, f"{where} is not an object", param=where)
         role = message.get("role")
         if role in ("system", "developer"):
-            system = True
+            ignored["system message"] = None
+        elif role in ("tool", "function"):
+            ignored["messages of tools"] = None
         elif role == "user" or role == "assistant":
             turns.append(Message(role, _text(message.get("content"), where)))
-        elif role in ("tool", "function"):
-            raise ApiError(400, _REFUSED["tools"], code="unsupported_value", param=f"{where}.role")
         else:
             raise ApiError(400, f"{where} has no known role", code="invalid_value", param=f"{where}.role")
-    if not turns or turns[-1].role != "user":
+    if not turns or turns[-1].role != "user" or messages[-1].get("role") in ("tool", "function"):
         raise ApiError(400, "the last message must be the user's question", param="messages")
-    question = turns[-1].content
+    _refuse_question(turns[-1].content)
+    return turns, list(ignored)
+
+
+def _refuse_question(question: str) -> None:
     if not question.strip():
         raise ApiError(400, "the question is empty", param="messages")
     if len(question) > MAX_QUESTION_CHARACTERS:
         message = f"the question has {len(question)} characters, and at most {MAX_QUESTION_CHARACTERS} are read"
         raise ApiError(400, message, code="context_length_exceeded", param="messages")
-    return system, turns
+    if question.lstrip().startswith(_TASK) and _TASK_MARK in question:
+        message = "chats are not given titles, tags or follow-up questions here; choose another task model"
+        raise ApiError(400, message, code="unsupported_value", param="messages")
 
 
 def _text(content: object, where: str) -> str:

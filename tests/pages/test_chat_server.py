@@ -240,7 +240,8 @@ def test_sources_can_follow_the_text(tmp_path: Path) -> None:
         ({"messages": [{"role": "system", "content": "x"}]}, 400, None, "messages"),
         ({"messages": [{"role": "assistant", "content": "y"}]}, 400, None, "messages"),
         ({"messages": [{"role": "judge", "content": "x"}]}, 400, "invalid_value", "messages[0].role"),
-        ({"messages": [{"role": "tool", "content": "x"}]}, 400, "unsupported_value", "messages[0].role"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, 400, None, "messages"),
+        ({"messages": [{"role": "user", "content": "x"}, {"role": "tool", "content": "x"}]}, 400, None, "messages"),
         ({"messages": ["hi"]}, 400, None, "messages[0]"),
         ({"messages": [{"role": "user", "content": 7}]}, 400, None, "messages[0].content"),
         (
@@ -249,8 +250,8 @@ def test_sources_can_follow_the_text(tmp_path: Path) -> None:
         ),
         ({"messages": [{"role": "user", "content": "x" * 20_001}]}, 400, "context_length_exceeded", "messages"),
         ({"messages": [{"role": "user", "content": "x \ud800"}]}, 400, "invalid_value", "question"),
-        ({"tools": [{"type": "function"}]}, 400, "unsupported_parameter", "tools"),
-        ({"functions": [{"name": "f"}]}, 400, "unsupported_parameter", "functions"),
+        ({"tools": [{"type": "function"}], "tool_choice": "required"}, 400, "unsupported_parameter", "tool_choice"),
+        ({"function_call": {"name": "f"}}, 400, "unsupported_parameter", "tool_choice"),
         ({"tool_choice": "required"}, 400, "unsupported_parameter", "tool_choice"),
         ({"n": 2}, 400, "unsupported_value", "n"),
         ({"response_format": {"type": "json_object"}}, 400, "unsupported_parameter", "response_format"),
@@ -304,6 +305,20 @@ def test_unknown_fields_of_clients_are_ignored_and_named(server: Running) -> Non
     assert json.loads(content)["ignored"][-2:] == ["field 19", "79 more fields"]
 
 
+def test_tools_that_a_client_offers_are_never_called_and_named(server: Running) -> None:
+    """Open WebUI 0.12 offers 36 tools with every question."""
+    tools = [{"type": "function", "function": {"name": "search_notes", "parameters": {"type": "object"}}}]
+    called = {"role": "assistant", "content": None, "tool_calls": [{"id": "1", "type": "function"}]}
+    earlier = [{"role": "user", "content": "Hi"}, called, {"role": "tool", "tool_call_id": "1", "content": "x"}]
+    body = {**ASKED, "messages": [*earlier, *ASKED["messages"]], "tools": tools, "tool_choice": "auto"}
+    status, content, _ = http(server, "POST", "/v1/chat/completions", {**body, "functions": [{"name": "f"}]})
+    assert status == 200
+    reply = json.loads(content)
+    assert reply["ignored"] == ["messages of tools", "1 earlier question", "tools", "functions"]
+    assert reply["choices"][0]["message"]["content"]
+    assert "tool_calls" not in reply["choices"][0]["message"]
+
+
 def test_other_paths_and_methods_are_errors_in_json(server: Running) -> None:
     for method, path, wanted in (
         ("GET", "/v1/nothing", 404),
@@ -345,6 +360,19 @@ def test_open_webui_finds_the_models_and_shows_the_sources_as_citations(guarded:
     assert events[0]["data"]["source"] == {"name": f"{TITLE}, 2 Results, page 2", "url": link}
     assert events[0]["data"]["metadata"] == [{"source": link, "name": f"{TITLE}, 2 Results, page 2", "page": 2}]
     assert "412 lynxes" in events[0]["data"]["document"][0]
+
+
+@pytest.mark.parametrize("task", ["Generate a concise title", "Generate 1-3 broad tags", "Suggest 3-5 follow-ups"])
+def test_requests_of_open_webui_about_a_chat_are_no_questions_to_papers(server: Running, task: str) -> None:
+    """It asks the model of the chat for titles, tags and more: a search for each would cost as much as an answer."""
+    asked = f"### Task:\n{task}.\n### Chat History:\n<chat_history>\nUSER: How many lynxes?\n</chat_history>"
+    before = len(server.models.requests)
+    error = refused(server, 400, "unsupported_value", messages=[{"role": "user", "content": asked}])
+    assert "task model" in error["message"]
+    assert len(server.models.requests) == before
+    with_context = "### Task:\nRespond to the user query using the context.\n<context>x</context>\nHow many lynxes?"
+    messages = [{"role": "user", "content": with_context}]
+    assert http(server, "POST", "/v1/chat/completions", {**ASKED, "messages": messages})[0] == 200
 
 
 # --- papers and votes
