@@ -45,7 +45,7 @@ corpus:
 retrieval:
 {retrieval}
 dataset:
-{dataset}{valid_share}  max_tokens: 2048
+{dataset}{valid_share}{no_passages}  max_tokens: 2048
 
 train:
 {train}
@@ -62,6 +62,9 @@ PROMPTED = "{examples: 3, tokens: 400}"
 """Examples in the prompt of the base: what tuning has to beat."""
 
 AUTHORED = "  pairs: {pairs}\n"
+NO_PASSAGES = (
+    "  no_passages: 0.1  # `ollama run` asks without passages, which is to be refused, not answered from memory\n"
+)
 SMALL_CHUNKS = "  chunk_tokens: 200  # short passages: a small model answers better from them, and sooner\n"
 
 
@@ -169,6 +172,7 @@ def _recipe_text(folder: Path, recipe: Path, base: str, *, choices: Choices, pap
         retrieval=retrieval_section(choices),
         dataset=AUTHORED.format(pairs=_path_value(pairs[0], recipe)) if pairs else generated,
         valid_share=valid_share(papers),
+        no_passages=NO_PASSAGES if choices.serve == "ollama" else "",
         train=train_section(choices),
         serve=choices.serve,
         benchmark=_path_value(questions[0] if questions else _to_draft(recipe), recipe),
