@@ -81,7 +81,9 @@ def head_width(config: Mapping[str, Any], layer: int) -> int:
 def layer_key_value_heads(config: Mapping[str, Any], layer: int) -> int:
     """Number of a layer's key-value heads."""
     fewer = config.get("num_global_key_value_heads")
-    return int(fewer if fewer and config["attention_k_eq_v"] and is_full(config, layer) else config["num_key_value_heads"])
+    return int(
+        fewer if fewer and config["attention_k_eq_v"] and is_full(config, layer) else config["num_key_value_heads"]
+    )
 
 
 def inner_width(config: Mapping[str, Any], layer: int) -> int:

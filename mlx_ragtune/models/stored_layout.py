@@ -1,8 +1,9 @@
 """One set of names and shapes for the layouts in which a model is stored: Hugging Face's and mlx-lm's.
 
 Qwen3.5 has a prefix before its layers, tensors of images and of a second head, and norms that are stored minus 1 until
-mlx-lm adds it; Gemma 4 has such a prefix, tensors of images and audio, and some that are never read; a mixture of experts has a tensor for each expert or one for all; kernels of convolutions have an axis
-of length 1 in one of two places. ``mlx_lm.models.*.sanitize`` makes the same changes when a model is loaded.
+mlx-lm adds it; Gemma 4 has such a prefix, tensors of images and audio, and some that are never read; a mixture of
+experts has a tensor for each expert or one for all; kernels of convolutions have an axis of length 1 in one of two
+places. ``mlx_lm.models.*.sanitize`` makes the same changes when a model is loaded.
 """
 
 import re

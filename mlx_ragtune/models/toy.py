@@ -150,7 +150,7 @@ def _config(architecture: Architecture, vocabulary: int, hidden: int, layers: in
 def particulars(architecture: Architecture, hidden: int, layers: int) -> dict[str, Any]:
     """What only a mixture of experts, a hybrid model or Gemma 4 has.
 
-    Every second layer of a hybrid has attention, and of Gemma 4 full attention, whose last layers share keys and values.
+    Every second layer of a hybrid has attention, and of Gemma 4 full attention; its last layers share keys and values.
     """
     kinds = ["full_attention" if layer % 2 else "linear_attention" for layer in range(layers)]
     rope = {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5, "mrope_section": [2, 1, 1]}

@@ -68,7 +68,9 @@ def _unsupported(config: Mapping[str, Any]) -> Iterable[str]:
         yield f"rope_theta {rope['rope_theta']}"
     if config.get("use_sliding_window"):
         yield "sliding-window attention (use_sliding_window)"
-    if model_type not in ("qwen3_moe", gemma4.MODEL_TYPE) and (config.get("num_local_experts") or config.get("num_experts")):
+    if model_type not in ("qwen3_moe", gemma4.MODEL_TYPE) and (
+        config.get("num_local_experts") or config.get("num_experts")
+    ):
         yield "a mixture of experts"
     if config.get("hidden_act", "silu") not in ("silu", "gelu_pytorch_tanh"):
         yield f"activation '{config['hidden_act']}'"

@@ -34,8 +34,8 @@ class Vocabulary:
     """The values of ``tokenizer.ggml.*`` and ``tokenizer.chat_template``.
 
     ``tokens`` and ``types`` have one entry per id of the model's vocabulary. ``scores`` is empty for ``gpt2``,
-    ``merges`` for ``llama``. ``specials`` holds the ids of bos, eos, pad and unk that exist, for ``gemma4`` of mask too.
-    ``add_bos``: encoding adds bos at the start, which llama.cpp always does for ``gemma4``.
+    ``merges`` for ``llama``. ``specials`` holds the ids of bos, eos, pad and unk that exist, for ``gemma4`` of mask
+    too. ``add_bos``: encoding adds bos at the start, which llama.cpp always does for ``gemma4``.
     """
 
     model: Literal["gpt2", "llama", "gemma4"]

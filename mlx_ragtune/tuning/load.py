@@ -6,8 +6,12 @@ from typing import Any, Literal
 
 from mlx_ragtune.clients.runtime_mlx import mx, nn, tree_unflatten
 from mlx_ragtune.errors import InputError, ToolError
+from mlx_ragtune.models import gemma4
+from mlx_ragtune.models.architectures import flat_config
 from mlx_ragtune.models.model_folder import read_config
+from mlx_ragtune.models.prompts import as_served
 from mlx_ragtune.models.template_dates import freeze_tokenizer
+from mlx_ragtune.models.vocabulary import read_json
 from mlx_ragtune.tuning.memory import is_out_of_memory
 
 Precision = Literal["fp32", "bf16", "8bit", "4bit"]
@@ -31,7 +35,7 @@ def load_stored(folder: Path, *, lazy: bool = False) -> Any:
     from mlx_lm.utils import load_model
 
     try:
-        model, _ = load_model(folder, lazy=lazy)
+        model, _ = load_model(folder, lazy=lazy, **_loading(folder))
     except (ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         if is_out_of_memory(error):
@@ -40,6 +44,40 @@ def load_stored(folder: Path, *, lazy: bool = False) -> Any:
             ) from None
         raise InputError(f"cannot load the model: {reason}", where=str(folder), fix="fetch the model again") from None
     return model
+
+
+def _loading(folder: Path) -> dict[str, Any]:
+    """Options for mlx-lm's ``load_model``; none but for Gemma 4.
+
+    mlx-lm and transformers have other defaults for some keys of its config, so they are named. And its model lacks a
+    property that the models of all other families have.
+    """
+    config = read_json(folder / "config.json")
+    flat = flat_config(config)
+    if flat.get("model_type") != gemma4.MODEL_TYPE:
+        return {}
+    if config["model_type"] == gemma4.MODEL_TYPE:
+        return {"model_config": flat}
+    nested = {"text_config": flat, "vocab_size": flat["vocab_size"]}
+    return {"model_config": nested, "get_model_classes": _nested_gemma4}
+
+
+def _nested_gemma4(config: object) -> tuple[type, type]:
+    """mlx-lm's classes of Gemma 4 in the hub's layout: (model with the property ``model``, its arguments).
+
+    ``config`` is what mlx-lm passes to choose them by; here there is nothing to choose.
+    """
+    del config
+    from mlx_lm.models import gemma4 as theirs
+
+    class Gemma4(theirs.Model):  # type: ignore[misc]
+        """``model`` is the text model without its head, as in other families."""
+
+        @property
+        def model(self) -> Any:
+            return self.language_model.model
+
+    return Gemma4, theirs.ModelArgs
 
 
 def load_base(folder: Path, precision: Precision) -> Base:
@@ -57,7 +95,7 @@ def load_base(folder: Path, precision: Precision) -> Base:
     mx.eval(model.parameters())
     try:
         tokenizer = load_tokenizer(folder)
-        freeze_tokenizer(tokenizer._tokenizer)  # mlx-lm's wrapper reads through to it
+        as_served(freeze_tokenizer(tokenizer._tokenizer), folder)  # mlx-lm's wrapper reads through to it
     except Exception as error:
         raise InputError(
             f"cannot load the tokenizer: {type(error).__name__}: {error!s:.200}",
