@@ -39,6 +39,8 @@ BATCH_TOKENS, UNIT_TOKENS = 2048, 512
 """Tokens that are taken together, and computed together: another size gives other roundings."""
 _CLOSING_SECONDS = 120.0
 _UNPARSED = "does not match the expected"
+_NO_THOUGHTS = "<channel|>"
+"""The end of a prompt of Gemma 4 without thoughts: without a format, the engine would repeat it before the answer."""
 _MAX_CHARACTERS_PER_TOKEN = 128
 """More than any prompt of text has: longer ones are refused unread, as tokenizing them takes minutes."""
 
@@ -370,6 +372,8 @@ class LlamaCppServer:
         with self._slot(request) as options:
             stream, started = _Stream(), time.perf_counter()
             body = {**chat_body(request), **options, **more}
+            if prompt.endswith(_NO_THOUGHTS):
+                body["reasoning_format"] = "deepseek"
             try:
                 yield from self._read(stream, body)
             except _UnparsedReplyError:
