@@ -86,6 +86,11 @@ def layer_key_value_heads(config: Mapping[str, Any], layer: int) -> int:
     )
 
 
+def cached_width(config: Mapping[str, Any], layer: int) -> int:
+    """Values of the keys that a layer keeps for one token, and of the values; 0 for one that shares another's."""
+    return layer_key_value_heads(config, layer) * head_width(config, layer) if layer < own_layers(config) else 0
+
+
 def inner_width(config: Mapping[str, Any], layer: int) -> int:
     """Width of a layer's MLP: layers without keys and values may have twice that of the others."""
     twice = config["use_double_wide_mlp"] and layer >= own_layers(config)

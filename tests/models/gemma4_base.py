@@ -1,8 +1,8 @@
 """A toy Gemma 4 with a tokenizer and a template of the kind that the real ones have.
 
 No real tokenizer can be had here. Known from transformers' conversion script: SentencePiece's BPE with byte fallback
-and merges, the special tokens below inside of its vocabulary, runs of line breaks and of spaces as tokens, and no BOS of
-its own, which the template writes. Known from llama.cpp's models/templates: the markers of turns and of thoughts.
+and merges, the special tokens below inside of its vocabulary, runs of line breaks and of spaces as tokens, and no BOS
+of its own, which the template writes. Known from llama.cpp's models/templates: the markers of turns and of thoughts.
 """
 
 import json

@@ -29,7 +29,7 @@ def compiled(model: Any, groups: list[Group], **options: Any) -> CompiledStep:
 
 
 @pytest.mark.parametrize("changes", [{}, {"dropout": 0.3}, {"method": "dora"}], ids=str)
-@pytest.mark.parametrize("architecture", ["llama", "qwen3", "gemma3_text"])
+@pytest.mark.parametrize("architecture", ["llama", "qwen3", "gemma3_text", "gemma4_text"])
 def test_the_compiled_step_gives_the_bits_of_the_same_step_uncompiled(
     architecture: str, changes: dict[str, Any]
 ) -> None:
