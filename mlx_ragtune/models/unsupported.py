@@ -106,7 +106,8 @@ def _gemma4_unsupported(config: Mapping[str, Any]) -> Iterable[str]:
     if fewer and fewer != config["num_key_value_heads"] and not config["attention_k_eq_v"]:
         yield "num_global_key_value_heads without attention_k_eq_v"
     full, local = (config["rope_parameters"][kind] for kind in (gemma4.FULL, gemma4.SLIDING))
-    if float(full.get("factor", 1.0)) != 1 or not 0 < float(full["partial_rotary_factor"]) <= 1:
+    proportional = full.get("rope_type") == "proportional"  # of others it is told elsewhere
+    if proportional and (float(full.get("factor", 1.0)) != 1 or not 0 < float(full["partial_rotary_factor"]) <= 1):
         yield "a scaled proportional rotary embedding"
     if local.get("rope_type", "default") != "default" or float(local.get("partial_rotary_factor", 1.0)) != 1:
         yield "a scaled or partial rotary embedding in layers with a window"

@@ -65,7 +65,7 @@ def _plain_layer(plain: Callable[..., Any], layer: Any, x: mx.array, mask: Any) 
 
 
 def _sharing_layer(
-    plain: Callable[..., Any], layer: Any, x: mx.array, mask: Any, cache: Any, given: dict[str, Any]
+    plain: Callable[..., Any], layer: Any, x: mx.array, mask: Any, cache: Any, *, given: dict[str, Any]
 ) -> tuple[mx.array, Any, Any]:
     """A layer of Gemma 4, which gets and returns keys, values and their offset (see mlx-lm's ``gemma4_text``)."""
     arrays: dict[str, Any] = {"x": x}
@@ -98,7 +98,7 @@ def _recomputed(plain: Callable[..., Any]) -> Callable[..., Any]:
         before = layer.trainable_parameters()
         try:
             if "shared_kv" in given:
-                return _sharing_layer(plain, layer, x, mask, cache, given)
+                return _sharing_layer(plain, layer, x, mask, cache, given=given)
             if isinstance(cache, Prefix):
                 return _prefix_layer(plain, layer, x, mask, cache)
             if isinstance(cache, Branches):
