@@ -131,6 +131,11 @@ def test_a_base_of_the_hub_is_sound_and_its_config_is_that_of_its_text_model(mad
             assert flat_config(config) == config
 
 
+def test_thinking_is_refused(made: Callable[[str], Path]) -> None:
+    with pytest.raises(InputError, match="not told apart from answers"):
+        check_base(made("gemma4_text") / "hub", thinking=True)
+
+
 TURN = turn(QUESTIONS[0])
 
 
