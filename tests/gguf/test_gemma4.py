@@ -18,7 +18,8 @@ from mlx_ragtune.errors import ArtifactError, InputError
 from mlx_ragtune.evaluation.served_prompt import check_prompt
 from mlx_ragtune.gguf import metadata
 from mlx_ragtune.gguf.engine_parity import Parity, check_parity, compare_next_tokens
-from mlx_ragtune.gguf.quantize import tensor_type
+from mlx_ragtune.gguf.quantize import QuantType, tensor_type
+from mlx_ragtune.gguf.sizes import cache_bytes, gguf_bytes
 from mlx_ragtune.gguf.writer import write_gguf
 from mlx_ragtune.models import gemma4
 from mlx_ragtune.models.architectures import flat_config
@@ -110,6 +111,20 @@ def parity(folder: Path, file: Path) -> Parity:
 @pytest.mark.parametrize("kind", KINDS)
 def test_next_tokens_are_those_of_mlx(tmp_path: Path, made: Callable[[str], Path], kind: str, layout: str) -> None:
     check_parity(parity(made(kind) / layout, tmp_path / "a.gguf"), what=kind)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("quantized", ["BF16", "Q8_0", "Q4_K_M"])
+def test_quantized_files_are_within_their_limits(tmp_path: Path, kind: str, quantized: QuantType) -> None:
+    layers, changes = KINDS[kind]
+    base = gemma4_base(tmp_path, hidden=256, layers=layers, changes=changes)
+    tokenizer = load_tokenizer(base)
+    prompts = [prompt_tokens(turn(question), tokenizer, thinking=False) for question in QUESTIONS]
+    write_gguf(base, tmp_path / "a.gguf", type=quantized, name="toy")
+    assert abs((tmp_path / "a.gguf").stat().st_size - gguf_bytes(read_config(base), quantized)) < 100_000
+    with LlamaCppServer(tmp_path / "a.gguf", context_tokens=1024) as server:
+        listed = [server.next_tokens(prompt, 64) for prompt in prompts]
+    check_parity(compare_next_tokens(quantized, next_token_logits(base, prompts), listed, tokens_equal=True), what=kind)
 
 
 def test_rotating_all_dimensions_would_be_seen(
@@ -297,6 +312,15 @@ def test_what_config_json_leaves_out_has_transformers_defaults() -> None:
     assert [gemma4.is_full(flat, layer) for layer in range(12)] == [False] * 5 + [True] + [False] * 5 + [True]
     assert flat["rope_parameters"]["full_attention"]["rope_theta"] == 1e6
     assert gemma4.rotary_divisors(flat) == (1.0,) * 64 + (1e30,) * 192
+
+
+def test_shared_layers_have_no_cache_and_windows_a_short_one() -> None:
+    """llama.cpp keeps a window and one batch of 512 tokens, in steps of 256."""
+    toy = {"model_type": "gemma4_text", "hidden_size": 64, "num_hidden_layers": 6, "intermediate_size": 128}
+    config = flat_config(toy | {"layer_types": [gemma4.SLIDING, gemma4.FULL] * 3, "num_kv_shared_layers": 2})
+    tokens, windowed = 4096, 1024
+    assert cache_bytes(config, tokens) == 2 * 2 * 2 * 4 * (256 * windowed + 512 * tokens)
+    assert cache_bytes(config, 100) == 2 * 2 * 2 * 4 * (256 + 512) * 100
 
 
 def test_a_tokenizer_without_bos_is_refused(tmp_path: Path) -> None:
