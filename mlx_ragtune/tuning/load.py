@@ -70,7 +70,7 @@ def _nested_gemma4(config: object) -> tuple[type, type]:
     del config
     from mlx_lm.models import gemma4 as theirs
 
-    class Gemma4(theirs.Model):  # type: ignore[misc]
+    class Gemma4(theirs.Model):
         """``model`` is the text model without its head, as in other families."""
 
         @property

@@ -16,7 +16,6 @@ from mlx_ragtune.bases.soundness import check_sound
 from mlx_ragtune.clients.serve_llamacpp import LlamaCppServer
 from mlx_ragtune.errors import ArtifactError, InputError
 from mlx_ragtune.evaluation.served_prompt import check_prompt
-from mlx_ragtune.gguf import metadata
 from mlx_ragtune.gguf.engine_parity import Parity, check_parity, compare_next_tokens
 from mlx_ragtune.gguf.quantize import QuantType, tensor_type
 from mlx_ragtune.gguf.sizes import cache_bytes, gguf_bytes
@@ -130,7 +129,7 @@ def test_quantized_files_are_within_their_limits(tmp_path: Path, kind: str, quan
 def test_rotating_all_dimensions_would_be_seen(
     tmp_path: Path, made: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(metadata.gemma4, "rotary_divisors", lambda _config: (1.0,) * 16)
+    monkeypatch.setattr(gemma4, "rotary_divisors", lambda _config: (1.0,) * 16)
     with pytest.raises(ArtifactError, match="differs from the model"):
         check_parity(parity(made("gemma4_text") / "hub", tmp_path / "a.gguf"), what="spoiled")
 
