@@ -129,8 +129,8 @@ def _add_gemma4(writer: GGUFWriter, config: Mapping[str, Any]) -> None:
     writer.add_rope_freq_base_swa(float(local.get("rope_theta", 10_000.0)))
     writer.add_sliding_window(int(config["sliding_window"]))
     writer.add_sliding_window_pattern([kind == gemma4.SLIDING for kind in config["layer_types"]])
-    writer.add_shared_kv_layers(int(config["num_kv_shared_layers"] or 0))
-    writer.add_embedding_length_per_layer_input(int(config["hidden_size_per_layer_input"] or 0))
+    writer.add_shared_kv_layers(int(config["num_kv_shared_layers"]))
+    writer.add_embedding_length_per_layer_input(int(config["hidden_size_per_layer_input"]))
     if config["final_logit_softcapping"]:
         writer.add_final_logit_softcapping(float(config["final_logit_softcapping"]))
 

@@ -54,6 +54,8 @@ def flat_gemma4(config: Mapping[str, Any]) -> dict[str, Any]:
     flat |= {"model_type": MODEL_TYPE, "architectures": ["Gemma4ForCausalLM"]}
     for key, value in _DEFAULTS.items():
         flat.setdefault(key, value)
+    for key in ("num_kv_shared_layers", "hidden_size_per_layer_input"):
+        flat[key] = 0 if flat[key] is None else flat[key]
     if flat.get("rope_parameters") is None:
         flat["rope_parameters"] = {kind: dict(values) for kind, values in _ROPE.items()}
     layers = flat.get("num_hidden_layers")
@@ -70,7 +72,7 @@ def is_full(config: Mapping[str, Any], layer: int) -> bool:
 
 def own_layers(config: Mapping[str, Any]) -> int:
     """How many layers, from the first on, have keys and values of their own."""
-    return int(config["num_hidden_layers"]) - int(config["num_kv_shared_layers"] or 0)
+    return int(config["num_hidden_layers"]) - int(config["num_kv_shared_layers"])
 
 
 def head_width(config: Mapping[str, Any], layer: int) -> int:
@@ -117,7 +119,7 @@ def layer_shapes(config: Mapping[str, Any], layer: int) -> dict[str, tuple[int, 
         shapes |= {"self_attn.k_proj": (keys, hidden), "self_attn.k_norm": (head,)}
         if not (config["attention_k_eq_v"] and is_full(config, layer)):
             shapes["self_attn.v_proj"] = (keys, hidden)
-    if narrow := int(config["hidden_size_per_layer_input"] or 0):
+    if narrow := int(config["hidden_size_per_layer_input"]):
         shapes |= {
             "per_layer_input_gate": (narrow, hidden),
             "per_layer_projection": (hidden, narrow),
@@ -128,7 +130,7 @@ def layer_shapes(config: Mapping[str, Any], layer: int) -> dict[str, tuple[int, 
 
 def outside_shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     """Name and shape of every weight outside the layers; embeddings for each layer are one matrix for all layers."""
-    hidden, narrow = int(config["hidden_size"]), int(config["hidden_size_per_layer_input"] or 0)
+    hidden, narrow = int(config["hidden_size"]), int(config["hidden_size_per_layer_input"])
     shapes: dict[str, tuple[int, ...]] = {
         "model.embed_tokens.weight": (config["vocab_size"], hidden),
         "model.norm.weight": (hidden,),

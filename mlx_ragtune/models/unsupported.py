@@ -105,6 +105,10 @@ def _gemma4_unsupported(config: Mapping[str, Any]) -> Iterable[str]:
     fewer = config["num_global_key_value_heads"]
     if fewer and fewer != config["num_key_value_heads"] and not config["attention_k_eq_v"]:
         yield "num_global_key_value_heads without attention_k_eq_v"
+    if fewer and config["num_attention_heads"] % fewer:
+        yield f"num_global_key_value_heads {fewer}, which does not divide num_attention_heads"
+    if config["global_head_dim"] % 2:
+        yield f"an odd global_head_dim {config['global_head_dim']}"
     full, local = (config["rope_parameters"][kind] for kind in (gemma4.FULL, gemma4.SLIDING))
     proportional = full.get("rope_type") == "proportional"  # of others it is told elsewhere
     if proportional and (float(full.get("factor", 1.0)) != 1 or not 0 < float(full["partial_rotary_factor"]) <= 1):

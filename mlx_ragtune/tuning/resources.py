@@ -173,9 +173,9 @@ def _gemma4_values_per_token(config: Mapping[str, Any], settings: TrainSettings)
     kept, widest, outputs = 0.0, 0.0, 0.0
     for layer in range(first, layers):
         queries, keys = heads * gemma4.head_width(config, layer), gemma4.cached_width(config, layer)
-        own = _GELU_WIDTHS * gemma4.inner_width(config, layer) + 7 * hidden + 3 * queries + 3 * keys + 4 * (narrow or 0)
+        own = _GELU_WIDTHS * gemma4.inner_width(config, layer) + 7 * hidden + 3 * queries + 3 * keys + 4 * narrow
         kept, widest, outputs = kept + own, max(widest, own), outputs + 2 * (hidden + keys)
-    return (outputs + 2 * widest if settings.grad_checkpoint else kept) + 3 * layers * (narrow or 0)
+    return (outputs + 2 * widest if settings.grad_checkpoint else kept) + 3 * layers * narrow
 
 
 def step_for_budget(config: Mapping[str, Any], settings: TrainSettings) -> int:
@@ -315,7 +315,7 @@ def _held_values(config: Mapping[str, Any]) -> int:
     layers, own = int(config["num_hidden_layers"]), gemma4.own_layers(config)
     shared = range(own - 2, own) if own < layers else ()
     kept = sum(2 * gemma4.cached_width(config, layer) for layer in shared)
-    return kept + layers * int(config["hidden_size_per_layer_input"] or 0)
+    return kept + layers * int(config["hidden_size_per_layer_input"])
 
 
 def _layers(model: SizedModel) -> list[list[tuple[int, int]]]:

@@ -261,6 +261,8 @@ def test_k_quants_leave_the_projection_of_embeddings_as_it_is() -> None:
         ({"layer_types": ["sliding_attention", "full_attention"]}, "layer_types"),
         ({"per_layer_config": {"1": {"head_dim": 64}}}, "per_layer_config"),
         ({"num_global_key_value_heads": 1}, "num_global_key_value_heads without attention_k_eq_v"),
+        ({"num_global_key_value_heads": 3, "attention_k_eq_v": True}, "does not divide num_attention_heads"),
+        ({"global_head_dim": 31}, "an odd global_head_dim 31"),
         ({"rope_parameters": {"full_attention": {"rope_type": "default"}, "sliding_attention": {}}}, "rope scaling"),
         (
             {"rope_parameters": {"full_attention": {"rope_type": "proportional", "partial_rotary_factor": 0.25,
@@ -310,6 +312,7 @@ def test_what_config_json_leaves_out_has_transformers_defaults() -> None:
     assert (flat["head_dim"], flat["global_head_dim"]) == (256, 512)
     assert [gemma4.is_full(flat, layer) for layer in range(12)] == [False] * 5 + [True] + [False] * 5 + [True]
     assert flat["rope_parameters"]["full_attention"]["rope_theta"] == 1e6
+    assert flat_config({**flat, "num_kv_shared_layers": None})["num_kv_shared_layers"] == 0
     assert gemma4.rotary_divisors(flat) == (1.0,) * 64 + (1e30,) * 192
 
 
