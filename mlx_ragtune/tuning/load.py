@@ -7,7 +7,6 @@ from typing import Any, Literal
 from mlx_ragtune.clients.runtime_mlx import mx, nn, tree_unflatten
 from mlx_ragtune.errors import InputError, ToolError
 from mlx_ragtune.models import gemma4
-from mlx_ragtune.models.architectures import flat_config
 from mlx_ragtune.models.model_folder import read_config
 from mlx_ragtune.models.prompts import as_served
 from mlx_ragtune.models.template_dates import freeze_tokenizer
@@ -53,9 +52,9 @@ def _loading(folder: Path) -> dict[str, Any]:
     property that the models of all other families have.
     """
     config = read_json(folder / "config.json")
-    flat = flat_config(config)
-    if flat.get("model_type") != gemma4.MODEL_TYPE:
+    if config.get("model_type") not in ("gemma4", gemma4.MODEL_TYPE):
         return {}
+    flat = gemma4.flat_gemma4(config)
     if config["model_type"] == gemma4.MODEL_TYPE:
         return {"model_config": flat}
     nested = {"text_config": flat, "vocab_size": flat["vocab_size"]}
