@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -175,22 +175,34 @@ def test_the_server_reads_the_prompt_that_is_trained(
         assert server.chat(request).prompt_tokens == len(tokens)
 
 
-def test_an_answer_does_not_begin_with_the_prompts_empty_thoughts(tmp_path: Path, made: Callable[[str], Path]) -> None:
-    """llama.cpp knows Gemma 4 by its template, and repeats the end of a prompt before an answer that it reads whole."""
-    base = made("gemma4_text") / "hub"
+@pytest.mark.parametrize(
+    "answer", ["yes", "<|channel>thought\nhm<channel|>yes", "no<|channel>thought\nhm<channel|>"], ids=repr
+)
+def test_an_answer_begins_behind_the_prompts_empty_thoughts_and_keeps_its_own(
+    tmp_path: Path, made: Callable[[str], Path], answer: str
+) -> None:
+    """llama.cpp knows Gemma 4 by its template, and repeats the end of the prompt before the answer.
+
+    Thoughts that were not asked for stay in the text, as those of other families do.
+    """
     assert "'<|tool_call>call:'" in TEMPLATE
-    write_gguf(base, tmp_path / "a.gguf", type="F32", name="x")
-    tokenizer = load_tokenizer(base)
-    (letter,) = tokenizer.encode("x", add_special_tokens=False)
+    write_gguf(made("gemma4_text") / "hub", tmp_path / "a.gguf", type="F32", name="x")
+    request = ChatRequest(TURN, Sampling(max_tokens=40, context_tokens=512), think=False)
     with LlamaCppServer(tmp_path / "a.gguf", context_tokens=512) as server:
-        events = server.events
+        events, rule = server.events, json.dumps(answer)
 
-        def biased(path: str, body: dict[str, Any]) -> Any:
-            return events(path, {**body, "logit_bias": [[letter, 1000.0]]})
+        def forced(path: str, body: dict[str, Any]) -> Any:
+            return events(path, {**body, "grammar": f"root ::= {rule}"})
 
-        server.events = biased  # type: ignore[method-assign]
-        reply = server.chat(ChatRequest(TURN, Sampling(max_tokens=4, context_tokens=512), think=False))
-    assert (reply.text, reply.thinking, reply.answer_tokens) == ("xxxx", "", 4)
+        server.events = forced  # type: ignore[method-assign]
+        pieces = list(_pieces(server, request))
+        reply = server.chat(request)
+    assert (reply.text, reply.thinking) == (answer, "")
+    assert "".join(pieces) == answer
+
+
+def _pieces(server: LlamaCppServer, request: ChatRequest) -> Iterator[str]:
+    yield from (piece.text for piece in server.stream(request))
 
 
 def test_a_turn_ends_with_a_token_that_is_not_eos_and_the_server_stops_there(
