@@ -25,7 +25,7 @@ from mlx_ragtune.recipe import TrainSettings
 from mlx_ragtune.tuning.fused_folder import BLOCK_VALUES
 from mlx_ragtune.tuning.head import CHUNK_LOGITS
 from mlx_ragtune.tuning.layerwise import HEAD_VALUES
-from mlx_ragtune.tuning.load import GROUP_SIZE, Precision
+from mlx_ragtune.tuning.load import CHECKED_VALUES, GROUP_SIZE, Precision
 from mlx_ragtune.tuning.logits import CHUNK_TOKENS
 from mlx_ragtune.tuning.schedule import rows_per_update
 
@@ -46,8 +46,8 @@ STEP_TOKENS = (1024, 4096)
 """Least and most tokens of such a micro-batch; below, contexts with several questions would be cut apart."""
 _OPTIMIZER_COPIES = 5
 """Arrays of the adapter's size: adapter, gradient, accumulated gradient, and two of the optimizer."""
-_LOADED_COPIES = 3
-"""Copies of the tensor that is being loaded: as stored, the mask of finite values, as it is held."""
+_MASKS = 4
+"""Bytes for each value that is checked at a time while a tensor is loaded."""
 _LEAST_TOKENS = 512
 """The smallest ``tokens_per_step`` that is proposed: many rows are longer than half of it."""
 _GELU_WIDTHS = 5
@@ -115,9 +115,20 @@ def load_memory(base: Base, precision: Precision) -> int:
     model, held, most = _sized(base), 0, 0
     for name, (shape, size) in sorted(model.tensors.items(), key=lambda tensor: -tensor[1][1]):
         own = _held_bytes(name, shape, precision)
-        most = max(most, held + _LOADED_COPIES * max(size, own))
+        most = max(most, held + _loading_bytes(prod(shape), size, own, precision))
         held += own
     return max(most, held)
+
+
+def _loading_bytes(values: int, stored: int, held: int, precision: Precision) -> int:
+    """Bytes of a tensor while it is loaded: as stored, then in the precision's type, then quantized, and the checks.
+
+    Casting to the type that it has copies nothing.
+    """
+    cast = values * (4 if precision == "fp32" else 2)
+    casting = stored if stored == cast else stored + cast
+    quantizing = cast + held if held < cast else cast
+    return max(casting, quantizing) + _MASKS * min(values, CHECKED_VALUES)
 
 
 def adapter_parameters(config: Mapping[str, Any], settings: TrainSettings) -> int:
