@@ -8,6 +8,7 @@ import numpy as np
 from gguf import GGUFWriter
 
 from mlx_ragtune.gguf.quantize import FILE_TYPES, QuantType
+from mlx_ragtune.models import gemma4
 from mlx_ragtune.models.architectures import (
     Architecture,
     attention_layers,
@@ -22,12 +23,14 @@ _QUANTIZATION_VERSION = 2
 
 
 def rope_factors(config: Mapping[str, Any]) -> tuple[float, ...]:
-    """Llama 3's divisors of the rotary frequencies, one per pair of dimensions; empty for other models.
+    """The divisors of the rotary frequencies, one per pair of dimensions, of Llama 3 and Gemma 4; empty for others.
 
-    Long wavelengths are stretched by ``factor``, short ones kept, those between interpolated (llama.cpp,
+    In Llama 3, long wavelengths are stretched by ``factor``, short ones kept, those between interpolated (llama.cpp,
     conversion/llama.py; transformers, modeling_rope_utils.py).
     """
     rope = rope_parameters(config)
+    if config["model_type"] == gemma4.MODEL_TYPE:
+        return gemma4.rotary_divisors(config)
     if rope["rope_type"] != "llama3":
         return ()
     dimension = head_dimension(config)
@@ -60,16 +63,28 @@ def add_model(writer: GGUFWriter, config: Mapping[str, Any], *, name: str, kind:
     writer.add_block_count(int(config["num_hidden_layers"]))
     writer.add_context_length(int(config["max_position_embeddings"]))
     writer.add_embedding_length(int(config["hidden_size"]))
-    writer.add_feed_forward_length(int(config["intermediate_size"]))
+    writer.add_feed_forward_length(_inner(config))
     writer.add_head_count(int(config["num_attention_heads"]))
     writer.add_head_count_kv(_key_value_heads(config))
     writer.add_rope_freq_base(rope_parameters(config)["rope_theta"])
     writer.add_layer_norm_rms_eps(float(config["rms_norm_eps"]))
 
 
+def _inner(config: Mapping[str, Any]) -> int | list[int]:
+    """Width of the MLPs: one number, or one a layer where Gemma 4 has wider ones."""
+    if config.get("use_double_wide_mlp"):
+        return [gemma4.inner_width(config, layer) for layer in range(int(config["num_hidden_layers"]))]
+    return int(config["intermediate_size"])
+
+
 def _key_value_heads(config: Mapping[str, Any]) -> int | list[int]:
-    """One number, or for LFM2 one a layer: llama.cpp takes a layer without key-value heads for a convolution."""
+    """One number, or for LFM2 and some of Gemma 4 one a layer.
+
+    llama.cpp takes a layer of LFM2 without key-value heads for a convolution.
+    """
     heads = key_value_heads(config)
+    if config.get("num_global_key_value_heads"):
+        return [gemma4.layer_key_value_heads(config, layer) for layer in range(int(config["num_hidden_layers"]))]
     if config["model_type"] != "lfm2":
         return heads
     attention = attention_layers(config)
@@ -79,6 +94,9 @@ def _key_value_heads(config: Mapping[str, Any]) -> int | list[int]:
 def add_particulars(writer: GGUFWriter, config: Mapping[str, Any], architecture: Architecture) -> None:
     """Add the keys that only some architectures have."""
     head = head_dimension(config)
+    if architecture.gguf == "gemma4":
+        _add_gemma4(writer, config)
+        return
     if config.get("head_dim"):
         writer.add_key_length(head)
         writer.add_value_length(head)
@@ -96,6 +114,25 @@ def add_particulars(writer: GGUFWriter, config: Mapping[str, Any], architecture:
         writer.add_shortconv_l_cache(int(config["conv_L_cache"]))
     if architecture.gguf == "qwen35":
         _add_delta_rule(writer, config)
+
+
+def _add_gemma4(writer: GGUFWriter, config: Mapping[str, Any]) -> None:
+    """The two kinds of Gemma 4's layers, what the last ones share, and the width of each layer's embeddings."""
+    wide, narrow = int(config["global_head_dim"]), int(config["head_dim"])
+    writer.add_key_length(wide)
+    writer.add_value_length(wide)
+    writer.add_key_length_swa(narrow)
+    writer.add_value_length_swa(narrow)
+    writer.add_rope_dimension_count(wide)  # rope_freqs.weight leaves most of them as they are
+    writer.add_rope_dimension_count_swa(narrow)
+    local = config["rope_parameters"][gemma4.SLIDING]
+    writer.add_rope_freq_base_swa(float(local.get("rope_theta", 10_000.0)))
+    writer.add_sliding_window(int(config["sliding_window"]))
+    writer.add_sliding_window_pattern([kind == gemma4.SLIDING for kind in config["layer_types"]])
+    writer.add_shared_kv_layers(int(config["num_kv_shared_layers"]))
+    writer.add_embedding_length_per_layer_input(int(config["hidden_size_per_layer_input"]))
+    if config["final_logit_softcapping"]:
+        writer.add_final_logit_softcapping(float(config["final_logit_softcapping"]))
 
 
 def _add_delta_rule(writer: GGUFWriter, config: Mapping[str, Any]) -> None:
@@ -117,7 +154,8 @@ def _add_delta_rule(writer: GGUFWriter, config: Mapping[str, Any]) -> None:
 def add_tokenizer(writer: GGUFWriter, vocabulary: Vocabulary) -> None:
     """Add ``tokenizer.ggml.*`` and the chat template."""
     writer.add_tokenizer_model(vocabulary.model)
-    writer.add_tokenizer_pre(vocabulary.pre)
+    if vocabulary.model != "gemma4":  # which llama.cpp knows by the model
+        writer.add_tokenizer_pre(vocabulary.pre)
     writer.add_add_space_prefix(vocabulary.add_space_prefix)
     writer.add_token_list(vocabulary.tokens)
     if vocabulary.scores:
@@ -130,6 +168,7 @@ def add_tokenizer(writer: GGUFWriter, vocabulary: Vocabulary) -> None:
         ("eos", writer.add_eos_token_id),
         ("unk", writer.add_unk_token_id),
         ("pad", writer.add_pad_token_id),
+        ("mask", writer.add_mask_token_id),
     ):
         if short in vocabulary.specials:
             add(vocabulary.specials[short])

@@ -21,6 +21,9 @@ _PLAIN = {"F16": Type.F16, "BF16": Type.BF16, "Q8_0": Type.Q8_0}
 _K_QUANTS = {"Q6_K": Type.Q6_K, "Q5_K_M": Type.Q5_K, "Q4_K_M": Type.Q4_K, "Q4_K_S": Type.Q4_K}
 _FALLBACK = {Type.Q4_K: Type.Q5_0, Type.Q5_K: Type.Q5_1, Type.Q6_K: Type.Q8_0}
 _VALUES = (".attn_v.weight", ".attn_qkv.weight")
+_EMBEDDINGS = ("token_embd.weight", "per_layer_token_embd.weight")
+_KEPT = "per_layer_model_proj.weight"
+"""A matrix that llama.cpp's quantizer leaves as it is; that is BF16 in a file made of a bfloat16 model."""
 _NEVER_NARROW = (".ffn_gate_inp.weight", ".ssm_conv1d.weight", ".shortconv.conv.weight")
 _BLOCK = {Type.Q8_0: 32, Type.Q5_0: 32, Type.Q5_1: 32, Type.Q4_K: 256, Type.Q5_K: 256, Type.Q6_K: 256}
 
@@ -32,8 +35,10 @@ def _more_bits(layer: int, layers: int) -> bool:
 
 def _k_quant(name: str, kind: QuantType, layers: int, tied: bool, attention: Sequence[int] | None) -> Type:
     """The type that llama.cpp's quantizer gives a matrix (src/llama-quant.cpp)."""
-    if name == "output.weight" or (name == "token_embd.weight" and tied):
+    if name == "output.weight" or (name in _EMBEDDINGS and tied):
         return Type.Q6_K
+    if name == _KEPT:
+        return Type.BF16
     default = _K_QUANTS[kind]
     if not name.endswith((*_VALUES, ".ffn_down.weight", ".ffn_down_exps.weight")):
         return default

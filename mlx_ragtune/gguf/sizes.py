@@ -7,6 +7,7 @@ from typing import Any
 from mlx_ragtune.gguf.convert import PIECE_VALUES, Tensor, usable_cores
 from mlx_ragtune.gguf.quantize import QuantType, tensor_type
 from mlx_ragtune.gguf.writer import METADATA_BYTES, estimate_bytes
+from mlx_ragtune.models import gemma4
 from mlx_ragtune.models.architectures import head_dimension, key_value_heads, tensor_shapes
 from mlx_ragtune.models.model_folder import read_config
 from mlx_ragtune.models.unsupported import check_architecture
@@ -32,8 +33,20 @@ def convert_memory(*, cores: int | None = None) -> int:
 
 def cache_bytes(config: Mapping[str, Any], context_tokens: int) -> int:
     """Bytes of llama.cpp's float16 key-value cache for a window of ``context_tokens``."""
+    if config["model_type"] == gemma4.MODEL_TYPE:
+        return _gemma4_cache_bytes(config, context_tokens)
     width = key_value_heads(config) * head_dimension(config)
     return int(config["num_hidden_layers"]) * context_tokens * width * 2 * 2
+
+
+def _gemma4_cache_bytes(config: Mapping[str, Any], context_tokens: int) -> int:
+    """Layers with a window keep it and one batch, in steps of 256 tokens (llama.cpp, src/llama-kv-cache-iswa.cpp)."""
+    windowed = min(context_tokens, -(-(int(config["sliding_window"]) + _BATCH_TOKENS) // 256) * 256)
+    values = 0
+    for layer in range(int(config["num_hidden_layers"])):
+        tokens = context_tokens if gemma4.is_full(config, layer) else windowed
+        values += tokens * gemma4.cached_width(config, layer)
+    return values * 2 * 2
 
 
 def gguf_bytes(config: Mapping[str, Any], kind: QuantType) -> int:

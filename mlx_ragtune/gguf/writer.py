@@ -21,6 +21,7 @@ from mlx_ragtune.errors import InputError
 from mlx_ragtune.gguf.convert import PIECE_VALUES, Tensor, ValueHeads, convert
 from mlx_ragtune.gguf.metadata import add_model, add_particulars, add_tokenizer, rope_factors
 from mlx_ragtune.gguf.quantize import QuantType, tensor_type
+from mlx_ragtune.models import gemma4
 from mlx_ragtune.models.architectures import Architecture, attention_layers, flat_config, key_value_heads
 from mlx_ragtune.models.model_folder import check_weights
 from mlx_ragtune.models.prompts import turn_end_id
@@ -93,7 +94,7 @@ def _tensors(model: Path, kind: QuantType) -> list[Tensor]:
     config, architecture = _config(model)
     weights = check_weights(model, config)
     tied, layers = _is_tied(config, weights), int(config["num_hidden_layers"])
-    attention = _value_layers(config) if architecture.hybrid else None
+    attention = _value_layers(config, architecture)
     tensors = []
     for source in weights:
         if source == "lm_head.weight" and tied:
@@ -120,9 +121,12 @@ def _tensors(model: Path, kind: QuantType) -> list[Tensor]:
     return _placed(sorted(tensors, key=_order))
 
 
-def _value_layers(config: dict[str, Any]) -> list[int]:
-    """The layers with a matrix of values, of its own or joined with queries and keys: in Qwen3.5 all have one."""
-    return list(range(config["num_hidden_layers"])) if config["model_type"] == "qwen3_5" else attention_layers(config)
+def _value_layers(config: dict[str, Any], architecture: Architecture) -> list[int] | None:
+    """The layers with a matrix of values, of its own or joined with queries and keys; None where all have one."""
+    if config["model_type"] == gemma4.MODEL_TYPE:
+        layers = range(config["num_hidden_layers"])
+        return [layer for layer in layers if "self_attn.v_proj.weight" in gemma4.layer_shapes(config, layer)]
+    return attention_layers(config) if architecture.hybrid and config["model_type"] != "qwen3_5" else None
 
 
 def value_order(name: str, config: Mapping[str, Any]) -> ValueHeads | None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from mlx_ragtune.errors import InputError
+from mlx_ragtune.models import gemma4
 
 _ATTENTION_AND_MLP = {
     "input_layernorm": "attn_norm",
@@ -25,6 +26,17 @@ _FOUR_NORMS = {
     "post_feedforward_layernorm": "post_ffw_norm",
 }
 _OUTSIDE_LAYERS = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
+_EMBEDDED_LAYERS = {
+    "per_layer_input_gate": "inp_gate",
+    "per_layer_projection": "proj",
+    "post_per_layer_input_norm": "post_norm",
+}
+_EMBEDDED_OUTSIDE = {
+    **_OUTSIDE_LAYERS,
+    "model.embed_tokens_per_layer": "per_layer_token_embd",
+    "model.per_layer_model_projection": "per_layer_model_proj",
+    "model.per_layer_projection_norm": "per_layer_proj_norm",
+}
 _EXPERTS = {
     **{name: gguf for name, gguf in _TWO_NORMS.items() if not name.startswith("mlp.")},
     "mlp.gate": "ffn_gate_inp",
@@ -129,6 +141,13 @@ ARCHITECTURES: Final[Mapping[str, Architecture]] = {
         hybrid=True,
     ),
     "gemma3_text": Architecture("gemma3", "Gemma3ForCausalLM", {**_FOUR_NORMS, **_HEAD_NORMS}, norm_shift=1.0),
+    gemma4.MODEL_TYPE: Architecture(
+        "gemma4",
+        "Gemma4ForCausalLM",
+        {**_FOUR_NORMS, **_HEAD_NORMS, **_EMBEDDED_LAYERS},
+        bare={"layer_scalar": "layer_output_scale.weight"},
+        outside=_EMBEDDED_OUTSIDE,
+    ),
 }
 """By the ``model_type`` of config.json."""
 
@@ -168,9 +187,14 @@ GEMMA3_LOCAL_ROPE_THETA, GEMMA3_PATTERN = 10000.0, 6
 def flat_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration of the text model under the names that dense models use; flattening twice changes nothing.
 
-    Qwen3.5 keeps it in ``text_config``, as mlx-lm reads it; LFM2 has other names for two of its sizes.
+    Qwen3.5 keeps it in ``text_config``, as mlx-lm reads it, and so does Gemma 4; LFM2 has other names for two of its
+    sizes.
     """
     flat = dict(config)
+    if flat.get("model_type") == gemma4.MODEL_TYPE or (
+        flat.get("model_type") == "gemma4" and isinstance(flat.get("text_config"), Mapping)
+    ):
+        return gemma4.flat_gemma4(flat)
     if flat.get("model_type") == "qwen3_5" and isinstance(flat.get("text_config"), Mapping):
         text = flat.pop("text_config")
         flat.pop("vision_config", None)
@@ -197,7 +221,7 @@ def _lfm2_inner(config: Mapping[str, Any]) -> Any:
 
 
 def head_dimension(config: Mapping[str, Any]) -> int:
-    """Width of one attention head."""
+    """Width of one attention head; in Gemma 4, of those with a window."""
     if config.get("head_dim"):
         return int(config["head_dim"])
     return 256 if config.get("model_type") == "gemma3_text" else config["hidden_size"] // config["num_attention_heads"]
@@ -286,6 +310,8 @@ def _state_shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
 
 def layer_shapes(config: Mapping[str, Any], layer: int) -> dict[str, tuple[int, ...]]:
     """Name within a layer, with its ending, and shape of every weight that the layer must have."""
+    if config["model_type"] == gemma4.MODEL_TYPE:
+        return gemma4.layer_shapes(config, layer)
     architecture, hidden = ARCHITECTURES[config["model_type"]], config["hidden_size"]
     attention, states = _attention_shapes(config), _state_shapes(config)
     absent = states if layer in attention_layers(config) else attention
@@ -301,6 +327,8 @@ def tensor_shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
         for number in range(config["num_hidden_layers"])
         for name, shape in layer_shapes(config, number).items()
     }
+    if config["model_type"] == gemma4.MODEL_TYPE:
+        return shapes | gemma4.outside_shapes(config)
     hidden = config["hidden_size"]
     for name in ARCHITECTURES[config["model_type"]].outside:
         if name != "lm_head":

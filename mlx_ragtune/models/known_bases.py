@@ -4,13 +4,19 @@ The numbers are those of each model's ``config.json``. Any other model of a supp
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+from mlx_ragtune.models import gemma4
+from mlx_ragtune.models.architectures import flat_config
 
 
 @dataclass(frozen=True)
 class KnownBase:
-    """A base model on the hub. ``parameters`` is the number that its model card states, exactly."""
+    """A base model on the hub. ``parameters`` is the number that its model card states, exactly.
+
+    For Gemma 4, it is the number of values that are read of its text model. ``more`` is what else config.json says.
+    """
 
     name: str
     model_type: str
@@ -23,11 +29,12 @@ class KnownBase:
     vocabulary: int
     tied: bool
     parameters: int
+    more: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def config(self) -> Mapping[str, Any]:
         """What ``config.json`` says about its size."""
-        return {
+        sizes = {
             "model_type": self.model_type,
             "hidden_size": self.hidden,
             "num_hidden_layers": self.layers,
@@ -38,6 +45,7 @@ class KnownBase:
             "vocab_size": self.vocabulary,
             "tie_word_embeddings": self.tied,
         }
+        return flat_config({**sizes, **self.more})
 
 
 def _qwen3(size: str, *numbers: int, tied: bool, parameters: int) -> KnownBase:
@@ -54,6 +62,15 @@ def _qwen2(size: str, *numbers: int, tied: bool, parameters: int) -> KnownBase:
 def _llama(name: str, *numbers: int, tied: bool, parameters: int, model_type: str = "llama") -> KnownBase:
     hidden, layers, inner, heads, kv_heads, head, vocabulary = numbers
     return KnownBase(name, model_type, hidden, layers, inner, heads, kv_heads, head, vocabulary, tied, parameters)
+
+
+def _gemma4(size: str, *numbers: int, full: int, parameters: int, **more: Any) -> KnownBase:
+    """One of Gemma 4 by the sizes in transformers' ``convert_gemma4_weights.py``. Every ``full``-th layer is full."""
+    hidden, layers, inner, heads, kv_heads = numbers
+    kinds = [gemma4.SLIDING if (layer + 1) % full else gemma4.FULL for layer in range(layers)]
+    more = {"layer_types": kinds, "final_logit_softcapping": 30.0, **more}
+    name, kind = f"google/gemma-4-{size}-it", gemma4.MODEL_TYPE
+    return KnownBase(name, kind, hidden, layers, inner, heads, kv_heads, 256, 262144, True, parameters, more)
 
 
 _SMOL = "HuggingFaceTB/SmolLM2-"
@@ -75,14 +92,19 @@ KNOWN_BASES = (
     _llama("meta-llama/Llama-3.2-3B-Instruct", 3072, 28, 8192, 24, 8, 128, 128256, tied=True,
            parameters=3_212_749_824),
     _qwen3("4B", 2560, 36, 9728, 32, tied=True, parameters=4_022_468_096),
+    _gemma4("E2B", 1536, 35, 6144, 8, 1, full=5, parameters=4_628_569_379, num_kv_shared_layers=20,
+            use_double_wide_mlp=True),
     _llama("mistralai/Mistral-7B-Instruct-v0.3", 4096, 32, 14336, 32, 8, 128, 32768, tied=False,
            parameters=7_248_023_552, model_type="mistral"),
+    _gemma4("E4B", 2560, 42, 10240, 8, 2, full=6, parameters=7_463_013_418, num_kv_shared_layers=18),
     _qwen2("7B", 3584, 28, 18944, 28, 4, 128, 152064, tied=False, parameters=7_615_616_512),
     _llama("meta-llama/Llama-3.1-8B-Instruct", 4096, 32, 14336, 32, 8, 128, 128256, tied=False,
            parameters=8_030_261_248),
     _qwen3("8B", 4096, 36, 12288, 32, tied=False, parameters=8_190_735_360),
     _qwen3("14B", 5120, 40, 17408, 40, tied=False, parameters=14_768_307_200),
     _qwen2("14B", 5120, 48, 13824, 40, 8, 128, 152064, tied=False, parameters=14_770_033_664),
+    _gemma4("31B", 5376, 60, 21504, 32, 16, full=6, parameters=30_697_345_340, num_global_key_value_heads=4,
+            attention_k_eq_v=True, hidden_size_per_layer_input=0, sliding_window=1024),
     _qwen3("32B", 5120, 64, 25600, 64, tied=False, parameters=32_762_123_264),
     _qwen2("32B", 5120, 64, 27648, 40, 8, 128, 152064, tied=False, parameters=32_763_876_352),
 )  # fmt: skip

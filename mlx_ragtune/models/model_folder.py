@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mlx_ragtune.errors import InputError
+from mlx_ragtune.models import gemma4
 from mlx_ragtune.models.architectures import GEMMA3_PATTERN, flat_config, tensor_shapes
 from mlx_ragtune.models.prompts import check_template
 from mlx_ragtune.models.stored_layout import ModelWeights
@@ -77,9 +78,16 @@ def check_base(folder: Path, *, thinking: bool = False) -> dict[str, Any]:
     """The config of a base that can be trained, exported and served.
 
     ``thinking`` is the recipe's ``dataset.thinking``. Raises InputError for an unsupported architecture, damaged
-    config, weights or tokenizer, and a chat template that this project cannot use (``check_template``).
+    config, weights or tokenizer, a chat template that this project cannot use (``check_template``), and thinking with
+    Gemma 4.
     """
     config = read_config(folder)
+    if thinking and config["model_type"] == gemma4.MODEL_TYPE:
+        raise InputError(
+            "thinking is not supported for Gemma 4: its thoughts are not told apart from answers",
+            where=str(folder),
+            fix="set dataset.thinking: off",
+        )
     if (folder / "generation_config.json").exists():
         read_json(folder / "generation_config.json")
     check_weights(folder, config)

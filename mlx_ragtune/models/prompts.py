@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mlx_ragtune.errors import InputError
+from mlx_ragtune.models import gemma4
 from mlx_ragtune.models.architectures import flat_config, window
 from mlx_ragtune.models.template_dates import freeze_tokenizer
 from mlx_ragtune.models.vocabulary import chat_template, read_json
@@ -21,6 +22,7 @@ _THINK_TAGS = (
     ("<thinking>", "</thinking>"),
     ("<reasoning>", "</reasoning>"),
     ("[THINK]", "[/THINK]"),
+    ("<|channel>", "<channel|>"),
     ("<|begin_of_thought|>", "<|end_of_thought|>"),
 )
 
@@ -35,13 +37,28 @@ def load_tokenizer(folder: Path) -> Any:
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False, local_files_only=True)
-        return freeze_tokenizer(tokenizer)
+        return as_served(freeze_tokenizer(tokenizer), folder)
     except Exception as error:
         raise InputError(
             f"cannot load the tokenizer: {type(error).__name__}: {_first_line(error)}",
             where=str(folder),
             fix="fetch the model again",
         ) from None
+
+
+def as_served(tokenizer: Any, folder: Path) -> Any:
+    """The tokenizer of a model folder, which puts a BOS before a text wherever llama.cpp does.
+
+    It always does for Gemma 4, whose own tokenizer leaves the BOS to the template.
+    """
+    config = flat_config(read_json(folder / "config.json"))
+    bos = tokenizer.bos_token
+    if config.get("model_type") == gemma4.MODEL_TYPE and bos is not None and added_bos(tokenizer) is None:
+        from tokenizers.processors import TemplateProcessing
+
+        added = TemplateProcessing(single=f"{bos} $A", special_tokens=[(bos, tokenizer.bos_token_id)])
+        tokenizer.backend_tokenizer.post_processor = added
+    return tokenizer
 
 
 def _first_line(error: Exception) -> str:

@@ -1,8 +1,9 @@
 """One set of names and shapes for the layouts in which a model is stored: Hugging Face's and mlx-lm's.
 
 Qwen3.5 has a prefix before its layers, tensors of images and of a second head, and norms that are stored minus 1 until
-mlx-lm adds it; a mixture of experts has a tensor for each expert or one for all; kernels of convolutions have an axis
-of length 1 in one of two places. ``mlx_lm.models.*.sanitize`` makes the same changes when a model is loaded.
+mlx-lm adds it; Gemma 4 has such a prefix, tensors of images and audio, and some that are never read; a mixture of
+experts has a tensor for each expert or one for all; kernels of convolutions have an axis of length 1 in one of two
+places. ``mlx_lm.models.*.sanitize`` makes the same changes when a model is loaded.
 """
 
 import re
@@ -15,12 +16,17 @@ import numpy as np
 import numpy.typing as npt
 
 from mlx_ragtune.errors import InputError
+from mlx_ragtune.models import gemma4
 from mlx_ragtune.models.architectures import ARCHITECTURES
 from mlx_ragtune.models.weights import Floats, StoredWeight, Weights, to_float32
 
 _PREFIXES = (("model.language_model.", "model."), ("language_model.model.", "model."), ("language_model.", ""))
-_LEFT_OUT = ("mtp.", "model.mtp.", "model.visual.", "vision_tower.", "visual.")
-"""Tensors that mlx-lm leaves out of Qwen3.5: a head that predicts several tokens, and the reading of images."""
+_LEFT_OUT = (
+    "mtp.", "model.mtp.", "model.visual.", "vision_tower.", "visual.", "model.vision_tower.", "model.embed_vision.",
+    "embed_vision.", "model.audio_tower.", "audio_tower.", "model.embed_audio.", "embed_audio.",
+)  # fmt: skip
+"""Tensors that mlx-lm leaves out of Qwen3.5 and Gemma 4: a head that predicts several tokens, images and audio."""
+_NESTED = ("qwen3_5", gemma4.MODEL_TYPE)
 _EXPERT = re.compile(r"(model\.layers\.\d{1,5}\.mlp)\.experts\.(\d{1,5})\.((?:gate|up|down)_proj\.weight)")
 _KERNELS = (".conv1d.weight", ".conv.conv.weight")
 _SHIFTED = ("layernorm.weight", "model.norm.weight", ".q_norm.weight", ".k_norm.weight")
@@ -93,7 +99,7 @@ def plain_names(model_type: str, names: Iterable[str]) -> dict[str, list[str]]:
     """The tensors of a model by their plain names, each with the stored tensors that make it up, experts in order."""
     found: dict[str, list[tuple[int, str]]] = {}
     for name in names:
-        plain = plain_name(name) if model_type == "qwen3_5" else name
+        plain = plain_name(name) if model_type in _NESTED else name
         if plain is None:
             continue
         expert = _EXPERT.fullmatch(plain) if model_type == "qwen3_moe" else None
@@ -115,6 +121,8 @@ class ModelWeights:
         self._shift = ARCHITECTURES[model_type].norm_shift
         self._shifted: tuple[str, ...] = ("norm.weight",)
         for name, parts in plain_names(model_type, stored).items():
+            if model_type == gemma4.MODEL_TYPE and gemma4.is_unused(name, config):
+                continue
             entries = [stored[part] for part in parts]
             if ".switch_mlp." in name and len(entries[0].shape) == 2:
                 self._entries[name] = _stacked(name, entries, int(config["num_experts"]), folder)

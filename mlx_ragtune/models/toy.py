@@ -5,6 +5,7 @@ converts to GGUF and runs in llama.cpp.
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
@@ -15,13 +16,17 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers
 from tokenizers.pre_tokenizers import ByteLevel
 
 from mlx_ragtune.errors import RecipeError
+from mlx_ragtune.models import gemma4
 from mlx_ragtune.models.architectures import ARCHITECTURES, GEMMA3_PATTERN, tensor_shapes
 from mlx_ragtune.models.pretokenizer import pretokenizer
 from mlx_ragtune.models.sentencepiece_scores import SPACE
 
-Architecture = Literal["llama", "mistral", "qwen2", "qwen3", "qwen3_moe", "qwen3_5", "lfm2", "gemma3_text"]
+Architecture = Literal[
+    "llama", "mistral", "qwen2", "qwen3", "qwen3_moe", "qwen3_5", "lfm2", "gemma3_text", "gemma4_text"
+]  # fmt: skip
 HEAD = 16
 """Width of an attention head."""
+_GEMMA4_LAYERS = 6
 SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 UNKNOWN = "<unk>"
 THINK = ("<think>", "</think>")
@@ -90,7 +95,8 @@ def toy_byte_fallback_tokenizer() -> Tokenizer:
 
 
 def _tokenizer(architecture: Architecture) -> Tokenizer:
-    return toy_byte_fallback_tokenizer() if architecture in ("mistral", "gemma3_text") else toy_tokenizer()
+    fallback = ("mistral", "gemma3_text", gemma4.MODEL_TYPE)
+    return toy_byte_fallback_tokenizer() if architecture in fallback else toy_tokenizer()
 
 
 def toy_architecture(name: str) -> Architecture:
@@ -135,11 +141,17 @@ def _config(architecture: Architecture, vocabulary: int, hidden: int, layers: in
             "sliding_window": 512,
             "sliding_window_pattern": GEMMA3_PATTERN,
         }
+    if architecture == gemma4.MODEL_TYPE:
+        del config["hidden_act"], config["rope_theta"]
+        config["vocab_size_per_layer_input"] = vocabulary
     return config | particulars(architecture, hidden, layers)
 
 
 def particulars(architecture: Architecture, hidden: int, layers: int) -> dict[str, Any]:
-    """What only a mixture of experts or a hybrid model has. Every second layer of a hybrid has attention."""
+    """What only a mixture of experts, a hybrid model or Gemma 4 has.
+
+    Every second layer of a hybrid has attention, and of Gemma 4 full attention; its last layers share keys and values.
+    """
     kinds = ["full_attention" if layer % 2 else "linear_attention" for layer in range(layers)]
     rope = {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5, "mrope_section": [2, 1, 1]}
     if architecture == "qwen3_moe":
@@ -175,6 +187,19 @@ def particulars(architecture: Architecture, hidden: int, layers: int) -> dict[st
             "block_ffn_dim_multiplier": 1.0,
             "block_auto_adjust_ff_dim": False,
         }
+    if architecture == gemma4.MODEL_TYPE:
+        return {
+            "layer_types": [gemma4.FULL if layer % 2 else gemma4.SLIDING for layer in range(layers)],
+            "num_kv_shared_layers": layers - (4 if layers >= _GEMMA4_LAYERS else min(layers, 2)),
+            "use_double_wide_mlp": True,
+            "global_head_dim": 2 * HEAD,
+            "hidden_size_per_layer_input": HEAD,
+            "final_logit_softcapping": 30.0,
+            "hidden_activation": "gelu_pytorch_tanh",
+            "sliding_window": 32,
+            "attention_k_eq_v": False,
+            "enable_moe_block": False,
+        }
     return {}
 
 
@@ -196,7 +221,8 @@ def _weights(config: dict[str, Any], seed: int) -> dict[str, np.ndarray]:
     weights = {}
     for name, shape in sorted(_shapes(config).items()):
         sums = draw.integers(-2048, 2048, (4, *shape)).sum(0)  # standard deviation 2365
-        center = 1.0 - shift if name.endswith(("norm.weight", "q_layernorm.weight", "k_layernorm.weight")) else 0.0
+        ones = ("norm.weight", "q_layernorm.weight", "k_layernorm.weight", "layer_scalar")
+        center = 1.0 - shift if name.endswith(ones) else 0.0
         weights[name] = (center + sums * 2.0 ** (-15 if len(shape) == 1 else -14)).astype(np.float32)
     return weights
 
@@ -207,23 +233,30 @@ def _stored(name: str, values: np.ndarray) -> np.ndarray:
 
 
 def write_toy_model(
-    folder: Path, *, architecture: Architecture = "qwen3", seed: int = 0, hidden: int = 64, layers: int | None = None
+    folder: Path,
+    *,
+    architecture: Architecture = "qwen3",
+    seed: int = 0,
+    hidden: int = 64,
+    layers: int | None = None,
+    changes: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a complete model folder; the same arguments give the same bytes.
 
-    ``layers`` is 2 by default, and 6 for Gemma, whose first global layer is the sixth.
+    ``layers`` is 2 by default, and 6 for Gemma: of Gemma 3 the first global layer is the sixth, and of Gemma 4 the last
+    two share the keys and values of the two before. ``changes`` replace keys of the config.
     """
-    layers = layers or (GEMMA3_PATTERN if architecture == "gemma3_text" else 2)
+    layers = layers or (GEMMA3_PATTERN if architecture in ("gemma3_text", gemma4.MODEL_TYPE) else 2)
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = _tokenizer(architecture)
-    config = _config(architecture, tokenizer.get_vocab_size(), hidden, layers)
+    config = _config(architecture, tokenizer.get_vocab_size(), hidden, layers) | dict(changes or {})
     end = tokenizer.token_to_id("<|im_end|>")
     config["bos_token_id"] = tokenizer.token_to_id("<|endoftext|>")
     config["eos_token_id"] = end
     (folder / "tokenizer.json").write_text(toy_tokenizer_json(architecture), encoding="utf-8")
     tokenizer_config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
-        "bos_token": None,
+        "bos_token": "<|endoftext|>" if architecture == gemma4.MODEL_TYPE else None,  # llama.cpp always adds one
         "eos_token": "<|im_end|>",
         "pad_token": "<|endoftext|>",
         "add_bos_token": False,

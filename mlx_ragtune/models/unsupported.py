@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from mlx_ragtune.errors import InputError
+from mlx_ragtune.models import gemma4
 from mlx_ragtune.models.architectures import (
     ARCHITECTURES,
     GEMMA3_LOCAL_ROPE_THETA,
@@ -23,9 +24,10 @@ _OTHER_EXPERTS = "of the mixtures of experts, only Qwen3's is supported"
 REFUSED: Final[Mapping[str, str]] = {
     "gemma3": f"{_MULTIMODAL}; the text-only Gemma 3 (gemma3_text) is supported",
     "gemma3n": _MULTIMODAL,
-    "gemma4": "layers of Gemma 4 share keys and values, which the training engine does not support yet",
-    "gemma4_text": "layers of Gemma 4 share keys and values, which the training engine does not support yet",
-    "gemma4_unified": "layers of Gemma 4 share keys and values, which the training engine does not support yet",
+    "gemma4": "its config.json has no text_config",
+    "gemma4_unified": "Gemma 4 without encoders for images and audio was not checked against llama.cpp; its other "
+    "dense models (gemma4) are supported",
+    "gemma4_assistant": "it only drafts tokens for another model",
     "mistral3": f"{_MULTIMODAL}; the text-only Mistral (mistral) is supported",
     "ministral3": "its rotary scaling (YaRN) and its scaling of queries have no check against llama.cpp here",
     "mistral4": "its rotary scaling (YaRN) and its scaling of queries have no check against llama.cpp here",
@@ -50,6 +52,7 @@ _MORE_SIZES: Final[Mapping[str, tuple[str, ...]]] = {
     "qwen3_5": ("linear_num_key_heads", "linear_num_value_heads", "linear_key_head_dim", "linear_value_head_dim",
                 "linear_conv_kernel_dim"),
     "lfm2": ("conv_L_cache",),
+    gemma4.MODEL_TYPE: ("head_dim", "global_head_dim", "sliding_window"),
 }  # fmt: skip
 _MAX_VOCABULARY, _MAX_LAYERS, _MAX_SIZE = 2**24, 10_000, 2**31
 """Larger values in a config.json are taken for damage, so that no check allocates memory for them."""
@@ -58,13 +61,16 @@ _MAX_VOCABULARY, _MAX_LAYERS, _MAX_SIZE = 2**24, 10_000, 2**31
 def _unsupported(config: Mapping[str, Any]) -> Iterable[str]:
     """Features of this model that llama.cpp would compute differently."""
     rope, model_type = rope_parameters(config), config["model_type"]
-    if rope["rope_type"] not in ("default", "llama3") or (rope["rope_type"] == "llama3" and model_type != "llama"):
+    known = {"llama": ("default", "llama3"), gemma4.MODEL_TYPE: ("proportional",)}
+    if rope["rope_type"] not in known.get(model_type, ("default",)):
         yield f"rope scaling '{rope['rope_type']}'"
     if not 0 < rope["rope_theta"] < math.inf:
         yield f"rope_theta {rope['rope_theta']}"
     if config.get("use_sliding_window"):
         yield "sliding-window attention (use_sliding_window)"
-    if model_type != "qwen3_moe" and (config.get("num_local_experts") or config.get("num_experts")):
+    if model_type not in ("qwen3_moe", gemma4.MODEL_TYPE) and (
+        config.get("num_local_experts") or config.get("num_experts")
+    ):
         yield "a mixture of experts"
     if config.get("hidden_act", "silu") not in ("silu", "gelu_pytorch_tanh"):
         yield f"activation '{config['hidden_act']}'"
@@ -85,6 +91,52 @@ def _gemma3_unsupported(config: Mapping[str, Any]) -> Iterable[str]:
         yield f"sliding_window_pattern {config['sliding_window_pattern']}"
     if config.get("final_logit_softcapping") or config.get("attn_logit_softcapping"):
         yield "logit soft-capping"
+
+
+def _gemma4_unsupported(config: Mapping[str, Any]) -> Iterable[str]:
+    yield from _gemma4_parts(config)
+    kinds, layers, own = config["layer_types"], int(config["num_hidden_layers"]), gemma4.own_layers(config)
+    if len(kinds) != layers or set(kinds) != {gemma4.SLIDING, gemma4.FULL}:
+        yield "layer_types that are not 'sliding_attention' and 'full_attention' for every layer"
+    elif own < 2 or (own < layers and [*kinds[own - 2 : own]] != [gemma4.SLIDING, gemma4.FULL]):
+        yield "layers that share the keys and values of others than the last two (num_kv_shared_layers)"
+    if "per_layer_config" in config and config.get("global_head_dim") != _full_head(config["per_layer_config"]):
+        yield "per_layer_config beside another global_head_dim (mlx-lm reads the latter only)"
+    fewer = config["num_global_key_value_heads"]
+    if fewer and fewer != config["num_key_value_heads"] and not config["attention_k_eq_v"]:
+        yield "num_global_key_value_heads without attention_k_eq_v"
+    if fewer and config["num_attention_heads"] % fewer:
+        yield f"num_global_key_value_heads {fewer}, which does not divide num_attention_heads"
+    if config["global_head_dim"] % 2:
+        yield f"an odd global_head_dim {config['global_head_dim']}"
+    full, local = (config["rope_parameters"][kind] for kind in (gemma4.FULL, gemma4.SLIDING))
+    proportional = full.get("rope_type") == "proportional"  # of others it is told elsewhere
+    if proportional and (float(full.get("factor", 1.0)) != 1 or not 0 < float(full["partial_rotary_factor"]) <= 1):
+        yield "a scaled proportional rotary embedding"
+    if local.get("rope_type", "default") != "default" or float(local.get("partial_rotary_factor", 1.0)) != 1:
+        yield "a scaled or partial rotary embedding in layers with a window"
+
+
+def _full_head(layers: Mapping[str, Any]) -> Any:
+    """The head width that transformers' ``per_layer_config`` gives its layers, all of which have full attention."""
+    widths = {layer.get("head_dim") for layer in layers.values()}
+    return widths.pop() if len(widths) == 1 else None
+
+
+def _gemma4_parts(config: Mapping[str, Any]) -> Iterable[str]:
+    """Parts of a Gemma 4 that are not trained here, or not computed alike."""
+    if config["enable_moe_block"]:
+        yield f"enable_moe_block: {_OTHER_EXPERTS}, and of Gemma 4 the dense models"
+    if config["tie_word_embeddings"] is not True:
+        yield "an output head of its own"
+    if config["attention_bias"]:
+        yield "attention_bias"
+    if config.get("use_bidirectional_attention") == "all":
+        yield "use_bidirectional_attention 'all' (only text from left to right is trained)"
+    if config["hidden_activation"] != "gelu_pytorch_tanh":
+        yield f"activation '{config['hidden_activation']}'"
+    if config["hidden_size_per_layer_input"] and config["vocab_size_per_layer_input"] != config["vocab_size"]:
+        yield "a vocab_size_per_layer_input that is not vocab_size"
 
 
 def _qwen3_moe_unsupported(config: Mapping[str, Any]) -> Iterable[str]:
@@ -129,6 +181,7 @@ def _lfm2_unsupported(config: Mapping[str, Any]) -> Iterable[str]:
 
 _PARTICULAR: Final[Mapping[str, Callable[[Mapping[str, Any]], Iterable[str]]]] = {
     "gemma3_text": _gemma3_unsupported,
+    gemma4.MODEL_TYPE: _gemma4_unsupported,
     "qwen3_moe": _qwen3_moe_unsupported,
     "qwen3_5": _qwen3_5_unsupported,
     "lfm2": _lfm2_unsupported,

@@ -1,7 +1,8 @@
 """The tokenizer of a model folder as GGUF metadata, including the chat template.
 
-Two families: byte-level BPE (``gpt2`` in GGUF: Llama 3, Qwen, SmolLM) and SentencePiece-like BPE with byte
-fallback (``llama`` in GGUF: Gemma, Mistral), which llama.cpp merges by score instead of by a list of merges.
+Three families: byte-level BPE (``gpt2`` in GGUF: Llama 3, Qwen, SmolLM); SentencePiece-like BPE with byte fallback
+(``llama`` in GGUF: Gemma 3, Mistral), which llama.cpp merges by score instead of by a list of merges; and the same by
+a list of merges (``gemma4``).
 """
 
 import json
@@ -13,6 +14,7 @@ from gguf import TokenType
 from tokenizers import Tokenizer
 
 from mlx_ragtune.errors import InputError
+from mlx_ragtune.models import gemma4
 from mlx_ragtune.models.architectures import flat_config
 from mlx_ragtune.models.pretokenizer import pretokenizer_name
 from mlx_ragtune.models.sentencepiece_scores import SPACE, model_pieces, scores_of_merges
@@ -20,6 +22,10 @@ from mlx_ragtune.models.template_dates import frozen
 from mlx_ragtune.models.unsupported import check_dimensions
 
 _NAMES = (("bos", "bos_token"), ("eos", "eos_token"), ("pad", "pad_token"), ("unk", "unk_token"))
+_VISIBLE = (
+    "<|channel>", "<channel|>", "<|tool_call>", "<tool_call|>", "<|tool_response>", "<tool_response|>", '<|"|>',
+)  # fmt: skip
+"""Special tokens of Gemma 4 that llama.cpp keeps in the text of an answer, from which it takes thoughts and calls."""
 _ADDED_SCORE, _UNUSED_SCORE = -1000.0, -10000.0
 
 
@@ -28,11 +34,11 @@ class Vocabulary:
     """The values of ``tokenizer.ggml.*`` and ``tokenizer.chat_template``.
 
     ``tokens`` and ``types`` have one entry per id of the model's vocabulary. ``scores`` is empty for ``gpt2``,
-    ``merges`` for ``llama``. ``specials`` holds the ids of bos, eos, pad and unk that exist. ``add_bos``:
-    encoding adds bos at the start.
+    ``merges`` for ``llama``. ``specials`` holds the ids of bos, eos, pad and unk that exist, for ``gemma4`` of mask
+    too. ``add_bos``: encoding adds bos at the start, which llama.cpp always does for ``gemma4``.
     """
 
-    model: Literal["gpt2", "llama"]
+    model: Literal["gpt2", "llama", "gemma4"]
     pre: str
     tokens: list[str]
     types: list[int]
@@ -89,11 +95,13 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def _special_ids(folder: Path, ids: dict[str, int], size: int) -> dict[str, int]:
-    """Ids of bos, eos, pad and unk: by ``tokenizer_config.json``, otherwise by ``config.json``."""
+def _special_ids(
+    folder: Path, ids: dict[str, int], size: int, names: tuple[tuple[str, str], ...] = _NAMES
+) -> dict[str, int]:
+    """Ids of bos, eos, pad and unk, or of others: by ``tokenizer_config.json``, otherwise by ``config.json``."""
     settings, config = read_json(folder / "tokenizer_config.json"), flat_config(read_json(folder / "config.json"))
     specials = {}
-    for short, name in _NAMES:
+    for short, name in names:
         token = settings.get(name)
         token = token.get("content") if isinstance(token, dict) else token
         number = ids.get(token) if isinstance(token, str) and token else config.get(f"{name}_id")
@@ -142,6 +150,18 @@ def _tokens_and_types(data: dict[str, Any], size: int, folder: Path) -> tuple[li
     return tokens, types
 
 
+def _gemma4_types(data: dict[str, Any], types: list[int]) -> None:
+    """Mark the ids as llama.cpp's converter does for Gemma 4: only special tokens of its vocabulary are set apart."""
+    vocabulary = set(data["model"]["vocab"].values())
+    for added in data.get("added_tokens") or ():
+        if added["content"] in _VISIBLE:
+            types[added["id"]] = int(TokenType.USER_DEFINED)
+        elif added["special"]:
+            types[added["id"]] = int(TokenType.CONTROL)
+        else:
+            types[added["id"]] = int(TokenType.NORMAL if added["id"] in vocabulary else TokenType.USER_DEFINED)
+
+
 def _read_tokenizer(file: Path) -> tuple[dict[str, Any], Tokenizer]:
     """``tokenizer.json`` as JSON and as a working tokenizer. Raises InputError if it is not BPE, or damaged."""
     data = read_json(file)
@@ -174,7 +194,9 @@ def read_vocabulary(folder: Path) -> Vocabulary:
     bare, framed = (tokenizer.encode("a", add_special_tokens=special).ids for special in (False, True))
     if not bare:
         raise InputError("the tokenizer has no token for 'a'", where=str(file), fix="fetch the model again")
-    pairs = [merge.split(" ", 1) if isinstance(merge, str) else merge for merge in model["merges"]]
+    pairs = _pairs(model)
+    if config["model_type"] == gemma4.MODEL_TYPE:
+        return _gemma4_vocabulary(folder, data, tokens, types)
     by_score = bool(model.get("byte_fallback"))
     if by_score:
         _mark_bytes(tokens, types, model.get("unk_token"))
@@ -183,12 +205,53 @@ def read_vocabulary(folder: Path) -> Vocabulary:
         pre="default" if by_score else pretokenizer_name(file),
         tokens=tokens,
         types=types,
-        merges=[] if by_score else [" ".join(part.replace(" ", "Ġ") for part in pair) for pair in pairs],
+        merges=[] if by_score else _joined(pairs),
         scores=_scores(folder, tokens, types, pairs) if by_score else [],
         specials=_special_ids(folder, ids, size),
         add_bos=framed[: len(framed) - len(bare)] != [] and framed[0] != bare[0],
         add_eos=framed[-1] != bare[-1],
         add_space_prefix=by_score and (tokenizer.id_to_token(bare[0]) or "").startswith(SPACE),
+        template=chat_template(folder),
+    )
+
+
+def _pairs(model: dict[str, Any]) -> list[list[str]]:
+    return [merge.split(" ", 1) if isinstance(merge, str) else merge for merge in model["merges"]]
+
+
+def _joined(pairs: list[list[str]]) -> list[str]:
+    return [" ".join(part.replace(" ", "Ġ") for part in pair) for pair in pairs]
+
+
+def _gemma4_vocabulary(folder: Path, data: dict[str, Any], tokens: list[str], types: list[int]) -> Vocabulary:
+    """The vocabulary of a Gemma 4. Raises InputError for another kind of tokenizer and for one without a BOS."""
+    model, ids = data["model"], {token: number for number, token in enumerate(tokens)}
+    if not model.get("byte_fallback"):
+        raise InputError(
+            "the tokenizer has no byte fallback, as that of Gemma 4 has", where=str(folder), fix="fetch the model again"
+        )
+    for added in data.get("added_tokens") or ():
+        tokens[added["id"]] = added["content"]
+    _gemma4_types(data, types)
+    _mark_bytes(tokens, types, None)
+    specials = _special_ids(folder, ids, len(tokens), (*_NAMES, ("mask", "mask_token")))
+    if "bos" not in specials:
+        raise InputError(
+            "no bos token, and llama.cpp puts one before every prompt of Gemma 4",
+            where=str(folder),
+            fix="choose another base",
+        )
+    return Vocabulary(
+        model="gemma4",
+        pre="gemma4",
+        tokens=tokens,
+        types=types,
+        merges=_joined(_pairs(model)),
+        scores=[_ADDED_SCORE] * len(tokens),
+        specials=specials,
+        add_bos=True,
+        add_eos=False,
+        add_space_prefix=False,
         template=chat_template(folder),
     )
 

@@ -5,7 +5,7 @@ the server. So every prompt shows it as ``< |im_end| >``, which no tokenizer tak
 understands. The list does not depend on the base model: the same text gives the same prompt everywhere.
 
 Sources of the list: the special tokens of the tokenizers of Qwen 2 to 3 (ChatML, think, tool), Llama 2 to 4, Mistral
-(``[INST]`` and the tokens of its Tekken tokenizer), Gemma 1 to 3, Phi 3 and 4, gpt-oss (channels), DeepSeek, SmolLM 1
+(``[INST]`` and the tokens of its Tekken tokenizer), Gemma 1 to 4, Phi 3 and 4, gpt-oss (channels), DeepSeek, SmolLM 1
 to 3, StarCoder, GLM, Granite, Command R, Falcon, InternLM, T5 and BERT.
 """
 
@@ -25,7 +25,7 @@ _BRACKETED = (
 )
 CONTROL = re.compile(
     rf"<\|[^<>|\s][^<>|\n]{{0,60}}\|>|<｜[^<>｜\n]{{1,60}}｜>|<\|[^<>|\s]{{1,30}}>|<(?:{_ANGLED})>|\[(?:{_BRACKETED})\]"
-    r"|<</?SYS>>|◁/?think▷|\[\|\w{2,20}\|\]"
+    r"|<(?:turn|channel|tool|tool_call|tool_response|image|audio)\|>|<</?SYS>>|◁/?think▷|\[\|\w{2,20}\|\]"
 )
 """A control token of some family, as it is written."""
 

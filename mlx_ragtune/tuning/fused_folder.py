@@ -19,8 +19,10 @@ import numpy as np
 
 from mlx_ragtune.clients.machine import disk_writes
 from mlx_ragtune.clients.runtime_mlx import mx, nn, tree_flatten
+from mlx_ragtune.models import gemma4
 from mlx_ragtune.models.template_dates import freeze_files
 from mlx_ragtune.tuning.adapters import load_adapter
+from mlx_ragtune.tuning.head import text_model
 from mlx_ragtune.tuning.load import load_stored
 
 SHARD_BYTES = 4 * 2**30
@@ -86,10 +88,15 @@ def _merging(layer: Any) -> Any:
     return merged
 
 
-def _tensors(base: Path, adapter: Path, strength: float | None) -> tuple[dict[str, _Tensor], int]:
-    """Everything to write by name, and the number of adapted layers. Raises ArtifactError for a damaged adapter."""
+def _tensors(base: Path, adapter: Path, strength: float | None, *, plain: bool) -> tuple[dict[str, _Tensor], int]:
+    """Everything to write by name, and the number of adapted layers. Raises ArtifactError for a damaged adapter.
+
+    ``plain``: under the names that the text model has alone.
+    """
     model = load_stored(base, lazy=True)
     load_adapter(model, adapter, strength=strength)
+    if plain:
+        model = text_model(model)
     tensors: dict[str, _Tensor] = {}
     layers = {name: module for name, module in model.named_modules() if "lora_a" in module}
     for name, value in tree_flatten(model.parameters()):
@@ -193,7 +200,7 @@ def write_fused(
     In memory are the largest tensor as it is stored, or a matrix and some of its rows in float32. ``strength`` is as
     in ``load_adapter``. Raises ArtifactError for a damaged adapter and ToolError when the folder cannot be written.
     """
-    tensors, layers = _tensors(base, adapter, strength)
+    tensors, layers = _tensors(base, adapter, strength, plain=config["model_type"] == gemma4.MODEL_TYPE)
     dtype = str(next(iter(tensors.values())).value.dtype).removeprefix("mlx.core.")
     shards = _shards(tensors)
     files = {

@@ -23,7 +23,7 @@ def hidden_states(model: Any, tokens: mx.array, cache: list[Any] | None = None, 
 
 
 def text_model(model: Any) -> Any:
-    """The module with the head: mlx-lm's Qwen3.5 keeps it below the model."""
+    """The module with the head: mlx-lm's Qwen3.5 and Gemma 4 keep it below the model."""
     return getattr(model, "language_model", model)
 
 
@@ -34,7 +34,13 @@ def logits_of(model: Any, states: mx.array) -> mx.array:
         logits: mx.array = owner.lm_head(states)
     else:
         logits = model.model.embed_tokens.as_linear(states)
-    return logits
+    return capped(model, logits)
+
+
+def capped(model: Any, logits: mx.array) -> mx.array:
+    """The logits as the model bounds them: Gemma 4's by c · tanh(x / c), those of all others not at all."""
+    bound = getattr(text_model(model), "final_logit_softcapping", None)
+    return logits if bound is None else mx.tanh(logits / bound) * bound
 
 
 def _chunk(model: Any, states: mx.array, targets: mx.array) -> tuple[mx.array, mx.array]:

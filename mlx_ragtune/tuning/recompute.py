@@ -64,13 +64,41 @@ def _plain_layer(plain: Callable[..., Any], layer: Any, x: mx.array, mask: Any) 
     return out
 
 
+def _sharing_layer(
+    plain: Callable[..., Any], layer: Any, x: mx.array, mask: Any, cache: Any, *, given: dict[str, Any]
+) -> tuple[mx.array, Any, Any]:
+    """A layer of Gemma 4, which gets and returns keys, values and their offset (see mlx-lm's ``gemma4_text``)."""
+    arrays: dict[str, Any] = {"x": x}
+    for name in ("per_layer_input", "shared_kv"):
+        if given.get(name) is not None:
+            arrays[name] = given[name]
+    if isinstance(cache, Branches):
+        arrays["before"] = cache.prefix.keys, cache.prefix.values
+    offset = given["offset"]
+    if given["shared_kv"] is None:
+        offset = 0 if cache is None else mx.array(cache.offset)
+
+    def inner(parameters: Any, arrays: dict[str, Any]) -> tuple[mx.array, tuple[mx.array, mx.array]]:
+        layer.update(parameters)
+        own = cache.on(*arrays["before"]) if "before" in arrays else None if cache is None else Prefix()
+        options = {name: arrays.get(name) for name in ("per_layer_input", "shared_kv")}
+        out, kept, _ = plain(layer, arrays["x"], mask, own, offset=offset, **options)
+        return out, kept
+
+    out, kept = mx.checkpoint(inner)(layer.trainable_parameters(), arrays)
+    if isinstance(cache, Prefix):
+        cache.keys, cache.values = kept
+    return out, kept, offset
+
+
 def _recomputed(plain: Callable[..., Any]) -> Callable[..., Any]:
-    def call(layer: Any, x: mx.array, mask: Any = None, cache: Any = None) -> mx.array:
+    def call(layer: Any, x: mx.array, mask: Any = None, cache: Any = None, **given: Any) -> Any:
         if not layer.training:
-            result: mx.array = plain(layer, x, mask, cache)
-            return result
+            return plain(layer, x, mask, cache, **given)
         before = layer.trainable_parameters()
         try:
+            if "shared_kv" in given:
+                return _sharing_layer(plain, layer, x, mask, cache, given=given)
             if isinstance(cache, Prefix):
                 return _prefix_layer(plain, layer, x, mask, cache)
             if isinstance(cache, Branches):

@@ -11,6 +11,7 @@ from math import prod
 from pathlib import Path
 from typing import Any, get_args
 
+from mlx_ragtune.models import gemma4
 from mlx_ragtune.models.architectures import (
     attention_layers,
     head_dimension,
@@ -24,7 +25,7 @@ from mlx_ragtune.recipe import TrainSettings
 from mlx_ragtune.tuning.fused_folder import BLOCK_VALUES
 from mlx_ragtune.tuning.head import CHUNK_LOGITS
 from mlx_ragtune.tuning.layerwise import HEAD_VALUES
-from mlx_ragtune.tuning.load import GROUP_SIZE, Precision
+from mlx_ragtune.tuning.load import CHECKED_VALUES, GROUP_SIZE, Precision
 from mlx_ragtune.tuning.logits import CHUNK_TOKENS
 from mlx_ragtune.tuning.schedule import rows_per_update
 
@@ -45,10 +46,12 @@ STEP_TOKENS = (1024, 4096)
 """Least and most tokens of such a micro-batch; below, contexts with several questions would be cut apart."""
 _OPTIMIZER_COPIES = 5
 """Arrays of the adapter's size: adapter, gradient, accumulated gradient, and two of the optimizer."""
-_LOADED_COPIES = 3
-"""Copies of the tensor that is being loaded: as stored, the mask of finite values, as it is held."""
+_MASKS = 4
+"""Bytes for each value that is checked at a time while a tensor is loaded."""
 _LEAST_TOKENS = 512
 """The smallest ``tokens_per_step`` that is proposed: many rows are longer than half of it."""
+_GELU_WIDTHS = 5
+"""Arrays as wide as Gemma 4's MLP that the backward pass of a layer keeps: GELU is not among the lean kernels."""
 _MIB = 2**20
 
 
@@ -112,9 +115,20 @@ def load_memory(base: Base, precision: Precision) -> int:
     model, held, most = _sized(base), 0, 0
     for name, (shape, size) in sorted(model.tensors.items(), key=lambda tensor: -tensor[1][1]):
         own = _held_bytes(name, shape, precision)
-        most = max(most, held + _LOADED_COPIES * max(size, own))
+        most = max(most, held + _loading_bytes(prod(shape), size, own, precision))
         held += own
     return max(most, held)
+
+
+def _loading_bytes(values: int, stored: int, held: int, precision: Precision) -> int:
+    """Bytes of a tensor while it is loaded: as stored, then in the precision's type, then quantized, and the checks.
+
+    Casting to the type that it has copies nothing.
+    """
+    cast = values * (4 if precision == "fp32" else 2)
+    casting = stored if stored == cast else stored + cast
+    quantizing = cast + held if held < cast else cast
+    return max(casting, quantizing) + _MASKS * min(values, CHECKED_VALUES)
 
 
 def adapter_parameters(config: Mapping[str, Any], settings: TrainSettings) -> int:
@@ -150,12 +164,29 @@ def _adapted_layers(config: Mapping[str, Any], settings: TrainSettings) -> int:
 
 def _values_per_token(config: Mapping[str, Any], settings: TrainSettings) -> float:
     """Values that the backward pass keeps for each token, without attention scores."""
+    if config["model_type"] == gemma4.MODEL_TYPE:
+        return _gemma4_values_per_token(config, settings)
     hidden, inner, heads = config["hidden_size"], config["intermediate_size"], config["num_attention_heads"]
     queries, keys = heads * head_dimension(config), key_value_heads(config) * head_dimension(config)
     ours = settings.engine == "shared-prefix"  # which keeps gate, up and their product, without sigmoids
     layer = 5 * hidden + 3 * queries + 2 * keys + (4 if ours else 5.5) * inner
     adapted = _adapted_layers(config, settings)
     return adapted * 2 * (hidden + keys) + 2 * layer if settings.grad_checkpoint else adapted * layer
+
+
+def _gemma4_values_per_token(config: Mapping[str, Any], settings: TrainSettings) -> float:
+    """As ``_values_per_token`` for Gemma 4, whose layers have different widths, four norms, and GELU for SiLU.
+
+    The embeddings of all layers are made before the first one.
+    """
+    layers, hidden, narrow = config["num_hidden_layers"], config["hidden_size"], config["hidden_size_per_layer_input"]
+    first, heads = layers - _adapted_layers(config, settings), config["num_attention_heads"]
+    kept, widest, outputs = 0.0, 0.0, 0.0
+    for layer in range(first, layers):
+        queries, keys = heads * gemma4.head_width(config, layer), gemma4.cached_width(config, layer)
+        own = _GELU_WIDTHS * gemma4.inner_width(config, layer) + 7 * hidden + 3 * queries + 3 * keys + 4 * narrow
+        kept, widest, outputs = kept + own, max(widest, own), outputs + 2 * (hidden + keys)
+    return (outputs + 2 * widest if settings.grad_checkpoint else kept) + 3 * layers * narrow
 
 
 def step_for_budget(config: Mapping[str, Any], settings: TrainSettings) -> int:
@@ -277,13 +308,41 @@ def logits_memory(base: Base, *, prompt_tokens: int = PROMPT_TOKENS, adapter: in
     """
     model = _sized(base)
     outside = [size for name, (_, size) in model.tensors.items() if ".layers." not in name]
-    first = [(prod(shape), size) for name, (shape, size) in model.tensors.items() if ".layers.0." in name]
-    layer = sum(4 * values for values, _ in first) + max(size for _, size in first)
+    layer = max(map(_layer_bytes, _layers(model)))
     vocabulary, hidden = model.config["vocab_size"], model.config["hidden_size"]
     head = 6 * min(HEAD_VALUES, vocabulary * hidden) + 2 * 4 * COMPARED_PROMPTS * vocabulary
-    states = 2 * 4 * COMPARED_PROMPTS * prompt_tokens * hidden
+    states = (2 * hidden + _held_values(model.config)) * 4 * COMPARED_PROMPTS * prompt_tokens
     widest = max(head, layer + _forward_bytes(model.config, prompt_tokens))
     return sum(outside) + _adapter_bytes(model, adapter) + states + widest
+
+
+def _held_values(config: Mapping[str, Any]) -> int:
+    """Values of a token that are held from layer to layer beside its state.
+
+    Of Gemma 4, the embeddings for all layers, and the keys and values that later layers share.
+    """
+    if config["model_type"] != gemma4.MODEL_TYPE:
+        return 0
+    layers, own = int(config["num_hidden_layers"]), gemma4.own_layers(config)
+    shared = range(own - 2, own) if own < layers else ()
+    kept = sum(2 * gemma4.cached_width(config, layer) for layer in shared)
+    return kept + layers * int(config["hidden_size_per_layer_input"])
+
+
+def _layers(model: SizedModel) -> list[list[tuple[int, int]]]:
+    """(values, stored bytes) of the tensors of the first layer, of Gemma 4's of every layer: they are not alike."""
+    every = range(int(model.config["num_hidden_layers"])) if model.config["model_type"] == gemma4.MODEL_TYPE else (0,)
+    found: dict[str, list[tuple[int, int]]] = {str(number): [] for number in every}
+    for name, (shape, size) in model.tensors.items():
+        number = name.partition(".layers.")[2].partition(".")[0]
+        if number in found:
+            found[number].append((prod(shape), size))
+    return list(found.values())
+
+
+def _layer_bytes(tensors: list[tuple[int, int]]) -> int:
+    """Bytes of a layer in float32, and of its largest tensor as it is stored."""
+    return sum(4 * values for values, _ in tensors) + max(size for _, size in tensors)
 
 
 def fuse_memory(base: Base, *, prompt_tokens: int = PROMPT_TOKENS) -> int:
@@ -295,8 +354,15 @@ def decode_memory(base: Base, precision: Precision, *, tokens: int) -> int:
     """Bytes that answering in MLX needs: the weights, and keys and values of ``tokens`` tokens, twice while growing."""
     model = _sized(base)
     width = 4 if precision == "fp32" else 2
-    keys = 2 * model.config["num_hidden_layers"] * key_value_heads(model.config) * head_dimension(model.config)
+    keys = 2 * _keys_per_token(model.config)
     return max(load_memory(model, precision), held_memory(model, precision) + 2 * width * tokens * keys)
+
+
+def _keys_per_token(config: Mapping[str, Any]) -> int:
+    layers: int = config["num_hidden_layers"]
+    if config["model_type"] == gemma4.MODEL_TYPE:
+        return sum(gemma4.cached_width(config, layer) for layer in range(layers))
+    return layers * key_value_heads(config) * head_dimension(config)
 
 
 def fuse_disk(base: Path) -> int:

@@ -10,6 +10,7 @@ from mlx_ragtune.clients.file_digests import base_digest
 from mlx_ragtune.clients.hub_models import adapter_folder
 from mlx_ragtune.clients.runtime_mlx import mx
 from mlx_ragtune.errors import InputError, RecipeError
+from mlx_ragtune.models import gemma4
 from mlx_ragtune.models.adapter_files import Adapter, Difference, read_adapter
 from mlx_ragtune.models.architectures import tensor_shapes
 from mlx_ragtune.models.model_folder import read_config
@@ -22,11 +23,18 @@ def check_start(settings: TrainSettings, base: Path, *, model: str) -> None:
     """Raise an error for an adapter that training cannot start from; reads headers only.
 
     ``model`` is the recipe's ``base.model``. Raises RecipeError that names every difference between adapter and recipe,
-    and InputError for an adapter that is damaged, not supported, or of another base.
+    and for Gemma 4, and InputError for an adapter that is damaged, not supported, or of another base.
     """
     if settings.from_adapter is None:
         return
-    adapter, config = read_adapter(adapter_folder(settings.from_adapter)), read_config(base)
+    config = read_config(base)
+    if config["model_type"] == gemma4.MODEL_TYPE:
+        raise RecipeError(
+            "training cannot start from an adapter of Gemma 4, whose layers do not all have the same projections",
+            where="train.from_adapter",
+            fix="remove train.from_adapter",
+        )
+    adapter = read_adapter(adapter_folder(settings.from_adapter))
     _check_base(adapter, base, config, model=model)
     differences = list(_differences(adapter, settings, int(config["num_hidden_layers"])))
     if differences:

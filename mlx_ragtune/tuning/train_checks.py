@@ -82,7 +82,7 @@ def _check_frozen_store(settings: TrainSettings, config: dict[str, Any]) -> None
             where="train.frozen_store",
             fix=fix,
         )
-    if config["model_type"] == "gemma3_text":
+    if config["model_type"] in ("gemma3_text", "gemma4_text"):
         raise RecipeError(
             "Gemma scales its embeddings before the first layer, which the frozen store does not support",
             where="train.frozen_store",

@@ -3,6 +3,7 @@
 import json
 import re
 from itertools import pairwise
+from math import prod
 
 import pytest
 from click.testing import CliRunner
@@ -10,6 +11,7 @@ from click.testing import CliRunner
 from mlx_ragtune.cli import main
 from mlx_ragtune.clients.machine import PROCESS_BYTES
 from mlx_ragtune.commands.fit import ROW_TOKENS, fits, limit_of, settings
+from mlx_ragtune.models import gemma4
 from mlx_ragtune.models.known_bases import KNOWN_BASES
 from mlx_ragtune.tuning.resources import sized_config, train_memory
 
@@ -24,6 +26,25 @@ def test_the_parameters_of_a_known_base_are_those_of_its_model_card(base: object
         width = (config["num_attention_heads"] + 2 * config["num_key_value_heads"]) * config["head_dim"]
         counted += config["num_hidden_layers"] * width
     assert counted == base.parameters  # type: ignore[attr-defined]
+
+
+SERVED = {"E2B": 4_647_450_147, "E4B": 7_518_069_290, "31B": 30_697_345_596}
+"""Parameters that llama.cpp reports of public GGUF files of Gemma 4."""
+
+
+@pytest.mark.parametrize("size", SERVED)
+def test_the_parameters_of_gemma4_are_those_of_public_files(size: str) -> None:
+    """These have, besides, the unread keys and values of layers that share those of others, and rotary divisors."""
+    (base,) = [base for base in KNOWN_BASES if base.name == f"google/gemma-4-{size}-it"]
+    config = base.config
+    without = {**config, "num_kv_shared_layers": 0}
+    unread = sum(
+        prod(shape)
+        for layer in range(gemma4.own_layers(config), config["num_hidden_layers"])
+        for name, shape in gemma4.layer_shapes(without, layer).items()
+        if name.startswith(("self_attn.k", "self_attn.v"))
+    )
+    assert base.parameters + unread + len(gemma4.rotary_divisors(config)) == SERVED[size]
 
 
 def test_the_limits_are_a_share_of_what_metal_recommends() -> None:

@@ -22,10 +22,10 @@ from tests.toy_models import ARCHITECTURES, Written, copied
 STRINGS = ["the question of a paper", "  two  spaces ", "naïve 日本語 🚀", "x<|im_end|>y<think>", "1234 it's\n\n\tand"]
 
 
-IMPORTED = [name for name in ARCHITECTURES if name not in ("qwen3_moe", "qwen3_5", "lfm2")]
+IMPORTED = [name for name in ARCHITECTURES if name not in ("qwen3_moe", "qwen3_5", "lfm2", "gemma4_text")]
 
 
-@pytest.mark.parametrize("architecture", ["qwen3_moe", "qwen3_5", "lfm2"])
+@pytest.mark.parametrize("architecture", ["qwen3_moe", "qwen3_5", "lfm2", "gemma4_text"])
 def test_a_file_of_a_family_that_is_only_exported_is_refused_by_name(
     written: Written, tmp_path: Path, architecture: Architecture
 ) -> None:

@@ -83,22 +83,24 @@ def test_the_dimensions_are_those_of_the_config(toys: Path, written: Written, ar
     found = fields(written(architecture, "F32"))
     name = found["general.architecture"]
     assert name == ARCHITECTURE_TABLE[architecture].gguf
+    layers = config["num_hidden_layers"]
+    wide = config["intermediate_size"]
     for key, value in (
         ("block_count", config["num_hidden_layers"]),
         ("embedding_length", config["hidden_size"]),
-        ("feed_forward_length", config["intermediate_size"]),
+        ("feed_forward_length", [wide] * layers if architecture == "gemma4_text" else wide),
         ("attention.head_count", config["num_attention_heads"]),
         ("attention.head_count_kv", [0, 2] if architecture == "lfm2" else config["num_key_value_heads"]),
         ("context_length", config["max_position_embeddings"]),
     ):
         assert found[f"{name}.{key}"] == value, key
-    assert found[f"{name}.rope.freq_base"] == pytest.approx(config["rope_theta"])
+    assert found[f"{name}.rope.freq_base"] == pytest.approx(config.get("rope_theta", 1e6))
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_bos_and_eos_are_said_outright_and_the_template_is_inside(written: Written, architecture: Architecture) -> None:
     found = fields(written(architecture, "F32"))
-    assert found["tokenizer.ggml.add_bos_token"] is False
+    assert found["tokenizer.ggml.add_bos_token"] is (architecture == "gemma4_text")
     assert found["tokenizer.ggml.add_eos_token"] is False
     assert found["tokenizer.chat_template"] == TEMPLATE
     tokens = found["tokenizer.ggml.tokens"]

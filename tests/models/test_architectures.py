@@ -63,7 +63,7 @@ def test_an_unknown_name_of_a_file_is_refused(name: str) -> None:
 def test_an_unknown_architecture_gets_the_list_and_the_thread_to_watch() -> None:
     with pytest.raises(InputError) as caught:
         check_architecture({"model_type": "phi3"})
-    assert "gemma3_text, lfm2, llama, mistral, qwen2, qwen3, qwen3_5, qwen3_moe" in caught.value.what
+    assert "gemma3_text, gemma4_text, lfm2, llama, mistral, qwen2, qwen3, qwen3_5, qwen3_moe" in caught.value.what
     assert "mlx-lm/issues/353" in caught.value.fix
 
 

@@ -54,6 +54,13 @@ TOKENS = [
     "<|fim_prefix|>",
     "<fim_middle>",
     "◁think▷",
+    "<|turn>",
+    "<turn|>",
+    "<|channel>",
+    "<channel|>",
+    "<|think|>",
+    "<tool_call|>",
+    '<|"|>',
 ]
 
 

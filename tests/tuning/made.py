@@ -40,20 +40,39 @@ CONFIG: dict[str, Any] = {
 }
 GEMMA = {"sliding_window": 24, "sliding_window_pattern": 2, "query_pre_attn_scalar": 16, "tie_word_embeddings": False}
 
+GEMMA4 = {"sliding_window": 24, "vocab_size_per_layer_input": VOCABULARY}
+KEYS_AS_VALUES: dict[str, Any] = {
+    "attention_k_eq_v": True,
+    "num_global_key_value_heads": 1,
+    "num_kv_shared_layers": 0,
+    "hidden_size_per_layer_input": 0,
+    "use_double_wide_mlp": False,
+}
+"""What Gemma 4 31B has in place of shared keys and values and of embeddings for each layer."""
+VARIANTS = {"gemma4 with keys as values": ("gemma4_text", KEYS_AS_VALUES)}
+
 
 def made_model(architecture: str, *, bits: int | None = None, seed: int = 0, **changes: Any) -> Any:
-    """A random model of an mlx-lm architecture: ``llama``, ``qwen2``, ``qwen3`` and the other toys."""
+    """A random model of an mlx-lm architecture: ``llama``, ``qwen2``, ``qwen3``, the other toys, and VARIANTS."""
+    architecture, variant = VARIANTS.get(architecture, (architecture, {}))
+    changes = variant | changes
     module = importlib.import_module(f"mlx_lm.models.{architecture}")
-    own = particulars(cast(Architecture, architecture), CONFIG["hidden_size"], CONFIG["num_hidden_layers"])
-    config = CONFIG | own | (GEMMA if architecture == "gemma3_text" else {}) | changes | {"model_type": architecture}
+    layers = changes.get("num_hidden_layers", CONFIG["num_hidden_layers"])
+    own = particulars(cast(Architecture, architecture), CONFIG["hidden_size"], layers)
+    own |= {"gemma3_text": GEMMA, "gemma4_text": GEMMA4}.get(architecture, {})
+    config = CONFIG | own | changes | {"model_type": architecture}
     mx.random.seed(seed)
     model = module.Model(module.ModelArgs.from_dict(config))
     model.update(tree_map(lambda one: one + 0.05 * mx.random.normal(one.shape), model.parameters()))
     if bits is not None:
-        nn.quantize(model, group_size=64, bits=bits, class_predicate=lambda _path, one: isinstance(one, nn.Linear))
+        nn.quantize(model, group_size=64, bits=bits, class_predicate=_is_quantizable)
     model.freeze()
     mx.eval(model.parameters())
     return model
+
+
+def _is_quantizable(_path: str, module: Any) -> bool:
+    return isinstance(module, nn.Linear) and module.weight.shape[-1] % 64 == 0
 
 
 def train_settings(**changes: Any) -> TrainSettings:

@@ -107,7 +107,7 @@ def assert_same(found: tuple[dict[str, float], Any], expected: tuple[dict[str, f
 
 @pytest.mark.parametrize("tokens", ["rehearsal", "all"])
 @pytest.mark.parametrize("adapter", ADAPTERS)
-@pytest.mark.parametrize("architecture", ["llama", "qwen3", "gemma3_text"])
+@pytest.mark.parametrize("architecture", ["llama", "qwen3", "gemma3_text", "gemma4_text"])
 def test_losses_and_gradient_are_those_of_two_plain_models(
     architecture: str, adapter: str, tokens: str, tmp_path: Path
 ) -> None:

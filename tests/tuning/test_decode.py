@@ -14,7 +14,7 @@ from mlx_ragtune.tuning.decode import Decoded, at_once, decode
 from mlx_ragtune.tuning.load import load_base
 from tests.tuning.made import adapted, example, toy_base, train_settings
 
-ARCHITECTURES = ["llama", "qwen2", "qwen3", "qwen3_moe", "qwen3_5", "lfm2", "gemma3_text"]
+ARCHITECTURES = ["llama", "qwen2", "qwen3", "qwen3_moe", "qwen3_5", "lfm2", "gemma3_text", "gemma4_text"]
 
 
 @pytest.fixture(scope="module", params=ARCHITECTURES)

@@ -34,6 +34,7 @@ MATRICES: dict[str, tuple[str, ...]] = {
     "qwen3_moe": ("q_proj", "v_proj"),
     "qwen3_5": (*PROJECTIONS, "in_proj_qkv", "in_proj_z", "out_proj"),
     "lfm2": (*PROJECTIONS, "in_proj", "out_proj"),
+    "gemma4_text": PROJECTIONS,
 }
 
 
@@ -108,6 +109,8 @@ def test_the_description_of_a_dense_adapter_is_as_before() -> None:
         ("qwen3", {"target_modules": ("out_proj",)}, "train.target_modules", "down_proj]"),
         ("qwen3_5", {"layers": 1, "frozen_store": True}, "train.frozen_store", "false"),
         ("lfm2", {"layers": 1, "frozen_store": True}, "train.frozen_store", "false"),
+        ("gemma4_text", {"layers": 1, "frozen_store": True}, "train.frozen_store", "false"),
+        ("gemma4_text", {"target_modules": ("in_proj",)}, "train.target_modules", "down_proj]"),
     ],
 )
 def test_what_a_family_does_not_have_is_refused(

@@ -110,7 +110,7 @@ def test_shares_and_their_normalizer_are_those_of_softmax() -> None:
     assert np.allclose(np.array(normalizer), np.array(mx.logsumexp(scores, axis=-1)), rtol=1e-6)
 
 
-@pytest.mark.parametrize("architecture", ["llama", "qwen2", "qwen3", "gemma3_text"])
+@pytest.mark.parametrize("architecture", ["llama", "qwen2", "qwen3", "gemma3_text", "gemma4_text"])
 def test_loss_and_gradient_of_a_model_stay_the_same(architecture: str) -> None:
     model = adapted(made_model(architecture), train_settings())
     groups = make_groups(made_rows(np.random.default_rng(3), [3, 2]))

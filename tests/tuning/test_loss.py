@@ -16,12 +16,12 @@ from mlx_ragtune.tuning.groups import Group, make_groups
 from mlx_ragtune.tuning.loss import batch_loss, make_batch, plain_loss
 from mlx_ragtune.tuning.prefix import causal_mask
 from mlx_ragtune.tuning.token_rows import TokenRow
-from tests.tuning.made import VOCABULARY, adapted, flat, made_model, made_rows, relative, train_settings
+from tests.tuning.made import VARIANTS, VOCABULARY, adapted, flat, made_model, made_rows, relative, train_settings
 
 EXACT = 1e-5
 RECURRENT = 5e-5
 """Qwen3.5 rounds its state at every token, in another order where prefixes are computed once."""
-ARCHITECTURES = ("llama", "qwen2", "qwen3", "qwen3_moe", "qwen3_5", "lfm2", "gemma3_text")
+ARCHITECTURES = ("llama", "qwen2", "qwen3", "qwen3_moe", "qwen3_5", "lfm2", "gemma3_text", "gemma4_text", *VARIANTS)
 ADAPTERS: dict[str, tuple[dict[str, Any], int | None]] = {
     "lora": ({}, None),
     "dora": ({"method": "dora"}, None),
@@ -36,6 +36,7 @@ MATRICES = {
     "qwen3_5": (*PROJECTIONS, "in_proj_qkv", "in_proj_z", "out_proj"),
     "lfm2": (*PROJECTIONS, "in_proj", "out_proj"),
 }
+GEMMA4 = ("gemma4_text", *VARIANTS)
 
 
 @cache
@@ -83,7 +84,16 @@ def test_a_window_shorter_than_the_prefix_is_kept_in_the_branches() -> None:
     rows = made_rows(np.random.default_rng(5), [3], prefix=(90, 91))
     groups = make_groups(rows)
     assert groups[0].prefix_length > 3 * 24
-    assert_same(model_of("gemma3_text", "lora"), rows, groups)
+    for architecture in ("gemma3_text", *GEMMA4):
+        assert_same(model_of(architecture, "lora"), rows, groups)
+
+
+def test_layers_that_share_keys_and_values_read_those_of_the_last_of_their_kind() -> None:
+    """Six layers, of which the last two share: with those of the branch and of its prefix, in each kind of layer."""
+    model = adapted(made_model("gemma4_text", num_hidden_layers=6), train_settings())
+    assert model.model.previous_kvs == [0, 1, 2, 3, 2, 3]
+    rows = made_rows(np.random.default_rng(5), [3, 2], prefix=(60, 70))
+    assert_same(model, rows, make_groups(rows))
 
 
 def test_prefixes_of_unlike_length_are_cut_to_the_shortest() -> None:
@@ -98,7 +108,9 @@ def test_prefixes_of_unlike_length_are_cut_to_the_shortest() -> None:
         assert_same(model_of(architecture, "lora"), rows, groups)
 
 
-@pytest.mark.parametrize(("architecture", "arrays"), [("llama", 0), ("qwen2", 0), ("qwen3", 0), ("gemma3_text", 2)])
+@pytest.mark.parametrize(
+    ("architecture", "arrays"), [("llama", 0), ("qwen2", 0), ("qwen3", 0), ("gemma3_text", 2), ("gemma4_text", 2)]
+)
 def test_only_sliding_windows_need_masks_as_arrays(
     architecture: str, arrays: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

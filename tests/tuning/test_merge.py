@@ -166,7 +166,7 @@ def test_a_prompt_beyond_the_window_is_refused_before_anything_is_loaded(tmp_pat
         fuse(base, tmp_path / "none", tmp_path / "fused", prompts=PROMPTS, thinking=False)
 
 
-@pytest.mark.parametrize("architecture", ["llama", "qwen3", "gemma3_text"])
+@pytest.mark.parametrize("architecture", ["llama", "qwen3", "gemma3_text", "gemma4_text"])
 def test_long_prompts_in_chunks_have_the_logits_of_the_whole(
     tmp_path: Path, architecture: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -149,7 +149,13 @@ def assert_same(found: tuple[dict[str, float], Any], expected: tuple[dict[str, f
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(
     ("architecture", "adapter"),
-    [("qwen3", "lora"), ("gemma3_text", "lora"), ("llama", "dora on 4-bit"), ("llama", "last layer only")],
+    [
+        ("qwen3", "lora"),
+        ("gemma3_text", "lora"),
+        ("gemma4_text", "lora"),
+        ("llama", "dora on 4-bit"),
+        ("llama", "last layer only"),
+    ],
 )
 def test_losses_and_gradient_are_those_of_whole_rows(
     architecture: str, adapter: str, method: str, tmp_path: Path

@@ -9,10 +9,10 @@ from mlx_ragtune.tuning.loop import group_objective
 from mlx_ragtune.tuning.loss import plain_loss
 from mlx_ragtune.tuning.recompute import recomputing
 from mlx_ragtune.tuning.schedule import micro_batches
-from tests.tuning.made import adapted, counted_peak, made_model, made_rows, relative, train_settings
+from tests.tuning.made import VARIANTS, adapted, counted_peak, made_model, made_rows, relative, train_settings
 
 
-@pytest.mark.parametrize("architecture", ["llama", "qwen2", "qwen3", "gemma3_text"])
+@pytest.mark.parametrize("architecture", ["llama", "qwen2", "qwen3", "gemma3_text", "gemma4_text", *VARIANTS])
 @pytest.mark.parametrize("changes", [{}, {"method": "dora"}, {"layers": 1}], ids=str)
 def test_loss_and_gradient_stay_the_same(architecture: str, changes: dict[str, object]) -> None:
     model = adapted(made_model(architecture), train_settings(**changes))

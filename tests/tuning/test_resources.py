@@ -13,6 +13,7 @@ from mlx_ragtune.clients.runtime_mlx import mx, nn, tree_flatten
 from mlx_ragtune.errors import ToolError
 from mlx_ragtune.gguf.sizes import cache_bytes, convert_memory, export_disk, serve_memory
 from mlx_ragtune.models.architectures import tensor_shapes
+from mlx_ragtune.models.model_folder import read_config
 from mlx_ragtune.models.toy import write_toy_model
 from mlx_ragtune.tuning import fused_folder, merge, resources
 from mlx_ragtune.tuning.lean_kernels import lean_kernels
@@ -33,7 +34,7 @@ from mlx_ragtune.tuning.resources import (
 from mlx_ragtune.tuning.schedule import micro_batches
 from mlx_ragtune.tuning.work import work_of_batch
 from tests.toy_models import Written
-from tests.tuning.made import adapted, made_adapter, made_rows, toy_base, train_settings
+from tests.tuning.made import KEYS_AS_VALUES, adapted, made_adapter, made_rows, toy_base, train_settings
 from tests.tuning.test_fused_folder import stored_as
 
 GIB = 2**30
@@ -94,6 +95,43 @@ def test_every_step_stays_below_its_prediction_which_is_at_most_twice_the_peak(
     for precision in get_args(Precision):
         loaded = peak(lambda precision=precision: load_base(base, precision))
         assert loaded < load_memory(base, precision) < 2 * loaded, precision
+
+
+@pytest.mark.parametrize("changes", [{}, {"grad_checkpoint": True}], ids=str)
+@pytest.mark.parametrize(("layers", "kind"), [(6, {}), (4, KEYS_AS_VALUES)], ids=["shared keys", "keys as values"])
+def test_training_gemma4_stays_below_its_prediction(
+    tmp_path: Path, layers: int, kind: dict[str, Any], changes: dict[str, Any]
+) -> None:
+    """Layers of two widths, embeddings for each layer, keys and values that are shared."""
+    base = tmp_path / "base"
+    write_toy_model(base, architecture="gemma4_text", hidden=256, layers=layers, changes=kind)
+    settings = train_settings(tokens_per_step=1400, batch_size=8, accumulation=1, **changes)
+    model = adapted(load_base(base, "fp32").model, settings)
+    rows = made_rows(np.random.default_rng(0), [1, 1], prefix=(600, 601), tail=(20, 21))
+    (groups,) = micro_batches(rows, settings.step_tokens)
+    weights = sum(value.nbytes for _, value in tree_flatten(model.parameters()))
+    with lean_kernels(model), recomputing(model, settings.grad_checkpoint):
+        measured = weights + peak(lambda: mx.eval(nn.value_and_grad(model, group_objective)(model, groups)))
+    row_tokens = work_of_batch(groups).layer_tokens // len(rows)
+    predicted = train_memory(base, settings.model_copy(update={"batch_size": 2}), "fp32", row_tokens=row_tokens)
+    assert measured < 1.1 * predicted < 2.2 * measured
+
+
+@pytest.mark.parametrize(("layers", "kind"), [(6, {}), (4, KEYS_AS_VALUES)], ids=["shared keys", "keys as values"])
+def test_comparing_and_loading_gemma4_stay_below_their_predictions(
+    tmp_path: Path, layers: int, kind: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Embeddings for each layer, and keys and values that are held for later layers."""
+    monkeypatch.setattr(resources, "BLOCK_VALUES", 2**14)
+    base = tmp_path / "base"
+    write_toy_model(base, architecture="gemma4_text", hidden=256, layers=layers, changes=kind)
+    adapter, config = made_adapter(base, tmp_path / "adapter", rank=16), read_config(base)
+    parameters = adapter_parameters(config, train_settings(rank=16))
+    prompts = [[5] * 300] * resources.COMPARED_PROMPTS
+    compared = peak(lambda: merge.adapted_logits(base, adapter, prompts))
+    assert compared < logits_memory(base, prompt_tokens=300, adapter=parameters) < 2 * compared
+    loaded = peak(lambda: load_base(base, "4bit"))
+    assert loaded < load_memory(base, "4bit") < 2 * loaded
 
 
 def headers(folder: Path, config: dict[str, Any], dtype: str) -> Path:

@@ -167,3 +167,11 @@ def test_a_stopped_run_does_not_resume_from_another_adapter(base: Path, tmp_path
         run(base, tmp_path / "run", from_adapter=other)
     moved = one.rename(tmp_path / "moved")
     run(base, tmp_path / "run", from_adapter=moved)
+
+
+def test_gemma4_is_refused_with_the_reason(tmp_path: Path) -> None:
+    base = toy_base(tmp_path / "base", "gemma4_text")
+    adapter = made_adapter(base, tmp_path / "adapter")
+    with pytest.raises(RecipeError, match="do not all have the same projections") as caught:
+        check_start(train_settings(from_adapter=str(adapter)), base, model="toy:gemma4_text")
+    assert caught.value.where == "train.from_adapter"
