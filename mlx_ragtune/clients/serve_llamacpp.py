@@ -27,6 +27,7 @@ import xllamacpp
 
 from mlx_ragtune.clients.gguf_header import read_header, require_gguf
 from mlx_ragtune.clients.http_bounds import split_lines
+from mlx_ragtune.clients.prompt_echo import PromptEcho
 from mlx_ragtune.clients.protocol import TOKENS_PER_LOOK, Piece, PromptOverflowError, drained, require_unicode
 from mlx_ragtune.errors import InputError, ToolError
 from mlx_ragtune.records import ChatReply, ChatRequest, Message
@@ -39,8 +40,6 @@ BATCH_TOKENS, UNIT_TOKENS = 2048, 512
 """Tokens that are taken together, and computed together: another size gives other roundings."""
 _CLOSING_SECONDS = 120.0
 _UNPARSED = "does not match the expected"
-_THOUGHTS = ("<|channel>", "<channel|>")
-"""Begin and end of the empty thoughts with which a prompt of Gemma 4 ends: the engine repeats them with the answer."""
 _MAX_CHARACTERS_PER_TOKEN = 128
 """More than any prompt of text has: longer ones are refused unread, as tokenizing them takes minutes."""
 
@@ -122,9 +121,9 @@ def _parameters(gguf: Path, key: str, saved: str, *, context_tokens: int, thread
 
 @dataclass
 class _Stream:
-    """The events of a streamed answer, added up, without ``echo``, the end of the prompt, before it."""
+    """The events of a streamed answer, added up."""
 
-    echo: str = ""
+    echo: PromptEcho = field(default_factory=PromptEcho)
     text: list[str] = field(default_factory=list)
     thinking: list[str] = field(default_factory=list)
     finish_reason: str = ""
@@ -138,8 +137,7 @@ class _Stream:
         self.timings = event.get("timings") or self.timings
         for choice in event.get("choices", ()):
             delta = choice.get("delta", {})
-            if self.echo and delta.get("content"):
-                delta["content"] = self._after_echo(delta["content"])
+            delta["content"] = self.echo.without(delta.get("content") or "")
             for name, pieces in (("content", self.text), ("reasoning_content", self.thinking)):
                 if delta.get(name):
                     pieces.append(delta[name])
@@ -148,14 +146,6 @@ class _Stream:
             if delta.get("content") or delta.get("reasoning_content"):
                 yield Piece(delta.get("content") or "", delta.get("reasoning_content") or "")
             self.finish_reason = choice.get("finish_reason") or self.finish_reason
-
-    def _after_echo(self, text: str) -> str:
-        """What of the first pieces of text is not the end of the prompt."""
-        if self.echo.startswith(text):
-            self.echo = self.echo.removeprefix(text)
-            return ""
-        text, self.echo = text.removeprefix(self.echo), ""
-        return text
 
     def end_unparsed(self, prompt_tokens: int) -> None:
         """End a reply that the engine could not parse with what was streamed: whoever asked reads what it can."""
@@ -172,12 +162,6 @@ class _Stream:
             "completion_tokens": self.timings.get("predicted_n", self.tokens),
         }
         return True
-
-
-def _repeated(prompt: str) -> str:
-    """What the engine repeats of a rendered prompt before the answer."""
-    begin, end = _THOUGHTS
-    return prompt[prompt.rindex(begin) :] if prompt.endswith(end) and begin in prompt else ""
 
 
 class _UnparsedReplyError(ToolError):
@@ -387,7 +371,7 @@ class LlamaCppServer:
         if needed >= self._context_tokens:  # the engine rounds its window up
             raise PromptOverflowError(needed, self._context_tokens, where=self._where())
         with self._slot(request) as options:
-            stream, started = _Stream(echo=_repeated(prompt)), time.perf_counter()
+            stream, started = _Stream(echo=PromptEcho(prompt)), time.perf_counter()
             body = {**chat_body(request), **options, **more}
             try:
                 yield from self._read(stream, body)
