@@ -18,6 +18,7 @@ from gguf.quants import quant_shape_to_byte_shape
 from mlx_ragtune.artifact import require_disk
 from mlx_ragtune.clients.machine import disk_writes
 from mlx_ragtune.errors import InputError
+from mlx_ragtune.gguf.arrays import ArrayWriter
 from mlx_ragtune.gguf.convert import PIECE_VALUES, Tensor, ValueHeads, convert
 from mlx_ragtune.gguf.metadata import add_model, add_particulars, add_tokenizer, rope_factors
 from mlx_ragtune.gguf.quantize import QuantType, tensor_type
@@ -237,7 +238,7 @@ def write_gguf(
     turn_end = turn_end_id(model)
     require_disk(target.parent, _data_bytes(tensors) + METADATA_BYTES, what=f"writing {target.name}")
     temporary = target.with_name(f".{target.name}.part")
-    writer = GGUFWriter(temporary, architecture.gguf)
+    writer = ArrayWriter(temporary, architecture.gguf)
     add_model(writer, config, name=name, kind=type, size=_size_label(tensors, config))
     add_particulars(writer, config, architecture)
     add_tokenizer(writer, vocabulary)
