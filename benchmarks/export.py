@@ -228,7 +228,8 @@ def main() -> None:
                 )
         if "ratio" in row:
             print(
-                f"    {row['ratio']:.2f} × ({row['ratio_of_writing']:.2f} × without our start), by CPU time {row['cpu_ratio']:.2f} ×, same tensors: {row['same_tensors']}"
+                f"    {row['ratio']:.2f} × ({row['ratio_of_writing']:.2f} × without our start), "
+                f"by CPU time {row['cpu_ratio']:.2f} ×, same tensors: {row['same_tensors']}"
             )
         print(f"    {row['times_a_copy']:.2f} × the time of a plain copy")
 
