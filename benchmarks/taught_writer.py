@@ -1,6 +1,6 @@
 """SmolLM2-135M, taught to write pairs: a small real model whose pairs pass the checks, for ``generation.py speed``.
 
-    python benchmarks/taught_writer.py FOLDER        # about ten minutes on two cores; prints the GGUF file
+    python benchmarks/taught_writer.py FOLDER        # prints the GGUF file
     python benchmarks/generation.py speed --model FOLDER/writer.gguf --slots 8 --pairs 64 --seconds 600
 
 The model is tuned on what the scripted writer (``scripted_writer.py``) was asked and replied: half of the requests with

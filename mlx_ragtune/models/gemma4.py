@@ -56,8 +56,11 @@ def flat_gemma4(config: Mapping[str, Any]) -> dict[str, Any]:
         flat.setdefault(key, value)
     for key in ("num_kv_shared_layers", "hidden_size_per_layer_input"):
         flat[key] = 0 if flat[key] is None else flat[key]
-    if flat.get("rope_parameters") is None:
-        flat["rope_parameters"] = {kind: dict(values) for kind, values in _ROPE.items()}
+    given = flat.get("rope_parameters")
+    if given is None or isinstance(given, Mapping):
+        flat["rope_parameters"] = {
+            kind: {**values, **((given or {}).get(kind) or {})} for kind, values in _ROPE.items()
+        }
     layers = flat.get("num_hidden_layers")
     if flat.get("layer_types") is None and isinstance(layers, int):
         kinds = [FULL if (layer + 1) % _PATTERN == 0 else SLIDING for layer in range(min(layers, 10_000))]

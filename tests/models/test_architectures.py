@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from mlx_ragtune.errors import InputError
-from mlx_ragtune.models.architectures import ARCHITECTURES, rope_parameters
+from mlx_ragtune.models.architectures import ARCHITECTURES, flat_config, rope_parameters
 from mlx_ragtune.models.unsupported import check_architecture
 
 NAMES = {
@@ -110,3 +110,12 @@ def test_all_differences_are_told_at_once() -> None:
 def test_rotary_settings_are_found_wherever_they_are_kept(config: dict[str, Any], theta: float, kind: str) -> None:
     found = rope_parameters(config)
     assert (found["rope_theta"], found["rope_type"]) == (theta, kind)
+
+
+@pytest.mark.parametrize(
+    "given", [None, {}, {"full_attention": {"rope_type": "proportional"}}, {"sliding_attention": {}}]
+)
+def test_rotary_keys_that_a_gemma4_leaves_out_have_their_defaults(given: object) -> None:
+    flat = flat_config({"model_type": "gemma4_text", "num_hidden_layers": 6, "rope_parameters": given})
+    full, local = (flat["rope_parameters"][kind] for kind in ("full_attention", "sliding_attention"))
+    assert (full["partial_rotary_factor"], full["rope_theta"], local["rope_theta"]) == (0.25, 1e6, 1e4)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mlx_ragtune.recipe import TrainSettings
 from mlx_ragtune.tuning import compiled_step
 from mlx_ragtune.tuning.compiled_step import Policy
 from tests.tuning.made import examples, load_arrays, toy_base, with_worse
@@ -26,20 +27,26 @@ class StoppedError(Exception):
     pass
 
 
+def stop_and_go_on(base: Path, settings: TrainSettings, folder: Path, *, after: int) -> None:
+    """A run that is stopped after so many updates, and given again, in ``folder / "parts"``."""
+
+    def stop(done: int, _total: int, _note: str) -> None:
+        if done == after:
+            raise StoppedError
+
+    with opened(base, folder) as bench:
+        with pytest.raises(StoppedError):
+            trial(bench, settings, folder / "parts", progress=stop, save_seconds=0.0)
+        trial(bench, settings, folder / "parts")
+
+
 def test_a_stopped_run_goes_on_to_the_same_bytes(base: Path, tmp_path: Path) -> None:
     settings = quick(dropout=0.2, epochs=3.0)
     whole = alone(base, settings, tmp_path / "whole")
     assert 0 < whole.compiled_shapes <= 4
     assert 0 < whole.compiled_micro_batches < whole.micro_batches
 
-    def stop(done: int, _total: int, _note: str) -> None:
-        if done == 4:
-            raise StoppedError
-
-    with opened(base, tmp_path) as bench:
-        with pytest.raises(StoppedError):
-            trial(bench, settings, tmp_path / "parts", progress=stop, save_seconds=0.0)
-        trial(bench, settings, tmp_path / "parts")
+    stop_and_go_on(base, settings, tmp_path, after=4)
     same(tmp_path / "whole", tmp_path / "parts")
 
 

@@ -17,9 +17,9 @@ from mlx_ragtune.tuning.merge import adapted_logits, fuse
 from tests.models.gemma4_base import gemma4_base
 from tests.toy_models import change
 from tests.tuning.made import load_arrays, made_adapter, train_settings
-from tests.tuning.test_compiled_runs import StoppedError
+from tests.tuning.test_compiled_runs import stop_and_go_on
 from tests.tuning.test_run import losses, run_training, weights
-from tests.tuning.test_workbench import alone, opened, quick, same, trial
+from tests.tuning.test_workbench import alone, quick, same
 
 TURN = (Message("system", "Answer from the papers."), Message("user", "What is it?"))
 
@@ -51,14 +51,7 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(base: Path, tmp_path: Path, mon
     settings = quick(dropout=0.2, epochs=2.0)
     assert alone(base, settings, tmp_path / "whole").compiled_shapes > 0
 
-    def stop(done: int, _total: int, _note: str) -> None:
-        if done == 3:
-            raise StoppedError
-
-    with opened(base, tmp_path) as bench:
-        with pytest.raises(StoppedError):
-            trial(bench, settings, tmp_path / "parts", progress=stop, save_seconds=0.0)
-        trial(bench, settings, tmp_path / "parts")
+    stop_and_go_on(base, settings, tmp_path, after=3)
     same(tmp_path / "whole", tmp_path / "parts")
 
 
