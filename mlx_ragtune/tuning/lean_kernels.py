@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from mlx_ragtune.clients.runtime_mlx import mx
+from mlx_ragtune.tuning.lean_inputs import lean_inputs
 
 _LOWEST, _HIGHEST = -87.0, 88.0
 """Others count as these: a larger exponential than the second is no float32, and up to the first it is 0 here."""
@@ -175,10 +176,10 @@ def _attention_or(built_in: Callable[..., mx.array]) -> Callable[..., mx.array]:
 @contextmanager
 def lean_kernels(model: Any) -> Iterator[None]:
     """Inside the block the model uses these functions where its module calls mlx-lm's."""
-    module: Any = sys.modules[type(model).__module__]
-    places: list[tuple[Any, str, Any]] = []
-    if hasattr(module, "swiglu"):
-        places.append((module, "swiglu", swiglu))
+    kinds = {type(part) for layer in model.layers for part in layer.modules()}
+    modules = {sys.modules[kind.__module__] for kind in kinds}
+    functions = [(module, "swiglu") for module in modules if hasattr(module, "swiglu")]
+    places: list[tuple[Any, str, Any]] = [(*place, swiglu) for place in functions]
     if on_cpu():
         name = "scaled_dot_product_attention"
         places.append((mx.fast, name, _attention_or(getattr(mx.fast, name))))
@@ -186,7 +187,8 @@ def lean_kernels(model: Any) -> Iterator[None]:
     for owner, name, function in places:
         setattr(owner, name, function)
     try:
-        yield
+        with lean_inputs(model, functions):
+            yield
     finally:
         for owner, name, function in before:
             setattr(owner, name, function)

@@ -168,10 +168,17 @@ def _values_per_token(config: Mapping[str, Any], settings: TrainSettings) -> flo
         return _gemma4_values_per_token(config, settings)
     hidden, inner, heads = config["hidden_size"], config["intermediate_size"], config["num_attention_heads"]
     queries, keys = heads * head_dimension(config), key_value_heads(config) * head_dimension(config)
-    ours = settings.engine == "shared-prefix"  # which keeps gate, up and their product, without sigmoids
-    layer = 5 * hidden + 3 * queries + 2 * keys + (4 if ours else 5.5) * inner
+    hidden_copies, inner_copies = _copies(settings)
+    layer = hidden_copies * hidden + 3 * queries + 2 * keys + inner_copies * inner
     adapted = _adapted_layers(config, settings)
     return adapted * 2 * (hidden + keys) + 2 * layer if settings.grad_checkpoint else adapted * layer
+
+
+def _copies(settings: TrainSettings) -> tuple[float, float]:
+    """Arrays as wide as the model, and as its MLP, that a layer keeps: see ``lean_kernels`` and ``lean_inputs``."""
+    if settings.engine == "mlx-lm":
+        return 5, 5.5
+    return (3, 2.6) if settings.method == "lora" and not settings.dropout else (5, 4)
 
 
 def _gemma4_values_per_token(config: Mapping[str, Any], settings: TrainSettings) -> float:
