@@ -31,8 +31,13 @@ def open_settings(**changes: Any) -> Any:
 def test_a_larger_model_gets_a_smaller_step_within_the_limits() -> None:
     assert step_for_budget({**CONFIG, "model_type": "llama"}, open_settings()) == MOST
     assert step_for_budget(SMOLLM2, open_settings()) == LEAST
-    assert step_for_budget({**SMOLLM2, "num_hidden_layers": 12}, open_settings()) == 1792
-    assert step_for_budget(SMOLLM2, open_settings(layers=10)) == 2304
+    assert step_for_budget({**SMOLLM2, "num_hidden_layers": 12}, open_settings()) == 2816
+    assert step_for_budget(SMOLLM2, open_settings(layers=10)) == 3328
+
+
+def test_dropout_keeps_more_for_each_token() -> None:
+    fewer = {**SMOLLM2, "num_hidden_layers": 12}
+    assert step_for_budget(fewer, open_settings(dropout=0.1)) == 1792
 
 
 def test_recomputed_activations_leave_room_for_more_tokens() -> None:
