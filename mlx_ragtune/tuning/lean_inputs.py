@@ -77,7 +77,7 @@ def _lora(layer: Any, plain: Callable[..., mx.array], made: _Made) -> mx.array:
         finally:
             layer.lora_a, layer.lora_b = own
 
-    lean = mx.custom_function(project)
+    lean: Any = mx.custom_function(project)
 
     @lean.vjp
     def _backward(primals: Any, cotangent: mx.array, _output: Any) -> tuple[mx.array, ...]:
