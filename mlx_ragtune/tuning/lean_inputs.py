@@ -77,7 +77,9 @@ def _lora(layer: Any, plain: Callable[..., mx.array], made: _Made) -> mx.array:
         finally:
             layer.lora_a, layer.lora_b = own
 
-    lean: Any = mx.custom_function(project)
+    @mx.custom_function
+    def lean(x: mx.array, a: mx.array, b: mx.array) -> mx.array:
+        return project(x, a, b)
 
     @lean.vjp
     def _backward(primals: Any, cotangent: mx.array, _output: Any) -> tuple[mx.array, ...]:
@@ -86,8 +88,9 @@ def _lora(layer: Any, plain: Callable[..., mx.array], made: _Made) -> mx.array:
         # A and B first: MLX would otherwise hold the input until the end of the pass
         return mx.depends([by_input], [by_a, by_b])[0], by_a, by_b
 
-    output: mx.array = lean(made.array, layer.lora_a, layer.lora_b)
-    return output
+    output: Any = lean(made.array, layer.lora_a, layer.lora_b)
+    array: mx.array = output
+    return array
 
 
 @contextmanager
