@@ -5,6 +5,8 @@ import signal
 
 # The models are tiny: more threads only wait for each other, above all beside a second worker. Children inherit this.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+# Runs go where each test wants them, not where the person who starts the tests keeps runs.
+os.environ.pop("RAGTUNE_RUNS", None)
 
 # A shell that starts this in the background leaves SIGINT ignored, and children would inherit that: no test of Ctrl-C
 # would stop anything. With a handler here, a child begins with the default.
