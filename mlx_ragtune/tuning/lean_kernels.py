@@ -3,7 +3,8 @@
 MLX's CPU backend computes an exponential in 12 ns, one by one and on one core, and its attention keeps all scores.
 Here float32 exponentials are a polynomial that the C++ compiler vectorizes (``mx.compile``; without a compiler MLX
 runs the same operations one after the other), and scores are computed again in the backward pass, as in
-FlashAttention (arXiv 2205.14135, algorithm 4). Metal has fused attention of its own; there only SwiGLU changes.
+FlashAttention (arXiv 2205.14135, algorithm 4). Metal has fused attention of its own: there SwiGLU and the inputs of
+LoRA layers (``lean_inputs``) change.
 """
 
 import sys
@@ -175,7 +176,7 @@ def _attention_or(built_in: Callable[..., mx.array]) -> Callable[..., mx.array]:
 
 @contextmanager
 def lean_kernels(model: Any) -> Iterator[None]:
-    """Inside the block the model uses these functions where its module calls mlx-lm's."""
+    """Inside the block the model uses these functions where its modules call mlx-lm's, and ``lean_inputs``."""
     kinds = {type(part) for layer in model.layers for part in layer.modules()}
     modules = {sys.modules[kind.__module__] for kind in kinds}
     functions = [(module, "swiglu") for module in modules if hasattr(module, "swiglu")]
