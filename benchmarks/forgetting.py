@@ -143,12 +143,13 @@ def table(cells: Mapping[str, Sequence[Cell]]) -> list[list[str]]:
     heads = ["correct", "citing", "off-corpus", "near-miss", "false ref."]
     rows = [["cell", *heads, "unusable", "gain", "probes", "kept", "train s", "n"]]
     for name, runs in cells.items():
-        mean = {key: statistics.mean(run.tuned.get(key, 0.0) for run in runs) for key in (*SHOWN, "unusable")}
+        told = [key for key in (*SHOWN, "unusable") if all(key in run.tuned for run in runs)]
+        mean = {key: f"{100 * statistics.mean(run.tuned[key] for run in runs):.1f}" for key in told}
         gain = statistics.mean(run.gain() for run in runs) / reference if reference else float("nan")
         kept = statistics.mean(run.probes_kept / max(1, run.probes_base) for run in runs)
         rows.append(
             [name]
-            + [f"{100 * mean[key]:.1f}" for key in (*SHOWN, "unusable")]
+            + [mean.get(key, "–") for key in (*SHOWN, "unusable")]
             + [f"{100 * gain:.0f}%", f"{statistics.mean(run.probes for run in runs):.1f}", f"{100 * kept:.0f}%"]
             + [f"{statistics.mean(run.train_seconds for run in runs):.0f}", str(len(runs))]
         )

@@ -45,10 +45,11 @@ _UNROTATED = 1e30
 def flat_gemma4(config: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration of the text model alone, complete: what config.json leaves out has transformers' default.
 
-    mlx-lm has other defaults for some of the keys, so a model is loaded with this one. ``text_config`` is a mapping or
-    missing. Flattening twice changes nothing.
+    mlx-lm has other defaults for some of the keys, so a model is loaded with this one. Values of the wrong type stay as
+    they are, for the checks. Flattening twice changes nothing.
     """
-    text = dict(config.get("text_config") or {})
+    nested = config.get("text_config")
+    text = dict(nested) if isinstance(nested, Mapping) else {}
     flat = text | {key: value for key, value in config.items() if key not in _NESTED}
     flat["tie_word_embeddings"] = text.get("tie_word_embeddings", flat.get("tie_word_embeddings", True))
     flat |= {"model_type": MODEL_TYPE, "architectures": ["Gemma4ForCausalLM"]}
@@ -56,11 +57,9 @@ def flat_gemma4(config: Mapping[str, Any]) -> dict[str, Any]:
         flat.setdefault(key, value)
     for key in ("num_kv_shared_layers", "hidden_size_per_layer_input"):
         flat[key] = 0 if flat[key] is None else flat[key]
-    given = flat.get("rope_parameters")
-    if given is None or isinstance(given, Mapping):
-        flat["rope_parameters"] = {
-            kind: {**values, **((given or {}).get(kind) or {})} for kind, values in _ROPE.items()
-        }
+    given = {} if flat.get("rope_parameters") is None else flat["rope_parameters"]
+    if isinstance(given, Mapping) and all(isinstance(given.get(kind) or {}, Mapping) for kind in _ROPE):
+        flat["rope_parameters"] = {kind: {**values, **(given.get(kind) or {})} for kind, values in _ROPE.items()}
     layers = flat.get("num_hidden_layers")
     if flat.get("layer_types") is None and isinstance(layers, int):
         kinds = [FULL if (layer + 1) % _PATTERN == 0 else SLIDING for layer in range(min(layers, 10_000))]

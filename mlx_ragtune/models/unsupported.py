@@ -52,7 +52,7 @@ _MORE_SIZES: Final[Mapping[str, tuple[str, ...]]] = {
     "qwen3_5": ("linear_num_key_heads", "linear_num_value_heads", "linear_key_head_dim", "linear_value_head_dim",
                 "linear_conv_kernel_dim"),
     "lfm2": ("conv_L_cache",),
-    gemma4.MODEL_TYPE: ("head_dim", "global_head_dim", "sliding_window"),
+    gemma4.MODEL_TYPE: ("head_dim", "global_head_dim", "sliding_window", "num_key_value_heads"),
 }  # fmt: skip
 _MAX_VOCABULARY, _MAX_LAYERS, _MAX_SIZE = 2**24, 10_000, 2**31
 """Larger values in a config.json are taken for damage, so that no check allocates memory for them."""
@@ -135,7 +135,7 @@ def _gemma4_parts(config: Mapping[str, Any]) -> Iterable[str]:
         yield "use_bidirectional_attention 'all' (only text from left to right is trained)"
     if config["hidden_activation"] != "gelu_pytorch_tanh":
         yield f"activation '{config['hidden_activation']}'"
-    if config["hidden_size_per_layer_input"] and config["vocab_size_per_layer_input"] != config["vocab_size"]:
+    if int(config["hidden_size_per_layer_input"]) and config["vocab_size_per_layer_input"] != config["vocab_size"]:
         yield "a vocab_size_per_layer_input that is not vocab_size"
 
 
@@ -159,7 +159,7 @@ def _qwen3_5_unsupported(config: Mapping[str, Any]) -> Iterable[str]:
         yield "linear_num_value_heads that linear_num_key_heads does not divide"
     kinds = config.get("layer_types")
     full = [layer for layer, kind in enumerate(kinds or ()) if kind == "full_attention"]
-    if kinds and full != attention_layers(config):
+    if kinds and (len(kinds) != config["num_hidden_layers"] or full != attention_layers(config)):
         yield "layer_types that do not follow full_attention_interval"
     rope = rope_parameters(config)
     rotary = int(head_dimension(config) * float(rope.get("partial_rotary_factor", 0.25)))

@@ -289,6 +289,10 @@ def test_k_quants_leave_the_projection_of_embeddings_as_it_is() -> None:
         ({"sliding_window": "32"}, "sliding_window is '32'"),
         ({"global_head_dim": 0}, "global_head_dim is 0"),
         ({"num_kv_shared_layers": "two"}, "wrong type"),
+        ({"hidden_size_per_layer_input": "many"}, "wrong type"),
+        ({"hidden_size_per_layer_input": [32]}, "wrong type"),
+        ({"rope_parameters": {"full_attention": 5, "sliding_attention": {}}}, "wrong type"),
+        ({"rope_parameters": [1]}, "wrong type"),
     ],
 )  # fmt: skip
 def test_what_the_two_engines_do_not_compute_alike_is_refused(

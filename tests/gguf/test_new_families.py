@@ -136,6 +136,8 @@ def test_experts_that_are_missing_are_told(tmp_path: Path) -> None:
         ("qwen3_moe", {"num_experts": None}, "num_experts is missing"),
         ("qwen3_5", {"linear_key_head_dim": 32}, "linear_key_head_dim different"),
         ("qwen3_5", {"full_attention_interval": 4}, "do not follow full_attention_interval"),
+        ("qwen3_5", {"num_hidden_layers": 10**30}, "do not follow full_attention_interval"),
+        ("qwen3_5", {"num_hidden_layers": 10**30, "layer_types": None}, "num_hidden_layers is 1000"),
         ("qwen3_5", {"attn_output_gate": False}, "attn_output_gate false"),
         ("qwen3_5", {"linear_num_key_heads": 3}, "does not divide"),
         ("qwen3_5", {"linear_num_key_heads": 0}, "wrong type"),
