@@ -1,7 +1,7 @@
 """Preference training: mlx-lm-lora against the shared-prefix engine, ORPO on the same pairs.
 
     python benchmarks/preference.py --count-only          # the work, without running it
-    python -m venv /tmp/peer && /tmp/peer/bin/pip install mlx-lm-lora scipy
+    python -m venv /tmp/peer && /tmp/peer/bin/pip install mlx-lm-lora scipy  # Linux: "mlx[cpu]" too
     python benchmarks/preference.py --peer /tmp/peer/bin/python [--quick] [--json]
 
 Both sides start from the same random weights in SmolLM2-135M's shape, in float32, one process per side, alternating.
