@@ -305,6 +305,14 @@ def test_what_the_two_engines_do_not_compute_alike_is_refused(
     assert said in caught.value.what
 
 
+def test_a_null_count_of_heads_is_named(tmp_path: Path) -> None:
+    write_toy_model(tmp_path / "toy", architecture="gemma4_text")
+    path = tmp_path / "toy" / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "num_key_value_heads": None}))
+    with pytest.raises(InputError, match="num_key_value_heads is None"):
+        read_config(tmp_path / "toy")
+
+
 @pytest.mark.parametrize(
     ("config", "said"),
     [
